@@ -1,0 +1,49 @@
+# Every target sets itself up in .venv: with uv where it is there, else with pip.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+DEV := $(VENV)/.installed-dev
+DEMO := $(VENV)/.installed-demo
+
+ifeq ($(shell uv --version >/dev/null 2>&1 && echo found),found)
+  CREATE = uv venv --quiet --python $(PYTHON) $(VENV)
+  INSTALL = $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") uv pip install --quiet --python $(PY)
+else
+  CREATE = $(PYTHON) -m venv $(VENV)
+  INSTALL = $(PY) -m pip install --quiet
+endif
+
+.PHONY: help demo test test-long mutants lint
+.DEFAULT_GOAL := help
+
+help:  ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(DEMO)  ## Train on real digits, sample, score; writes out/demo/
+	$(PY) -m acdit.demo
+
+test: $(DEV)  ## Run the tests
+	$(PY) -m pytest -q
+
+test-long: $(DEV)  ## Run the tests that take minutes
+	$(PY) -m pytest -q -m long
+
+mutants: $(DEV)  ## Plant known mistakes and see the tests catch them
+	$(PY) tests/mutants.py
+
+lint: $(DEV)  ## Check style, types and imports
+	$(PY) -m ruff check .
+	$(PY) -m pyright
+	$(VENV)/bin/lint-imports
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(CREATE)
+
+$(DEV): pyproject.toml constraints.txt | $(PY)
+	$(INSTALL) -c constraints.txt -e '.[dev]'
+	@touch $(DEMO) $@
+
+$(DEMO): pyproject.toml constraints.txt | $(PY)
+	$(INSTALL) -c constraints.txt -e '.[eval,examples]'
+	@touch $@

@@ -1,0 +1,65 @@
+"""Files and folders that appear whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import UserError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write a file or folder; it takes its name, synced, when all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _remove(aside)
+    try:
+        yield aside
+        for file in sorted(aside.rglob("*")) if aside.is_dir() else [aside]:
+            _sync(file)
+        _sync(aside)
+        if path.is_dir() and not aside.is_dir():
+            raise IsADirectoryError(f"{path} is a folder and is not replaced by a file")
+        if path.is_dir():
+            # A folder cannot be replaced in one step: the old one moves out of the way first.
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            path.rename(old)
+            aside.rename(path)
+            _remove(old)
+        else:
+            aside.replace(path)
+        _sync(path.parent)
+    finally:
+        _remove(aside)
+
+
+def check_writable(path: Path) -> None:
+    """Raise UserError if `path` cannot be made or replaced: before the work that would be lost."""
+    if path.suffix and path.is_dir():
+        raise UserError(f"{path} cannot be written: it is a folder; name another path")
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(
+            f"{path} cannot be written: {folder} is not a folder that you may write to; name another path"
+        )
+    if path.exists() and not os.access(path, os.W_OK):
+        raise UserError(f"{path} cannot be written: it exists and is write-protected; name another path")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
