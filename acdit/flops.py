@@ -1,0 +1,120 @@
+"""Every count of FLOPs, bytes and parameters, from layout and configuration alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .layout import Layout
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """What the counts need to know of a network."""
+
+    in_channels: int
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    mlp_width: int
+    num_classes: int | None
+    time_conditioning: bool
+    time_width: int = 256
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Dimensions":
+        """From the config of an `ACDiTTransformer` over continuous tokens."""
+        return cls(
+            config["in_channels"],
+            config["num_layers"],
+            config["hidden_size"],
+            config["num_heads"],
+            int(config["hidden_size"] * config["mlp_ratio"]),
+            config["num_classes"],
+            config["time_conditioning"],
+        )
+
+    @property
+    def conditioned(self) -> bool:
+        return self.time_conditioning or self.num_classes is not None
+
+
+def parameters(model: Dimensions) -> int:
+    """Parameters of the network."""
+    hidden, width, head = model.hidden_size, model.mlp_width, model.hidden_size // model.num_heads
+    attention = 4 * hidden * hidden + 4 * hidden + 2 * head  # qkv, projection, QK-norm
+    mlp = 2 * hidden * width + width + hidden
+    layer = attention + mlp + 2 * hidden  # and two norms
+    final = hidden + (hidden + 1) * model.in_channels
+    total = model.in_channels * hidden
+    if model.conditioned:
+        layer += 6 * hidden * (hidden + 1)
+        final += 2 * hidden * (hidden + 1)
+    if model.time_conditioning:
+        total += (model.time_width + 1) * hidden + (hidden + 1) * hidden
+    if model.num_classes is not None:
+        total += (model.num_classes + 1) * hidden
+    return total + model.num_layers * layer + final
+
+
+def seen_blocks(blocks: Sequence[int]) -> int:
+    """Key blocks that noised views see in sum: their own, and the clean ones before."""
+    return sum(block + 1 for block in blocks)
+
+
+def forward_flops(
+    model: Dimensions,
+    layout: Layout,
+    *,
+    blocks: Sequence[int] | None = None,
+    cached: int = 0,
+    clean: int | None = None,
+) -> int:
+    """FLOPs of one forward of one sample: matrix products, SCAM counted exactly, a multiply-add as two.
+
+    Args:
+        model: the network.
+        layout: of the sample.
+        blocks: the noised views' blocks; None = all.
+        cached: clean blocks that are in the cache already.
+        clean: clean blocks that are given; None = those that the views need.
+    """
+    views = range(layout.num_blocks) if blocks is None else blocks
+    given = max(0, max(views, default=0) - cached) if clean is None else clean
+    tokens, hidden, width = layout.block_tokens, model.hidden_size, model.mlp_width
+    after_keys = 2 * 2 * hidden * hidden + 2 * 2 * hidden * width  # query and projection, and the MLP
+    keys = 2 * 2 * hidden * hidden
+    pair = 2 * 2 * hidden * tokens * tokens  # scores and weighted sum of one block of queries on one of keys
+    clean_pairs = sum(cached + index + 1 for index in range(given))
+    view_layer = len(views) * tokens * (keys + after_keys) + seen_blocks(views) * pair
+    clean_full = given * tokens * (keys + after_keys) + clean_pairs * pair
+    clean_last = given * tokens * keys  # nobody reads the last layer's clean outputs
+    ends = (given + 2 * len(views)) * tokens * 2 * model.in_channels * hidden
+    conditions = 0
+    if model.conditioned:
+        conditions += len(views) * 2 * hidden * hidden * (6 * model.num_layers + 2)
+    if model.time_conditioning:
+        conditions += len(views) * 2 * hidden * (model.time_width + hidden)
+    layers = model.num_layers * view_layer + (model.num_layers - 1) * clean_full + clean_last
+    return layers + ends + conditions
+
+
+def sampling_flops(model: Dimensions, layout: Layout, steps: Sequence[int], *, guided: bool) -> int:
+    """FLOPs to generate one sample with a cache, `steps` for each block; with guidance both branches."""
+    total = 0
+    for block, count in enumerate(steps):
+        views = (block,) * (2 if guided else 1)
+        with_clean = forward_flops(model, layout, blocks=views, cached=max(0, block - 1), clean=min(block, 1))
+        total += with_clean + (count - 1) * forward_flops(model, layout, blocks=views, cached=block, clean=0)
+    return total
+
+
+def cache_bytes(model: Dimensions, layout: Layout, bytes_per_value: int = 4) -> int:
+    """Bytes of one sample's keys and values of all blocks but the last."""
+    return (
+        2
+        * model.num_layers
+        * (layout.num_blocks - 1)
+        * layout.block_tokens
+        * model.hidden_size
+        * bytes_per_value
+    )

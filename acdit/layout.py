@@ -1,0 +1,146 @@
+"""Layout: an N-D grid of tokens cut into N-D blocks. Sole owner of patches, block order and coordinates."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A token grid, the blocks that tile it, and the patch of data that each token holds.
+
+    `Layout((32, 32), (16, 16))` is an image of 4 blocks of 256 tokens, `Layout((16, 16, 16), (4, 16, 16), (1,
+    2, 2))` a video of 4 blocks of 4 frames, `Layout((1024,), (8,))` a text. Blocks come in raster order, and
+    so do the tokens inside a block (SPEC of arXiv 2412.07720, section 4.5).
+
+    Args:
+        grid: tokens along each axis, (h, w), (t, h, w) or (l,).
+        block: tokens of one block along each axis; each must divide the grid's.
+        patch: data elements (pixels, frames) of one token along each axis; 1 along each by default.
+    """
+
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+    patch: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        patch = tuple(self.patch) or (1,) * len(self.grid)
+        for name, sizes in (("grid", self.grid), ("block", self.block), ("patch", patch)):
+            if len(sizes) != len(self.grid) or not sizes or any(size < 1 for size in sizes):
+                raise ValueError(
+                    f"{name} must have {len(self.grid)} positive sizes, one per axis, not {tuple(sizes)}"
+                )
+            object.__setattr__(self, name, tuple(int(size) for size in sizes))
+        if any(size % edge for size, edge in zip(self.grid, self.block, strict=True)):
+            fits = " x ".join(
+                "{" + ", ".join(str(edge) for edge in range(1, size + 1) if size % edge == 0) + "}"
+                for size in self.grid
+            )
+            raise ValueError(
+                f"block {dims(self.block)} does not tile the {dims(self.grid)} token grid; what does: {fits}"
+            )
+
+    @property
+    def axes(self) -> int:
+        return len(self.grid)
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Data elements along each axis: grid times patch."""
+        return tuple(tokens * edge for tokens, edge in zip(self.grid, self.patch, strict=True))
+
+    @property
+    def block_counts(self) -> tuple[int, ...]:
+        """Blocks along each axis."""
+        return tuple(tokens // edge for tokens, edge in zip(self.grid, self.block, strict=True))
+
+    @property
+    def num_blocks(self) -> int:
+        return math.prod(self.block_counts)
+
+    @property
+    def block_tokens(self) -> int:
+        return math.prod(self.block)
+
+    @property
+    def num_tokens(self) -> int:
+        return math.prod(self.grid)
+
+    @property
+    def patch_elements(self) -> int:
+        return math.prod(self.patch)
+
+    def with_block(self, block: Sequence[int]) -> "Layout":
+        """The same grid cut into other blocks."""
+        return replace(self, block=tuple(block))
+
+    def to_blocks(self, data: "torch.Tensor") -> "torch.Tensor":
+        """(N, C, *size) -> (N, T, B, patch elements x C), a patch in the order (row, column, channel)."""
+        if data.ndim != self.axes + 2 or tuple(data.shape[2:]) != self.size:
+            raise ValueError(
+                f"data must be (N, C, {dims(self.size, ', ')}) for {self}, not {tuple(data.shape)}"
+            )
+        batch, channels = data.shape[:2]
+        cut = data.reshape(
+            batch, channels, *chain.from_iterable(self._cuts())
+        )  # (N, C, T1, B1, P1, T2, B2, P2, ..)
+        blocks, tokens, patches = (range(2 + part, cut.ndim, 3) for part in range(3))
+        cut = cut.permute(0, *blocks, *tokens, *patches, 1)  # (N, T1, T2, .., B1, B2, .., P1, P2, .., C)
+        return cut.reshape(
+            batch, self.num_blocks, self.block_tokens, self.patch_elements * channels
+        )  # (N, T, B, C)
+
+    def from_blocks(self, blocks: "torch.Tensor") -> "torch.Tensor":
+        """The inverse of `to_blocks`: (N, T, B, patch elements x C) -> (N, C, *size)."""
+        expected = (self.num_blocks, self.block_tokens)
+        if blocks.ndim != 4 or tuple(blocks.shape[1:3]) != expected or blocks.shape[3] % self.patch_elements:
+            raise ValueError(
+                f"blocks must be (N, {dims(expected, ', ')}, C) for {self}, not {tuple(blocks.shape)}"
+            )
+        counts, tokens, patches = zip(*self._cuts(), strict=True)
+        cut = blocks.reshape(len(blocks), *counts, *tokens, *patches, -1)  # (N, T1, .., B1, .., P1, .., C)
+        order = chain.from_iterable(
+            (1 + axis, 1 + self.axes + axis, 1 + 2 * self.axes + axis) for axis in range(self.axes)
+        )
+        cut = cut.permute(0, cut.ndim - 1, *order)  # (N, C, T1, B1, P1, T2, B2, P2, ..)
+        return cut.reshape(len(blocks), cut.shape[1], *self.size)  # (N, C, *size)
+
+    def coordinates(self) -> "torch.Tensor":
+        """Integer grid coordinates of every token in sequence order: (T, B, axes)."""
+        return _coordinates(self)
+
+    def _cuts(self) -> list[tuple[int, int, int]]:
+        return list(zip(self.block_counts, self.block, self.patch, strict=True))
+
+    def __str__(self) -> str:
+        patch = "" if self.patch_elements == 1 else f", patch {dims(self.patch)}"
+        return f"grid {dims(self.grid)}, block {dims(self.block)}{patch}"
+
+
+@lru_cache(maxsize=64)
+def _coordinates(layout: Layout) -> "torch.Tensor":
+    import torch
+
+    with torch.inference_mode(False):  # the cached tensor must serve training too
+        axes = torch.meshgrid(*(torch.arange(tokens) for tokens in layout.grid), indexing="ij")
+        unpatched = replace(layout, patch=())
+        return unpatched.to_blocks(torch.stack(axes)[None])[0]  # (T, B, axes)
+
+
+def parse_dims(text: str, name: str = "block") -> tuple[int, ...]:
+    """Read sizes as they are written on the command line and in recipes: "4x4" -> (4, 4)."""
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
+        raise ValueError(f"{name} must be sizes joined by x, such as 4x4, not {text!r}")
+    return tuple(int(part) for part in text.split("x"))
+
+
+def dims(sizes: Sequence[int], joint: str = "x") -> str:
+    """The inverse of `parse_dims`: (4, 4) -> "4x4"."""
+    return joint.join(str(size) for size in sizes)

@@ -1,0 +1,103 @@
+"""RoPE-ND (section 4.3, Eq. 4): rotary tables from integer coordinates, and the rotation."""
+
+import math
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .layout import Layout
+
+Variant = Literal["eq4", "published"]
+VARIANTS: tuple[Variant, ...] = ("eq4", "published")
+
+
+class RopeTable(NamedTuple):
+    """Cosines and sines of every token, and the segments inside which the rotation pairs dimensions."""
+
+    cos: Tensor  # (T, B, 1, D)
+    sin: Tensor  # (T, B, 1, D)
+    segments: tuple[int, ...]  # sums to D
+
+    def select(self, blocks: "slice | Tensor") -> "RopeTable":
+        """The tables of some blocks of the sequence."""
+        return RopeTable(self.cos[blocks], self.sin[blocks], self.segments)
+
+    def rotate(self, x: Tensor) -> Tensor:
+        """Rotate queries or keys (N, T, B, H, D) by their tokens' coordinates, at least in float32."""
+        wide = x.to(self.cos.dtype)
+        return (wide * self.cos + _half_turn(wide, self.segments) * self.sin).to(x.dtype)
+
+
+def default_split(head_dim: int, axes: int) -> tuple[int, ...]:
+    """Dimensions of a head that each axis rotates: 64 splits 64, 32|32 and 16|24|24 (section 4.3).
+
+    Raises:
+        ValueError: if the head dimension cannot be split so; name a split then.
+    """
+    shares = {1: (1,), 2: (1, 1), 3: (2, 3, 3)}.get(axes)
+    if shares is None:
+        raise ValueError(f"axis_lengths must name 1 to 3 axes, not {axes}")
+    if head_dim % (2 * sum(shares)):
+        raise ValueError(
+            f"a head dimension of {head_dim} cannot be split over {axes} axes; "
+            f"take a multiple of {2 * sum(shares)}, or name rope_split"
+        )
+    return tuple(share * head_dim // sum(shares) for share in shares)
+
+
+def check_split(split: tuple[int, ...], head_dim: int, axes: int) -> None:
+    """Raise ValueError unless `split` gives every axis an even share of the head dimension."""
+    if len(split) != axes or sum(split) != head_dim or any(width < 2 or width % 2 for width in split):
+        raise ValueError(
+            f"rope_split must be {axes} even widths that sum to the head dimension {head_dim}, not {split}"
+        )
+
+
+def rope_base(length: int, variant: Variant) -> int:
+    """Base of an axis of `length` tokens: its longest wavelength is about eight times the axis."""
+    if variant == "published":
+        return (int(8 * length / math.pi) // 100 + 1) * 100
+    return 100 * math.ceil(8 * length / (100 * math.pi))
+
+
+@lru_cache(maxsize=32)
+def rope_table(
+    layout: Layout,
+    lengths: tuple[int, ...],
+    split: tuple[int, ...],
+    variant: Variant,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> RopeTable:
+    """Tables for all tokens of a layout, computed in float64 from integer coordinates.
+
+    The published weights (`variant="published"`) were trained with both ends of the exponents included, every
+    axis' angles written twice, and pairs across the whole head that do not line up with the axes: not a true
+    rotation, kept for them alone.
+    """
+    with torch.inference_mode(False):  # the cached tables must serve training too
+        coordinates = layout.coordinates().double()  # (T, B, axes)
+        head_dim = sum(split)
+        angles = []
+        for axis, (length, width) in enumerate(zip(lengths, split, strict=True)):
+            pairs = width // 2
+            if variant == "published":
+                exponents = torch.linspace(0, head_dim, pairs, dtype=torch.float32).double() / head_dim
+            else:
+                exponents = torch.arange(pairs, dtype=torch.float64) / pairs  # 2 (i - 1) / d_j
+            frequencies = rope_base(length, variant) ** -exponents
+            angles.append((coordinates[..., axis, None] * frequencies).repeat(1, 1, 2))  # (T, B, d_j)
+        table = torch.cat(angles, dim=-1)[:, :, None]  # (T, B, 1, D)
+        segments = (head_dim,) if variant == "published" else split
+        return RopeTable(table.cos().to(device, dtype), table.sin().to(device, dtype), segments)
+
+
+def _half_turn(x: Tensor, segments: tuple[int, ...]) -> Tensor:
+    """(x1, x2) -> (-x2, x1) with x1 and x2 the halves of each segment."""
+    if len(set(segments)) == 1:
+        first, second = x.unflatten(-1, (len(segments), 2, -1)).unbind(-2)
+        return torch.stack((-second, first), dim=-2).flatten(-3)
+    halves = (part.chunk(2, dim=-1) for part in x.split(segments, dim=-1))
+    return torch.cat([half for first, second in halves for half in (-second, first)], dim=-1)

@@ -1,0 +1,333 @@
+"""ACDiTTransformer: the network, one forward for training, sampling and understanding."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders.peft import PeftAdapterMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.outputs import BaseOutput
+from torch import Tensor, nn
+
+from .attention import Backend, check_backend, clean_visibility, default_backend, view_visibility
+from .cache import KVCache
+from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Stream, TimestepEmbedder
+from .layout import Layout
+from .rope import VARIANTS, check_split, default_split, rope_table
+
+
+class Size(NamedTuple):
+    """A named size (Table 5)."""
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+
+
+SIZES = {
+    "S": Size(6, 128, 4),  # not the paper's: for laptops
+    "B": Size(12, 768, 12),
+    "L": Size(24, 1024, 16),
+    "XL": Size(28, 1152, 18),
+    "H": Size(32, 1280, 20),
+}
+
+
+@dataclass
+class ACDiTOutput(BaseOutput):
+    """What the network answers.
+
+    Attributes:
+        sample: prediction for every noised view, (N, M, B, C), or logits (N, M, B, vocabulary); None without
+            views.
+        hidden_states: last layer's states of the given clean blocks, then of the views, (N, P + M, B,
+            hidden), on request.
+    """
+
+    sample: Tensor | None = None
+    hidden_states: Tensor | None = None
+
+
+class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
+    """Predicts noised blocks from the clean blocks before them, for images, video and text alike.
+
+    The layout is an argument of every call, not a property of the network: one network trains and samples
+        with several.
+
+    Args:
+        in_channels: channels of a token, patch elements included; None for a network over token ids.
+        axis_lengths: tokens along each axis that the rotary bases are made for (Eq. 4); part of the weights'
+            meaning.
+        num_layers, hidden_size, num_heads: see `SIZES`.
+        mlp_ratio: width of the MLP over the hidden size.
+        num_classes: classes of the label table, the null label left out; None = no labels.
+        time_conditioning: whether the network sees timesteps. With neither timesteps nor labels there is no
+            adaLN.
+        vocab_size: token ids, the mask included, for text.
+        rope: `eq4`, or `published` for the published weights.
+        rope_split: dimensions of a head per axis; as in section 4.3 when left out.
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ["ACDiTBlock"]
+    _repeated_blocks = ["ACDiTBlock"]
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int | None = None,
+        axis_lengths: Sequence[int] = (32, 32),
+        num_layers: int = 12,
+        hidden_size: int = 768,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        num_classes: int | None = None,
+        time_conditioning: bool = True,
+        vocab_size: int | None = None,
+        rope: Literal["eq4", "published"] = "eq4",
+        rope_split: Sequence[int] | None = None,
+        format_version: int = 1,
+    ):
+        super().__init__()
+        if (in_channels is None) == (vocab_size is None):
+            raise ValueError("name either in_channels (images, video) or vocab_size (text)")
+        if hidden_size % num_heads:
+            raise ValueError(f"num_heads must divide hidden_size {hidden_size}; {num_heads} does not")
+        if rope not in VARIANTS:
+            raise ValueError(f"rope must be one of {', '.join(VARIANTS)}, not {rope!r}")
+        if format_version != 1:
+            raise ValueError(
+                f"this model has format version {format_version}; this acdit reads version 1: upgrade acdit"
+            )
+        head_dim, axes = hidden_size // num_heads, len(axis_lengths)
+        self._rope_split = tuple(rope_split) if rope_split is not None else default_split(head_dim, axes)
+        check_split(self._rope_split, head_dim, axes)
+        conditioned = time_conditioning or num_classes is not None
+        if in_channels is not None:
+            self.x_embedder = nn.Linear(in_channels, hidden_size, bias=False)
+        else:
+            assert vocab_size is not None
+            self.x_embedder = nn.Embedding(vocab_size, hidden_size)
+        self.t_embedder = TimestepEmbedder(hidden_size) if time_conditioning else None
+        self.y_embedder = LabelEmbedder(num_classes, hidden_size) if num_classes is not None else None
+        mlp_width = int(hidden_size * mlp_ratio)
+        self.blocks = nn.ModuleList(
+            ACDiTBlock(hidden_size, num_heads, mlp_width, conditioned) for _ in range(num_layers)
+        )
+        self.final_layer = FinalLayer(hidden_size, in_channels or vocab_size or 0, conditioned)
+        self.gradient_checkpointing = False
+        self._backend: Backend | None = None
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Initialise as DiT: Xavier linear layers, zero biases, zero adaLN outputs and final layer."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear) and ("adaLN_modulation" in name or name == "final_layer.linear"):
+                nn.init.zeros_(module.weight)
+        if self.t_embedder is not None:
+            for index in (0, 2):
+                nn.init.normal_(self.t_embedder.mlp.get_parameter(f"{index}.weight"), std=0.02)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "ACDiTTransformer":
+        """Load as any diffusers model, but never a pickle."""
+        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+
+    def set_attention_backend(self, backend: str | None) -> None:
+        """Choose how attention is computed: `dense`, `split` or `flex`; None = the device's default.
+
+        Raises:
+            ValueError: for an unknown backend, or one that this device does not have.
+        """
+        self._backend = None if backend is None else check_backend(backend, self.device, training=False)
+
+    def new_cache(self, layout: Layout, batch_size: int) -> KVCache:
+        """An empty cache for one batch of sequences."""
+        return KVCache(
+            layout,
+            num_layers=self.config["num_layers"],
+            batch_size=batch_size,
+            num_heads=self.config["num_heads"],
+            head_dim=self.config["hidden_size"] // self.config["num_heads"],
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    def forward(
+        self,
+        noised: Tensor | None,
+        timestep: Tensor | None = None,
+        *,
+        layout: Layout,
+        blocks: Sequence[int] | None = None,
+        clean: Tensor | None = None,
+        labels: Tensor | None = None,
+        condition: Tensor | None = None,
+        cache: KVCache | None = None,
+        window: int | None = None,
+        sinks: int = 0,
+        return_hidden_states: bool = False,
+        return_dict: bool = True,
+    ) -> ACDiTOutput | tuple[Any, ...]:
+        """Predict noised views of blocks from the clean blocks before them (SCAM, section 4.2).
+
+        Args:
+            noised: (N, M, B, C) float, or (N, M, B) token ids; None = the clean stream alone, to fill a
+                cache.
+            timestep: (N, M), raw 0..1000; None without time conditioning.
+            layout: the grid and its blocks.
+            blocks: sorted indices of the M views' blocks, repeats allowed; None = 0..T-1. Guidance is two
+                views of one block.
+            clean: (N, P, B, C) or (N, P, B), the clean blocks that follow those in the cache, which takes
+                them in. Blocks and outputs that nobody reads cost nothing.
+            labels: (N,) or per view (N, M), class or null; None = null.
+            condition: (N, hidden), added to the condition vector.
+            cache: keys and values of earlier clean blocks.
+            window: clean blocks that a block sees behind itself; None = all.
+            sinks: first blocks of the sequence that stay visible beyond the window.
+            return_hidden_states: also return the last layer's states.
+            return_dict: an `ACDiTOutput`, or a tuple of what it holds.
+
+        Raises:
+            ValueError: if blocks, clean blocks and cache do not fit each other.
+        """
+        blocks = self._check(noised, timestep, layout, blocks, clean, cache, window, sinks)
+        start = 0 if cache is None else cache.num_blocks
+        given = 0 if clean is None else clean.shape[1]
+        if cache is None and not return_hidden_states:
+            given = min(given, max(blocks, default=0))  # later clean blocks have no reader
+        backend = self._backend or default_backend(self.device)
+        if self.training and torch.is_grad_enabled():
+            check_backend(backend, self.device, training=True)
+
+        table = rope_table(
+            layout,
+            tuple(self.config["axis_lengths"]),
+            self._rope_split,
+            self.config["rope"],
+            torch.promote_types(self.dtype, torch.float32),
+            self.device,
+        )
+        clean_stream = view_stream = None
+        if clean is not None and given:
+            seen = clean_visibility(layout.block_tokens, start, start + given, window, sinks)
+            clean_stream = Stream(
+                self.x_embedder(clean[:, :given]), table.select(slice(start, start + given)), seen
+            )
+        if noised is not None:
+            seen = view_visibility(layout.block_tokens, blocks, window, sinks)
+            places = (
+                slice(None)
+                if blocks == tuple(range(layout.num_blocks))
+                else torch.tensor(blocks, device=self.device)
+            )
+            view_stream = Stream(self.x_embedder(noised), table.select(places), seen)
+        vector = None if noised is None else self._condition(noised, timestep, labels, condition)
+
+        for layer, block in enumerate(self.blocks):
+            last = layer == len(self.blocks) - 1
+            inputs = (
+                clean_stream,
+                view_stream,
+                vector,
+                cache,
+                layer,
+                not last or return_hidden_states,
+                backend,
+            )
+            run: Callable[..., Any] = block
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                run = partial(cast(Callable[..., Any], self._gradient_checkpointing_func), block)
+            x, y = run(*inputs)
+            clean_stream = clean_stream and clean_stream._replace(x=x)
+            view_stream = view_stream and view_stream._replace(x=y)
+        if cache is not None:
+            cache.advance(given)
+
+        sample = None if view_stream is None else self.final_layer(view_stream.x, vector)
+        states = None
+        if return_hidden_states:
+            states = torch.cat(
+                [stream.x for stream in (clean_stream, view_stream) if stream is not None], dim=1
+            )
+        return ACDiTOutput(sample, states) if return_dict else (sample, states)
+
+    def _condition(
+        self, noised: Tensor, timestep: Tensor | None, labels: Tensor | None, condition: Tensor | None
+    ) -> Tensor | None:
+        """Sum of timestep, label and other embeddings, (N, M, hidden); None for a network without any."""
+        vector = None
+        if self.t_embedder is not None:
+            vector = self.t_embedder(timestep)  # (N, M, hidden)
+        if self.y_embedder is not None:
+            if labels is None:
+                labels = torch.full(noised.shape[:1], self.config["num_classes"], device=noised.device)
+            embedded = self.y_embedder(labels if labels.ndim == 2 else labels[:, None])  # (N, M or 1, hidden)
+            vector = embedded.expand(-1, noised.shape[1], -1) if vector is None else vector + embedded
+        elif labels is not None:
+            raise ValueError("labels were given, but the network was made without num_classes")
+        if condition is not None:
+            if vector is None:
+                raise ValueError(
+                    "condition was given, but the network has no conditions: see time_conditioning"
+                )
+            vector = vector + condition[:, None]
+        return vector
+
+    def _check(
+        self,
+        noised: Tensor | None,
+        timestep: Tensor | None,
+        layout: Layout,
+        blocks: Sequence[int] | None,
+        clean: Tensor | None,
+        cache: KVCache | None,
+        window: int | None,
+        sinks: int,
+    ) -> tuple[int, ...]:
+        """The views' blocks, after a check that all that they need is there."""
+        if layout.axes != len(self.config["axis_lengths"]):
+            raise ValueError(f"layout has {layout.axes} axes, the network {len(self.config['axis_lengths'])}")
+        present = (0 if cache is None else cache.num_blocks) + (0 if clean is None else clean.shape[1])
+        if cache is not None:
+            source = noised if noised is not None else clean
+            if source is not None:
+                cache.check(layout, source.shape[0], 0 if clean is None else clean.shape[1])
+        if (window is not None and window < 0) or sinks < 0:
+            raise ValueError(f"window and sinks must not be negative, but are {window} and {sinks}")
+        if present > layout.num_blocks:
+            raise ValueError(
+                f"clean must not go beyond the {layout.num_blocks} blocks of {layout}: {present} in all"
+            )
+        if noised is None:
+            return ()
+        if clean is not None and len(clean) != len(noised):
+            raise ValueError(f"clean must hold {len(noised)} samples, as noised does, not {len(clean)}")
+        if self.t_embedder is not None and (timestep is None or timestep.shape != noised.shape[:2]):
+            shape = None if timestep is None else tuple(timestep.shape)
+            raise ValueError(f"timestep must have one value per view, {tuple(noised.shape[:2])}, not {shape}")
+        blocks = tuple(range(layout.num_blocks)) if blocks is None else tuple(blocks)
+        if not blocks or len(blocks) != noised.shape[1] or list(blocks) != sorted(blocks):
+            raise ValueError(
+                f"blocks must be {noised.shape[1]} sorted indices, one per noised view, not {blocks}"
+            )
+        if blocks[0] < 0 or blocks[-1] >= layout.num_blocks:
+            raise ValueError(f"blocks must lie in 0..{layout.num_blocks - 1}, not {blocks}")
+        if present < blocks[-1]:
+            raise ValueError(
+                f"a view of block {blocks[-1]} needs {blocks[-1]} clean blocks before it, {present} are given"
+            )
+        return blocks
+
+
+for _public in (ACDiTTransformer, ACDiTOutput):
+    _public.__module__ = "acdit"  # saved files name this module, so that the code may move
