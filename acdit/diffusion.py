@@ -1,0 +1,181 @@
+"""The continuous objective (Eq. 3) over diffusers' schedulers: epsilon, v and flow prediction."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from torch import Tensor
+
+from .layout import Layout
+from .randomness import generator
+
+Prediction = Literal["epsilon", "v", "flow"]
+TimestepDistribution = Literal["uniform", "logit_normal"]
+TRAIN_STEPS = 1000
+SOLVER_TARGETS: dict[str, Literal["epsilon", "v_prediction", "flow_prediction"]] = {
+    "epsilon": "epsilon",
+    "v": "v_prediction",
+    "flow": "flow_prediction",
+}
+
+# The noise process of the paper (section 4.5): DDPM's linear betas.
+LINEAR_BETAS = {
+    "num_train_timesteps": TRAIN_STEPS,
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+}
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """What the draws for a batch are keyed by, so that they depend on neither ranks nor restarts.
+
+    Attributes:
+        seed: of the run.
+        epochs, indices: of every sample: the pass over the data set, and the place in it.
+    """
+
+    seed: int
+    epochs: Sequence[int]
+    indices: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The mean squared error of every noised view, beside the block and the timestep that it was for."""
+
+    per_view: Tensor  # (N, M)
+    timesteps: Tensor  # (N, M)
+    blocks: tuple[int, ...]  # M
+
+    @property
+    def mean(self) -> Tensor:
+        """The loss to minimise."""
+        return self.per_view.mean()
+
+
+class DiffusionObjective:
+    """Draws noise, timesteps and dropped labels, and measures the network's prediction of the target.
+
+    Args:
+        prediction: what the network predicts: `epsilon`, `v` (both over DDPM's 1000 linear betas) or `flow`,
+            the velocity noise - data of the straight path x_t = (1 - t/1000) x + t/1000 noise.
+        timesteps: `uniform`, or `logit_normal` (location 0, scale 1).
+        label_dropout: share of draws whose label becomes null, for classifier-free guidance.
+    """
+
+    def __init__(
+        self,
+        prediction: Prediction = "epsilon",
+        timesteps: TimestepDistribution = "uniform",
+        label_dropout: float = 0.1,
+    ):
+        self.prediction = prediction
+        self.timesteps = timesteps
+        self.label_dropout = label_dropout
+        self._process = DDPMScheduler(**LINEAR_BETAS)
+
+    def loss(
+        self,
+        model: Callable[..., Any],
+        data: Tensor,
+        *,
+        layout: Layout,
+        key: SampleKey,
+        labels: Tensor | None = None,
+        null_label: int | None = None,
+        blocks: Sequence[int] | None = None,
+        draws: Sequence[int] = (0,),
+    ) -> Losses:
+        """Noise the blocks of a batch and compare the network's answer with the target.
+
+        Args:
+            model: the network, called as `ACDiTTransformer` is.
+            data: clean blocks (N, T, B, C).
+            layout: of the blocks.
+            key: of the random draws.
+            labels: (N,), with `null_label` where draws may drop them.
+            blocks: the blocks to noise, sorted; None = all.
+            draws: numbers of the noise draws that share the clean pass; d draws give the mean gradient of d
+                passes.
+        """
+        chosen = tuple(range(layout.num_blocks)) if blocks is None else tuple(blocks)
+        views = tuple(block for block in chosen for _ in draws)
+        noise, timesteps, dropped = self._draw(data, chosen, draws, key)
+        target_data = data[:, list(views)]  # (N, M, B, C)
+        noised, target = self.corrupt(target_data, noise, timesteps)
+        if labels is not None:
+            labels = labels[:, None].expand(-1, len(views))  # (N, M)
+            if null_label is not None:
+                labels = torch.where(dropped.to(labels.device), null_label, labels)
+        clean = data[:, : max(views)] if max(views) else None
+        answer = model(noised, timesteps, layout=layout, blocks=views, clean=clean, labels=labels).sample
+        errors = (answer.to(target.dtype) - target).square().mean(dim=(2, 3))  # (N, M)
+        return Losses(errors, timesteps, views)
+
+    def corrupt(self, data: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """Noised data and the network's target, for data and noise (N, M, B, C) and timesteps (N, M)."""
+        if self.prediction == "flow":
+            share = (timesteps / TRAIN_STEPS)[..., None, None].to(data.dtype)
+            return torch.lerp(data, noise, share), noise - data
+        flat_data, flat_noise, steps = data.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten().long()
+        noised = self._process.add_noise(flat_data, flat_noise, steps)  # pyright: ignore[reportArgumentType]
+        target = noise
+        if self.prediction == "v":
+            target = self._process.get_velocity(flat_data, flat_noise, steps).view_as(data)  # pyright: ignore
+        return noised.view_as(data), target
+
+    def _draw(
+        self, data: Tensor, chosen: Sequence[int], draws: Sequence[int], key: SampleKey
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Noise (N, M, B, C), timesteps and dropped labels (N, M), each sample's from its own generators."""
+        batch, num_blocks = data.shape[:2]
+        noise = torch.empty(batch, len(draws), *data.shape[1:])  # (N, draws, T, B, C)
+        timesteps = torch.empty(batch, len(draws), num_blocks)
+        dropped = torch.empty(batch, len(draws), 1)
+        for row, (epoch, index) in enumerate(zip(key.epochs, key.indices, strict=True)):
+            for column, draw in enumerate(draws):
+                source = generator(key.seed, "diffusion", epoch, index, draw)
+                dropped[row, column].uniform_(generator=source)
+                if self.timesteps == "uniform":
+                    timesteps[row, column].uniform_(generator=source)
+                else:
+                    timesteps[row, column].normal_(generator=source).sigmoid_()
+                noise[row, column].normal_(generator=source)
+        timesteps = timesteps * TRAIN_STEPS
+        if self.prediction != "flow":
+            timesteps = timesteps.floor().clamp(max=TRAIN_STEPS - 1)
+        dropped = (dropped < self.label_dropout).expand(-1, -1, num_blocks)
+        picked = (_views_first(drawn)[:, list(chosen)].flatten(1, 2) for drawn in (noise, timesteps, dropped))
+        noise, timesteps, dropped = (drawn.to(data.device, non_blocking=True) for drawn in picked)
+        return noise.to(data.dtype), timesteps, dropped
+
+
+def _views_first(drawn: Tensor) -> Tensor:
+    return drawn.transpose(1, 2)  # (N, draws, T, ..) -> (N, T, draws, ..)
+
+
+def default_sampler(prediction: Prediction) -> DPMSolverMultistepScheduler:
+    """The solver of the paper's samples (Appendix B): DPM-Solver++ 2M, every option written out.
+
+    For flow prediction the same solver runs over the straight path's noise levels; it rounds the
+    timesteps that it tells the network down to integers.
+    """
+    return DPMSolverMultistepScheduler(
+        **LINEAR_BETAS,
+        solver_order=2,
+        prediction_type=SOLVER_TARGETS[prediction],
+        algorithm_type="dpmsolver++",
+        solver_type="midpoint",
+        lower_order_final=True,
+        final_sigmas_type="zero",
+        timestep_spacing="linspace",
+        steps_offset=0,
+        use_karras_sigmas=False,
+        use_flow_sigmas=prediction == "flow",
+        flow_shift=1.0,
+    )

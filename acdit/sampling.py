@@ -1,0 +1,197 @@
+"""generate(): the one block-by-block loop of all modalities, a generator of finished blocks; and guidance."""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .cache import KVCache
+from .errors import UserError
+from .layout import Layout
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance, uncond + s (cond - uncond).
+
+    Attributes:
+        scale: s; 1 = none.
+        rising: whether s grows linearly over the blocks, from 1 at the first to `scale` at the last.
+        interval: lowest and highest noise level (the scheduler's sigma) at which guidance acts; None = all.
+    """
+
+    scale: float = 1.5
+    rising: bool = False
+    interval: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.interval is not None and not self.interval[0] < self.interval[1]:
+            raise UserError(
+                f"the guidance interval must rise, from a low sigma to a high one, not {self.interval}"
+            )
+
+    def at(self, block: int, num_blocks: int, sigma: float) -> float:
+        """The scale for a step of one block."""
+        if self.interval is not None and not self.interval[0] <= sigma <= self.interval[1]:
+            return 1.0
+        if self.rising:
+            return 1.0 + (self.scale - 1.0) * block / max(1, num_blocks - 1)
+        return self.scale
+
+
+@dataclass(frozen=True)
+class Block:
+    """One finished block, and what it took.
+
+    Attributes:
+        index: place in the sequence.
+        sample: (N, B, C).
+        evaluations: calls of the network; with guidance one call holds two views.
+        cache: keys and values that are held now; None for a layout of one block.
+    """
+
+    index: int
+    sample: Tensor
+    evaluations: int
+    cache: KVCache | None
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """What a callback sees after a solver step, counted over all blocks: the block's sample (N, B, C)."""
+
+    step: int
+    timestep: Tensor
+    block: int
+    sample: Tensor
+
+
+def draw_noise(seeds: Sequence[int] | Sequence[torch.Generator], layout: Layout, channels: int) -> Tensor:
+    """Unit noise (N, T, B, C), each sample's from its own seed: for the whole grid, then cut.
+
+    So a seed means the same noise at every block size. `channels` counts those of a data element, not of a
+    token.
+    """
+    drawn = []
+    for seed in seeds:
+        source = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        drawn.append(torch.randn(channels, *layout.size, generator=source, device=source.device).cpu())
+    return layout.to_blocks(torch.stack(drawn))
+
+
+def steps_per_block(steps: int | Sequence[int], num_blocks: int) -> list[int]:
+    """One number of solver steps for every block.
+
+    Raises:
+        UserError: if a list does not name one positive number per block.
+    """
+    listed = list(steps) if isinstance(steps, Sequence) else [int(steps)] * num_blocks
+    if len(listed) != num_blocks or any(count < 1 for count in listed):
+        raise UserError(
+            f"steps must be a positive number, or {num_blocks} of them (one per block), not {steps}"
+        )
+    return listed
+
+
+@torch.no_grad()
+def generate(
+    model: Any,
+    layout: Layout,
+    noise: Tensor,
+    *,
+    scheduler: Any,
+    steps: int | Sequence[int] = 25,
+    labels: Tensor | None = None,
+    guidance: Guidance | None = None,
+    prefix: Tensor | None = None,
+    generators: Sequence[torch.Generator] | None = None,
+    on_step: Callable[[StepEnd], Tensor | None] | None = None,
+) -> Iterator[Block]:
+    """Sample block by block (section 4.4, Fig. 2b), each from its noise and the cached clean past.
+
+    The clean block and the first step of the next one go through the network in one call. Both branches of
+    guidance are two views of the same block on one cache. The solver starts anew at each block.
+
+    Args:
+        model: an `ACDiTTransformer`.
+        layout: of the samples; any that the network's axes allow.
+        noise: (N, T, B, C), see `draw_noise`; the solver computes in its dtype, float32 as a rule.
+        scheduler: a diffusers scheduler; it is copied, not changed.
+        steps: solver steps per block, one number or one for each.
+        labels: (N,) classes; None = unconditional.
+        guidance: None = none; acts where there are labels.
+        prefix: (N, K, B, C) clean blocks to continue from.
+        generators: one per sample, for schedulers that draw noise in their steps.
+        on_step: called after each step; a tensor that it returns takes the sample's place.
+
+    Yields:
+        Every block after the prefix, finished.
+    """
+    counts = steps_per_block(steps, layout.num_blocks)
+    guidance = guidance or Guidance(scale=1.0)
+    batch, device = noise.shape[0], noise.device
+    start = 0 if prefix is None else prefix.shape[1]
+    if start > layout.num_blocks:
+        raise UserError(f"prefix must hold at most the {layout.num_blocks} blocks of {layout}, not {start}")
+    null_label = model.config["num_classes"]
+    if labels is not None and null_label is None:
+        raise UserError("labels were given, but the model was trained without classes")
+    cache = model.new_cache(layout, batch) if layout.num_blocks > 1 else None
+    pending = prefix if start else None  # clean blocks that the cache does not hold yet
+    total = 0
+    for index in range(start, layout.num_blocks):
+        solver = copy.deepcopy(scheduler)
+        solver.set_timesteps(counts[index], device=device)
+        extra = _step_arguments(solver, generators)
+        sigmas = _noise_levels(solver)
+        # Flow-matching schedulers of diffusers neither scale their start nor what the network sees.
+        sample = noise[:, index] * getattr(solver, "init_noise_sigma", 1.0)  # (N, B, C)
+        for timestep, sigma in zip(solver.timesteps, sigmas, strict=True):
+            scale = guidance.at(index, layout.num_blocks, sigma) if labels is not None else 1.0
+            views = 1 if scale == 1.0 else 2
+            scaled = (
+                solver.scale_model_input(sample, timestep) if hasattr(solver, "scale_model_input") else sample
+            )
+            inputs = scaled.to(model.dtype)
+            view_labels = None
+            if labels is not None:
+                view_labels = labels[:, None]
+                if views == 2:
+                    view_labels = torch.stack((labels, torch.full_like(labels, null_label)), dim=1)  # (N, 2)
+            answer = model(
+                inputs[:, None].expand(-1, views, -1, -1),
+                timestep.expand(batch, views),
+                layout=layout,
+                blocks=(index,) * views,
+                clean=None if pending is None else pending.to(model.dtype),
+                labels=view_labels,
+                cache=cache,
+            ).sample.to(noise.dtype)  # (N, 1 or 2, B, C)
+            pending = None
+            prediction = answer[:, 0]
+            if views == 2:
+                prediction = torch.lerp(answer[:, 1], answer[:, 0], scale)
+            sample = solver.step(prediction, timestep, sample, **extra).prev_sample
+            total += 1
+            if on_step is not None:
+                replaced = on_step(StepEnd(total - 1, timestep, index, sample))
+                sample = sample if replaced is None else replaced
+        pending = sample[:, None]
+        yield Block(index, sample, len(solver.timesteps), cache)
+
+
+def _noise_levels(solver: Any) -> list[float]:
+    """The sigma of every step: the scheduler's own, or sqrt((1 - alpha) / alpha) where it keeps none."""
+    if hasattr(solver, "sigmas"):
+        return [float(sigma) for sigma in solver.sigmas[: len(solver.timesteps)]]
+    alphas = solver.alphas_cumprod[solver.timesteps.cpu().long()]
+    return ((1 - alphas) / alphas).sqrt().tolist()
+
+
+def _step_arguments(solver: Any, generators: Sequence[torch.Generator] | None) -> dict[str, Any]:
+    takes_generator = "generator" in inspect.signature(solver.step).parameters
+    return {"generator": list(generators)} if takes_generator and generators is not None else {}
