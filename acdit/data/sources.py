@@ -1,0 +1,151 @@
+"""Tables of encoded images and their classes: from a folder, or from a Hugging Face data set."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+from ..errors import UserError
+from .decode import UnreadableImage, check_header
+
+if TYPE_CHECKING:
+    import datasets
+
+    from ..training.config import DataConfig
+
+SAVED = ("state.json", "dataset_dict.json")  # what datasets' save_to_disk leaves
+
+
+@dataclass
+class ImageTable:
+    """Encoded images with a class each."""
+
+    images: "datasets.Dataset"
+    """One column, `image`, of dictionaries that hold the `bytes` of a file or its `path`."""
+    labels: torch.Tensor
+    """(N,) int64."""
+    label_names: tuple[str, ...]
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Files that were left out, and why."""
+
+
+def open_table(config: "DataConfig") -> ImageTable:
+    """The table that `config.source` names; a UserError if there is none or if it holds no image."""
+    folder = Path(config.source).expanduser()
+    if folder.is_file():
+        raise UserError(f"data.source {config.source} is a file; name a folder of images or a data set")
+    if folder.is_dir() and not any((folder / name).exists() for name in SAVED):
+        parquet = [*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]
+        return _from_columns(_load(config), config) if parquet else _from_folder(folder)
+    # what cannot be a name on the hub must be a folder, and asking the hub for it would take long to fail
+    if not folder.exists() and (config.source[:1] in (".", "~", "/") or config.source.count("/") > 1):
+        raise UserError(f"data.source {config.source} does not exist; name a folder of images or a data set")
+    return _from_columns(_load(config), config)
+
+
+def _from_folder(folder: Path) -> ImageTable:
+    import datasets
+
+    children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+    files = [("", child) for child in children]
+    for child in children:
+        if child.is_dir():  # also one that is a link
+            files += [(child.name, file) for file in sorted(child.rglob("[!.]*"))]
+    files = [(name, str(file)) for name, file in files if not file.is_dir()]
+    if not files:
+        raise UserError(f"data.source {folder} is empty; it should hold a folder of images for each class")
+
+    skipped: dict[str, str] = {}
+    readable: dict[str, list[str]] = {}
+    for name, file in tqdm(files, desc="checking images", unit="file", delay=2, leave=False):
+        try:
+            check_header(file)
+            readable.setdefault(name, []).append(file)
+        except UnreadableImage as fault:
+            skipped[file] = str(fault)
+    if not readable:
+        file, reason = next(iter(skipped.items()))
+        raise UserError(f"data.source {folder} holds no readable image; {file}, for one: {reason}")
+    loose = readable.pop("", [])
+    if not readable:
+        readable = {folder.resolve().name: loose}
+    else:
+        skipped |= dict.fromkeys(loose, "lies beside the class folders")
+
+    encoded = datasets.Features({"image": datasets.Image(decode=False)})
+    paths = [file for names in readable.values() for file in names]
+    labels = [label for label, names in enumerate(readable.values()) for _ in names]
+    images = datasets.Dataset.from_dict({"image": paths}, features=encoded)
+    return ImageTable(images, torch.tensor(labels), tuple(readable), skipped)
+
+
+def _load(config: "DataConfig") -> "datasets.Dataset":
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    folder = Path(config.source).expanduser()
+    try:
+        if any((folder / name).exists() for name in SAVED):
+            loaded = datasets.load_from_disk(str(folder))
+        else:
+            loaded = datasets.load_dataset(folder.as_posix(), split=config.split)
+    except IndexError as fault:  # what datasets itself raises for a set that was saved without rows
+        raise UserError(f"data.source {config.source} has no rows") from fault
+    except (OSError, ValueError, DatasetsError) as fault:  # unknown, unreachable, damaged
+        reason = " ".join(str(fault).split())
+        raise UserError(f"data.source {config.source} cannot be loaded: {reason}") from fault
+    if isinstance(loaded, datasets.DatasetDict):
+        if config.split not in loaded:
+            splits = ", ".join(map(str, loaded))
+            raise UserError(f"data.split of {config.source} must be one of {splits}, not {config.split!r}")
+        loaded = loaded[config.split]
+    assert isinstance(loaded, datasets.Dataset)  # a split was named and nothing is streamed
+    return loaded
+
+
+def _from_columns(rows: "datasets.Dataset", config: "DataConfig") -> ImageTable:
+    import datasets
+
+    column = _find_column(rows, datasets.Image, "data.image_column", config.image_column)
+    if column is None:
+        raise UserError(f"data.image_column must be named, one of: {', '.join(rows.column_names)}")
+    images = rows.select_columns([column])
+    try:
+        images = images.cast_column(column, datasets.Image(decode=False))
+    except (NotImplementedError, TypeError, ValueError) as fault:
+        feature = rows.features[column]
+        raise UserError(f"data.image_column {column!r} holds no images but {feature}") from fault
+    if column != "image":
+        images = images.rename_column(column, "image")
+
+    column = _find_column(rows, datasets.ClassLabel, "data.label_column", config.label_column)
+    if column is None:
+        return ImageTable(images, torch.zeros(len(rows), dtype=torch.long), (Path(config.source).name,))
+    values: list[Any] = rows.with_format(None)[column][:]
+    feature = rows.features[column]
+    if isinstance(feature, datasets.ClassLabel):
+        names, known = tuple(feature.names), {label: label for label in range(len(feature.names))}
+    elif isinstance(feature, datasets.Value) and feature.dtype.startswith(("int", "uint", "string", "bool")):
+        distinct = sorted({value for value in values if value is not None})
+        names, known = tuple(map(str, distinct)), {value: label for label, value in enumerate(distinct)}
+    else:
+        raise UserError(f"data.label_column {column!r} holds no classes but {feature}")
+    labels = [known.get(value, -1) for value in values]
+    if -1 in labels:
+        row = labels.index(-1)
+        raise UserError(f"data.label_column {column!r} holds {values[row]} in row {row}, which is no class")
+    return ImageTable(images, torch.tensor(labels), names)
+
+
+def _find_column(rows: "datasets.Dataset", kind: type, option: str, named: str | None) -> str | None:
+    """The named column, or the only one of this kind."""
+    if named is not None:
+        if named not in rows.column_names:
+            raise UserError(f"{option} {named!r} is not a column; there are: {', '.join(rows.column_names)}")
+        return named
+    found = [name for name, feature in rows.features.items() if isinstance(feature, kind)]
+    if len(found) > 1:
+        raise UserError(f"{option} must be named, one of: {', '.join(found)}")
+    return found[0] if found else None

@@ -1,0 +1,1 @@
+"""Training: typed recipes, the loop, schedules and checkpoints."""

@@ -1,0 +1,204 @@
+"""The typed configuration of a training run: one source for recipes (YAML), the command line and Python.
+
+Free of torch, so that the command line answers `--help` at once.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import UserError
+from ..layout import parse_dims
+
+FORMAT_VERSION = 1
+
+
+def _at_least(least: float, **values: float | None) -> None:
+    """Raise UserError for a value below the least; None is left out."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise UserError(f"{name.replace('__', '.')} must be at least {least:g}, not {value}")
+
+
+def _share(**values: float) -> None:
+    """Raise UserError for a value outside 0..1."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{name.replace('__', '.')} must lie between 0 and 1, not {value}")
+
+
+@dataclass
+class ModelConfig:
+    """The network; what is left out follows from the size."""
+
+    size: Literal["S", "B", "L", "XL", "H"] = "S"
+    """Named size (Table 5); S is for laptops."""
+    num_layers: int | None = None
+    """Layers, if not the named size's."""
+    hidden_size: int | None = None
+    """Hidden width, if not the named size's."""
+    num_heads: int | None = None
+    """Attention heads, if not the named size's."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, model__num_layers=self.num_layers, model__hidden_size=self.hidden_size)
+        _at_least(1, model__num_heads=self.num_heads)
+
+
+@dataclass
+class DataConfig:
+    """Images to learn from, scaled to [-1, 1]."""
+
+    source: str = "mnist"
+    """`mnist` (padded to 32x32) or `digits` (8x8) without download, a folder of images with one sub-folder a
+    class, or a Hugging Face data set by name or local path."""
+    split: str = "train"
+    """Split of a Hugging Face data set."""
+    image_column: str | None = None
+    """Column of a Hugging Face data set that holds the images; found by its type when left out."""
+    label_column: str | None = None
+    """Column of a Hugging Face data set that holds the class; found by its type when left out."""
+    image_size: int | None = None
+    """Edge in pixels after centre crop; the digits have their own."""
+    channels: Literal[1, 3] = 3
+    """Grey or colour; the digits are grey."""
+    flip: bool = True
+    """Mirror half of the images, at random; never done to digits."""
+    workers: int = 0
+    """Processes that read images."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, data__image_size=self.image_size)
+        _at_least(0, data__workers=self.workers)
+
+
+@dataclass
+class LayoutConfig:
+    """How an image becomes tokens, and tokens blocks."""
+
+    patch: int = 4
+    """Edge of a token's patch in pixels (or latent cells)."""
+    blocks: list[str] = field(default_factory=lambda: ["4x4"])
+    """Block sizes in tokens, such as 4x4; of several, one is drawn per step. A pipeline takes the first."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, layout__patch=self.patch)
+        if not self.blocks:
+            raise UserError("layout.blocks must name at least one block size, such as 4x4")
+        for block in self.blocks:
+            if len(parse_dims(block, "layout.blocks")) != 2:
+                raise UserError(f"layout.blocks must be heights and widths such as 4x4, not {block!r}")
+
+
+@dataclass
+class DiffusionConfig:
+    """The noise process and the objective."""
+
+    prediction: Literal["epsilon", "v", "flow"] = "epsilon"
+    """What the network predicts: epsilon and v with DDPM's linear betas, flow on straight paths."""
+    timesteps: Literal["uniform", "logit_normal"] = "uniform"
+    """Distribution of training timesteps."""
+    label_dropout: float = 0.1
+    """Share of draws whose label is replaced by null, for classifier-free guidance."""
+    draws: int = 1
+    """Noise draws that share one pass over the clean blocks."""
+    views: int | None = None
+    """Blocks that are noised in a step, drawn at random; all when left out."""
+
+    def __post_init__(self) -> None:
+        _share(diffusion__label_dropout=self.label_dropout)
+        _at_least(1, diffusion__draws=self.draws, diffusion__views=self.views)
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW and its schedule (Appendix B)."""
+
+    learning_rate: float = 3e-4
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's betas."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    schedule: Literal["wsd", "cosine", "constant"] = "wsd"
+    """Learning rate after the warm-up: stable, then decaying (wsd); cosine to zero; or constant."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up."""
+    decay_share: float = 0.15
+    """Share of the steps, at the end, in which wsd decays."""
+    ema_decay: float = 0.9999
+    """Decay of the moving average of the weights."""
+    ema_warmup: bool = False
+    """Start the average at a low decay, (1 + n) / (10 + n), which short runs need."""
+
+    def __post_init__(self) -> None:
+        _at_least(0, optimizer__learning_rate=self.learning_rate, optimizer__clip=self.clip)
+        _at_least(0, optimizer__weight_decay=self.weight_decay, optimizer__warmup_steps=self.warmup_steps)
+        _share(optimizer__decay_share=self.decay_share, optimizer__ema_decay=self.ema_decay)
+
+
+@dataclass
+class TrainingConfig:
+    """The run itself."""
+
+    steps: int = 1000
+    """Optimiser steps."""
+    batch_size: int = 64
+    """Images in an optimiser step, over all ranks and accumulation steps."""
+    accumulation: int = 1
+    """Forward passes that an optimiser step is cut into."""
+    seed: int = 0
+    """Seed of every random draw."""
+    precision: Literal["auto", "no", "bf16"] = "auto"
+    """bf16 autocast, or float32; auto takes bf16 where the accelerator has it."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass to save memory."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+    keep_checkpoints: int = 2
+    """Checkpoints that are kept."""
+    sample_every: int = 0
+    """Steps between sample grids, written to `samples/`; 0 = none."""
+    tensorboard: bool = False
+    """Write TensorBoard logs to `tensorboard/`."""
+    init_from: str | None = None
+    """A pipeline directory or a run to start from: its network takes the place of the section `model`."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, training__steps=self.steps, training__batch_size=self.batch_size)
+        _at_least(
+            1, training__accumulation=self.accumulation, training__checkpoint_every=self.checkpoint_every
+        )
+        _at_least(1, training__keep_checkpoints=self.keep_checkpoints)
+        _at_least(0, training__sample_every=self.sample_every)
+
+
+@dataclass
+class SamplingConfig:
+    """Defaults that the exported pipeline carries."""
+
+    steps: int = 25
+    """Solver steps per block."""
+    guidance_scale: float = 1.5
+    """Classifier-free guidance; 1 = none."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, sampling__steps=self.steps)
+
+
+@dataclass
+class Recipe:
+    """A named training run."""
+
+    name: str = "run"
+    """Name of the run."""
+    out: str | None = None
+    """Directory of checkpoints, samples and the exported pipeline; runs/NAME when left out."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    layout: LayoutConfig = field(default_factory=LayoutConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)

@@ -1,0 +1,19 @@
+import pytest
+
+from acdit.data.digits import digit_images
+from acdit.evaluation.judge import Judge, fit_judge
+
+
+@pytest.fixture(scope="session")
+def train():
+    return digit_images("digits")
+
+
+@pytest.fixture(scope="session")
+def held_out():
+    return digit_images("digits", held_out=True)
+
+
+@pytest.fixture(scope="session")
+def judge(train) -> Judge:
+    return fit_judge(*train)
