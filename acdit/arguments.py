@@ -1,0 +1,214 @@
+"""Dataclasses filled from files, command lines and keywords; errors name the key and the nearest right one.
+
+A value is addressed by its dotted key, such as `training.steps`. Text in a file and on the command line is
+read alike: by the type that the dataclass declares. Free of torch.
+"""
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import partial
+from operator import attrgetter
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One value of a dataclass, or of a dataclass inside it."""
+
+    hint: Any
+    default: Any
+    help: str
+
+    @property
+    def alternatives(self) -> tuple[Any, ...]:
+        return get_args(self.hint) if isinstance(self.hint, UnionType) else (self.hint,)
+
+    @property
+    def is_sequence(self) -> bool:
+        return any(get_origin(hint) in (list, tuple) for hint in self.alternatives)
+
+    @property
+    def described(self) -> str:
+        return " or ".join(_described(hint) for hint in self.alternatives if hint is not NoneType)
+
+    def metavar(self, name: str) -> str:
+        """How the help shows the value of an option."""
+        choices = [get_args(hint) for hint in self.alternatives if get_origin(hint) is Literal]
+        if choices:
+            return "{" + ",".join(map(str, choices[0])) + "}"
+        if self.hint is bool:
+            return "[true|false]"
+        return name.upper() + (",.." if self.is_sequence else "")
+
+    def parse(self, value: Any) -> Any:
+        """`null` and nothing mean None; text for a sequence is cut at its commas."""
+        if value in ("", "null"):
+            return None
+        if isinstance(value, str) and self.is_sequence and ("," in value or int not in self.alternatives):
+            return [part.strip() for part in value.strip("[]").split(",") if part.strip()]
+        return list(value) if isinstance(value, tuple) else value
+
+
+def fields_of(cls: type, prefix: str = "") -> dict[str, Field]:
+    """Every value of `cls` by its dotted key, in order."""
+    import docstring_parser
+
+    hints = get_type_hints(cls)
+    docs = {
+        entry.arg_name: " ".join((entry.description or "").split())
+        for base in cls.__mro__[:-1]
+        for entry in docstring_parser.parse_from_object(base).params
+    }
+    found: dict[str, Field] = {}
+    for field in fields(cls):
+        key, hint = prefix + field.name, hints[field.name]
+        if is_dataclass(hint):
+            found |= fields_of(hint, key + ".")  # pyright: ignore[reportArgumentType]
+        else:
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            found[key] = Field(hint, default, docs.get(field.name, ""))
+    return found
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"training": {"steps": 5}} -> {"training.steps": 5}"""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def nearest(word: str, candidates: Iterable[str]) -> list[str]:
+    """Candidates, the most similar to `word` first, by the whole or by what follows the last dot."""
+
+    def similarity(candidate: str) -> float:
+        pairs = ((word, candidate), (word.rpartition(".")[2], candidate.rpartition(".")[2]))
+        whole, end = (difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+        return max(whole, end) + whole / 100
+
+    return sorted(candidates, key=similarity, reverse=True)
+
+
+def read_arguments(cls: type, argv: list[str], positional: str | None = None) -> dict[str, Any]:
+    """`--key value`, `--key=value` and, for a switch, `--key` alone -> values by dotted key.
+
+    Dashes and underscores are the same in a key; a sequence may be given several times. One argument without
+    a key is the value of `positional`.
+    """
+    known = fields_of(cls)
+    values: dict[str, Any] = {}
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            if positional is None or positional in values:
+                raise UserError(f"unexpected argument {word!r}; options are written --key value")
+            values[positional] = word
+            continue
+        name, equals, value = word.partition("=")
+        if not equals:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else None
+        key = name[2:].replace("-", "_")
+        if key not in known:
+            given = "" if value is None else f" (it was {value!r})"
+            close = _spelled(nearest(key, known)[0])
+            raise UserError(f"unknown option {name}{given}; did you mean --{close}?")
+        if value is None and known[key].hint is not bool:
+            raise UserError(f"{name} must be given a value: {known[key].described}")
+        value = "true" if value is None else value
+        values[key] = f"{values[key]},{value}" if known[key].is_sequence and key in values else value
+    return values
+
+
+def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
+    """An instance of `cls` from values by dotted key; `source` says in errors where they come from."""
+    where = f"{source}: " if source else ""
+    known = fields_of(cls)
+    parsed: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            section = ", ".join(name for name in known if name.startswith(f"{key}."))
+            if section and value in (None, ""):
+                continue
+            advice = f"write one of {section}" if section else f"did you mean {nearest(key, known)[0]}?"
+            raise UserError(f"{where}unknown key {key} (it was {_written(value)!r}); {advice}")
+        parsed[key] = known[key].parse(value)
+        if parsed[key] is None and NoneType not in known[key].alternatives:
+            raise UserError(f"{where}{key} must be {known[key].described}, not empty")
+    try:
+        checked = _parser(cls).parse_object(parsed)
+    except argparse.ArgumentError as error:
+        named = re.match(r'Parser key "(.+?)"', str(error))
+        if named is None:
+            raise
+        key, value = named[1], _written(values[named[1]])
+        raise UserError(f"{where}{key} must be {known[key].described}, not {value!r}") from None
+    return _instance(cls, checked.as_dict())
+
+
+def help_text(cls: type, command: str, example: str, defaults: object = None) -> str:
+    """The help of a command whose options are the values of `cls`; `defaults`: an instance with others."""
+    about = {"usage": f"{command} [--key value ...]", "epilog": f"example:\n  {example}"}
+    return _parser(cls, defaults, **about).format_help()
+
+
+def _parser(cls: type, defaults: object = None, **about: Any) -> "ArgumentParser":
+    from jsonargparse import ArgumentParser
+
+    style: Any = partial(argparse.RawDescriptionHelpFormatter, max_help_position=36, width=100)
+    parser = ArgumentParser(description=cls.__doc__, exit_on_error=False, formatter_class=style, **about)
+    groups: dict[str, Any] = {"": parser}
+    for key, field in fields_of(cls).items():
+        section, _, name = key.rpartition(".")
+        if section not in groups:
+            groups[section] = parser.add_argument_group(section)
+        default = field.default if defaults is None else attrgetter(key)(defaults)
+        note = "" if default is None or default is False else f" (default: {_written(default)})"
+        action = groups[section].add_argument(
+            f"--{_spelled(key)}",
+            type=field.hint,
+            default=default,
+            metavar=field.metavar(name),
+            help=(field.help + note).replace("%", "%%"),
+        )
+        del action.option_strings[1:]  # no --key+ in the help: a sequence may simply be given again
+    return parser
+
+
+def _instance(cls: type[T], values: dict[str, Any]) -> T:
+    hints = get_type_hints(cls)
+    inner = {key: _instance(hints[key], value) for key, value in values.items() if is_dataclass(hints[key])}
+    return cls(**values | inner)
+
+
+def _spelled(key: str) -> str:
+    """A key as an option: keep-blocks; a dotted key stays as files spell it: training.batch_size."""
+    return key if "." in key else key.replace("_", "-")
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _described(hint: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    arguments = get_args(hint)
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if get_origin(hint) is tuple:
+        return f"{len(arguments)} values joined by commas, each {_described(arguments[0])}"
+    if get_origin(hint) is list:
+        items = get_args(arguments[0]) or arguments
+        return "values joined by commas, each " + " or ".join(map(_described, items))
+    return words[hint]

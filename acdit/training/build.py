@@ -1,0 +1,88 @@
+"""From a recipe to the things that it names: network, layouts, optimiser, pipeline."""
+
+import copy
+from typing import cast
+
+import torch
+
+from ..data.images import ImageDataset
+from ..diffusion import default_sampler
+from ..errors import UserError
+from ..layout import Layout, parse_dims
+from ..pipelines.image import ACDiTImagePipeline
+from ..pipelines.loading import load_pipeline
+from ..randomness import seed_of
+from ..transformer import SIZES, ACDiTTransformer
+from .config import ModelConfig, Recipe
+
+
+def build_layouts(recipe: Recipe, image_size: int) -> list[Layout]:
+    """The layouts that a run trains on, the pipeline's default first.
+
+    Raises:
+        ValueError: if patches do not tile the image, or blocks the grid.
+    """
+    patch = recipe.layout.patch
+    if image_size % patch:
+        raise UserError(f"layout.patch must divide the image's edge of {image_size}; {patch} does not")
+    grid = (image_size // patch,) * 2
+    return [Layout(grid, parse_dims(block), (patch, patch)) for block in recipe.layout.blocks]
+
+
+def build_model(recipe: Recipe, layout: Layout, data: ImageDataset) -> ACDiTTransformer:
+    """The network that a run starts with: fresh, from the run's seed, or the one that `init_from` names."""
+    num_classes = len(data.label_names)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(recipe.training.seed, "initialisation"))
+        if recipe.training.init_from is not None:
+            return _adapted(recipe.training.init_from, layout, data.channels, num_classes)
+        size = SIZES[recipe.model.size]
+        return ACDiTTransformer(
+            in_channels=data.channels * layout.patch_elements,
+            axis_lengths=layout.grid,
+            **size._replace(**_named(recipe.model))._asdict(),
+            num_classes=num_classes,
+        )
+
+
+def _named(model: ModelConfig) -> dict[str, int]:
+    """The dimensions that a recipe names itself."""
+    named = {key: getattr(model, key) for key in ("num_layers", "hidden_size", "num_heads")}
+    return {key: value for key, value in named.items() if value is not None}
+
+
+def _adapted(source: str, layout: Layout, channels: int, num_classes: int) -> ACDiTTransformer:
+    """The network of a trained pipeline, with a new class table where the classes differ in number."""
+    trained = load_pipeline(source).transformer
+    wanted = channels * layout.patch_elements
+    if trained.config["in_channels"] != wanted:
+        raise UserError(
+            f"training.init_from {source} has tokens of {trained.config['in_channels']} values, this recipe "
+            f"makes {wanted}: change layout.patch or data.channels"
+        )
+    if trained.config["num_classes"] == num_classes:
+        return trained
+    model = cast(
+        ACDiTTransformer, ACDiTTransformer.from_config({**trained.config, "num_classes": num_classes})
+    )
+    kept = {
+        name: tensor for name, tensor in trained.state_dict().items() if not name.startswith("y_embedder.")
+    }
+    model.load_state_dict(kept, strict=False)
+    return model
+
+
+def build_pipeline(
+    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: ImageDataset
+) -> ACDiTImagePipeline:
+    """The pipeline that a run samples with and exports, around a copy of the network."""
+    return ACDiTImagePipeline(
+        transformer=copy.deepcopy(model).eval(),
+        scheduler=default_sampler(recipe.diffusion.prediction),
+        grid=layout.grid,
+        block=layout.block,
+        patch=layout.patch,
+        id2label=dict(enumerate(data.label_names)),
+        num_inference_steps=recipe.sampling.steps,
+        guidance_scale=recipe.sampling.guidance_scale,
+    )

@@ -1,0 +1,77 @@
+"""Which samples and which layout a step gets: functions of seed and step alone."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import torch
+from torch.utils.data import Sampler
+
+from ..randomness import generator
+
+SampleIndex = tuple[int, int]  # epoch, index in the data set
+
+
+class StepBatches(Sampler[list[SampleIndex]]):
+    """The micro-batches of one rank, from a step on: shuffled passes over the data, joined without a seam.
+
+    The step's samples do not depend on the number of ranks or of accumulation steps; these only divide them.
+
+    Args:
+        size: samples in the data set.
+        batch_size: samples of a step, over all ranks and micro-batches.
+        steps: first step and the one after the last.
+        seed: of the order.
+        accumulation: micro-batches of a step.
+        rank, world_size: this process, and how many there are.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        steps: range,
+        *,
+        seed: int,
+        accumulation: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.size = size
+        self.batch_size = batch_size
+        self.steps = steps
+        self.seed = seed
+        self.accumulation = accumulation
+        self.rank = rank
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        return len(self.steps) * self.accumulation
+
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        share = self.batch_size // (self.accumulation * self.world_size)
+        for step in self.steps:
+            for part in range(self.accumulation):
+                first = step * self.batch_size + (part * self.world_size + self.rank) * share
+                yield [self._sample(place) for place in range(first, first + share)]
+
+    def _sample(self, place: int) -> SampleIndex:
+        epoch, within = divmod(place, self.size)
+        return epoch, int(_shuffled(self.size, self.seed, epoch)[within])
+
+
+@lru_cache(maxsize=2)  # a batch may hold the end of one pass and the beginning of the next
+def _shuffled(size: int, seed: int, epoch: int) -> torch.Tensor:
+    return torch.randperm(size, generator=generator(seed, "order", epoch))
+
+
+def choice(count: int, seed: int, step: int) -> int:
+    """Which of `count` layouts a step takes, the same on all ranks."""
+    return int(torch.randint(count, (), generator=generator(seed, "layout", step)))
+
+
+def subset(num_blocks: int, count: int | None, seed: int, step: int) -> tuple[int, ...]:
+    """The blocks that a step noises, sorted: `count` of them at random, or all."""
+    if count is None or count >= num_blocks:
+        return tuple(range(num_blocks))
+    drawn = torch.randperm(num_blocks, generator=generator(seed, "views", step))[:count]
+    return tuple(sorted(drawn.tolist()))

@@ -1,0 +1,65 @@
+"""Recipes by name or path: YAML files that hold a `Recipe`. Free of torch."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..arguments import build, flatten, nearest
+from ..errors import UserError
+from .config import FORMAT_VERSION, Recipe
+
+SHIPPED = Path(__file__).parent.parent / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_recipe(recipe: str | Path, /, **overrides: Any) -> Recipe:
+    """A recipe of the package by name, or a YAML (or JSON) file, with some values replaced.
+
+    `load_recipe("mnist", training={"steps": 9})` means `load_recipe("mnist", **{"training.steps": 9})`.
+    """
+    values = _read(_find(str(recipe)))
+    version = values.pop("format_version", FORMAT_VERSION)
+    if str(version) != str(FORMAT_VERSION):
+        raise UserError(
+            f"{recipe}: format_version must be {FORMAT_VERSION}, not {version!r}; use a newer acdit"
+        )
+    build(Recipe, values, source=str(recipe))  # an error in the file names the file
+    return build(Recipe, values | flatten(overrides))
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """The whole recipe, defaults included, as JSON and YAML can hold it."""
+    return json.loads(json.dumps({"format_version": FORMAT_VERSION} | asdict(recipe)))
+
+
+def recipe_to_yaml(recipe: Recipe) -> str:
+    """The whole recipe as a YAML file that `load_recipe` reads."""
+    return yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False)
+
+
+def _find(recipe: str) -> Path:
+    if recipe in recipe_names():
+        return SHIPPED / f"{recipe}.yaml"
+    path = Path(recipe)
+    if path.is_file():
+        return path
+    names = nearest(recipe, recipe_names())
+    raise UserError(f"no recipe {recipe!r}: there are {', '.join(names)}, or give the path of a YAML file")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Values by dotted key; scalars stay text, so that `no` and `1e-3` read as on the command line."""
+    try:
+        content = yaml.load(path.read_bytes(), Loader=yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} must be YAML: {error}") from error
+    if not isinstance(content, dict | None):
+        raise UserError(f"{path} must hold keys and values of a recipe, not {content!r}")
+    return flatten(content or {})

@@ -1,0 +1,289 @@
+"""ACDiTImagePipeline: what a call takes and gives, in diffusers' manner, block by block."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+from acdit.diffusion import default_sampler
+from acdit.errors import UserError
+from acdit.transformer import ACDiTTransformer
+from tests.pipelines.small import build, latents_of, network, picture, seeded
+from tests.tiny import relative_error
+
+
+def quadrant(images, block):
+    """One of the four blocks of images (N, C, 8, 8)."""
+    row, column = divmod(block, 2)
+    return images[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+
+
+def test_labels_by_id_and_by_name(pipe):
+    by_id = latents_of(pipe, [2, 0], generator=seeded(1, 2))
+    assert torch.equal(by_id, latents_of(pipe, ["cow", "ant"], generator=seeded(1, 2)))
+    assert torch.equal(by_id, latents_of(pipe, ["cow", 0], generator=seeded(1, 2)))
+    assert torch.equal(by_id, latents_of(pipe, torch.tensor([2, 0]), generator=seeded(1, 2)))
+    other = latents_of(pipe, [2, 1], generator=seeded(1, 2))
+    assert relative_error(other[0], by_id[0]) < 1e-5 and relative_error(other[1], by_id[1]) > 1e-2
+    assert torch.equal(latents_of(pipe, 1, generator=seeded(3)), latents_of(pipe, "bee", generator=seeded(3)))
+    assert by_id.isfinite().all() and 0.1 < float(by_id.std()) < 10
+
+
+def test_without_labels_one_unconditional_image(pipe):
+    made = latents_of(pipe, generator=seeded(3))
+    assert made.shape == (1, 3, 8, 8)
+    assert relative_error(made, latents_of(pipe, 0, generator=seeded(3))) > 1e-2
+    assert torch.equal(made, latents_of(pipe, generator=seeded(3), guidance_scale=4.0))
+    assert latents_of(pipe, num_images_per_prompt=3, generator=seeded(3, 4, 5)).shape == (3, 3, 8, 8)
+
+
+def test_a_network_without_classes():
+    model = network(12, num_classes=None)
+    pipeline = build(model, id2label=None)
+    assert latents_of(pipeline, generator=seeded(0)).std() > 0.1
+    with pytest.raises(UserError, match="unconditional"):
+        pipeline(0)
+
+
+def test_num_images_per_prompt_repeats_each_label(pipe):
+    repeated = latents_of(pipe, ["bee", "ant"], num_images_per_prompt=2, generator=seeded(1, 2, 3, 4))
+    assert torch.equal(repeated, latents_of(pipe, [1, 1, 0, 0], generator=seeded(1, 2, 3, 4)))
+
+
+def test_a_single_generator_yields_a_seed_per_sample_in_order(pipe):
+    single = latents_of(pipe, [0, 1, 2], generator=torch.Generator().manual_seed(7))
+    source = torch.Generator().manual_seed(7)
+    seeds = [int(torch.randint(2**63 - 1, (), generator=source)) for _ in range(3)]
+    assert torch.equal(single, latents_of(pipe, [0, 1, 2], generator=seeded(*seeds)))
+    fewer = latents_of(pipe, [0, 1], generator=torch.Generator().manual_seed(7))
+    assert relative_error(fewer, single[:2]) < 1e-5
+
+
+def test_a_generator_moves_on_and_torchs_own_serves_without_one(pipe):
+    source = torch.Generator().manual_seed(7)
+    first, second = (latents_of(pipe, 0, generator=source) for _ in range(2))
+    assert relative_error(second, first) > 0.1
+    torch.manual_seed(3)
+    default = latents_of(pipe, 0)
+    torch.manual_seed(3)
+    assert torch.equal(default, latents_of(pipe, 0))
+    assert not torch.equal(default, latents_of(pipe, 0))
+
+
+@pytest.mark.parametrize("scheduler", [default_sampler("flow"), DDPMScheduler()], ids=["ODE", "DDPM"])
+def test_a_sample_depends_on_its_own_generator_alone(scheduler):
+    pipeline = build(network(12), scheduler)
+    together = latents_of(pipeline, [0, 1, 2], generator=seeded(1, 2, 3))
+    swapped = latents_of(pipeline, [2, 1, 0], generator=seeded(3, 2, 4))
+    alone = latents_of(pipeline, [1], generator=seeded(2))
+    assert relative_error(alone[0], together[1]) < 1e-5
+    assert relative_error(swapped[:2], together[[2, 1]]) < 1e-5
+    assert relative_error(swapped[2], together[0]) > 0.1
+
+
+def test_latents_are_the_noise_to_start_from(pipe):
+    drawn = [torch.randn(3, 8, 8, generator=generator) for generator in seeded(1, 2)]
+    expected = latents_of(pipe, [0, 1], generator=seeded(1, 2))
+    given = latents_of(pipe, [0, 1], latents=torch.stack(drawn), generator=seeded(8, 9))
+    assert torch.equal(given, expected)
+
+
+def test_a_seed_means_the_same_noise_at_every_block_size():
+    fresh = ACDiTTransformer(
+        in_channels=12, axis_lengths=(4, 4), num_layers=1, hidden_size=16, num_heads=1, num_classes=3
+    )
+    pipeline = build(fresh)  # which predicts zero, so that what comes out is the noise
+    made = [latents_of(pipeline, 0, generator=seeded(1), block=block) for block in ((4, 4), (2, 2), (1, 4))]
+    assert made[0].std() > 0.1
+    assert torch.equal(made[0], made[1]) and torch.equal(made[0], made[2])
+
+
+def test_output_types(pixels):
+    channels = pixels.data_channels
+    made = {
+        kind: pixels([0, 1], generator=seeded(1, 2), output_type=kind).images
+        for kind in ("latent", "pt", "np", "pil")
+    }
+    assert made["latent"].shape == made["pt"].shape == (2, channels, 8, 8)
+    assert made["np"].shape == (2, 8, 8, channels)
+    expected = (made["latent"] / 2 + 0.5).clamp(0, 1)
+    assert torch.allclose(made["pt"], expected, atol=1e-6)
+    assert np.array_equal(made["np"], made["pt"].permute(0, 2, 3, 1).numpy())
+    assert len(made["pil"]) == 2
+    for image, array in zip(made["pil"], made["np"], strict=True):
+        assert image.size == (8, 8) and image.mode == {1: "L", 3: "RGB"}[channels]
+        levels = np.asarray(image).reshape(8, 8, channels)
+        assert np.array_equal(levels, (array * 255).round().astype(np.uint8))
+        assert len(np.unique(levels)) > 5
+    default = pixels([0, 1], generator=seeded(1, 2)).images
+    assert [image.tobytes() for image in default] == [image.tobytes() for image in made["pil"]]
+
+
+def test_return_dict(pipe):
+    output = pipe([0], generator=seeded(1), output_type="latent")
+    (images,) = pipe([0], generator=seeded(1), output_type="latent", return_dict=False)
+    assert torch.equal(images, output.images)
+
+
+def test_evaluations_and_cache_bytes_are_counted(pipe):
+    output = pipe([0, 1], num_inference_steps=[4, 3, 2, 1])
+    assert output.evaluations == 10
+    # keys and values x layers x samples x tokens of all blocks but the last x hidden x float32
+    assert output.cache_bytes == 2 * 2 * 2 * 12 * 32 * 4
+    assert pipe(0, block=(4, 4)).cache_bytes == 0
+
+
+def test_num_inference_steps_one_number_or_a_list(pipe):
+    five = latents_of(pipe, 0, num_inference_steps=5, generator=seeded(1))
+    assert torch.equal(five, latents_of(pipe, 0, num_inference_steps=[5] * 4, generator=seeded(1)))
+    mixed = latents_of(pipe, 0, num_inference_steps=[5, 5, 2, 5], generator=seeded(1))
+    for block in (0, 1):
+        assert torch.equal(quadrant(mixed, block), quadrant(five, block))
+    assert relative_error(quadrant(mixed, 2), quadrant(five, 2)) > 1e-3
+    assert pipe(0).evaluations == 4 * 3  # the model's default
+
+
+def test_another_block_at_call(pipe):
+    assert pipe(0, block=(4, 4), num_inference_steps=5).evaluations == 5
+    assert pipe(0, block=(1, 2), num_inference_steps=1).evaluations == 8
+    assert pipe.layout.block == (2, 2)
+
+
+def test_height_and_width(pipe):
+    made = pipe(0, height=4, width=12, num_inference_steps=2)
+    assert made.images[0].size == (12, 4) and made.evaluations == 3 * 2
+    assert pipe(0, width=16).images[0].size == (16, 8)
+
+
+def test_guidance_is_linear_in_its_scale(pipe):
+    """In one step of one block the sample is linear in the prediction, and so in the scale."""
+    arguments = {"block": (4, 4), "num_inference_steps": 1}
+    unconditional = latents_of(pipe, generator=seeded(1), **arguments)
+    conditional = latents_of(pipe, 1, guidance_scale=1.0, generator=seeded(1), **arguments)
+    assert relative_error(unconditional, conditional) > 1e-2
+    for scale in (0.0, 0.5, 2.5):
+        guided = latents_of(pipe, 1, guidance_scale=scale, generator=seeded(1), **arguments)
+        expected = unconditional + scale * (conditional - unconditional)
+        assert relative_error(guided, expected) < 1e-5
+
+
+def test_guidance_defaults_to_the_models(pipe):
+    default = latents_of(pipe, 1, generator=seeded(1))
+    assert torch.equal(default, latents_of(pipe, 1, guidance_scale=1.5, generator=seeded(1)))
+    assert relative_error(default, latents_of(pipe, 1, guidance_scale=3.0, generator=seeded(1))) > 1e-3
+
+
+def test_rising_guidance_starts_at_one_and_ends_at_its_scale(pipe):
+    rising = latents_of(pipe, 1, guidance_scale=4.0, guidance_rising=True, generator=seeded(1))
+    none = latents_of(pipe, 1, guidance_scale=1.0, generator=seeded(1))
+    assert relative_error(quadrant(rising, 0), quadrant(none, 0)) < 1e-5
+    assert relative_error(quadrant(rising, 1), quadrant(none, 1)) > 1e-3
+    image = (rising / 2 + 0.5).clamp(0, 1)
+    arguments = {"image": image, "keep_blocks": 3, "generator": seeded(1)}
+    last = latents_of(pipe, 1, guidance_scale=4.0, guidance_rising=True, **arguments)
+    assert torch.equal(
+        last, latents_of(pipe, 1, guidance_scale=4.0, **(arguments | {"generator": seeded(1)}))
+    )
+
+
+def test_a_guidance_interval_is_in_sigma(pipe):
+    """Flow: sigma runs from 1 to 0."""
+    full = latents_of(pipe, 1, guidance_scale=4.0, generator=seeded(1))
+    none = latents_of(pipe, 1, guidance_scale=1.0, generator=seeded(1))
+
+    def within(low, high):
+        return latents_of(pipe, 1, guidance_scale=4.0, guidance_interval=(low, high), generator=seeded(1))
+
+    assert torch.equal(within(0.0, 1.0), full)
+    assert torch.equal(within(2.0, 3.0), none)
+    half = within(0.5, 1.0)
+    assert relative_error(half, full) > 1e-3 and relative_error(half, none) > 1e-3
+
+
+def test_the_callback_sees_every_step_of_all_blocks(pipe):
+    seen = []
+
+    def callback(pipeline, step, timestep, tensors):
+        assert pipeline is pipe
+        seen.append((step, float(timestep), tensors["latents"].clone()))
+        return tensors
+
+    final = latents_of(
+        pipe, [0, 1], num_inference_steps=[3, 1, 2, 2], generator=seeded(1, 2), callback_on_step_end=callback
+    )
+    assert [step for step, _, _ in seen] == list(range(8))
+    starts = [seen[step][1] for step in (0, 3, 4, 6)]
+    assert len(set(starts)) == 1 and starts[0] == max(timestep for _, timestep, _ in seen)
+    assert torch.equal(seen[-1][2], final)
+    for finished, step in enumerate((2, 3, 5, 7)):
+        for block in range(finished + 1):
+            assert torch.equal(quadrant(seen[step][2], block), quadrant(final, block))
+    assert torch.equal(
+        final, latents_of(pipe, [0, 1], num_inference_steps=[3, 1, 2, 2], generator=seeded(1, 2))
+    )
+
+
+def test_the_callback_may_change_latents(pipe):
+    def callback(pipeline, step, timestep, tensors):
+        return {"latents": torch.full_like(tensors["latents"], 0.25)} if step == 2 else {}
+
+    plain = latents_of(pipe, 0, generator=seeded(1))
+    changed = latents_of(pipe, 0, generator=seeded(1), callback_on_step_end=callback)
+    assert torch.equal(quadrant(changed, 0), torch.full((1, 3, 4, 4), 0.25))  # the last of its three steps
+    assert relative_error(quadrant(changed, 1), quadrant(plain, 1)) > 1e-3  # the next block has seen it
+
+
+def test_the_callback_gets_what_it_asked_for(pipe):
+    seen = []
+
+    def callback(pipeline, step, timestep, tensors):
+        seen.append(tensors)
+        return {}
+
+    pipe(0, callback_on_step_end=callback, callback_on_step_end_tensor_inputs=[])
+    assert seen == [{}] * 12
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_kept_blocks_are_kept_exactly(pixels, keep):
+    image = picture(pixels.data_channels)
+    made = pixels([0, 2], image=image, keep_blocks=keep, generator=seeded(1, 2))
+    assert made.evaluations == (4 - keep) * 3
+    original = torch.from_numpy(np.array(image)).reshape(1, 8, 8, -1).permute(0, 3, 1, 2)
+    for output in made.images:
+        levels = torch.from_numpy(np.array(output)).reshape(1, 8, 8, -1).permute(0, 3, 1, 2)
+        for block in range(4):
+            assert torch.equal(quadrant(levels, block), quadrant(original, block)) == (block < keep)
+
+
+def test_a_continuation_of_a_samples_own_start_is_that_sample():
+    scheduler = DDIMScheduler(beta_schedule="linear", clip_sample=True)  # whose samples end within [-1, 1]
+    pipeline = build(network(12), scheduler)
+    full = pipeline([0, 1], generator=seeded(1, 2), output_type="pt").images
+    assert float(full.std()) > 0.05
+    for keep in (1, 2, 3):
+        arguments = {"image": full, "keep_blocks": keep, "output_type": "pt"}
+        continued = pipeline([0, 1], generator=seeded(1, 2), **arguments).images
+        assert relative_error(continued, full) < 1e-5
+        other = pipeline([1, 2], generator=seeded(3, 4), **arguments).images
+        assert relative_error(quadrant(other, keep), quadrant(full, keep)) > 1e-2
+
+
+def test_an_image_comes_in_any_form(pipe):
+    image = picture(3)
+    array = np.asarray(image, dtype=np.float32)[None] / 255  # (N, H, W, C)
+    tensor = torch.from_numpy(array).permute(0, 3, 1, 2)
+    made = [
+        latents_of(pipe, [0, 1], image=form, keep_blocks=2, generator=seeded(1, 2))
+        for form in (image, [image], array, tensor, tensor.expand(2, -1, -1, -1))
+    ]
+    assert all(relative_error(other, made[0]) < 1e-5 for other in made[1:])
+
+
+def test_each_sample_may_continue_an_image_of_its_own(pipe):
+    images = [picture(3, seed=1), picture(3, seed=2)]
+    together = latents_of(pipe, [0, 1], image=images, keep_blocks=1, generator=seeded(1, 2))
+    for place, image in enumerate(images):
+        alone = latents_of(pipe, [place], image=image, keep_blocks=1, generator=seeded(place + 1))
+        assert relative_error(together[place], alone[0]) < 1e-5

@@ -1,0 +1,60 @@
+"""Arguments that do not fit the model: one line that says so, before the network is asked anything."""
+
+import pytest
+import torch
+
+from tests.pipelines.small import picture, seeded
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"class_labels": 3}, ["class_labels", "0..2", "3"]),
+        ({"class_labels": [0, -1]}, ["class_labels", "-1"]),
+        ({"class_labels": ["ant", "dog"]}, ["class_labels", "'dog'", "ant"]),
+        ({"class_labels": [1.5]}, ["class_labels", "1.5"]),
+        ({"class_labels": []}, ["class_labels"]),
+        ({"num_images_per_prompt": 0}, ["num_images_per_prompt", "0"]),
+        ({"block": (3, 3)}, ["block", "3x3", "4x4"]),
+        ({"block": (2, 2, 2)}, ["block"]),
+        ({"height": 9}, ["height", "9", "2"]),
+        ({"width": 0}, ["width", "0"]),
+        ({"width": 12, "block": (4, 4)}, ["block", "4x6"]),
+        ({"num_inference_steps": 0}, ["steps", "0"]),
+        ({"num_inference_steps": -2}, ["steps", "-2"]),
+        ({"num_inference_steps": [3, 3]}, ["steps", "4", "[3, 3]"]),
+        ({"num_inference_steps": [3, 3, 0, 3]}, ["steps", "[3, 3, 0, 3]"]),
+        ({"output_type": "jpeg"}, ["output_type", "'jpeg'", "pil"]),
+        ({"class_labels": [0, 1], "generator": seeded(1)}, ["generator", "2", "1"]),
+        ({"latents": torch.zeros(1, 3, 8, 4)}, ["latents", "(1, 3, 8, 8)", "(1, 3, 8, 4)"]),
+        ({"keep_blocks": 1}, ["image", "keep_blocks"]),
+        ({"image": picture(3)}, ["image", "keep_blocks", "3"]),
+        ({"image": picture(3), "keep_blocks": 4}, ["keep_blocks", "3", "4"]),
+        ({"image": picture(3), "keep_blocks": -1}, ["keep_blocks", "-1"]),
+        ({"image": picture(3), "keep_blocks": 1, "block": (4, 4)}, ["keep_blocks"]),
+        ({"image": picture(3, 16, 16), "keep_blocks": 1}, ["image", "3x8x8", "3x16x16"]),
+        ({"image": picture(1), "keep_blocks": 1}, ["image", "3x8x8", "1x8x8"]),
+        ({"image": [picture(3)] * 3, "keep_blocks": 1}, ["image", "3"]),
+        ({"callback_on_step_end_tensor_inputs": ["noise"]}, ["callback_on_step_end_tensor_inputs", "noise"]),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, dict) else "",
+)
+def test_bad_arguments_are_refused_in_one_line(pipe, arguments, words):
+    evaluated = []
+    handle = pipe.transformer.register_forward_hook(lambda *_: evaluated.append(1))
+    try:
+        with pytest.raises(ValueError) as caught:
+            pipe(**arguments)
+    finally:
+        handle.remove()
+    message = str(caught.value)
+    assert "\n" not in message and all(word in message for word in words)
+    assert not evaluated
+
+
+@pytest.mark.parametrize("image", [picture(1), picture(3, 16, 16)], ids=["grey", "large"])
+def test_a_prefix_that_does_not_fit_the_autoencoder_is_refused(latent_pipe, image):
+    with pytest.raises(ValueError) as caught:
+        latent_pipe(0, image=image, keep_blocks=1)
+    message = str(caught.value)
+    assert "\n" not in message and "image" in message and "8x8" in message

@@ -1,0 +1,108 @@
+"""Recipes: the shipped ones, files, overrides from Python, and mistakes in any of them."""
+
+import json
+
+import pytest
+import yaml
+
+from acdit.errors import UserError
+from acdit.layout import parse_dims
+from acdit.training.config import FORMAT_VERSION, Recipe
+from acdit.training.recipes import SHIPPED, load_recipe, recipe_names, recipe_to_dict, recipe_to_yaml
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "run.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert f"acdit train {name}" in (SHIPPED / f"{name}.yaml").read_text().partition("\nname:")[0]
+
+
+@pytest.mark.parametrize(("name", "edge"), [("mnist", 32), ("digits", 8)])
+def test_blocks_tile_the_grid(name, edge):
+    layout = load_recipe(name).layout
+    tokens = edge // layout.patch
+    assert all(tokens % side == 0 for block in layout.blocks for side in parse_dims(block))
+
+
+def test_defaults(write):
+    assert load_recipe(write("")) == Recipe()
+    assert load_recipe(write("model:\nout:\n")) == Recipe()
+
+
+def test_types(write):
+    text = "name: 7\noptimizer: {learning_rate: 2e-3, betas: [0, 0.5]}\ntraining: {precision: no, seed: 3}\n"
+    recipe = load_recipe(write(text))
+    assert recipe.name == "7"
+    assert recipe.optimizer.learning_rate == 0.002 and recipe.optimizer.betas == (0.0, 0.5)
+    assert recipe.training.precision == "no" and recipe.training.seed == 3
+
+
+def test_lists_as_text(write):
+    assert load_recipe(write("layout: {blocks: 4x4}")).layout.blocks == ["4x4"]
+    assert load_recipe(write("layout: {blocks: '4x4, 2x2'}")).layout.blocks == ["4x4", "2x2"]
+
+
+def test_overrides():
+    nested = load_recipe("mnist", training={"steps": 5}, layout={"blocks": ["8x8"]}, name="quick")
+    dotted = load_recipe("mnist", **{"training.steps": "5", "layout.blocks": ("8x8",), "name": "quick"})
+    assert nested == dotted
+    assert nested.training.steps == 5 and nested.name == "quick" and nested.data == load_recipe("mnist").data
+
+
+def test_round_trip(tmp_path):
+    recipe = load_recipe("digits", optimizer={"betas": (0.8, 0.9)}, data={"source": "a b"}, name="a, b")
+    (tmp_path / "a.yaml").write_text(recipe_to_yaml(recipe))
+    (tmp_path / "a.json").write_text(json.dumps(recipe_to_dict(recipe), indent=2))
+    assert load_recipe(tmp_path / "a.yaml") == load_recipe(tmp_path / "a.json") == recipe
+    assert yaml.safe_load((tmp_path / "a.yaml").read_text())["format_version"] == FORMAT_VERSION
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model: {sise: B}", ["run.yaml", "model.sise", "'B'", "model.size"]),
+        ("modle: {size: B}", ["modle.size", "model.size"]),
+        ("steps: 4", ["steps", "training.steps"]),
+        ("model: S", ["model", "'S'", "model.size"]),
+        ("name: {a: 1}", ["name.a", "name"]),
+        ("model: {size: Q}", ["run.yaml", "model.size", "S, B, L, XL, H", "'Q'"]),
+        ("training: {steps: many}", ["training.steps", "whole number", "'many'"]),
+        ("training: {steps: }", ["training.steps", "whole number"]),
+        ("training: {steps: [1, 2]}", ["training.steps", "whole number", "'1,2'"]),
+        ("data: {flip: maybe}", ["data.flip", "true or false", "'maybe'"]),
+        ("layout: {blocks: [4x]}", ["layout.blocks", "'4x'"]),
+        ("- a", ["keys and values"]),
+        ("a: [", ["YAML"]),
+        ("format_version: 99", ["format_version", "99"]),
+    ],
+)
+def test_mistakes_in_a_file(write, text, words):
+    with pytest.raises(ValueError) as caught:
+        load_recipe(write(text))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_mistakes_in_overrides():
+    with pytest.raises(UserError, match=r"training\.step .*training\.steps"):
+        load_recipe("mnist", training={"step": 3})
+    with pytest.raises(UserError, match=r"training\.steps must be a whole number"):
+        load_recipe("mnist", training={"steps": None})
+    with pytest.raises(UserError, match=r"training\.steps must be a whole number, not 'True'"):
+        load_recipe("mnist", training={"steps": True})
+
+
+def test_unknown_recipe_names_the_nearest_first():
+    with pytest.raises(UserError, match="'digit': there are digits, "):
+        load_recipe("digit")
