@@ -1,0 +1,8 @@
+"""`python -m acdit`, the same as the command `acdit`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

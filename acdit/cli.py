@@ -1,0 +1,106 @@
+"""The command `acdit`: parse, then call. Torch loads only when a command runs."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import __version__
+from .arguments import build, help_text, nearest, read_arguments
+from .errors import UserError
+from .options import EvaluateOptions, InfoOptions, SampleOptions
+from .training.config import Recipe
+from .training.recipes import load_recipe, recipe_names, recipe_to_yaml
+
+HELP = """usage: acdit COMMAND [--key value ...]
+
+ACDiT: autoregressive blocks of conditional diffusion transformers.
+
+commands:
+  train RECIPE    train a model           acdit train mnist --training.steps 1000
+  sample          draw images             acdit sample --labels 3,1,4 --block 4x4 --out digits.png
+  evaluate        score a model           acdit evaluate --model runs/mnist --out scores.json
+  info [MODEL]    parameters and cost     acdit info runs/mnist --block 2x2
+
+Without --model, a command takes the small model of MNIST digits that comes with the package.
+`acdit COMMAND --help` lists a command's options; `acdit --version` prints the version.
+"""
+COMMANDS = ("train", "sample", "evaluate", "info")
+POSITIONALS = {"info": "model"}
+OPTIONS = {"sample": SampleOptions, "evaluate": EvaluateOptions, "info": InfoOptions}
+TRAIN_EXAMPLE = "acdit train mnist --training.steps 1000 --layout.blocks 4x4,2x2 --print_config"
+EXAMPLES = {
+    "sample": "acdit sample --labels 3,1,4 --samples 8 --guidance 1.5 --block 4x4 --out digits.png",
+    "evaluate": "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json",
+    "info": "acdit info runs/mnist --block 2x2",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command: 0 when done, 2 after one line on stderr about what the user can mend; bugs raise."""
+    try:
+        _run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        print("acdit: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        if not isinstance(error, UserError | OSError) and not _raised_here(error):
+            raise
+        print(f"acdit: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(argv: Sequence[str]) -> None:
+    command, *rest = argv or ["--help"]
+    if command in ("--help", "-h"):
+        print(HELP, end="")
+    elif command == "--version":
+        print(__version__)
+    elif command == "train":
+        _train(rest)
+    elif command in OPTIONS:
+        _run_model(command, rest)
+    else:
+        close = nearest(command, COMMANDS)[0]
+        raise UserError(f"unknown command {command!r}; did you mean {close}? `acdit --help` lists all")
+
+
+def _train(argv: list[str]) -> None:
+    recipes = ", ".join(recipe_names())
+    named = bool(argv) and not argv[0].startswith("-")
+    if "--help" in argv or "-h" in argv:
+        defaults = load_recipe(argv[0]) if named else None
+        usage = f"acdit train {argv[0] if named else 'RECIPE'}"
+        print(help_text(Recipe, usage, f"{TRAIN_EXAMPLE}\n\nrecipes: {recipes}", defaults), end="")
+        return
+    if not named:
+        raise UserError(f"train needs a recipe first: {recipes} or the path of a YAML file")
+    printing = {"--print_config", "--print-config"}
+    overrides = read_arguments(Recipe, [word for word in argv[1:] if word not in printing])
+    recipe = load_recipe(argv[0], **overrides)
+    if printing & set(argv):
+        print(recipe_to_yaml(recipe), end="")
+        return
+    from . import commands
+
+    commands.train(recipe)
+
+
+def _run_model(command: str, argv: list[str]) -> None:
+    options, positional = OPTIONS[command], POSITIONALS.get(command)
+    if "--help" in argv or "-h" in argv:
+        usage = f"acdit {command}" + (f" [{positional.upper()}]" if positional else "")
+        print(help_text(options, usage, EXAMPLES[command]), end="")
+        return
+    parsed = build(options, read_arguments(options, argv, positional))
+    from . import commands
+
+    getattr(commands, command)(parsed)
+
+
+def _raised_here(error: ValueError) -> bool:
+    """Whether a check of this package raised the error, and not a library that it called."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parent)

@@ -1,0 +1,206 @@
+"""What the commands do; imported when one runs."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from .data.digits import digit_images
+from .errors import UserError
+from .evaluation.digits import format_table, score_digits
+from .evaluation.judge import load_judge
+from .files import check_writable, whole
+from .flops import Dimensions, cache_bytes, forward_flops, parameters, sampling_flops
+from .layout import dims, parse_dims
+from .options import EvaluateOptions, InfoOptions, RunOptions, SampleOptions
+from .pictures import picture_grid, save_picture
+from .pipelines.image import ACDiTImagePipeline
+from .pipelines.loading import load_pipeline, pipeline_folder
+from .training.config import Recipe
+from .training.loop import train as run_training
+
+SCORED: dict[tuple[int, ...], str] = {
+    (1, 8, 8): "digits",
+    (1, 32, 32): "mnist",
+}  # by channels, height and width
+
+
+def train(recipe: Recipe) -> None:
+    """`acdit train`: run a recipe, or go on with it."""
+    print(f"the trained pipeline is in {run_training(recipe)}")
+
+
+def sample(options: SampleOptions) -> None:
+    """`acdit sample`: one picture, a row for each label."""
+    out = Path(options.out)
+    check_writable(out)
+    prefix = None if options.prefix is None else _read_picture(options.prefix)
+    pipeline = _opened(options)
+    block = None if options.block is None else parse_dims(options.block)
+    labels: list[Any] = options.labels or sorted(pipeline.label_names)
+    asked = [label for label in pipeline.label_ids(labels) for _ in range(options.samples)]
+    if prefix is not None and pipeline.data_channels == 1:
+        prefix = prefix.convert("L")
+    images, evaluations, cache, seconds = _drawn(
+        pipeline,
+        asked,
+        options,
+        block=block,
+        image=prefix,
+        keep_blocks=options.keep_blocks or 0,
+        guidance_rising=options.guidance_rising,
+        guidance_interval=options.guidance_interval,
+        output_type="pil",
+    )
+    save_picture(picture_grid(images, options.samples), out)
+    print(
+        f"{out}: {len(images)} images in {seconds:.1f} s; "
+        f"{evaluations} network evaluations an image, key-value cache {cache / 2**10:.0f} KiB an image"
+    )
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """`acdit evaluate`: scores of the digits that a model draws, one row a block size."""
+    out = None if options.out is None else Path(options.out)
+    if out is not None:
+        check_writable(out)
+    pipeline = _opened(options)
+    blocks = [parse_dims(block) for block in options.block or [dims(pipeline.layout.block)]]
+    for block in blocks:
+        pipeline.layout.with_block(block)  # all of them tile the grid, or none is drawn
+    rows = evaluate_pipeline(pipeline, blocks, options)
+    print(score_table(rows))
+    report = json.dumps({"model": str(pipeline_folder(options.model)), "scores": rows}, indent=2)
+    if out is None:
+        print(report)
+    else:
+        with whole(out) as aside:
+            aside.write_text(report + "\n")
+
+
+def evaluate_pipeline(
+    pipeline: ACDiTImagePipeline, blocks: list[tuple[int, ...]], options: EvaluateOptions
+) -> list[dict[str, Any]]:
+    """Draw as many digits as are held out, with their labels, at each block size; and score them."""
+    source = SCORED.get((pipeline.data_channels, *pipeline.layout.size)) if pipeline.vae is None else None
+    if source is None:
+        raise UserError(
+            "acdit evaluate scores models of the digits alone: mnist (32x32) and digits (8x8), both grey"
+        )
+    training, held_out = digit_images(source), digit_images(source, held_out=True)
+    judge = load_judge(*training)
+    wanted = held_out[1]
+    if options.samples is not None and options.samples < len(wanted):
+        wanted = wanted[torch.arange(options.samples) * len(wanted) // options.samples]
+    rows = []
+    for block in blocks:
+        images, evaluations, cache, seconds = _drawn(
+            pipeline, wanted.tolist(), options, block=block, output_type="pt"
+        )
+        scores = score_digits(2 * images - 1, wanted, train=training, held_out=held_out, judge=judge)
+        guidance = pipeline.config["guidance_scale"] if options.guidance is None else options.guidance
+        facts = {"block": dims(block), "guidance": guidance, "evaluations": evaluations}
+        rows.append({**facts, "cache_bytes": cache, "seconds": round(seconds, 2), **scores})
+    return rows
+
+
+def score_table(rows: list[dict[str, Any]]) -> str:
+    """The scores that matter most, in the width of a terminal."""
+    names = {
+        "block": "block",
+        "guidance": "guidance",
+        "evaluations": "evaluations",
+        "seconds": "seconds",
+        "label_accuracy": "accuracy",
+        "judge_coverage": "coverage",
+        "judge_density": "density",
+        "judge_frechet_distance": "frechet",
+        "judge_frechet_distance_real": "(real)",
+        "memorisation_ratio_pixels": "memorisation",
+    }
+    return format_table([{short: row[name] for name, short in names.items()} for row in rows])
+
+
+def info(options: InfoOptions) -> None:
+    """`acdit info`: what a model is, and what it costs."""
+    pipeline = load_pipeline(options.model)
+    layout = pipeline.layout
+    if options.block is not None:
+        layout = layout.with_block(parse_dims(options.block))
+    model = Dimensions.of(pipeline.transformer.config)
+    steps = [pipeline.config["num_inference_steps"]] * layout.num_blocks
+    facts = {
+        "model": str(pipeline_folder(options.model)),
+        "parameters": parameters(model),
+        "layers": model.num_layers,
+        "hidden size": model.hidden_size,
+        "heads": model.num_heads,
+        "classes": model.num_classes or 0,
+        "layout": str(layout),
+        "blocks": layout.num_blocks,
+        "sequence length": layout.num_tokens,
+        "forward FLOPs per image": forward_flops(model, layout),
+        "sampling FLOPs per image": sampling_flops(model, layout, steps, guided=True),
+        "cache bytes per image": cache_bytes(model, layout, pipeline.transformer.dtype.itemsize),
+    }
+    if options.json:
+        print(json.dumps({name.replace(" ", "_"): value for name, value in facts.items()}, indent=2))
+    else:
+        for name, value in facts.items():
+            print(f"{name:26}{f'{value:,}' if isinstance(value, int) else value}")
+
+
+def _opened(options: RunOptions) -> ACDiTImagePipeline:
+    """The pipeline on the device and in the precision that were asked for."""
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline = load_pipeline(options.model, getattr(torch, options.dtype))
+    try:
+        pipeline.to(device)
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # torch's ways to say that it knows no such device, or has none
+        raise UserError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _drawn(
+    pipeline: ACDiTImagePipeline, labels: list[int], options: RunOptions, **arguments: Any
+) -> tuple[Any, int, int, float]:
+    """Images for the labels, in batches; evaluations and cache bytes of an image; and the seconds for all.
+
+    Image i has the seed `options.seed + i`, whatever the batch.
+    """
+    drawn, evaluations, cache = [], 0, 0
+    started = time.perf_counter()
+    for first in tqdm(
+        range(0, len(labels), options.batch), unit="batch", desc="sampling", delay=3, leave=False
+    ):
+        part = labels[first : first + options.batch]
+        seeds = range(options.seed + first, options.seed + first + len(part))
+        made = pipeline(
+            part,
+            num_inference_steps=options.steps,
+            guidance_scale=options.guidance,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            **arguments,
+        )
+        drawn.append(made.images)
+        evaluations, cache = made.evaluations, made.cache_bytes // len(part)
+    seconds = time.perf_counter() - started
+    if isinstance(drawn[0], torch.Tensor):
+        return torch.cat(drawn), evaluations, cache, seconds
+    return [image for images in drawn for image in images], evaluations, cache, seconds
+
+
+def _read_picture(path: str) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken files
+        raise UserError(f"--prefix {path} cannot be read as a picture: {error}") from error

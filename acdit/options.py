@@ -1,0 +1,116 @@
+"""What `acdit sample`, `acdit evaluate` and `acdit info` take, typed. Free of torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .errors import UserError
+from .layout import parse_dims
+
+
+@dataclass
+class RunOptions:
+    """What every command that runs a model takes."""
+
+    model: str | None = None
+    """A pipeline directory or a training run; the model in the package when left out."""
+    seed: int = 0
+    """Seed of the noise."""
+    device: str | None = None
+    """Such as cpu or cuda; a GPU where there is one, when left out."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the network."""
+    batch: int = 64
+    """Images that are drawn at once."""
+    steps: int | list[int] | None = None
+    """Solver steps per block, one number or one for each block; the model's own when left out."""
+    guidance: float | None = None
+    """Classifier-free guidance, 1 = none; the model's own when left out."""
+
+    def __post_init__(self) -> None:
+        _positive("batch", self.batch)
+        for steps in self.steps if isinstance(self.steps, list) else [self.steps]:
+            _positive("steps", steps)
+
+
+@dataclass
+class SampleOptions(RunOptions):
+    """Draw images block by block and write them as one picture, a row for each label."""
+
+    labels: list[int | str] | None = None
+    """Classes by number or name; every class when left out."""
+    samples: int = 8
+    """Images of each label."""
+    guidance_interval: tuple[float, float] | None = None
+    """Lowest and highest noise level (sigma) at which guidance acts; all when left out."""
+    guidance_rising: bool = False
+    """Let guidance rise from 1 at the first block to its full value at the last."""
+    block: str | None = None
+    """Block size in tokens, such as 4x4; the model's own when left out."""
+    prefix: str | None = None
+    """A picture whose first blocks are kept and continued; needs --keep-blocks."""
+    keep_blocks: int | None = None
+    """Blocks of the prefix that are kept."""
+    out: str = "samples.png"
+    """The picture to write."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive("samples", self.samples)
+        _positive("keep-blocks", self.keep_blocks)
+        if self.labels == []:
+            raise UserError("--labels must name at least one class, such as 0,1,2")
+        if self.block is not None:
+            parse_dims(self.block, "--block")
+        if (self.prefix is None) != (self.keep_blocks is None):
+            raise UserError("--prefix FILE and --keep-blocks N must be given together")
+        low, high = self.guidance_interval or (0, 1)
+        if not 0 <= low < high:
+            raise UserError(f"--guidance-interval must be LOW,HIGH with 0 <= LOW < HIGH, not {low},{high}")
+        _suffix(self.out, ".png")
+
+
+@dataclass
+class EvaluateOptions(RunOptions):
+    """Score a model's digits with an independent judge, as a table and as JSON."""
+
+    samples: int | None = None
+    """Images to score; as many as there are held-out digits when left out."""
+    block: list[str] | None = None
+    """Block sizes to compare, such as 8x8,4x4,2x2; the model's own when left out."""
+    out: str | None = None
+    """The JSON file to write."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive("samples", self.samples)
+        for block in self.block or ():
+            parse_dims(block, "--block")
+        if self.out is not None:
+            _suffix(self.out, ".json")
+
+
+@dataclass
+class InfoOptions:
+    """Parameters, layout, sequence length, forward FLOPs and cache bytes of a model."""
+
+    model: str | None = None
+    """A pipeline directory or a training run; the model in the package when left out."""
+    block: str | None = None
+    """Block size in tokens, such as 4x4; the model's own when left out."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __post_init__(self) -> None:
+        if self.block is not None:
+            parse_dims(self.block, "--block")
+
+
+def _positive(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise UserError(f"--{name} must be at least 1, not {value}")
+
+
+def _suffix(path: str, suffix: str) -> None:
+    if Path(path).suffix.lower() != suffix:
+        raise UserError(f"--out must be a {suffix} file, not {path!r}")
