@@ -23,6 +23,7 @@ from .pipelines.loading import load_pipeline, pipeline_folder
 from .training.config import Recipe
 from .training.loop import train as run_training
 
+MOST_CLASSES = 10  # that are drawn when none is named
 SCORED: dict[tuple[int, ...], str] = {
     (1, 8, 8): "digits",
     (1, 32, 32): "mnist",
@@ -41,7 +42,7 @@ def sample(options: SampleOptions) -> None:
     prefix = None if options.prefix is None else _read_picture(options.prefix)
     pipeline = _opened(options)
     block = None if options.block is None else parse_dims(options.block)
-    labels: list[Any] = options.labels or sorted(pipeline.label_names)
+    labels: list[Any] = options.labels or sorted(pipeline.label_names)[:MOST_CLASSES]
     asked = [label for label in pipeline.label_ids(labels) for _ in range(options.samples)]
     if prefix is not None and pipeline.data_channels == 1:
         prefix = prefix.convert("L")

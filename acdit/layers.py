@@ -23,6 +23,17 @@ class Stream(NamedTuple):
     visibility: Visibility
 
 
+class Modulation(NamedTuple):
+    """adaLN-Zero's vectors, each (N, M, 1, hidden); None leaves tokens unmodulated and ungated."""
+
+    shift1: Tensor | None = None
+    scale1: Tensor | None = None
+    gate1: Tensor | None = None
+    shift2: Tensor | None = None
+    scale2: Tensor | None = None
+    gate2: Tensor | None = None
+
+
 class ACDiTAttention(nn.Module):
     """Projections, QK-norm and rotation; who attends to whom is decided by the caller."""
 
@@ -92,35 +103,36 @@ class ACDiTBlock(nn.Module):
         backend: Backend,
     ) -> tuple[Tensor | None, Tensor | None]:
         """The layer's clean tokens (as they came, where `clean_output` is false) and views."""
-        keys = None  # of all clean blocks that somebody sees, cached ones included
-        query = None
+        x = y = None
+        query = keys = None  # keys and values of all clean blocks that somebody sees, cached ones included
         if clean is not None:
-            query, key, value = self.attn.heads(self.norm1(clean.x), clean.rope, with_query=clean_output)
-            keys = key, value
+            x = clean.x
+            query, *fresh = self.attn.heads(self.norm1(x), clean.rope, with_query=clean_output)
+            keys = fresh[0], fresh[1]
             if cache is not None:
-                cache.write(layer, key, value)
+                cache.write(layer, *keys)
         if cache is not None:
             keys = cache.read(layer, cache.num_blocks + (0 if clean is None else clean.x.shape[1]))
-
-        x, y = (None if stream is None else stream.x for stream in (clean, views))
-        if clean is not None and x is not None and query is not None:
+        if clean is not None and query is not None:
             seen = _first_blocks(keys, clean.visibility)
-            x = x + self.attn.merge(attend(query, seen, None, clean.visibility, backend), x)
-            x = x + self.mlp(self.norm2(x))
-        if views is not None and y is not None:
-            shifts = [None] * 6
+            x = self._residuals(clean.x, attend(query, seen, None, clean.visibility, backend), Modulation())
+        if views is not None:
+            modulation = Modulation()
             if condition is not None:
-                shifts = self.adaLN_modulation(condition)[:, :, None].chunk(
-                    6, dim=-1
-                )  # six of (N, M, 1, hidden)
-            shift1, scale1, gate1, shift2, scale2, gate2 = shifts
-            own_query, *own = self.attn.heads(_modulate(self.norm1(y), shift1, scale1), views.rope)
-            assert own_query is not None
+                modulation = Modulation(*self.adaLN_modulation(condition)[:, :, None].chunk(6, dim=-1))
+            inner = _modulate(self.norm1(views.x), modulation.shift1, modulation.scale1)
+            query, key, value = self.attn.heads(inner, views.rope)
+            assert query is not None
             seen = _first_blocks(keys, views.visibility)
-            attended = attend(own_query, seen, (own[0], own[1]), views.visibility, backend)
-            y = _gated(y, gate1, self.attn.merge(attended, y))
-            y = _gated(y, gate2, self.mlp(_modulate(self.norm2(y), shift2, scale2)))
+            attended = attend(query, seen, (key, value), views.visibility, backend)
+            y = self._residuals(views.x, attended, modulation)
         return x, y
+
+    def _residuals(self, x: Tensor, attended: Tensor, modulation: Modulation) -> Tensor:
+        """What attention adds to the tokens, then what the MLP adds."""
+        x = _gated(x, modulation.gate1, self.attn.merge(attended, x))
+        inner = _modulate(self.norm2(x), modulation.shift2, modulation.scale2)
+        return _gated(x, modulation.gate2, self.mlp(inner))
 
 
 def _first_blocks(keys: tuple[Tensor, Tensor] | None, visibility: Visibility) -> tuple[Tensor, Tensor] | None:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Layout:
     """A token grid, the blocks that tile it, and the patch of data that each token holds.
 
-    `Layout((32, 32), (16, 16))` is an image of 4 blocks of 256 tokens, `Layout((16, 16, 16), (4, 16, 16), (1,
-    2, 2))` a video of 4 blocks of 4 frames, `Layout((1024,), (8,))` a text. Blocks come in raster order, and
-    so do the tokens inside a block (SPEC of arXiv 2412.07720, section 4.5).
+    An image of 4 blocks of 256 tokens is `Layout((32, 32), (16, 16))`, a video of 4 blocks of 4 frames
+    `Layout((16, 16, 16), (4, 16, 16), (1, 2, 2))`, a text `Layout((1024,), (8,))`. Blocks come in raster
+    order, and so do the tokens inside a block.
 
     Args:
         grid: tokens along each axis, (h, w), (t, h, w) or (l,).

@@ -38,7 +38,7 @@ class SampleOptions(RunOptions):
     """Draw images block by block and write them as one picture, a row for each label."""
 
     labels: list[int | str] | None = None
-    """Classes by number or name; every class when left out."""
+    """Classes by number or name; the first ten when left out."""
     samples: int = 8
     """Images of each label."""
     guidance_interval: tuple[float, float] | None = None

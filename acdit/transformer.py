@@ -220,30 +220,18 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         clean_stream = view_stream = None
         if clean is not None and given:
             seen = clean_visibility(layout.block_tokens, start, start + given, window, sinks)
-            clean_stream = Stream(
-                self.x_embedder(clean[:, :given]), table.select(slice(start, start + given)), seen
-            )
+            rope = table.select(slice(start, start + given))
+            clean_stream = Stream(self.x_embedder(clean[:, :given]), rope, seen)
         if noised is not None:
             seen = view_visibility(layout.block_tokens, blocks, window, sinks)
-            places = (
-                slice(None)
-                if blocks == tuple(range(layout.num_blocks))
-                else torch.tensor(blocks, device=self.device)
-            )
+            everywhere = blocks == tuple(range(layout.num_blocks))
+            places = slice(None) if everywhere else torch.tensor(blocks, device=self.device)
             view_stream = Stream(self.x_embedder(noised), table.select(places), seen)
         vector = None if noised is None else self._condition(noised, timestep, labels, condition)
 
         for layer, block in enumerate(self.blocks):
-            last = layer == len(self.blocks) - 1
-            inputs = (
-                clean_stream,
-                view_stream,
-                vector,
-                cache,
-                layer,
-                not last or return_hidden_states,
-                backend,
-            )
+            read = return_hidden_states or layer < len(self.blocks) - 1  # who reads the clean outputs
+            inputs = clean_stream, view_stream, vector, cache, layer, read, backend
             run: Callable[..., Any] = block
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 run = partial(cast(Callable[..., Any], self._gradient_checkpointing_func), block)
@@ -256,9 +244,8 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         sample = None if view_stream is None else self.final_layer(view_stream.x, vector)
         states = None
         if return_hidden_states:
-            states = torch.cat(
-                [stream.x for stream in (clean_stream, view_stream) if stream is not None], dim=1
-            )
+            streams = [stream.x for stream in (clean_stream, view_stream) if stream is not None]
+            states = torch.cat(streams, dim=1)
         return ACDiTOutput(sample, states) if return_dict else (sample, states)
 
     def _condition(

@@ -1,4 +1,4 @@
-"""Learning rate over time against the closed forms of SPEC section 6."""
+"""Learning rate over time against the closed forms of Appendix B."""
 
 import math
 from typing import Any
