@@ -1,0 +1,69 @@
+"""What the README shows is run: its Python as it stands, its `acdit` commands but for the training."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from acdit.cli import main
+from acdit.training.recipes import load_recipe
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    shlex.split(line, comments=True)[1:]
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("acdit ")
+]
+
+
+def test_there_is_something_to_run():
+    assert len(EXAMPLES) == 2
+    assert {words[0] for words in COMMANDS} == {"sample", "info", "train", "evaluate"}
+
+
+def test_the_sampling_example(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    example = EXAMPLES[0]
+    assert len([line for line in example.splitlines() if line.strip()]) <= 10
+    exec(compile(example, "README.md", "exec"), {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "continued.png",
+        *(f"digit-{index}.png" for index in range(6)),
+    ]
+    with Image.open("digit-0.png") as three, Image.open("continued.png") as continued:
+        assert three.size == continued.size == (32, 32)
+        assert three.getextrema() == (0, 255)
+        upper = (0, 0, 32, 16)
+        assert three.crop(upper).tobytes() == continued.crop(upper).tobytes()
+        assert three.tobytes() != continued.tobytes()
+
+
+def test_the_training_example():
+    names = {}
+    exec(compile(EXAMPLES[1], "README.md", "exec"), names)
+    gradients = [weight.grad for weight in names["model"].parameters()]
+    assert names["losses"].per_view.shape == (4, 4)
+    assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def commands(*names: str) -> list[list[str]]:
+    return [words for words in COMMANDS if words[0] in names]
+
+
+@pytest.mark.parametrize("words", commands("sample", "info"), ids=" ".join)
+def test_commands_of_the_shipped_model(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 0
+    assert ("--out" in words) == bool(list(tmp_path.glob("*.png")))
+
+
+@pytest.mark.parametrize("words", commands("train"), ids=" ".join)
+def test_training_commands_name_recipes_and_keys_that_there_are(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my.yaml").write_text("name: mine\n")
+    assert main([*words, "--print_config"]) == 0
+    assert load_recipe(words[1]).training.steps > 0
