@@ -7,7 +7,7 @@ from pathlib import Path
 from . import __version__
 from .arguments import build, help_text, nearest, read_arguments
 from .errors import UserError
-from .options import EvaluateOptions, InfoOptions, SampleOptions
+from .options import ConvertOptions, EvaluateOptions, InfoOptions, SampleOptions
 from .training.config import Recipe
 from .training.recipes import load_recipe, recipe_names, recipe_to_yaml
 
@@ -20,18 +20,26 @@ commands:
   sample          draw images             acdit sample --labels 3,1,4 --block 4x4 --out digits.png
   evaluate        score a model           acdit evaluate --model runs/mnist --out scores.json
   info [MODEL]    parameters and cost     acdit info runs/mnist --block 2x2
+  convert FILE    published weights       acdit convert ACDiT-XL-img.pt --out models/xl --vae NAME
 
 Without --model, a command takes the small model of MNIST digits that comes with the package.
 `acdit COMMAND --help` lists a command's options; `acdit --version` prints the version.
 """
-COMMANDS = ("train", "sample", "evaluate", "info")
-POSITIONALS = {"info": "model"}
-OPTIONS = {"sample": SampleOptions, "evaluate": EvaluateOptions, "info": InfoOptions}
+COMMANDS = ("train", "sample", "evaluate", "info", "convert")
+POSITIONALS = {"info": "model", "convert": "source"}
+OPTIONS = {
+    "sample": SampleOptions,
+    "evaluate": EvaluateOptions,
+    "info": InfoOptions,
+    "convert": ConvertOptions,
+}
+USAGE = {"info": " [MODEL]", "convert": " SOURCE --out PATH"}
 TRAIN_EXAMPLE = "acdit train mnist --training.steps 1000 --layout.blocks 4x4,2x2 --print_config"
 EXAMPLES = {
     "sample": "acdit sample --labels 3,1,4 --samples 8 --guidance 1.5 --block 4x4 --out digits.png",
     "evaluate": "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json",
     "info": "acdit info runs/mnist --block 2x2",
+    "convert": "acdit convert ACDiT-XL-img.pt --out models/xl --vae stabilityai/sd-vae-ft-ema",
 }
 
 
@@ -89,7 +97,7 @@ def _train(argv: list[str]) -> None:
 def _run_model(command: str, argv: list[str]) -> None:
     options, positional = OPTIONS[command], POSITIONALS.get(command)
     if "--help" in argv or "-h" in argv:
-        usage = f"acdit {command}" + (f" [{positional.upper()}]" if positional else "")
+        usage = f"acdit {command}" + USAGE.get(command, "")
         print(help_text(options, usage, EXAMPLES[command]), end="")
         return
     parsed = build(options, read_arguments(options, argv, positional))

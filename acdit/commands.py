@@ -3,12 +3,13 @@
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
 from tqdm import tqdm
 
+from .convert import convert_checkpoint, publish
 from .data.digits import digit_images
 from .errors import UserError
 from .evaluation.digits import format_table, score_digits
@@ -16,7 +17,7 @@ from .evaluation.judge import load_judge
 from .files import check_writable, whole
 from .flops import Dimensions, cache_bytes, forward_flops, parameters, sampling_flops
 from .layout import dims, parse_dims
-from .options import EvaluateOptions, InfoOptions, RunOptions, SampleOptions
+from .options import ConvertOptions, EvaluateOptions, InfoOptions, RunOptions, SampleOptions
 from .pictures import picture_grid, save_picture
 from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import load_pipeline, pipeline_folder
@@ -42,7 +43,8 @@ def sample(options: SampleOptions) -> None:
     prefix = None if options.prefix is None else _read_picture(options.prefix)
     pipeline = _opened(options)
     block = None if options.block is None else parse_dims(options.block)
-    labels: list[Any] = options.labels or sorted(pipeline.label_names)[:MOST_CLASSES]
+    classes = pipeline.transformer.config["num_classes"] or 0
+    labels: list[Any] = options.labels or list(range(min(classes, MOST_CLASSES)))
     asked = [label for label in pipeline.label_ids(labels) for _ in range(options.samples)]
     if prefix is not None and pipeline.data_channels == 1:
         prefix = prefix.convert("L")
@@ -155,6 +157,18 @@ def info(options: InfoOptions) -> None:
             print(f"{name:26}{f'{value:,}' if isinstance(value, int) else value}")
 
 
+def convert(options: ConvertOptions) -> None:
+    """`acdit convert`: published checkpoints in and out."""
+    assert options.source is not None and options.out is not None  # the options were checked
+    source, out = Path(options.source), Path(options.out)
+    check_writable(out)
+    if options.to_published:
+        publish(source, out)
+    else:
+        convert_checkpoint(source, out, ema=options.ema, vae=options.vae)
+    print(f"{source} was converted to {out}")
+
+
 def _opened(options: RunOptions) -> ACDiTImagePipeline:
     """The pipeline on the device and in the precision that were asked for."""
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -166,6 +180,11 @@ def _opened(options: RunOptions) -> ACDiTImagePipeline:
         AssertionError,
     ) as error:  # torch's ways to say that it knows no such device, or has none
         raise UserError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from error
+    if options.vae_slicing or options.vae_tiling:
+        vae = cast(Any, pipeline.vae)
+        if vae is None:
+            raise UserError("--vae-slicing and --vae-tiling are for models with an autoencoder")
+        vae.use_slicing, vae.use_tiling = options.vae_slicing, options.vae_tiling
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -1,4 +1,4 @@
-"""What `acdit sample`, `acdit evaluate` and `acdit info` take, typed. Free of torch."""
+"""What the commands take (`train` aside, which takes a recipe), typed. Free of torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,10 @@ class RunOptions:
     """Solver steps per block, one number or one for each block; the model's own when left out."""
     guidance: float | None = None
     """Classifier-free guidance, 1 = none; the model's own when left out."""
+    vae_slicing: bool = False
+    """Let the autoencoder decode images one by one, to save memory."""
+    vae_tiling: bool = False
+    """Let the autoencoder decode large images tile by tile, to save memory."""
 
     def __post_init__(self) -> None:
         _positive("batch", self.batch)
@@ -104,6 +108,30 @@ class InfoOptions:
     def __post_init__(self) -> None:
         if self.block is not None:
             parse_dims(self.block, "--block")
+
+
+@dataclass
+class ConvertOptions:
+    """Turn a published checkpoint into a pipeline directory, or a model into a published checkpoint."""
+
+    source: str | None = None
+    """A checkpoint such as ACDiT-XL-img.pt; with --to-published a pipeline directory or a training run."""
+    out: str | None = None
+    """The directory to write; with --to-published the .pt file."""
+    ema: bool = False
+    """Take the moving average of the weights, where the checkpoint holds one."""
+    vae: str | None = None
+    """Autoencoder (AutoencoderKL) to put beside the network: a name on the hub, or a folder."""
+    to_published: bool = False
+    """Write the format of the published code, for a network with its rotary embedding."""
+
+    def __post_init__(self) -> None:
+        if self.source is None or self.out is None:
+            raise UserError("convert needs a source and a target: acdit convert CHECKPOINT.pt --out DIR")
+        if self.to_published:
+            _suffix(self.out, ".pt")
+            if self.ema or self.vae is not None:
+                raise UserError("--to-published takes neither --ema nor --vae")
 
 
 def _positive(name: str, value: int | None) -> None:

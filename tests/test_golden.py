@@ -1,50 +1,58 @@
-"""What the published model code answers for random weights (tests/golden), to 1e-5 in float32."""
+"""What the published model code answers for random weights (tests/golden), to 1e-5 in float32.
 
-import argparse
+The checkpoints go through `convert_checkpoint` and `from_pretrained`; and once more after a round trip.
+"""
+
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from safetensors.torch import load_file
 
-from acdit.diffusion import default_sampler
+from acdit.convert import convert_checkpoint, publish
 from acdit.layout import Layout
+from acdit.pipelines.loading import load_pipeline
 from acdit.sampling import Guidance, generate
 from acdit.transformer import ACDiTTransformer
 from tests.tiny import relative_error
 
 GOLDEN = Path(__file__).parent / "golden"
-LAYOUTS = {"img": Layout((8, 8), (4, 4)), "vid": Layout((48, 2, 2), (12, 2, 2))}
+LAYOUTS = {"img": Layout((8, 8), (4, 4)), "vid": Layout((48, 2, 2), (12, 2, 2), (1, 2, 2))}
 
 
-@pytest.fixture(scope="module", params=LAYOUTS)
-def golden(request):
-    """Layout, network and expected tensors of one checkpoint."""
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        stored = torch.load(GOLDEN / f"published-{request.param}.pt", weights_only=True)
-    weights, layout = stored["model"], LAYOUTS[request.param]
-    hidden, channels = weights["x_embedder.weight"].shape
-    model = ACDiTTransformer(
-        in_channels=channels,
-        axis_lengths=layout.grid,
-        num_layers=2,
-        hidden_size=hidden,
-        num_heads=hidden // weights["blocks.0.attn.q_norm.weight"].numel(),
-        num_classes=len(weights["y_embedder.embedding_table.weight"]) - 1,
-        rope="published",
-    )
-    model.load_state_dict(weights)
-    return layout, model.eval(), load_file(GOLDEN / f"published-{request.param}.expected.safetensors")
+@pytest.fixture(scope="module", params=[(name, trip) for name in LAYOUTS for trip in (False, True)], ids=str)
+def golden(request, tmp_path_factory):
+    """Layout, network, scheduler and expected tensors of one checkpoint, converted or round-tripped."""
+    name, round_trip = request.param
+    folder = tmp_path_factory.mktemp("converted")
+    source, model = GOLDEN / f"published-{name}.pt", folder / "model"
+    convert_checkpoint(source, model)
+    if round_trip:
+        publish(model, folder / "again.pt")
+        model = folder / "again"
+        convert_checkpoint(folder / "again.pt", model)
+    expected = load_file(GOLDEN / f"published-{name}.expected.safetensors")
+    if name == "img":
+        pipeline = load_pipeline(model)
+        assert pipeline.layout == LAYOUTS[name]
+        return pipeline.layout, pipeline.transformer, pipeline.scheduler, expected
+    stored = json.loads((model / "layout.json").read_text())
+    layout = Layout(*(tuple(stored[key]) for key in ("grid", "block", "patch")))
+    assert layout == LAYOUTS[name]
+    network = ACDiTTransformer.from_pretrained(model / "transformer")
+    return layout, network, DPMSolverMultistepScheduler.from_pretrained(model / "scheduler"), expected
 
 
 def test_positions(golden):
-    layout, _, expected = golden
+    layout, _, _, expected = golden
     assert torch.equal(layout.coordinates().flatten(0, 1).T, expected["position_ids"])
 
 
 @pytest.mark.parametrize("backend", ["dense", "split"])
 def test_prediction(golden, backend):
-    layout, model, expected = golden
+    layout, model, _, expected = golden
     model.set_attention_backend(backend)
     with torch.no_grad():
         answer = model(
@@ -60,13 +68,13 @@ def test_prediction(golden, backend):
 
 @pytest.mark.parametrize("scale", [1.0, 1.5])
 def test_samples(golden, scale):
-    layout, model, expected = golden
+    layout, model, scheduler, expected = golden
     with torch.no_grad():
         blocks = generate(
             model,
             layout,
             expected["sample_noise"],
-            scheduler=default_sampler("epsilon"),
+            scheduler=scheduler,
             steps=8,
             labels=expected["sample_labels"],
             guidance=Guidance(scale),

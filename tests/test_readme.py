@@ -9,6 +9,7 @@ from PIL import Image
 
 from acdit.cli import main
 from acdit.training.recipes import load_recipe
+from tests.checkpoints import eightfold_autoencoder, thousand_classes
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -22,7 +23,7 @@ COMMANDS = [
 
 def test_there_is_something_to_run():
     assert len(EXAMPLES) == 2
-    assert {words[0] for words in COMMANDS} == {"sample", "info", "train", "evaluate"}
+    assert {words[0] for words in COMMANDS} == {"sample", "info", "train", "evaluate", "convert"}
 
 
 def test_the_sampling_example(tmp_path, monkeypatch):
@@ -54,11 +55,26 @@ def commands(*names: str) -> list[list[str]]:
     return [words for words in COMMANDS if words[0] in names]
 
 
-@pytest.mark.parametrize("words", commands("sample", "info"), ids=" ".join)
+OF_THE_SHIPPED_MODEL = [words for words in commands("sample", "info") if "--model" not in words]
+
+
+@pytest.mark.parametrize("words", OF_THE_SHIPPED_MODEL, ids=" ".join)
 def test_commands_of_the_shipped_model(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 0
     assert ("--out" in words) == bool(list(tmp_path.glob("*.png")))
+
+
+def test_commands_of_published_weights(tmp_path, monkeypatch):
+    """One after the other, as they stand, with small files under the names that they mention."""
+    monkeypatch.chdir(tmp_path)
+    thousand_classes(Path("ACDiT-XL-img.pt"))
+    eightfold_autoencoder(Path("stabilityai/sd-vae-ft-ema"))
+    listed = [words for words in COMMANDS if words[0] == "convert" or "models/xl" in words]
+    assert [words[0] for words in listed] == ["convert", "sample", "convert"]
+    for words in listed:
+        assert main(words) == 0
+    assert Path("samples.png").exists() and Path("back.pt").exists()
 
 
 @pytest.mark.parametrize("words", commands("train"), ids=" ".join)

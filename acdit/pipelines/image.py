@@ -1,5 +1,6 @@
 """ACDiTImagePipeline: encode -> generate -> decode for images, in pixel or latent space."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
+from ..autoencoders import decode, encode, scale_factor
 from ..errors import UserError
 from ..layout import Layout, dims
 from ..sampling import Guidance, StepEnd, draw_noise, generate, steps_per_block
@@ -46,6 +48,8 @@ class ACDiTImagePipeline(DiffusionPipeline):
         id2label: names of the classes.
         pixel_range: of the data that the network was trained on.
         num_inference_steps, guidance_scale: defaults of a call.
+        vae_scale_factor: pixels along the edge of a latent cell, where a model in latent space is kept
+            without its autoencoder and draws latents alone; a vae brings its own.
     """
 
     model_cpu_offload_seq = "transformer->vae"
@@ -64,6 +68,7 @@ class ACDiTImagePipeline(DiffusionPipeline):
         pixel_range: list[float] | tuple[float, ...] = (-1.0, 1.0),
         num_inference_steps: int = 25,
         guidance_scale: float = 1.5,
+        vae_scale_factor: int = 1,
         format_version: int = FORMAT_VERSION,
     ):
         super().__init__()
@@ -72,6 +77,15 @@ class ACDiTImagePipeline(DiffusionPipeline):
                 f"this pipeline has format version {format_version}, not {FORMAT_VERSION}: upgrade acdit"
             )
         self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae)
+        if vae is not None:
+            made = vae.config.latent_channels, scale_factor(vae)
+            wanted = transformer.config["in_channels"] // math.prod(patch), vae_scale_factor
+            if made[0] != wanted[0] or wanted[1] not in (1, made[1]):
+                raise UserError(
+                    f"the vae makes {made[0]} channels of cells of {made[1]} pixels, "
+                    f"but the network wants {wanted[0]} of {wanted[1]}"
+                )
+            vae_scale_factor = made[1]
         self.register_to_config(
             grid=tuple(grid),
             block=tuple(block),
@@ -80,10 +94,10 @@ class ACDiTImagePipeline(DiffusionPipeline):
             pixel_range=tuple(pixel_range),
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
+            vae_scale_factor=vae_scale_factor,
             format_version=format_version,
         )
-        stages = 1 if vae is None else len(vae.config.block_out_channels)
-        self.vae_scale_factor = 2 ** (stages - 1)
+        self.vae_scale_factor = vae_scale_factor
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor, do_resize=False)
 
     @classmethod
@@ -182,6 +196,11 @@ class ACDiTImagePipeline(DiffusionPipeline):
             raise UserError(f"num_images_per_prompt must be at least 1, not {num_images_per_prompt}")
         if output_type not in ("pil", "np", "pt", "latent"):
             raise UserError(f"output_type must be pil, np, pt or latent, not {output_type!r}")
+        if self.vae is None and self.vae_scale_factor > 1 and (output_type != "latent" or image is not None):
+            raise UserError(
+                "the model draws latents and was kept without its autoencoder: give from_pretrained a vae, "
+                "or ask for output_type latent"
+            )
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise UserError(
@@ -279,22 +298,15 @@ class ACDiTImagePipeline(DiffusionPipeline):
         low, high = self.config["pixel_range"]
         data = low + (high - low) * (pixels + 1) / 2
         if self.vae is not None:
-            encoded = self.vae.encode(data.to(self.vae.dtype))
-            latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-            data = (latents - _shift(self.vae)) * self.vae.config.scaling_factor
+            data, _ = encode(self.vae, data)
         return layout.to_blocks(data.float())[:, :keep_blocks].expand(batch, -1, -1, -1)
 
     def _decode(self, latents: Tensor, output_type: str) -> Any:
         if self.vae is not None:
-            scaled = latents / self.vae.config.scaling_factor + _shift(self.vae)
-            latents = self.vae.decode(scaled.to(self.vae.dtype), return_dict=False)[0]
+            latents = decode(self.vae, latents)
         low, high = self.config["pixel_range"]
         pixels = 2 * (latents.float() - low) / (high - low) - 1
         return self.image_processor.postprocess(pixels, output_type=output_type)
-
-
-def _shift(vae: Any) -> float:
-    return getattr(vae.config, "shift_factor", None) or 0.0
 
 
 def _one_per_sample(

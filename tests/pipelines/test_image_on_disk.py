@@ -58,6 +58,7 @@ def test_the_index_tells_all_that_a_call_needs(saved):
         "pixel_range": [-1.0, 1.0],
         "num_inference_steps": 3,
         "guidance_scale": 1.5,
+        "vae_scale_factor": 1,
         "format_version": 1,
     }
     assert {key: value for key, value in index.items() if key != "_diffusers_version"} == expected
