@@ -4,6 +4,7 @@ Free of torch, so that the command line answers `--help` at once.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from ..errors import UserError
@@ -69,6 +70,23 @@ class DataConfig:
     def __post_init__(self) -> None:
         _at_least(1, data__image_size=self.image_size)
         _at_least(0, data__workers=self.workers)
+
+
+@dataclass
+class AutoencoderConfig:
+    """Latent space: training reads latents that `acdit encode` made of the images."""
+
+    model: str | None = None
+    """An AutoencoderKL: a name on the hub, or a folder; None = pixels."""
+    latents: str | None = None
+    """Folder of the encoded latents; latents/NAME when left out."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Precision in which latents are stored."""
+    shard_size: int = 4096
+    """Images in a file of latents."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, autoencoder__shard_size=self.shard_size)
 
 
 @dataclass
@@ -197,8 +215,19 @@ class Recipe:
     """Directory of checkpoints, samples and the exported pipeline; runs/NAME when left out."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     layout: LayoutConfig = field(default_factory=LayoutConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps what it writes."""
+        return Path(self.out or f"runs/{self.name}")
+
+    @property
+    def latents(self) -> Path:
+        """Where the latents are that the run learns from."""
+        return Path(self.autoencoder.latents or f"latents/{self.name}")

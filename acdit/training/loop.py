@@ -64,7 +64,7 @@ class Run:
 
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
-        self.folder = Path(recipe.out or f"runs/{recipe.name}")
+        self.folder = recipe.folder
         check_writable(self.folder / "checkpoints")
         config = recipe.training
         self.data = open_images(recipe.data, seed=config.seed)
