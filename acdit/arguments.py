@@ -89,6 +89,13 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Dotted keys in which two settings differ, either of which may have been stored as JSON."""
+    before, after = flatten(old), flatten(new)
+    listed = sorted(before.keys() | after.keys())
+    return [key for key in listed if _plain(before.get(key)) != _plain(after.get(key))]
+
+
 def nearest(word: str, candidates: Iterable[str]) -> list[str]:
     """Candidates, the most similar to `word` first, by the whole or by what follows the last dot."""
 
@@ -122,7 +129,8 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
         key = name[2:].replace("-", "_")
         if key not in known:
             given = "" if value is None else f" (it was {value!r})"
-            close = _spelled(nearest(key, known)[0])
+            section = [candidate for candidate in known if candidate.startswith(f"{key}.")]
+            close = _spelled(nearest(key, section or known)[0])
             raise UserError(f"unknown option {name}{given}; did you mean --{close}?")
         if value is None and known[key].hint is not bool:
             raise UserError(f"{name} must be given a value: {known[key].described}")
@@ -190,6 +198,10 @@ def _instance(cls: type[T], values: dict[str, Any]) -> T:
     hints = get_type_hints(cls)
     inner = {key: _instance(hints[key], value) for key, value in values.items() if is_dataclass(hints[key])}
     return cls(**values | inner)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value  # JSON knows no tuples
 
 
 def _spelled(key: str) -> str:

@@ -11,6 +11,8 @@ from tqdm import tqdm
 
 from .convert import convert_checkpoint, publish
 from .data.digits import digit_images
+from .data.encoding import encode_images
+from .data.latents import read_manifest
 from .errors import UserError
 from .evaluation.digits import format_table, score_digits
 from .evaluation.judge import load_judge
@@ -21,7 +23,7 @@ from .options import ConvertOptions, EvaluateOptions, InfoOptions, RunOptions, S
 from .pictures import picture_grid, save_picture
 from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import load_pipeline, pipeline_folder
-from .training.config import Recipe
+from .training.config import EncodeRecipe, Recipe
 from .training.loop import train as run_training
 
 MOST_CLASSES = 10  # that are drawn when none is named
@@ -34,6 +36,14 @@ SCORED: dict[tuple[int, ...], str] = {
 def train(recipe: Recipe) -> None:
     """`acdit train`: run a recipe, or go on with it."""
     print(f"the trained pipeline is in {run_training(recipe)}")
+
+
+def encode(recipe: EncodeRecipe) -> None:
+    """`acdit encode`: latents of a recipe's images, or what is missing of them."""
+    folder = encode_images(recipe, device=torch.device(_device(recipe.device)), batch=recipe.batch)
+    manifest = read_manifest(folder)
+    unread = len(manifest["skipped"])
+    print(f"{folder} holds latents of {manifest['count']:,} images; {unread} could not be read")
 
 
 def sample(options: SampleOptions) -> None:
@@ -89,7 +99,9 @@ def evaluate_pipeline(
     pipeline: ACDiTImagePipeline, blocks: list[tuple[int, ...]], options: EvaluateOptions
 ) -> list[dict[str, Any]]:
     """Draw as many digits as are held out, with their labels, at each block size; and score them."""
-    source = SCORED.get((pipeline.data_channels, *pipeline.layout.size)) if pipeline.vae is None else None
+    channels = pipeline.data_channels if pipeline.vae is None else pipeline.vae.config["in_channels"]
+    edges = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size)
+    source = SCORED.get((channels, *edges))
     if source is None:
         raise UserError(
             "acdit evaluate scores models of the digits alone: mnist (32x32) and digits (8x8), both grey"
@@ -171,7 +183,7 @@ def convert(options: ConvertOptions) -> None:
 
 def _opened(options: RunOptions) -> ACDiTImagePipeline:
     """The pipeline on the device and in the precision that were asked for."""
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device(options.device)
     pipeline = load_pipeline(options.model, getattr(torch, options.dtype))
     try:
         pipeline.to(device)
@@ -187,6 +199,10 @@ def _opened(options: RunOptions) -> ACDiTImagePipeline:
         vae.use_slicing, vae.use_tiling = options.vae_slicing, options.vae_tiling
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _device(asked: str | None) -> str:
+    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _drawn(

@@ -41,14 +41,24 @@ class ImageDataset(Dataset[dict[str, Any]]):
         epoch, index = key
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} images")
-        image, label = self.read(index)
+        mirrored = False
         if self.flip_seed is not None:
             draw = torch.rand((), generator=generator(self.flip_seed, "flip", epoch, index))
-            image = image.flip(-1) if draw < 0.5 else image  # (C, H, W)
+            mirrored = bool(draw < 0.5)
+        image, label = self.drawn(epoch, index, mirrored)
         return {"image": image, "label": label, "epoch": epoch, "index": index}
+
+    def drawn(self, epoch: int, index: int, mirrored: bool) -> tuple[torch.Tensor, int]:
+        """Image (C, H, W) or its mirror image, and label, as a visit to it gives them."""
+        image, label = self.read(index)
+        return (image.flip(-1) if mirrored else image), label
 
     def read(self, index: int) -> tuple[torch.Tensor, int]:
         """Image (C, H, W) and label, without augmentation."""
+        return self.decode(index), int(self.labels[index])
+
+    def decode(self, index: int) -> torch.Tensor:
+        """Image (C, H, W); UnreadableImage if this very one is damaged."""
         raise NotImplementedError
 
 
@@ -59,8 +69,8 @@ class TensorImages(ImageDataset):
         self.images, self.labels, self.label_names = images, labels, label_names
         self.channels, self.image_size = images.shape[1], images.shape[3]
 
-    def read(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.images[index], int(self.labels[index])
+    def decode(self, index: int) -> torch.Tensor:
+        return self.images[index]
 
 
 class FileImages(ImageDataset):
@@ -98,7 +108,6 @@ class FileImages(ImageDataset):
         raise UserError(f"none of the {len(self)} images can be decoded; {name}, for one: {reason}")
 
     def decode(self, index: int) -> torch.Tensor:
-        """Image (C, H, W); UnreadableImage if this very one is damaged."""
         encoded = self.encoded(index)
         if not encoded:
             raise UnreadableImage("holds no image")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from ..errors import UserError
@@ -72,6 +73,17 @@ def _from_folder(folder: Path) -> ImageTable:
     if not readable:
         readable = {folder.resolve().name: loose}
     else:
+        unread = []  # other files make no class, but one that is empty or damaged would shift the numbers
+        for child in children:
+            if child.is_dir() and child.name not in readable:
+                inside = [file for file in skipped if Path(file).relative_to(folder).parts[0] == child.name]
+                if not inside or any(_named_as_image(file) for file in inside):
+                    unread.append(child.name)
+        if unread:
+            listed = ", ".join(unread)
+            raise UserError(
+                f"data.source {folder} has classes without a readable image: {listed}; remove them"
+            )
         skipped |= dict.fromkeys(loose, "lies beside the class folders")
 
     encoded = datasets.Features({"image": datasets.Image(decode=False)})
@@ -79,6 +91,10 @@ def _from_folder(folder: Path) -> ImageTable:
     labels = [label for label, names in enumerate(readable.values()) for _ in names]
     images = datasets.Dataset.from_dict({"image": paths}, features=encoded)
     return ImageTable(images, torch.tensor(labels), tuple(readable), skipped)
+
+
+def _named_as_image(file: str) -> bool:
+    return Path(file).suffix.lower() in Image.registered_extensions()
 
 
 def _load(config: "DataConfig") -> "datasets.Dataset":

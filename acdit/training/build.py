@@ -1,11 +1,13 @@
 """From a recipe to the things that it names: network, layouts, optimiser, pipeline."""
 
 import copy
-from typing import cast
+from typing import Any, cast
 
 import torch
 
-from ..data.images import ImageDataset
+from ..autoencoders import load_autoencoder
+from ..data.images import ImageDataset, open_images
+from ..data.latents import open_latents
 from ..diffusion import default_sampler
 from ..errors import UserError
 from ..layout import Layout, parse_dims
@@ -14,6 +16,14 @@ from ..pipelines.loading import load_pipeline
 from ..randomness import seed_of
 from ..transformer import SIZES, ACDiTTransformer
 from .config import ModelConfig, Recipe
+
+
+def open_data(recipe: Recipe) -> tuple[ImageDataset, Any]:
+    """What a run learns from, images or latents; and the autoencoder of the latents, or None."""
+    if recipe.autoencoder.model is None:
+        return open_images(recipe.data, seed=recipe.training.seed), None
+    vae = load_autoencoder(recipe.autoencoder.model)
+    return open_latents(recipe, vae), vae
 
 
 def build_layouts(recipe: Recipe, image_size: int) -> list[Layout]:
@@ -73,12 +83,13 @@ def _adapted(source: str, layout: Layout, channels: int, num_classes: int) -> AC
 
 
 def build_pipeline(
-    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: ImageDataset
+    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: ImageDataset, vae: Any
 ) -> ACDiTImagePipeline:
     """The pipeline that a run samples with and exports, around a copy of the network."""
     return ACDiTImagePipeline(
         transformer=copy.deepcopy(model).eval(),
         scheduler=default_sampler(recipe.diffusion.prediction),
+        vae=vae,
         grid=layout.grid,
         block=layout.block,
         patch=layout.patch,

@@ -231,3 +231,16 @@ class Recipe:
     def latents(self) -> Path:
         """Where the latents are that the run learns from."""
         return Path(self.autoencoder.latents or f"latents/{self.name}")
+
+
+@dataclass
+class EncodeRecipe(Recipe):
+    """A recipe whose images are to be encoded, and how."""
+
+    device: str | None = None
+    """Such as cpu or cuda; a GPU where there is one, when left out."""
+    batch: int = 32
+    """Images that are encoded at once."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, batch=self.batch)

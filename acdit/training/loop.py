@@ -12,13 +12,13 @@ from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..data.images import open_images
+from ..arguments import differences
 from ..diffusion import DiffusionObjective, SampleKey
 from ..errors import UserError, require
 from ..files import check_writable, whole
 from ..pictures import picture_grid, save_picture
 from ..transformer import ACDiTTransformer
-from .build import build_layouts, build_model, build_pipeline
+from .build import build_layouts, build_model, build_pipeline, open_data
 from .checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from .config import Recipe
 from .order import StepBatches, choice, subset
@@ -67,7 +67,7 @@ class Run:
         self.folder = recipe.folder
         check_writable(self.folder / "checkpoints")
         config = recipe.training
-        self.data = open_images(recipe.data, seed=config.seed)
+        self.data, self.vae = open_data(recipe)
         self.layouts = build_layouts(recipe, self.data.image_size)
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
@@ -180,7 +180,7 @@ class Run:
 
     def pipeline(self) -> Any:
         """A pipeline around the moving average of the weights."""
-        pipeline = build_pipeline(self.recipe, self.network, self.layouts[0], self.data)
+        pipeline = build_pipeline(self.recipe, self.network, self.layouts[0], self.data, self.vae)
         self.ema.copy_to(pipeline.transformer.parameters())
         return pipeline
 
@@ -204,7 +204,7 @@ class Run:
         checkpoint = load_checkpoint(self.folder / "checkpoints")
         if checkpoint is None:
             return None
-        changed = sorted(set(_differences(checkpoint.recipe, asdict(self.recipe))) - CHANGEABLE)
+        changed = sorted(set(differences(checkpoint.recipe, asdict(self.recipe))) - CHANGEABLE)
         if changed:
             raise UserError(
                 f"{self.folder} holds a run of another recipe; what differs: {', '.join(changed)}. "
@@ -274,17 +274,3 @@ def _half_precision(asked: str) -> bool:
     if asked == "auto":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return asked == "bf16"
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted keys in which two recipes differ."""
-    for key in old.keys() | new.keys():
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            yield from _differences(before, after, f"{prefix}{key}.")
-        elif _plain(before) != _plain(after):
-            yield f"{prefix}{key}"
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value  # JSON knows no tuples

@@ -1,15 +1,18 @@
 """Recipes by name or path: YAML files that hold a `Recipe`. Free of torch."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from ..arguments import build, flatten, nearest
 from ..errors import UserError
 from .config import FORMAT_VERSION, Recipe
+
+R = TypeVar("R", bound=Recipe)
 
 SHIPPED = Path(__file__).parent.parent / "recipes"
 
@@ -24,6 +27,11 @@ def load_recipe(recipe: str | Path, /, **overrides: Any) -> Recipe:
 
     `load_recipe("mnist", training={"steps": 9})` means `load_recipe("mnist", **{"training.steps": 9})`.
     """
+    return load_as(Recipe, recipe, overrides)
+
+
+def load_as(cls: type[R], recipe: str | Path, overrides: Mapping[str, Any]) -> R:
+    """A recipe as `load_recipe` reads it, with what a command takes beside the recipe's keys."""
     values = _read(_find(str(recipe)))
     version = values.pop("format_version", FORMAT_VERSION)
     if str(version) != str(FORMAT_VERSION):
@@ -31,12 +39,14 @@ def load_recipe(recipe: str | Path, /, **overrides: Any) -> Recipe:
             f"{recipe}: format_version must be {FORMAT_VERSION}, not {version!r}; use a newer acdit"
         )
     build(Recipe, values, source=str(recipe))  # an error in the file names the file
-    return build(Recipe, values | flatten(overrides))
+    return build(cls, values | flatten(overrides))
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """The whole recipe, defaults included, as JSON and YAML can hold it."""
-    return json.loads(json.dumps({"format_version": FORMAT_VERSION} | asdict(recipe)))
+    own = {field.name for field in fields(Recipe)}
+    values = {name: value for name, value in asdict(recipe).items() if name in own}
+    return json.loads(json.dumps({"format_version": FORMAT_VERSION} | values))
 
 
 def recipe_to_yaml(recipe: Recipe) -> str:

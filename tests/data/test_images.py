@@ -58,7 +58,7 @@ def check_pictures(dataset: ImageDataset, seeds: Sequence[int], labels: Sequence
 
 
 def test_sub_folders_are_classes(tmp_path):
-    write(tmp_path, {"b/1.png": encoded(1), "a/2.png": encoded(2), "a/deeper/3.png": encoded(3), "c/.x": b""})
+    write(tmp_path, {"b/1.png": encoded(1), "a/2.png": encoded(2), "a/deeper/3.png": encoded(3), "a/.x": b""})
     dataset = opened(tmp_path)
     assert dataset.label_names == ("a", "b")
     assert (dataset.channels, dataset.image_size, dataset.skipped) == (3, EDGE, {})
@@ -100,6 +100,14 @@ def test_what_is_no_image_is_skipped_and_named(tmp_path):
     assert sorted(dataset.skipped) == [str(tmp_path / name) for name in names]
     assert dataset.skipped[str(tmp_path / "a/notes.txt")] == "not an image"
     assert dataset.skipped[str(tmp_path / "loose.png")] == "lies beside the class folders"
+
+
+@pytest.mark.parametrize("files", [{"c/.x": b""}, {"c/1.png": b"junk"}], ids=["empty", "damaged"])
+def test_a_class_without_a_readable_image_is_an_error(tmp_path, files):
+    """It would shift the numbers of the classes after it."""
+    write(tmp_path, {"a/1.png": encoded(1), "d/1.png": encoded(2)} | files)
+    with pytest.raises(UserError, match="classes without a readable image: c"):
+        opened(tmp_path)
 
 
 @pytest.fixture

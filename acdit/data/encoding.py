@@ -1,0 +1,200 @@
+"""Encoding images to latents on disk: file by file, so that a killed run goes on where it stopped."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..arguments import differences
+from ..autoencoders import encode, load_autoencoder, scale_factor
+from ..errors import UserError
+from ..files import check_writable, whole
+from .cached import fingerprint
+from .decode import UnreadableImage
+from .images import ImageDataset, open_images
+from .latents import FORMAT_VERSION, HEADER, MANIFEST, latent_settings, shard_header
+
+if TYPE_CHECKING:
+    from ..training.config import Recipe
+
+
+def encode_images(recipe: "Recipe", *, device: torch.device, batch: int) -> Path:
+    """Encode a recipe's images and their mirror images; returns the folder of the latents.
+
+    Every rank of torchrun takes each W-th file; the last one to finish writes the manifest. Files that an
+    earlier run left are kept. The same batch gives the same bytes, whatever the ranks and restarts; another
+    one differs by rounding.
+
+    Raises:
+        UserError: if images and autoencoder do not fit, or the folder holds latents of other settings.
+    """
+    if recipe.autoencoder.model is None:
+        raise UserError(
+            "autoencoder.model must name the autoencoder to encode with; this recipe learns from pixels"
+        )
+    folder = recipe.latents
+    check_writable(folder / MANIFEST)
+    vae: Any = load_autoencoder(recipe.autoencoder.model)
+    vae.to(device)
+    data = open_images(recipe.data, seed=recipe.training.seed)
+    _check_fit(data, vae, recipe.autoencoder.model)
+    size = recipe.autoencoder.shard_size
+    settings = latent_settings(recipe, vae)
+    # what must stay the same from one start to the next, beyond what training asks
+    layout = settings | {"images": fingerprint({"labels": data.labels}), "shard_size": size}
+    _check_folder(folder, layout)
+    shards = [range(first, min(first + size, len(data))) for first in range(0, len(data), size)]
+    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    mine = [(number, rows) for number, rows in enumerate(shards) if number % ranks == rank]
+    dtype = getattr(torch, recipe.autoencoder.dtype)
+    with tqdm(
+        total=sum(len(rows) for _, rows in mine), unit="image", desc="encoding", disable=rank > 0
+    ) as progress:
+        for number, rows in mine:
+            path = folder / _name(number)
+            if shard_header(path) is None:
+                _encode_shard(path, data, rows, vae, dtype, batch, recipe.data.workers, layout, progress)
+            else:
+                progress.update(len(rows))
+    _write_manifest(folder, len(shards), data, settings)
+    return folder
+
+
+def _encode_shard(
+    path: Path,
+    data: ImageDataset,
+    rows: range,
+    vae: Any,
+    dtype: torch.dtype,
+    batch: int,
+    workers: int,
+    layout: dict[str, Any],
+    progress: "tqdm[Any]",
+) -> None:
+    """Write one file: mean and deviation (n, 1 or 2 with mirror images, C, h, w), label and index (n,)."""
+    means, deviations, indices, skipped = [], [], [], {}
+    for read in _batches(data, rows, batch, workers):
+        readable = [(index, image) for index, image in read if isinstance(image, torch.Tensor)]
+        skipped |= {str(index): reason for index, reason in read if not isinstance(reason, torch.Tensor)}
+        progress.update(len(read))
+        if not readable:
+            continue
+        pixels = torch.stack([image for _, image in readable]).to(vae.device)  # (n, c, H, W)
+        variants = [pixels] if data.flip_seed is None else [pixels, pixels.flip(-1)]
+        mean, deviation = zip(*(encode(vae, variant) for variant in variants), strict=True)
+        means.append(torch.stack(mean, 1).to("cpu", dtype))
+        deviations.append(torch.stack(deviation, 1).to("cpu", dtype))
+        indices += [index for index, _ in readable]
+    tensors = {"index": torch.tensor(indices, dtype=torch.int64)}
+    tensors["label"] = data.labels[tensors["index"]]
+    if means:
+        tensors |= {"mean": torch.cat(means), "deviation": torch.cat(deviations)}
+        if not all(bool(tensors[name].isfinite().all()) for name in ("mean", "deviation")):
+            raise UserError(
+                f"latents of images {rows.start} to {rows.stop - 1} are too large for {dtype}: "
+                "take another autoencoder.dtype"
+            )
+    header = json.dumps({"layout": layout, "skipped": skipped, "fingerprint": fingerprint(tensors)})
+    try:
+        with whole(path) as aside:
+            save_file(tensors, aside, metadata={HEADER: header})
+    except (OSError, SafetensorError) as fault:
+        raise UserError(
+            f"{path} cannot be written: {fault}; what was encoded before stays, and the same command goes on"
+        ) from fault
+
+
+def _batches(data: ImageDataset, rows: range, batch: int, workers: int) -> Iterator[list[tuple[int, Any]]]:
+    """Index and image, or the reason why there is none, in batches that start with the rows' first."""
+    cut = [list(rows[first : first + batch]) for first in range(0, len(rows), batch)]
+    read: Any = _Readings(data)
+    return iter(DataLoader(read, batch_sampler=cut, num_workers=workers, collate_fn=list))
+
+
+class _Readings:
+    """Every image by its index, or why it cannot be read."""
+
+    def __init__(self, data: ImageDataset) -> None:
+        self.data = data
+
+    def __getitem__(self, index: int) -> tuple[int, torch.Tensor | str]:
+        try:
+            return index, self.data.decode(index)
+        except UnreadableImage as fault:
+            return index, str(fault)
+
+
+def _check_fit(data: ImageDataset, vae: Any, name: str) -> None:
+    cell, channels = scale_factor(vae), vae.config.in_channels
+    if channels != data.channels:
+        raise UserError(
+            f"autoencoder.model {name} takes {channels} channels; data.channels is {data.channels}"
+        )
+    if data.image_size % cell:
+        raise UserError(
+            f"data.image_size must be a multiple of the autoencoder's {cell}, not {data.image_size}"
+        )
+
+
+def _check_folder(folder: Path, layout: dict[str, Any]) -> None:
+    """Raise UserError if the folder holds latents of other settings; these are left as they are."""
+    for path in sorted(folder.glob("latents-*.safetensors")):
+        header = shard_header(path)
+        if header is None:
+            continue  # it is made again
+        changed = differences(header["layout"], layout)
+        if changed:
+            raise UserError(
+                f"{folder} holds latents of other settings; what differs: {', '.join(changed)}. "
+                "Name another --autoencoder.latents, or remove that folder"
+            )
+
+
+def _write_manifest(folder: Path, count: int, data: ImageDataset, settings: dict[str, Any]) -> None:
+    """Write the manifest, if no rank has files left to write.
+
+    Raises:
+        UserError: if no image of a class could be read.
+    """
+    shards, skipped, shape = [], {}, []
+    found = torch.zeros(len(data.label_names), dtype=torch.int64)
+    for number in range(count):
+        path = folder / _name(number)
+        header = shard_header(path)
+        if header is None:
+            return
+        with safe_open(path, framework="pt") as file:
+            labels = file.get_tensor("label")
+            if len(labels):
+                shape = file.get_slice("mean").get_shape()[2:]
+        found += labels.bincount(minlength=len(found))
+        skipped |= header["skipped"]
+        listed = {"file": path.name, "count": len(labels), "bytes": path.stat().st_size}
+        shards.append(listed | {"fingerprint": header["fingerprint"]})
+    empty = (data.labels.bincount(minlength=len(found)) > 0) & (found == 0)
+    if empty.any():
+        names = ", ".join(data.label_names[index] for index in empty.nonzero().flatten().tolist())
+        raise UserError(f"no image of these classes can be read: {names}; mend or remove them")
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "settings": settings,
+        "shape": shape,
+        "mirrored": data.flip_seed is not None,
+        "count": sum(shard["count"] for shard in shards),
+        "label_names": data.label_names,
+        "skipped": skipped,
+        "shards": shards,
+    }
+    with whole(folder / MANIFEST) as aside:
+        aside.write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _name(number: int) -> str:
+    return f"latents-{number:05d}.safetensors"

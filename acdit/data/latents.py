@@ -1,0 +1,121 @@
+"""Latents on disk: files of means and deviations beside a manifest, and the data set that draws from them."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..arguments import differences
+from ..errors import UserError
+from ..randomness import generator
+from .cached import fingerprint
+from .images import ImageDataset
+
+if TYPE_CHECKING:
+    from ..training.config import Recipe
+
+MANIFEST = "manifest.json"
+HEADER = "acdit"  # a single key: safetensors writes several in any order
+FORMAT_VERSION = 1
+READERS = ("workers",)  # keys of the data that do not change what is encoded
+SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+
+
+class LatentImages(ImageDataset):
+    """Latents drawn anew at every visit, from the mean and deviation of an image or of its mirror image.
+
+    An item is that of `ImageDataset`, with the scaled latent (C, h, w) as its `image`.
+
+    Args:
+        folder: that `acdit encode` wrote.
+        manifest: of that folder, see `read_manifest`.
+        seed: of the draws.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], *, seed: int) -> None:
+        self.folder, self.seed = folder, seed
+        self.label_names = tuple(manifest["label_names"])
+        self.channels, self.image_size, _ = manifest["shape"]  # (C, h, w)
+        self.flip_seed = seed if manifest["mirrored"] else None
+        self.files = [shard["file"] for shard in manifest["shards"]]
+        self.ends = torch.tensor([shard["count"] for shard in manifest["shards"]]).cumsum(0)
+        self.labels = torch.cat(
+            [self._tensors(shard).get_tensor("label") for shard in range(len(self.files))]
+        )
+
+    def drawn(self, epoch: int, index: int, mirrored: bool) -> tuple[torch.Tensor, int]:
+        shard = int(torch.searchsorted(self.ends, index, right=True))
+        row = index - (int(self.ends[shard - 1]) if shard else 0)
+        mean, deviation = (
+            self._tensors(shard).get_slice(name)[row : row + 1][0, int(mirrored)].float()
+            for name in ("mean", "deviation")
+        )
+        noise = torch.randn(mean.shape, generator=generator(self.seed, "latent", epoch, index))
+        return mean + deviation * noise, int(self.labels[index])  # (C, h, w)
+
+    def _tensors(self, shard: int) -> Any:
+        """A file of latents, mapped into memory."""
+        return safe_open(self.folder / self.files[shard], framework="pt")
+
+
+def latent_settings(recipe: "Recipe", vae: Any) -> dict[str, Any]:
+    """What decides the latents of a recipe: the data, and the autoencoder by its weights and scaling."""
+    data = {name: value for name, value in asdict(recipe.data).items() if name not in READERS}
+    scaling = {name: vae.config.get(name) for name in SCALING}
+    return {
+        "data": data,
+        "autoencoder": {"weights": fingerprint(vae.state_dict()), **scaling},
+        "dtype": recipe.autoencoder.dtype,
+    }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder of latents.
+
+    Raises:
+        UserError: if there is none, if a newer version wrote it, or if a file that it names is not whole.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UserError(f"{folder} holds no finished latents: run acdit encode with this recipe first")
+    try:
+        manifest = json.loads(path.read_text())
+    except json.JSONDecodeError as fault:
+        raise UserError(f"{path} is damaged ({fault}): remove it and run acdit encode again") from fault
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {manifest['format_version']}, not {FORMAT_VERSION}: upgrade acdit"
+        )
+    for shard in manifest["shards"]:
+        file = folder / shard["file"]
+        if not file.is_file() or file.stat().st_size != shard["bytes"]:
+            raise UserError(f"{file} is missing or cut short: run acdit encode again, which mends it")
+    return manifest
+
+
+def open_latents(recipe: "Recipe", vae: Any) -> LatentImages:
+    """The latents that a recipe learns from.
+
+    Raises:
+        UserError: if there are none yet, or if they were made with other settings.
+    """
+    manifest = read_manifest(recipe.latents)
+    changed = differences(manifest["settings"], latent_settings(recipe, vae))
+    if changed:
+        raise UserError(
+            f"{recipe.latents} holds latents of another recipe; what differs: {', '.join(changed)}. "
+            "Name another --autoencoder.latents, and run acdit encode"
+        )
+    return LatentImages(recipe.latents, manifest, seed=recipe.training.seed)
+
+
+def shard_header(path: Path) -> dict[str, Any] | None:
+    """What a file of latents says of itself; None where it is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads(file.metadata()[HEADER])
+    except (OSError, SafetensorError):
+        return None

@@ -1,0 +1,336 @@
+"""Latents on disk: what encoding writes, what training reads of it, and what is refused."""
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from acdit.autoencoders import encode, load_autoencoder
+from acdit.cli import main
+from acdit.data.encoding import encode_images
+from acdit.data.images import open_images
+from acdit.data.latents import LatentImages, open_latents, read_manifest
+from acdit.errors import UserError
+from acdit.training.config import Recipe
+from acdit.training.recipes import load_recipe
+from tests.tiny import relative_error
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory) -> str:
+    """A saved autoencoder of grey images with latent cells of 2x2 pixels and three channels."""
+    torch.manual_seed(0)
+    config: dict[str, Any] = {
+        "in_channels": 1,
+        "out_channels": 1,
+        "latent_channels": 3,
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "block_out_channels": (8, 8),
+        "norm_num_groups": 4,
+        "scaling_factor": 0.5,
+        "shift_factor": 0.1,
+    }
+    folder = tmp_path_factory.mktemp("vae")
+    AutoencoderKL(**config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """Two classes of 5 and 6 grey pictures of 12x12 pixels."""
+    levels = np.random.default_rng(0)
+    for name, count in (("ant", 5), ("bee", 6)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(count):
+            drawn = levels.integers(0, 256, (12, 12), dtype=np.uint8)
+            Image.fromarray(drawn).save(tmp_path / "pictures" / name / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+def recipe_of(pictures: Path, vae: str, **changes: Any) -> Recipe:
+    """Latents of 8x8 crops, three pictures a file, kept beside the pictures."""
+    keys = {
+        "data.source": str(pictures),
+        "data.image_size": 8,
+        "data.channels": 1,
+        "autoencoder.model": vae,
+        "autoencoder.latents": str(pictures.parent / "latents"),
+        "autoencoder.dtype": "float32",
+        "autoencoder.shard_size": 3,
+        "layout.patch": 1,
+    }
+    return load_recipe("digits", **(keys | {"data.flip": True} | changes))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def opened(recipe: Recipe) -> LatentImages:
+    return open_latents(recipe, load_autoencoder(str(recipe.autoencoder.model)))
+
+
+def test_files_hold_what_the_autoencoder_says_of_images_and_their_mirror_images(pictures, vae):
+    recipe = recipe_of(pictures, vae)
+    folder = encode_images(recipe, device=CPU, batch=2)
+    images, model = open_images(recipe.data, seed=0), load_autoencoder(vae)
+    manifest = read_manifest(folder)
+    assert manifest["count"] == 11 and [shard["count"] for shard in manifest["shards"]] == [3, 3, 3, 2]
+    assert manifest["label_names"] == ["ant", "bee"] and manifest["shape"] == [3, 4, 4]
+    for number, shard in enumerate(manifest["shards"]):
+        stored = load_file(folder / shard["file"])
+        for row, index in enumerate(stored["index"].tolist()):
+            assert index == 3 * number + row
+            pixels, label = images.read(index)
+            assert int(stored["label"][row]) == label
+            for variant, picture in enumerate((pixels, pixels.flip(-1))):
+                mean, deviation = encode(model, picture[None])
+                assert relative_error(stored["mean"][row, variant], mean[0]) < 1e-5
+                assert relative_error(stored["deviation"][row, variant], deviation[0]) < 1e-5
+
+
+def test_every_visit_draws_from_mean_and_deviation(pictures, vae):
+    recipe = recipe_of(pictures, vae)
+    folder = encode_images(recipe, device=CPU, batch=8)
+    data = opened(recipe)
+    assert len(data) == 11 and (data.channels, data.image_size) == (3, 4)
+    assert data.labels.tolist() == [0] * 5 + [1] * 6
+    stored = load_file(folder / "latents-00001.safetensors")  # images 3, 4 and 5
+    for index, row in ((3, 0), (5, 2)):
+        drawn = torch.stack([data.drawn(epoch, index, False)[0] for epoch in range(400)])
+        mirrored = torch.stack([data.drawn(epoch, index, True)[0] for epoch in range(400)])
+        for variant, draws in enumerate((drawn, mirrored)):
+            spread = stored["deviation"][row, variant]
+            distance = (draws.mean(0) - stored["mean"][row, variant]) / (spread / 400**0.5)
+            assert distance.abs().max() < 5  # standard errors
+            assert (draws.std(0) / spread - 1).abs().max() < 0.25
+    first, again, later = (data[(epoch, 3)] for epoch in (0, 0, 1))
+    assert torch.equal(first["image"], again["image"]) and not torch.equal(first["image"], later["image"])
+    assert (first["label"], first["epoch"], first["index"]) == (0, 0, 3)
+
+
+def test_half_of_the_visits_see_the_mirror_image_unless_flip_is_off(pictures, vae):
+    for flip, low, high in ((True, 0.4, 0.6), (False, 0.0, 0.0)):
+        recipe = recipe_of(
+            pictures, vae, **{"data.flip": flip, "autoencoder.latents": str(pictures.parent / str(flip))}
+        )
+        folder = encode_images(recipe, device=CPU, batch=8)
+        stored, data = load_file(folder / "latents-00000.safetensors"), opened(recipe)
+        assert stored["mean"].shape[1] == 1 + flip
+        seen = [
+            bool(
+                (data[(epoch, 0)]["image"] - stored["mean"][0, 0]).norm()
+                > (data[(epoch, 0)]["image"] - stored["mean"][0, -1]).norm()
+            )
+            for epoch in range(200)
+        ]
+        assert low <= sum(seen) / 200 <= high
+
+
+def test_what_was_encoded_is_kept_and_the_rest_comes_out_the_same(pictures, vae):
+    recipe = recipe_of(pictures, vae)
+    folder = encode_images(recipe, device=CPU, batch=2)
+    before = contents(folder)
+    kept = (folder / "latents-00000.safetensors").stat().st_mtime_ns
+    (folder / "latents-00001.safetensors").unlink()
+    (folder / "manifest.json").unlink()
+    cut = folder / "latents-00003.safetensors"
+    cut.write_bytes(cut.read_bytes()[:50])
+    encode_images(recipe, device=CPU, batch=2)
+    assert contents(folder) == before
+    assert (folder / "latents-00000.safetensors").stat().st_mtime_ns == kept
+
+
+def test_ranks_share_the_files_and_the_last_writes_the_manifest(pictures, vae, monkeypatch):
+    whole = contents(encode_images(recipe_of(pictures, vae), device=CPU, batch=2))
+    recipe = recipe_of(pictures, vae, **{"autoencoder.latents": str(pictures.parent / "shared")})
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        assert not (recipe.latents / "manifest.json").exists()
+        monkeypatch.setenv("RANK", rank)
+        encode_images(recipe, device=CPU, batch=2)
+    assert contents(recipe.latents) == whole
+
+
+def test_unreadable_pictures_are_left_out_and_counted(pictures, vae):
+    encoded = (pictures / "ant" / "1.png").read_bytes()
+    (pictures / "ant" / "1.png").write_bytes(encoded[:60])  # its header is whole
+    recipe = recipe_of(pictures, vae)
+    folder = encode_images(recipe, device=CPU, batch=2)
+    manifest, data = read_manifest(folder), opened(recipe)
+    assert manifest["count"] == len(data) == 10 and list(manifest["skipped"]) == ["1"]
+    assert data.labels.tolist() == [0] * 4 + [1] * 6
+    mean, _ = encode(load_autoencoder(vae), open_images(recipe.data, seed=0).read(10)[0][None])
+    draws = torch.stack([data.drawn(epoch, 9, False)[0] for epoch in range(200)])
+    assert relative_error(draws.mean(0), mean[0]) < 0.5
+
+
+def test_a_file_without_any_readable_picture(pictures, vae):
+    for number in range(3):  # the whole of the first file
+        path = pictures / "ant" / f"{number}.png"
+        path.write_bytes(path.read_bytes()[:60])
+    data = opened_after_encoding(recipe_of(pictures, vae))
+    assert len(data) == 8 and data[(0, 0)]["label"] == 0 and data[(0, 7)]["label"] == 1
+
+
+def opened_after_encoding(recipe: Recipe) -> LatentImages:
+    encode_images(recipe, device=CPU, batch=4)
+    return opened(recipe)
+
+
+@pytest.mark.parametrize("cut", [60, 4], ids=["damaged", "no image"])
+def test_a_class_without_a_readable_picture_is_one_clear_error(pictures, vae, cut):
+    for path in (pictures / "ant").iterdir():
+        path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(UserError, match="ant"):
+        encode_images(recipe_of(pictures, vae), device=CPU, batch=4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"data.image_size": 12}, "data.image_size"),
+        ({"data.flip": False}, "data.flip"),
+        ({"data.channels": 3}, "data.channels"),
+        ({"autoencoder.dtype": "float16"}, "dtype"),
+    ],
+)
+def test_training_refuses_latents_of_another_recipe(pictures, vae, changes, named):
+    encode_images(recipe_of(pictures, vae), device=CPU, batch=8)
+    with pytest.raises(UserError, match=f"what differs: {named}"):
+        opened(recipe_of(pictures, vae, **changes))
+
+
+def test_latents_belong_to_the_weights_of_their_autoencoder(pictures, vae, tmp_path):
+    encode_images(recipe_of(pictures, vae), device=CPU, batch=8)
+    moved = shutil.copytree(vae, tmp_path / "moved")
+    assert len(opened(recipe_of(pictures, str(moved)))) == 11
+    tensors = load_file(moved / "diffusion_pytorch_model.safetensors")
+    tensors["encoder.conv_in.bias"] += 1e-3
+    save_file(tensors, moved / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(UserError, match=r"autoencoder\.weights"):
+        opened(recipe_of(pictures, str(moved)))
+
+
+def test_encoding_leaves_latents_of_other_settings_alone(pictures, vae):
+    folder = encode_images(recipe_of(pictures, vae), device=CPU, batch=8)
+    before = contents(folder)
+    for changes, named in (
+        ({"data.image_size": 12}, "data.image_size"),
+        ({"autoencoder.shard_size": 4}, "shard_size"),
+    ):
+        with pytest.raises(UserError, match=named):
+            encode_images(recipe_of(pictures, vae, **changes), device=CPU, batch=8)
+    shutil.copy(pictures / "ant" / "0.png", pictures / "ant" / "9.png")
+    with pytest.raises(UserError, match="what differs: images"):
+        encode_images(recipe_of(pictures, vae), device=CPU, batch=8)
+    assert contents(folder) == before
+
+
+def test_unfinished_damaged_and_newer_latents(pictures, vae):
+    recipe = recipe_of(pictures, vae)
+    with pytest.raises(UserError, match="run acdit encode"):
+        opened(recipe)
+    folder = encode_images(recipe, device=CPU, batch=8)
+    manifest = folder / "manifest.json"
+    written = manifest.read_text()
+    manifest.write_text(json.dumps(json.loads(written) | {"format_version": 2}))
+    with pytest.raises(UserError, match="format version 2"):
+        opened(recipe)
+    manifest.write_text(written[:100])
+    with pytest.raises(UserError, match="is damaged"):
+        opened(recipe)
+    manifest.write_text(written)
+    (folder / "latents-00002.safetensors").write_bytes(b"short")
+    with pytest.raises(UserError, match=r"latents-00002\.safetensors is missing or cut short"):
+        opened(recipe)
+
+
+def test_a_disk_that_refuses_keeps_what_was_written(pictures, vae):
+    recipe = recipe_of(pictures, vae)
+    folder = encode_images(recipe, device=CPU, batch=8)
+    before = contents(folder)
+    (folder / "manifest.json").unlink()
+    (folder / "latents-00002.safetensors").unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = len(before["latents-00002.safetensors"]) - 100
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot be written"):
+            encode_images(recipe, device=CPU, batch=8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert contents(folder) == {
+        name: content for name, content in before.items() if "manifest" not in name and "00002" not in name
+    }
+    encode_images(recipe, device=CPU, batch=8)
+    assert contents(folder) == before
+
+
+def test_images_and_autoencoder_must_fit(pictures, vae, tmp_path):
+    for changes, named in (
+        ({"data.channels": 3}, "takes 1 channels; data.channels is 3"),
+        ({"data.image_size": 9}, "data.image_size must be a multiple of the autoencoder's 2"),
+        ({"autoencoder.model": None}, "autoencoder.model must name"),
+    ):
+        with pytest.raises(UserError, match=named):
+            encode_images(recipe_of(pictures, vae, **changes), device=CPU, batch=8)
+    loud = shutil.copytree(vae, tmp_path / "loud")
+    config = json.loads((loud / "config.json").read_text())
+    (loud / "config.json").write_text(json.dumps(config | {"scaling_factor": 1e7}))
+    with pytest.raises(UserError, match="too large for"):
+        encode_images(recipe_of(pictures, str(loud), **{"autoencoder.dtype": "float16"}), device=CPU, batch=8)
+    assert not (pictures.parent / "latents").exists() or not list((pictures.parent / "latents").iterdir())
+
+
+def test_the_road_from_pictures_to_scores(vae, tmp_path, capsys, monkeypatch):
+    """Encode, train, sample and evaluate by four commands, on the 8x8 digits."""
+    monkeypatch.chdir(tmp_path)
+    keys = ["--autoencoder.model", vae, "--layout.patch", "1", "--out", "run"]
+    assert main(["encode", "digits", *keys, "--batch", "256"]) == 0
+    assert "latents/digits holds latents of 1,438 images; 0 could not be read" in capsys.readouterr().out
+    assert main(["train", "digits", *keys, "--training.steps", "2", "--training.batch_size", "4"]) == 0
+    index = json.loads(Path("run/pipeline/model_index.json").read_text())
+    assert index["vae"] == ["diffusers", "AutoencoderKL"] and index["vae_scale_factor"] == 2
+    assert main(["sample", "--model", "run", "--steps", "1", "--samples", "1", "--labels", "3,4"]) == 0
+    assert (
+        main(["evaluate", "--model", "run", "--steps", "1", "--samples", "20", "--out", "scores.json"]) == 0
+    )
+    scores = json.loads(Path("scores.json").read_text())["scores"]
+    assert scores[0]["evaluations"] == 4 and 0 <= scores[0]["label_accuracy"] <= 1
+
+
+@pytest.mark.long
+def test_a_killed_encoding_goes_on_and_ends_with_the_same_bytes(vae, tmp_path):
+    """SIGKILL at some moment after the first file, then the same command again."""
+    command = [sys.executable, "-m", "acdit", "encode", "digits", "--autoencoder.model", vae]
+    command += ["--autoencoder.shard_size", "10", "--batch", "5", "--autoencoder.latents"]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, timeout=300)
+    broken = tmp_path / "broken"
+    for pause in (0.3, 0.05):
+        process = subprocess.Popen([*command, str(broken)])
+        count = len(list(broken.glob("latents-*")))
+        while len(list(broken.glob("latents-*"))) == count and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(pause)
+        process.kill()
+        process.wait(timeout=60)
+    left = list(broken.glob("latents-*"))
+    assert 0 < len(left) < 144 and not (broken / "manifest.json").exists()  # it was killed on the way
+    subprocess.run([*command, str(broken)], check=True, timeout=300)
+    found = {name: content for name, content in contents(broken).items() if not name.startswith(".")}
+    assert found == contents(tmp_path / "whole")
