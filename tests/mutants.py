@@ -168,7 +168,7 @@ MUTANTS = [
         "transformer.py",
         'self.config["num_classes"], device=noised.device',
         "0, device=noised.device",
-        "test_transformer.py::test_labels_per_sample_and_per_view",
+        "test_transformer_calls.py::test_labels_per_sample_and_per_view",
     ),
     mutant(
         "label dropout in evaluation",
@@ -176,7 +176,7 @@ MUTANTS = [
         "return self.embedding_table(labels)",
         "return self.embedding_table(torch.where(torch.rand(labels.shape) < 0.1, "
         "self.embedding_table.num_embeddings - 1, labels))",
-        "test_transformer.py::test_labels_are_never_dropped_by_the_network",
+        "test_transformer_calls.py::test_labels_are_never_dropped_by_the_network",
     ),
     mutant(
         "label dropout in sampling",
