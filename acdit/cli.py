@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from . import __version__
 from .arguments import build, help_text, nearest, read_arguments
 from .errors import UserError
 from .options import ConvertOptions, EvaluateOptions, InfoOptions, SampleOptions
-from .training.config import Recipe
-from .training.recipes import load_recipe, recipe_names, recipe_to_yaml
+from .training.config import PlanOptions, Recipe
+from .training.recipes import recipe_names, recipe_to_yaml, recipe_values
 
 HELP = """usage: acdit COMMAND [--key value ...]
 
@@ -17,6 +18,7 @@ ACDiT: autoregressive blocks of conditional diffusion transformers.
 
 commands:
   train RECIPE    train a model           acdit train mnist --training.steps 1000
+  plan RECIPE     cost and pitfalls       acdit plan imagenet256-xl --ranks 256
   sample          draw images             acdit sample --labels 3,1,4 --block 4x4 --out digits.png
   evaluate        score a model           acdit evaluate --model runs/mnist --out scores.json
   info [MODEL]    parameters and cost     acdit info runs/mnist --block 2x2
@@ -25,7 +27,7 @@ commands:
 Without --model, a command takes the small model of MNIST digits that comes with the package.
 `acdit COMMAND --help` lists a command's options; `acdit --version` prints the version.
 """
-COMMANDS = ("train", "sample", "evaluate", "info", "convert")
+COMMANDS = ("train", "plan", "sample", "evaluate", "info", "convert")
 POSITIONALS = {"info": "model", "convert": "source"}
 OPTIONS = {
     "sample": SampleOptions,
@@ -34,8 +36,9 @@ OPTIONS = {
     "convert": ConvertOptions,
 }
 USAGE = {"info": " [MODEL]", "convert": " SOURCE --out PATH"}
-TRAIN_EXAMPLE = "acdit train mnist --training.steps 1000 --layout.blocks 4x4,2x2 --print_config"
 EXAMPLES = {
+    "train": "acdit train mnist --training.steps 1000 --layout.blocks 4x4,2x2 --print_config",
+    "plan": "acdit plan imagenet256-xl --ranks 256 --flops 4e14 --training.gradient_checkpointing",
     "sample": "acdit sample --labels 3,1,4 --samples 8 --guidance 1.5 --block 4x4 --out digits.png",
     "evaluate": "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json",
     "info": "acdit info runs/mnist --block 2x2",
@@ -64,8 +67,8 @@ def _run(argv: Sequence[str]) -> None:
         print(HELP, end="")
     elif command == "--version":
         print(__version__)
-    elif command == "train":
-        _train(rest)
+    elif command in ("train", "plan"):
+        _run_recipe(command, rest)
     elif command in OPTIONS:
         _run_model(command, rest)
     else:
@@ -73,25 +76,32 @@ def _run(argv: Sequence[str]) -> None:
         raise UserError(f"unknown command {command!r}; did you mean {close}? `acdit --help` lists all")
 
 
-def _train(argv: list[str]) -> None:
+def _run_recipe(command: str, argv: list[str]) -> None:
+    planning = command == "plan" or "--dry-run" in argv
+    options = PlanOptions if planning else Recipe
     recipes = ", ".join(recipe_names())
     named = bool(argv) and not argv[0].startswith("-")
     if "--help" in argv or "-h" in argv:
-        defaults = load_recipe(argv[0]) if named else None
-        usage = f"acdit train {argv[0] if named else 'RECIPE'}"
-        print(help_text(Recipe, usage, f"{TRAIN_EXAMPLE}\n\nrecipes: {recipes}", defaults), end="")
+        defaults = build(options, recipe_values(argv[0])) if named else None
+        usage = f"acdit {command} {argv[0] if named else 'RECIPE'}"
+        listed = fill(f"recipes: {recipes}", 100, break_on_hyphens=False)
+        print(help_text(options, usage, f"{EXAMPLES[command]}\n\n{listed}", defaults), end="")
         return
     if not named:
-        raise UserError(f"train needs a recipe first: {recipes} or the path of a YAML file")
+        raise UserError(f"{command} needs a recipe first: {recipes} or the path of a YAML file")
     printing = {"--print_config", "--print-config"}
-    overrides = read_arguments(Recipe, [word for word in argv[1:] if word not in printing])
-    recipe = load_recipe(argv[0], **overrides)
-    if printing & set(argv):
+    switches = {"--dry-run"} if planning else printing
+    overrides = read_arguments(options, [word for word in argv[1:] if word not in switches])
+    recipe = build(options, recipe_values(argv[0]) | overrides)
+    if not planning and printing & set(argv):
         print(recipe_to_yaml(recipe), end="")
         return
     from . import commands
 
-    commands.train(recipe)
+    if isinstance(recipe, PlanOptions):
+        commands.plan(recipe)
+    else:
+        commands.train(recipe)
 
 
 def _run_model(command: str, argv: list[str]) -> None:

@@ -21,8 +21,9 @@ from .options import ConvertOptions, EvaluateOptions, InfoOptions, RunOptions, S
 from .pictures import picture_grid, save_picture
 from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import load_pipeline, pipeline_folder
-from .training.config import Recipe
+from .training.config import PlanOptions, Recipe
 from .training.loop import train as run_training
+from .training.plan import format_plan, make_plan
 
 MOST_CLASSES = 10  # that are drawn when none is named
 SCORED: dict[tuple[int, ...], str] = {
@@ -34,6 +35,19 @@ SCORED: dict[tuple[int, ...], str] = {
 def train(recipe: Recipe) -> None:
     """`acdit train`: run a recipe, or go on with it."""
     print(f"the trained pipeline is in {run_training(recipe)}")
+
+
+def plan(options: PlanOptions) -> None:
+    """`acdit plan`: what a run would cost, and what it would trip over.
+
+    Raises:
+        UserError: after the report, if there is a problem.
+    """
+    made = make_plan(options)
+    print(made.to_json() if options.json else format_plan(made))
+    if made.problems:
+        names = ", ".join(check.subject for check in made.problems)
+        raise UserError(f"{options.name} cannot start as it stands; see the checks: {names}")
 
 
 def sample(options: SampleOptions) -> None:

@@ -24,6 +24,11 @@ def load_recipe(recipe: str | Path, /, **overrides: Any) -> Recipe:
 
     `load_recipe("mnist", training={"steps": 9})` means `load_recipe("mnist", **{"training.steps": 9})`.
     """
+    return build(Recipe, recipe_values(recipe) | flatten(overrides))
+
+
+def recipe_values(recipe: str | Path) -> dict[str, Any]:
+    """What a recipe names, by dotted key, after a check that it is one."""
     values = _read(_find(str(recipe)))
     version = values.pop("format_version", FORMAT_VERSION)
     if str(version) != str(FORMAT_VERSION):
@@ -31,7 +36,7 @@ def load_recipe(recipe: str | Path, /, **overrides: Any) -> Recipe:
             f"{recipe}: format_version must be {FORMAT_VERSION}, not {version!r}; use a newer acdit"
         )
     build(Recipe, values, source=str(recipe))  # an error in the file names the file
-    return build(Recipe, values | flatten(overrides))
+    return values
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
