@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from . import __version__
 from .arguments import build, help_text, nearest, read_arguments
 from .errors import UserError
 from .options import ConvertOptions, EvaluateOptions, InfoOptions, SampleOptions
-from .training.config import EncodeRecipe, Recipe
-from .training.recipes import load_as, recipe_names, recipe_to_yaml
+from .training.config import EncodeOptions, PlanOptions, Recipe
+from .training.recipes import recipe_names, recipe_to_yaml, recipe_values
 
 HELP = """usage: acdit COMMAND [--key value ...]
 
@@ -17,6 +18,7 @@ ACDiT: autoregressive blocks of conditional diffusion transformers.
 
 commands:
   train RECIPE    train a model           acdit train mnist --training.steps 1000
+  plan RECIPE     cost and pitfalls       acdit plan imagenet256-xl --ranks 256
   encode RECIPE   latents to train on     acdit encode imagenet.yaml --data.source FOLDER
   sample          draw images             acdit sample --labels 3,1,4 --block 4x4 --out digits.png
   evaluate        score a model           acdit evaluate --model runs/mnist --out scores.json
@@ -26,7 +28,7 @@ commands:
 Without --model, a command takes the small model of MNIST digits that comes with the package.
 `acdit COMMAND --help` lists a command's options; `acdit --version` prints the version.
 """
-COMMANDS = ("train", "encode", "sample", "evaluate", "info", "convert")
+COMMANDS = ("train", "plan", "encode", "sample", "evaluate", "info", "convert")
 POSITIONALS = {"info": "model", "convert": "source"}
 OPTIONS = {
     "sample": SampleOptions,
@@ -35,10 +37,11 @@ OPTIONS = {
     "convert": ConvertOptions,
 }
 USAGE = {"info": " [MODEL]", "convert": " SOURCE --out PATH"}
-RECIPES: dict[str, type[Recipe]] = {"train": Recipe, "encode": EncodeRecipe}
+RECIPES: dict[str, type[Recipe]] = {"train": Recipe, "plan": PlanOptions, "encode": EncodeOptions}
 EXAMPLES = {
     "train": "acdit train mnist --training.steps 1000 --layout.blocks 4x4,2x2 --print_config",
-    "encode": "acdit encode imagenet.yaml --data.source FOLDER --batch 64 --device cuda",
+    "plan": "acdit plan imagenet256-xl --ranks 256 --flops 4e14 --training.gradient_checkpointing",
+    "encode": "acdit encode imagenet256-xl --data.source FOLDER --batch 64 --device cuda",
     "sample": "acdit sample --labels 3,1,4 --samples 8 --guidance 1.5 --block 4x4 --out digits.png",
     "evaluate": "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json",
     "info": "acdit info runs/mnist --block 2x2",
@@ -77,18 +80,21 @@ def _run(argv: Sequence[str]) -> None:
 
 
 def _run_recipe(command: str, argv: list[str]) -> None:
-    recipes, options = ", ".join(recipe_names()), RECIPES[command]
+    if command == "train" and "--dry-run" in argv:
+        command, argv = "plan", [word for word in argv if word != "--dry-run"]
+    options, recipes = RECIPES[command], ", ".join(recipe_names())
     named = bool(argv) and not argv[0].startswith("-")
     if "--help" in argv or "-h" in argv:
-        defaults = load_as(options, argv[0], {}) if named else None
+        defaults = build(options, recipe_values(argv[0])) if named else None
         usage = f"acdit {command} {argv[0] if named else 'RECIPE'}"
-        print(help_text(options, usage, f"{EXAMPLES[command]}\n\nrecipes: {recipes}", defaults), end="")
+        listed = fill(f"recipes: {recipes}", 100, break_on_hyphens=False)
+        print(help_text(options, usage, f"{EXAMPLES[command]}\n\n{listed}", defaults), end="")
         return
     if not named:
         raise UserError(f"{command} needs a recipe first: {recipes} or the path of a YAML file")
     printing = {"--print_config", "--print-config"}
     overrides = read_arguments(options, [word for word in argv[1:] if word not in printing])
-    recipe = load_as(options, argv[0], overrides)
+    recipe = build(options, recipe_values(argv[0]) | overrides)
     if printing & set(argv):
         print(recipe_to_yaml(recipe), end="")
         return

@@ -23,8 +23,10 @@ from .options import ConvertOptions, EvaluateOptions, InfoOptions, RunOptions, S
 from .pictures import picture_grid, save_picture
 from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import load_pipeline, pipeline_folder
-from .training.config import EncodeRecipe, Recipe
+from .training.build import check_trainable
+from .training.config import EncodeOptions, PlanOptions, Recipe
 from .training.loop import train as run_training
+from .training.plan import format_plan, make_plan
 
 MOST_CLASSES = 10  # that are drawn when none is named
 SCORED: dict[tuple[int, ...], str] = {
@@ -38,12 +40,26 @@ def train(recipe: Recipe) -> None:
     print(f"the trained pipeline is in {run_training(recipe)}")
 
 
-def encode(recipe: EncodeRecipe) -> None:
+def encode(recipe: EncodeOptions) -> None:
     """`acdit encode`: latents of a recipe's images, or what is missing of them."""
+    check_trainable(recipe)
     folder = encode_images(recipe, device=torch.device(_device(recipe.device)), batch=recipe.batch)
     manifest = read_manifest(folder)
     unread = len(manifest["skipped"])
     print(f"{folder} holds latents of {manifest['count']:,} images; {unread} could not be read")
+
+
+def plan(options: PlanOptions) -> None:
+    """`acdit plan`: what a run would cost, and what it would trip over.
+
+    Raises:
+        UserError: after the report, if there is a problem.
+    """
+    made = make_plan(options)
+    print(made.to_json() if options.json else format_plan(made))
+    if made.problems:
+        names = ", ".join(check.subject for check in made.problems)
+        raise UserError(f"{options.name} cannot start as it stands; see the checks: {names}")
 
 
 def sample(options: SampleOptions) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 from typing import Any
 
 from .layout import Layout
@@ -96,6 +97,82 @@ def forward_flops(
         conditions += len(views) * 2 * hidden * (model.time_width + hidden)
     layers = model.num_layers * view_layer + (model.num_layers - 1) * clean_full + clean_last
     return layers + ends + conditions
+
+
+def training_flops(
+    model: Dimensions,
+    layout: Layout,
+    *,
+    draws: int = 1,
+    views: int | None = None,
+    checkpointing: bool = False,
+) -> float:
+    """FLOPs of a forward and a backward of one sample, the mean over the blocks that a step may noise.
+
+    The backward counts as two forwards, and gradient checkpointing as one more.
+
+    Args:
+        model: the network.
+        layout: of the sample.
+        draws: noise draws of each block.
+        views: blocks that are noised, drawn at random; None = all.
+        checkpointing: whether activations are recomputed.
+    """
+    blocks = layout.num_blocks
+    count = blocks if views is None else min(views, blocks)
+    total = 0
+    for last in range(count - 1, blocks):
+        # FLOPs are linear in the sum of the other blocks, whose mean is that of the first and the last ones.
+        for others in (range(count - 1), range(last - count + 1, last)):
+            drawn = [block for block in (*others, last) for _ in range(draws)]
+            total += comb(last, count - 1) * forward_flops(model, layout, blocks=drawn)
+    return (4 if checkpointing else 3) * total / (2 * comb(blocks, count))
+
+
+def activation_bytes(
+    model: Dimensions,
+    layout: Layout,
+    *,
+    half: bool,
+    draws: int = 1,
+    views: int | None = None,
+    checkpointing: bool = False,
+) -> int:
+    """Bytes of one sample that autograd keeps from the forward to the backward; of random views, the most.
+
+    An estimate from the tensors that a layer saves: of each token and in values of the hidden size (w: of the
+    MLP's width) that take m bytes, 2 under bf16 autocast, else 4; in the norms, which compute in float32, 4.
+
+        noised token   2 norms x (input and normalised in 4 bytes, output in m), 2 inputs of linear layers,
+                       2 gated branches, query and attention's output (m); QK-norm; 2 w (m)
+        clean token    2 norms x (input and normalised in 4 bytes), 2 inputs of linear layers, query, key and
+                       attention's output (m); QK-norm; 2 w (m)
+        QK-norm        input and normalised in 4 bytes, of query and key; and the value, kept with them
+        either         key and value, joined for the noised tokens' attention (m)
+
+    In the last layer clean tokens give keys and values alone. Every view keeps its adaLN vectors. Gradient
+    checkpointing keeps the inputs of every layer and, while it goes back, all of one layer. What attention
+    keeps is that of one call over joined keys: FlexAttention's. Weights in bf16 are not counted here.
+    """
+    blocks = layout.num_blocks
+    count = blocks if views is None else min(views, blocks)
+    given = blocks - 1  # of the blocks to noise the last is the costliest
+    noised, clean = count * draws * layout.block_tokens, given * layout.block_tokens
+    hidden, width, size = model.hidden_size, model.mlp_width, 2 if half else 4
+    joined = (noised + clean) * 2 * size * hidden
+    # Of the projection, autograd keeps its float32 copies of query and key (autocast), or itself as a whole.
+    noised_token = (2 * (8 + size) + 6 * size + 16 + (0 if half else 4)) * hidden + 2 * size * width
+    clean_token = (16 + 5 * size + 16 + (6 if half else 4)) * hidden + 2 * size * width
+    last_clean_token = (8 + size + (8 if half else 12)) * hidden
+    vectors = count * draws * 9 * size * hidden if model.conditioned else 0
+    layer = noised * noised_token + clean * clean_token + joined + vectors
+    last = noised * noised_token + clean * last_clean_token + joined + vectors
+    inputs = (noised + clean) * size * hidden
+    ends = noised * ((8 + 2 * size) * hidden + (8 + 2 * size) * model.in_channels)
+    ends += clean * size * model.in_channels
+    if checkpointing:
+        return model.num_layers * inputs + (layer if model.num_layers > 1 else last) + ends
+    return (model.num_layers - 1) * layer + last + ends
 
 
 def sampling_flops(model: Dimensions, layout: Layout, steps: Sequence[int], *, guided: bool) -> int:

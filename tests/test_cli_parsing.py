@@ -1,6 +1,7 @@
 """The command line until a command runs: help, options, and one clear line for each mistake."""
 
 import sys
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,8 @@ import acdit
 from acdit.cli import COMMANDS, main
 from acdit.errors import UserError
 from acdit.options import EvaluateOptions, InfoOptions, SampleOptions
-from acdit.training.config import Recipe
+from acdit.training.config import PlanOptions, Recipe
+from acdit.training.recipes import load_recipe
 
 
 @pytest.fixture
@@ -67,6 +69,17 @@ def test_train(calls):
     assert isinstance(recipe, Recipe)
     assert (recipe.name, recipe.training.steps, recipe.model.size) == ("mnist", 7, "B")
     assert recipe.optimizer.learning_rate == 2e-3
+
+
+@pytest.mark.parametrize("words", [["plan", "mnist"], ["train", "mnist", "--dry-run"]])
+def test_plan(calls, words):
+    assert main([*words, "--ranks", "8", "--flops=2e14", "--training.steps", "7", "--json"]) == 0
+    (options,) = calls
+    assert isinstance(options, PlanOptions)
+    assert (options.ranks, options.flops, options.json) == (8, 2e14, True)
+    assert (options.name, options.training.steps) == ("mnist", 7)
+    assert main([*words]) == 0
+    assert asdict(calls[1]) == asdict(load_recipe("mnist")) | {"ranks": 1, "flops": 4e14, "json": False}
 
 
 @pytest.mark.parametrize("words", [["8x8,2x2"], ["[8x8, 2x2]"], ["8x8", "--layout.blocks", "2x2"]])
@@ -144,7 +157,13 @@ def test_info(calls, argv):
     ("argv", "words"),
     [
         ("trian", ["'trian'", "train"]),
-        ("train", ["digits, mnist", "YAML"]),
+        ("train", ["digits, ", "mnist", "YAML"]),
+        ("train mnist --ranks 2", ["--ranks"]),
+        ("plan", ["plan", "digits, ", "YAML"]),
+        ("plan mnist --ranks 0", ["ranks", "at least 1", "0"]),
+        ("plan mnist --flops 0.5", ["flops", "at least 1", "0.5"]),
+        ("plan mnist --rank 2", ["--rank ", "--ranks?"]),
+        ("plan mnist --print_config", ["--print_config"]),
         ("train --training.steps 3", ["recipe first"]),
         ("train mnits", ["'mnits'", "mnist"]),
         ("train no/such.yaml", ["'no/such.yaml'", "mnist"]),

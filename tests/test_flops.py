@@ -1,11 +1,13 @@
 """Counts from configuration alone, against torch's own counter and real modules."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from acdit import attention
-from acdit.flops import Dimensions, cache_bytes, forward_flops, parameters, sampling_flops
+from acdit.flops import Dimensions, cache_bytes, forward_flops, parameters, sampling_flops, training_flops
 from acdit.layout import Layout
 from acdit.transformer import SIZES, ACDiTTransformer
 from tests.tiny import tiny_model
@@ -69,6 +71,20 @@ def test_sampling_flops_sum_the_calls_of_the_loop():
     assert sampling_flops(model, LAYOUT, [3] * 4, guided=False) < calls
 
 
+@pytest.mark.parametrize(("draws", "views"), [(1, None), (2, None), (1, 1), (1, 2), (3, 2), (1, 3), (2, 9)])
+def test_training_flops_are_the_mean_over_the_blocks_that_may_be_drawn(draws, views):
+    model = Dimensions.of(network(num_classes=7).config)
+    subsets = list(combinations(range(4), min(views or 4, 4)))
+    forwards = [
+        forward_flops(model, LAYOUT, blocks=[block for block in subset for _ in range(draws)])
+        for subset in subsets
+    ]
+    mean = sum(forwards) / len(forwards)
+    assert training_flops(model, LAYOUT, draws=draws, views=views) == pytest.approx(3 * mean, rel=1e-12)
+    recomputed = training_flops(model, LAYOUT, draws=draws, views=views, checkpointing=True)
+    assert recomputed == pytest.approx(4 * mean, rel=1e-12)
+
+
 @pytest.mark.parametrize("config", [{"num_classes": 7}, {"num_classes": None, "time_conditioning": False}])
 def test_parameters_are_those_of_the_module(config):
     model = network(**config)
@@ -77,8 +93,10 @@ def test_parameters_are_those_of_the_module(config):
 
 @pytest.mark.parametrize(("size", "millions"), [("B", 130.3), ("L", 457.9), ("XL", 674.9), ("H", 951.0)])
 def test_named_sizes_count_what_the_paper_s_weights_count(size, millions):
-    layers, hidden, heads = SIZES[size]
-    count = parameters(Dimensions(4, layers, hidden, heads, 4 * hidden, 1000, time_conditioning=True))
+    with torch.device("meta"):
+        model = ACDiTTransformer(4, (32, 32), **SIZES[size]._asdict(), num_classes=1000)
+    count = sum(weight.numel() for weight in model.parameters())
+    assert parameters(Dimensions.of(model.config)) == count
     assert count / 1e6 == pytest.approx(millions, abs=0.06)
 
 

@@ -7,7 +7,13 @@ import yaml
 
 from acdit.errors import UserError
 from acdit.layout import parse_dims
-from acdit.training.config import FORMAT_VERSION, Recipe
+from acdit.training.config import (
+    FORMAT_VERSION,
+    DiffusionConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Recipe,
+)
 from acdit.training.recipes import SHIPPED, load_recipe, recipe_names, recipe_to_dict, recipe_to_yaml
 
 
@@ -33,6 +39,34 @@ def test_blocks_tile_the_grid(name, edge):
     layout = load_recipe(name).layout
     tokens = edge // layout.patch
     assert all(tokens % side == 0 for block in layout.blocks for side in parse_dims(block))
+
+
+@pytest.mark.parametrize("size", ["B", "L", "XL", "H"])
+def test_the_paper_s_image_runs(size):
+    recipe = load_recipe(f"imagenet256-{size.lower()}")
+    assert recipe.model == ModelConfig(size=size)
+    assert recipe.optimizer == OptimizerConfig(
+        3e-4, (0.9, 0.95), weight_decay=0.0, clip=1.0, schedule="wsd", decay_share=0.15, ema_decay=0.9999
+    )
+    assert recipe.diffusion == DiffusionConfig("epsilon", "uniform", label_dropout=0.1)
+    training = recipe.training
+    assert (training.steps, training.batch_size, training.precision) == (1_200_000, 1024, "bf16")
+    assert (recipe.layout.patch, recipe.layout.blocks) == (1, ["16x16"])
+    assert (recipe.data.image_size, recipe.data.flip, recipe.data.num_classes) == (256, True, 1000)
+    assert (recipe.sampling.steps, recipe.sampling.guidance_scale) == (25, 1.5)
+    assert recipe.latents == load_recipe("imagenet256-b").latents  # encoded once
+
+
+@pytest.mark.parametrize("size", ["XL", "H"])
+def test_the_paper_s_video_runs(size):
+    recipe, image = load_recipe(f"ucf101-{size.lower()}"), load_recipe(f"imagenet256-{size.lower()}")
+    same = (recipe.model, recipe.optimizer, recipe.diffusion)
+    assert same == (image.model, image.optimizer, image.diffusion)
+    training = recipe.training
+    assert (training.steps, training.batch_size, training.precision) == (400_000, 96, "bf16")
+    assert (recipe.layout.patch, recipe.layout.blocks) == (2, ["4x16x16"])
+    assert (recipe.data.image_size, recipe.data.frames, recipe.data.num_classes) == (256, 16, 101)
+    assert (recipe.sampling.steps, recipe.sampling.guidance_scale) == (25, 2.5)
 
 
 def test_defaults(write):
@@ -82,6 +116,10 @@ def test_round_trip(tmp_path):
         ("training: {steps: [1, 2]}", ["training.steps", "whole number", "'1,2'"]),
         ("data: {flip: maybe}", ["data.flip", "true or false", "'maybe'"]),
         ("layout: {blocks: [4x]}", ["layout.blocks", "'4x'"]),
+        ("layout: {blocks: 4x4x4}", ["layout.blocks", "'4x4x4'", "4x4"]),
+        ("data: {frames: 8}", ["layout.blocks", "data.frames", "'4x4'", "4x16x16"]),
+        ("data: {frames: 1}", ["data.frames", "at least 2"]),
+        ("data: {num_classes: 0}", ["data.num_classes", "at least 1"]),
         ("- a", ["keys and values"]),
         ("a: [", ["YAML"]),
         ("format_version: 99", ["format_version", "99"]),

@@ -12,14 +12,13 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..arguments import differences
 from ..autoencoders import encode, load_autoencoder, scale_factor
 from ..errors import UserError
 from ..files import check_writable, whole
 from .cached import fingerprint
 from .decode import UnreadableImage
 from .images import ImageDataset, open_images
-from .latents import FORMAT_VERSION, HEADER, MANIFEST, latent_settings, shard_header
+from .latents import FORMAT_VERSION, HEADER, MANIFEST, check_settings, latent_settings, shard_header
 
 if TYPE_CHECKING:
     from ..training.config import Recipe
@@ -149,12 +148,7 @@ def _check_folder(folder: Path, layout: dict[str, Any]) -> None:
         header = shard_header(path)
         if header is None:
             continue  # it is made again
-        changed = differences(header["layout"], layout)
-        if changed:
-            raise UserError(
-                f"{folder} holds latents of other settings; what differs: {', '.join(changed)}. "
-                "Name another --autoencoder.latents, or remove that folder"
-            )
+        check_settings(folder, header["layout"], layout)
 
 
 def _write_manifest(folder: Path, count: int, data: ImageDataset, settings: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 HEADER = "acdit"  # a single key: safetensors writes several in any order
 FORMAT_VERSION = 1
-READERS = ("workers",)  # keys of the data that do not change what is encoded
+READERS = ("workers", "num_classes")  # keys of the data that do not change what is encoded
 SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 
 
@@ -61,12 +61,16 @@ class LatentImages(ImageDataset):
         return safe_open(self.folder / self.files[shard], framework="pt")
 
 
+def data_settings(recipe: "Recipe") -> dict[str, Any]:
+    """What decides the images that are encoded."""
+    return {name: value for name, value in asdict(recipe.data).items() if name not in READERS}
+
+
 def latent_settings(recipe: "Recipe", vae: Any) -> dict[str, Any]:
     """What decides the latents of a recipe: the data, and the autoencoder by its weights and scaling."""
-    data = {name: value for name, value in asdict(recipe.data).items() if name not in READERS}
     scaling = {name: vae.config.get(name) for name in SCALING}
     return {
-        "data": data,
+        "data": data_settings(recipe),
         "autoencoder": {"weights": fingerprint(vae.state_dict()), **scaling},
         "dtype": recipe.autoencoder.dtype,
     }
@@ -103,13 +107,18 @@ def open_latents(recipe: "Recipe", vae: Any) -> LatentImages:
         UserError: if there are none yet, or if they were made with other settings.
     """
     manifest = read_manifest(recipe.latents)
-    changed = differences(manifest["settings"], latent_settings(recipe, vae))
+    check_settings(recipe.latents, manifest["settings"], latent_settings(recipe, vae))
+    return LatentImages(recipe.latents, manifest, seed=recipe.training.seed)
+
+
+def check_settings(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise UserError if latents were made with other settings than are wanted."""
+    changed = differences(stored, wanted)
     if changed:
         raise UserError(
-            f"{recipe.latents} holds latents of another recipe; what differs: {', '.join(changed)}. "
-            "Name another --autoencoder.latents, and run acdit encode"
+            f"{folder} holds latents of other settings; what differs: {', '.join(changed)}. "
+            "Name another --autoencoder.latents, or remove that folder; then run acdit encode"
         )
-    return LatentImages(recipe.latents, manifest, seed=recipe.training.seed)
 
 
 def shard_header(path: Path) -> dict[str, Any] | None:

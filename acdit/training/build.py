@@ -14,7 +14,7 @@ from ..layout import Layout, parse_dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
 from ..randomness import seed_of
-from ..transformer import SIZES, ACDiTTransformer
+from ..transformer import SIZES, ACDiTTransformer, Size
 from .config import ModelConfig, Recipe
 
 
@@ -32,33 +32,47 @@ def build_layouts(recipe: Recipe, image_size: int) -> list[Layout]:
     Raises:
         ValueError: if patches do not tile the image, or blocks the grid.
     """
-    patch = recipe.layout.patch
+    patch, frames = recipe.layout.patch, recipe.data.frames
     if image_size % patch:
         raise UserError(f"layout.patch must divide the image's edge of {image_size}; {patch} does not")
-    grid = (image_size // patch,) * 2
-    return [Layout(grid, parse_dims(block), (patch, patch)) for block in recipe.layout.blocks]
+    grid, patches = (image_size // patch,) * 2, (patch, patch)
+    if frames is not None:
+        grid, patches = (frames, *grid), (1, *patches)
+    return [Layout(grid, parse_dims(block), patches) for block in recipe.layout.blocks]
+
+
+def check_trainable(recipe: Recipe) -> None:
+    """Raise UserError for a recipe that can only be planned."""
+    if recipe.data.frames is not None:
+        raise UserError(
+            f"video (data.frames {recipe.data.frames}) cannot be trained yet, only planned: acdit plan"
+        )
 
 
 def build_model(recipe: Recipe, layout: Layout, data: ImageDataset) -> ACDiTTransformer:
     """The network that a run starts with: fresh, from the run's seed, or the one that `init_from` names."""
     num_classes = len(data.label_names)
+    if recipe.data.num_classes not in (None, num_classes):
+        raise UserError(
+            f"data.num_classes must be {num_classes}, as many as {recipe.data.source} holds, "
+            f"not {recipe.data.num_classes}"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.training.seed, "initialisation"))
         if recipe.training.init_from is not None:
             return _adapted(recipe.training.init_from, layout, data.channels, num_classes)
-        size = SIZES[recipe.model.size]
         return ACDiTTransformer(
             in_channels=data.channels * layout.patch_elements,
             axis_lengths=layout.grid,
-            **size._replace(**_named(recipe.model))._asdict(),
+            **network_size(recipe.model)._asdict(),
             num_classes=num_classes,
         )
 
 
-def _named(model: ModelConfig) -> dict[str, int]:
-    """The dimensions that a recipe names itself."""
-    named = {key: getattr(model, key) for key in ("num_layers", "hidden_size", "num_heads")}
-    return {key: value for key, value in named.items() if value is not None}
+def network_size(model: ModelConfig) -> Size:
+    """The named size, with the dimensions that a recipe names itself."""
+    named = {key: getattr(model, key) for key in Size._fields}
+    return SIZES[model.size]._replace(**{key: value for key, value in named.items() if value is not None})
 
 
 def _adapted(source: str, layout: Layout, channels: int, num_classes: int) -> ACDiTTransformer:

@@ -47,7 +47,7 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    """Images to learn from, scaled to [-1, 1]."""
+    """Images or video clips to learn from, scaled to [-1, 1]."""
 
     source: str = "mnist"
     """`mnist` (padded to 32x32) or `digits` (8x8) without download, a folder of images with one sub-folder a
@@ -62,13 +62,18 @@ class DataConfig:
     """Edge in pixels after centre crop; the digits have their own."""
     channels: Literal[1, 3] = 3
     """Grey or colour; the digits are grey."""
+    frames: int | None = None
+    """Frames of a clip; left out for images. Video can be planned, not trained yet."""
+    num_classes: int | None = None
+    """Classes, to plan a run where the data is not at hand; training insists that the data agrees."""
     flip: bool = True
     """Mirror half of the images, at random; never done to digits."""
     workers: int = 0
     """Processes that read images."""
 
     def __post_init__(self) -> None:
-        _at_least(1, data__image_size=self.image_size)
+        _at_least(1, data__image_size=self.image_size, data__num_classes=self.num_classes)
+        _at_least(2, data__frames=self.frames)
         _at_least(0, data__workers=self.workers)
 
 
@@ -96,15 +101,15 @@ class LayoutConfig:
     patch: int = 4
     """Edge of a token's patch in pixels (or latent cells)."""
     blocks: list[str] = field(default_factory=lambda: ["4x4"])
-    """Block sizes in tokens, such as 4x4; of several, one is drawn per step. A pipeline takes the first."""
+    """Block sizes in tokens, such as 4x4, or 4x16x16 for clips; of several, one is drawn per step. A pipeline
+    takes the first."""
 
     def __post_init__(self) -> None:
         _at_least(1, layout__patch=self.patch)
         if not self.blocks:
             raise UserError("layout.blocks must name at least one block size, such as 4x4")
         for block in self.blocks:
-            if len(parse_dims(block, "layout.blocks")) != 2:
-                raise UserError(f"layout.blocks must be heights and widths such as 4x4, not {block!r}")
+            parse_dims(block, "layout.blocks")
 
 
 @dataclass
@@ -222,6 +227,16 @@ class Recipe:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
+    def __post_init__(self) -> None:
+        for block in self.layout.blocks:
+            if self.data.frames is None and len(parse_dims(block)) != 2:
+                raise UserError(f"layout.blocks must be heights and widths such as 4x4, not {block!r}")
+            if self.data.frames is not None and len(parse_dims(block)) != 3:
+                raise UserError(
+                    "layout.blocks of clips (data.frames) must be frames, heights and widths, such "
+                    f"as 4x16x16, not {block!r}"
+                )
+
     @property
     def folder(self) -> Path:
         """Where the run keeps what it writes."""
@@ -234,7 +249,7 @@ class Recipe:
 
 
 @dataclass
-class EncodeRecipe(Recipe):
+class EncodeOptions(Recipe):
     """A recipe whose images are to be encoded, and how."""
 
     device: str | None = None
@@ -243,4 +258,21 @@ class EncodeRecipe(Recipe):
     """Images that are encoded at once."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _at_least(1, batch=self.batch)
+
+
+@dataclass
+class PlanOptions(Recipe):
+    """What a training run would cost in time and memory, and what it would trip over."""
+
+    ranks: int = 1
+    """Processes, one for each accelerator."""
+    flops: float = 4e14
+    """FLOP/s that a rank reaches; the default is about 40% of the bf16 peak of an H100."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(1, ranks=self.ranks, flops=self.flops)

@@ -18,7 +18,7 @@ from ..errors import UserError, require
 from ..files import check_writable, whole
 from ..pictures import picture_grid, save_picture
 from ..transformer import ACDiTTransformer
-from .build import build_layouts, build_model, build_pipeline, open_data
+from .build import build_layouts, build_model, build_pipeline, check_trainable, open_data
 from .checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from .config import Recipe
 from .order import StepBatches, choice, subset
@@ -63,6 +63,7 @@ class Run:
     """
 
     def __init__(self, recipe: Recipe):
+        check_trainable(recipe)
         self.recipe = recipe
         self.folder = recipe.folder
         check_writable(self.folder / "checkpoints")

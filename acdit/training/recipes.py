@@ -1,18 +1,15 @@
 """Recipes by name or path: YAML files that hold a `Recipe`. Free of torch."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
 from ..arguments import build, flatten, nearest
 from ..errors import UserError
 from .config import FORMAT_VERSION, Recipe
-
-R = TypeVar("R", bound=Recipe)
 
 SHIPPED = Path(__file__).parent.parent / "recipes"
 
@@ -27,11 +24,11 @@ def load_recipe(recipe: str | Path, /, **overrides: Any) -> Recipe:
 
     `load_recipe("mnist", training={"steps": 9})` means `load_recipe("mnist", **{"training.steps": 9})`.
     """
-    return load_as(Recipe, recipe, overrides)
+    return build(Recipe, recipe_values(recipe) | flatten(overrides))
 
 
-def load_as(cls: type[R], recipe: str | Path, overrides: Mapping[str, Any]) -> R:
-    """A recipe as `load_recipe` reads it, with what a command takes beside the recipe's keys."""
+def recipe_values(recipe: str | Path) -> dict[str, Any]:
+    """What a recipe names, by dotted key, after a check that it is one."""
     values = _read(_find(str(recipe)))
     version = values.pop("format_version", FORMAT_VERSION)
     if str(version) != str(FORMAT_VERSION):
@@ -39,7 +36,7 @@ def load_as(cls: type[R], recipe: str | Path, overrides: Mapping[str, Any]) -> R
             f"{recipe}: format_version must be {FORMAT_VERSION}, not {version!r}; use a newer acdit"
         )
     build(Recipe, values, source=str(recipe))  # an error in the file names the file
-    return build(cls, values | flatten(overrides))
+    return values
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:

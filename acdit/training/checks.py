@@ -1,0 +1,214 @@
+"""What a run needs before it starts: configuration, data, latents and room on the disk."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..data.digits import DIGITS, LABEL_NAMES
+from ..data.images import open_images
+from ..data.latents import check_settings, data_settings, read_manifest
+from ..errors import UserError
+from ..files import check_writable
+from ..flops import Dimensions, parameters
+from ..layout import Layout, dims
+from ..rope import default_split
+from .build import build_layouts, check_trainable
+from .config import PlanOptions, Recipe
+
+# Pixels along a latent cell, and channels, of Stable Diffusion's autoencoder: for one that is not at hand.
+USUAL_AUTOENCODER = (8, 4)
+STATES = 4  # in a checkpoint, each of a float32 value per parameter: weights, their average, two moments
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a run needs."""
+
+    subject: str
+    ok: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the network sees of the data, as far as it can be known without reading it."""
+
+    channels: int
+    edge: int  # in pixels, or latent cells
+    num_classes: int | None
+    assumed: tuple[str, ...] = ()
+
+
+@dataclass
+class Checks:
+    """Checks made one by one; a check that fails becomes a problem."""
+
+    made: list[Check] = field(default_factory=list)
+
+    def make(self, subject: str, check: Callable[[], Any]) -> Any:
+        """What `check` returns, noted as found unless it is None; None after a problem."""
+        try:
+            found = check()
+        except (ValueError, OSError) as error:
+            self.made.append(Check(subject, False, " ".join(str(error).split())))
+            return None
+        if found is not None:
+            shown = "; ".join(map(str, found)) if isinstance(found, list) else str(found)
+            self.made.append(Check(subject, True, shown))
+        return found
+
+
+def check_run(options: PlanOptions, data: Data, network: Dimensions) -> tuple[list[Check], list[Layout]]:
+    """All checks, and the layouts of the recipe where they tile."""
+    checks = Checks()
+    layouts = checks.make("layout", lambda: build_layouts(options, data.edge))
+    checks.make("heads", lambda: _check_heads(network, 2 if options.data.frames is None else 3))
+    checks.make("batch", lambda: _check_batch(options, options.ranks))
+    checks.make("training", lambda: check_trainable(options))
+    if options.autoencoder.model is not None:
+        checks.make("latents", lambda: _check_latents(options))
+    if options.autoencoder.model is None or _manifest(options) is None:
+        checks.make("data", lambda: _check_source(options))
+    if counted := _counted_classes(options):
+        checks.make("classes", lambda: _check_classes(options, counted))
+    checks.make("disk", lambda: _check_disk(options, parameters(network)))
+    return checks.made, layouts or []
+
+
+def look_at_data(recipe: Recipe) -> Data:
+    """Size, channels and classes of what the network sees.
+
+    Raises:
+        UserError: if the recipe names no size.
+    """
+    config = recipe.data
+    channels, edge, num_classes = config.channels, config.image_size, _counted_classes(recipe)
+    if config.source in DIGITS:
+        digits = open_images(config, seed=recipe.training.seed)
+        channels, edge = digits.channels, digits.image_size
+    if edge is None:
+        raise UserError(f"data.image_size must be the edge in pixels for {config.source}, such as 256")
+    num_classes = num_classes or config.num_classes
+    assumed = []
+    if num_classes is None:
+        assumed.append("no classes, for the data is not at hand to count them; name data.num_classes")
+    if recipe.autoencoder.model is None:
+        return Data(channels, edge, num_classes, tuple(assumed))
+    manifest = _manifest(recipe)
+    if manifest is not None:
+        return Data(manifest["shape"][0], manifest["shape"][-1], num_classes, tuple(assumed))
+    cell, channels = _autoencoder_shape(recipe.autoencoder.model) or (None, None)
+    if cell is None or channels is None:
+        cell, channels = USUAL_AUTOENCODER
+        assumed.append(
+            f"an autoencoder of {channels} channels that makes a latent cell of {cell}x{cell} pixels"
+        )
+    return Data(channels, edge // cell, num_classes, tuple(assumed))
+
+
+def _check_heads(network: Dimensions, axes: int) -> str:
+    hidden, heads = network.hidden_size, network.num_heads
+    if hidden % heads:
+        raise UserError(f"model.num_heads must divide the hidden size of {hidden}; {heads} does not")
+    return f"rotary dimensions of an axis: {dims(default_split(hidden // heads, axes), '|')}"
+
+
+def _check_batch(recipe: Recipe, ranks: int) -> str:
+    config = recipe.training
+    ways = ranks * config.accumulation
+    if config.batch_size % ways:
+        raise UserError(
+            f"training.batch_size must be a multiple of ranks x accumulation, {ways}, not {config.batch_size}"
+        )
+    return f"{config.batch_size} over {ways} forwards"
+
+
+def _check_latents(recipe: Recipe) -> str:
+    manifest = read_manifest(recipe.latents)
+    check_settings(recipe.latents, {"data": manifest["settings"]["data"]}, {"data": data_settings(recipe)})
+    return f"{manifest['count']:,} images in {recipe.latents}; training compares the autoencoder too"
+
+
+def _check_source(recipe: Recipe) -> str:
+    """What is known of the source without reading it, or a UserError if it must be a folder and is none."""
+    source = recipe.data.source
+    folder = Path(source).expanduser()
+    if source in DIGITS:
+        return f"{source} needs no download"
+    if folder.is_file():
+        raise UserError(f"data.source {source} is a file; name a folder or a data set")
+    if folder.is_dir():
+        if not any(folder.iterdir()):
+            raise UserError(f"data.source {source} is empty")
+        return f"{source} is a folder; its files are not read"
+    if source[:1] in (".", "~", "/") or source.count("/") > 1:
+        raise UserError(
+            f"data.source {source} does not exist; name a folder or a data set with --data.source"
+        )
+    return f"{source} is no folder here, so a name on the hub, which is not asked"
+
+
+def _check_classes(recipe: Recipe, counted: int) -> str:
+    named = recipe.data.num_classes
+    if named not in (None, counted):
+        raise UserError(f"data.num_classes must be {counted}, as many as there are, not {named}")
+    return f"{counted} are there"
+
+
+def _check_disk(recipe: Recipe, parameters: int) -> str:
+    check_writable(recipe.folder / "checkpoints")
+    kept = recipe.training.keep_checkpoints + 1  # the newest is written before the oldest goes
+    wanted = kept * STATES * 4 * parameters
+    folder = recipe.folder.absolute()
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    needs = f"{kept} checkpoints of {recipe.folder} take {wanted / 1e9:,.3g} GB"
+    if wanted > free:
+        raise UserError(
+            f"{needs}, {free / 1e9:,.3g} GB are free: name another --out or lower training.keep_checkpoints"
+        )
+    return f"{needs}, {free / 1e9:,.3g} GB are free"
+
+
+def _manifest(recipe: Recipe) -> dict[str, Any] | None:
+    """The manifest of the latents; None where there is none that can be read."""
+    try:
+        return read_manifest(recipe.latents)
+    except UserError:
+        return None
+
+
+def _counted_classes(recipe: Recipe) -> int | None:
+    """Classes of the latents, the digits, or a folder with a sub-folder for each; None of anything else."""
+    manifest = _manifest(recipe) if recipe.autoencoder.model is not None else None
+    if manifest is not None:
+        return len(manifest["label_names"])
+    if recipe.data.source in DIGITS:
+        return len(LABEL_NAMES)
+    folder = Path(recipe.data.source).expanduser()
+    if not folder.is_dir() or any(_tables(folder)):
+        return None
+    children = [child for child in folder.iterdir() if not child.name.startswith(".")]
+    classes = sum(
+        any(not file.is_dir() for file in child.rglob("[!.]*")) for child in children if child.is_dir()
+    )
+    return classes or (1 if children else None)  # files without a folder are of one class
+
+
+def _tables(folder: Path) -> Iterator[Path]:
+    """Signs that a folder holds a data set in files of its own, not a folder for each class."""
+    for pattern in ("state.json", "dataset_dict.json", "*.parquet", "*/*.parquet"):
+        yield from folder.glob(pattern)
+
+
+def _autoencoder_shape(model: str) -> tuple[int, int] | None:
+    """Pixels along a latent cell and channels of an autoencoder in a folder; None elsewhere."""
+    for path in (Path(model) / "vae" / "config.json", Path(model) / "config.json"):
+        try:
+            config = json.loads(path.read_text())
+            return 2 ** (len(config["block_out_channels"]) - 1), int(config["latent_channels"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None

@@ -1,0 +1,213 @@
+"""What a run would cost, from its recipe alone, and what it would trip over."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import UserError
+from ..flops import Dimensions, activation_bytes, forward_flops, parameters, training_flops
+from ..layout import Layout
+from ..pipelines.loading import pipeline_folder
+from .build import network_size
+from .checks import Check, check_run, look_at_data
+from .config import PlanOptions, Recipe
+
+MLP_RATIO = 4
+
+
+@dataclass(frozen=True)
+class LayoutCost:
+    """A layout and the cost of one sample in it, all views counted.
+
+    Attributes:
+        network_tokens: clean and noised tokens that pass the network.
+        training_flops: of forward and backward, recomputation included.
+    """
+
+    layout: str
+    blocks: int
+    block_tokens: int
+    sequence_length: int
+    network_tokens: int
+    forward_flops: int
+    training_flops: float
+    activation_bytes: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a rank; without DDP's buckets, FSDP's gathered layers, and what the allocator wastes."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    moving_average: int
+    bf16_weights: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return sum(vars(self).values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The costs of a run; those of steps are None where no layout tiles."""
+
+    name: str
+    network: Dimensions
+    parameters: int
+    layouts: list[LayoutCost]
+    ranks: int
+    batch_size: int
+    micro_batch: int
+    steps: int
+    flops_per_rank: float
+    step_flops: float | None
+    total_flops: float | None
+    hours: float | None
+    ddp: Memory
+    fsdp: Memory
+    assumed: list[str]
+    checks: list[Check]
+
+    @property
+    def problems(self) -> list[Check]:
+        return [check for check in self.checks if not check.ok]
+
+    def to_json(self) -> str:
+        totals = {"ddp": self.ddp, "fsdp": self.fsdp}
+        memory = {name: asdict(held) | {"total": held.total} for name, held in totals.items()}
+        return json.dumps(asdict(self) | memory, indent=2)
+
+
+def make_plan(options: PlanOptions) -> Plan:
+    """The plan of a recipe.
+
+    Raises:
+        UserError: if the recipe does not say what is needed to plan it.
+    """
+    data, config = look_at_data(options), options.training
+    network = _network(options, data.channels * options.layout.patch**2, data.num_classes)
+    count = parameters(network)
+    checks, layouts = check_run(options, data, network)
+    half = config.precision != "no"
+    costs = [_cost(options, network, layout, half) for layout in layouts]
+    micro_batch = max(1, config.batch_size // (options.ranks * config.accumulation))
+    step = total = hours = None
+    if costs:
+        step = config.batch_size * sum(cost.training_flops for cost in costs) / len(costs)
+        total = step * config.steps
+        hours = total / (options.ranks * options.flops) / 3600
+    activations = micro_batch * max((cost.activation_bytes for cost in costs), default=0)
+    held = 2 * count if half else 0
+    shard = -(-count // options.ranks)
+    assumed = list(data.assumed)
+    if config.precision == "auto":
+        assumed.append("bf16 autocast, which training.precision auto takes on accelerators that have it")
+    return Plan(
+        name=options.name,
+        network=network,
+        parameters=count,
+        layouts=costs,
+        ranks=options.ranks,
+        batch_size=config.batch_size,
+        micro_batch=micro_batch,
+        steps=config.steps,
+        flops_per_rank=options.flops,
+        step_flops=step,
+        total_flops=total,
+        hours=hours,
+        ddp=_memory(count, held, activations),
+        fsdp=_memory(shard, held, activations),
+        assumed=assumed,
+        checks=checks,
+    )
+
+
+def format_plan(plan: Plan) -> str:
+    """The plan in the width of a terminal."""
+    network = plan.network
+    rows = [
+        ("run", plan.name),
+        ("parameters", f"{plan.parameters:,}"),
+        ("network", f"{network.num_layers} layers, hidden {network.hidden_size}, {network.num_heads} heads"),
+        ("classes", f"{network.num_classes or 'none'}"),
+    ]
+    for cost in plan.layouts:
+        rows += [
+            ("layout", cost.layout),
+            ("  blocks", f"{cost.blocks} of {cost.block_tokens} tokens"),
+            ("  sequence length", f"{cost.sequence_length:,}; {cost.network_tokens:,} with the clean blocks"),
+            ("  forward", f"{cost.forward_flops:.4g} FLOPs a sample, all blocks noised"),
+            ("  training", f"{cost.training_flops:.4g} FLOPs a sample"),
+        ]
+    rows.append(
+        ("batch", f"{plan.batch_size:,}; {plan.micro_batch} in a forward of each of {plan.ranks} ranks")
+    )
+    rows.append(("steps", f"{plan.steps:,}"))
+    if plan.step_flops is not None:
+        rows += [
+            ("FLOPs a step", f"{plan.step_flops:.4g}"),
+            ("FLOPs in all", f"{plan.total_flops:.4g}"),
+            ("hours", f"{plan.hours:,.3g} at {plan.flops_per_rank:.3g} FLOP/s a rank (--flops)"),
+        ]
+    lines = [f"{name:20}{value}" for name, value in rows]
+    lines += ["", f"{'GiB of a rank':20}{'DDP':>10}{'FSDP':>10}"]
+    for name in (*vars(plan.ddp), "total"):
+        whole, shard = getattr(plan.ddp, name) / 2**30, getattr(plan.fsdp, name) / 2**30
+        lines.append(f"  {name.replace('_', ' '):18}{whole:10.2f}{shard:10.2f}")
+    if not plan.layouts:
+        lines.append("  activations are unknown: no layout")
+    if plan.assumed:
+        lines += ["", "assumed", *(f"  {text}" for text in plan.assumed)]
+    lines += ["", "checks"]
+    lines += [f"  {'ok' if check.ok else 'problem':9}{check.subject}: {check.found}" for check in plan.checks]
+    return "\n".join(lines)
+
+
+def _network(recipe: Recipe, in_channels: int, num_classes: int | None) -> Dimensions:
+    """The network that a run starts with: of the section `model`, or the one that `init_from` names."""
+    source = recipe.training.init_from
+    if source is not None:
+        path = pipeline_folder(source) / "transformer" / "config.json"
+        config: dict[str, Any] = json.loads(path.read_text())
+        if config["in_channels"] != in_channels:
+            raise UserError(
+                f"training.init_from {source} has tokens of {config['in_channels']} values, this recipe "
+                f"makes {in_channels}: change layout.patch or data.channels"
+            )
+        return Dimensions.of(config | {"num_classes": num_classes})
+    layers, hidden, heads = network_size(recipe.model)
+    return Dimensions(
+        in_channels, layers, hidden, heads, MLP_RATIO * hidden, num_classes, time_conditioning=True
+    )
+
+
+def _cost(recipe: Recipe, network: Dimensions, layout: Layout, half: bool) -> LayoutCost:
+    draws, views = recipe.diffusion.draws, recipe.diffusion.views
+    noised = layout.num_blocks if views is None else min(views, layout.num_blocks)
+    return LayoutCost(
+        layout=str(layout),
+        blocks=layout.num_blocks,
+        block_tokens=layout.block_tokens,
+        sequence_length=layout.num_tokens,
+        network_tokens=(layout.num_blocks - 1 + noised * draws) * layout.block_tokens,
+        forward_flops=forward_flops(network, layout),
+        training_flops=training_flops(
+            network, layout, draws=draws, views=views, checkpointing=recipe.training.gradient_checkpointing
+        ),
+        activation_bytes=activation_bytes(
+            network,
+            layout,
+            half=half,
+            draws=draws,
+            views=views,
+            checkpointing=recipe.training.gradient_checkpointing,
+        ),
+    )
+
+
+def _memory(count: int, bf16_weights: int, activations: int) -> Memory:
+    """Float32 weights, gradients, AdamW's two moments and the average of `count` parameters, and the rest."""
+    return Memory(4 * count, 4 * count, 8 * count, 4 * count, bf16_weights, activations)
