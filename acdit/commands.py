@@ -1,6 +1,7 @@
 """What the commands do; imported when one runs."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ from .options import ConvertOptions, EvaluateOptions, InfoOptions, RunOptions, S
 from .pictures import picture_grid, save_picture
 from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import load_pipeline, pipeline_folder
+from .sample_sets import draw_set
 from .training.config import Recipe
 from .training.loop import train as run_training
 
@@ -37,9 +39,14 @@ def train(recipe: Recipe) -> None:
 
 
 def sample(options: SampleOptions) -> None:
-    """`acdit sample`: one picture, a row for each label."""
+    """`acdit sample`: one picture, a row for each label; or a set of images."""
     out = Path(options.out)
     check_writable(out)
+    if options.count is not None:
+        said = draw_set(_opened(options), options)
+        if said is not None:
+            print(said)
+        return
     prefix = None if options.prefix is None else _read_picture(options.prefix)
     pipeline = _opened(options)
     block = None if options.block is None else parse_dims(options.block)
@@ -172,6 +179,8 @@ def convert(options: ConvertOptions) -> None:
 def _opened(options: RunOptions) -> ACDiTImagePipeline:
     """The pipeline on the device and in the precision that were asked for."""
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # each rank of torchrun has its own
     pipeline = load_pipeline(options.model, getattr(torch, options.dtype))
     try:
         pipeline.to(device)
