@@ -42,7 +42,8 @@ EXAMPLES = {
     "train": "acdit train mnist --training.steps 1000 --layout.blocks 4x4,2x2 --print_config",
     "plan": "acdit plan imagenet256-xl --ranks 256 --flops 4e14 --training.gradient_checkpointing",
     "encode": "acdit encode imagenet256-xl --data.source FOLDER --batch 64 --device cuda",
-    "sample": "acdit sample --labels 3,1,4 --samples 8 --guidance 1.5 --block 4x4 --out digits.png",
+    "sample": "acdit sample --labels 3,1,4 --samples 8 --guidance 1.5 --block 4x4 --out digits.png\n"
+    "  torchrun --nproc_per_node 8 -m acdit sample --count 50000 --balanced --out samples.npz",
     "evaluate": "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json",
     "info": "acdit info runs/mnist --block 2x2",
     "convert": "acdit convert ACDiT-XL-img.pt --out models/xl --vae stabilityai/sd-vae-ft-ema",

@@ -1,6 +1,7 @@
 """What the commands do; imported when one runs."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,7 @@ from .options import ConvertOptions, EvaluateOptions, InfoOptions, RunOptions, S
 from .pictures import picture_grid, save_picture
 from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import load_pipeline, pipeline_folder
+from .sample_sets import draw_set
 from .training.build import check_trainable
 from .training.config import EncodeOptions, PlanOptions, Recipe
 from .training.loop import train as run_training
@@ -43,7 +45,7 @@ def train(recipe: Recipe) -> None:
 def encode(recipe: EncodeOptions) -> None:
     """`acdit encode`: latents of a recipe's images, or what is missing of them."""
     check_trainable(recipe)
-    folder = encode_images(recipe, device=torch.device(_device(recipe.device)), batch=recipe.batch)
+    folder = encode_images(recipe, device=_device(recipe.device), batch=recipe.batch)
     manifest = read_manifest(folder)
     unread = len(manifest["skipped"])
     print(f"{folder} holds latents of {manifest['count']:,} images; {unread} could not be read")
@@ -63,9 +65,14 @@ def plan(options: PlanOptions) -> None:
 
 
 def sample(options: SampleOptions) -> None:
-    """`acdit sample`: one picture, a row for each label."""
+    """`acdit sample`: one picture, a row for each label; or a set of images."""
     out = Path(options.out)
     check_writable(out)
+    if options.count is not None:
+        said = draw_set(_opened(options), options)
+        if said is not None:
+            print(said)
+        return
     prefix = None if options.prefix is None else _read_picture(options.prefix)
     pipeline = _opened(options)
     block = None if options.block is None else parse_dims(options.block)
@@ -201,13 +208,7 @@ def _opened(options: RunOptions) -> ACDiTImagePipeline:
     """The pipeline on the device and in the precision that were asked for."""
     device = _device(options.device)
     pipeline = load_pipeline(options.model, getattr(torch, options.dtype))
-    try:
-        pipeline.to(device)
-    except (
-        RuntimeError,
-        AssertionError,
-    ) as error:  # torch's ways to say that it knows no such device, or has none
-        raise UserError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from error
+    pipeline.to(device)
     if options.vae_slicing or options.vae_tiling:
         vae = cast(Any, pipeline.vae)
         if vae is None:
@@ -217,8 +218,15 @@ def _opened(options: RunOptions) -> ACDiTImagePipeline:
     return pipeline
 
 
-def _device(asked: str | None) -> str:
-    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
+def _device(asked: str | None) -> torch.device:
+    """The device that was asked for, or the GPU of this rank, or the CPU."""
+    name = asked or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # each rank of torchrun has its own
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch's ways to say that it has no such device
+        raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def _drawn(

@@ -14,7 +14,7 @@ def whole(path: Path) -> Iterator[Path]:
     """A place beside `path` to write a file or folder; it takes its name, synced, when all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    _remove(aside)
+    remove(aside)
     try:
         yield aside
         for file in sorted(aside.rglob("*")) if aside.is_dir() else [aside]:
@@ -27,12 +27,12 @@ def whole(path: Path) -> Iterator[Path]:
             old = path.with_name(f".{path.name}.{os.getpid()}.old")
             path.rename(old)
             aside.rename(path)
-            _remove(old)
+            remove(old)
         else:
             aside.replace(path)
         _sync(path.parent)
     finally:
-        _remove(aside)
+        remove(aside)
 
 
 def check_writable(path: Path) -> None:
@@ -58,7 +58,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

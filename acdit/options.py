@@ -39,12 +39,16 @@ class RunOptions:
 
 @dataclass
 class SampleOptions(RunOptions):
-    """Draw images block by block and write them as one picture, a row for each label."""
+    """Draw images block by block: one picture with a row for each label, or with --count a set of files."""
 
     labels: list[int | str] | None = None
-    """Classes by number or name; the first ten when left out."""
+    """Classes by number or name; when left out the first ten, or with --count all."""
     samples: int = 8
-    """Images of each label."""
+    """Images of each label in the picture."""
+    count: int | None = None
+    """Draw a set of so many images, over any number of ranks; the same command again goes on with it."""
+    balanced: bool = False
+    """Let the images of a set take the classes in turn; each draws its own from its seed when left out."""
     guidance_interval: tuple[float, float] | None = None
     """Lowest and highest noise level (sigma) at which guidance acts; all when left out."""
     guidance_rising: bool = False
@@ -56,7 +60,7 @@ class SampleOptions(RunOptions):
     keep_blocks: int | None = None
     """Blocks of the prefix that are kept."""
     out: str = "samples.png"
-    """The picture to write."""
+    """The .png of a picture; of a set the .npz, or a folder of PNGs where there is no suffix."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,7 +75,27 @@ class SampleOptions(RunOptions):
         low, high = self.guidance_interval or (0, 1)
         if not 0 <= low < high:
             raise UserError(f"--guidance-interval must be LOW,HIGH with 0 <= LOW < HIGH, not {low},{high}")
-        _suffix(self.out, ".png")
+        if self.count is not None:
+            self._check_set(self.count)
+        elif self.balanced:
+            raise UserError("--balanced is for a set of images: give --count N too")
+        elif Path(self.out).suffix.lower() == ".npz":
+            raise UserError(f"--out {self.out} is for a set of images: give --count N, or write a .png file")
+        else:
+            _suffix(self.out, ".png")
+
+    def _check_set(self, count: int) -> None:
+        _positive("count", count)
+        if self.prefix is not None:
+            raise UserError("--count draws whole images: it takes neither --prefix nor --keep-blocks")
+        if self.samples != SampleOptions.samples:
+            raise UserError("--samples is for a picture of samples: leave it out, --count says how many")
+        path = Path(self.out)
+        if path.suffix.lower() not in (".npz", "") or path.name in ("", ".."):
+            raise UserError(
+                "with --count, --out must be an .npz file, or a folder for PNGs (a path without suffix), "
+                f"not {self.out!r}"
+            )
 
 
 @dataclass

@@ -136,6 +136,15 @@ def test_sample(calls):
     assert calls == [expected]
 
 
+def test_a_set_of_samples(calls):
+    assert main(["sample", "--count", "50000", "--balanced", "--out", "sets/a.npz"]) == 0
+    assert main(["sample", "--count", "9", "--balanced=false", "--labels", "3", "--out", "sets/a/"]) == 0
+    assert calls == [
+        SampleOptions(count=50000, balanced=True, out="sets/a.npz"),
+        SampleOptions(count=9, labels=[3], out="sets/a/"),
+    ]
+
+
 def test_one_number_of_steps(calls):
     assert main(["sample", "--steps", "25", "--labels", "7"]) == 0
     assert calls[0].steps == 25 and calls[0].labels == [7]
@@ -193,6 +202,14 @@ def test_info(calls, argv):
         ("sample --guidance-interval 2,1", ["--guidance-interval", "LOW,HIGH"]),
         ("sample --dtype float8", ["dtype", "float32", "'float8'"]),
         ("sample --out a.jpg", ["--out", ".png", "'a.jpg'"]),
+        ("sample --out a.npz", ["--out", "a.npz", "--count"]),
+        ("sample --balanced", ["--balanced", "--count"]),
+        ("sample --count 0 --out a.npz", ["--count", "0"]),
+        ("sample --count 9", ["--out", ".npz", "'samples.png'"]),
+        ("sample --count 9 --out a.zip", ["--out", ".npz", "'a.zip'"]),
+        ("sample --count 9 --out .", ["--out", ".npz", "'.'"]),
+        ("sample --count 9 --out a --samples 3", ["--samples", "--count"]),
+        ("sample --count 9 --out a --prefix a.png --keep-blocks 1", ["--prefix", "--count"]),
         ("evaluate --out a.txt", ["--out", ".json"]),
         ("evaluate --block 8x8,no", ["--block", "'no'"]),
         ("info a b", ["'b'"]),

@@ -168,6 +168,13 @@ def test_a_folder_without_permission(model, tmp_path, capsys):
     assert "cannot be written" in capsys.readouterr().err
 
 
+def test_each_rank_of_torchrun_has_its_own_gpu(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LOCAL_RANK", "99")
+    words = ["sample", "--model", model, "--count", "1", "--device", "cuda"]
+    assert main([*words, "--out", str(tmp_path / "a.npz")]) == 2
+    assert "--device cuda:99 cannot be used" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_no_model(tmp_path, capsys):
     assert main(["sample", "--model", str(tmp_path), "--out", str(tmp_path / "a.png")]) == 2
     assert "model_index.json" in capsys.readouterr().err
