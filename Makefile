@@ -13,7 +13,7 @@ else
   INSTALL = $(PY) -m pip install --quiet
 endif
 
-.PHONY: help demo test test-long mutants lint
+.PHONY: help demo latent test test-long mutants lint
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -21,6 +21,13 @@ help:  ## Show the targets
 
 demo: $(DEMO)  ## Train on real digits, sample, score; writes out/demo/
 	$(PY) -m acdit.demo
+
+latent: $(DEMO)  ## The road to ImageNet, small: autoencoder, latents, training, samples, scores; writes out/latent/
+	$(PY) -m acdit autoencoder mnist
+	$(PY) -m acdit encode mnist-latent
+	$(PY) -m acdit train mnist-latent
+	$(PY) -m acdit sample --model runs/mnist-latent --out out/latent/samples.png
+	$(PY) -m acdit evaluate --model runs/mnist-latent --out out/latent/scores.json
 
 test: $(DEV)  ## Run the tests
 	$(PY) -m pytest -q

@@ -9,26 +9,28 @@ from . import __version__
 from .arguments import build, help_text, nearest, read_arguments
 from .errors import UserError
 from .options import ConvertOptions, EvaluateOptions, InfoOptions, SampleOptions
+from .training.autoencoder_config import AutoencoderOptions, AutoencoderRecipe
 from .training.config import EncodeOptions, PlanOptions, Recipe
-from .training.recipes import recipe_names, recipe_to_yaml, recipe_values
+from .training.recipes import AnyRecipe, recipe_names, recipe_to_yaml, recipe_values
 
 HELP = """usage: acdit COMMAND [--key value ...]
 
 ACDiT: autoregressive blocks of conditional diffusion transformers.
 
 commands:
-  train RECIPE    train a model           acdit train mnist --training.steps 1000
-  plan RECIPE     cost and pitfalls       acdit plan imagenet256-xl --ranks 256
-  encode RECIPE   latents to train on     acdit encode imagenet.yaml --data.source FOLDER
-  sample          draw images             acdit sample --labels 3,1,4 --block 4x4 --out digits.png
-  evaluate        score a model           acdit evaluate --model runs/mnist --out scores.json
-  info [MODEL]    parameters and cost     acdit info runs/mnist --block 2x2
-  convert FILE    published weights       acdit convert ACDiT-XL-img.pt --out models/xl --vae NAME
+  train RECIPE        train a model          acdit train mnist --training.steps 1000
+  plan RECIPE         cost and pitfalls      acdit plan imagenet256-xl --ranks 256
+  autoencoder RECIPE  learn a latent space   acdit autoencoder mnist
+  encode RECIPE       latents to train on    acdit encode imagenet256-xl --data.source FOLDER
+  sample              draw images            acdit sample --labels 3,1,4 --block 4x4 --out digits.png
+  evaluate            score a model          acdit evaluate --model runs/mnist --out scores.json
+  info [MODEL]        parameters and cost    acdit info runs/mnist --block 2x2
+  convert FILE        published weights      acdit convert ACDiT-XL-img.pt --out models/xl --vae NAME
 
 Without --model, a command takes the small model of MNIST digits that comes with the package.
 `acdit COMMAND --help` lists a command's options; `acdit --version` prints the version.
 """
-COMMANDS = ("train", "plan", "encode", "sample", "evaluate", "info", "convert")
+COMMANDS = ("train", "plan", "autoencoder", "encode", "sample", "evaluate", "info", "convert")
 POSITIONALS = {"info": "model", "convert": "source"}
 OPTIONS = {
     "sample": SampleOptions,
@@ -37,10 +39,16 @@ OPTIONS = {
     "convert": ConvertOptions,
 }
 USAGE = {"info": " [MODEL]", "convert": " SOURCE --out PATH"}
-RECIPES: dict[str, type[Recipe]] = {"train": Recipe, "plan": PlanOptions, "encode": EncodeOptions}
+RECIPES: dict[str, type[AnyRecipe]] = {
+    "train": Recipe,
+    "plan": PlanOptions,
+    "encode": EncodeOptions,
+    "autoencoder": AutoencoderOptions,
+}
 EXAMPLES = {
     "train": "acdit train mnist --training.steps 1000 --layout.blocks 4x4,2x2 --print_config",
     "plan": "acdit plan imagenet256-xl --ranks 256 --flops 4e14 --training.gradient_checkpointing",
+    "autoencoder": "acdit autoencoder mnist --steps 1000 --model.channels 16,32,64",
     "encode": "acdit encode imagenet256-xl --data.source FOLDER --batch 64 --device cuda",
     "sample": "acdit sample --labels 3,1,4 --samples 8 --guidance 1.5 --block 4x4 --out digits.png\n"
     "  torchrun --nproc_per_node 8 -m acdit sample --count 50000 --balanced --out samples.npz",
@@ -83,10 +91,12 @@ def _run(argv: Sequence[str]) -> None:
 def _run_recipe(command: str, argv: list[str]) -> None:
     if command == "train" and "--dry-run" in argv:
         command, argv = "plan", [word for word in argv if word != "--dry-run"]
-    options, recipes = RECIPES[command], ", ".join(recipe_names())
+    options = RECIPES[command]
+    kind = AutoencoderRecipe if issubclass(options, AutoencoderRecipe) else Recipe
+    recipes = ", ".join(recipe_names(kind))
     named = bool(argv) and not argv[0].startswith("-")
     if "--help" in argv or "-h" in argv:
-        defaults = build(options, recipe_values(argv[0])) if named else None
+        defaults = build(options, recipe_values(argv[0], kind)) if named else None
         usage = f"acdit {command} {argv[0] if named else 'RECIPE'}"
         listed = fill(f"recipes: {recipes}", 100, break_on_hyphens=False)
         print(help_text(options, usage, f"{EXAMPLES[command]}\n\n{listed}", defaults), end="")
@@ -95,7 +105,7 @@ def _run_recipe(command: str, argv: list[str]) -> None:
         raise UserError(f"{command} needs a recipe first: {recipes} or the path of a YAML file")
     printing = {"--print_config", "--print-config"}
     overrides = read_arguments(options, [word for word in argv[1:] if word not in printing])
-    recipe = build(options, recipe_values(argv[0]) | overrides)
+    recipe = build(options, recipe_values(argv[0], kind) | overrides)
     if printing & set(argv):
         print(recipe_to_yaml(recipe), end="")
         return

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from .convert import convert_checkpoint, publish
 from .data.digits import digit_images
 from .data.encoding import encode_images
-from .data.latents import read_manifest
 from .errors import UserError
 from .evaluation.digits import format_table, score_digits
 from .evaluation.judge import load_judge
@@ -25,6 +24,8 @@ from .pictures import picture_grid, save_picture
 from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import load_pipeline, pipeline_folder
 from .sample_sets import draw_set
+from .training.autoencoder import train_autoencoder
+from .training.autoencoder_config import AutoencoderOptions
 from .training.build import check_trainable
 from .training.config import EncodeOptions, PlanOptions, Recipe
 from .training.loop import train as run_training
@@ -42,13 +43,18 @@ def train(recipe: Recipe) -> None:
     print(f"the trained pipeline is in {run_training(recipe)}")
 
 
+def autoencoder(recipe: AutoencoderOptions) -> None:
+    """`acdit autoencoder`: train an autoencoder, or go on with it."""
+    print(f"the trained autoencoder is in {train_autoencoder(recipe, _device(recipe.device))}")
+
+
 def encode(recipe: EncodeOptions) -> None:
     """`acdit encode`: latents of a recipe's images, or what is missing of them."""
     check_trainable(recipe)
-    folder = encode_images(recipe, device=_device(recipe.device), batch=recipe.batch)
-    manifest = read_manifest(folder)
-    unread = len(manifest["skipped"])
-    print(f"{folder} holds latents of {manifest['count']:,} images; {unread} could not be read")
+    manifest = encode_images(recipe, device=_device(recipe.device), batch=recipe.batch)
+    if manifest is not None:  # else another rank has the last word
+        unread = len(manifest["skipped"])
+        print(f"{recipe.latents} holds latents of {manifest['count']:,} images; {unread} could not be read")
 
 
 def plan(options: PlanOptions) -> None:

@@ -172,7 +172,6 @@ def test_info(calls, argv):
         ("plan mnist --ranks 0", ["ranks", "at least 1", "0"]),
         ("plan mnist --flops 0.5", ["flops", "at least 1", "0.5"]),
         ("plan mnist --rank 2", ["--rank ", "--ranks?"]),
-        ("plan mnist --print_config", ["--print_config"]),
         ("train --training.steps 3", ["recipe first"]),
         ("train mnits", ["'mnits'", "mnist"]),
         ("train no/such.yaml", ["'no/such.yaml'", "mnist"]),

@@ -23,7 +23,9 @@ COMMANDS = [
 
 def test_there_is_something_to_run():
     assert len(EXAMPLES) == 2
-    assert {words[0] for words in COMMANDS} == {"sample", "info", "train", "evaluate", "convert"}
+    assert {words[0] for words in COMMANDS} == {
+        *("sample", "info", "train", "evaluate", "convert", "autoencoder", "encode", "plan")
+    }
 
 
 def test_the_sampling_example(tmp_path, monkeypatch):
@@ -75,6 +77,20 @@ def test_commands_of_published_weights(tmp_path, monkeypatch):
     for words in listed:
         assert main(words) == 0
     assert Path("samples.png").exists() and Path("back.pt").exists()
+
+
+def test_commands_of_latent_space(tmp_path, monkeypatch, capsys):
+    """One after the other, cut short; and the plan says what the one after it is still missing."""
+    monkeypatch.chdir(tmp_path)
+    (learn,) = commands("autoencoder")
+    assert main([*learn, "--steps", "1", "--batch_size", "2", "--model.channels", "4,4,4"]) == 0
+    (encode,), (plan,) = commands("encode"), commands("plan")
+    assert main(plan) == 2 and "latents" in capsys.readouterr().err
+    assert main([*encode, "--batch", "500"]) == 0
+    assert main(plan) == 0
+    assert main([*plan[:2], "--training.batch_size", "3", "--ranks", "2"]) == 2
+    (train,) = [words for words in commands("train") if words[1] == encode[1]]
+    assert main([*train, "--training.steps", "1", "--training.batch_size", "2"]) == 0
 
 
 @pytest.mark.parametrize("words", commands("train"), ids=" ".join)

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from ..training.config import Recipe
 
 
-def encode_images(recipe: "Recipe", *, device: torch.device, batch: int) -> Path:
-    """Encode a recipe's images and their mirror images; returns the folder of the latents.
+def encode_images(recipe: "Recipe", *, device: torch.device, batch: int) -> dict[str, Any] | None:
+    """Encode a recipe's images and their mirror images, in the folder that the recipe names.
 
     Every rank of torchrun takes each W-th file; the last one to finish writes the manifest. Files that an
     earlier run left are kept. The same batch gives the same bytes, whatever the ranks and restarts; another
     one differs by rounding.
+
+    Returns:
+        The manifest; None where other ranks have files left to write.
 
     Raises:
         UserError: if images and autoencoder do not fit, or the folder holds latents of other settings.
@@ -62,8 +65,7 @@ def encode_images(recipe: "Recipe", *, device: torch.device, batch: int) -> Path
                 _encode_shard(path, data, rows, vae, dtype, batch, recipe.data.workers, layout, progress)
             else:
                 progress.update(len(rows))
-    _write_manifest(folder, len(shards), data, settings)
-    return folder
+    return _write_manifest(folder, len(shards), data, settings)
 
 
 def _encode_shard(
@@ -151,7 +153,9 @@ def _check_folder(folder: Path, layout: dict[str, Any]) -> None:
         check_settings(folder, header["layout"], layout)
 
 
-def _write_manifest(folder: Path, count: int, data: ImageDataset, settings: dict[str, Any]) -> None:
+def _write_manifest(
+    folder: Path, count: int, data: ImageDataset, settings: dict[str, Any]
+) -> dict[str, Any] | None:
     """Write the manifest, if no rank has files left to write.
 
     Raises:
@@ -163,7 +167,7 @@ def _write_manifest(folder: Path, count: int, data: ImageDataset, settings: dict
         path = folder / _name(number)
         header = shard_header(path)
         if header is None:
-            return
+            return None
         with safe_open(path, framework="pt") as file:
             labels = file.get_tensor("label")
             if len(labels):
@@ -188,6 +192,7 @@ def _write_manifest(folder: Path, count: int, data: ImageDataset, settings: dict
     }
     with whole(folder / MANIFEST) as aside:
         aside.write_text(json.dumps(manifest, indent=1) + "\n")
+    return manifest
 
 
 def _name(number: int) -> str:

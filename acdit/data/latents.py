@@ -125,6 +125,7 @@ def shard_header(path: Path) -> dict[str, Any] | None:
     """What a file of latents says of itself; None where it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads(file.metadata()[HEADER])
+            written = (file.metadata() or {}).get(HEADER)
+            return None if written is None else json.loads(written)
     except (OSError, SafetensorError):
         return None

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..arguments import differences
 from ..errors import UserError
 from ..files import whole
 
@@ -71,6 +73,18 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         )
     tensors = {path.stem: load_file(path) for path in sorted(found[-1].glob("*.safetensors"))}
     return Checkpoint(state["step"], state["recipe"], state["network"], tensors)
+
+
+def check_recipe(
+    checkpoint: Checkpoint, recipe: Mapping[str, Any], changeable: Container[str], folder: Path
+) -> None:
+    """Raise UserError if a checkpoint is one of another recipe, by more than the changeable keys."""
+    changed = [key for key in differences(checkpoint.recipe, recipe) if key not in changeable]
+    if changed:
+        raise UserError(
+            f"{folder} holds a run of another recipe; what differs: {', '.join(changed)}. "
+            "Name another --out, or remove that folder"
+        )
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from ..layout import parse_dims
 FORMAT_VERSION = 1
 
 
-def _at_least(least: float, **values: float | None) -> None:
+def at_least(least: float, **values: float | None) -> None:
     """Raise UserError for a value below the least; None is left out."""
     for name, value in values.items():
         if value is not None and value < least:
@@ -41,8 +41,8 @@ class ModelConfig:
     """Attention heads, if not the named size's."""
 
     def __post_init__(self) -> None:
-        _at_least(1, model__num_layers=self.num_layers, model__hidden_size=self.hidden_size)
-        _at_least(1, model__num_heads=self.num_heads)
+        at_least(1, model__num_layers=self.num_layers, model__hidden_size=self.hidden_size)
+        at_least(1, model__num_heads=self.num_heads)
 
 
 @dataclass
@@ -72,9 +72,9 @@ class DataConfig:
     """Processes that read images."""
 
     def __post_init__(self) -> None:
-        _at_least(1, data__image_size=self.image_size, data__num_classes=self.num_classes)
-        _at_least(2, data__frames=self.frames)
-        _at_least(0, data__workers=self.workers)
+        at_least(1, data__image_size=self.image_size, data__num_classes=self.num_classes)
+        at_least(2, data__frames=self.frames)
+        at_least(0, data__workers=self.workers)
 
 
 @dataclass
@@ -91,7 +91,7 @@ class AutoencoderConfig:
     """Images in a file of latents."""
 
     def __post_init__(self) -> None:
-        _at_least(1, autoencoder__shard_size=self.shard_size)
+        at_least(1, autoencoder__shard_size=self.shard_size)
 
 
 @dataclass
@@ -105,7 +105,7 @@ class LayoutConfig:
     takes the first."""
 
     def __post_init__(self) -> None:
-        _at_least(1, layout__patch=self.patch)
+        at_least(1, layout__patch=self.patch)
         if not self.blocks:
             raise UserError("layout.blocks must name at least one block size, such as 4x4")
         for block in self.blocks:
@@ -129,7 +129,7 @@ class DiffusionConfig:
 
     def __post_init__(self) -> None:
         _share(diffusion__label_dropout=self.label_dropout)
-        _at_least(1, diffusion__draws=self.draws, diffusion__views=self.views)
+        at_least(1, diffusion__draws=self.draws, diffusion__views=self.views)
 
 
 @dataclass
@@ -156,8 +156,8 @@ class OptimizerConfig:
     """Start the average at a low decay, (1 + n) / (10 + n), which short runs need."""
 
     def __post_init__(self) -> None:
-        _at_least(0, optimizer__learning_rate=self.learning_rate, optimizer__clip=self.clip)
-        _at_least(0, optimizer__weight_decay=self.weight_decay, optimizer__warmup_steps=self.warmup_steps)
+        at_least(0, optimizer__learning_rate=self.learning_rate, optimizer__clip=self.clip)
+        at_least(0, optimizer__weight_decay=self.weight_decay, optimizer__warmup_steps=self.warmup_steps)
         _share(optimizer__decay_share=self.decay_share, optimizer__ema_decay=self.ema_decay)
 
 
@@ -189,12 +189,12 @@ class TrainingConfig:
     """A pipeline directory or a run to start from: its network takes the place of the section `model`."""
 
     def __post_init__(self) -> None:
-        _at_least(1, training__steps=self.steps, training__batch_size=self.batch_size)
-        _at_least(
+        at_least(1, training__steps=self.steps, training__batch_size=self.batch_size)
+        at_least(
             1, training__accumulation=self.accumulation, training__checkpoint_every=self.checkpoint_every
         )
-        _at_least(1, training__keep_checkpoints=self.keep_checkpoints)
-        _at_least(0, training__sample_every=self.sample_every)
+        at_least(1, training__keep_checkpoints=self.keep_checkpoints)
+        at_least(0, training__sample_every=self.sample_every)
 
 
 @dataclass
@@ -207,7 +207,7 @@ class SamplingConfig:
     """Classifier-free guidance; 1 = none."""
 
     def __post_init__(self) -> None:
-        _at_least(1, sampling__steps=self.steps)
+        at_least(1, sampling__steps=self.steps)
 
 
 @dataclass
@@ -259,7 +259,7 @@ class EncodeOptions(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(1, batch=self.batch)
+        at_least(1, batch=self.batch)
 
 
 @dataclass
@@ -275,4 +275,4 @@ class PlanOptions(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(1, ranks=self.ranks, flops=self.flops)
+        at_least(1, ranks=self.ranks, flops=self.flops)

@@ -12,14 +12,20 @@ from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..arguments import differences
 from ..diffusion import DiffusionObjective, SampleKey
 from ..errors import UserError, require
 from ..files import check_writable, whole
 from ..pictures import picture_grid, save_picture
 from ..transformer import ACDiTTransformer
 from .build import build_layouts, build_model, build_pipeline, check_trainable, open_data
-from .checkpoint import Checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from .checkpoint import (
+    Checkpoint,
+    check_recipe,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
 from .config import Recipe
 from .order import StepBatches, choice, subset
 from .schedules import rate_factor
@@ -205,12 +211,7 @@ class Run:
         checkpoint = load_checkpoint(self.folder / "checkpoints")
         if checkpoint is None:
             return None
-        changed = sorted(set(differences(checkpoint.recipe, asdict(self.recipe))) - CHANGEABLE)
-        if changed:
-            raise UserError(
-                f"{self.folder} holds a run of another recipe; what differs: {', '.join(changed)}. "
-                "Name another --out, or remove that folder"
-            )
+        check_recipe(checkpoint, asdict(self.recipe), CHANGEABLE, self.folder)
         if checkpoint.step > self.recipe.training.steps:
             raise UserError(
                 f"training.steps must be at least {checkpoint.step}, which {self.folder} has done, "

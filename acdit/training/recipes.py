@@ -1,4 +1,4 @@
-"""Recipes by name or path: YAML files that hold a `Recipe`. Free of torch."""
+"""Recipes by name or path: YAML files that hold a `Recipe`, or an `AutoencoderRecipe`. Free of torch."""
 
 import json
 from dataclasses import asdict, fields
@@ -9,14 +9,17 @@ import yaml
 
 from ..arguments import build, flatten, nearest
 from ..errors import UserError
+from .autoencoder_config import AutoencoderRecipe
 from .config import FORMAT_VERSION, Recipe
 
 SHIPPED = Path(__file__).parent.parent / "recipes"
+AnyRecipe = Recipe | AutoencoderRecipe
+FOLDERS: dict[type[AnyRecipe], Path] = {Recipe: SHIPPED, AutoencoderRecipe: SHIPPED / "autoencoders"}
 
 
-def recipe_names() -> list[str]:
-    """The recipes that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+def recipe_names(kind: type[AnyRecipe] = Recipe) -> list[str]:
+    """The recipes of a kind that come with the package."""
+    return sorted(path.stem for path in FOLDERS[kind].glob("*.yaml"))
 
 
 def load_recipe(recipe: str | Path, /, **overrides: Any) -> Recipe:
@@ -27,37 +30,38 @@ def load_recipe(recipe: str | Path, /, **overrides: Any) -> Recipe:
     return build(Recipe, recipe_values(recipe) | flatten(overrides))
 
 
-def recipe_values(recipe: str | Path) -> dict[str, Any]:
-    """What a recipe names, by dotted key, after a check that it is one."""
-    values = _read(_find(str(recipe)))
+def recipe_values(recipe: str | Path, kind: type[AnyRecipe] = Recipe) -> dict[str, Any]:
+    """What a recipe names, by dotted key, after a check that it is one of that kind."""
+    values = _read(_find(str(recipe), kind))
     version = values.pop("format_version", FORMAT_VERSION)
     if str(version) != str(FORMAT_VERSION):
         raise UserError(
             f"{recipe}: format_version must be {FORMAT_VERSION}, not {version!r}; use a newer acdit"
         )
-    build(Recipe, values, source=str(recipe))  # an error in the file names the file
+    build(kind, values, source=str(recipe))  # an error in the file names the file
     return values
 
 
-def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+def recipe_to_dict(recipe: AnyRecipe) -> dict[str, Any]:
     """The whole recipe, defaults included, as JSON and YAML can hold it."""
-    own = {field.name for field in fields(Recipe)}
+    kind = next(kind for kind in FOLDERS if isinstance(recipe, kind))  # of a command's options, the recipe
+    own = {field.name for field in fields(kind)}
     values = {name: value for name, value in asdict(recipe).items() if name in own}
     return json.loads(json.dumps({"format_version": FORMAT_VERSION} | values))
 
 
-def recipe_to_yaml(recipe: Recipe) -> str:
+def recipe_to_yaml(recipe: AnyRecipe) -> str:
     """The whole recipe as a YAML file that `load_recipe` reads."""
     return yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False)
 
 
-def _find(recipe: str) -> Path:
-    if recipe in recipe_names():
-        return SHIPPED / f"{recipe}.yaml"
+def _find(recipe: str, kind: type[AnyRecipe]) -> Path:
+    if recipe in recipe_names(kind):
+        return FOLDERS[kind] / f"{recipe}.yaml"
     path = Path(recipe)
     if path.is_file():
         return path
-    names = nearest(recipe, recipe_names())
+    names = nearest(recipe, recipe_names(kind))
     raise UserError(f"no recipe {recipe!r}: there are {', '.join(names)}, or give the path of a YAML file")
 
 

@@ -76,6 +76,12 @@ def recipe_of(pictures: Path, vae: str, **changes: Any) -> Recipe:
     return load_recipe("digits", **(keys | {"data.flip": True} | changes))
 
 
+def encoded(recipe: Recipe, batch: int) -> Path:
+    """The folder of a recipe's latents, encoded."""
+    encode_images(recipe, device=CPU, batch=batch)
+    return recipe.latents
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
@@ -86,7 +92,7 @@ def opened(recipe: Recipe) -> LatentImages:
 
 def test_files_hold_what_the_autoencoder_says_of_images_and_their_mirror_images(pictures, vae):
     recipe = recipe_of(pictures, vae)
-    folder = encode_images(recipe, device=CPU, batch=2)
+    folder = encoded(recipe, 2)
     images, model = open_images(recipe.data, seed=0), load_autoencoder(vae)
     manifest = read_manifest(folder)
     assert manifest["count"] == 11 and [shard["count"] for shard in manifest["shards"]] == [3, 3, 3, 2]
@@ -105,7 +111,7 @@ def test_files_hold_what_the_autoencoder_says_of_images_and_their_mirror_images(
 
 def test_every_visit_draws_from_mean_and_deviation(pictures, vae):
     recipe = recipe_of(pictures, vae)
-    folder = encode_images(recipe, device=CPU, batch=8)
+    folder = encoded(recipe, 8)
     data = opened(recipe)
     assert len(data) == 11 and (data.channels, data.image_size) == (3, 4)
     assert data.labels.tolist() == [0] * 5 + [1] * 6
@@ -128,7 +134,7 @@ def test_half_of_the_visits_see_the_mirror_image_unless_flip_is_off(pictures, va
         recipe = recipe_of(
             pictures, vae, **{"data.flip": flip, "autoencoder.latents": str(pictures.parent / str(flip))}
         )
-        folder = encode_images(recipe, device=CPU, batch=8)
+        folder = encoded(recipe, 8)
         stored, data = load_file(folder / "latents-00000.safetensors"), opened(recipe)
         assert stored["mean"].shape[1] == 1 + flip
         seen = [
@@ -143,34 +149,35 @@ def test_half_of_the_visits_see_the_mirror_image_unless_flip_is_off(pictures, va
 
 def test_what_was_encoded_is_kept_and_the_rest_comes_out_the_same(pictures, vae):
     recipe = recipe_of(pictures, vae)
-    folder = encode_images(recipe, device=CPU, batch=2)
+    folder = encoded(recipe, 2)
     before = contents(folder)
     kept = (folder / "latents-00000.safetensors").stat().st_mtime_ns
     (folder / "latents-00001.safetensors").unlink()
     (folder / "manifest.json").unlink()
     cut = folder / "latents-00003.safetensors"
     cut.write_bytes(cut.read_bytes()[:50])
-    encode_images(recipe, device=CPU, batch=2)
+    encoded(recipe, 2)
     assert contents(folder) == before
     assert (folder / "latents-00000.safetensors").stat().st_mtime_ns == kept
 
 
 def test_ranks_share_the_files_and_the_last_writes_the_manifest(pictures, vae, monkeypatch):
-    whole = contents(encode_images(recipe_of(pictures, vae), device=CPU, batch=2))
+    whole = contents(encoded(recipe_of(pictures, vae), 2))
     recipe = recipe_of(pictures, vae, **{"autoencoder.latents": str(pictures.parent / "shared")})
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("1", "0"):
         assert not (recipe.latents / "manifest.json").exists()
         monkeypatch.setenv("RANK", rank)
-        encode_images(recipe, device=CPU, batch=2)
+        manifest = encode_images(recipe, device=CPU, batch=2)
+        assert (manifest is None) == (rank == "1")
     assert contents(recipe.latents) == whole
 
 
 def test_unreadable_pictures_are_left_out_and_counted(pictures, vae):
-    encoded = (pictures / "ant" / "1.png").read_bytes()
-    (pictures / "ant" / "1.png").write_bytes(encoded[:60])  # its header is whole
+    cut = pictures / "ant" / "1.png"
+    cut.write_bytes(cut.read_bytes()[:60])  # its header is whole
     recipe = recipe_of(pictures, vae)
-    folder = encode_images(recipe, device=CPU, batch=2)
+    folder = encoded(recipe, 2)
     manifest, data = read_manifest(folder), opened(recipe)
     assert manifest["count"] == len(data) == 10 and list(manifest["skipped"]) == ["1"]
     assert data.labels.tolist() == [0] * 4 + [1] * 6
@@ -183,13 +190,10 @@ def test_a_file_without_any_readable_picture(pictures, vae):
     for number in range(3):  # the whole of the first file
         path = pictures / "ant" / f"{number}.png"
         path.write_bytes(path.read_bytes()[:60])
-    data = opened_after_encoding(recipe_of(pictures, vae))
+    recipe = recipe_of(pictures, vae)
+    encoded(recipe, 4)
+    data = opened(recipe)
     assert len(data) == 8 and data[(0, 0)]["label"] == 0 and data[(0, 7)]["label"] == 1
-
-
-def opened_after_encoding(recipe: Recipe) -> LatentImages:
-    encode_images(recipe, device=CPU, batch=4)
-    return opened(recipe)
 
 
 @pytest.mark.parametrize("cut", [60, 4], ids=["damaged", "no image"])
@@ -197,7 +201,7 @@ def test_a_class_without_a_readable_picture_is_one_clear_error(pictures, vae, cu
     for path in (pictures / "ant").iterdir():
         path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(UserError, match="ant"):
-        encode_images(recipe_of(pictures, vae), device=CPU, batch=4)
+        encoded(recipe_of(pictures, vae), 4)
 
 
 @pytest.mark.parametrize(
@@ -210,13 +214,13 @@ def test_a_class_without_a_readable_picture_is_one_clear_error(pictures, vae, cu
     ],
 )
 def test_training_refuses_latents_of_another_recipe(pictures, vae, changes, named):
-    encode_images(recipe_of(pictures, vae), device=CPU, batch=8)
+    encoded(recipe_of(pictures, vae), 8)
     with pytest.raises(UserError, match=f"what differs: {named}"):
         opened(recipe_of(pictures, vae, **changes))
 
 
 def test_latents_belong_to_the_weights_of_their_autoencoder(pictures, vae, tmp_path):
-    encode_images(recipe_of(pictures, vae), device=CPU, batch=8)
+    encoded(recipe_of(pictures, vae), 8)
     moved = shutil.copytree(vae, tmp_path / "moved")
     assert len(opened(recipe_of(pictures, str(moved)))) == 11
     tensors = load_file(moved / "diffusion_pytorch_model.safetensors")
@@ -227,17 +231,17 @@ def test_latents_belong_to_the_weights_of_their_autoencoder(pictures, vae, tmp_p
 
 
 def test_encoding_leaves_latents_of_other_settings_alone(pictures, vae):
-    folder = encode_images(recipe_of(pictures, vae), device=CPU, batch=8)
+    folder = encoded(recipe_of(pictures, vae), 8)
     before = contents(folder)
     for changes, named in (
         ({"data.image_size": 12}, "data.image_size"),
         ({"autoencoder.shard_size": 4}, "shard_size"),
     ):
         with pytest.raises(UserError, match=named):
-            encode_images(recipe_of(pictures, vae, **changes), device=CPU, batch=8)
+            encoded(recipe_of(pictures, vae, **changes), 8)
     shutil.copy(pictures / "ant" / "0.png", pictures / "ant" / "9.png")
     with pytest.raises(UserError, match="what differs: images"):
-        encode_images(recipe_of(pictures, vae), device=CPU, batch=8)
+        encoded(recipe_of(pictures, vae), 8)
     assert contents(folder) == before
 
 
@@ -245,7 +249,7 @@ def test_unfinished_damaged_and_newer_latents(pictures, vae):
     recipe = recipe_of(pictures, vae)
     with pytest.raises(UserError, match="run acdit encode"):
         opened(recipe)
-    folder = encode_images(recipe, device=CPU, batch=8)
+    folder = encoded(recipe, 8)
     manifest = folder / "manifest.json"
     written = manifest.read_text()
     manifest.write_text(json.dumps(json.loads(written) | {"format_version": 2}))
@@ -262,7 +266,7 @@ def test_unfinished_damaged_and_newer_latents(pictures, vae):
 
 def test_a_disk_that_refuses_keeps_what_was_written(pictures, vae):
     recipe = recipe_of(pictures, vae)
-    folder = encode_images(recipe, device=CPU, batch=8)
+    folder = encoded(recipe, 8)
     before = contents(folder)
     (folder / "manifest.json").unlink()
     (folder / "latents-00002.safetensors").unlink()
@@ -271,13 +275,13 @@ def test_a_disk_that_refuses_keeps_what_was_written(pictures, vae):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
     try:
         with pytest.raises(UserError, match="cannot be written"):
-            encode_images(recipe, device=CPU, batch=8)
+            encoded(recipe, 8)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert contents(folder) == {
         name: content for name, content in before.items() if "manifest" not in name and "00002" not in name
     }
-    encode_images(recipe, device=CPU, batch=8)
+    encoded(recipe, 8)
     assert contents(folder) == before
 
 
@@ -288,12 +292,12 @@ def test_images_and_autoencoder_must_fit(pictures, vae, tmp_path):
         ({"autoencoder.model": None}, "autoencoder.model must name"),
     ):
         with pytest.raises(UserError, match=named):
-            encode_images(recipe_of(pictures, vae, **changes), device=CPU, batch=8)
+            encoded(recipe_of(pictures, vae, **changes), 8)
     loud = shutil.copytree(vae, tmp_path / "loud")
     config = json.loads((loud / "config.json").read_text())
     (loud / "config.json").write_text(json.dumps(config | {"scaling_factor": 1e7}))
     with pytest.raises(UserError, match="too large for"):
-        encode_images(recipe_of(pictures, str(loud), **{"autoencoder.dtype": "float16"}), device=CPU, batch=8)
+        encoded(recipe_of(pictures, str(loud), **{"autoencoder.dtype": "float16"}), 8)
     assert not (pictures.parent / "latents").exists() or not list((pictures.parent / "latents").iterdir())
 
 

@@ -1,0 +1,126 @@
+"""Training an autoencoder: the same data, order, checkpoints and resumption as the networks'."""
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..data.images import ImageDataset, open_images
+from ..files import check_writable, whole
+from ..randomness import Key, generator, seed_of
+from .autoencoder_config import AutoencoderRecipe
+from .checkpoint import (
+    Checkpoint,
+    check_recipe,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from .config import OptimizerConfig
+from .order import StepBatches
+from .schedules import rate_factor
+
+CHANGEABLE = {"name", "out", "data.workers", "checkpoint_every"}
+SCALED_ON = 2048  # images that the scaling of the latents is measured on
+COSINE = OptimizerConfig(schedule="cosine")
+
+
+def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
+    """Run a recipe to its end, from where an earlier run of it stopped; returns the exported autoencoder.
+
+    Raises:
+        UserError: if the recipe cannot work, or differs from the one that the directory was started with.
+    """
+    checkpoints = recipe.folder / "checkpoints"
+    check_writable(checkpoints)
+    data = open_images(recipe.data, seed=recipe.seed)
+    network: Any = build_autoencoder(recipe, data)
+    network.to(device)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.0)
+    step, stored = 0, load_checkpoint(checkpoints)
+    if stored is not None:
+        check_recipe(stored, asdict(recipe), CHANGEABLE, recipe.folder)
+        network.load_state_dict(stored.tensors["model"])
+        restore_optimizer(optimizer, stored.tensors["optimizer"])
+        step = stored.step
+    order = StepBatches(len(data), recipe.batch_size, range(step, recipe.steps), seed=recipe.seed)
+    loader = DataLoader(data, batch_sampler=order, num_workers=recipe.data.workers)
+    network.train()
+    with tqdm(total=recipe.steps, initial=step, desc=recipe.name, unit="step") as progress:
+        for batch in loader:
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * rate_factor(step, recipe.steps, COSINE)
+            error, divergence = losses(network, batch, recipe.seed, device)
+            optimizer.zero_grad()
+            (error + recipe.kl_weight * divergence).backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), COSINE.clip)
+            optimizer.step()
+            step += 1
+            progress.set_postfix_str(f"squared error {error.item():.4f}", refresh=False)
+            progress.update()
+            if step % recipe.checkpoint_every == 0 or step == recipe.steps:
+                tensors = {"model": network.state_dict(), "optimizer": optimizer_tensors(optimizer)}
+                save_checkpoint(checkpoints, Checkpoint(step, asdict(recipe), {}, tensors), keep=1)
+    network.eval()
+    _measure_scaling(network, data, recipe.seed, device)
+    with whole(recipe.folder / "vae") as aside:
+        network.save_pretrained(aside)
+    return recipe.folder / "vae"
+
+
+def build_autoencoder(recipe: AutoencoderRecipe, data: ImageDataset) -> AutoencoderKL:
+    """A fresh autoencoder, from the run's seed."""
+    stages, widths = len(recipe.model.channels), tuple(recipe.model.channels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(recipe.seed, "initialisation"))
+        config: dict[str, Any] = {  # diffusers' own hints know tuples of one stage
+            "in_channels": data.channels,
+            "out_channels": data.channels,
+            "latent_channels": recipe.model.latent_channels,
+            "block_out_channels": widths,
+            "down_block_types": ("DownEncoderBlock2D",) * stages,
+            "up_block_types": ("UpDecoderBlock2D",) * stages,
+            "layers_per_block": recipe.model.layers,
+            "norm_num_groups": math.gcd(32, *widths),
+            "sample_size": data.image_size,
+        }
+        return AutoencoderKL(**config)
+
+
+def losses(network: Any, batch: dict[str, Any], seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Squared error and Kullback-Leibler divergence of a batch, both means over its pixels."""
+    pixels = batch["image"].to(device)  # (N, C, H, W)
+    posterior = network.encode(pixels).latent_dist
+    keys = zip(batch["epoch"].tolist(), batch["index"].tolist(), strict=True)
+    latents = _drawn(posterior, [("posterior", *key) for key in keys], seed)
+    decoded = network.decode(latents).sample
+    return F.mse_loss(decoded, pixels), posterior.kl().sum() / pixels.numel()
+
+
+@torch.no_grad()
+def _measure_scaling(network: Any, data: ImageDataset, seed: int, device: torch.device) -> None:
+    """Store the shift and the factor that give latents mean 0 and deviation 1."""
+    chosen = torch.randperm(len(data), generator=generator(seed, "scaling"))[:SCALED_ON]
+    drawn = []
+    for part in chosen.split(64):
+        indices = part.tolist()
+        pixels = torch.stack([data.read(index)[0] for index in indices]).to(device)
+        posterior = network.encode(pixels).latent_dist
+        drawn.append(_drawn(posterior, [("scaling", index) for index in indices], seed))
+    latents = torch.cat(drawn)
+    network.register_to_config(scaling_factor=1 / latents.std().item(), shift_factor=latents.mean().item())
+
+
+def _drawn(posterior: Any, keys: list[tuple[Key, ...]], seed: int) -> Tensor:
+    """A latent of every image, by its own key."""
+    shape = posterior.mean.shape[1:]
+    noise = torch.stack([torch.randn(shape, generator=generator(seed, *key)) for key in keys])
+    return posterior.mean + posterior.std * noise.to(posterior.mean.device)  # (N, C, h, w)
