@@ -159,7 +159,7 @@ MUTANTS = [
     mutant(
         "last layer's clean outputs computed",
         "transformer.py",
-        "not last or return_hidden_states",
+        "return_hidden_states or layer < len(self.blocks) - 1",
         "True",
         "test_transformer.py::test_what_nobody_reads_costs_nothing",
     ),
