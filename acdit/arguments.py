@@ -6,11 +6,13 @@ read alike: by the type that the dataclass declares. Free of torch.
 
 import argparse
 import difflib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial
 from operator import attrgetter
+from textwrap import shorten
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -89,11 +91,16 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Dotted keys in which two settings differ, either of which may have been stored as JSON."""
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
+    """In what two settings differ, either of which may have been stored as JSON: by dotted key, in words."""
     before, after = flatten(old), flatten(new)
-    listed = sorted(before.keys() | after.keys())
-    return [key for key in listed if _plain(before.get(key)) != _plain(after.get(key))]
+    shown = {}
+    for key in [*after, *(key for key in before if key not in after)]:
+        was, now = (json.dumps(values.get(key)) for values in (before, after))  # JSON knows no tuples
+        if was != now:
+            shorter = (shorten(text, 60, placeholder=" ...") for text in (was, now))
+            shown[key] = "{} was {} and is {}".format(key, *shorter)
+    return shown
 
 
 def nearest(word: str, candidates: Iterable[str]) -> list[str]:
@@ -198,10 +205,6 @@ def _instance(cls: type[T], values: dict[str, Any]) -> T:
     hints = get_type_hints(cls)
     inner = {key: _instance(hints[key], value) for key, value in values.items() if is_dataclass(hints[key])}
     return cls(**values | inner)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value  # JSON knows no tuples
 
 
 def _spelled(key: str) -> str:

@@ -10,8 +10,8 @@ from .arguments import build, help_text, nearest, read_arguments
 from .errors import UserError
 from .options import ConvertOptions, EvaluateOptions, InfoOptions, SampleOptions
 from .training.autoencoder_config import AutoencoderOptions, AutoencoderRecipe
-from .training.config import EncodeOptions, PlanOptions, Recipe
-from .training.recipes import AnyRecipe, recipe_names, recipe_to_yaml, recipe_values
+from .training.config import EncodeOptions, NamedRun, PlanOptions, Recipe
+from .training.recipes import recipe_names, recipe_to_yaml, recipe_values
 
 HELP = """usage: acdit COMMAND [--key value ...]
 
@@ -30,7 +30,6 @@ commands:
 Without --model, a command takes the small model of MNIST digits that comes with the package.
 `acdit COMMAND --help` lists a command's options; `acdit --version` prints the version.
 """
-COMMANDS = ("train", "plan", "autoencoder", "encode", "sample", "evaluate", "info", "convert")
 POSITIONALS = {"info": "model", "convert": "source"}
 OPTIONS = {
     "sample": SampleOptions,
@@ -39,7 +38,7 @@ OPTIONS = {
     "convert": ConvertOptions,
 }
 USAGE = {"info": " [MODEL]", "convert": " SOURCE --out PATH"}
-RECIPES: dict[str, type[AnyRecipe]] = {
+RECIPES: dict[str, type[NamedRun]] = {
     "train": Recipe,
     "plan": PlanOptions,
     "encode": EncodeOptions,
@@ -84,7 +83,7 @@ def _run(argv: Sequence[str]) -> None:
     elif command in OPTIONS:
         _run_model(command, rest)
     else:
-        close = nearest(command, COMMANDS)[0]
+        close = nearest(command, [*RECIPES, *OPTIONS])[0]
         raise UserError(f"unknown command {command!r}; did you mean {close}? `acdit --help` lists all")
 
 

@@ -101,14 +101,21 @@ def publish(source: Path, out: Path) -> None:
     Of a run, `model` holds the last weights and `ema` their average; of a pipeline both are what it holds.
 
     Raises:
-        UserError: for a network or a layout that the published code cannot express.
+        UserError: for a network or a layout that the published code cannot express, or a file that is there.
     """
+    if out.exists():
+        raise UserError(f"{out} is there already: name another --out, or remove it")
     transformer, layout, cell = _opened(source)
     config = transformer.config
     if config["rope"] != "published":
         raise UserError(
             f"{source} has the rotary embedding {config['rope']}; the published code knows its own alone: "
             "train from a converted checkpoint (training.init_from) for a model that goes back"
+        )
+    if tuple(config["axis_lengths"]) != layout.grid:
+        raise UserError(
+            f"{source} draws a grid of {dims(layout.grid)} with rotary bases made for "
+            f"{dims(config['axis_lengths'])}; the published code makes them for the grid"
         )
     if config["num_classes"] is None or not config["time_conditioning"]:
         raise UserError(f"{source} has no classes or no timesteps; the published code needs both")
@@ -124,8 +131,8 @@ def publish(source: Path, out: Path) -> None:
     if newest is not None:
         model, ema = newest.tensors["model"], newest.tensors["ema"]
     stored = {"model": OrderedDict(model), "ema": ema, "args": argparse.Namespace(**asdict(arguments))}
-    with whole(out) as aside:
-        torch.save(stored, aside)
+    with whole(out) as aside, aside.open("wb") as file:  # a file of Python's says why it cannot be written
+        torch.save(stored, file)
 
 
 def _opened(source: Path) -> tuple[ACDiTTransformer, Layout, int]:
@@ -159,7 +166,7 @@ def _describe(transformer: ACDiTTransformer, layout: Layout, cell: int) -> Publi
         image_size=edge * patch * cell,
         vae_patch_pixels=cell,
         nd_split=None if usual else "_".join(str(width // math.gcd(*split)) for width in split),
-        square_block=layout.axes == 2,
+        square_block=layout.axes == 2 or layout.block[-1] < edge,
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from .errors import UserError
 
 
@@ -31,6 +33,8 @@ def whole(path: Path) -> Iterator[Path]:
         else:
             aside.replace(path)
         _sync(path.parent)
+    except SafetensorError as fault:  # what it makes of a full disk
+        raise OSError(f"{path} cannot be written: {fault}") from fault
     finally:
         remove(aside)
 

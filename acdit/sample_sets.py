@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import textwrap
 import time
 import zipfile
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from PIL import Image
 from torch import distributed
 from tqdm import tqdm
 
+from .arguments import differences
 from .errors import UserError
 from .files import remove, whole
 from .layout import dims, parse_dims
@@ -185,14 +185,10 @@ class SampleSet:
         """Raise UserError where the settings that were found at a place are not those of this set."""
         if not isinstance(found, dict):
             raise UserError(f"{place} is there already, and no set of samples: name another --out")
-        differences = [
-            f"{name} was {_short(found.get(name))} and is {_short(self.settings.get(name))}"
-            for name in {**self.settings, **found}
-            if found.get(name) != self.settings.get(name)
-        ]
-        if differences:
+        changed = differences(found, self.settings).values()
+        if changed:
             raise UserError(
-                f"{place} is of another command: {', '.join(differences)}; repeat that command, name another "
+                f"{place} is of another command: {', '.join(changed)}; repeat that command, name another "
                 f"--out, or remove {place}"
             )
 
@@ -281,7 +277,3 @@ def _labels(settings: dict[str, Any], num_classes: int) -> list[int] | None:
 
 def _read_json(path: Path) -> Any:
     return json.loads(path.read_text()) if path.exists() else None
-
-
-def _short(value: Any) -> str:
-    return textwrap.shorten(json.dumps(value), 60, placeholder=" ...")

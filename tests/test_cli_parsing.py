@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import acdit
-from acdit.cli import COMMANDS, main
+from acdit.cli import OPTIONS, RECIPES, main
 from acdit.errors import UserError
 from acdit.options import EvaluateOptions, InfoOptions, SampleOptions
 from acdit.training.config import PlanOptions, Recipe
@@ -19,7 +19,7 @@ from acdit.training.recipes import load_recipe
 def calls(monkeypatch):
     """The options that commands are called with."""
     seen = []
-    commands = SimpleNamespace(**dict.fromkeys(COMMANDS, seen.append))
+    commands = SimpleNamespace(**dict.fromkeys([*RECIPES, *OPTIONS], seen.append))
     monkeypatch.setitem(sys.modules, "acdit.commands", commands)
     monkeypatch.setattr(acdit, "commands", commands, raising=False)
     return seen
@@ -42,7 +42,7 @@ def mistake(capsys, calls):
 def test_help(capsys):
     assert main(["--help"]) == 0
     overview = capsys.readouterr().out
-    for command in COMMANDS:
+    for command in [*RECIPES, *OPTIONS]:
         assert f"acdit {command}" in overview
         assert main([command, "--help"]) == 0
         text = capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Published checkpoints to pipeline directories and back, and every way in which they may not fit."""
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_the_published_code_knows_its_own_rotary_embedding_alone(tmp_path):
     [
         ({"num_classes": None}, {}, "no classes"),
         ({}, {"block": (1, 4)}, "cannot express"),
-        ({}, {"grid": (2, 4)}, "cannot express"),
+        ({"axis_lengths": (2, 4)}, {"grid": (2, 4)}, "cannot express"),
     ],
 )
 def test_what_the_published_code_cannot_express(config, layout, words, tmp_path):
@@ -103,6 +104,44 @@ def test_an_uncommon_rotary_split_goes_there_and_back(tmp_path):
     back = read_checkpoint(tmp_path / "back.pt")
     assert back.arguments.nd_split == "3_1"
     assert build_transformer(back.arguments, back.model).config["rope_split"] == (12, 4)
+
+
+def test_rotary_bases_of_another_grid_do_not_go_back(tmp_path):
+    """The published code makes the bases for the grid that it is given."""
+    build(network(12, rope="published"), grid=(8, 8)).save_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match="rotary bases made for 4x4"):
+        publish(tmp_path / "model", tmp_path / "back.pt")
+
+
+def test_square_blocks_of_single_frames_go_there_and_back(tmp_path):
+    stored = raw(GOLDEN / "published-vid.pt")
+    stored["args"].block_size, stored["args"].ar_len, stored["args"].square_block = 1, 192, True
+    torch.save(stored, tmp_path / "squares.pt")
+    convert_checkpoint(tmp_path / "squares.pt", tmp_path / "model")
+    publish(tmp_path / "model", tmp_path / "back.pt")
+    assert vars(raw(tmp_path / "back.pt")["args"]) == vars(stored["args"])
+
+
+def test_a_file_that_is_there_is_left_alone(converted, tmp_path):
+    (tmp_path / "back.pt").write_text("mine")
+    with pytest.raises(UserError, match="is there already"):
+        publish(converted, tmp_path / "back.pt")
+    assert (tmp_path / "back.pt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["there", "back"])
+def test_a_disk_that_refuses_is_one_line_and_leaves_nothing(converted, tmp_path, capsys, back):
+    words = [str(converted), "--to-published"] if back else [str(IMAGE)]
+    out = tmp_path / ("back.pt" if back else "model")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        assert main(["convert", *words, "--out", str(out)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "File too large" in error
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_tensors_are_named_the_first_ten(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..files import check_writable, whole
 from .cached import fingerprint
 from .decode import UnreadableImage
-from .images import ImageDataset, open_images
+from .images import PixelImages, open_images
 from .latents import FORMAT_VERSION, HEADER, MANIFEST, check_settings, latent_settings, shard_header
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def encode_images(recipe: "Recipe", *, device: torch.device, batch: int) -> dict
 
 def _encode_shard(
     path: Path,
-    data: ImageDataset,
+    data: PixelImages,
     rows: range,
     vae: Any,
     dtype: torch.dtype,
@@ -106,13 +106,11 @@ def _encode_shard(
     try:
         with whole(path) as aside:
             save_file(tensors, aside, metadata={HEADER: header})
-    except (OSError, SafetensorError) as fault:
-        raise UserError(
-            f"{path} cannot be written: {fault}; what was encoded before stays, and the same command goes on"
-        ) from fault
+    except OSError as fault:
+        raise UserError(f"{fault}; what was encoded before stays, and the same command goes on") from fault
 
 
-def _batches(data: ImageDataset, rows: range, batch: int, workers: int) -> Iterator[list[tuple[int, Any]]]:
+def _batches(data: PixelImages, rows: range, batch: int, workers: int) -> Iterator[list[tuple[int, Any]]]:
     """Index and image, or the reason why there is none, in batches that start with the rows' first."""
     cut = [list(rows[first : first + batch]) for first in range(0, len(rows), batch)]
     read: Any = _Readings(data)
@@ -122,7 +120,7 @@ def _batches(data: ImageDataset, rows: range, batch: int, workers: int) -> Itera
 class _Readings:
     """Every image by its index, or why it cannot be read."""
 
-    def __init__(self, data: ImageDataset) -> None:
+    def __init__(self, data: PixelImages) -> None:
         self.data = data
 
     def __getitem__(self, index: int) -> tuple[int, torch.Tensor | str]:
@@ -132,7 +130,7 @@ class _Readings:
             return index, str(fault)
 
 
-def _check_fit(data: ImageDataset, vae: Any, name: str) -> None:
+def _check_fit(data: PixelImages, vae: Any, name: str) -> None:
     cell, channels = scale_factor(vae), vae.config.in_channels
     if channels != data.channels:
         raise UserError(
@@ -154,7 +152,7 @@ def _check_folder(folder: Path, layout: dict[str, Any]) -> None:
 
 
 def _write_manifest(
-    folder: Path, count: int, data: ImageDataset, settings: dict[str, Any]
+    folder: Path, count: int, data: PixelImages, settings: dict[str, Any]
 ) -> dict[str, Any] | None:
     """Write the manifest, if no rank has files left to write.
 

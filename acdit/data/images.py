@@ -1,5 +1,6 @@
 """Data sets of images for training: every item is a pure function of (seed, epoch, index)."""
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from ..training.config import DataConfig
 
 
-class ImageDataset(Dataset[dict[str, Any]]):
-    """Square images of labelled classes.
+class ImageDataset(Dataset[dict[str, Any]], ABC):
+    """Square images of labelled classes, or what stands for them.
 
     An item's key is (epoch, index). The item holds `image` (C, H, W) float32 in [-1, 1], `label`, and the
     key's `epoch` and `index`.
@@ -48,8 +49,15 @@ class ImageDataset(Dataset[dict[str, Any]]):
         image, label = self.drawn(epoch, index, mirrored)
         return {"image": image, "label": label, "epoch": epoch, "index": index}
 
+    @abstractmethod
     def drawn(self, epoch: int, index: int, mirrored: bool) -> tuple[torch.Tensor, int]:
         """Image (C, H, W) or its mirror image, and label, as a visit to it gives them."""
+
+
+class PixelImages(ImageDataset):
+    """Images that can be read without augmentation."""
+
+    def drawn(self, epoch: int, index: int, mirrored: bool) -> tuple[torch.Tensor, int]:
         image, label = self.read(index)
         return (image.flip(-1) if mirrored else image), label
 
@@ -57,12 +65,12 @@ class ImageDataset(Dataset[dict[str, Any]]):
         """Image (C, H, W) and label, without augmentation."""
         return self.decode(index), int(self.labels[index])
 
+    @abstractmethod
     def decode(self, index: int) -> torch.Tensor:
         """Image (C, H, W); UnreadableImage if this very one is damaged."""
-        raise NotImplementedError
 
 
-class TensorImages(ImageDataset):
+class TensorImages(PixelImages):
     """Images in memory: `images` (N, C, H, W) in [-1, 1] and `labels` (N,)."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, label_names: tuple[str, ...]) -> None:
@@ -73,7 +81,7 @@ class TensorImages(ImageDataset):
         return self.images[index]
 
 
-class FileImages(ImageDataset):
+class FileImages(PixelImages):
     """Images decoded and cropped when read; where one is damaged, the next good one takes its place."""
 
     def __init__(self, table: ImageTable, *, image_size: int, channels: int, flip_seed: int | None) -> None:
@@ -119,7 +127,7 @@ class FileImages(ImageDataset):
         return cell.get("bytes") or cell.get("path")
 
 
-def open_images(config: "DataConfig", *, seed: int, held_out: bool = False) -> ImageDataset:
+def open_images(config: "DataConfig", *, seed: int, held_out: bool = False) -> PixelImages:
     """The images that `config` names; see DataConfig.
 
     Args:

@@ -113,7 +113,7 @@ def open_latents(recipe: "Recipe", vae: Any) -> LatentImages:
 
 def check_settings(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raise UserError if latents were made with other settings than are wanted."""
-    changed = differences(stored, wanted)
+    changed = differences(stored, wanted).values()
     if changed:
         raise UserError(
             f"{folder} holds latents of other settings; what differs: {', '.join(changed)}. "

@@ -34,16 +34,35 @@ class ImageTable:
 
 def open_table(config: "DataConfig") -> ImageTable:
     """The table that `config.source` names; a UserError if there is none or if it holds no image."""
-    folder = Path(config.source).expanduser()
+    folder = source_folder(config.source)
+    if folder is None or holds_tables(folder):
+        return _from_columns(_load(config), config)
+    return _from_folder(folder)
+
+
+def source_folder(source: str) -> Path | None:
+    """The folder that a source names; None for a name on the hub, which is not asked.
+
+    Raises:
+        UserError: for a file, an empty folder, or what can only be a folder and is none.
+    """
+    folder = Path(source).expanduser()
     if folder.is_file():
-        raise UserError(f"data.source {config.source} is a file; name a folder of images or a data set")
-    if folder.is_dir() and not any((folder / name).exists() for name in SAVED):
-        parquet = [*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]
-        return _from_columns(_load(config), config) if parquet else _from_folder(folder)
+        raise UserError(f"data.source {source} is a file; name a folder of images or a data set")
+    if folder.is_dir():
+        if not any(folder.rglob("[!.]*")):
+            raise UserError(f"data.source {source} is empty; it should hold a folder of images a class")
+        return folder
     # what cannot be a name on the hub must be a folder, and asking the hub for it would take long to fail
-    if not folder.exists() and (config.source[:1] in (".", "~", "/") or config.source.count("/") > 1):
-        raise UserError(f"data.source {config.source} does not exist; name a folder of images or a data set")
-    return _from_columns(_load(config), config)
+    if source[:1] in (".", "~", "/") or source.count("/") > 1:
+        raise UserError(f"data.source {source} does not exist; name a folder or a data set by --data.source")
+    return None
+
+
+def holds_tables(folder: Path) -> bool:
+    """Whether a folder holds a data set in files of its own, not a folder of images for each class."""
+    patterns = (*SAVED, "*.parquet", "*/*.parquet")
+    return any(next(folder.glob(pattern), None) is not None for pattern in patterns)
 
 
 def _from_folder(folder: Path) -> ImageTable:
@@ -56,7 +75,7 @@ def _from_folder(folder: Path) -> ImageTable:
             files += [(child.name, file) for file in sorted(child.rglob("[!.]*"))]
     files = [(name, str(file)) for name, file in files if not file.is_dir()]
     if not files:
-        raise UserError(f"data.source {folder} is empty; it should hold a folder of images for each class")
+        raise UserError(f"data.source {folder} holds no file; it should hold a folder of images a class")
 
     skipped: dict[str, str] = {}
     readable: dict[str, list[str]] = {}

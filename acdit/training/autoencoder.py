@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..data.images import ImageDataset, open_images
+from ..data.images import PixelImages, open_images
 from ..files import check_writable, whole
 from ..randomness import Key, generator, seed_of
 from .autoencoder_config import AutoencoderRecipe
@@ -76,7 +76,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
     return recipe.folder / "vae"
 
 
-def build_autoencoder(recipe: AutoencoderRecipe, data: ImageDataset) -> AutoencoderKL:
+def build_autoencoder(recipe: AutoencoderRecipe, data: PixelImages) -> AutoencoderKL:
     """A fresh autoencoder, from the run's seed."""
     stages, widths = len(recipe.model.channels), tuple(recipe.model.channels)
     with torch.random.fork_rng(devices=[]):
@@ -106,7 +106,7 @@ def losses(network: Any, batch: dict[str, Any], seed: int, device: torch.device)
 
 
 @torch.no_grad()
-def _measure_scaling(network: Any, data: ImageDataset, seed: int, device: torch.device) -> None:
+def _measure_scaling(network: Any, data: PixelImages, seed: int, device: torch.device) -> None:
     """Store the shift and the factor that give latents mean 0 and deviation 1."""
     chosen = torch.randperm(len(data), generator=generator(seed, "scaling"))[:SCALED_ON]
     drawn = []

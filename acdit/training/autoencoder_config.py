@@ -1,10 +1,9 @@
 """The typed configuration of an autoencoder's training. Free of torch."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ..errors import UserError
-from .config import DataConfig, at_least
+from .config import DataConfig, NamedRun, at_least
 
 
 @dataclass
@@ -25,13 +24,9 @@ class AutoencoderModelConfig:
 
 
 @dataclass
-class AutoencoderRecipe:
+class AutoencoderRecipe(NamedRun):
     """A named training run of an autoencoder: squared error, and a bound on what its latents tell."""
 
-    name: str = "autoencoder"
-    """Name of the run."""
-    out: str | None = None
-    """Directory of checkpoints and of the exported autoencoder; runs/NAME when left out."""
     data: DataConfig = field(default_factory=DataConfig)
     model: AutoencoderModelConfig = field(default_factory=AutoencoderModelConfig)
     kl_weight: float = 1e-6
@@ -50,11 +45,6 @@ class AutoencoderRecipe:
     def __post_init__(self) -> None:
         at_least(0, kl_weight=self.kl_weight, learning_rate=self.learning_rate)
         at_least(1, steps=self.steps, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every)
-
-    @property
-    def folder(self) -> Path:
-        """Where the run keeps what it writes."""
-        return Path(self.out or f"runs/{self.name}")
 
 
 @dataclass

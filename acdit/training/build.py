@@ -75,15 +75,20 @@ def network_size(model: ModelConfig) -> Size:
     return SIZES[model.size]._replace(**{key: value for key, value in named.items() if value is not None})
 
 
+def check_tokens(source: str, has: int, makes: int) -> None:
+    """Raise UserError if the network of `init_from` has other tokens than the recipe makes."""
+    if has != makes:
+        raise UserError(
+            f"training.init_from {source} has tokens of {has} values, this recipe makes {makes}: "
+            "change layout.patch or data.channels"
+        )
+
+
 def _adapted(source: str, layout: Layout, channels: int, num_classes: int) -> ACDiTTransformer:
     """The network of a trained pipeline, with a new class table where the classes differ in number."""
     trained = load_pipeline(source).transformer
     wanted = channels * layout.patch_elements
-    if trained.config["in_channels"] != wanted:
-        raise UserError(
-            f"training.init_from {source} has tokens of {trained.config['in_channels']} values, this recipe "
-            f"makes {wanted}: change layout.patch or data.channels"
-        )
+    check_tokens(source, trained.config["in_channels"], wanted)
     if trained.config["num_classes"] == num_classes:
         return trained
     model = cast(

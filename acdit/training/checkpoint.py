@@ -79,7 +79,8 @@ def check_recipe(
     checkpoint: Checkpoint, recipe: Mapping[str, Any], changeable: Container[str], folder: Path
 ) -> None:
     """Raise UserError if a checkpoint is one of another recipe, by more than the changeable keys."""
-    changed = [key for key in differences(checkpoint.recipe, recipe) if key not in changeable]
+    found = differences(checkpoint.recipe, recipe)
+    changed = [words for key, words in found.items() if key not in changeable]
     if changed:
         raise UserError(
             f"{folder} holds a run of another recipe; what differs: {', '.join(changed)}. "

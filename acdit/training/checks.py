@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from ..data.digits import DIGITS, LABEL_NAMES
 from ..data.images import open_images
 from ..data.latents import check_settings, data_settings, read_manifest
+from ..data.sources import holds_tables, source_folder
 from ..errors import UserError
 from ..files import check_writable
 from ..flops import Dimensions, parameters
@@ -135,20 +136,11 @@ def _check_latents(recipe: Recipe) -> str:
 def _check_source(recipe: Recipe) -> str:
     """What is known of the source without reading it, or a UserError if it must be a folder and is none."""
     source = recipe.data.source
-    folder = Path(source).expanduser()
     if source in DIGITS:
         return f"{source} needs no download"
-    if folder.is_file():
-        raise UserError(f"data.source {source} is a file; name a folder or a data set")
-    if folder.is_dir():
-        if not any(folder.iterdir()):
-            raise UserError(f"data.source {source} is empty")
-        return f"{source} is a folder; its files are not read"
-    if source[:1] in (".", "~", "/") or source.count("/") > 1:
-        raise UserError(
-            f"data.source {source} does not exist; name a folder or a data set with --data.source"
-        )
-    return f"{source} is no folder here, so a name on the hub, which is not asked"
+    if source_folder(source) is None:
+        return f"{source} is no folder here, so a name on the hub, which is not asked"
+    return f"{source} is a folder; its files are not read"
 
 
 def _check_classes(recipe: Recipe, counted: int) -> str:
@@ -188,19 +180,13 @@ def _counted_classes(recipe: Recipe) -> int | None:
     if recipe.data.source in DIGITS:
         return len(LABEL_NAMES)
     folder = Path(recipe.data.source).expanduser()
-    if not folder.is_dir() or any(_tables(folder)):
+    if not folder.is_dir() or holds_tables(folder):
         return None
     children = [child for child in folder.iterdir() if not child.name.startswith(".")]
     classes = sum(
         any(not file.is_dir() for file in child.rglob("[!.]*")) for child in children if child.is_dir()
     )
     return classes or (1 if children else None)  # files without a folder are of one class
-
-
-def _tables(folder: Path) -> Iterator[Path]:
-    """Signs that a folder holds a data set in files of its own, not a folder for each class."""
-    for pattern in ("state.json", "dataset_dict.json", "*.parquet", "*/*.parquet"):
-        yield from folder.glob(pattern)
 
 
 def _autoencoder_shape(model: str) -> tuple[int, int] | None:

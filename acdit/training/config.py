@@ -211,13 +211,24 @@ class SamplingConfig:
 
 
 @dataclass
-class Recipe:
-    """A named training run."""
+class NamedRun:
+    """What every training run has."""
 
     name: str = "run"
     """Name of the run."""
     out: str | None = None
-    """Directory of checkpoints, samples and the exported pipeline; runs/NAME when left out."""
+    """Directory of checkpoints and of what is exported at the end; runs/NAME when left out."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps what it writes."""
+        return Path(self.out or f"runs/{self.name}")
+
+
+@dataclass
+class Recipe(NamedRun):
+    """A named training run."""
+
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
@@ -236,11 +247,6 @@ class Recipe:
                     "layout.blocks of clips (data.frames) must be frames, heights and widths, such "
                     f"as 4x16x16, not {block!r}"
                 )
-
-    @property
-    def folder(self) -> Path:
-        """Where the run keeps what it writes."""
-        return Path(self.out or f"runs/{self.name}")
 
     @property
     def latents(self) -> Path:

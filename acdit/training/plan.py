@@ -4,11 +4,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import UserError
 from ..flops import Dimensions, activation_bytes, forward_flops, parameters, training_flops
 from ..layout import Layout
 from ..pipelines.loading import pipeline_folder
-from .build import network_size
+from .build import check_tokens, network_size
 from .checks import Check, check_run, look_at_data
 from .config import PlanOptions, Recipe
 
@@ -172,11 +171,7 @@ def _network(recipe: Recipe, in_channels: int, num_classes: int | None) -> Dimen
     if source is not None:
         path = pipeline_folder(source) / "transformer" / "config.json"
         config: dict[str, Any] = json.loads(path.read_text())
-        if config["in_channels"] != in_channels:
-            raise UserError(
-                f"training.init_from {source} has tokens of {config['in_channels']} values, this recipe "
-                f"makes {in_channels}: change layout.patch or data.channels"
-            )
+        check_tokens(source, config["in_channels"], in_channels)
         return Dimensions.of(config | {"num_classes": num_classes})
     layers, hidden, heads = network_size(recipe.model)
     return Dimensions(

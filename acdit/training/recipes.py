@@ -10,14 +10,13 @@ import yaml
 from ..arguments import build, flatten, nearest
 from ..errors import UserError
 from .autoencoder_config import AutoencoderRecipe
-from .config import FORMAT_VERSION, Recipe
+from .config import FORMAT_VERSION, NamedRun, Recipe
 
 SHIPPED = Path(__file__).parent.parent / "recipes"
-AnyRecipe = Recipe | AutoencoderRecipe
-FOLDERS: dict[type[AnyRecipe], Path] = {Recipe: SHIPPED, AutoencoderRecipe: SHIPPED / "autoencoders"}
+FOLDERS: dict[type[NamedRun], Path] = {Recipe: SHIPPED, AutoencoderRecipe: SHIPPED / "autoencoders"}
 
 
-def recipe_names(kind: type[AnyRecipe] = Recipe) -> list[str]:
+def recipe_names(kind: type[NamedRun] = Recipe) -> list[str]:
     """The recipes of a kind that come with the package."""
     return sorted(path.stem for path in FOLDERS[kind].glob("*.yaml"))
 
@@ -30,7 +29,7 @@ def load_recipe(recipe: str | Path, /, **overrides: Any) -> Recipe:
     return build(Recipe, recipe_values(recipe) | flatten(overrides))
 
 
-def recipe_values(recipe: str | Path, kind: type[AnyRecipe] = Recipe) -> dict[str, Any]:
+def recipe_values(recipe: str | Path, kind: type[NamedRun] = Recipe) -> dict[str, Any]:
     """What a recipe names, by dotted key, after a check that it is one of that kind."""
     values = _read(_find(str(recipe), kind))
     version = values.pop("format_version", FORMAT_VERSION)
@@ -42,7 +41,7 @@ def recipe_values(recipe: str | Path, kind: type[AnyRecipe] = Recipe) -> dict[st
     return values
 
 
-def recipe_to_dict(recipe: AnyRecipe) -> dict[str, Any]:
+def recipe_to_dict(recipe: NamedRun) -> dict[str, Any]:
     """The whole recipe, defaults included, as JSON and YAML can hold it."""
     kind = next(kind for kind in FOLDERS if isinstance(recipe, kind))  # of a command's options, the recipe
     own = {field.name for field in fields(kind)}
@@ -50,12 +49,12 @@ def recipe_to_dict(recipe: AnyRecipe) -> dict[str, Any]:
     return json.loads(json.dumps({"format_version": FORMAT_VERSION} | values))
 
 
-def recipe_to_yaml(recipe: AnyRecipe) -> str:
+def recipe_to_yaml(recipe: NamedRun) -> str:
     """The whole recipe as a YAML file that `load_recipe` reads."""
     return yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False)
 
 
-def _find(recipe: str, kind: type[AnyRecipe]) -> Path:
+def _find(recipe: str, kind: type[NamedRun]) -> Path:
     if recipe in recipe_names(kind):
         return FOLDERS[kind] / f"{recipe}.yaml"
     path = Path(recipe)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from acdit.data.images import ImageDataset, open_images
+from acdit.data.images import PixelImages, open_images
 from acdit.errors import UserError
 from acdit.training.config import DataConfig
 
@@ -40,12 +40,12 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def opened(source: Path | str, seed: int = 0, **options) -> ImageDataset:
+def opened(source: Path | str, seed: int = 0, **options) -> PixelImages:
     options = {"image_size": EDGE, "flip": False} | options
     return open_images(DataConfig(source=str(source), **options), seed=seed)
 
 
-def check_pictures(dataset: ImageDataset, seeds: Sequence[int], labels: Sequence[int]) -> None:
+def check_pictures(dataset: PixelImages, seeds: Sequence[int], labels: Sequence[int]) -> None:
     """The items are the pictures of these seeds with these labels."""
     assert len(dataset) == len(seeds)
     for index, (seed, label) in enumerate(zip(seeds, labels, strict=True)):
@@ -171,7 +171,7 @@ def test_configuration_that_does_not_fit_is_an_error(tmp_path):
 # Mirroring
 
 
-def mirrored(dataset: ImageDataset, epoch: int, index: int, seed: int) -> bool:
+def mirrored(dataset: PixelImages, epoch: int, index: int, seed: int) -> bool:
     """Whether the item is the mirrored picture; it must be that or the picture."""
     image = dataset[epoch, index]["image"]
     if torch.allclose(image, scaled(seed), atol=1e-6):
