@@ -7,7 +7,7 @@ DEMO := $(VENV)/.installed-demo
 
 ifeq ($(shell uv --version >/dev/null 2>&1 && echo found),found)
   CREATE = uv venv --quiet --python $(PYTHON) $(VENV)
-  INSTALL = $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") uv pip install --quiet --python $(PY)
+  INSTALL = $(if $(PIP_FIND_LINKS),UV_FIND_LINKS="$(PIP_FIND_LINKS)") uv pip install --quiet --compile-bytecode --python $(PY)
 else
   CREATE = $(PYTHON) -m venv $(VENV)
   INSTALL = $(PY) -m pip install --quiet

@@ -10,7 +10,7 @@ from .arguments import build, help_text, nearest, read_arguments
 from .errors import UserError
 from .options import ConvertOptions, EvaluateOptions, InfoOptions, SampleOptions
 from .training.autoencoder_config import AutoencoderOptions, AutoencoderRecipe
-from .training.config import EncodeOptions, NamedRun, PlanOptions, Recipe
+from .training.config import EncodeOptions, NamedRun, PlanOptions, Recipe, TrainOptions
 from .training.recipes import recipe_names, recipe_to_yaml, recipe_values
 
 HELP = """usage: acdit COMMAND [--key value ...]
@@ -39,7 +39,7 @@ OPTIONS = {
 }
 USAGE = {"info": " [MODEL]", "convert": " SOURCE --out PATH"}
 RECIPES: dict[str, type[NamedRun]] = {
-    "train": Recipe,
+    "train": TrainOptions,
     "plan": PlanOptions,
     "encode": EncodeOptions,
     "autoencoder": AutoencoderOptions,

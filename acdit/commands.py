@@ -1,7 +1,6 @@
 """What the commands do; imported when one runs."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -23,11 +22,12 @@ from .options import ConvertOptions, EvaluateOptions, InfoOptions, RunOptions, S
 from .pictures import picture_grid, save_picture
 from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import load_pipeline, pipeline_folder
+from .ranks import launched
 from .sample_sets import draw_set
 from .training.autoencoder import train_autoencoder
 from .training.autoencoder_config import AutoencoderOptions
 from .training.build import check_trainable
-from .training.config import EncodeOptions, PlanOptions, Recipe
+from .training.config import EncodeOptions, PlanOptions, TrainOptions
 from .training.loop import train as run_training
 from .training.plan import format_plan, make_plan
 
@@ -38,9 +38,11 @@ SCORED: dict[tuple[int, ...], str] = {
 }  # by channels, height and width
 
 
-def train(recipe: Recipe) -> None:
+def train(options: TrainOptions) -> None:
     """`acdit train`: run a recipe, or go on with it."""
-    print(f"the trained pipeline is in {run_training(recipe)}")
+    trained = run_training(options, allow_changes=options.allow_changes)
+    if trained is not None and launched().main:
+        print(f"the trained pipeline is in {trained}")
 
 
 def autoencoder(recipe: AutoencoderOptions) -> None:
@@ -226,9 +228,8 @@ def _opened(options: RunOptions) -> ACDiTImagePipeline:
 
 def _device(asked: str | None) -> torch.device:
     """The device that was asked for, or the GPU of this rank, or the CPU."""
-    name = asked or ("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # each rank of torchrun has its own
+    ranks = launched()  # each has a GPU of its own
+    name = {None: str(ranks.device), "cuda": f"cuda:{ranks.local_rank}"}.get(asked, asked)
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # torch's ways to say that it has no such device

@@ -23,7 +23,7 @@ from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import load_pipeline
 from .published import PUBLISHED_NAME, PublishedArguments, read_checkpoint
 from .rope import default_split
-from .training.checkpoint import load_checkpoint
+from .training.checkpoint import newest_checkpoint, read_part
 from .transformer import SIZES, ACDiTTransformer, Size
 
 LAYOUT_FILE = "layout.json"  # of a converted video model
@@ -127,9 +127,9 @@ def publish(source: Path, out: Path) -> None:
     if expressed != layout:
         raise UserError(f"{source} has a layout that the published code cannot express: {layout}")
     model = ema = dict(transformer.state_dict())
-    newest = load_checkpoint(source / "checkpoints")
+    newest = newest_checkpoint(source / "checkpoints")
     if newest is not None:
-        model, ema = newest.tensors["model"], newest.tensors["ema"]
+        model, ema = read_part(newest, "model"), read_part(newest, "ema")
     stored = {"model": OrderedDict(model), "ema": ema, "args": argparse.Namespace(**asdict(arguments))}
     with whole(out) as aside, aside.open("wb") as file:  # a file of Python's says why it cannot be written
         torch.save(stored, file)

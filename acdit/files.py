@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from .errors import UserError
@@ -39,6 +40,18 @@ def whole(path: Path) -> Iterator[Path]:
         remove(aside)
 
 
+def leftovers(path: Path) -> list[Path]:
+    """What killed processes left of `path`, whose name may hold wildcards: halves, and what was replaced.
+
+    Where one died between moving the old folder away and the new one in, the old one takes its name again.
+    """
+    for old in path.parent.glob(f".{path.name}.[0-9]*.old"):
+        name = path.with_name(old.name[1:].rsplit(".", 2)[0])
+        if not name.exists():
+            old.rename(name)
+    return [left for end in ("partial", "old") for left in path.parent.glob(f".{path.name}.[0-9]*.{end}")]
+
+
 def check_writable(path: Path) -> None:
     """Raise UserError if `path` cannot be made or replaced: before the work that would be lost."""
     if path.suffix and path.is_dir():
@@ -68,3 +81,30 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_process(folder: Path, what: str, main: bool = True) -> Iterator[None]:
+    """Keep other processes out of a folder that this one writes to, if it is the one of its ranks that does.
+
+    Raises:
+        UserError: if another process is there.
+    """
+    if not main:
+        yield
+        return
+    check_writable(folder / "any")
+    new = not folder.exists()
+    lock = FileLock(folder / ".lock", timeout=0)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire()
+    except Timeout as fault:
+        raise UserError(f"{folder} is in use by another process, {what}: name another --out") from fault
+    try:
+        yield
+    finally:
+        lock.release()
+        remove(folder / ".lock")
+        if new and not any(folder.iterdir()):
+            folder.rmdir()

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import time
 import zipfile
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import distributed
 from tqdm import tqdm
 
 from .arguments import differences
@@ -29,6 +27,7 @@ from .options import SampleOptions
 from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import pipeline_folder
 from .randomness import seed_of
+from .ranks import launched
 from .sampling import steps_per_block
 
 FORMAT_VERSION = 1
@@ -213,18 +212,16 @@ def draw_set(pipeline: ACDiTImagePipeline, options: SampleOptions) -> str | None
     Raises:
         UserError: if something else is where the set belongs, or it cannot be written.
     """
-    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    ranks = launched()
     started = time.perf_counter()
     wanted = SampleSet(pipeline, options)
     finished = wanted.finished()
     if not finished:
-        wanted.draw(rank, ranks)
-        if ranks > 1:
-            # Not before: a rank that waits here for one that failed ends by torchrun's signal, silently.
-            distributed.init_process_group("gloo", timeout=LONGEST_WAIT)
-            distributed.barrier()
-            distributed.destroy_process_group()
-    if rank > 0:
+        wanted.draw(ranks.rank, ranks.world_size)
+        # Not before: a rank that waits here for one that failed ends by torchrun's signal, silently.
+        with ranks.joined(LONGEST_WAIT):
+            ranks.wait()
+    if not ranks.main:
         return None
     if finished:
         wanted.remove_parts()

@@ -89,9 +89,9 @@ def test_sequences(calls, words):
 
 
 def test_switches(calls):
-    argv = "train mnist --training.tensorboard --data.flip=true --optimizer.ema_warmup false"
+    argv = "train mnist --training.compile --data.flip=true --optimizer.ema_warmup false"
     assert main(argv.split()) == 0
-    assert calls[0].training.tensorboard and calls[0].data.flip and not calls[0].optimizer.ema_warmup
+    assert calls[0].training.compile and calls[0].data.flip and not calls[0].optimizer.ema_warmup
 
 
 def test_null_unsets(calls, tmp_path):

@@ -13,7 +13,7 @@ from acdit.errors import UserError
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.loading import load_pipeline
 from acdit.published import read_checkpoint
-from acdit.training.checkpoint import Checkpoint, save_checkpoint
+from acdit.training.checkpoint import save_checkpoint
 from tests.checkpoints import GOLDEN, IMAGE, eightfold_autoencoder, raw, thousand_classes
 from tests.pipelines.small import build, network, quiet, seeded, small_autoencoder
 
@@ -64,8 +64,9 @@ def test_of_a_run_the_last_weights_and_their_average_go_back(converted, tmp_path
     pipeline.save_pretrained(tmp_path / "pipeline")
     last = {key: tensor + 1 for key, tensor in pipeline.transformer.state_dict().items()}
     average = dict(pipeline.transformer.state_dict())
-    tensors = {"model": last, "ema": average, "optimizer": {"0.step": torch.zeros(())}}
-    save_checkpoint(tmp_path / "checkpoints", Checkpoint(7, {}, {}, tensors), keep=1)
+    tensors = {f"model.{name}": tensor for name, tensor in last.items()}
+    tensors |= {f"ema.{name}": tensor for name, tensor in average.items()}
+    save_checkpoint(tmp_path / "checkpoints", {"step": 7}, tensors, keep=1)
     publish(tmp_path, tmp_path / "back.pt")
     back = read_checkpoint(tmp_path / "back.pt")
     assert back.ema is not None

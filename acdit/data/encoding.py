@@ -1,7 +1,6 @@
 """Encoding images to latents on disk: file by file, so that a killed run goes on where it stopped."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from ..autoencoders import encode, load_autoencoder, scale_factor
 from ..errors import UserError
 from ..files import check_writable, whole
+from ..ranks import launched
 from .cached import fingerprint
 from .decode import UnreadableImage
 from .images import PixelImages, open_images
@@ -53,11 +53,11 @@ def encode_images(recipe: "Recipe", *, device: torch.device, batch: int) -> dict
     layout = settings | {"images": fingerprint({"labels": data.labels}), "shard_size": size}
     _check_folder(folder, layout)
     shards = [range(first, min(first + size, len(data))) for first in range(0, len(data), size)]
-    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    mine = [(number, rows) for number, rows in enumerate(shards) if number % ranks == rank]
+    ranks = launched()
+    mine = list(enumerate(shards))[ranks.rank :: ranks.world_size]
     dtype = getattr(torch, recipe.autoencoder.dtype)
     with tqdm(
-        total=sum(len(rows) for _, rows in mine), unit="image", desc="encoding", disable=rank > 0
+        total=sum(len(rows) for _, rows in mine), unit="image", desc="encoding", disable=not ranks.main
     ) as progress:
         for number, rows in mine:
             path = folder / _name(number)

@@ -31,6 +31,11 @@ class ImageDataset(Dataset[dict[str, Any]], ABC):
     """Seed of the mirroring; None = images are never mirrored."""
 
     @property
+    def damaged(self) -> torch.Tensor | None:
+        """Which images (N,) could not be read so far, where that is known only when they are read."""
+        return None
+
+    @property
     def skipped(self) -> dict[str, str]:
         """What could not be read so far, and why."""
         return {}
@@ -88,7 +93,11 @@ class FileImages(PixelImages):
         self.table, self.labels, self.label_names = table, table.labels, table.label_names
         self.image_size, self.channels, self.flip_seed = image_size, channels, flip_seed
         # shared with the loader's worker processes, so that `skipped` knows what they found
-        self.damaged = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+        self._damaged = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+
+    @property
+    def damaged(self) -> torch.Tensor:
+        return self._damaged
 
     @property
     def skipped(self) -> dict[str, str]:

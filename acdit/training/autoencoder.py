@@ -1,7 +1,6 @@
 """Training an autoencoder: the same data, order, checkpoints and resumption as the networks'."""
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,11 @@ from ..data.images import PixelImages, open_images
 from ..files import check_writable, whole
 from ..randomness import Key, generator, seed_of
 from .autoencoder_config import AutoencoderRecipe
-from .checkpoint import (
-    Checkpoint,
-    check_recipe,
-    load_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-)
+from .checkpoint import check_recipe, fill, newest_checkpoint, save_checkpoint
 from .config import OptimizerConfig
+from .learner import optimizer_tensors, start_moments
 from .order import StepBatches
+from .recipes import recipe_to_dict
 from .schedules import rate_factor
 
 CHANGEABLE = {"name", "out", "data.workers", "checkpoint_every"}
@@ -45,12 +39,18 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
     network: Any = build_autoencoder(recipe, data)
     network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.0)
-    step, stored = 0, load_checkpoint(checkpoints)
+    names = [name for name, _ in network.named_parameters()]
+
+    def tensors() -> dict[str, Tensor]:
+        weights = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
+        return weights | optimizer_tensors(optimizer, names)
+
+    step, stored = 0, newest_checkpoint(checkpoints)
     if stored is not None:
-        check_recipe(stored, asdict(recipe), CHANGEABLE, recipe.folder)
-        network.load_state_dict(stored.tensors["model"])
-        restore_optimizer(optimizer, stored.tensors["optimizer"])
+        check_recipe(stored, recipe_to_dict(recipe), CHANGEABLE)
         step = stored.step
+        start_moments(optimizer, step)
+        fill(stored, tensors())
     order = StepBatches(len(data), recipe.batch_size, range(step, recipe.steps), seed=recipe.seed)
     loader = DataLoader(data, batch_sampler=order, num_workers=recipe.data.workers)
     network.train()
@@ -67,8 +67,8 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
             progress.set_postfix_str(f"squared error {error.item():.4f}", refresh=False)
             progress.update()
             if step % recipe.checkpoint_every == 0 or step == recipe.steps:
-                tensors = {"model": network.state_dict(), "optimizer": optimizer_tensors(optimizer)}
-                save_checkpoint(checkpoints, Checkpoint(step, asdict(recipe), {}, tensors), keep=1)
+                state = {"step": step, "recipe": recipe_to_dict(recipe)}
+                save_checkpoint(checkpoints, state, tensors(), keep=1)
     network.eval()
     _measure_scaling(network, data, recipe.seed, device)
     with whole(recipe.folder / "vae") as aside:

@@ -69,12 +69,14 @@ class DataConfig:
     flip: bool = True
     """Mirror half of the images, at random; never done to digits."""
     workers: int = 0
-    """Processes that read images."""
+    """Processes that read images, for each rank."""
+    max_unreadable: int = 100
+    """Images that may turn out damaged, each replaced by the next good one, before training stops."""
 
     def __post_init__(self) -> None:
         at_least(1, data__image_size=self.image_size, data__num_classes=self.num_classes)
         at_least(2, data__frames=self.frames)
-        at_least(0, data__workers=self.workers)
+        at_least(0, data__workers=self.workers, data__max_unreadable=self.max_unreadable)
 
 
 @dataclass
@@ -177,14 +179,24 @@ class TrainingConfig:
     """bf16 autocast, or float32; auto takes bf16 where the accelerator has it."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    compile: bool = False
+    """Compile the network's blocks with torch.compile."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How ranks share the work: all hold everything, or weights and optimiser are sharded over them."""
+    world_size: int | None = None
+    """Ranks that there must be, where no launcher says how many it started."""
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
     keep_checkpoints: int = 2
-    """Checkpoints that are kept."""
+    """Newest checkpoints that are kept; the best by validation loss is kept besides."""
+    keep_every: int = 0
+    """Keep the checkpoints at multiples of so many steps for good; 0 = none."""
     sample_every: int = 0
     """Steps between sample grids, written to `samples/`; 0 = none."""
-    tensorboard: bool = False
-    """Write TensorBoard logs to `tensorboard/`."""
+    log_every: int = 10
+    """Steps between entries of log.jsonl and of the trackers."""
+    trackers: list[Literal["tensorboard", "wandb"]] = field(default_factory=list)
+    """Where entries go besides log.jsonl: tensorboard, wandb."""
     init_from: str | None = None
     """A pipeline directory or a run to start from: its network takes the place of the section `model`."""
 
@@ -193,8 +205,27 @@ class TrainingConfig:
         at_least(
             1, training__accumulation=self.accumulation, training__checkpoint_every=self.checkpoint_every
         )
-        at_least(1, training__keep_checkpoints=self.keep_checkpoints)
-        at_least(0, training__sample_every=self.sample_every)
+        at_least(1, training__keep_checkpoints=self.keep_checkpoints, training__log_every=self.log_every)
+        at_least(0, training__sample_every=self.sample_every, training__keep_every=self.keep_every)
+        at_least(1, training__world_size=self.world_size)
+
+
+@dataclass
+class ValidationConfig:
+    """Loss of the averaged weights on images that training never sees."""
+
+    every: int = 0
+    """Steps between validations; 0 = none."""
+    images: int = 512
+    """Images that it is measured on, the first of the source in a fixed shuffled order."""
+    source: str | None = None
+    """Where they come from, as data.source; the held-out part of the digits when left out."""
+    split: str | None = None
+    """Split of a Hugging Face data set; data.split when left out."""
+
+    def __post_init__(self) -> None:
+        at_least(0, validation__every=self.every)
+        at_least(1, validation__images=self.images)
 
 
 @dataclass
@@ -236,6 +267,7 @@ class Recipe(NamedRun):
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
@@ -252,6 +284,14 @@ class Recipe(NamedRun):
     def latents(self) -> Path:
         """Where the latents are that the run learns from."""
         return Path(self.autoencoder.latents or f"latents/{self.name}")
+
+
+@dataclass
+class TrainOptions(Recipe):
+    """A recipe to train by, and how to go on with an earlier run of it."""
+
+    allow_changes: bool = False
+    """Go on with a run that was started with another recipe, and list what differs."""
 
 
 @dataclass

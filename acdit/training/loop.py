@@ -1,278 +1,144 @@
-"""The training loop: runs a recipe to its end, from wherever it stands, and exports the pipeline."""
+"""Training: runs a recipe to its end, from wherever it stands, and exports the pipeline."""
 
+import json
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from ..diffusion import DiffusionObjective, SampleKey
-from ..errors import UserError, require
-from ..files import check_writable, whole
+from ..errors import UserError
+from ..files import leftovers, only_process, remove, whole
 from ..pictures import picture_grid, save_picture
-from ..transformer import ACDiTTransformer
-from .build import build_layouts, build_model, build_pipeline, check_trainable, open_data
-from .checkpoint import (
-    Checkpoint,
-    check_recipe,
-    load_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-)
+from ..ranks import Ranks, launched
+from .checkpoint import STATE_FILE
 from .config import Recipe
-from .order import StepBatches, choice, subset
-from .schedules import rate_factor
+from .run import Run
+from .stopping import StopRequest
+from .validation import Validation
+from .watch import Watch, check_trackers
 
-SMOOTHING = 0.98  # of the loss that is shown
-
-# What may change between a run and its continuation. Another number of steps goes on with the schedule of
-# that length: exactly as if it had been so from the start, as long as the learning rate has not decayed yet.
-CHANGEABLE = {
-    "name",
-    "out",
-    "data.workers",
-    "training.steps",
-    "training.checkpoint_every",
-    "training.keep_checkpoints",
-    "training.sample_every",
-    "training.tensorboard",
-    "sampling.steps",
-    "sampling.guidance_scale",
-}
+GRACE = 30.0  # seconds that launchers leave between asking a process to stop and killing it
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """What a step did."""
+def train(recipe: Recipe, *, allow_changes: bool = False) -> Path | None:
+    """Run a recipe to its end, from where an earlier run stopped, with the ranks that a launcher started.
 
-    step: int
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-
-
-class Run:
-    """One training run: everything that a step needs, resumed from the newest checkpoint of its directory.
+    SIGTERM or SIGINT, on any rank, end it after the step that is under way, with a checkpoint.
 
     Args:
         recipe: what to train, on what and how.
+        allow_changes: go on with a run that another recipe started.
+
+    Returns:
+        The exported pipeline; None if the run was asked to stop before its end.
 
     Raises:
-        UserError: if the recipe cannot work, or differs from the one that the directory was started with.
+        UserError: if the recipe cannot work, differs from that of the run so far, or leads to a halt.
+        OSError: if the last checkpoint or the pipeline could not be written.
     """
-
-    def __init__(self, recipe: Recipe):
-        check_trainable(recipe)
-        self.recipe = recipe
-        self.folder = recipe.folder
-        check_writable(self.folder / "checkpoints")
-        config = recipe.training
-        self.data, self.vae = open_data(recipe)
-        self.layouts = build_layouts(recipe, self.data.image_size)
-        self.accelerator = Accelerator(
-            cpu=not torch.cuda.is_available(),
-            gradient_accumulation_steps=config.accumulation,
-            log_with="tensorboard" if config.tensorboard else None,
-            project_dir=str(self.folder),
+    ranks = launched()
+    wanted = recipe.training.world_size
+    if ranks.alone and wanted not in (None, 1):
+        raise UserError(
+            f"training.world_size is {wanted}, and no launcher started more than this process: "
+            f"torchrun --nproc_per_node {wanted} -m acdit train .."
         )
-        ways = config.accumulation * self.accelerator.num_processes
-        if config.batch_size % ways:
-            raise UserError(
-                f"training.batch_size must be a multiple of accumulation x ranks, {ways}, "
-                f"not {config.batch_size}"
-            )
-        self.half_precision = _half_precision(config.precision)
-        self.objective = DiffusionObjective(
-            recipe.diffusion.prediction, recipe.diffusion.timesteps, recipe.diffusion.label_dropout
-        )
-        checkpoint = self._checkpoint()
-        if checkpoint is None:
-            self.network = build_model(recipe, self.layouts[0], self.data)
-        else:
-            self.network = cast(ACDiTTransformer, ACDiTTransformer.from_config(checkpoint.network))
-        if config.gradient_checkpointing:
-            self.network.enable_gradient_checkpointing()
-        self.network.train().to(self.accelerator.device)
-        self.ema = EMAModel(
-            self.network.parameters(),
-            decay=recipe.optimizer.ema_decay,
-            min_decay=0.0 if recipe.optimizer.ema_warmup else recipe.optimizer.ema_decay,
-            foreach=True,
-        )
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=recipe.optimizer.learning_rate,
-            betas=recipe.optimizer.betas,
-            weight_decay=recipe.optimizer.weight_decay,
-        )
-        self.step = 0
-        if checkpoint is not None:
-            self._resume(checkpoint, optimizer)
-        self.model, self.optimizer = self.accelerator.prepare(self.network, optimizer)
-
-    def steps(self) -> Iterator[StepResult]:
-        """Train to the end of the recipe, a step at a time."""
-        config, optimizer = self.recipe.training, self.recipe.optimizer
-        batches = StepBatches(
-            len(self.data),
-            config.batch_size,
-            range(self.step, config.steps),
-            seed=config.seed,
-            accumulation=config.accumulation,
-            rank=self.accelerator.process_index,
-            world_size=self.accelerator.num_processes,
-        )
-        loader = iter(DataLoader(self.data, batch_sampler=batches, num_workers=self.recipe.data.workers))
-        while self.step < config.steps:
-            rate = optimizer.learning_rate * rate_factor(self.step, config.steps, optimizer)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            losses, norms = zip(
-                *(self._accumulate(next(loader)) for _ in range(config.accumulation)), strict=True
-            )
-            self.ema.step(self.network.parameters())
-            self.step += 1
-            loss = cast(torch.Tensor, self.accelerator.reduce(torch.stack(losses).mean(), "mean"))
-            yield StepResult(self.step, loss.item(), rate, norms[-1])
-
-    def _accumulate(self, batch: dict[str, Any]) -> tuple[torch.Tensor, float]:
-        """Forward and backward of a micro-batch, and with the last one the update: loss and gradient norm."""
-        norm = 0.0
-        seed, diffusion = self.recipe.training.seed, self.recipe.diffusion
-        layout = self.layouts[choice(len(self.layouts), seed, self.step)]
-        images, labels = (
-            batch[name].to(self.accelerator.device, non_blocking=True) for name in ("image", "label")
-        )
-        with self.accelerator.accumulate(self.model):
-            # Not accelerate's own autocast, which a process can set up only once.
-            with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.half_precision):
-                losses = self.objective.loss(
-                    self.model,
-                    layout.to_blocks(images),
-                    layout=layout,
-                    key=SampleKey(seed, batch["epoch"].tolist(), batch["index"].tolist()),
-                    labels=labels,
-                    null_label=self.network.config["num_classes"],
-                    blocks=subset(layout.num_blocks, diffusion.views, seed, self.step),
-                    draws=range(diffusion.draws),
-                )
-            self.accelerator.backward(losses.mean)
-            if self.accelerator.sync_gradients:
-                limit = self.recipe.optimizer.clip
-                norm = float(
-                    cast(torch.Tensor, self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
-                )
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-        return losses.mean.detach(), norm
-
-    def save(self) -> None:
-        """Write a checkpoint of the steps so far."""
-        names = [name for name, _ in self.network.named_parameters()]
-        tensors = {
-            "model": self.network.state_dict(),
-            "ema": dict(zip(names, self.ema.shadow_params, strict=True)),
-            "optimizer": optimizer_tensors(self.optimizer),
-        }
-        checkpoint = Checkpoint(self.step, asdict(self.recipe), dict(self.network.config), tensors)
-        if self.accelerator.is_main_process:
-            save_checkpoint(self.folder / "checkpoints", checkpoint, self.recipe.training.keep_checkpoints)
-
-    def pipeline(self) -> Any:
-        """A pipeline around the moving average of the weights."""
-        pipeline = build_pipeline(self.recipe, self.network, self.layouts[0], self.data, self.vae)
-        self.ema.copy_to(pipeline.transformer.parameters())
-        return pipeline
-
-    def export(self) -> None:
-        """Write the trained pipeline to `pipeline/` in the run's directory."""
-        with whole(self.folder / "pipeline") as aside:
-            self.pipeline().save_pretrained(aside)
-
-    def sample(self) -> None:
-        """Write a grid of samples, a column per class, to `samples/`."""
-        classes = list(range(min(10, len(self.data.label_names))))
-        pipeline = self.pipeline()
-        pipeline.set_progress_bar_config(disable=True)
-        images = pipeline(classes * 4, generator=torch.Generator().manual_seed(0)).images
-        save_picture(
-            picture_grid(images, len(classes)), self.folder / "samples" / f"step-{self.step:08d}.png"
-        )
-
-    def _checkpoint(self) -> Checkpoint | None:
-        """The newest checkpoint, if there is one; it must be one of this recipe."""
-        checkpoint = load_checkpoint(self.folder / "checkpoints")
-        if checkpoint is None:
-            return None
-        check_recipe(checkpoint, asdict(self.recipe), CHANGEABLE, self.folder)
-        if checkpoint.step > self.recipe.training.steps:
-            raise UserError(
-                f"training.steps must be at least {checkpoint.step}, which {self.folder} has done, "
-                f"not {self.recipe.training.steps}"
-            )
-        return checkpoint
-
-    def _resume(self, checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
-        self.network.load_state_dict(checkpoint.tensors["model"])
-        names = [name for name, _ in self.network.named_parameters()]
-        self.ema.shadow_params = [
-            checkpoint.tensors["ema"][name].to(self.accelerator.device) for name in names
-        ]
-        self.ema.optimization_step = checkpoint.step
-        restore_optimizer(optimizer, checkpoint.tensors["optimizer"])
-        self.step = checkpoint.step
+    check_trackers(recipe)
+    with StopRequest() as stop, ranks.joined():
+        return _train(recipe, ranks, stop, allow_changes)
 
 
-def train(recipe: Recipe) -> Path:
-    """Run a recipe to its end, from where an earlier run of it stopped; returns the exported pipeline."""
-    if recipe.training.tensorboard:
-        require("tensorboard", "track")
-    run = Run(recipe)
-    config, main = recipe.training, run.accelerator.is_main_process
-    if config.tensorboard:
-        run.accelerator.init_trackers("tensorboard")
-    smooth, started, first = None, time.monotonic(), run.step
-    with tqdm(
-        total=config.steps, initial=run.step, desc=recipe.name, unit="step", disable=not main
-    ) as progress:
-        for done in run.steps():
-            smooth = done.loss if smooth is None else SMOOTHING * smooth + (1 - SMOOTHING) * done.loss
-            rate = (done.step - first) * config.batch_size / (time.monotonic() - started)
-            progress.set_postfix_str(
-                f"loss {smooth:.4f}, lr {done.learning_rate:.1e}, {rate:.0f} images/s", refresh=False
-            )
-            progress.update()
-            if config.tensorboard:
-                shown = {
-                    "loss": done.loss,
-                    "learning_rate": done.learning_rate,
-                    "gradient_norm": done.gradient_norm,
-                }
-                run.accelerator.log(shown, step=done.step)
-            if done.step % config.checkpoint_every == 0 or done.step == config.steps:
-                run.save()
-            if main and config.sample_every and done.step % config.sample_every == 0:
-                run.sample()
-    if config.tensorboard:
-        run.accelerator.end_training()
-    skipped = run.data.skipped if main else {}
-    if skipped:
-        listed = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-        tqdm.write(f"skipped {len(skipped)} unreadable images: {listed}")
-    if main:
-        run.export()
-    run.accelerator.wait_for_everyone()
+def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool) -> Path | None:
+    with only_process(recipe.folder, "a training run", ranks.main):
+        run = Run(recipe, ranks, allow_changes=allow_changes)
+        validation = None
+        if recipe.validation.every:
+            validation = Validation(recipe, run.data.label_names, run.vae)
+        with Watch(recipe, run.step, ranks, run.half_precision) as watch:
+            for change in run.changes:
+                watch.say(f"{recipe.folder}: {change}")
+            if not _steps(run, stop, watch, validation):
+                watch.say(f"stopped after step {run.step}; the same command goes on from there")
+                return None
+        skipped = run.data.skipped if ranks.main else {}
+        if skipped:
+            shown = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+            watch.say(f"skipped {len(skipped)} unreadable images: {shown}")
+        _export(run)
+        ranks.wait()
     return run.folder / "pipeline"
 
 
-def _half_precision(asked: str) -> bool:
-    if asked == "auto":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return asked == "bf16"
+def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | None) -> bool:
+    """Take the steps that are left, with all that is due after each; whether the end was reached."""
+    config, best = run.recipe.training, _best_so_far(run)
+    saved: int | None = run.step
+    for done in run.steps(lambda: bool(stop)):
+        watch.step(done)
+        better = False
+        run.validation_loss = None
+        if validation and done.step % run.recipe.validation.every == 0:
+            measured = validation.measure(run.learner, run.objective, run.layouts[0], run.share, run.ranks)
+            watch.validation(done.step, measured)
+            run.validation_loss = measured["loss"]
+            better = measured["loss"] < best
+            best = min(best, measured["loss"])
+        last = done.stop or done.halt is not None or done.step == config.steps
+        if better or last or done.step % config.checkpoint_every == 0:
+            saved = _save(run, watch, saved, last)
+        if done.halt is not None:
+            raise UserError(done.halt)
+        if done.stop and done.step < config.steps:
+            return False
+        if config.sample_every and done.step % config.sample_every == 0:
+            _sample(run)
+        watch.go_on()
+    return True
+
+
+def _save(run: Run, watch: Watch, saved: int | None, last: bool) -> int | None:
+    """Save, and return the step of the newest checkpoint; a full disk stops only a run that is at its end."""
+    started = time.monotonic()
+    try:
+        run.save()
+    except OSError as fault:
+        if last:
+            raise
+        watch.say(f"warning: {fault}; the checkpoint of step {saved} stays, and the run goes on")
+        return saved
+    took = time.monotonic() - started
+    if took > GRACE and not last:
+        watch.say(
+            f"warning: a checkpoint takes {took:.0f} s, and a launcher may kill {GRACE:.0f} s after it asks "
+            "to stop: give it more time, or a kill loses the steps since the last checkpoint"
+        )
+    return run.step
+
+
+def _best_so_far(run: Run) -> float:
+    """The least validation loss of the checkpoints that are there."""
+    states = (json.loads(file.read_text()) for file in run.checkpoints.glob(f"step-????????/{STATE_FILE}"))
+    return min(
+        (state["validation"] for state in states if state["validation"] is not None), default=float("inf")
+    )
+
+
+def _export(run: Run) -> None:
+    """Write the trained pipeline to `pipeline/` in the run's directory."""
+    pipeline, path = run.pipeline(), run.folder / "pipeline"
+    if run.ranks.main:
+        for left in leftovers(path):
+            remove(left)
+        with whole(path) as aside:
+            pipeline.save_pretrained(aside)
+
+
+def _sample(run: Run) -> None:
+    """Write a grid of samples, a column per class, to `samples/`."""
+    pipeline = run.pipeline()
+    if run.ranks.main:
+        classes = list(range(min(10, len(run.data.label_names))))
+        pipeline.to(run.device).set_progress_bar_config(disable=True)
+        images = pipeline(classes * 4, generator=torch.Generator().manual_seed(0)).images
+        path = run.folder / "samples" / f"step-{run.step:08d}.png"
+        save_picture(picture_grid(images, len(classes)), path)

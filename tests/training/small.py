@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acdit.training.checkpoint import optimizer_tensors
 from acdit.training.config import Recipe
-from acdit.training.loop import Run, StepResult
 from acdit.training.recipes import load_recipe
+from acdit.training.run import Run, StepResult
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -36,11 +35,7 @@ def small_recipe(out: Path, **changes: Any) -> Recipe:
 
 def all_state(run: Run) -> dict[str, Tensor]:
     """Weights, moving average and optimiser state of a run, copied."""
-    names = [name for name, _ in run.network.named_parameters()]
-    state = {f"model.{name}": tensor for name, tensor in run.network.state_dict().items()}
-    state |= {f"ema.{name}": tensor for name, tensor in zip(names, run.ema.shadow_params, strict=True)}
-    state |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(run.optimizer).items()}
-    return {name: tensor.detach().clone() for name, tensor in state.items()}
+    return {name: tensor.detach().clone() for name, tensor in run.learner.tensors().items()}
 
 
 def advance(run: Run, steps: int) -> list[StepResult]:

@@ -17,9 +17,9 @@ from acdit.errors import UserError
 from acdit.training import checks
 from acdit.training.build import build_model
 from acdit.training.config import PlanOptions
-from acdit.training.loop import Run
 from acdit.training.plan import Plan, make_plan
 from acdit.training.recipes import load_recipe, recipe_names, recipe_values
+from acdit.training.run import Run
 from acdit.transformer import ACDiTTransformer
 
 PUBLISHED = [name for name in recipe_names() if name.startswith(("imagenet256", "ucf101"))]

@@ -8,7 +8,8 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 
 from acdit.errors import UserError
-from acdit.training.loop import Run, train
+from acdit.training.loop import train
+from acdit.training.run import Run
 from tests.training.small import advance, all_state, small_recipe, unequal
 
 
@@ -74,17 +75,18 @@ def test_resume_restores_the_moving_average(tmp_path, warmup):
     first = Run(small_recipe(tmp_path / "stopped", **changes))
     advance(first, 4)
     first.save()
-    average = [tensor.clone() for tensor in first.ema.shadow_params]
-    weights = [tensor.detach().clone() for tensor in first.network.parameters()]
+    average = [tensor.clone() for tensor in first.learner.ema.shadow_params]
+    weights = [tensor.detach().clone() for tensor in first.learner.network.parameters()]
     assert not all(torch.equal(a, b) for a, b in zip(average, weights, strict=True))
 
     second = Run(small_recipe(tmp_path / "stopped", **changes))
-    assert all(torch.equal(a, b) for a, b in zip(second.ema.shadow_params, average, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(second.learner.ema.shadow_params, average, strict=True))
     list(second.steps())
     straight = Run(small_recipe(tmp_path / "straight", **changes))
     list(straight.steps())
     assert all(
-        torch.equal(a, b) for a, b in zip(second.ema.shadow_params, straight.ema.shadow_params, strict=True)
+        torch.equal(a, b)
+        for a, b in zip(second.learner.ema.shadow_params, straight.learner.ema.shadow_params, strict=True)
     )
 
 
@@ -106,8 +108,8 @@ def test_the_same_command_again_exports_the_same_pipeline(tmp_path, monkeypatch)
     straight = train(small_recipe(tmp_path / "straight", **changes))
     whole_steps = Run.steps
 
-    def power_cut(run):
-        for done in whole_steps(run):
+    def power_cut(run, asked):
+        for done in whole_steps(run, asked):
             if done.step == 5:
                 raise Stopped
             yield done
@@ -171,7 +173,7 @@ def test_a_changed_recipe_is_refused_by_name(started, changes):
         {"training.checkpoint_every": 2},
         {"training.keep_checkpoints": 5},
         {"training.sample_every": 3},
-        {"training.tensorboard": True},
+        {"training.trackers": ["tensorboard"]},
         {"sampling.steps": 3},
         {"sampling.guidance_scale": 4.0},
         {"optimizer.betas": [0.9, 0.95]},  # as it is

@@ -11,14 +11,15 @@ from safetensors.torch import load_file
 
 from acdit.errors import UserError
 from acdit.pipelines.image import ACDiTImagePipeline
-from acdit.training.loop import Run, train
+from acdit.training.loop import train
+from acdit.training.run import Run
 from tests.training.small import advance, relative_error, small_recipe, unequal
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
 
 def weights(run):
-    return {name: tensor.detach().clone() for name, tensor in run.network.named_parameters()}
+    return {name: tensor.detach().clone() for name, tensor in run.learner.network.named_parameters()}
 
 
 def moving_average(snapshots, decay, warmup):
@@ -73,16 +74,16 @@ def test_an_exported_pipeline_draws_and_knows_its_defaults(tmp_path):
 
 def test_files_of_a_run(tmp_path):
     train(small_recipe(tmp_path / "run", training={"steps": 5, "checkpoint_every": 2, "keep_checkpoints": 2}))
-    assert sorted(os.listdir(tmp_path / "run")) == ["checkpoints", "pipeline"]
+    assert sorted(os.listdir(tmp_path / "run")) == ["checkpoints", "log.jsonl", "pipeline"]
     assert sorted(os.listdir(tmp_path / "run" / "checkpoints")) == ["step-00000004", "step-00000005"]
     endings = {file.suffix for file in (tmp_path / "run").rglob("*") if file.is_file()}
-    assert endings == {".safetensors", ".json"}
+    assert endings == {".safetensors", ".json", ".jsonl"}
 
 
 def test_sample_grids_are_written_and_do_not_disturb(tmp_path):
     sampling = {"steps": 2}
-    watched = train(small_recipe(tmp_path / "a", training={"steps": 4, "sample_every": 2}, sampling=sampling))
-    alone = train(small_recipe(tmp_path / "b", training={"steps": 4}, sampling=sampling))
+    train(small_recipe(tmp_path / "a", training={"steps": 4, "sample_every": 2}, sampling=sampling))
+    train(small_recipe(tmp_path / "b", training={"steps": 4}, sampling=sampling))
     names = sorted(os.listdir(tmp_path / "a" / "samples"))
     assert names == ["step-00000002.png", "step-00000004.png"]
     for name in names:
@@ -90,12 +91,15 @@ def test_sample_grids_are_written_and_do_not_disturb(tmp_path):
             assert picture.size == (10 * (64 + 4) + 4, 4 * (64 + 4) + 4)  # a column for each of ten classes
             assert picture.convert("L").getextrema() != (255, 255)
     assert not (tmp_path / "b" / "samples").exists()
-    assert (watched / WEIGHTS).read_bytes() == (alone / WEIGHTS).read_bytes()
+    watched, alone = (tmp_path / name / "pipeline" / WEIGHTS for name in "ab")
+    assert watched.read_bytes() == alone.read_bytes()
 
 
 def test_tensorboard_holds_every_step(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    recipe = small_recipe(tmp_path / "run", training={"tensorboard": True, "steps": 4})
+    recipe = small_recipe(
+        tmp_path / "run", training={"trackers": ["tensorboard"], "steps": 4, "log_every": 1}
+    )
     expected = list(Run(small_recipe(tmp_path / "watched", training={"steps": 4})).steps())
     train(recipe)
     (events,) = (tmp_path / "run").rglob("events.out.tfevents.*")
@@ -128,7 +132,7 @@ def test_accumulation_changes_rounding_alone(tmp_path, parts):
 
 def first_moment(run):
     """The mean gradient that AdamW has seen, times 1 - beta."""
-    held = run.optimizer.state_dict()["state"].values()
+    held = run.learner.optimizer.state_dict()["state"].values()
     return torch.cat([state["exp_avg"].flatten() for state in held])
 
 
@@ -209,7 +213,7 @@ def test_one_process_may_train_in_one_precision_after_the_other(tmp_path):
     losses = {}
     for precision in ("no", "bf16", "no"):
         run = Run(small_recipe(tmp_path / precision, training={"precision": precision}))
-        assert run.network.dtype == torch.float32
+        assert run.learner.network.dtype == torch.float32
         losses.setdefault(precision, []).append([result.loss for result in advance(run, 4)])
     assert losses["no"][0] == losses["no"][1] != losses["bf16"][0]
     assert losses["bf16"][0] == pytest.approx(losses["no"][0], rel=0.02)
@@ -238,7 +242,7 @@ def test_init_from_starts_at_the_exported_weights(trained, tmp_path):
         run = Run(recipe)
         assert run.step == 0
         assert unequal(weights(run), exported) == []
-        assert run.network.training
+        assert run.learner.network.training
         advance(run, 1)
         assert "final_layer.linear.weight" in unequal(weights(run), exported)
 
@@ -253,7 +257,7 @@ def test_init_from_makes_a_new_class_table_for_other_classes(trained, tmp_path):
     table = started["y_embedder.embedding_table.weight"]
     assert table.shape == (4, 16)  # three classes and null
     assert 0.01 < float(table.std()) < 0.03  # as a fresh one
-    assert run.network.config["num_classes"] == 3
+    assert run.learner.network.config["num_classes"] == 3
     pipeline = ACDiTImagePipeline.from_pretrained(train(recipe))
     assert pipeline.label_names == {0: "cat", 1: "dog", 2: "emu"}
     assert pipeline.label_ids(["emu"]) == [2]
@@ -263,7 +267,7 @@ def test_pictures_that_cannot_be_read_are_counted_and_named_at_the_end(tmp_path,
     data = write_pictures(tmp_path / "pictures", ["cat", "dog"])
     (tmp_path / "pictures" / "cat" / "notes.txt").write_text("not a picture")
     train(small_recipe(tmp_path / "run", training={"steps": 1}, data=data))
-    written = capsys.readouterr().out
+    written = capsys.readouterr().err
     assert "skipped 1 " in written and "cat/notes.txt" in written
 
 

@@ -1,0 +1,141 @@
+"""What learns: the network, the moving average of its weights and their optimiser, on one rank or sharded."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal, cast
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import record_function
+
+from ..ranks import ALONE, Ranks
+from .checkpoint import Stored, fill
+from .config import OptimizerConfig
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
+
+
+class Learner:
+    """A network and what training keeps for it, alike on every rank (`ddp`) or sharded over them (`fsdp`).
+
+    Args:
+        network: on its device, in training mode; parameters without gradient stay as they are.
+        config: of the optimiser and of the moving average.
+        ranks: that train together.
+        parallel: how the ranks share the work; of no consequence for one rank.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        config: OptimizerConfig,
+        ranks: Ranks = ALONE,
+        parallel: Literal["ddp", "fsdp"] = "ddp",
+    ):
+        self.network, self.config, self.ranks = network, config, ranks
+        self.sharded = parallel == "fsdp" and not ranks.alone
+        self.model = network
+        if self.sharded:
+            # It warns that blocks return views, which must not be changed in place; nothing here does.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+            mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
+            for block in network.blocks:
+                fully_shard(block, mesh=mesh)
+            fully_shard(network, mesh=mesh)
+        elif not ranks.alone:
+            self.model = DistributedDataParallel(network, gradient_as_bucket_view=True)
+        learning = {name: held for name, held in network.named_parameters() if held.requires_grad}
+        self.names, self.parameters = list(learning), list(learning.values())
+        self.ema = EMAModel(
+            self.parameters,
+            decay=config.ema_decay,
+            min_decay=0.0 if config.ema_warmup else config.ema_decay,
+            foreach=True,
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        )
+
+    @contextmanager
+    def accumulating(self, last: bool) -> Iterator[None]:
+        """Around forward and backward of a micro-batch: ranks share their gradients with the last one."""
+        if self.sharded:
+            self.network.set_requires_gradient_sync(last)
+        local = not last and isinstance(self.model, DistributedDataParallel)
+        with self.model.no_sync() if local else nullcontext():
+            yield
+
+    def clip(self) -> float:
+        """The norm of the gradient, the same on all ranks, before it is cut to the largest allowed."""
+        with record_function("acdit.clip"):
+            norm: Any = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
+            return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+    def update(self, rate: float) -> None:
+        """A step of AdamW at a learning rate, and of the moving average after it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with record_function("acdit.adamw"):
+            self.optimizer.step()
+        with record_function("acdit.ema"):
+            self.ema.step(self.parameters)
+
+    def forget_gradients(self) -> None:
+        """Gradients are of one step."""
+        self.optimizer.zero_grad()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, for a checkpoint: `model.NAME`, `ema.NAME`, and AdamW's moments by parameter."""
+        held = {f"model.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        held |= {
+            f"ema.{name}": tensor for name, tensor in zip(self.names, self.ema.shadow_params, strict=True)
+        }
+        return held | optimizer_tensors(self.optimizer, self.names)
+
+    def restore(self, stored: Stored, updates: int) -> None:
+        """Go on from a checkpoint, which so many updates had led to."""
+        start_moments(self.optimizer, updates)
+        self.ema.optimization_step = updates
+        fill(stored, {name: tensor.detach() for name, tensor in self.tensors().items()}, self.ranks)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The network with the averaged weights, in evaluation mode, while the context lasts."""
+        self.ema.store(self.parameters)
+        self.ema.copy_to(self.parameters)
+        self.network.eval()
+        try:
+            yield
+        finally:
+            self.network.train()
+            self.ema.restore(self.parameters)
+
+    def average(self) -> dict[str, Tensor]:
+        """The network's state with the averaged weights, whole, on the CPU. All ranks take part."""
+        state = self.network.state_dict() | dict(zip(self.names, self.ema.shadow_params, strict=True))
+        return {
+            name: (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu().clone()
+            for name, tensor in state.items()
+        }
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """AdamW's moments as tensors named `exp_avg.PARAMETER`; none before its first step."""
+    state = optimizer.state_dict()["state"]
+    return {f"{moment}.{names[place]}": held[moment] for place, held in state.items() for moment in MOMENTS}
+
+
+def start_moments(optimizer: torch.optim.Optimizer, updates: int) -> None:
+    """Give AdamW the state that it has after so many steps, with moments of zero for a checkpoint to fill."""
+    if not updates:
+        return
+    for group in optimizer.param_groups:
+        for parameter in cast(list[Tensor], group["params"]):
+            moments = {name: torch.zeros_like(parameter) for name in MOMENTS}
+            optimizer.state[parameter] = {"step": torch.tensor(float(updates)), **moments}

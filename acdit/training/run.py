@@ -1,0 +1,337 @@
+"""A training run, one step at a time: everything that a step needs, resumed from the newest checkpoint."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.profiler import record_function
+from torch.utils.data import DataLoader
+
+from ..diffusion import DiffusionObjective, SampleKey
+from ..errors import UserError
+from ..files import check_writable
+from ..flops import Dimensions, training_flops
+from ..ranks import ALONE, Ranks
+from ..transformer import ACDiTTransformer
+from .build import build_layouts, build_model, build_pipeline, check_trainable, open_data
+from .checkpoint import Stored, check_recipe, newest_checkpoint, save_checkpoint
+from .config import Recipe
+from .learner import Learner
+from .order import StepBatches, choice, subset
+from .recipes import recipe_to_dict
+from .schedules import rate_factor
+
+# What may change between a run and its continuation. Another number of steps goes on with the schedule of
+# that length: exactly as if it had been so from the start, as long as the learning rate has not decayed yet.
+CHANGEABLE = {
+    "name",
+    "out",
+    "data.workers",
+    "data.max_unreadable",
+    "training.steps",
+    "training.parallel",
+    "training.world_size",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+    "training.keep_every",
+    "training.sample_every",
+    "training.log_every",
+    "training.trackers",
+    "validation.every",
+    "validation.images",
+    "validation.source",
+    "validation.split",
+    "sampling.steps",
+    "sampling.guidance_scale",
+}
+FIXED = ("model.", "layout.patch", "data.channels")  # beginnings of keys that shape the network
+MOST_SKIPPED = 10  # steps in a row without a finite gradient
+LISTED = 20  # samples that a message names
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        step: steps that were done, the skipped ones included.
+        skipped: steps that changed nothing, for their loss or gradient was not finite.
+        skipped_in_a_row: of these the last ones, without another between.
+    """
+
+    step: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+
+    @property
+    def updates(self) -> int:
+        """Steps of the optimiser."""
+        return self.step - self.skipped
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did.
+
+    Attributes:
+        step: its number, from 1.
+        loss: mean over the batch, of all ranks.
+        learning_rate, gradient_norm: of the update; the norm is that before clipping.
+        flops: of the model, forward and backward, in sum over the batch.
+        unreadable: images that turned out damaged so far.
+        bad_samples: in the data set; of a step that was skipped.
+        halt: why the run cannot go on.
+        stop: whether any rank was asked to stop.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    flops: float
+    unreadable: int = 0
+    bad_samples: tuple[int, ...] = ()
+    halt: str | None = None
+    stop: bool = False
+
+
+class Run:
+    """One training run.
+
+    Args:
+        recipe: what to train, on what and how.
+        ranks: the processes that train together, in a group that they have joined.
+        allow_changes: whether the recipe may differ from that of the checkpoint; `changes` lists in what.
+
+    Raises:
+        UserError: if the recipe cannot work, or differs from the one that the directory was started with.
+    """
+
+    def __init__(self, recipe: Recipe, ranks: Ranks = ALONE, *, allow_changes: bool = False):
+        check_trainable(recipe)
+        self.recipe, self.ranks, self.folder, self.device = recipe, ranks, recipe.folder, ranks.device
+        self.checkpoints = self.folder / "checkpoints"
+        check_writable(self.checkpoints)
+        config = recipe.training
+        ways = config.accumulation * ranks.world_size
+        if config.batch_size % ways:
+            raise UserError(
+                f"training.batch_size must be a multiple of accumulation x ranks, {ways}, "
+                f"not {config.batch_size}"
+            )
+        self.share = config.batch_size // ways  # images of a forward
+        self.data, self.vae = open_data(recipe)
+        self.layouts = build_layouts(recipe, self.data.image_size)
+        self.objective = DiffusionObjective(
+            recipe.diffusion.prediction, recipe.diffusion.timesteps, recipe.diffusion.label_dropout
+        )
+        self.progress, self.changes = Progress(), []
+        stored = newest_checkpoint(self.checkpoints, ranks)
+        if stored is None:
+            network = build_model(recipe, self.layouts[0], self.data)
+        else:
+            self.changes = self._compared(stored, allow_changes)
+            network = cast(ACDiTTransformer, ACDiTTransformer.from_config(stored.state["network"]))
+        self.network_config = dict(network.config)
+        if config.gradient_checkpointing:
+            network.enable_gradient_checkpointing()
+        torch.nn.Module.to(network.train(), self.device)
+        if config.compile:
+            network.compile_repeated_blocks()
+        self.learner = Learner(network, recipe.optimizer, ranks, config.parallel)
+        self.validation_loss: float | None = None
+        if stored is not None:
+            self.progress = Progress(**stored.state["progress"])
+            if self.progress.skipped_in_a_row == MOST_SKIPPED:  # it stopped for that; the user has looked
+                self.progress.skipped_in_a_row = 0
+            self.learner.restore(stored, self.progress.updates)
+        self._damaged = 0  # images that this rank knew as such when ranks last compared
+
+    @property
+    def step(self) -> int:
+        """Steps that were done."""
+        return self.progress.step
+
+    def steps(self, asked: Callable[[], bool] = bool) -> Iterator[StepResult]:
+        """Train to the end of the recipe, a step at a time.
+
+        Args:
+            asked: whether this rank was asked to stop; once one was, all get a result that says so.
+        """
+        config, optimizer = self.recipe.training, self.recipe.optimizer
+        batches = StepBatches(
+            len(self.data),
+            config.batch_size,
+            range(self.step, config.steps),
+            seed=config.seed,
+            accumulation=config.accumulation,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
+        )
+        loader = iter(
+            DataLoader(
+                self.data,
+                batch_sampler=batches,
+                num_workers=self.recipe.data.workers,
+                pin_memory=self.device.type == "cuda",
+            )
+        )
+        while self.step < config.steps:
+            rate = optimizer.learning_rate * rate_factor(self.step, config.steps, optimizer)
+            layout = self.layouts[choice(len(self.layouts), config.seed, self.step)]
+            errors, seen = [], []
+            for part in range(config.accumulation):
+                batch = next(loader)
+                seen += batch["index"].tolist()
+                with self.learner.accumulating(last=part == config.accumulation - 1):
+                    errors.append(self._backward(batch, layout))
+            norm = self.learner.clip()
+            found = self._damaged_found()
+            mean = torch.cat(errors).double().mean().item() / self.ranks.world_size
+            shared = torch.tensor([mean, float(asked()), float(found > self._damaged)], dtype=torch.float64)
+            loss, stop, damaged = self.ranks.total(shared).tolist()
+            self.progress.step += 1
+            result = StepResult(
+                self.step, loss, rate, norm, self._flops[layout] * config.batch_size, stop=stop > 0
+            )
+            if math.isfinite(loss) and math.isfinite(norm):
+                self.learner.update(rate)
+                self.progress.skipped_in_a_row = 0
+            else:
+                result = self._skipped(result, torch.cat(errors), seen)
+            self.learner.forget_gradients()
+            if damaged:
+                self._share_damaged()
+            yield self._checked(result)
+
+    def _backward(self, batch: dict[str, Any], layout: Any) -> Tensor:
+        """Forward and backward of a micro-batch: the mean error of every sample."""
+        seed, diffusion = self.recipe.training.seed, self.recipe.diffusion
+        images = batch["image"].to(self.device, self.learner.network.dtype, non_blocking=True)
+        labels = batch["label"].to(self.device, non_blocking=True)
+        with (
+            record_function("acdit.forward"),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision),
+        ):
+            losses = self.objective.loss(
+                self.learner.model,
+                layout.to_blocks(images),
+                layout=layout,
+                key=SampleKey(seed, batch["epoch"].tolist(), batch["index"].tolist()),
+                labels=labels,
+                null_label=self.network_config["num_classes"],
+                blocks=subset(layout.num_blocks, diffusion.views, seed, self.step),
+                draws=range(diffusion.draws),
+            )
+        with record_function("acdit.backward"):
+            (losses.mean / self.recipe.training.accumulation).backward()
+        return losses.per_view.detach().mean(1)  # (n,)
+
+    def _skipped(self, result: StepResult, errors: Tensor, seen: list[int]) -> StepResult:
+        """The result of a step that changes nothing, with the samples that it may be due to."""
+        self.progress.skipped += 1
+        self.progress.skipped_in_a_row += 1
+        bad = [index for index, error in zip(seen, errors.isfinite().tolist(), strict=True) if not error]
+        own, all_seen = (list(chain(*self.ranks.gathered(part))) for part in (bad, seen))
+        named = tuple(sorted(own or all_seen))
+        halt = None
+        if self.progress.skipped_in_a_row == MOST_SKIPPED:
+            halt = (
+                f"loss or gradient was not finite in {MOST_SKIPPED} steps in a row, the last of them step "
+                f"{result.step}, with the samples {listed(named)}; the state was saved: look at these "
+                "samples, or lower optimizer.learning_rate, and run the same command again"
+            )
+        return StepResult(**asdict(result) | {"bad_samples": named, "halt": halt})
+
+    def _checked(self, result: StepResult) -> StepResult:
+        """The result with the count of damaged images, and with a halt where there are too many."""
+        most, halt = self.recipe.data.max_unreadable, result.halt
+        if self._damaged > most:
+            halt = (
+                f"{self._damaged} images cannot be read, more than data.max_unreadable {most}; the state was "
+                f"saved: {'; '.join(map(': '.join, list(self.data.skipped.items())[:LISTED]))}"
+            )
+        return StepResult(**asdict(result) | {"unreadable": self._damaged, "halt": halt})
+
+    def _damaged_found(self) -> int:
+        """Images that this rank has found damaged, and its loader's workers."""
+        return 0 if self.data.damaged is None else int(self.data.damaged.sum())
+
+    def _share_damaged(self) -> None:
+        """Let all ranks know what any has found damaged."""
+        damaged = cast(Tensor, self.data.damaged)
+        damaged |= self.ranks.largest(damaged.to(torch.uint8)).bool()
+        self._damaged = int(damaged.sum())
+
+    def save(self) -> None:
+        """Write a checkpoint of the steps so far. All ranks take part."""
+        state = {
+            "step": self.step,
+            "progress": asdict(self.progress),
+            "recipe": recipe_to_dict(self.recipe),
+            "network": self.network_config,
+            "validation": self.validation_loss,
+            "ranks": self.ranks.world_size,
+            "threads": torch.get_num_threads(),
+        }
+        save_checkpoint(
+            self.checkpoints,
+            state,
+            self.learner.tensors(),
+            keep=self.recipe.training.keep_checkpoints,
+            keep_every=self.recipe.training.keep_every,
+            ranks=self.ranks,
+        )
+
+    def pipeline(self) -> Any:
+        """A pipeline around the moving average of the weights; None but on the first rank. All take part."""
+        state = self.learner.average()
+        if not self.ranks.main:
+            return None
+        network = cast(ACDiTTransformer, ACDiTTransformer.from_config(self.network_config))
+        network.load_state_dict(state)
+        return build_pipeline(self.recipe, network.eval(), self.layouts[0], self.data, self.vae)
+
+    def _compared(self, stored: Stored, allow_changes: bool) -> list[str]:
+        """In what this run differs from the one that wrote the checkpoint, in words."""
+        changes = check_recipe(
+            stored, recipe_to_dict(self.recipe), CHANGEABLE, fixed=FIXED, allowed=allow_changes
+        )
+        if stored.step > self.recipe.training.steps:
+            raise UserError(
+                f"training.steps must be at least {stored.step}, which {self.folder} has done, "
+                f"not {self.recipe.training.steps}"
+            )
+        here = {"ranks": self.ranks.world_size, "threads": torch.get_num_threads()}
+        for name, now in here.items():
+            if stored.state[name] != now:
+                changes.append(
+                    f"{name} were {stored.state[name]} and are {now}: results agree to rounding alone"
+                )
+        return changes
+
+    @cached_property
+    def half_precision(self) -> bool:
+        asked = self.recipe.training.precision
+        return asked == "bf16" or (
+            asked == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        )
+
+    @cached_property
+    def _flops(self) -> dict[Any, float]:
+        """FLOPs of a sample's forward and backward, by layout; what is computed again is not counted."""
+        model, diffusion = Dimensions.of(self.network_config), self.recipe.diffusion
+        return {
+            layout: training_flops(model, layout, draws=diffusion.draws, views=diffusion.views)
+            for layout in self.layouts
+        }
+
+
+def listed(samples: tuple[int, ...]) -> str:
+    """Some samples by number."""
+    return ", ".join(map(str, samples[:LISTED])) + (" .." if len(samples) > LISTED else "")

@@ -1,0 +1,41 @@
+"""Signals that ask a run to stop: it finishes its step and saves before it ends."""
+
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# A launcher passes on what the terminal has sent to its processes already: that is no second request.
+ECHO = 2.0  # seconds
+
+
+class StopRequest:
+    """Whether SIGTERM or SIGINT came while the context lasts; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.asked: float | None = None
+        self._before: dict[int, Any] = {}
+
+    def __bool__(self) -> bool:
+        return self.asked is not None
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.asked is None:
+            self.asked = now
+        elif now - self.asked > ECHO:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)

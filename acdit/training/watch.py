@@ -1,0 +1,175 @@
+"""What a run says while it goes on: a progress bar, log.jsonl, and trackers."""
+
+import hashlib
+import json
+import math
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+import psutil
+import torch
+from tqdm import tqdm
+
+from ..errors import require
+from ..ranks import Ranks
+from .config import Recipe
+from .log import LOG_FILE, cut_log
+from .recipes import recipe_to_dict
+from .run import StepResult, listed
+
+SMOOTHING = 0.98  # of the loss that is shown
+
+
+class Watch:
+    """Keeps the log of a run from a step on, on the first rank; the others say nothing.
+
+    Args:
+        recipe: of the run.
+        step: that it starts at; entries of later steps, of a run that was cut short, are dropped.
+        ranks: of the run.
+        half: whether the network computes in bf16, for the machine's rate to compare with.
+
+    Raises:
+        UserError: if a tracker is not installed.
+    """
+
+    def __init__(self, recipe: Recipe, step: int, ranks: Ranks, half: bool):
+        self.recipe, self.ranks, self.path = recipe, ranks, recipe.folder / LOG_FILE
+        self.trackers: list[Any] = []
+        self.bar = tqdm(
+            total=recipe.training.steps, initial=step, desc=recipe.name, unit="step", disable=not ranks.main
+        )
+        self.smooth: float | None = None
+        self.since: list[StepResult] = []  # steps that no entry has yet
+        self.seconds = self.skipped = 0
+        self.started = time.monotonic()
+        if ranks.main:
+            self.matmul_rate = _matmul_rate(ranks.device, torch.bfloat16 if half else torch.float32)
+            if self.path.exists():
+                cut_log(self.path, step)
+            self.trackers = [_tracker(name, recipe, step) for name in recipe.training.trackers]
+
+    def __enter__(self) -> "Watch":
+        self.going = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+        for tracker in self.trackers:
+            tracker.finish()
+
+    def step(self, done: StepResult) -> None:
+        """Note what a step did; from here to `go_on` the clock of the throughput stands still."""
+        self.seconds += time.monotonic() - self.going
+        if not self.ranks.main:
+            return
+        self.since.append(done)
+        if done.bad_samples:
+            self.skipped += 1
+            self.say(
+                f"step {done.step} was skipped: loss {done.loss:g}, gradient norm {done.gradient_norm:g}; "
+                f"samples {listed(done.bad_samples)}"
+            )
+        else:
+            last = done.loss if self.smooth is None else self.smooth
+            self.smooth = SMOOTHING * last + (1 - SMOOTHING) * done.loss
+        self.bar.update()
+        if done.step % self.recipe.training.log_every == 0 or done.step == self.recipe.training.steps:
+            self._entry(done)
+
+    def go_on(self) -> None:
+        """Start the clock of the next step."""
+        self.going = time.monotonic()
+
+    def validation(self, step: int, measured: dict[str, Any]) -> None:
+        """Note a validation."""
+        if self.ranks.main:
+            self._write({"step": step, "validation": measured}, {"validation_loss": measured["loss"]})
+
+    def say(self, words: str) -> None:
+        """A line to the user, from the first rank."""
+        if self.ranks.main:
+            tqdm.write(words, file=sys.stderr)
+
+    def _entry(self, done: StepResult) -> None:
+        steps, seconds = len(self.since), self.seconds
+        losses = [held.loss for held in self.since if not held.bad_samples]
+        loss = sum(losses) / len(losses) if losses else None
+        images = steps * self.recipe.training.batch_size / seconds
+        flops = sum(held.flops for held in self.since) / seconds
+        values = {
+            "loss": loss,
+            "learning_rate": done.learning_rate,
+            "gradient_norm": done.gradient_norm if math.isfinite(done.gradient_norm) else None,
+            "images_per_second": images,
+            "flops_per_second": flops,
+            "matmul_share": flops / self.ranks.world_size / self.matmul_rate,
+            "memory_bytes": _memory(self.ranks.device),
+            "skipped": self.skipped,
+            "unreadable": done.unreadable,
+        }
+        self._write({"step": done.step, "seconds": time.monotonic() - self.started, **values}, values)
+        shown = "no loss" if self.smooth is None else f"loss {self.smooth:.4f}"
+        self.bar.set_postfix_str(
+            f"{shown}, lr {done.learning_rate:.1e}, {images:.0f} images/s", refresh=False
+        )
+        self.since, self.seconds = [], 0
+
+    def _write(self, entry: dict[str, Any], values: dict[str, Any]) -> None:
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as fault:  # a full disk costs the entry, not the run
+            self.say(f"warning: {self.path} cannot be written: {fault}")
+        for tracker in self.trackers:
+            tracker.log({name: value for name, value in values.items() if value is not None}, entry["step"])
+
+
+def _tracker(name: str, recipe: Recipe, step: int) -> Any:
+    """One of accelerate's trackers, in the run's folder."""
+    require(name, name if name == "wandb" else "track")
+    from accelerate import tracking
+
+    if name == "tensorboard":
+        # entries of later steps, of a run that was cut short, are hidden
+        return _started(tracking.TensorBoardTracker("tensorboard", str(recipe.folder), purge_step=step + 1))
+    own = hashlib.blake2b(str(recipe.folder.resolve()).encode(), digest_size=8).hexdigest()
+    recipe.folder.mkdir(parents=True, exist_ok=True)
+    options = {"name": recipe.name, "dir": str(recipe.folder), "id": own, "resume": "allow"}
+    tracker = _started(tracking.WandBTracker("acdit", **options))
+    tracker.store_init_configuration(recipe_to_dict(recipe))
+    return tracker
+
+
+def _started(tracker: Any) -> Any:
+    tracker.start()
+    return tracker
+
+
+def check_trackers(recipe: Recipe) -> None:
+    """Raise UserError if a tracker that a recipe names is not installed."""
+    for name in recipe.training.trackers:
+        require(name, name if name == "wandb" else "track")
+
+
+def _matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a large matrix product, the best of a few."""
+    edge = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.ones(edge, edge, device=device, dtype=dtype) for _ in range(2))
+    best = math.inf
+    for _ in range(6):
+        started = time.perf_counter()
+        (a @ b)[0, 0].item()  # waits for the device
+        best = min(best, time.perf_counter() - started)
+    return 2 * edge**3 / best
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes that this process holds: of the GPU, at most so far, where there is one."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return psutil.Process().memory_info().rss
