@@ -120,6 +120,8 @@ def test_round_trip(tmp_path):
         ("data: {frames: 8}", ["layout.blocks", "data.frames", "'4x4'", "4x16x16"]),
         ("data: {frames: 1}", ["data.frames", "at least 2"]),
         ("data: {num_classes: 0}", ["data.num_classes", "at least 1"]),
+        ("diffusion: {context_noise: -0.1}", ["diffusion.context_noise", "at least 0", "-0.1"]),
+        ("diffusion: {min_snr: 0}", ["diffusion.min_snr", "above 0"]),
         ("- a", ["keys and values"]),
         ("a: [", ["YAML"]),
         ("format_version: 99", ["format_version", "99"]),

@@ -27,6 +27,13 @@ def _share(**values: float) -> None:
             raise UserError(f"{name.replace('__', '.')} must lie between 0 and 1, not {value}")
 
 
+def _positive(**values: float | None) -> None:
+    """Raise UserError for a value that is not above 0; None is left out."""
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise UserError(f"{name.replace('__', '.')} must be above 0, not {value}")
+
+
 @dataclass
 class ModelConfig:
     """The network; what is left out follows from the size."""
@@ -126,10 +133,16 @@ class DiffusionConfig:
     """Noise draws that share one pass over the clean blocks."""
     views: int | None = None
     """Blocks that are noised in a step, drawn at random; all when left out."""
+    context_noise: float = 0.0
+    """Standard deviation of noise on the clean blocks that the network is given, against drift."""
+    min_snr: float | None = None
+    """Gamma of min-SNR loss weights, such as 5 (arXiv 2303.09556); unweighted when left out."""
 
     def __post_init__(self) -> None:
         _share(diffusion__label_dropout=self.label_dropout)
         at_least(1, diffusion__draws=self.draws, diffusion__views=self.views)
+        at_least(0, diffusion__context_noise=self.context_noise)
+        _positive(diffusion__min_snr=self.min_snr)
 
 
 @dataclass
