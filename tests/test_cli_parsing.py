@@ -186,7 +186,7 @@ def test_curves_by_option(calls):
         ("plan", ["plan", "digits, ", "YAML"]),
         ("plan mnist --ranks 0", ["ranks", "at least 1", "0"]),
         ("plan mnist --flops 0.5", ["flops", "at least 1", "0.5"]),
-        ("plan mnist --rank 2", ["--rank ", "--ranks?"]),
+        ("plan mnist --rnks 2", ["--rnks ", "--ranks?"]),
         ("train --training.steps 3", ["recipe first"]),
         ("train mnits", ["'mnits'", "mnist"]),
         ("train no/such.yaml", ["'no/such.yaml'", "mnist"]),

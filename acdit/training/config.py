@@ -211,6 +211,24 @@ class TrainingConfig:
 
 
 @dataclass
+class LoraConfig:
+    """Low-rank adapters that learn beside the frozen network of `training.init_from` (arXiv 2106.09685)."""
+
+    rank: int = 0
+    """Rank of the adapters; 0 = none, the whole network learns."""
+    alpha: float | None = None
+    """The adapters are scaled by alpha / rank; as large as the rank when left out."""
+    targets: list[str] = field(default_factory=lambda: ["qkv", "proj", "fc1", "fc2"])
+    """Linear layers that get an adapter, by the end of their names."""
+
+    def __post_init__(self) -> None:
+        at_least(0, lora__rank=self.rank)
+        _positive(lora__alpha=self.alpha)
+        if self.rank and not self.targets:
+            raise UserError("lora.targets must name at least one linear layer, such as qkv")
+
+
+@dataclass
 class SamplingConfig:
     """Defaults that the exported pipeline carries."""
 
@@ -249,9 +267,15 @@ class Recipe(NamedRun):
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
+        if self.lora.rank and self.training.init_from is None:
+            raise UserError(
+                f"lora.rank {self.lora.rank} adapts a trained network: name it in training.init_from, or "
+                "leave lora.rank at 0"
+            )
         for block in self.layout.blocks:
             if self.data.frames is None and len(parse_dims(block)) != 2:
                 raise UserError(f"layout.blocks must be heights and widths such as 4x4, not {block!r}")
