@@ -118,7 +118,7 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
     """`--key value`, `--key=value` and, for a switch, `--key` alone -> values by dotted key.
 
     Dashes and underscores are the same in a key; a sequence may be given several times. One argument without
-    a key is the value of `positional`.
+    a key is the value of `positional`, or several are if that is a sequence.
     """
     known = fields_of(cls)
     values: dict[str, Any] = {}
@@ -126,9 +126,10 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
-            if positional is None or positional in values:
+            earlier = None if positional is None else values.get(positional)
+            if positional is None or not isinstance(earlier, list | None):
                 raise UserError(f"unexpected argument {word!r}; options are written --key value")
-            values[positional] = word
+            values[positional] = [*(earlier or ()), word] if known[positional].is_sequence else word
             continue
         name, equals, value = word.partition("=")
         if not equals:
@@ -142,7 +143,12 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
         if value is None and known[key].hint is not bool:
             raise UserError(f"{name} must be given a value: {known[key].described}")
         value = "true" if value is None else value
-        values[key] = f"{values[key]},{value}" if known[key].is_sequence and key in values else value
+        earlier = values.get(key)
+        if isinstance(earlier, list):
+            value = [*earlier, value]
+        elif known[key].is_sequence and earlier is not None:
+            value = f"{earlier},{value}"
+        values[key] = value
     return values
 
 

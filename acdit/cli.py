@@ -8,7 +8,7 @@ from textwrap import fill
 from . import __version__
 from .arguments import build, help_text, nearest, read_arguments
 from .errors import UserError
-from .options import ConvertOptions, EvaluateOptions, InfoOptions, SampleOptions
+from .options import ConvertOptions, CurvesOptions, EvaluateOptions, InfoOptions, SampleOptions
 from .training.autoencoder_config import AutoencoderOptions, AutoencoderRecipe
 from .training.config import EncodeOptions, NamedRun, PlanOptions, Recipe, TrainOptions
 from .training.recipes import recipe_names, recipe_to_yaml, recipe_values
@@ -25,19 +25,21 @@ commands:
   sample              draw images            acdit sample --labels 3,1,4 --block 4x4 --out digits.png
   evaluate            score a model          acdit evaluate --model runs/mnist --out scores.json
   info [MODEL]        parameters and cost    acdit info runs/mnist --block 2x2
+  curves RUN ...      curves of runs         acdit curves runs/a runs/b --out curves.png
   convert FILE        published weights      acdit convert ACDiT-XL-img.pt --out models/xl --vae NAME
 
 Without --model, a command takes the small model of MNIST digits that comes with the package.
 `acdit COMMAND --help` lists a command's options; `acdit --version` prints the version.
 """
-POSITIONALS = {"info": "model", "convert": "source"}
+POSITIONALS = {"info": "model", "curves": "runs", "convert": "source"}
 OPTIONS = {
     "sample": SampleOptions,
     "evaluate": EvaluateOptions,
     "info": InfoOptions,
+    "curves": CurvesOptions,
     "convert": ConvertOptions,
 }
-USAGE = {"info": " [MODEL]", "convert": " SOURCE --out PATH"}
+USAGE = {"info": " [MODEL]", "curves": " RUN ...", "convert": " SOURCE --out PATH"}
 RECIPES: dict[str, type[NamedRun]] = {
     "train": TrainOptions,
     "plan": PlanOptions,
@@ -53,6 +55,7 @@ EXAMPLES = {
     "  torchrun --nproc_per_node 8 -m acdit sample --count 50000 --balanced --out samples.npz",
     "evaluate": "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json",
     "info": "acdit info runs/mnist --block 2x2",
+    "curves": "acdit curves runs/mnist runs/other --smooth 0.99 --out curves.png",
     "convert": "acdit convert ACDiT-XL-img.pt --out models/xl --vae stabilityai/sd-vae-ft-ema",
 }
 

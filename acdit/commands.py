@@ -18,7 +18,7 @@ from .evaluation.judge import load_judge
 from .files import check_writable, whole
 from .flops import Dimensions, cache_bytes, forward_flops, parameters, sampling_flops
 from .layout import dims, parse_dims
-from .options import ConvertOptions, EvaluateOptions, InfoOptions, RunOptions, SampleOptions
+from .options import ConvertOptions, CurvesOptions, EvaluateOptions, InfoOptions, RunOptions, SampleOptions
 from .pictures import picture_grid, save_picture
 from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import load_pipeline, pipeline_folder
@@ -28,6 +28,8 @@ from .training.autoencoder import train_autoencoder
 from .training.autoencoder_config import AutoencoderOptions
 from .training.build import check_trainable
 from .training.config import EncodeOptions, PlanOptions, TrainOptions
+from .training.curves import draw_curves
+from .training.log import read_log
 from .training.loop import train as run_training
 from .training.plan import format_plan, make_plan
 
@@ -198,6 +200,22 @@ def info(options: InfoOptions) -> None:
     else:
         for name, value in facts.items():
             print(f"{name:26}{f'{value:,}' if isinstance(value, int) else value}")
+
+
+def curves(options: CurvesOptions) -> None:
+    """`acdit curves`: training curves of runs in one picture."""
+    out = Path(options.out)
+    check_writable(out)
+    paths = [Path(run) for run in options.runs]
+    folders = [path if path.is_dir() else path.absolute().parent for path in paths]
+    short = len({folder.name for folder in folders}) == len(folders)
+    names = [folder.name if short else str(path) for folder, path in zip(folders, paths, strict=True)]
+    logs = {name: read_log(path) for name, path in zip(names, paths, strict=True)}
+    figure = draw_curves(logs, options.smooth)
+    with whole(out) as aside:
+        figure.savefig(aside, format="png")
+    drawn = ", ".join(f"{name} to step {log.steps[-1]['step']:,}" for name, log in logs.items())
+    print(f"{out}: {drawn}")
 
 
 def convert(options: ConvertOptions) -> None:

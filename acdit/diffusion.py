@@ -46,16 +46,17 @@ class SampleKey:
 
 @dataclass(frozen=True)
 class Losses:
-    """The mean squared error of every noised view, beside the block and the timestep that it was for."""
+    """The mean squared error of every noised view, unweighted, beside what it was for and what it counts."""
 
     per_view: Tensor  # (N, M)
     timesteps: Tensor  # (N, M)
     blocks: tuple[int, ...]  # M
+    weights: Tensor | None = None  # (N, M); None = all 1
 
     @property
     def mean(self) -> Tensor:
         """The loss to minimise."""
-        return self.per_view.mean()
+        return (self.per_view if self.weights is None else self.weights * self.per_view).mean()
 
 
 class DiffusionObjective:
@@ -66,6 +67,10 @@ class DiffusionObjective:
             the velocity noise - data of the straight path x_t = (1 - t/1000) x + t/1000 noise.
         timesteps: `uniform`, or `logit_normal` (location 0, scale 1).
         label_dropout: share of draws whose label becomes null, for classifier-free guidance.
+        context_noise: standard deviation of Gaussian noise on the clean blocks that the network is given as
+            context, so that it learns to bear the errors of blocks that it drew itself; targets stay as
+            they are.
+        min_snr: gamma of min-SNR weights (arXiv 2303.09556); None = every view counts alike.
     """
 
     def __init__(
@@ -73,10 +78,14 @@ class DiffusionObjective:
         prediction: Prediction = "epsilon",
         timesteps: TimestepDistribution = "uniform",
         label_dropout: float = 0.1,
+        context_noise: float = 0.0,
+        min_snr: float | None = None,
     ):
         self.prediction = prediction
         self.timesteps = timesteps
         self.label_dropout = label_dropout
+        self.context_noise = context_noise
+        self.min_snr = min_snr
         self._process = DDPMScheduler(**LINEAR_BETAS)
 
     def loss(
@@ -112,10 +121,11 @@ class DiffusionObjective:
             labels = labels[:, None].expand(-1, len(views))  # (N, M)
             if null_label is not None:
                 labels = torch.where(dropped.to(labels.device), null_label, labels)
-        clean = data[:, : max(views)] if max(views) else None
+        clean = self._context(data, key)[:, : max(views)] if max(views) else None
         answer = model(noised, timesteps, layout=layout, blocks=views, clean=clean, labels=labels).sample
         errors = (answer.to(target.dtype) - target).square().mean(dim=(2, 3))  # (N, M)
-        return Losses(errors, timesteps, views)
+        weights = None if self.min_snr is None else self._weights(timesteps, self.min_snr).to(errors.dtype)
+        return Losses(errors, timesteps, views, weights)
 
     def corrupt(self, data: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """Noised data and the network's target, for data and noise (N, M, B, C) and timesteps (N, M)."""
@@ -128,6 +138,36 @@ class DiffusionObjective:
         if self.prediction == "v":
             target = self._process.get_velocity(flat_data, flat_noise, steps).view_as(data)  # pyright: ignore
         return noised.view_as(data), target
+
+    def _weights(self, timesteps: Tensor, gamma: float) -> Tensor:
+        """What the predicted quantity's squared error counts for timesteps (N, M).
+
+        The error of the data x that the prediction implies counts min(SNR, gamma) (arXiv 2303.09556).
+        """
+        if self.prediction == "flow":
+            # x_t = (1 - s) x + s noise and velocity = noise - x, so x = x_t - s velocity: an error e of the
+            # velocity is one of s e in x. SNR = (1 - s)^2 / s^2; the weight min(SNR, gamma) s^2 is
+            share = timesteps / TRAIN_STEPS
+            return torch.minimum((1 - share).square(), gamma * share.square())
+        # x_t = a x + b noise with a^2 + b^2 = 1, a^2 = alpha bar, SNR = a^2 / b^2. In float64, for at the
+        # first steps b^2 is 1e-4 and a float32 alpha bar would leave it three digits.
+        signal = (1 - self._process.betas.double()).cumprod(0)  # a^2 of every step
+        if self.prediction == "v":
+            # v = a noise - b x, so x = a x_t - b v: an error e of v is one of b e in x.
+            weights = torch.minimum(signal, gamma * (1 - signal))  # min(SNR, gamma) b^2
+        else:
+            # x = (x_t - b noise) / a: an error e of the noise is one of e b / a in x.
+            weights = (gamma * (1 - signal) / signal).clamp(max=1)  # min(SNR, gamma) / SNR
+        return weights.to(timesteps.device, timesteps.dtype)[timesteps.long()]
+
+    def _context(self, data: Tensor, key: SampleKey) -> Tensor:
+        """The clean blocks (N, T, B, C) as the network is given them, the same for all draws of a sample."""
+        if self.context_noise == 0:
+            return data
+        noise = torch.empty(data.shape)
+        for row, (epoch, index) in enumerate(zip(key.epochs, key.indices, strict=True)):
+            noise[row].normal_(generator=generator(key.seed, "context", epoch, index))
+        return data + self.context_noise * noise.to(data.device, data.dtype, non_blocking=True)
 
     def _draw(
         self, data: Tensor, chosen: Sequence[int], draws: Sequence[int], key: SampleKey

@@ -49,7 +49,9 @@ class ACDiTAttention(nn.Module):
         self, x: Tensor, rope: RopeTable, with_query: bool = True
     ) -> tuple[Tensor | None, Tensor, Tensor]:
         """Query (or None), key and value of normed tokens (N, S, B, hidden), each (N, H, S B, D)."""
-        if with_query:
+        # The rows of the query are skipped for a plain layer alone: what else may stand in its place, such
+        # as one with an adapter, adds more than its weight says.
+        if with_query or type(self.qkv) is not nn.Linear:
             projected = self.qkv(x)
         else:
             skip = x.shape[-1]

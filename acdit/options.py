@@ -1,6 +1,6 @@
 """What the commands take (`train` aside, which takes a recipe), typed. Free of torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -156,6 +156,25 @@ class ConvertOptions:
             _suffix(self.out, ".pt")
             if self.ema or self.vae is not None:
                 raise UserError("--to-published takes neither --ema nor --vae")
+
+
+@dataclass
+class CurvesOptions:
+    """Draw loss, learning rate and throughput of training runs, and their validations, in one picture."""
+
+    runs: list[str] = field(default_factory=list)
+    """Directories of training runs, or their log.jsonl."""
+    smooth: float = 0.98
+    """Weight of an entry of the log in the mean of the one beside it, from 0 (not smoothed) to below 1."""
+    out: str = "curves.png"
+    """The .png to write."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise UserError("curves needs at least one training run: acdit curves runs/mnist")
+        if not 0 <= self.smooth < 1:
+            raise UserError(f"--smooth must be at least 0 and below 1, not {self.smooth}")
+        _suffix(self.out, ".png")
 
 
 def _positive(name: str, value: int | None) -> None:

@@ -10,7 +10,7 @@ import yaml
 import acdit
 from acdit.cli import OPTIONS, RECIPES, main
 from acdit.errors import UserError
-from acdit.options import EvaluateOptions, InfoOptions, SampleOptions
+from acdit.options import CurvesOptions, EvaluateOptions, InfoOptions, SampleOptions
 from acdit.training.config import PlanOptions, Recipe
 from acdit.training.recipes import load_recipe
 
@@ -163,6 +163,21 @@ def test_info(calls, argv):
 
 
 @pytest.mark.parametrize(
+    "argv",
+    ["a b,c --smooth 0.9", "a --smooth=0.9 b,c", "--smooth 0.9 a b,c", "a --runs b,c --smooth 0.9"],
+)
+def test_curves_of_several_runs(calls, argv):
+    assert main(["curves", *argv.split()]) == 0
+    assert calls == [CurvesOptions(runs=["a", "b,c"], smooth=0.9)]
+
+
+def test_curves_by_option(calls):
+    assert main(["curves", "--runs", "a,b", "--runs", "c", "--out", "x.png"]) == 0
+    assert main(["curves", "a"]) == 0
+    assert calls == [CurvesOptions(runs=["a", "b", "c"], out="x.png"), CurvesOptions(runs=["a"])]
+
+
+@pytest.mark.parametrize(
     ("argv", "words"),
     [
         ("trian", ["'trian'", "train"]),
@@ -171,7 +186,7 @@ def test_info(calls, argv):
         ("plan", ["plan", "digits, ", "YAML"]),
         ("plan mnist --ranks 0", ["ranks", "at least 1", "0"]),
         ("plan mnist --flops 0.5", ["flops", "at least 1", "0.5"]),
-        ("plan mnist --rank 2", ["--rank ", "--ranks?"]),
+        ("plan mnist --rnks 2", ["--rnks ", "--ranks?"]),
         ("train --training.steps 3", ["recipe first"]),
         ("train mnits", ["'mnits'", "mnist"]),
         ("train no/such.yaml", ["'no/such.yaml'", "mnist"]),
@@ -212,6 +227,12 @@ def test_info(calls, argv):
         ("evaluate --out a.txt", ["--out", ".json"]),
         ("evaluate --block 8x8,no", ["--block", "'no'"]),
         ("info a b", ["'b'"]),
+        ("info --model a b", ["'b'"]),
+        ("curves", ["at least one", "acdit curves runs/mnist"]),
+        ("curves --runs a b", ["'b'"]),
+        ("curves a --smooth 1", ["--smooth", "below 1"]),
+        ("curves a --smooth -0.1", ["--smooth", "-0.1"]),
+        ("curves a --out a.jpg", ["--out", ".png", "'a.jpg'"]),
     ],
 )
 def test_mistakes(mistake, argv, words):

@@ -24,7 +24,7 @@ COMMANDS = [
 def test_there_is_something_to_run():
     assert len(EXAMPLES) == 2
     assert {words[0] for words in COMMANDS} == {
-        *("sample", "info", "train", "evaluate", "convert", "autoencoder", "encode", "plan")
+        *("sample", "info", "train", "curves", "evaluate", "convert", "autoencoder", "encode", "plan")
     }
 
 
@@ -91,6 +91,15 @@ def test_commands_of_latent_space(tmp_path, monkeypatch, capsys):
     assert main([*plan[:2], "--training.batch_size", "3", "--ranks", "2"]) == 2
     (train,) = [words for words in commands("train") if words[1] == encode[1]]
     assert main([*train, "--training.steps", "1", "--training.batch_size", "2"]) == 0
+
+
+def test_commands_of_curves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (words,) = commands("curves")
+    Path(words[1]).mkdir(parents=True)
+    Path(words[1], "log.jsonl").write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 0.5}\n')
+    assert main(words) == 0
+    assert Path("curves.png").exists()
 
 
 @pytest.mark.parametrize("words", commands("train"), ids=" ".join)

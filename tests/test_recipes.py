@@ -94,6 +94,15 @@ def test_overrides():
     assert nested.training.steps == 5 and nested.name == "quick" and nested.data == load_recipe("mnist").data
 
 
+def test_what_is_off_by_default():
+    plain = load_recipe("mnist")
+    assert (plain.diffusion.context_noise, plain.diffusion.min_snr, plain.lora.rank) == (0.0, None, 0)
+    on = {"diffusion": {"context_noise": 0.1, "min_snr": 5}, "lora": {"rank": 4, "targets": "qkv,proj"}}
+    recipe = load_recipe("mnist", **on, training={"init_from": "runs/mnist"})
+    assert (recipe.diffusion.context_noise, recipe.diffusion.min_snr) == (0.1, 5.0)
+    assert (recipe.lora.rank, recipe.lora.alpha, recipe.lora.targets) == (4, None, ["qkv", "proj"])
+
+
 def test_round_trip(tmp_path):
     recipe = load_recipe("digits", optimizer={"betas": (0.8, 0.9)}, data={"source": "a b"}, name="a, b")
     (tmp_path / "a.yaml").write_text(recipe_to_yaml(recipe))
@@ -120,6 +129,12 @@ def test_round_trip(tmp_path):
         ("data: {frames: 8}", ["layout.blocks", "data.frames", "'4x4'", "4x16x16"]),
         ("data: {frames: 1}", ["data.frames", "at least 2"]),
         ("data: {num_classes: 0}", ["data.num_classes", "at least 1"]),
+        ("diffusion: {context_noise: -0.1}", ["diffusion.context_noise", "at least 0", "-0.1"]),
+        ("diffusion: {min_snr: 0}", ["diffusion.min_snr", "above 0"]),
+        ("lora: {rank: 4}", ["lora.rank 4", "training.init_from"]),
+        ("lora: {rank: -1}", ["lora.rank", "at least 0", "-1"]),
+        ("lora: {alpha: 0}", ["lora.alpha", "above 0"]),
+        ("lora: {rank: 4, targets: []}", ["lora.targets", "qkv"]),
         ("- a", ["keys and values"]),
         ("a: [", ["YAML"]),
         ("format_version: 99", ["format_version", "99"]),

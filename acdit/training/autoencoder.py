@@ -47,7 +47,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
 
     step, stored = 0, newest_checkpoint(checkpoints)
     if stored is not None:
-        check_recipe(stored, recipe_to_dict(recipe), CHANGEABLE)
+        check_recipe(stored, recipe_to_dict(recipe), CHANGEABLE, recipe_to_dict(AutoencoderRecipe()))
         step = stored.step
         start_moments(optimizer, step)
         fill(stored, tensors())

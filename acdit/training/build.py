@@ -16,6 +16,7 @@ from ..pipelines.loading import load_pipeline
 from ..randomness import seed_of
 from ..transformer import SIZES, ACDiTTransformer, Size
 from .config import ModelConfig, Recipe
+from .lora import add_lora
 
 
 def open_data(recipe: Recipe) -> tuple[ImageDataset, Any]:
@@ -49,8 +50,14 @@ def check_trainable(recipe: Recipe) -> None:
         )
 
 
-def build_model(recipe: Recipe, layout: Layout, data: ImageDataset) -> ACDiTTransformer:
-    """The network that a run starts with: fresh, from the run's seed, or the one that `init_from` names."""
+def build_model(
+    recipe: Recipe, layout: Layout, data: ImageDataset, stored: dict[str, Any] | None = None
+) -> ACDiTTransformer:
+    """The network of a run, with its adapters if it has some.
+
+    It is fresh, from the run's seed, or the one that `init_from` names; for a run that goes on, the one whose
+    config is `stored`, with weights that are to be loaded.
+    """
     num_classes = len(data.label_names)
     if recipe.data.num_classes not in (None, num_classes):
         raise UserError(
@@ -59,14 +66,22 @@ def build_model(recipe: Recipe, layout: Layout, data: ImageDataset) -> ACDiTTran
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.training.seed, "initialisation"))
-        if recipe.training.init_from is not None:
-            return _adapted(recipe.training.init_from, layout, data.channels, num_classes)
-        return ACDiTTransformer(
-            in_channels=data.channels * layout.patch_elements,
-            axis_lengths=layout.grid,
-            **network_size(recipe.model)._asdict(),
-            num_classes=num_classes,
-        )
+        if stored is not None:
+            network = cast(ACDiTTransformer, ACDiTTransformer.from_config(stored))
+        elif recipe.training.init_from is not None:
+            network = _adapted(recipe.training.init_from, layout, data.channels, num_classes)
+        else:
+            network = ACDiTTransformer(
+                in_channels=data.channels * layout.patch_elements,
+                axis_lengths=layout.grid,
+                **network_size(recipe.model)._asdict(),
+                num_classes=num_classes,
+            )
+        if recipe.lora.rank:
+            add_lora(network, recipe.lora.rank, recipe.lora.alpha, recipe.lora.targets)
+            if network.y_embedder is not None and recipe.lora.label_table:
+                network.y_embedder.requires_grad_(True)
+    return network
 
 
 def network_size(model: ModelConfig) -> Size:

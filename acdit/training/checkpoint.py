@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from tqdm import tqdm
 
-from ..arguments import differences
+from ..arguments import differences, flatten
 from ..errors import UserError
 from ..files import leftovers, remove, whole
 from ..ranks import ALONE, Ranks
@@ -164,6 +164,7 @@ def check_recipe(
     stored: Stored,
     recipe: Mapping[str, Any],
     changeable: Container[str],
+    defaults: Mapping[str, Any],
     *,
     fixed: tuple[str, ...] = (),
     allowed: bool | None = None,
@@ -174,17 +175,15 @@ def check_recipe(
         stored: the checkpoint.
         recipe: of the run that goes on.
         changeable: keys that may differ.
+        defaults: of keys that were not there yet when the checkpoint was written.
         fixed: beginnings of keys that the checkpoint's tensors depend on.
         allowed: whether other keys may differ too; None = they may never.
 
     Raises:
         UserError: if keys differ that may not.
     """
-    changed = {
-        key: words
-        for key, words in differences(stored.state["recipe"], recipe).items()
-        if key not in changeable
-    }
+    before = flatten(defaults) | flatten(stored.state["recipe"])
+    changed = {key: words for key, words in differences(before, recipe).items() if key not in changeable}
     folder = stored.path.parent.parent
     if any(key.startswith(fixed) for key in changed if fixed):
         words = [words for key, words in changed.items() if key.startswith(fixed)]

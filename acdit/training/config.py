@@ -27,6 +27,13 @@ def _share(**values: float) -> None:
             raise UserError(f"{name.replace('__', '.')} must lie between 0 and 1, not {value}")
 
 
+def _positive(**values: float | None) -> None:
+    """Raise UserError for a value that is not above 0; None is left out."""
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise UserError(f"{name.replace('__', '.')} must be above 0, not {value}")
+
+
 @dataclass
 class ModelConfig:
     """The network; what is left out follows from the size."""
@@ -128,10 +135,16 @@ class DiffusionConfig:
     """Noise draws that share one pass over the clean blocks."""
     views: int | None = None
     """Blocks that are noised in a step, drawn at random; all when left out."""
+    context_noise: float = 0.0
+    """Standard deviation of noise on the clean blocks that the network is given, against drift."""
+    min_snr: float | None = None
+    """Gamma of min-SNR loss weights, such as 5 (arXiv 2303.09556); unweighted when left out."""
 
     def __post_init__(self) -> None:
         _share(diffusion__label_dropout=self.label_dropout)
         at_least(1, diffusion__draws=self.draws, diffusion__views=self.views)
+        at_least(0, diffusion__context_noise=self.context_noise)
+        _positive(diffusion__min_snr=self.min_snr)
 
 
 @dataclass
@@ -229,6 +242,26 @@ class ValidationConfig:
 
 
 @dataclass
+class LoraConfig:
+    """Low-rank adapters that learn beside the frozen network of `training.init_from` (arXiv 2106.09685)."""
+
+    rank: int = 0
+    """Rank of the adapters; 0 = none, the whole network learns."""
+    alpha: float | None = None
+    """The adapters are scaled by alpha / rank; as large as the rank when left out."""
+    targets: list[str] = field(default_factory=lambda: ["qkv", "proj", "fc1", "fc2"])
+    """Linear layers that get an adapter, by the end of their names."""
+    label_table: bool = True
+    """Learn the class table besides: classes are new, or mean something new."""
+
+    def __post_init__(self) -> None:
+        at_least(0, lora__rank=self.rank)
+        _positive(lora__alpha=self.alpha)
+        if self.rank and not self.targets:
+            raise UserError("lora.targets must name at least one linear layer, such as qkv")
+
+
+@dataclass
 class SamplingConfig:
     """Defaults that the exported pipeline carries."""
 
@@ -267,10 +300,16 @@ class Recipe(NamedRun):
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
+        if self.lora.rank and self.training.init_from is None:
+            raise UserError(
+                f"lora.rank {self.lora.rank} adapts a trained network: name it in training.init_from, or "
+                "leave lora.rank at 0"
+            )
         for block in self.layout.blocks:
             if self.data.frames is None and len(parse_dims(block)) != 2:
                 raise UserError(f"layout.blocks must be heights and widths such as 4x4, not {block!r}")

@@ -107,14 +107,20 @@ class Learner:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The network with the averaged weights, in evaluation mode, while the context lasts."""
-        self.ema.store(self.parameters)
-        self.ema.copy_to(self.parameters)
+        own = [parameter.detach().clone() for parameter in self.parameters]
+        self._put(self.ema.shadow_params)
         self.network.eval()
         try:
             yield
         finally:
             self.network.train()
-            self.ema.restore(self.parameters)
+            self._put(own)
+
+    @torch.no_grad()
+    def _put(self, values: list[Tensor]) -> None:
+        # one by one: sharded ones cannot be copied at once
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.copy_(value)
 
     def average(self) -> dict[str, Tensor]:
         """The network's state with the averaged weights, whole, on the CPU. All ranks take part."""

@@ -1,11 +1,83 @@
 """The log of a run, `log.jsonl` in its directory: one JSON object a line."""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from ..errors import UserError
 from ..files import whole
 
 LOG_FILE = "log.jsonl"
+
+
+@dataclass
+class RunLog:
+    """What a run noted, in the order of its steps; a value is left out or None where there was none.
+
+    Attributes:
+        steps: each with `step`, and `loss`, `learning_rate`, `images_per_second` and the like.
+        validations: each with `step` and `loss`, and losses `by_block` (the first block first) and
+            `by_timestep` (in equal parts of 0..1000).
+    """
+
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    validations: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read_log(path: Path) -> RunLog:
+    """The log of a run's directory, or of the file itself.
+
+    Steps that a resumed run did again count once, as they were last; a last line that was cut off when the
+    run was killed is left out.
+
+    Raises:
+        UserError: if there is no log, or a line of it cannot be read.
+    """
+    file = path / LOG_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"{file} is not there: name the directory of a training run, or its {LOG_FILE}")
+    *lines, last = file.read_bytes().split(b"\n")
+    entries: list[dict[str, Any]] = []
+    for number, line in enumerate([*lines, last], 1):
+        if not line:
+            continue
+        try:
+            entry = json.loads(line)
+            _check(entry)
+        except ValueError as error:
+            if number > len(lines):
+                break  # without its line feed: cut off
+            raise UserError(f"{file}, line {number}, cannot be read: {error}") from error
+        while entries and _place(entries[-1]) >= _place(entry):
+            entries.pop()  # the run was resumed from before it
+        entries.append(entry)
+    return RunLog(
+        steps=[entry for entry in entries if "validation" not in entry],
+        validations=[
+            {"step": entry["step"], **entry["validation"]} for entry in entries if "validation" in entry
+        ],
+    )
+
+
+def _place(entry: dict[str, Any]) -> tuple[int, bool]:
+    """Where an entry belongs: by its step, and a validation after the step that it follows."""
+    return entry["step"], "validation" in entry
+
+
+def _check(entry: Any) -> None:
+    """Raise ValueError for what is not an entry of a log."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
+        raise ValueError('it must be an object with a whole number "step"')
+    values = entry
+    if "validation" in entry:
+        values = entry["validation"]
+        if not isinstance(values, dict):
+            raise ValueError(f'"validation" must be an object, not {values!r}')
+    for name, value in values.items():
+        for number in value if isinstance(value, list) else [value]:
+            if not isinstance(number, int | float | None):
+                raise ValueError(f'"{name}" must be a number, not {number!r}')
 
 
 def cut_log(path: Path, step: int) -> None:

@@ -78,7 +78,7 @@ def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | N
         better = False
         run.validation_loss = None
         if validation and done.step % run.recipe.validation.every == 0:
-            measured = validation.measure(run.learner, run.objective, run.layouts[0], run.share, run.ranks)
+            measured = validation.measure(run.learner, run.layouts[0], run.share, run.ranks)
             watch.validation(done.step, measured)
             run.validation_loss = measured["loss"]
             better = measured["loss"] < best

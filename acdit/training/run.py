@@ -17,11 +17,11 @@ from ..errors import UserError
 from ..files import check_writable
 from ..flops import Dimensions, training_flops
 from ..ranks import ALONE, Ranks
-from ..transformer import ACDiTTransformer
 from .build import build_layouts, build_model, build_pipeline, check_trainable, open_data
 from .checkpoint import Stored, check_recipe, newest_checkpoint, save_checkpoint
 from .config import Recipe
 from .learner import Learner
+from .lora import merged
 from .order import StepBatches, choice, subset
 from .recipes import recipe_to_dict
 from .schedules import rate_factor
@@ -49,7 +49,7 @@ CHANGEABLE = {
     "sampling.steps",
     "sampling.guidance_scale",
 }
-FIXED = ("model.", "layout.patch", "data.channels")  # beginnings of keys that shape the network
+FIXED = ("model.", "lora.", "layout.patch", "data.channels")  # beginnings of keys that shape the network
 MOST_SKIPPED = 10  # steps in a row without a finite gradient
 LISTED = 20  # samples that a message names
 
@@ -128,15 +128,18 @@ class Run:
         self.data, self.vae = open_data(recipe)
         self.layouts = build_layouts(recipe, self.data.image_size)
         self.objective = DiffusionObjective(
-            recipe.diffusion.prediction, recipe.diffusion.timesteps, recipe.diffusion.label_dropout
+            recipe.diffusion.prediction,
+            recipe.diffusion.timesteps,
+            recipe.diffusion.label_dropout,
+            context_noise=recipe.diffusion.context_noise,
+            min_snr=recipe.diffusion.min_snr,
         )
         self.progress, self.changes = Progress(), []
         stored = newest_checkpoint(self.checkpoints, ranks)
-        if stored is None:
-            network = build_model(recipe, self.layouts[0], self.data)
-        else:
+        if stored is not None:
             self.changes = self._compared(stored, allow_changes)
-            network = cast(ACDiTTransformer, ACDiTTransformer.from_config(stored.state["network"]))
+        described = stored.state["network"] if stored else None
+        network = build_model(recipe, self.layouts[0], self.data, described)
         self.network_config = dict(network.config)
         if config.gradient_checkpointing:
             network.enable_gradient_checkpointing()
@@ -293,14 +296,21 @@ class Run:
         state = self.learner.average()
         if not self.ranks.main:
             return None
-        network = cast(ACDiTTransformer, ACDiTTransformer.from_config(self.network_config))
+        network = build_model(self.recipe, self.layouts[0], self.data, self.network_config)
         network.load_state_dict(state)
+        if self.recipe.lora.rank:
+            network = merged(network)
         return build_pipeline(self.recipe, network.eval(), self.layouts[0], self.data, self.vae)
 
     def _compared(self, stored: Stored, allow_changes: bool) -> list[str]:
         """In what this run differs from the one that wrote the checkpoint, in words."""
         changes = check_recipe(
-            stored, recipe_to_dict(self.recipe), CHANGEABLE, fixed=FIXED, allowed=allow_changes
+            stored,
+            recipe_to_dict(self.recipe),
+            CHANGEABLE,
+            recipe_to_dict(Recipe()),
+            fixed=FIXED,
+            allowed=allow_changes,
         )
         if stored.step > self.recipe.training.steps:
             raise UserError(

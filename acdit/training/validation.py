@@ -49,17 +49,16 @@ class Validation:
         order = torch.randperm(len(images), generator=generator("validation"))[: config.images].tolist()
         self.images = _read(images, order, vae)
         self.seed = recipe.training.seed
+        # what training alone does, such as weighting the errors, would keep runs from being compared
+        self.objective = DiffusionObjective(recipe.diffusion.prediction, recipe.diffusion.timesteps)
 
-    def measure(
-        self, learner: Learner, objective: DiffusionObjective, layout: Layout, batch: int, ranks: Ranks
-    ) -> dict[str, Any]:
+    def measure(self, learner: Learner, layout: Layout, batch: int, ranks: Ranks) -> dict[str, Any]:
         """The loss of the averaged weights, by block and by bin of timesteps (null where no draw fell).
 
         The noise is the same at every call, and whatever the ranks. All of them take part.
 
         Args:
             learner: whose network is measured.
-            objective: that it is trained with.
             layout: of the blocks.
             batch: images of a forward.
             ranks: that share the images.
@@ -71,7 +70,7 @@ class Validation:
             for first in range(ranks.rank * batch, ranks.rank * batch + len(everyone), stride):
                 rows = everyone[first : first + batch]
                 # a rank without images of its own goes along, for sharded weights are gathered by all
-                errors, places = self._errors(rows or range(1), learner, objective, layout)
+                errors, places = self._errors(rows or range(1), learner, layout)
                 if rows:
                     sums[0].index_add_(0, places, errors.repeat(2))
                     sums[1].index_add_(0, places, torch.ones(len(places), dtype=torch.float64))
@@ -84,13 +83,11 @@ class Validation:
         total, number = (part[: layout.num_blocks].sum().item() for part in sums)
         return {"loss": total / number, "by_block": shown[0], "by_timestep": shown[1]}
 
-    def _errors(
-        self, rows: range, learner: Learner, objective: DiffusionObjective, layout: Layout
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _errors(self, rows: range, learner: Learner, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
         """Errors (n x M), and the table's rows that they belong to: of their blocks, then of their bins."""
         device, dtype = learner.ranks.device, learner.network.dtype
         images = self.images.images[rows.start : rows.stop].to(device, dtype)
-        losses = objective.loss(
+        losses = self.objective.loss(
             learner.model,
             layout.to_blocks(images),
             layout=layout,

@@ -1,0 +1,177 @@
+"""Training curves of one or more runs in one picture."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..diffusion import TRAIN_STEPS
+from ..errors import UserError, require
+from .log import RunLog
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which colour-blind people tell apart, without its yellow, too faint on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", ":", "-.")  # for more runs than colours
+INK, GREY, FAINT = "#333333", "#808080", "#e6e6e6"
+RAW: dict[str, Any] = {"lw": 0.6, "alpha": 0.3}
+SMOOTH: dict[str, Any] = {"lw": 1.8}
+VALIDATION: dict[str, Any] = {"lw": 0.9, "marker": "o", "ms": 4.5, "mfc": "white", "zorder": 4}
+MOST_POINTS = 4000  # of a line; more would be finer than the picture
+TICKS = (1, 2, 3, 5)  # of a decade
+ROUND = (1, 2, 5, 10)  # steps from tick to tick
+
+
+def draw_curves(logs: Mapping[str, RunLog], smooth: float) -> "Figure":
+    """Loss, learning rate and throughput of runs, and the parts of the last validation of each.
+
+    Args:
+        logs: of the runs, by the name to show.
+        smooth: see `smoothed`; from 0 (not at all) to below 1.
+
+    Raises:
+        UserError: if a log holds no step, or matplotlib is not installed.
+    """
+    require("matplotlib", "track")
+    from matplotlib.figure import Figure
+
+    for name, log in logs.items():
+        if not log.steps:
+            raise UserError(f"{name} has no step in its log yet: draw its curves when it has trained a while")
+    validated = any(log.validations for log in logs.values())
+    rows: list[Any] = [["loss", "loss"], ["rate", "speed"]]
+    heights = [2.2, 1.0]
+    if validated:
+        rows, heights = [*rows, ["block", "timestep"]], [*heights, 1.2]
+    figure = Figure(figsize=(11, 0.5 + 2.1 * sum(heights)), dpi=150, facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
+    panels: dict[str, Axes] = figure.subplot_mosaic(rows, height_ratios=heights)
+    for index, log in enumerate(logs.values()):
+        style = {
+            "color": COLOURS[index % len(COLOURS)],
+            "ls": DASHES[index // len(COLOURS) % len(DASHES)],
+        }
+        for panel, key in (("loss", "loss"), ("speed", "images_per_second")):
+            steps, values = column(log.steps, key)
+            panels[panel].plot(*_thinned(steps, values), **style, **RAW)
+            panels[panel].plot(*_thinned(steps, smoothed(values, smooth)), **style, **SMOOTH)
+        panels["rate"].plot(*_thinned(*column(log.steps, "learning_rate")), **style, **SMOOTH)
+        if log.validations:
+            panels["loss"].plot(*column(log.validations, "loss"), **style, **VALIDATION)
+            last = log.validations[-1]
+            by_block, by_timestep = last.get("by_block") or [], last.get("by_timestep") or []
+            panels["block"].plot(*_numbers(range(len(by_block)), by_block), **style, **VALIDATION)
+            centres = [(part + 0.5) * TRAIN_STEPS / len(by_timestep) for part in range(len(by_timestep))]
+            panels["timestep"].plot(*_numbers(centres, by_timestep), **style, **SMOOTH)
+    if validated:
+        panels["timestep"].set_xlim(0, TRAIN_STEPS)
+    _dress(panels)
+    _legends(figure, panels["loss"], list(logs), validated)
+    return figure
+
+
+def column(entries: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
+    """Steps and values of the entries that have the value."""
+    return _numbers([entry["step"] for entry in entries], [entry.get(key) for entry in entries])
+
+
+def smoothed(values: Sequence[float], smooth: float) -> list[float]:
+    """Mean of each value and its neighbours on both sides, so that it does not lag behind a falling loss.
+
+    Going one entry away, the weight falls to `smooth` of what it was; among the first entries, where a loss
+    falls fastest, to less: i / (i + 9) between the entries i - 1 and i.
+    """
+    kept = [min(smooth, index / (index + 9)) for index in range(len(values))]
+    before = _sums(values, kept)
+    after = _sums(values[::-1], [*kept[1:], *kept[:1]][::-1])[::-1]
+    return [
+        (total + other - value) / (weight + other_weight - 1)  # the value itself is in both sums
+        for value, (total, weight), (other, other_weight) in zip(values, before, after, strict=True)
+    ]
+
+
+def _sums(values: Sequence[float], kept: Sequence[float]) -> list[tuple[float, float]]:
+    """Weighted sums of the values so far, and of their weights; `kept` at each of what was summed before."""
+    sums, total, weight = [], 0.0, 0.0
+    for value, share in zip(values, kept, strict=True):
+        total, weight = share * total + value, share * weight + 1
+        sums.append((total, weight))
+    return sums
+
+
+def _numbers(places: Sequence[float], values: Sequence[float | None]) -> tuple[list[float], list[float]]:
+    """Places and values, without those that have no value."""
+    there = [(place, value) for place, value in zip(places, values, strict=True) if value is not None]
+    return [place for place, _ in there], [value for _, value in there]
+
+
+def _thinned(steps: list[float], values: list[float]) -> tuple[list[float], list[float]]:
+    stride = -(-len(steps) // MOST_POINTS) or 1
+    return steps[::stride], values[::stride]
+
+
+def _dress(panels: "Mapping[str, Axes]") -> None:
+    """Titles, scales and a faint grid, and nothing else."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    titles = {
+        "loss": ("loss", "step"),
+        "rate": ("learning rate", "step"),
+        "speed": ("images per second", "step"),
+        "block": ("loss by block, last validation", "block"),
+        "timestep": ("loss by timestep, last validation", "timestep (0 = data)"),
+    }
+    for name, panel in panels.items():
+        title, axis = titles[name]
+        panel.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
+        panel.set_xlabel(axis, color=GREY, fontsize=9)
+        panel.tick_params(colors=GREY, labelsize=9, length=0)
+        panel.grid(axis="y", color=FAINT, lw=0.8)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right", "left"]].set_visible(False)
+        panel.spines["bottom"].set_color(FAINT)
+        panel.xaxis.set_major_locator(MaxNLocator(7, steps=ROUND, integer=True))
+        if name in ("loss", "timestep"):
+            _stretch(panel)
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.minorticks_off()
+        panel.margins(x=0.02)
+        if not any(np.size(line.get_xdata()) for line in panel.lines):
+            panel.set_yticks([])
+            panel.text(0.5, 0.5, "not in the log", transform=panel.transAxes, ha="center", color=GREY)
+        elif name in ("rate", "speed"):
+            panel.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND))
+            panel.set_ylim(bottom=0)
+        if axis == "step":
+            panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _stretch(panel: "Axes") -> None:
+    """A logarithmic scale where values differ by more than a factor of 3."""
+    from matplotlib.ticker import LogLocator
+
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in panel.lines])
+    values = values[np.isfinite(values)]
+    if len(values) and 0 < 3 * values.min() < values.max():
+        panel.set_yscale("log")
+        panel.yaxis.set_major_locator(LogLocator(subs=TICKS))
+
+
+def _legends(figure: "Figure", panel: "Axes", names: list[str], validated: bool) -> None:
+    """The runs above all panels, by colour; in one panel what thin and thick lines are."""
+    from matplotlib.lines import Line2D
+
+    small = {"frameon": False, "labelcolor": INK}
+    colours = [
+        Line2D(
+            [], [], color=COLOURS[index % len(COLOURS)], ls=DASHES[index // len(COLOURS) % len(DASHES)], lw=3
+        )
+        for index in range(len(names))
+    ]
+    figure.legend(colours, names, loc="outside upper left", ncols=4, fontsize=10, **small)
+    kinds = {"each entry": RAW, "smoothed": SMOOTH} | ({"validation": VALIDATION} if validated else {})
+    lines = [Line2D([], [], color=GREY, **kind) for kind in kinds.values()]
+    panel.legend(lines, list(kinds), loc="upper right", fontsize=9, **small)

@@ -1,0 +1,122 @@
+"""Validation: the loss of the averaged weights on held-out images, the same whoever measures."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from acdit.data.images import open_images
+from acdit.diffusion import DiffusionObjective, SampleKey
+from acdit.errors import UserError
+from acdit.randomness import generator
+from acdit.ranks import launched
+from acdit.training.loop import train
+from acdit.training.run import Run
+from acdit.training.validation import Validation
+from tests.processes import on_ranks
+from tests.training.small import advance, all_state, small_recipe, unequal
+
+BLOCKS = {"blocks": ["2x2", "4x4"]}
+
+
+def measured(run, images, batch=5):
+    recipe = small_recipe(run.folder, layout=BLOCKS, validation={"every": 1, "images": images})
+    validation = Validation(recipe, run.data.label_names, run.vae)
+    return validation.measure(run.learner, run.layouts[0], batch, run.ranks)
+
+
+def test_against_a_loop_over_images_blocks_and_bins(tmp_path):
+    run = Run(small_recipe(tmp_path, layout=BLOCKS))
+    advance(run, 3)
+    before = all_state(run)
+    found = measured(run, 13)
+    assert unequal(all_state(run), before) == [] and run.learner.network.training
+
+    held_out = open_images(run.recipe.data, seed=0, held_out=True)
+    order = torch.randperm(len(held_out), generator=generator("validation")).tolist()
+    network = run.pipeline().transformer  # around the averaged weights
+    layout, objective = run.layouts[0], DiffusionObjective(run.recipe.diffusion.prediction)
+    blocks, bins = ([[] for _ in range(size)] for size in (4, 10))
+    for row, index in enumerate(order[:13]):
+        image, label = held_out.read(index)
+        with torch.no_grad():
+            losses = objective.loss(
+                network,
+                layout.to_blocks(image[None]),
+                layout=layout,
+                key=SampleKey(0, [-1], [row]),
+                labels=torch.tensor([label]),
+            )
+        for block, error in enumerate(losses.per_view[0].tolist()):
+            blocks[block].append(error)
+            bins[int(losses.timesteps[0, block] // 100)].append(error)
+    everything = [error for held in blocks for error in held]
+    assert found["loss"] == pytest.approx(sum(everything) / len(everything), rel=1e-5)
+    for means, lists in ((found["by_block"], blocks), (found["by_timestep"], bins)):
+        expected = [sum(held) / len(held) if held else None for held in lists]
+        assert [mean is None for mean in means] == [mean is None for mean in expected]
+        assert [mean for mean in means if mean is not None] == pytest.approx(
+            [mean for mean in expected if mean is not None], rel=1e-5
+        )
+
+
+def test_training_is_not_disturbed(tmp_path):
+    plain = train(small_recipe(tmp_path / "plain"))
+    watched = train(small_recipe(tmp_path / "watched", validation={"every": 1, "images": 8}))
+    assert plain is not None and watched is not None
+    weights = "transformer/diffusion_pytorch_model.safetensors"
+    assert (plain / weights).read_bytes() == (watched / weights).read_bytes()
+
+
+def measure_on_ranks(folder, parallel):
+    torch.set_default_dtype(torch.float64)
+    ranks = launched()
+    with ranks.joined():
+        return _measure(folder, parallel, ranks)
+
+
+def _measure(folder, parallel, ranks):
+    run = Run(small_recipe(folder, layout=BLOCKS, training={"parallel": parallel}), ranks)
+    advance(run, 2)
+    return measured(run, 13, 3)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_ranks_measure_what_one_does(tmp_path, parallel):
+    """13 images in parts of 3: at the end one rank has none of its own."""
+    (alone,) = on_ranks(measure_on_ranks, 1, tmp_path / "alone", "ddp")
+    for found in on_ranks(measure_on_ranks, 2, tmp_path / "together", parallel):
+        assert found["loss"] == pytest.approx(alone["loss"], rel=1e-9)
+        assert found["by_block"] == pytest.approx(alone["by_block"], rel=1e-9)
+
+
+def test_the_best_checkpoint_is_kept_and_the_log_knows_all(tmp_path):
+    training = {"steps": 8, "keep_checkpoints": 1, "checkpoint_every": 100, "log_every": 2}
+    optimizer = {"learning_rate": 0.1, "ema_decay": 0.0, "schedule": "constant"}  # leaps about
+    train(
+        small_recipe(tmp_path, training=training, optimizer=optimizer, validation={"every": 1, "images": 32})
+    )
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    losses = {entry["step"]: entry["validation"]["loss"] for entry in entries if "validation" in entry}
+    assert sorted(losses) == list(range(1, 9))
+    best = min(losses, key=lambda step: losses[step])
+    kept = {int(path.name[5:]) for path in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {best, 8} and best != 8
+    assert [entry["step"] for entry in entries if "loss" in entry] == [2, 4, 6, 8]
+
+
+def test_a_folder_has_a_held_out_part_only_by_name(tmp_path):
+    for part in ("train", "valid", "other"):
+        for name in ("cat", "dog") if part != "other" else ("cat", "emu"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for shade in (10, 200):
+                Image.new("L", (8, 8), shade).save(tmp_path / part / name / f"{shade}.png")
+    data = {"source": str(tmp_path / "train"), "image_size": 8, "channels": 1}
+    for source, words in ((None, "no held-out part"), ("other", "must have the classes of data.source")):
+        validation = {"every": 1, "source": None if source is None else str(tmp_path / source)}
+        with pytest.raises(UserError, match=words):
+            train(small_recipe(tmp_path / "run", data=data, validation=validation))
+    good = {"every": 3, "source": str(tmp_path / "valid")}
+    train(small_recipe(tmp_path / "good", data=data, validation=good))
+    assert '"validation"' in (tmp_path / "good" / "log.jsonl").read_text()
