@@ -4,6 +4,7 @@ import copy
 from typing import Any, cast
 
 import torch
+from diffusers.training_utils import EMAModel
 
 from ..autoencoders import load_autoencoder
 from ..data.images import ImageDataset, open_images
@@ -15,7 +16,7 @@ from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
 from ..randomness import seed_of
 from ..transformer import SIZES, ACDiTTransformer, Size
-from .config import ModelConfig, Recipe
+from .config import ModelConfig, OptimizerConfig, Recipe
 
 
 def open_data(recipe: Recipe) -> tuple[ImageDataset, Any]:
@@ -73,6 +74,23 @@ def network_size(model: ModelConfig) -> Size:
     """The named size, with the dimensions that a recipe names itself."""
     named = {key: getattr(model, key) for key in Size._fields}
     return SIZES[model.size]._replace(**{key: value for key, value in named.items() if value is not None})
+
+
+def build_optimizer(network: ACDiTTransformer, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW over all parameters (Appendix B)."""
+    return torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+    )
+
+
+def build_average(network: ACDiTTransformer, config: OptimizerConfig) -> EMAModel:
+    """The moving average of the weights, which starts with a copy of them."""
+    return EMAModel(
+        network.parameters(),
+        decay=config.ema_decay,
+        min_decay=0.0 if config.ema_warmup else config.ema_decay,
+        foreach=True,
+    )
 
 
 def check_tokens(source: str, has: int, makes: int) -> None:

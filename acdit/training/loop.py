@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -17,7 +16,15 @@ from ..errors import UserError, require
 from ..files import check_writable, whole
 from ..pictures import picture_grid, save_picture
 from ..transformer import ACDiTTransformer
-from .build import build_layouts, build_model, build_pipeline, check_trainable, open_data
+from .build import (
+    build_average,
+    build_layouts,
+    build_model,
+    build_optimizer,
+    build_pipeline,
+    check_trainable,
+    open_data,
+)
 from .checkpoint import (
     Checkpoint,
     check_recipe,
@@ -100,18 +107,8 @@ class Run:
         if config.gradient_checkpointing:
             self.network.enable_gradient_checkpointing()
         self.network.train().to(self.accelerator.device)
-        self.ema = EMAModel(
-            self.network.parameters(),
-            decay=recipe.optimizer.ema_decay,
-            min_decay=0.0 if recipe.optimizer.ema_warmup else recipe.optimizer.ema_decay,
-            foreach=True,
-        )
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=recipe.optimizer.learning_rate,
-            betas=recipe.optimizer.betas,
-            weight_decay=recipe.optimizer.weight_decay,
-        )
+        self.ema = build_average(self.network, recipe.optimizer)
+        optimizer = build_optimizer(self.network, recipe.optimizer)
         self.step = 0
         if checkpoint is not None:
             self._resume(checkpoint, optimizer)
