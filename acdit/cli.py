@@ -7,6 +7,7 @@ from textwrap import fill
 
 from . import __version__
 from .arguments import build, help_text, nearest, read_arguments
+from .bench.options import BenchOptions
 from .errors import UserError
 from .options import ConvertOptions, EvaluateOptions, InfoOptions, SampleOptions
 from .training.autoencoder_config import AutoencoderOptions, AutoencoderRecipe
@@ -26,18 +27,20 @@ commands:
   evaluate            score a model          acdit evaluate --model runs/mnist --out scores.json
   info [MODEL]        parameters and cost    acdit info runs/mnist --block 2x2
   convert FILE        published weights      acdit convert ACDiT-XL-img.pt --out models/xl --vae NAME
+  bench [WORK]        how fast, and why not  acdit bench train --layout 32x32/16x16 --json bench.json
 
 Without --model, a command takes the small model of MNIST digits that comes with the package.
 `acdit COMMAND --help` lists a command's options; `acdit --version` prints the version.
 """
-POSITIONALS = {"info": "model", "convert": "source"}
+POSITIONALS = {"info": "model", "convert": "source", "bench": "work"}
 OPTIONS = {
     "sample": SampleOptions,
     "evaluate": EvaluateOptions,
     "info": InfoOptions,
     "convert": ConvertOptions,
+    "bench": BenchOptions,
 }
-USAGE = {"info": " [MODEL]", "convert": " SOURCE --out PATH"}
+USAGE = {"info": " [MODEL]", "convert": " SOURCE --out PATH", "bench": " [WORK]"}
 RECIPES: dict[str, type[NamedRun]] = {
     "train": Recipe,
     "plan": PlanOptions,
@@ -54,6 +57,8 @@ EXAMPLES = {
     "evaluate": "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json",
     "info": "acdit info runs/mnist --block 2x2",
     "convert": "acdit convert ACDiT-XL-img.pt --out models/xl --vae stabilityai/sd-vae-ft-ema",
+    "bench": "acdit bench --rows train-4,sample-16 --json bench.json\n"
+    "  acdit bench train --layout 16x16/8x8,32x32/16x16 --layers 2 --plot bench.png",
 }
 
 
