@@ -14,7 +14,7 @@ from functools import partial
 from operator import attrgetter
 from textwrap import shorten
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import UserError
 
@@ -34,7 +34,8 @@ class Field:
 
     @property
     def alternatives(self) -> tuple[Any, ...]:
-        return get_args(self.hint) if isinstance(self.hint, UnionType) else (self.hint,)
+        united = get_origin(self.hint) in (UnionType, Union)  # Union: what `Literal[..] | None` makes
+        return get_args(self.hint) if united else (self.hint,)
 
     @property
     def is_sequence(self) -> bool:

@@ -7,6 +7,7 @@ from textwrap import fill
 
 from . import __version__
 from .arguments import build, help_text, nearest, read_arguments
+from .bench.options import BenchOptions
 from .errors import UserError
 from .options import ConvertOptions, CurvesOptions, EvaluateOptions, InfoOptions, SampleOptions
 from .training.autoencoder_config import AutoencoderOptions, AutoencoderRecipe
@@ -27,19 +28,26 @@ commands:
   info [MODEL]        parameters and cost    acdit info runs/mnist --block 2x2
   curves RUN ...      curves of runs         acdit curves runs/a runs/b --out curves.png
   convert FILE        published weights      acdit convert ACDiT-XL-img.pt --out models/xl --vae NAME
+  bench [WORK]        how fast, and why not  acdit bench train --layout 32x32/16x16 --json bench.json
 
 Without --model, a command takes the small model of MNIST digits that comes with the package.
 `acdit COMMAND --help` lists a command's options; `acdit --version` prints the version.
 """
-POSITIONALS = {"info": "model", "curves": "runs", "convert": "source"}
+POSITIONALS = {"info": "model", "curves": "runs", "convert": "source", "bench": "work"}
 OPTIONS = {
     "sample": SampleOptions,
     "evaluate": EvaluateOptions,
     "info": InfoOptions,
     "curves": CurvesOptions,
     "convert": ConvertOptions,
+    "bench": BenchOptions,
 }
-USAGE = {"info": " [MODEL]", "curves": " RUN ...", "convert": " SOURCE --out PATH"}
+USAGE = {
+    "info": " [MODEL]",
+    "curves": " RUN ...",
+    "convert": " SOURCE --out PATH",
+    "bench": " [WORK]",
+}
 RECIPES: dict[str, type[NamedRun]] = {
     "train": TrainOptions,
     "plan": PlanOptions,
@@ -57,6 +65,8 @@ EXAMPLES = {
     "info": "acdit info runs/mnist --block 2x2",
     "curves": "acdit curves runs/mnist runs/other --smooth 0.99 --out curves.png",
     "convert": "acdit convert ACDiT-XL-img.pt --out models/xl --vae stabilityai/sd-vae-ft-ema",
+    "bench": "acdit bench --rows train-4,sample-16 --json bench.json\n"
+    "  acdit bench train --layout 16x16/8x8,32x32/16x16 --layers 2 --plot bench.png",
 }
 
 

@@ -9,10 +9,14 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from .bench.options import BenchOptions
+from .bench.report import heading, plot, table_lines
+from .bench.runs import Bench
+from .bench.timing import machine
 from .convert import convert_checkpoint, publish
 from .data.digits import digit_images
 from .data.encoding import encode_images
-from .errors import UserError
+from .errors import UserError, require
 from .evaluation.digits import format_table, score_digits
 from .evaluation.judge import load_judge
 from .files import check_writable, whole
@@ -228,6 +232,33 @@ def convert(options: ConvertOptions) -> None:
     else:
         convert_checkpoint(source, out, ema=options.ema, vae=options.vae)
     print(f"{source} was converted to {out}")
+
+
+def bench(options: BenchOptions) -> None:
+    """`acdit bench`: rows as they are done, then the files."""
+    written = [Path(path) for path in (options.json, options.plot) if path is not None]
+    for path in written:
+        check_writable(path)
+    if options.plot is not None:
+        require("matplotlib", "examples")
+    device = _device(options.device)
+    facts = machine(device)
+    print(heading(facts, options.repeats, options.dtype))
+    runner = Bench(options.repeats, device, getattr(torch, options.dtype))
+    results = []
+    for row in options.chosen():
+        for result in runner.run(row):
+            print(table_lines(result), flush=True)
+            results.append(result)
+    if options.json is not None:
+        rows = [result.to_json() for result in results]
+        report = {"machine": facts, "dtype": options.dtype, "repeats": options.repeats, "rows": rows}
+        with whole(Path(options.json)) as aside:
+            aside.write_text(json.dumps(report, indent=2) + "\n")
+    if options.plot is not None:
+        plot(results, Path(options.plot))
+    if written:
+        print(f"written: {', '.join(map(str, written))}")
 
 
 def _opened(options: RunOptions) -> ACDiTImagePipeline:

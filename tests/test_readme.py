@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from acdit.cli import main
+from acdit.arguments import build, read_arguments
+from acdit.bench.options import ROWS, BenchOptions
+from acdit.cli import POSITIONALS, main
 from acdit.training.recipes import load_recipe
 from tests.checkpoints import eightfold_autoencoder, thousand_classes
 
@@ -24,7 +26,8 @@ COMMANDS = [
 def test_there_is_something_to_run():
     assert len(EXAMPLES) == 2
     assert {words[0] for words in COMMANDS} == {
-        *("sample", "info", "train", "curves", "evaluate", "convert", "autoencoder", "encode", "plan")
+        *("sample", "info", "train", "curves", "evaluate", "convert", "autoencoder", "encode", "plan"),
+        "bench",
     }
 
 
@@ -108,3 +111,15 @@ def test_training_commands_name_recipes_and_keys_that_there_are(words, tmp_path,
     Path("my.yaml").write_text("name: mine\n")
     assert main([*words, "--print_config"]) == 0
     assert load_recipe(words[1]).training.steps > 0
+
+
+@pytest.mark.parametrize("words", commands("bench"), ids=" ".join)
+def test_benchmarks(words, tmp_path, monkeypatch):
+    """Named rows are read alone, for they take long."""
+    monkeypatch.chdir(tmp_path)
+    options = build(BenchOptions, read_arguments(BenchOptions, words[1:], POSITIONALS["bench"]))
+    if options.layout is None:
+        assert {row.name for row in options.chosen()} <= set(ROWS)
+    else:
+        assert main(words) == 0
+        assert options.plot is not None and Path(options.plot).exists()

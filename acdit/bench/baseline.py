@@ -1,0 +1,296 @@
+"""The published computation over the same weights: what the benchmarks compare with, and a second opinion.
+
+Nothing here is taken from `layers.py`, `attention.py` or `sampling.py`, so that what makes those fast leaves
+this as it is. The facts, from the paper (sections 4.2, 4.4 and 4.5, Fig. 2, Appendix C) and the code that its
+authors published with the weights:
+
+- training passes one sequence of 2 L tokens, all clean blocks before all noised ones, through every layer,
+  attention with a dense boolean mask of (2 L)^2; the last clean block and the last layer's clean outputs too;
+- adaLN's linear layer runs once a block; each of its six vectors is repeated for every token of the block;
+  modulated or gated noised tokens are joined with the clean ones by concatenation;
+- sampling gives a block's first step the clean block before it, under a mask of two blocks of queries; its
+  keys and values go to each layer's cache, which grows by concatenation; every step joins cache and own keys;
+- with guidance the batch is doubled, caches included: the clean past is computed and kept for each branch.
+
+Where those facts leave a choice, the faster is taken: masks and rotary tables are made once per layout, what
+is not needed for a backward pass is changed in place, sampling runs in inference mode.
+"""
+
+import copy
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..layers import NORM_EPS
+from ..layout import Layout
+from ..rope import RopeTable, default_split, rope_table
+from ..transformer import ACDiTTransformer
+
+Weights = tuple[Tensor, Tensor]
+
+
+class _Layer(NamedTuple):
+    """Weights of one layer, by their published names (weight and bias of what is linear)."""
+
+    norm1: Tensor
+    qkv: Weights
+    q_norm: Tensor
+    k_norm: Tensor
+    proj: Weights
+    norm2: Tensor
+    fc1: Weights
+    fc2: Weights
+    modulation: Weights
+
+
+class _Sequence(NamedTuple):
+    """What every layer needs to know of the tokens that pass it."""
+
+    clean: int  # clean tokens, which come first
+    block_tokens: int
+    rope: RopeTable  # cosines and sines (S, D)
+    mask: Tensor | None  # (S, keys)
+    condition: Tensor  # SiLU of the noised blocks' condition vectors, (N, T, hidden)
+
+
+class Published:
+    """The computation as published, with the parameters of a network (shared, not copied).
+
+    Args:
+        network: one that knows timesteps and classes, as every published one does.
+
+    Raises:
+        ValueError: for a network without timesteps or classes.
+    """
+
+    def __init__(self, network: ACDiTTransformer):
+        if network.t_embedder is None or network.y_embedder is None or network.config["in_channels"] is None:
+            raise ValueError(
+                "network must know timesteps and classes of continuous tokens, as published ones do"
+            )
+        self.network = network
+        self.embed_time, self.embed_label = network.t_embedder, network.y_embedder
+        self.heads = network.config["num_heads"]
+        named = dict(network.named_parameters())
+
+        def pair(name: str) -> Weights:
+            return named[f"{name}.weight"], named[f"{name}.bias"]
+
+        self.layers = [
+            _Layer(
+                named[f"{at}.norm1.weight"],
+                pair(f"{at}.attn.qkv"),
+                named[f"{at}.attn.q_norm.weight"],
+                named[f"{at}.attn.k_norm.weight"],
+                pair(f"{at}.attn.proj"),
+                named[f"{at}.norm2.weight"],
+                pair(f"{at}.mlp.fc1"),
+                pair(f"{at}.mlp.fc2"),
+                pair(f"{at}.adaLN_modulation.1"),
+            )
+            for at in (f"blocks.{layer}" for layer in range(network.config["num_layers"]))
+        ]
+        self.embedding = named["x_embedder.weight"]
+        self.final_norm = named["final_layer.norm_final.weight"]
+        self.final_modulation = pair("final_layer.adaLN_modulation.1")
+        self.final = pair("final_layer.linear")
+
+    def predict(
+        self, noised: Tensor, timestep: Tensor, clean: Tensor, labels: Tensor, *, layout: Layout
+    ) -> Tensor:
+        """Prediction for every noised block (N, T, B, C), in one pass over the sequence of 2 T blocks.
+
+        Args:
+            noised, clean: all blocks (N, T, B, C).
+            timestep: (N, T), raw 0..1000.
+            labels: (N,), class or null.
+            layout: of the blocks.
+        """
+        tokens = layout.num_tokens
+        x = torch.cat((clean, noised), dim=1).flatten(1, 2)  # (N, S = 2 L, C)
+        table = self._rope(layout)
+        table = table._replace(cos=torch.cat((table.cos, table.cos)), sin=torch.cat((table.sin, table.sin)))
+        condition = self._condition(timestep, labels)
+        mask = training_mask(layout, x.device)
+        return self._through(x, _Sequence(tokens, layout.block_tokens, table, mask, condition))
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        layout: Layout,
+        noise: Tensor,
+        *,
+        scheduler: Any,
+        steps: int,
+        labels: Tensor,
+        guidance: float = 1.0,
+    ) -> tuple[Tensor, int]:
+        """Samples (N, T, B, C), and the bytes that the caches hold at the end.
+
+        Args:
+            layout: of the samples.
+            noise: (N, T, B, C).
+            scheduler: a diffusers scheduler; it is copied, not changed.
+            steps: solver steps per block.
+            labels: (N,) classes.
+            guidance: scale of classifier-free guidance; 1 = none.
+        """
+        solver, dtype = copy.deepcopy(scheduler), self.network.dtype
+        branches = 1 if guidance == 1 else 2
+        if branches == 2:
+            labels = torch.cat((labels, torch.full_like(labels, self.network.config["num_classes"])))
+        caches = [_Cache() for _ in self.layers]
+        table, size = self._rope(layout), layout.block_tokens
+        done: list[Tensor] = []
+        for index in range(layout.num_blocks):
+            solver.set_timesteps(steps, device=noise.device)
+            sample = noise[:, index] * solver.init_noise_sigma  # (N, B, C)
+            fresh = done[-1:]  # the clean block that the caches do not hold yet
+            for timestep in solver.timesteps:
+                inputs = (*fresh, solver.scale_model_input(sample, timestep))
+                x = torch.cat(inputs, dim=1).to(dtype).repeat(branches, 1, 1)
+                begin = (index - len(fresh)) * size
+                rows = slice(begin, (index + 1) * size)
+                sequence = _Sequence(
+                    len(fresh) * size,
+                    size,
+                    table._replace(cos=table.cos[rows], sin=table.sin[rows]),
+                    sampling_mask(size, index, x.device) if fresh else None,
+                    self._condition(timestep.expand(len(x), 1), labels),
+                )
+                answer = self._through(x, sequence, caches)[:, 0].to(noise.dtype)  # (branches N, B, C)
+                if branches == 2:
+                    conditional, unconditional = answer.chunk(2)
+                    answer = unconditional + guidance * (conditional - unconditional)
+                sample = solver.step(answer, timestep, sample).prev_sample
+                fresh = []
+            done.append(sample)
+        return torch.stack(done, dim=1), sum(cache.nbytes for cache in caches)
+
+    def _through(self, x: Tensor, sequence: _Sequence, caches: "Sequence[_Cache] | None" = None) -> Tensor:
+        """Tokens (N, S, C) through all layers; the noised ones' prediction (N, T, B, C)."""
+        x = F.linear(x, self.embedding)  # (N, S, hidden)
+        for layer, weights in enumerate(self.layers):
+            x = self._layer(x, weights, sequence, None if caches is None else caches[layer])
+        x = _norm(x[:, sequence.clean :], self.final_norm)
+        shift, scale = _per_token(sequence, self.final_modulation, 2)
+        x = F.linear(_modulated(x, 0, shift, scale), *self.final)
+        return x.unflatten(1, (-1, sequence.block_tokens))
+
+    def _layer(self, x: Tensor, weights: _Layer, sequence: _Sequence, cache: "_Cache | None") -> Tensor:
+        """One layer over tokens (N, S, hidden)."""
+        clean, rope = sequence.clean, sequence.rope
+        vectors = _per_token(sequence, weights.modulation, 6)  # each (N, T B, hidden)
+        inner = _modulated(_norm(x, weights.norm1), clean, *vectors[:2])
+        projected = F.linear(inner, *weights.qkv).unflatten(-1, (3, self.heads, -1))
+        query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (N, H, S, D)
+        query = _rotated(_norm(query, weights.q_norm), rope)
+        key = _rotated(_norm(key, weights.k_norm), rope)
+        if cache is not None:
+            key, value = cache.joined(key, value, clean)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=sequence.mask)
+        branch = F.linear(attended.transpose(1, 2).flatten(2), *weights.proj)
+        x = _added(x, clean, vectors[2], branch)
+        inner = _modulated(_norm(x, weights.norm2), clean, *vectors[3:5])
+        branch = F.linear(F.gelu(F.linear(inner, *weights.fc1), approximate="tanh"), *weights.fc2)
+        return _added(x, clean, vectors[5], branch)
+
+    def _condition(self, timestep: Tensor, labels: Tensor) -> Tensor:
+        """SiLU of timestep and label embedding, (N, T, hidden), for timesteps (N, T) and labels (N,)."""
+        return F.silu(self.embed_time(timestep) + self.embed_label(labels)[:, None])
+
+    def _rope(self, layout: Layout) -> RopeTable:
+        """Cosines and sines of every token in the sequence, (L, D)."""
+        config = self.network.config
+        head_dim = config["hidden_size"] // self.heads
+        table = rope_table(
+            layout,
+            tuple(config["axis_lengths"]),
+            tuple(config["rope_split"] or default_split(head_dim, layout.axes)),
+            config["rope"],
+            torch.promote_types(self.network.dtype, torch.float32),
+            self.network.device,
+        )
+        return table._replace(cos=table.cos.flatten(0, 2), sin=table.sin.flatten(0, 2))
+
+
+class _Cache:
+    """One layer's keys and values (N, H, cached tokens, D), grown by concatenation."""
+
+    def __init__(self) -> None:
+        self._held: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self._held or ())
+
+    def joined(self, key: Tensor, value: Tensor, clean: int) -> tuple[Tensor, Tensor]:
+        """Take in what belongs to the first, clean tokens; everything cached, then what is left."""
+        if clean:
+            fresh = key[:, :, :clean], value[:, :, :clean]
+            if self._held is None:
+                self._held = fresh[0].contiguous(), fresh[1].contiguous()
+            else:
+                self._held = torch.cat((self._held[0], fresh[0]), 2), torch.cat((self._held[1], fresh[1]), 2)
+        if self._held is None:
+            return key, value
+        own = key[:, :, clean:], value[:, :, clean:]
+        return torch.cat((self._held[0], own[0]), 2), torch.cat((self._held[1], own[1]), 2)
+
+
+@lru_cache(maxsize=4)
+def training_mask(layout: Layout, device: torch.device) -> Tensor:
+    """SCAM (Fig. 2a) of c_0.., n_0..: (2 L, 2 L) boolean, true where the query (row) sees the key."""
+    with torch.inference_mode(False):  # the cached mask must serve training too
+        block = torch.arange(layout.num_tokens, device=device) // layout.block_tokens
+        asking, answering = block[:, None], block[None]
+        clean = torch.cat((answering <= asking, torch.zeros_like(answering > asking)), dim=1)
+        noised = torch.cat((answering < asking, answering == asking), dim=1)
+        return torch.cat((clean, noised))
+
+
+@lru_cache(maxsize=64)
+def sampling_mask(block_tokens: int, index: int, device: torch.device) -> Tensor:
+    """Of clean block `index` - 1 and noised block `index` over all keys so far: (2 B, (index + 1) B)."""
+    mask = torch.ones(2 * block_tokens, (index + 1) * block_tokens, dtype=torch.bool, device=device)
+    mask[:block_tokens, -block_tokens:] = False
+    return mask
+
+
+def _per_token(sequence: _Sequence, modulation: Weights, parts: int) -> list[Tensor]:
+    """Shift, scale, .. of every noised token, each (N, T B, hidden) and all in memory."""
+    vectors = F.linear(sequence.condition, *modulation).chunk(parts, dim=-1)  # each (N, T, hidden)
+    size = sequence.block_tokens
+    return [vector[:, :, None].expand(-1, -1, size, -1).flatten(1, 2) for vector in vectors]
+
+
+def _norm(x: Tensor, weight: Tensor) -> Tensor:
+    return F.rms_norm(x, weight.shape, weight, NORM_EPS)
+
+
+def _modulated(normed: Tensor, clean: int, shift: Tensor, scale: Tensor) -> Tensor:
+    """Noised tokens modulated, the first, clean ones as they are; `normed` is nobody else's."""
+    if not torch.is_grad_enabled():
+        normed[:, clean:].mul_(1 + scale).add_(shift)
+        return normed
+    return torch.cat((normed[:, :clean], normed[:, clean:] * (1 + scale) + shift), dim=1)
+
+
+def _added(x: Tensor, clean: int, gate: Tensor, branch: Tensor) -> Tensor:
+    """What a branch adds to the tokens, gated for the noised ones; `x` and `branch` are nobody else's."""
+    if not torch.is_grad_enabled():
+        branch[:, clean:].mul_(gate)
+        return x.add_(branch)
+    return x + torch.cat((branch[:, :clean], gate * branch[:, clean:]), dim=1)
+
+
+def _rotated(x: Tensor, rope: RopeTable) -> Tensor:
+    """Queries or keys (N, H, S, D) turned by their tokens' coordinates, at least in float32."""
+    wide = x.to(rope.cos.dtype)
+    halves = (part.chunk(2, dim=-1) for part in wide.split(rope.segments, dim=-1))
+    turned = torch.cat([half for first, second in halves for half in (-second, first)], dim=-1)
+    return torch.addcmul(wide * rope.cos, turned, rope.sin).to(x.dtype)

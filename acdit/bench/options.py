@@ -1,0 +1,181 @@
+"""What `acdit bench` measures: the named rows, and rows of one's own. Free of torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..arguments import nearest
+from ..errors import UserError
+from ..layout import Layout, parse_dims
+
+Work = Literal["train", "sample", "attention"]
+SAMPLING_BATCH = 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One piece of work: what is done, by which network, on what.
+
+    Attributes:
+        name: of the row.
+        work: a training step, the sampling of a batch, or one layer's attention in a training step.
+        layout: GRID/BLOCK in tokens, such as 32x32/16x16.
+        size: named size of the network (Table 5).
+        layers: if not the named size's.
+        batch: samples.
+        channels, patch: values of a data element, and the edge of a token's patch.
+        classes: of the label table.
+        steps, guidance: of sampling.
+    """
+
+    name: str
+    work: Work
+    layout: str
+    size: str = "B"
+    layers: int | None = None
+    batch: int = 1
+    channels: int = 4
+    patch: int = 1
+    classes: int = 1000
+    steps: int = 8
+    guidance: float = 1.5
+
+    @property
+    def tokens(self) -> Layout:
+        """The layout; the patch lies along the last two axes, not along time."""
+        return parse_layout(self.layout, self.patch)
+
+
+def parse_layout(text: str, patch: int = 1) -> Layout:
+    """Read a layout as it is written on the command line: "32x32/16x16", grid and block in tokens.
+
+    Raises:
+        ValueError: if it cannot be read, or the block does not tile the grid.
+    """
+    grid, slash, block = text.partition("/")
+    if not slash:
+        raise UserError(f"--layout must be GRID/BLOCK in tokens, such as 32x32/16x16, not {text!r}")
+    sizes = parse_dims(grid, "--layout"), parse_dims(block, "--layout")
+    axes = len(sizes[0])
+    if not 1 <= axes <= 3:
+        raise UserError(f"--layout must have 1 to 3 axes, not the {axes} of {text}")
+    return Layout(*sizes, (1,) * (axes - 2) + (patch,) * min(axes, 2))
+
+
+ROWS = {
+    row.name: row
+    for row in (
+        Row("train-4", "train", "32x32/16x16"),
+        Row("train-16", "train", "32x32/8x8"),
+        Row("train-64", "train", "32x32/4x4"),
+        Row("train-1", "train", "32x32/32x32"),
+        Row("train-video", "train", "16x16x16/4x16x16", layers=6, patch=2, classes=101),
+        Row("train-digits", "train", "8x8/4x4", "S", batch=64, channels=1, patch=4, classes=10),
+        Row("sample-4", "sample", "32x32/16x16", batch=SAMPLING_BATCH),
+        Row("sample-16", "sample", "32x32/8x8", batch=SAMPLING_BATCH),
+        Row("sample-64", "sample", "32x32/4x4", batch=SAMPLING_BATCH),
+        Row("attention-4", "attention", "32x32/16x16"),
+        Row("attention-16", "attention", "32x32/8x8"),
+        Row("attention-64", "attention", "32x32/4x4"),
+    )
+}
+
+
+@dataclass
+class BenchOptions:
+    """Time this package beside the published computation, and beside the floor that arithmetic sets."""
+
+    work: Literal["train", "sample", "attention"] | None = None
+    """A training step (forward, backward, clipping, AdamW, moving average), the sampling of a batch, or one
+    layer's attention; all three when left out."""
+    rows: list[str] | None = None
+    """Named rows to run, such as train-4,sample-16; all of WORK when left out."""
+    layout: list[str] | None = None
+    """Rows of your own: grids and blocks in tokens, such as 32x32/16x16,32x32/8x8."""
+    size: Literal["S", "B", "L", "XL", "H"] = "B"
+    """Named size of the network."""
+    layers: int | None = None
+    """Layers, if not the named size's."""
+    batch: int | None = None
+    """Samples; 1, and 2 to sample, when left out."""
+    channels: int = 4
+    """Values of a pixel or latent cell."""
+    patch: int = 1
+    """Edge of a token's patch."""
+    classes: int = 1000
+    """Classes of the network."""
+    steps: int = 8
+    """Solver steps per block, to sample."""
+    guidance: float = 1.5
+    """Classifier-free guidance, to sample; 1 = none."""
+    repeats: int = 5
+    """Times that every work item is measured."""
+    device: str | None = None
+    """Such as cpu or cuda; a GPU where there is one, when left out."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision; in training bfloat16 means autocast."""
+    json: str | None = None
+    """The JSON file to write."""
+    plot: str | None = None
+    """The .png to write: time against sequence length; needs --layout with several layouts."""
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "batch", "channels", "patch", "classes", "steps", "repeats"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name} must be at least 1, not {value}")
+        for name, suffix in (("json", ".json"), ("plot", ".png")):
+            path = getattr(self, name)
+            if path is not None and Path(path).suffix.lower() != suffix:
+                raise UserError(f"--{name} must be a {suffix} file, not {path!r}")
+        if self.layout is None:
+            self._check_named()
+        else:
+            self._check_own(self.layout)
+
+    def _check_named(self) -> None:
+        """The named rows say themselves what they are."""
+        shape = ("size", "layers", "batch", "channels", "patch", "classes", "steps", "guidance")
+        given = [f"--{name}" for name in shape if getattr(self, name) != getattr(BenchOptions, name)]
+        if given:
+            raise UserError(
+                f"{', '.join(given)} must come with --layout GRID/BLOCK: named rows have their own"
+            )
+        if self.plot is not None:
+            raise UserError("--plot shows time against sequence length: give --layout with several layouts")
+        for name in self.rows or ():
+            if name not in ROWS:
+                raise UserError(f"--rows has no {name!r}; did you mean {nearest(name, ROWS)[0]}?")
+            if self.work not in (None, ROWS[name].work):
+                raise UserError(f"--rows {name} is no row of {self.work}: leave {self.work} out")
+        if self.rows == []:
+            raise UserError("--rows must name at least one row, such as train-4")
+
+    def _check_own(self, layouts: list[str]) -> None:
+        if self.work is None:
+            raise UserError("--layout needs the work first: acdit bench train --layout 32x32/16x16")
+        if self.rows is not None:
+            raise UserError("--rows are the named ones, --layout makes your own: give one of them")
+        if not layouts:
+            raise UserError("--layout must name at least one layout, such as 32x32/16x16")
+        for layout in layouts:
+            parse_layout(layout, self.patch)
+        if self.work != "sample" and (self.steps, self.guidance) != (
+            BenchOptions.steps,
+            BenchOptions.guidance,
+        ):
+            raise UserError(f"--steps and --guidance are for sample, not for {self.work}")
+        if self.plot is not None and len({parse_layout(layout).num_tokens for layout in layouts}) < 2:
+            raise UserError("--plot needs layouts of at least two sequence lengths in --layout")
+
+    def chosen(self) -> list[Row]:
+        """The rows to run, in order."""
+        if self.layout is None:
+            listed = self.rows or [name for name, row in ROWS.items() if self.work in (None, row.work)]
+            return [ROWS[name] for name in listed]
+        assert self.work is not None  # it was checked
+        batch = self.batch or (SAMPLING_BATCH if self.work == "sample" else 1)
+        shape = (self.size, self.layers, batch, self.channels, self.patch, self.classes, self.steps)
+        return [
+            Row(f"{self.work} {layout}", self.work, layout, *shape, self.guidance) for layout in self.layout
+        ]

@@ -1,0 +1,91 @@
+"""What the benchmark says: lines of a table as rows are done, and a plot."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import require
+from ..files import whole
+from .runs import Result
+
+COLUMNS = ("seconds", "least", "most", "ratio", "GFLOP", "floor", "share")
+
+
+def heading(machine: dict[str, Any], repeats: int, dtype: str) -> str:
+    """The machine's facts, what the columns mean, and their names."""
+    settings = " ".join(f"{name}={value}" for name, value in machine["settings"].items())
+    lines = [
+        f"{machine['processor']} ({machine['device']}), {machine['threads']} threads, {dtype}, "
+        f"allocator {machine['allocator']}{', ' if settings else ''}{settings}, torch {machine['torch']}",
+        f"medians, least and most of {repeats}; ratio: times as fast as a row's first; floor: seconds of the",
+        "FLOPs that must be done (published: that it does) at the best rate of matrix products; share: floor",
+        "over seconds; peak: memory beyond weights, gradients, optimiser and moving average",
+        "",
+        f"{'row':26}{'by':>10}{''.join(f'{name:>9}' for name in COLUMNS)}  holds",
+    ]
+    return "\n".join(lines)
+
+
+def table_lines(result: Result) -> str:
+    """A line for every contender of a row, and one about the row."""
+    lines = []
+    for each in result.contenders:
+        times = each.times
+        held = ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in each.bytes.items())
+        numbers = (
+            *(f"{seconds:.3g}" for seconds in (times.median, times.least, times.most)),
+            *(f"{result.ratio(each):.2f}", f"{each.flops / 1e9:.3g}"),
+            *(f"{result.floor(each):.3g}", f"{result.share(each):.0%}"),
+        )
+        columns = "".join(f"{number:>9}" for number in numbers)
+        lines.append(f"{result.row.name:26}{each.name:>10}{columns}  {held}".rstrip())
+    error = max(each.relative_error for each in result.contenders)
+    lines.append(
+        f"  {result.measured}; matrix products {result.rate / 1e9:.4g} GFLOP/s; answers differ by {error:.1e}"
+    )
+    return "\n".join(lines)
+
+
+def plot(results: Sequence[Result], path: Path) -> None:
+    """Time against sequence length, a line for each contender and number of blocks, its floor dotted.
+
+    Raises:
+        UserError: if matplotlib is missing.
+    """
+    figures: Any = require("matplotlib.figure", "examples")
+    measured = list(dict.fromkeys(result.measured for result in results))
+    figure = figures.Figure(figsize=(6.5 * len(measured), 4.5), layout="constrained")
+    for place, what in enumerate(measured):
+        axes = figure.add_subplot(1, len(measured), place + 1)
+        chosen = [result for result in results if result.measured == what]
+        for blocks in sorted({result.row.tokens.num_blocks for result in chosen}):
+            alike = [result for result in chosen if result.row.tokens.num_blocks == blocks]
+            _draw(
+                axes,
+                sorted(alike, key=lambda result: result.row.tokens.num_tokens),
+                f"{blocks} block{'s' * (blocks > 1)}",
+            )
+        ticks = sorted({result.row.tokens.num_tokens for result in chosen})
+        axes.set(
+            title=f"{what} (dotted: floors)", xlabel="tokens", ylabel="seconds", xscale="log", yscale="log"
+        )
+        axes.set_xticks(ticks, [f"{tokens:,}" for tokens in ticks])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend()
+    with whole(path) as aside:
+        figure.savefig(aside, format="png", dpi=150)
+
+
+def _draw(axes: Any, results: Sequence[Result], label: str) -> None:
+    """Medians of every contender with their spreads, and dotted its floors."""
+    lengths = [result.row.tokens.num_tokens for result in results]
+    for index, contender in enumerate(results[0].contenders):
+        times = [result.contenders[index].times for result in results]
+        medians = [each.median for each in times]
+        below = [each.median - each.least for each in times]
+        above = [each.most - each.median for each in times]
+        name = f"{contender.name}, {label}"
+        (line, *_) = axes.errorbar(lengths, medians, [below, above], marker="o", capsize=3, label=name)
+        floors = [result.floor(result.contenders[index]) for result in results]
+        axes.plot(lengths, floors, ":", color=line.get_color())

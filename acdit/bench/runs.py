@@ -1,0 +1,319 @@
+"""Runs the rows of the benchmark: this package and the published computation, taking turns."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..attention import BACKENDS, Backend, attend, check_backend, clean_visibility, view_visibility
+from ..diffusion import default_sampler
+from ..flops import Dimensions, training_flops
+from ..sampling import Guidance, generate
+from ..training.config import OptimizerConfig
+from ..training.learner import Learner
+from ..transformer import SIZES, ACDiTTransformer
+from .baseline import Published
+from .floor import (
+    MatmulRate,
+    attention_flops,
+    generation_flops,
+    linear_products,
+    published_sampling_flops,
+    published_training_flops,
+    score_products,
+)
+from .options import Row
+from .timing import Times, peak_bytes, take_turns
+
+OURS, PUBLISHED = "acdit", "published"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do the work.
+
+    Attributes:
+        name: of the package, the published computation, or a backend of attention.
+        times: of its runs.
+        flops: that it must do; for the published computation those that it does.
+        relative_error: of its answer, against that of the one that it is compared with.
+        bytes: what it holds, by name.
+    """
+
+    name: str
+    times: Times
+    flops: float
+    relative_error: float
+    bytes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row's contenders, the first of which is what the others are compared with.
+
+    Attributes:
+        row: what was done.
+        measured: in words.
+        rate: of the matrix products, FLOP/s.
+        contenders: in the order in which they took turns.
+    """
+
+    row: Row
+    measured: str
+    rate: float
+    contenders: tuple[Contender, ...]
+
+    def ratio(self, contender: Contender) -> float:
+        """How many times faster a contender is than the first, by medians."""
+        return self.contenders[0].times.median / contender.times.median
+
+    def floor(self, contender: Contender) -> float:
+        """Seconds that a contender's FLOPs take at the rate of the matrix products."""
+        return contender.flops / self.rate
+
+    def share(self, contender: Contender) -> float:
+        """The share of its floor that a contender reaches, 1 = nothing is lost."""
+        return self.floor(contender) / contender.times.median
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for a file."""
+        contenders = {
+            each.name: {
+                "seconds": list(each.times.seconds),
+                "median": each.times.median,
+                "least": each.times.least,
+                "most": each.times.most,
+                "ratio": self.ratio(each),
+                "flops": each.flops,
+                "floor_seconds": self.floor(each),
+                "floor_share": self.share(each),
+                "relative_error": each.relative_error,
+                "bytes": each.bytes,
+            }
+            for each in self.contenders
+        }
+        facts = {"measured": self.measured, "sequence_length": self.row.tokens.num_tokens}
+        return {**asdict(self.row), **facts, "matmul_flops_per_second": self.rate, "contenders": contenders}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how often rows are run.
+
+    Attributes:
+        repeats: times that each contender of a row is measured.
+        device: that everything runs on.
+        dtype: float32, or bfloat16 (training: autocast over float32 weights).
+    """
+
+    repeats: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def run(self, row: Row) -> list[Result]:
+        """Measure a row; attention gives two results, without and with backward."""
+        if row.work == "train":
+            return [self._train(row)]
+        if row.work == "sample":
+            return [self._sample(row)]
+        return self._attention(row)
+
+    def _train(self, row: Row) -> Result:
+        layout, network = row.tokens, self._network(row).train()
+        published, sizes = Published(network), Dimensions.of(network.config)
+        clean, noised, target = (self._random(row, index) for index in range(3))
+        timestep = torch.arange(row.batch * layout.num_blocks, device=self.device) * 37 % 1000
+        timestep = timestep.view(row.batch, layout.num_blocks).float()  # (N, T)
+        labels = self._labels(row)
+        predictions: dict[str, Callable[[], Tensor]] = {
+            PUBLISHED: lambda: published.predict(noised, timestep, clean, labels, layout=layout),
+            OURS: lambda: network(noised, timestep, layout=layout, clean=clean, labels=labels).sample,
+        }
+        flops = {
+            PUBLISHED: published_training_flops(sizes, layout, batch=row.batch),
+            OURS: row.batch * training_flops(sizes, layout),
+        }
+        with torch.no_grad(), self._autocast():
+            answers = {name: predict() for name, predict in predictions.items()}
+        step = self._stepper(network, target)
+        steps = {name: partial(step, predict) for name, predict in predictions.items()}
+        tokens = row.batch * layout.num_tokens
+        rate = MatmulRate(
+            linear_products(sizes, tokens) + linear_products(sizes, 2 * tokens), self.dtype, self.device
+        )
+        times, _ = take_turns(steps, self.repeats, self.device, rate.measure)
+        held: dict[str, dict[str, int]] = {}
+        for name, run in steps.items():
+            run(keep_gradients=True)
+            held[name] = {"peak": peak_bytes(partial(run, keep_gradients=True), self.device)}
+        return self._result(row, "training step", rate, answers, times, flops, held)
+
+    def _stepper(self, network: ACDiTTransformer, target: Tensor) -> Callable[..., None]:
+        """A training step with the training loop's own clipping, AdamW and average, given how to predict.
+
+        To measure memory it may keep the gradients' tensors, which then are there before and after.
+        """
+        learner = Learner(network, OptimizerConfig())
+
+        def step(predict: Callable[[], Tensor], keep_gradients: bool = False) -> None:
+            with self._autocast():
+                loss = F.mse_loss(predict().float(), target)
+            loss.backward()
+            learner.clip()
+            learner.update(learner.config.learning_rate)
+            learner.optimizer.zero_grad(set_to_none=not keep_gradients)
+
+        return step
+
+    def _autocast(self) -> torch.autocast:
+        """What a training step computes under."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    def _sample(self, row: Row) -> Result:
+        layout = row.tokens
+        network = self._network(row).eval()
+        nn.Module.to(network, self.dtype)  # diffusers' own `to` warns of casts
+        published, sizes = Published(network), Dimensions.of(network.config)
+        noise, labels = self._random(row, 0), self._labels(row)
+        guided = row.guidance != 1
+        common: dict[str, Any] = {
+            "scheduler": default_sampler("epsilon"),
+            "steps": row.steps,
+            "labels": labels,
+        }
+
+        def ours() -> tuple[Tensor, int]:
+            blocks = list(generate(network, layout, noise, guidance=Guidance(row.guidance), **common))
+            cache = blocks[-1].cache
+            return torch.stack([block.sample for block in blocks], 1), 0 if cache is None else cache.nbytes
+
+        runs: dict[str, Callable[[], tuple[Tensor, int]]] = {
+            PUBLISHED: lambda: published.generate(layout, noise, guidance=row.guidance, **common),
+            OURS: ours,
+        }
+        facts = {"batch": row.batch, "steps": row.steps, "guided": guided}
+        flops = {
+            PUBLISHED: published_sampling_flops(sizes, layout, **facts),
+            OURS: generation_flops(sizes, layout, labels=len(labels.unique()), **facts),
+        }
+        rows = row.batch * (2 if guided else 1) * layout.block_tokens
+        rate = MatmulRate(linear_products(sizes, rows), self.dtype, self.device)
+        times, done = take_turns(runs, self.repeats, self.device, rate.measure)
+        answers = {name: samples for name, (samples, _) in done.items()}
+        held = {name: {"cache": cache} for name, (_, cache) in done.items()}
+        return self._result(row, "sampling", rate, answers, times, flops, held)
+
+    def _attention(self, row: Row) -> list[Result]:
+        layout, size = row.tokens, SIZES[row.size]
+        head_dim = size.hidden_size // size.num_heads
+        past = layout.num_tokens - layout.block_tokens
+        drawn = torch.Generator().manual_seed(0)
+        # Laid out as the network's are: (N, tokens, H, D) in memory, of the views and of the clean blocks.
+        tensors = [
+            torch.randn(row.batch, tokens, size.num_heads, head_dim, generator=drawn)
+            .to(self.device, self.dtype)
+            .transpose(1, 2)
+            for tokens in (*(layout.num_tokens,) * 3, *(past,) * 3)
+        ]
+        clean_seen = clean_visibility(layout.block_tokens, 0, layout.num_blocks - 1)
+        views_see = view_visibility(layout.block_tokens, range(layout.num_blocks))
+
+        def forward(backend: Backend, given: Sequence[Tensor]) -> list[Tensor]:
+            query, key, value, clean_query, clean_key, clean_value = given
+            clean = (clean_key, clean_value) if past else None
+            outputs = [attend(query, clean, (key, value), views_see, backend)]
+            if past:
+                outputs.append(attend(clean_query, clean, None, clean_seen, backend))
+            return outputs
+
+        def both(backend: Backend) -> list[Tensor]:
+            leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+            outputs = forward(backend, leaves)
+            used, values = leaves if past else leaves[:3], [output.detach() for output in outputs]
+            return [*values, *torch.autograd.grad(outputs, used, values)]
+
+        sizes = Dimensions.of(self._config(row))
+        results = []
+        for backward in (False, True):
+            runs: dict[str, Callable[[], list[Tensor]]] = {
+                backend: partial(both, backend) if backward else partial(forward, backend, tensors)
+                for backend in BACKENDS
+                if _available(backend, self.device, backward)
+            }
+            flops = attention_flops(sizes, layout, batch=row.batch, backward=backward)
+            rate = MatmulRate(score_products(sizes, layout, row.batch), self.dtype, self.device)
+            times, done = take_turns(runs, self.repeats, self.device, rate.measure)
+            answers = {name: torch.cat([part.flatten() for part in parts]) for name, parts in done.items()}
+            measured = "attention, forward" + (" and backward" if backward else "")
+            results.append(self._result(row, measured, rate, answers, times, dict.fromkeys(runs, flops), {}))
+        return results
+
+    def _result(
+        self,
+        row: Row,
+        measured: str,
+        rate: MatmulRate,
+        answers: dict[str, Tensor],
+        times: dict[str, Times],
+        flops: dict[str, int] | dict[str, float],
+        held: dict[str, dict[str, int]],
+    ) -> Result:
+        first = next(iter(answers.values()))
+        contenders = tuple(
+            Contender(
+                name,
+                times[name],
+                flops[name],
+                float((answer - first).norm() / first.norm()),
+                held.get(name, {}),
+            )
+            for name, answer in answers.items()
+        )
+        return Result(row, measured, rate.best, contenders)
+
+    def _config(self, row: Row) -> dict[str, Any]:
+        """The network's, with the published rotary embedding, which both computations then share."""
+        layout, size = row.tokens, SIZES[row.size]
+        return {
+            **size._asdict(),
+            "in_channels": row.channels * layout.patch_elements,
+            "axis_lengths": layout.grid,
+            "mlp_ratio": 4.0,
+            "time_conditioning": True,
+            "num_layers": row.layers or size.num_layers,
+            "num_classes": row.classes,
+            "rope": "published",
+        }
+
+    def _network(self, row: Row) -> ACDiTTransformer:
+        """A network without zeros: a fresh one has them, and answers nothing else."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = ACDiTTransformer(**self._config(row))
+            for parameter in network.parameters():
+                if not parameter.any():
+                    nn.init.normal_(parameter, std=0.02)
+        nn.Module.to(network, self.device)
+        return network
+
+    def _random(self, row: Row, index: int) -> Tensor:
+        """Unit noise (N, T, B, C)."""
+        layout = row.tokens
+        channels = row.channels * layout.patch_elements
+        shape = (row.batch, layout.num_blocks, layout.block_tokens, channels)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(index)).to(self.device)
+
+    def _labels(self, row: Row) -> Tensor:
+        return torch.arange(row.batch, device=self.device) % row.classes
+
+
+def _available(backend: Backend, device: torch.device, training: bool) -> bool:
+    try:
+        check_backend(backend, device, training)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,143 @@
+"""Clocks and counters: seconds of runs that take turns, the peak of their memory, and the machine's facts."""
+
+import gc
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+T = TypeVar("T")
+ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc")  # that may take malloc's place
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of every repeat."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def least(self) -> float:
+        return min(self.seconds)
+
+    @property
+    def most(self) -> float:
+        return max(self.seconds)
+
+
+def seconds_of(run: Callable[[], object], device: torch.device) -> float:
+    """Wall-clock seconds of a run, to the end of what it started on the device."""
+    synchronise(device)
+    started = time.perf_counter()
+    run()
+    synchronise(device)
+    return time.perf_counter() - started
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for what was started on an accelerator."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def take_turns(
+    runs: Mapping[str, Callable[[], T]],
+    repeats: int,
+    device: torch.device,
+    between: Callable[[], object],
+) -> tuple[dict[str, Times], dict[str, T]]:
+    """Times of runs, one of each in every round, so that a slow minute of the machine is everybody's.
+
+    Each runs once unmeasured first; what that returned comes back beside the times.
+
+    Args:
+        runs: what to time, by name.
+        repeats: rounds.
+        device: that the runs work on.
+        between: called once a round, untimed.
+    """
+    answers = {name: run() for name, run in runs.items()}
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        between()
+        for name, run in runs.items():
+            gc.collect()
+            taken[name].append(seconds_of(run, device))
+    return {name: Times(tuple(seconds)) for name, seconds in taken.items()}, answers
+
+
+def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
+    """The most bytes that a run holds at once beyond what there is before it.
+
+    On the CPU: the running sum of the allocations and releases of torch's allocator, as its profiler records
+    them, temporary buffers inside operations included; what oneDNN and MKL take by themselves is not.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        synchronise(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        synchronise(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler prints when it starts and stops
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
+        run()
+    results: Any = recorded.profiler and recorded.profiler.kineto_results
+    events = sorted(
+        (event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]"
+    )
+    held = peak = 0
+    for _, change in events:
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the times depend on besides the code."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        allocator = f"{torch.cuda.get_allocator_backend()} of torch"
+    else:
+        name, allocator = _processor(), _malloc()
+    settings = {
+        key: value
+        for key, value in sorted(os.environ.items())
+        if key.startswith(("MALLOC_", "PYTORCH_", "OMP_", "KMP_", "MKL_")) or key == "GLIBC_TUNABLES"
+    }
+    return {
+        "device": str(device),
+        "processor": name,
+        "threads": torch.get_num_threads(),
+        "allocator": allocator,
+        "settings": settings,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{named[0]}, {os.cpu_count()} cores" if named else platform.processor() or platform.machine()
+
+
+def _malloc() -> str:
+    """Who serves malloc in this process."""
+    maps = Path("/proc/self/maps")
+    loaded = maps.read_text() if maps.exists() else ""
+    found = [name for name in ALLOCATORS if name in loaded]
+    return found[0] if found else " ".join(platform.libc_ver()) or platform.system()
