@@ -10,7 +10,7 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from torch import Tensor
 
 from .layout import Layout
-from .randomness import generator
+from .randomness import generator, seed_of
 
 Prediction = Literal["epsilon", "v", "flow"]
 TimestepDistribution = Literal["uniform", "logit_normal"]
@@ -177,15 +177,18 @@ class DiffusionObjective:
         noise = torch.empty(batch, len(draws), *data.shape[1:])  # (N, draws, T, B, C)
         timesteps = torch.empty(batch, len(draws), num_blocks)
         dropped = torch.empty(batch, len(draws), 1)
-        for row, (epoch, index) in enumerate(zip(key.epochs, key.indices, strict=True)):
-            for column, draw in enumerate(draws):
-                source = generator(key.seed, "diffusion", epoch, index, draw)
-                dropped[row, column].uniform_(generator=source)
-                if self.timesteps == "uniform":
-                    timesteps[row, column].uniform_(generator=source)
-                else:
-                    timesteps[row, column].normal_(generator=source).sigmoid_()
-                noise[row, column].normal_(generator=source)
+        samples = zip(key.epochs, key.indices, strict=True)
+        keys = [(*sample, draw) for sample in samples for draw in draws]
+        rows = (drawn.flatten(0, 1).unbind() for drawn in (dropped, timesteps, noise))
+        source = torch.Generator()  # of one after the other: to make 64 costs more than to draw from them
+        for one, own_dropped, own_timesteps, own_noise in zip(keys, *rows, strict=True):
+            source.manual_seed(seed_of(key.seed, "diffusion", *one))
+            own_dropped.uniform_(generator=source)
+            if self.timesteps == "uniform":
+                own_timesteps.uniform_(generator=source)
+            else:
+                own_timesteps.normal_(generator=source).sigmoid_()
+            own_noise.normal_(generator=source)
         timesteps = timesteps * TRAIN_STEPS
         if self.prediction != "flow":
             timesteps = timesteps.floor().clamp(max=TRAIN_STEPS - 1)

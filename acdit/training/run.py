@@ -215,7 +215,8 @@ class Run:
     def _backward(self, batch: dict[str, Any], layout: Any) -> Tensor:
         """Forward and backward of a micro-batch: the mean error of every sample."""
         seed, diffusion = self.recipe.training.seed, self.recipe.diffusion
-        images = batch["image"].to(self.device, self.learner.network.dtype, non_blocking=True)
+        dtype = self.learner.parameters[0].dtype  # the network's own `dtype` looks at all of its modules
+        images = batch["image"].to(self.device, dtype, non_blocking=True)
         labels = batch["label"].to(self.device, non_blocking=True)
         with (
             record_function("acdit.forward"),

@@ -5,6 +5,7 @@ import os
 import random
 import resource
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -108,35 +109,36 @@ def test_the_same_step_again_replaces_the_checkpoint(tmp_path):
     assert torch.equal(read_part(newest(tmp_path), "model")["half"], example(seed=1)[1]["model.half"])
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
     """Files of this process can have 300 bytes: what is written is cut off there, as on a full disk."""
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def contents(folder):
     return {file: (folder / file).read_bytes() for file in files(folder)}
 
 
-def test_a_failure_while_writing_leaves_the_old_checkpoints_alone(tmp_path, request):
+def test_a_failure_while_writing_leaves_the_old_checkpoints_alone(tmp_path):
     saved(tmp_path, 5, seed=5, keep=1)
     before = contents(tmp_path)
-    request.getfixturevalue("small_disk")
     for step in (5, 6):
-        with pytest.raises(OSError, match=f"step-0000000{step} cannot be written: ") as caught:
+        refused = pytest.raises(OSError, match=f"step-0000000{step} cannot be written: ")
+        with refused as caught, small_disk():
             saved(tmp_path, step, keep=1)
         assert "too large" in str(caught.value) and "\n" not in str(caught.value)
     assert contents(tmp_path) == before and os.listdir(tmp_path) == ["step-00000005"]
     assert newest(tmp_path).step == 5
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_a_failure_at_the_first_checkpoint_leaves_nothing(tmp_path):
-    with pytest.raises(OSError, match="cannot be written"):
+    with pytest.raises(OSError, match="cannot be written"), small_disk():
         saved(tmp_path)
     assert os.listdir(tmp_path) == [] and newest_checkpoint(tmp_path) is None
 

@@ -1,0 +1,10 @@
+"""The mistakes that `mutants.py` plants, and the tests that must catch each."""
+
+from .around import AROUND
+from .kinds import Mutant
+from .network import NETWORK
+from .training import TRAINING
+
+__all__ = ["MUTANTS", "Mutant"]
+
+MUTANTS = [*NETWORK, *TRAINING, *AROUND]
