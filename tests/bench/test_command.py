@@ -74,6 +74,7 @@ def test_sampling(capsys, tmp_path):
     )
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_attention(capsys, tmp_path):
     words = ["attention", "--layout", "2x4x4/1x4x4,2x4x4/2x4x4", "--size", "S", "--repeats", "3"]
@@ -86,6 +87,7 @@ def test_attention(capsys, tmp_path):
         assert both["contenders"]["split"]["flops"] == 3 * forward["contenders"]["split"]["flops"]
 
 
+@pytest.mark.long
 def test_half_precision(capsys, tmp_path):
     for work in ("train", "sample"):
         words = [work, "--layout", "4x4/2x2", *SMALL, "--dtype", "bfloat16"]
