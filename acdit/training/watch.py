@@ -132,8 +132,9 @@ class Watch:
 def _tracker(name: str, recipe: Recipe, step: int) -> Any:
     """One of accelerate's trackers, in the run's folder."""
     require(name, name if name == "wandb" else "track")
-    from accelerate import tracking
+    from accelerate import PartialState, tracking
 
+    PartialState(cpu=not torch.cuda.is_available())  # which its loggers insist on
     if name == "tensorboard":
         # entries of later steps, of a run that was cut short, are hidden
         return _started(tracking.TensorBoardTracker("tensorboard", str(recipe.folder), purge_step=step + 1))

@@ -46,7 +46,7 @@ def _train_some(run, steps, save):
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_two_ranks_train_as_one_in_float64(tmp_path, accumulation):
     """Losses and gradient norms over 20 steps, weights replicated and sharded."""
-    training = {"steps": 20, "accumulation": accumulation}
+    training = {"steps": 20, "accumulation": accumulation, "gradient_checkpointing": accumulation == 2}
     changes = MIXED | {"training": training}
     (alone,) = on_ranks(train_some, 1, tmp_path / "alone", changes, 20, torch.float64)
     assert len(alone) == 20 and alone[0][1] > 1

@@ -12,6 +12,7 @@ from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.training.log import cut_log, read_log
 from acdit.training.loop import train
 from acdit.training.run import Run
+from tests.processes import on_ranks
 from tests.training.small import advance, all_state, small_recipe, unequal
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
@@ -99,6 +100,16 @@ def test_another_number_of_threads_is_said(tmp_path, capsys):
     finally:
         torch.set_num_threads(threads)
     assert f"threads were {threads} and are {threads + 1}" in capsys.readouterr().err
+
+
+def test_trackers_work_in_a_process_that_did_nothing_else(tmp_path):
+    """accelerate's state is global: a test before this one may have made it."""
+    on_ranks(train_with_tensorboard, 1, tmp_path / "run")
+    assert len(list((tmp_path / "run").rglob("*tfevents*"))) == 1
+
+
+def train_with_tensorboard(folder):
+    return train(small_recipe(folder, training={"trackers": ["tensorboard"]}))
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_written(tmp_path, monkeypatch):
