@@ -11,7 +11,8 @@ from .bench.options import BenchOptions
 from .errors import UserError
 from .options import ConvertOptions, CurvesOptions, EvaluateOptions, InfoOptions, SampleOptions
 from .training.autoencoder_config import AutoencoderOptions, AutoencoderRecipe
-from .training.config import EncodeOptions, NamedRun, PlanOptions, Recipe, TrainOptions
+from .training.config import NamedRun, Recipe
+from .training.options import EncodeOptions, PlanOptions, TrainOptions
 from .training.recipes import recipe_names, recipe_to_yaml, recipe_values
 
 HELP = """usage: acdit COMMAND [--key value ...]

@@ -31,10 +31,10 @@ from .sample_sets import draw_set
 from .training.autoencoder import train_autoencoder
 from .training.autoencoder_config import AutoencoderOptions
 from .training.build import check_trainable
-from .training.config import EncodeOptions, PlanOptions, TrainOptions
 from .training.curves import draw_curves
 from .training.log import read_log
 from .training.loop import train as run_training
+from .training.options import EncodeOptions, PlanOptions, TrainOptions
 from .training.plan import format_plan, make_plan
 
 MOST_CLASSES = 10  # that are drawn when none is named

@@ -11,7 +11,8 @@ import acdit
 from acdit.cli import OPTIONS, RECIPES, main
 from acdit.errors import UserError
 from acdit.options import CurvesOptions, EvaluateOptions, InfoOptions, SampleOptions
-from acdit.training.config import PlanOptions, Recipe
+from acdit.training.config import Recipe
+from acdit.training.options import PlanOptions
 from acdit.training.recipes import load_recipe
 
 

@@ -17,7 +17,8 @@ from ..flops import Dimensions, parameters
 from ..layout import Layout, dims
 from ..rope import default_split
 from .build import build_layouts, check_trainable
-from .config import PlanOptions, Recipe
+from .config import Recipe
+from .options import PlanOptions
 
 # Pixels along a latent cell, and channels, of Stable Diffusion's autoencoder: for one that is not at hand.
 USUAL_AUTOENCODER = (8, 4)

@@ -9,7 +9,8 @@ from ..layout import Layout
 from ..pipelines.loading import pipeline_folder
 from .build import check_tokens, network_size
 from .checks import Check, check_run, look_at_data
-from .config import PlanOptions, Recipe
+from .config import Recipe
+from .options import PlanOptions
 
 MLP_RATIO = 4
 

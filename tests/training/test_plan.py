@@ -16,7 +16,7 @@ from acdit.data.latents import data_settings
 from acdit.errors import UserError
 from acdit.training import checks
 from acdit.training.build import build_model
-from acdit.training.config import PlanOptions
+from acdit.training.options import PlanOptions
 from acdit.training.plan import Plan, make_plan
 from acdit.training.recipes import load_recipe, recipe_names, recipe_values
 from acdit.training.run import Run
