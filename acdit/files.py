@@ -104,7 +104,8 @@ def only_process(folder: Path, what: str, main: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        # Removed while it is held: who opened it before and locks it after finds it gone, and takes another.
         remove(folder / ".lock")
+        lock.release()
         if new and not any(folder.iterdir()):
             folder.rmdir()

@@ -1,20 +1,10 @@
 """The floor that arithmetic sets: the FLOPs that must be done over the best rate of matrix products."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-
-import torch
-from torch import Tensor
 
 from ..flops import Dimensions, forward_flops, sampling_flops
 from ..layout import Layout
-from .timing import seconds_of
-
-# A product is repeated until so many FLOPs are timed at once, or the grain of the clock would show.
-FLOPS_AT_ONCE = 2e8
-
-# Batch, rows, inner and columns of (batch, rows, inner) by (batch, columns, inner) transposed.
-Product = tuple[int, int, int, int]
+from ..rates import Product
 
 
 def linear_products(model: Dimensions, rows: int) -> list[Product]:
@@ -30,38 +20,6 @@ def score_products(model: Dimensions, layout: Layout, batch: int) -> list[Produc
     counts = {1, max(1, layout.num_blocks // 2), layout.num_blocks}
     size, heads = layout.block_tokens, batch * model.num_heads
     return [(heads, size, head_dim, count * size) for count in sorted(counts)]
-
-
-class MatmulRate:
-    """Measures the rate of matrix products of some shapes, and remembers the best.
-
-    Args:
-        products: their shapes.
-        dtype, device: of the operands.
-    """
-
-    def __init__(self, products: Sequence[Product], dtype: torch.dtype, device: torch.device):
-        self.best = 0.0  # FLOP/s
-        self._operands: list[tuple[Tensor, Tensor]] = []
-        drawn = torch.Generator().manual_seed(
-            0
-        )  # noise, for accelerators multiply constants at higher clocks
-        for batch, rows, inner, columns in products:
-            shapes = ((batch, rows, inner), (batch, columns, inner))
-            left, right = (torch.randn(shape, generator=drawn).to(device, dtype) for shape in shapes)
-            self._operands.append((left, right) if batch > 1 else (left[0], right[0]))
-
-    def measure(self) -> None:
-        """Time each product once more."""
-        for left, right in self._operands:
-            flops = 2 * left.numel() * right.shape[-2]
-            times = int(FLOPS_AT_ONCE // flops) + 1
-
-            def run(left: Tensor = left, right: Tensor = right.mT, times: int = times) -> None:
-                for _ in range(times):
-                    torch.matmul(left, right)
-
-            self.best = max(self.best, times * flops / seconds_of(run, left.device))
 
 
 def generation_flops(

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from ..attention import BACKENDS, Backend, attend, check_backend, clean_visibility, view_visibility
 from ..diffusion import default_sampler
 from ..flops import Dimensions, training_flops
+from ..rates import MatmulRate
 from ..sampling import Guidance, generate
 from ..training.config import OptimizerConfig
 from ..training.learner import Learner
 from ..transformer import SIZES, ACDiTTransformer
 from .baseline import Published
 from .floor import (
-    MatmulRate,
     attention_flops,
     generation_flops,
     linear_products,

@@ -4,7 +4,6 @@ import gc
 import os
 import platform
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from ..rates import seconds_of, synchronise
 
 T = TypeVar("T")
 ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc")  # that may take malloc's place
@@ -34,21 +35,6 @@ class Times:
     @property
     def most(self) -> float:
         return max(self.seconds)
-
-
-def seconds_of(run: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock seconds of a run, to the end of what it started on the device."""
-    synchronise(device)
-    started = time.perf_counter()
-    run()
-    synchronise(device)
-    return time.perf_counter() - started
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for what was started on an accelerator."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
 
 
 def take_turns(

@@ -47,7 +47,8 @@ def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
 def _read(path: Path) -> dict[str, torch.Tensor] | None:
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (the file is not a dict)
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
             expected = (file.metadata() or {}).get("fingerprint")
     except (OSError, SafetensorError):
         return None

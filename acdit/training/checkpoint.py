@@ -217,6 +217,14 @@ def _read(path: Path) -> Stored | None:
     return Stored(path, state) if digest == _digest_of(state) else None
 
 
+def validation_losses(folder: Path) -> dict[Path, float]:
+    """The validation losses of a folder's checkpoints, of those that have one and are undamaged."""
+    states = {path: stored.state for path in _checkpoints(folder) if (stored := _read(path))}
+    return {
+        path: state["validation"] for path, state in states.items() if state.get("validation") is not None
+    }
+
+
 def _digests(files: list[Path], ranks: Ranks) -> dict[str, str | None]:
     """Digests of files by name, each rank reading its share; None for one that cannot be read."""
     mine: dict[str, str | None] = {}
@@ -238,11 +246,7 @@ def _prune(folder: Path, keep: int, keep_every: int) -> None:
     """Remove the checkpoints that are neither new, nor the best, nor at a step to keep."""
     *older, newest = _checkpoints(folder)
     kept = {newest, *older[len(older) - (keep - 1) :]}
-    measured = {
-        path: stored.state["validation"]
-        for path in (*older, newest)
-        if (stored := _read(path)) and stored.state.get("validation") is not None
-    }
+    measured = validation_losses(folder)
     if measured:
         kept.add(min(measured, key=lambda path: measured[path]))
     for path in older:

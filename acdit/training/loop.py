@@ -1,6 +1,6 @@
 """Training: runs a recipe to its end, from wherever it stands, and exports the pipeline."""
 
-import json
+import math
 import time
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..files import leftovers, only_process, remove, whole
 from ..pictures import picture_grid, save_picture
 from ..ranks import Ranks, launched
-from .checkpoint import STATE_FILE
+from .checkpoint import validation_losses
 from .config import Recipe
 from .run import Run
 from .stopping import StopRequest
@@ -71,7 +71,8 @@ def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool)
 
 def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | None) -> bool:
     """Take the steps that are left, with all that is due after each; whether the end was reached."""
-    config, best = run.recipe.training, _best_so_far(run)
+    config = run.recipe.training
+    best = min(validation_losses(run.checkpoints).values(), default=math.inf)
     saved: int | None = run.step
     for done in run.steps(lambda: bool(stop)):
         watch.step(done)
@@ -113,14 +114,6 @@ def _save(run: Run, watch: Watch, saved: int | None, last: bool) -> int | None:
             "to stop: give it more time, or a kill loses the steps since the last checkpoint"
         )
     return run.step
-
-
-def _best_so_far(run: Run) -> float:
-    """The least validation loss of the checkpoints that are there."""
-    states = (json.loads(file.read_text()) for file in run.checkpoints.glob(f"step-????????/{STATE_FILE}"))
-    return min(
-        (state["validation"] for state in states if state["validation"] is not None), default=float("inf")
-    )
 
 
 def _export(run: Run) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, cast
@@ -83,6 +83,7 @@ class StepResult:
         loss: mean over the batch, of all ranks.
         learning_rate, gradient_norm: of the update; the norm is that before clipping.
         flops: of the model, forward and backward, in sum over the batch.
+        skipped: steps so far that changed nothing.
         unreadable: images that turned out damaged so far.
         bad_samples: in the data set; of a step that was skipped.
         halt: why the run cannot go on.
@@ -94,6 +95,7 @@ class StepResult:
     learning_rate: float
     gradient_norm: float
     flops: float
+    skipped: int = 0
     unreadable: int = 0
     bad_samples: tuple[int, ...] = ()
     halt: str | None = None
@@ -250,17 +252,17 @@ class Run:
                 f"{result.step}, with the samples {listed(named)}; the state was saved: look at these "
                 "samples, or lower optimizer.learning_rate, and run the same command again"
             )
-        return StepResult(**asdict(result) | {"bad_samples": named, "halt": halt})
+        return replace(result, bad_samples=named, halt=halt)
 
     def _checked(self, result: StepResult) -> StepResult:
-        """The result with the count of damaged images, and with a halt where there are too many."""
+        """The result with what was counted so far, and with a halt where too many images are damaged."""
         most, halt = self.recipe.data.max_unreadable, result.halt
         if self._damaged > most:
             halt = (
                 f"{self._damaged} images cannot be read, more than data.max_unreadable {most}; the state was "
                 f"saved: {'; '.join(map(': '.join, list(self.data.skipped.items())[:LISTED]))}"
             )
-        return StepResult(**asdict(result) | {"unreadable": self._damaged, "halt": halt})
+        return replace(result, skipped=self.progress.skipped, unreadable=self._damaged, halt=halt)
 
     def _damaged_found(self) -> int:
         """Images that this rank has found damaged, and its loader's workers."""
@@ -328,6 +330,7 @@ class Run:
 
     @cached_property
     def half_precision(self) -> bool:
+        """Whether the network computes under bf16 autocast."""
         asked = self.recipe.training.precision
         return asked == "bf16" or (
             asked == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..errors import require
 from ..ranks import Ranks
+from ..rates import MatmulRate
 from .config import Recipe
 from .log import LOG_FILE, cut_log
 from .recipes import recipe_to_dict
@@ -30,9 +31,6 @@ class Watch:
         step: that it starts at; entries of later steps, of a run that was cut short, are dropped.
         ranks: of the run.
         half: whether the network computes in bf16, for the machine's rate to compare with.
-
-    Raises:
-        UserError: if a tracker is not installed.
     """
 
     def __init__(self, recipe: Recipe, step: int, ranks: Ranks, half: bool):
@@ -43,10 +41,15 @@ class Watch:
         )
         self.smooth: float | None = None
         self.since: list[StepResult] = []  # steps that no entry has yet
-        self.seconds = self.skipped = 0
+        self.seconds = 0.0
         self.started = time.monotonic()
         if ranks.main:
-            self.matmul_rate = _matmul_rate(ranks.device, torch.bfloat16 if half else torch.float32)
+            edge = 8192 if ranks.device.type == "cuda" else 1024
+            self.matmul = MatmulRate(
+                [(1, edge, edge, edge)], torch.bfloat16 if half else torch.float32, ranks.device
+            )
+            for _ in range(5):
+                self.matmul.measure()
             if self.path.exists():
                 cut_log(self.path, step)
             self.trackers = [_tracker(name, recipe, step) for name in recipe.training.trackers]
@@ -69,7 +72,6 @@ class Watch:
             return
         self.since.append(done)
         if done.bad_samples:
-            self.skipped += 1
             self.say(
                 f"step {done.step} was skipped: loss {done.loss:g}, gradient norm {done.gradient_norm:g}; "
                 f"samples {listed(done.bad_samples)}"
@@ -107,9 +109,9 @@ class Watch:
             "gradient_norm": done.gradient_norm if math.isfinite(done.gradient_norm) else None,
             "images_per_second": images,
             "flops_per_second": flops,
-            "matmul_share": flops / self.ranks.world_size / self.matmul_rate,
+            "matmul_share": flops / self.ranks.world_size / self.matmul.best,
             "memory_bytes": _memory(self.ranks.device),
-            "skipped": self.skipped,
+            "skipped": done.skipped,
             "unreadable": done.unreadable,
         }
         self._write({"step": done.step, "seconds": time.monotonic() - self.started, **values}, values)
@@ -117,7 +119,7 @@ class Watch:
         self.bar.set_postfix_str(
             f"{shown}, lr {done.learning_rate:.1e}, {images:.0f} images/s", refresh=False
         )
-        self.since, self.seconds = [], 0
+        self.since, self.seconds = [], 0.0
 
     def _write(self, entry: dict[str, Any], values: dict[str, Any]) -> None:
         try:
@@ -131,7 +133,6 @@ class Watch:
 
 def _tracker(name: str, recipe: Recipe, step: int) -> Any:
     """One of accelerate's trackers, in the run's folder."""
-    require(name, name if name == "wandb" else "track")
     from accelerate import PartialState, tracking
 
     PartialState(cpu=not torch.cuda.is_available())  # which its loggers insist on
@@ -155,18 +156,6 @@ def check_trackers(recipe: Recipe) -> None:
     """Raise UserError if a tracker that a recipe names is not installed."""
     for name in recipe.training.trackers:
         require(name, name if name == "wandb" else "track")
-
-
-def _matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large matrix product, the best of a few."""
-    edge = 8192 if device.type == "cuda" else 1024
-    a, b = (torch.ones(edge, edge, device=device, dtype=dtype) for _ in range(2))
-    best = math.inf
-    for _ in range(6):
-        started = time.perf_counter()
-        (a @ b)[0, 0].item()  # waits for the device
-        best = min(best, time.perf_counter() - started)
-    return 2 * edge**3 / best
 
 
 def _memory(device: torch.device) -> int:

@@ -8,7 +8,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from acdit.attention import attend, clean_visibility, view_visibility
 from acdit.bench.floor import (
-    MatmulRate,
     attention_flops,
     generation_flops,
     linear_products,
@@ -16,6 +15,7 @@ from acdit.bench.floor import (
 )
 from acdit.flops import Dimensions, forward_flops
 from acdit.layout import Layout
+from acdit.rates import MatmulRate
 
 MODEL = Dimensions(3, 4, 48, 3, 192, 7, True)
 LAYOUTS = [Layout((4, 6), (2, 3)), Layout((4, 6), (4, 6)), Layout((8,), (1,))]

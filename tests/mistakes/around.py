@@ -75,7 +75,7 @@ AROUND = [
     ),
     mutant(
         "the last rate of products in place of the best",
-        "bench/floor.py",
+        "rates.py",
         "max(self.best, times * flops / seconds_of(run, left.device))",
         "times * flops / seconds_of(run, left.device)",
         "bench/test_floor.py::test_the_best_rate_is_remembered",
