@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .conditions import ConditionMemo
 from .layout import Layout
 
 
@@ -11,7 +12,7 @@ class KVCache:
 
     Clean tokens see neither timestep nor label nor noise, so one cache serves every diffusion step and both
     branches of classifier-free guidance. The last block of a layout is never attended to, so it has no place
-    here.
+    here. Beside them lies what blocks repeat: `conditions`, the vectors of timesteps and labels.
 
     Args:
         layout: the layout that the blocks belong to.
@@ -34,6 +35,7 @@ class KVCache:
         self.batch_size = batch_size
         self.capacity = layout.num_blocks - 1
         self.num_blocks = 0
+        self.conditions = ConditionMemo()
         shape = (2, num_layers, batch_size, num_heads, self.capacity * layout.block_tokens, head_dim)
         self._store = torch.empty(shape, dtype=dtype, device=device)  # (2, layers, N, H, L, D)
 

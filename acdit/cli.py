@@ -9,7 +9,8 @@ from . import __version__
 from .arguments import build, help_text, nearest, read_arguments
 from .bench.options import BenchOptions
 from .errors import UserError
-from .options import ConvertOptions, CurvesOptions, EvaluateOptions, InfoOptions, SampleOptions
+from .heap import keep_freed_memory
+from .options import ConvertOptions, CurvesOptions, DoctorOptions, EvaluateOptions, InfoOptions, SampleOptions
 from .training.autoencoder_config import AutoencoderOptions, AutoencoderRecipe
 from .training.config import NamedRun, Recipe
 from .training.options import EncodeOptions, PlanOptions, TrainOptions
@@ -30,6 +31,7 @@ commands:
   curves RUN ...      curves of runs         acdit curves runs/a runs/b --out curves.png
   convert FILE        published weights      acdit convert ACDiT-XL-img.pt --out models/xl --vae NAME
   bench [WORK]        how fast, and why not  acdit bench train --layout 32x32/16x16 --json bench.json
+  doctor              what this machine has  acdit doctor
 
 Without --model, a command takes the small model of MNIST digits that comes with the package.
 `acdit COMMAND --help` lists a command's options; `acdit --version` prints the version.
@@ -42,6 +44,7 @@ OPTIONS = {
     "curves": CurvesOptions,
     "convert": ConvertOptions,
     "bench": BenchOptions,
+    "doctor": DoctorOptions,
 }
 USAGE = {
     "info": " [MODEL]",
@@ -68,11 +71,13 @@ EXAMPLES = {
     "convert": "acdit convert ACDiT-XL-img.pt --out models/xl --vae stabilityai/sd-vae-ft-ema",
     "bench": "acdit bench --rows train-4,sample-16 --json bench.json\n"
     "  acdit bench train --layout 16x16/8x8,32x32/16x16 --layers 2 --plot bench.png",
+    "doctor": "acdit doctor --device cuda",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command: 0 when done, 2 after one line on stderr about what the user can mend; bugs raise."""
+    keep_freed_memory()
     try:
         _run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt:

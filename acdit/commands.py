@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +17,22 @@ from .bench.timing import machine
 from .convert import convert_checkpoint, publish
 from .data.digits import digit_images
 from .data.encoding import encode_images
+from .doctor import examine, format_findings
 from .errors import UserError, require
 from .evaluation.digits import format_table, score_digits
 from .evaluation.judge import load_judge
 from .files import check_writable, whole
 from .flops import Dimensions, cache_bytes, forward_flops, parameters, sampling_flops
 from .layout import dims, parse_dims
-from .options import ConvertOptions, CurvesOptions, EvaluateOptions, InfoOptions, RunOptions, SampleOptions
+from .options import (
+    ConvertOptions,
+    CurvesOptions,
+    DoctorOptions,
+    EvaluateOptions,
+    InfoOptions,
+    RunOptions,
+    SampleOptions,
+)
 from .pictures import picture_grid, save_picture
 from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import load_pipeline, pipeline_folder
@@ -259,6 +269,24 @@ def bench(options: BenchOptions) -> None:
         plot(results, Path(options.plot))
     if written:
         print(f"written: {', '.join(map(str, written))}")
+
+
+def doctor(options: DoctorOptions) -> None:
+    """`acdit doctor`: what there is, what is used and why, and whether it computes correctly.
+
+    Raises:
+        UserError: after the report, if a check failed.
+    """
+    findings = examine(_device(options.device))
+    if options.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        print(format_findings(findings))
+    failed = [finding.subject for finding in findings if finding.state == "FAILED"]
+    if failed:
+        raise UserError(
+            f"this machine computes wrongly: {', '.join(failed)}; another version of torch may not"
+        )
 
 
 def _opened(options: RunOptions) -> ACDiTImagePipeline:

@@ -140,36 +140,31 @@ def activation_bytes(
 ) -> int:
     """Bytes of one sample that autograd keeps from the forward to the backward; of random views, the most.
 
-    An estimate from the tensors that a layer saves: of each token and in values of the hidden size (w: of the
-    MLP's width) that take m bytes, 2 under bf16 autocast, else 4; in the norms, which compute in float32, 4.
+    An estimate from the tensors that a layer saves, in values of the hidden size (w: of the MLP's width) that
+    take 2 bytes under bf16 autocast, else 4:
 
-        noised token   2 norms x (input and normalised in 4 bytes, output in m), 2 inputs of linear layers,
-                       2 gated branches, query and attention's output (m); QK-norm; 2 w (m)
-        clean token    2 norms x (input and normalised in 4 bytes), 2 inputs of linear layers, query, key and
-                       attention's output (m); QK-norm; 2 w (m)
-        QK-norm        input and normalised in 4 bytes, of query and key; and the value, kept with them
-        either         key and value, joined for the noised tokens' attention (m)
+        token      inputs and outputs of 2 norms, the projection's query, key and value, query and key as they
+                   are turned, attention's output, the same as both streams' joined, 2 branches, 2 w
+        attention  key and value, joined for the noised tokens
+        block      6 adaLN vectors, and a view's condition after SiLU
 
-    In the last layer clean tokens give keys and values alone. Every view keeps its adaLN vectors. Gradient
-    checkpointing keeps the inputs of every layer and, while it goes back, all of one layer. What attention
-    keeps is that of one call over joined keys: FlexAttention's. Weights in bf16 are not counted here.
+    In the last layer clean tokens give keys and values alone. Gradient checkpointing keeps the inputs of
+    every layer and, while it goes back, all of one layer. What attention keeps is that of one call over
+    joined keys, FlexAttention's; the CPU's keeps none. Weights in bf16 are not counted here.
     """
     blocks = layout.num_blocks
     count = blocks if views is None else min(views, blocks)
     given = blocks - 1  # of the blocks to noise the last is the costliest
     noised, clean = count * draws * layout.block_tokens, given * layout.block_tokens
-    hidden, width, size = model.hidden_size, model.mlp_width, 2 if half else 4
-    joined = (noised + clean) * 2 * size * hidden
-    # Of the projection, autograd keeps its float32 copies of query and key (autocast), or itself as a whole.
-    noised_token = (2 * (8 + size) + 6 * size + 16 + (0 if half else 4)) * hidden + 2 * size * width
-    clean_token = (16 + 5 * size + 16 + (6 if half else 4)) * hidden + 2 * size * width
-    last_clean_token = (8 + size + (8 if half else 12)) * hidden
-    vectors = count * draws * 9 * size * hidden if model.conditioned else 0
-    layer = noised * noised_token + clean * clean_token + joined + vectors
-    last = noised * noised_token + clean * last_clean_token + joined + vectors
-    inputs = (noised + clean) * size * hidden
-    ends = noised * ((8 + 2 * size) * hidden + (8 + 2 * size) * model.in_channels)
-    ends += clean * size * model.in_channels
+    value = 2 if half else 4
+    hidden, width = model.hidden_size * value, model.mlp_width * value
+    joined = (noised + clean) * 2 * hidden
+    token = (13 if given else 12) * hidden + 2 * width
+    vectors = (7 * count * draws + 6 * given) * hidden if model.conditioned else 0
+    layer = (noised + clean) * token + joined + vectors
+    last = noised * (12 * hidden + 2 * width) + clean * 5 * hidden + joined + vectors
+    inputs = (noised + clean) * hidden
+    ends = noised * (2 * hidden + (8 + 2 * value) * model.in_channels) + clean * value * model.in_channels
     if checkpointing:
         return model.num_layers * inputs + (layer if model.num_layers > 1 else last) + ends
     return (model.num_layers - 1) * layer + last + ends

@@ -1,4 +1,4 @@
-"""The layers of ACDiT (section 4.5, Appendix B): two streams, clean and noised, through the same weights."""
+"""The layers of ACDiT (section 4.5, Appendix B): clean and noised blocks through the same weights."""
 
 import math
 from functools import lru_cache
@@ -8,23 +8,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Backend, Visibility, attend
+from .attention import Backend, attend
 from .cache import KVCache
+from .conditions import Conditions
+from .elementwise import modulated_norm, norm_and_rotate
+from .linear import Linear, linear
 from .rope import RopeTable
+from .scam import Visibility
 
 NORM_EPS = 1e-6
 
 
-class Stream(NamedTuple):
-    """Tokens of one kind on their way through the layers, with where they stand and whom they see."""
+class Streams(NamedTuple):
+    """What layers must know of their R blocks: first all samples' clean ones, then all samples' views.
 
-    x: Tensor  # (N, S, B, hidden)
-    rope: RopeTable
-    visibility: Visibility
+    So each stream is one piece of memory, and every weight is used once a layer.
+    """
+
+    samples: int  # N
+    clean: Visibility | None
+    views: Visibility | None
+    rope: RopeTable  # of the R blocks
+    cache: KVCache | None
+    backend: Backend
+
+    @property
+    def clean_rows(self) -> int:
+        """How many of the R blocks are clean."""
+        return 0 if self.clean is None else self.samples * len(self.clean.limits)
 
 
 class Modulation(NamedTuple):
-    """adaLN-Zero's vectors, each (N, M, 1, hidden); None leaves tokens unmodulated and ungated."""
+    """adaLN-Zero's vectors, each (R, 1, hidden); None leaves tokens unmodulated and ungated."""
 
     shift1: Tensor | None = None
     scale1: Tensor | None = None
@@ -35,48 +50,82 @@ class Modulation(NamedTuple):
 
 
 class ACDiTAttention(nn.Module):
-    """Projections, QK-norm and rotation; who attends to whom is decided by the caller."""
+    """Projections, QK-norm and rotation, and the attention of both streams."""
 
     def __init__(self, hidden_size: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.qkv = Linear(hidden_size, 3 * hidden_size)
         self.q_norm = nn.RMSNorm(hidden_size // num_heads, eps=NORM_EPS)
         self.k_norm = nn.RMSNorm(hidden_size // num_heads, eps=NORM_EPS)
-        self.proj = nn.Linear(hidden_size, hidden_size)
+        self.proj = Linear(hidden_size, hidden_size)
 
-    def heads(
-        self, x: Tensor, rope: RopeTable, with_query: bool = True
-    ) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Query (or None), key and value of normed tokens (N, S, B, hidden), each (N, H, S B, D)."""
+    def forward(self, x: Tensor, streams: Streams, layer: int, clean_output: bool) -> Tensor | None:
+        """What normed blocks (R, B, hidden) take from others; without `clean_output` the views alone do."""
+        count, samples = streams.clean_rows, streams.samples
+        counts = count, len(x) - count
+        if clean_output or not count:
+            parts = [tensor.split(counts) for tensor in self._heads(x, streams.rope)]
+            (query, view_query), (key, view_key), (value, view_value) = parts
+        else:
+            query = None
+            key, value = self._heads(x[:count], streams.rope.select(slice(count)), with_query=False)
+            views = self._heads(x[count:], streams.rope.select(slice(count, None)))
+            view_query, view_key, view_value = views
+        keys = None  # keys and values of all clean blocks that somebody sees, cached ones included
+        if count:
+            keys = _by_head(key, samples), _by_head(value, samples)
+        if streams.cache is not None:
+            if keys is not None:
+                streams.cache.write(layer, *keys)
+            keys = streams.cache.read(layer, streams.cache.num_blocks + count // samples)
+        answers = []
+        if streams.clean is not None and query is not None:
+            seen = _first_blocks(keys, streams.clean)
+            answers.append(attend(_by_head(query, samples), seen, None, streams.clean, streams.backend))
+        if streams.views is not None:
+            seen = _first_blocks(keys, streams.views)
+            own = _by_head(view_key, samples), _by_head(view_value, samples)
+            answers.append(attend(_by_head(view_query, samples), seen, own, streams.views, streams.backend))
+        if not answers:
+            return None
+        blocks = [answer.transpose(1, 2).reshape(-1, *x.shape[1:]) for answer in answers]
+        return self.proj(torch.cat(blocks) if len(blocks) > 1 else blocks[0])
+
+    def _heads(self, x: Tensor, rope: RopeTable, with_query: bool = True) -> tuple[Tensor, ...]:
+        """Query (on request), key and value of normed blocks (R, B, hidden), each (R, B, H, D)."""
         # The rows of the query are skipped for a plain layer alone: what else may stand in its place, such
         # as one with an adapter, adds more than its weight says.
-        if with_query or type(self.qkv) is not nn.Linear:
-            projected = self.qkv(x)
+        skip = 0 if with_query else x.shape[-1]
+        if with_query or type(self.qkv) is not Linear:
+            projected = self.qkv(x)[..., skip:]
         else:
-            skip = x.shape[-1]
-            projected = F.linear(x, self.qkv.weight[skip:], self.qkv.bias[skip:])
-        *query, key, value = projected.unflatten(
-            -1, (-1, self.num_heads, self.q_norm.normalized_shape[0])
-        ).unbind(3)
-        key = rope.rotate(self.k_norm(key))  # (N, S, B, H, D)
-        rotated = rope.rotate(self.q_norm(query[0])) if with_query else None
-        return (None if rotated is None else _by_head(rotated)), _by_head(key), _by_head(value)
-
-    def merge(self, attended: Tensor, like: Tensor) -> Tensor:
-        """(N, H, S B, D) -> projected (N, S, B, hidden)."""
-        return self.proj(attended.transpose(1, 2).reshape(like.shape))
+            projected = linear(x, self.qkv.weight[skip:], self.qkv.bias[skip:])
+        projected = projected.unflatten(-1, (-1, self.num_heads, self.q_norm.normalized_shape[0]))
+        turning, value = projected.split((projected.shape[2] - 1, 1), dim=2)
+        weights = (self.q_norm.weight, self.k_norm.weight) if with_query else (self.k_norm.weight,)
+        rotated = norm_and_rotate(turning, torch.stack(weights), NORM_EPS, rope)  # (2 or 1, R, B, H, D)
+        return *rotated.unbind(0), value.squeeze(2)
 
 
-def _by_head(x: Tensor) -> Tensor:
-    return x.flatten(1, 2).transpose(1, 2)  # (N, S, B, H, D) -> (N, H, S B, D)
+def _by_head(x: Tensor, samples: int) -> Tensor:
+    """(N S, B, H, D) -> (N, H, S B, D)."""
+    return x.unflatten(0, (samples, -1)).flatten(1, 2).transpose(1, 2)
+
+
+def _first_blocks(keys: tuple[Tensor, Tensor] | None, visibility: Visibility) -> tuple[Tensor, Tensor] | None:
+    """The keys and values of just the clean blocks that the predicate counts."""
+    if keys is None or visibility.clean == 0:
+        return None
+    stop = visibility.clean * visibility.block_tokens
+    return keys[0][:, :, :stop], keys[1][:, :, :stop]
 
 
 class ACDiTMLP(nn.Module):
     def __init__(self, hidden_size: int, width: int):
         super().__init__()
-        self.fc1 = nn.Linear(hidden_size, width)
-        self.fc2 = nn.Linear(width, hidden_size)
+        self.fc1 = Linear(hidden_size, width)
+        self.fc2 = Linear(width, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
@@ -92,65 +141,44 @@ class ACDiTBlock(nn.Module):
         self.norm2 = nn.RMSNorm(hidden_size, eps=NORM_EPS)
         self.mlp = ACDiTMLP(hidden_size, mlp_width)
         if conditioned:
-            self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
+            self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(hidden_size, 6 * hidden_size))
 
     def forward(
-        self,
-        clean: Stream | None,
-        views: Stream | None,
-        condition: Tensor | None,
-        cache: KVCache | None,
-        layer: int,
-        clean_output: bool,
-        backend: Backend,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """The layer's clean tokens (as they came, where `clean_output` is false) and views."""
-        x = y = None
-        query = keys = None  # keys and values of all clean blocks that somebody sees, cached ones included
-        if clean is not None:
-            x = clean.x
-            query, *fresh = self.attn.heads(self.norm1(x), clean.rope, with_query=clean_output)
-            keys = fresh[0], fresh[1]
-            if cache is not None:
-                cache.write(layer, *keys)
-        if cache is not None:
-            keys = cache.read(layer, cache.num_blocks + (0 if clean is None else clean.x.shape[1]))
-        if clean is not None and query is not None:
-            seen = _first_blocks(keys, clean.visibility)
-            x = self._residuals(clean.x, attend(query, seen, None, clean.visibility, backend), Modulation())
-        if views is not None:
-            modulation = Modulation()
-            if condition is not None:
-                modulation = Modulation(*self.adaLN_modulation(condition)[:, :, None].chunk(6, dim=-1))
-            inner = _modulate(self.norm1(views.x), modulation.shift1, modulation.scale1)
-            query, key, value = self.attn.heads(inner, views.rope)
-            assert query is not None
-            seen = _first_blocks(keys, views.visibility)
-            attended = attend(query, seen, (key, value), views.visibility, backend)
-            y = self._residuals(views.x, attended, modulation)
-        return x, y
+        self, x: Tensor, conditions: Conditions | None, streams: Streams, layer: int, clean_output: bool
+    ) -> Tensor:
+        """The layer's blocks (R, B, hidden); see `Streams`.
 
-    def _residuals(self, x: Tensor, attended: Tensor, modulation: Modulation) -> Tensor:
-        """What attention adds to the tokens, then what the MLP adds."""
-        x = _gated(x, modulation.gate1, self.attn.merge(attended, x))
-        inner = _modulate(self.norm2(x), modulation.shift2, modulation.scale2)
+        Without `clean_output` the clean ones leave nothing but their keys and values.
+        """
+        modulation = Modulation()
+        if conditions is not None:
+            vectors = conditions.through(layer, self.adaLN_modulation)  # (N M, 6 hidden)
+            modulation = _modulation(vectors, streams.clean_rows)
+        inner = modulated_norm(x, self.norm1.weight, NORM_EPS, modulation.scale1, modulation.shift1)
+        branch = self.attn(inner, streams, layer, clean_output)
+        if not clean_output:
+            skip = streams.clean_rows
+            x = x[skip:]
+            modulation = Modulation(*(None if vector is None else vector[skip:] for vector in modulation))
+        if branch is None:
+            return x
+        x = _gated(x, modulation.gate1, branch)
+        inner = modulated_norm(x, self.norm2.weight, NORM_EPS, modulation.scale2, modulation.shift2)
         return _gated(x, modulation.gate2, self.mlp(inner))
 
 
-def _first_blocks(keys: tuple[Tensor, Tensor] | None, visibility: Visibility) -> tuple[Tensor, Tensor] | None:
-    """The keys and values of just the clean blocks that the predicate counts."""
-    if keys is None or visibility.clean == 0:
-        return None
-    stop = visibility.clean * visibility.block_tokens
-    return keys[0][:, :, :stop], keys[1][:, :, :stop]
-
-
-def _modulate(x: Tensor, shift: Tensor | None, scale: Tensor | None) -> Tensor:
-    return x if shift is None or scale is None else x * (1 + scale) + shift
+def _modulation(vectors: Tensor, clean: int) -> Modulation:
+    """Of so many clean blocks, which are to stay as they are, and of the views: (N M, 6 hidden)."""
+    parts = vectors.unflatten(-1, (6, 1, -1))  # (N M, 6, 1, hidden)
+    if clean:
+        unchanged = torch.zeros_like(parts[:1])
+        unchanged[:, [Modulation._fields.index("gate1"), Modulation._fields.index("gate2")]] = 1
+        parts = torch.cat((unchanged.expand(clean, -1, -1, -1), parts))
+    return Modulation(*parts.unbind(1))
 
 
 def _gated(x: Tensor, gate: Tensor | None, branch: Tensor) -> Tensor:
-    return x + branch if gate is None else x + gate * branch
+    return x + branch if gate is None else torch.addcmul(x, gate, branch)
 
 
 @lru_cache(maxsize=8)
@@ -168,9 +196,7 @@ class TimestepEmbedder(nn.Module):
 
     def __init__(self, hidden_size: int):
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(self.width, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
-        )
+        self.mlp = nn.Sequential(Linear(self.width, hidden_size), nn.SiLU(), Linear(hidden_size, hidden_size))
 
     def forward(self, timestep: Tensor) -> Tensor:
         weight = self.mlp.get_parameter("0.weight")
@@ -195,12 +221,13 @@ class FinalLayer(nn.Module):
     def __init__(self, hidden_size: int, out_channels: int, conditioned: bool):
         super().__init__()
         self.norm_final = nn.RMSNorm(hidden_size, eps=NORM_EPS)
-        self.linear = nn.Linear(hidden_size, out_channels)
+        self.linear = Linear(hidden_size, out_channels)
         if conditioned:
-            self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
+            self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(hidden_size, 2 * hidden_size))
 
-    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, conditions: Conditions | None) -> Tensor:
+        """Views (N M, B, hidden) to predictions (N M, B, C)."""
         shift = scale = None
-        if condition is not None:
-            shift, scale = self.adaLN_modulation(condition)[:, :, None].chunk(2, dim=-1)
-        return self.linear(_modulate(self.norm_final(x), shift, scale))
+        if conditions is not None:
+            shift, scale = conditions.through("output", self.adaLN_modulation)[:, None].chunk(2, dim=-1)
+        return self.linear(modulated_norm(x, self.norm_final.weight, NORM_EPS, scale, shift))

@@ -177,6 +177,16 @@ class CurvesOptions:
         _suffix(self.out, ".png")
 
 
+@dataclass
+class DoctorOptions:
+    """Say what this machine has, what will be used and why, and check that it computes correctly."""
+
+    device: str | None = None
+    """Such as cpu or cuda; a GPU where there is one, when left out."""
+    json: bool = False
+    """Print JSON."""
+
+
 def _positive(name: str, value: int | None) -> None:
     if value is not None and value < 1:
         raise UserError(f"--{name} must be at least 1, not {value}")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .linear import linear
+
 # A product is repeated until so many FLOPs are timed at once, or the grain of the clock would show.
 FLOPS_AT_ONCE = 2e8
 
@@ -51,8 +53,8 @@ class MatmulRate:
             flops = 2 * left.numel() * right.shape[-2]
             times = int(FLOPS_AT_ONCE // flops) + 1
 
-            def run(left: Tensor = left, right: Tensor = right.mT, times: int = times) -> None:
+            def run(left: Tensor = left, right: Tensor = right, times: int = times) -> None:
                 for _ in range(times):
-                    torch.matmul(left, right)
+                    torch.matmul(left, right.mT) if left.ndim > 2 else linear(left, right)
 
             self.best = max(self.best, times * flops / seconds_of(run, left.device))

@@ -25,9 +25,14 @@ class RopeTable(NamedTuple):
         return RopeTable(self.cos[blocks], self.sin[blocks], self.segments)
 
     def rotate(self, x: Tensor) -> Tensor:
-        """Rotate queries or keys (N, T, B, H, D) by their tokens' coordinates, at least in float32."""
+        """Rotate queries or keys (.., T, B, H, D) by their tokens' coordinates, at least in float32."""
         wide = x.to(self.cos.dtype)
-        return (wide * self.cos + _half_turn(wide, self.segments) * self.sin).to(x.dtype)
+        return _half_turn(wide, self.segments).mul_(self.sin).addcmul_(wide, self.cos).to(x.dtype)
+
+    def rotate_gradient(self, grad: Tensor) -> Tensor:
+        """The transpose of `rotate`: the half turn is antisymmetric, so the one back is its negative."""
+        wide = grad.to(self.cos.dtype)
+        return (wide * self.cos).sub_(_half_turn(wide * self.sin, self.segments))
 
 
 def default_split(head_dim: int, axes: int) -> tuple[int, ...]:

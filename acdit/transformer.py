@@ -12,11 +12,14 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
-from .attention import Backend, check_backend, clean_visibility, default_backend, view_visibility
+from .attention import Backend, check_backend, default_backend
 from .cache import KVCache
-from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Stream, TimestepEmbedder
+from .conditions import Conditions
+from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Streams, TimestepEmbedder
 from .layout import Layout
-from .rope import VARIANTS, check_split, default_split, rope_table
+from .linear import Linear
+from .rope import VARIANTS, RopeTable, check_split, default_split, rope_table
+from .scam import clean_visibility, view_visibility
 
 
 class Size(NamedTuple):
@@ -107,7 +110,7 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         check_split(self._rope_split, head_dim, axes)
         conditioned = time_conditioning or num_classes is not None
         if in_channels is not None:
-            self.x_embedder = nn.Linear(in_channels, hidden_size, bias=False)
+            self.x_embedder = Linear(in_channels, hidden_size, bias=False)
         else:
             assert vocab_size is not None
             self.x_embedder = nn.Embedding(vocab_size, hidden_size)
@@ -209,6 +212,40 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         if self.training and torch.is_grad_enabled():
             check_backend(backend, self.device, training=True)
 
+        samples = next((len(given) for given in (noised, clean) if given is not None), 1)
+        clean_sees = views_see = None
+        parts: list[Tensor] = []  # all samples' clean blocks, then all samples' views
+        if clean is not None and given:
+            parts.append(clean[:, :given].flatten(0, 1))
+            clean_sees = clean_visibility(layout.block_tokens, start, start + given, window, sinks)
+        if noised is not None:
+            parts.append(noised.flatten(0, 1))
+            views_see = view_visibility(layout.block_tokens, blocks, window, sinks)
+        rope = self._rope(layout, samples, range(start, start + given), blocks)
+        streams = Streams(samples, clean_sees, views_see, rope, cache, backend)
+        conditions = None if noised is None else self._conditions(noised, timestep, labels, condition, cache)
+
+        x = self.x_embedder(torch.cat(parts) if len(parts) > 1 else parts[0])  # (R, B, hidden)
+        for layer, block in enumerate(self.blocks):
+            read = return_hidden_states or layer < len(self.blocks) - 1  # who reads the clean outputs
+            run: Callable[..., Any] = block
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                run = partial(cast(Callable[..., Any], self._gradient_checkpointing_func), block)
+            x = run(x, conditions, streams, layer, read)
+        if cache is not None:
+            cache.advance(given)
+
+        sample = states = None
+        if noised is not None:
+            views = x[-len(parts[-1]) :]
+            sample = self.final_layer(views, conditions).unflatten(0, noised.shape[:2])
+        if return_hidden_states:
+            rows = [len(part) for part in parts]
+            states = torch.cat([part.unflatten(0, (samples, -1)) for part in x.split(rows)], dim=1)
+        return ACDiTOutput(sample, states) if return_dict else (sample, states)
+
+    def _rope(self, layout: Layout, samples: int, clean: range, blocks: tuple[int, ...]) -> RopeTable:
+        """The rotary tables of all samples' clean blocks, then of all samples' views."""
         table = rope_table(
             layout,
             tuple(self.config["axis_lengths"]),
@@ -217,58 +254,47 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             torch.promote_types(self.dtype, torch.float32),
             self.device,
         )
-        clean_stream = view_stream = None
-        if clean is not None and given:
-            seen = clean_visibility(layout.block_tokens, start, start + given, window, sinks)
-            rope = table.select(slice(start, start + given))
-            clean_stream = Stream(self.x_embedder(clean[:, :given]), rope, seen)
-        if noised is not None:
-            seen = view_visibility(layout.block_tokens, blocks, window, sinks)
-            everywhere = blocks == tuple(range(layout.num_blocks))
-            places = slice(None) if everywhere else torch.tensor(blocks, device=self.device)
-            view_stream = Stream(self.x_embedder(noised), table.select(places), seen)
-        vector = None if noised is None else self._condition(noised, timestep, labels, condition)
+        places = samples * list(clean) + samples * list(blocks)
+        return table.select(torch.tensor(places, device=self.device))
 
-        for layer, block in enumerate(self.blocks):
-            read = return_hidden_states or layer < len(self.blocks) - 1  # who reads the clean outputs
-            inputs = clean_stream, view_stream, vector, cache, layer, read, backend
-            run: Callable[..., Any] = block
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                run = partial(cast(Callable[..., Any], self._gradient_checkpointing_func), block)
-            x, y = run(*inputs)
-            clean_stream = clean_stream and clean_stream._replace(x=x)
-            view_stream = view_stream and view_stream._replace(x=y)
-        if cache is not None:
-            cache.advance(given)
-
-        sample = None if view_stream is None else self.final_layer(view_stream.x, vector)
-        states = None
-        if return_hidden_states:
-            streams = [stream.x for stream in (clean_stream, view_stream) if stream is not None]
-            states = torch.cat(streams, dim=1)
-        return ACDiTOutput(sample, states) if return_dict else (sample, states)
-
-    def _condition(
-        self, noised: Tensor, timestep: Tensor | None, labels: Tensor | None, condition: Tensor | None
-    ) -> Tensor | None:
-        """Sum of timestep, label and other embeddings, (N, M, hidden); None for a network without any."""
-        vector = None
-        if self.t_embedder is not None:
-            vector = self.t_embedder(timestep)  # (N, M, hidden)
-        if self.y_embedder is not None:
-            if labels is None:
-                labels = torch.full(noised.shape[:1], self.config["num_classes"], device=noised.device)
-            embedded = self.y_embedder(labels if labels.ndim == 2 else labels[:, None])  # (N, M or 1, hidden)
-            vector = embedded.expand(-1, noised.shape[1], -1) if vector is None else vector + embedded
-        elif labels is not None:
+    def _conditions(
+        self,
+        noised: Tensor,
+        timestep: Tensor | None,
+        labels: Tensor | None,
+        condition: Tensor | None,
+        cache: KVCache | None,
+    ) -> Conditions | None:
+        """Sum of timestep, label and other embeddings of every view; None for a network without any."""
+        views = noised.shape[:2]
+        if self.y_embedder is None and labels is not None:
             raise ValueError("labels were given, but the network was made without num_classes")
-        if condition is not None:
-            if vector is None:
+        if self.t_embedder is None and self.y_embedder is None:
+            if condition is not None:
                 raise ValueError(
                     "condition was given, but the network has no conditions: see time_conditioning"
                 )
-            vector = vector + condition[:, None]
-        return vector
+            return None
+        if self.y_embedder is not None:
+            if labels is None:
+                labels = torch.full(views[:1], self.config["num_classes"], device=noised.device)
+            labels = (labels if labels.ndim == 2 else labels[:, None]).expand(views).flatten()
+        if self.t_embedder is not None and timestep is not None:
+            timestep = timestep.flatten()
+
+        def embedded(places: list[int] | slice) -> Tensor:
+            pairs = ((self.t_embedder, timestep), (self.y_embedder, labels))
+            made = [embed(given[places]) for embed, given in pairs if embed is not None and given is not None]
+            return made[0] if len(made) == 1 else made[0] + made[1]  # (places, hidden)
+
+        if cache is None or condition is not None or torch.is_grad_enabled() or noised.is_cuda:
+            vectors = embedded(slice(None))
+            if condition is not None:
+                vectors = vectors + condition.repeat_interleave(views[1], 0)
+            return Conditions(vectors)
+        given = [given.tolist() for given in (timestep, labels) if given is not None]
+        keys = tuple(zip(*given, strict=True))
+        return Conditions(cache.conditions.rows("embedding", keys, embedded), cache.conditions, keys)
 
     def _check(
         self,

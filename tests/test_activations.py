@@ -40,6 +40,7 @@ class Kept:
 
 def network(layers: int) -> ACDiTTransformer:
     model = ACDiTTransformer(CHANNELS, (8, 8), layers, HIDDEN, 2, num_classes=10).train()
+    model.set_attention_backend("dense")  # which joins keys, as FlexAttention does
     randomise(model)
     return model
 

@@ -8,7 +8,8 @@ import torch
 from torch.nn.attention.flex_attention import flex_attention
 
 from acdit import attention
-from acdit.attention import attend, check_backend, clean_visibility, default_backend, view_visibility
+from acdit.attention import attend, check_backend, default_backend
+from acdit.scam import clean_visibility, view_visibility
 from tests.tiny import TOLERANCE, relative_error
 
 HEADS, WIDTH = 2, 4

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from acdit import attention
+from acdit import split
 from acdit.flops import Dimensions, cache_bytes, forward_flops, parameters, sampling_flops, training_flops
 from acdit.layout import Layout
 from acdit.transformer import SIZES, ACDiTTransformer
@@ -38,8 +38,8 @@ def counted(model: ACDiTTransformer, blocks: tuple[int, ...], clean: int, cached
 @pytest.fixture(autouse=True)
 def exact_pieces(monkeypatch):
     """One call per query block, so that nothing masked is computed."""
-    exact = attention._pieces
-    monkeypatch.setattr(attention, "_pieces", lambda visibility, group_tokens: exact(visibility, 1))
+    exact = split._groups
+    monkeypatch.setattr(split, "_groups", lambda visibility, size: exact(visibility, 1))
 
 
 @pytest.mark.parametrize("config", [{"num_classes": 7}, {"num_classes": None, "time_conditioning": False}])

@@ -170,13 +170,17 @@ def linear_flops(model, *args, **kwargs) -> int:
     return counts["aten.mm"] + counts["aten.addmm"]
 
 
-def expected_flops(config, clean_tokens: int, views: int, tokens: int) -> int:
-    """2 FLOPs a weight: clean tokens pay for all layers but the last, and there for keys and values alone."""
+def expected_flops(config, clean_tokens: int, views: int, tokens: int, conditions: int | None = None) -> int:
+    """2 FLOPs a weight: clean tokens pay for all layers but the last, and there for keys and values alone.
+
+    Every view has a condition of its own, unless told otherwise.
+    """
     h, layers, channels = config.hidden_size, config.num_layers, config.in_channels
     clean = channels * h + (layers - 1) * 12 * h * h + 2 * h * h
     noised = 2 * channels * h + layers * 12 * h * h
     per_view = 256 * h + h * h + layers * 6 * h * h + 2 * h * h
-    return 2 * (clean_tokens * clean + views * tokens * noised + views * per_view)
+    conditions = views if conditions is None else conditions
+    return 2 * (clean_tokens * clean + views * tokens * noised + conditions * per_view)
 
 
 @pytest.mark.parametrize(
@@ -226,4 +230,8 @@ def test_a_step_through_the_cache_costs_its_views():
     views = given.noised[:, :2], given.timestep[:, :2]
     with_clean = linear_flops(model, *views, clean=given.clean[:, :2], **options)
     assert with_clean == 2 * expected_flops(model.config, 2 * 4, 2, 4)
-    assert linear_flops(model, *views, **options) == 2 * expected_flops(model.config, 0, 2, 4)
+    # The same timesteps and labels again cost no conditions; one that is new costs its own.
+    assert linear_flops(model, *views, **options) == 2 * expected_flops(model.config, 0, 2, 4, conditions=0)
+    views[1][0, 1] = 17.0
+    one_more = expected_flops(model.config, 0, 4, 4, conditions=1)
+    assert linear_flops(model, *views, **options) == one_more

@@ -1,7 +1,9 @@
 """The published computation over the same weights: what the benchmarks compare with, and a second opinion.
 
 Nothing here is taken from `layers.py`, `attention.py` or `sampling.py`, so that what makes those fast leaves
-this as it is. The facts, from the paper (sections 4.2, 4.4 and 4.5, Fig. 2, Appendix C) and the code that its
+this as it is; matrix products alone take the same kernels, whose speed is not what is compared.
+
+The facts, from the paper (sections 4.2, 4.4 and 4.5, Fig. 2, Appendix C) and the code that its
 authors published with the weights:
 
 - training passes one sequence of 2 L tokens, all clean blocks before all noised ones, through every layer,
@@ -27,6 +29,7 @@ from torch import Tensor
 
 from ..layers import NORM_EPS
 from ..layout import Layout
+from ..linear import linear
 from ..rope import RopeTable, default_split, rope_table
 from ..transformer import ACDiTTransformer
 
@@ -173,12 +176,12 @@ class Published:
 
     def _through(self, x: Tensor, sequence: _Sequence, caches: "Sequence[_Cache] | None" = None) -> Tensor:
         """Tokens (N, S, C) through all layers; the noised ones' prediction (N, T, B, C)."""
-        x = F.linear(x, self.embedding)  # (N, S, hidden)
+        x = linear(x, self.embedding)  # (N, S, hidden)
         for layer, weights in enumerate(self.layers):
             x = self._layer(x, weights, sequence, None if caches is None else caches[layer])
         x = _norm(x[:, sequence.clean :], self.final_norm)
         shift, scale = _per_token(sequence, self.final_modulation, 2)
-        x = F.linear(_modulated(x, 0, shift, scale), *self.final)
+        x = linear(_modulated(x, 0, shift, scale), *self.final)
         return x.unflatten(1, (-1, sequence.block_tokens))
 
     def _layer(self, x: Tensor, weights: _Layer, sequence: _Sequence, cache: "_Cache | None") -> Tensor:
@@ -186,17 +189,17 @@ class Published:
         clean, rope = sequence.clean, sequence.rope
         vectors = _per_token(sequence, weights.modulation, 6)  # each (N, T B, hidden)
         inner = _modulated(_norm(x, weights.norm1), clean, *vectors[:2])
-        projected = F.linear(inner, *weights.qkv).unflatten(-1, (3, self.heads, -1))
+        projected = linear(inner, *weights.qkv).unflatten(-1, (3, self.heads, -1))
         query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (N, H, S, D)
         query = _rotated(_norm(query, weights.q_norm), rope)
         key = _rotated(_norm(key, weights.k_norm), rope)
         if cache is not None:
             key, value = cache.joined(key, value, clean)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=sequence.mask)
-        branch = F.linear(attended.transpose(1, 2).flatten(2), *weights.proj)
+        branch = linear(attended.transpose(1, 2).flatten(2), *weights.proj)
         x = _added(x, clean, vectors[2], branch)
         inner = _modulated(_norm(x, weights.norm2), clean, *vectors[3:5])
-        branch = F.linear(F.gelu(F.linear(inner, *weights.fc1), approximate="tanh"), *weights.fc2)
+        branch = linear(F.gelu(linear(inner, *weights.fc1), approximate="tanh"), *weights.fc2)
         return _added(x, clean, vectors[5], branch)
 
     def _condition(self, timestep: Tensor, labels: Tensor) -> Tensor:
@@ -263,7 +266,7 @@ def sampling_mask(block_tokens: int, index: int, device: torch.device) -> Tensor
 
 def _per_token(sequence: _Sequence, modulation: Weights, parts: int) -> list[Tensor]:
     """Shift, scale, .. of every noised token, each (N, T B, hidden) and all in memory."""
-    vectors = F.linear(sequence.condition, *modulation).chunk(parts, dim=-1)  # each (N, T, hidden)
+    vectors = linear(sequence.condition, *modulation).chunk(parts, dim=-1)  # each (N, T, hidden)
     size = sequence.block_tokens
     return [vector[:, :, None].expand(-1, -1, size, -1).flatten(1, 2) for vector in vectors]
 

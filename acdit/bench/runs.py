@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention import BACKENDS, Backend, attend, check_backend, clean_visibility, view_visibility
+from ..attention import BACKENDS, Backend, attend, check_backend
 from ..diffusion import default_sampler
 from ..flops import Dimensions, training_flops
 from ..rates import MatmulRate
 from ..sampling import Guidance, generate
+from ..scam import clean_visibility, view_visibility
 from ..training.config import OptimizerConfig
 from ..training.learner import Learner
 from ..transformer import SIZES, ACDiTTransformer

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from ..heap import allocator, keep_freed_memory
 from ..rates import seconds_of, synchronise
 
 T = TypeVar("T")
-ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc")  # that may take malloc's place
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ def machine(device: torch.device) -> dict[str, Any]:
     """What the times depend on besides the code."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        allocator = f"{torch.cuda.get_allocator_backend()} of torch"
+        served = f"{torch.cuda.get_allocator_backend()} of torch"
     else:
-        name, allocator = _processor(), _malloc()
+        name, served = _processor(), allocator() + (", freed memory kept" if keep_freed_memory() else "")
     settings = {
         key: value
         for key, value in sorted(os.environ.items())
@@ -107,7 +107,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "processor": name,
         "threads": torch.get_num_threads(),
-        "allocator": allocator,
+        "allocator": served,
         "settings": settings,
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -119,11 +119,3 @@ def _processor() -> str:
     lines = facts.read_text().splitlines() if facts.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{named[0]}, {os.cpu_count()} cores" if named else platform.processor() or platform.machine()
-
-
-def _malloc() -> str:
-    """Who serves malloc in this process."""
-    maps = Path("/proc/self/maps")
-    loaded = maps.read_text() if maps.exists() else ""
-    found = [name for name in ALLOCATORS if name in loaded]
-    return found[0] if found else " ".join(platform.libc_ver()) or platform.system()

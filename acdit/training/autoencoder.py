@@ -38,7 +38,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
     data = open_images(recipe.data, seed=recipe.seed)
     network: Any = build_autoencoder(recipe, data)
     network.to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.0, fused=True)
     names = [name for name, _ in network.named_parameters()]
 
     def tensors() -> dict[str, Tensor]:

@@ -130,7 +130,7 @@ def test_its_sampling_flops_are_those_that_torch_counts(layout, guidance, monkey
         ) @ value
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", products)
-    model = network(layout, "published")
+    model = network(layout, "published").double()  # whose products torch counts, unlike oneDNN's
     noise = draw_noise([7, 8], layout, 3)
     with FlopCounterMode(display=False) as counter:
         Published(model).generate(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from acdit.attention import attend, clean_visibility, view_visibility
+from acdit.attention import attend
 from acdit.bench.floor import (
     attention_flops,
     generation_flops,
@@ -16,6 +16,7 @@ from acdit.bench.floor import (
 from acdit.flops import Dimensions, forward_flops
 from acdit.layout import Layout
 from acdit.rates import MatmulRate
+from acdit.scam import clean_visibility, view_visibility
 
 MODEL = Dimensions(3, 4, 48, 3, 192, 7, True)
 LAYOUTS = [Layout((4, 6), (2, 3)), Layout((4, 6), (4, 6)), Layout((8,), (1,))]
@@ -63,7 +64,7 @@ def test_a_generation_needs_each_condition_vector_once(layout, guided):
 def test_the_best_rate_is_remembered(monkeypatch):
     """A clock that takes a second for every run, and then a quarter of one, and then two."""
     products = [(1, 500, 48, 1440), (6, 40, 160, 80)]
-    rate = MatmulRate(products, torch.float32, torch.device("cpu"))
+    rate = MatmulRate(products, torch.float64, torch.device("cpu"))  # whose products torch counts
     found = []
     for seconds in (1.0, 0.25, 2.0):
         clock = count(step=seconds)

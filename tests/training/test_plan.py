@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from acdit import attention
+from acdit import split
 from acdit.arguments import build
 from acdit.cli import main
 from acdit.data.latents import data_settings
@@ -46,8 +46,8 @@ def test_all_published_runs_are_there():
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_network_costs_what_torch_counts(name, monkeypatch):
-    exact = attention._pieces
-    monkeypatch.setattr(attention, "_pieces", lambda visibility, group_tokens: exact(visibility, 1))
+    exact = split._groups
+    monkeypatch.setattr(split, "_groups", lambda visibility, size: exact(visibility, 1))
     made = plan(name, **{"model.num_layers": 2})
     grid, block = ((32, 32), 256) if "imagenet" in name else ((16, 16, 16), 1024)
     channels = 4 if "imagenet" in name else 16
@@ -223,7 +223,7 @@ def test_a_place_that_cannot_be_written():
 
 
 def test_a_run_that_starts_from_a_model():
-    shipped = Path(attention.__file__).parent / "pretrained" / "mnist"
+    shipped = Path(split.__file__).parent / "pretrained" / "mnist"
     made = plan("mnist", **{"training.init_from": str(shipped), "model.num_layers": 1})
     assert made.network.num_layers == 6
     with pytest.raises(UserError, match=r"tokens of 16 values, this recipe makes 4"):

@@ -1,0 +1,133 @@
+"""Norms, modulation and rotation as single steps: few passes over memory, forward and backward.
+
+Autograd would keep every intermediate tensor; these keep their input and one number a token, and compute in
+float32 at least.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .rope import RopeTable
+
+
+def modulated_norm(
+    x: Tensor, weight: Tensor, eps: float, scale: Tensor | None = None, shift: Tensor | None = None
+) -> Tensor:
+    """RMSNorm over the last axis, then (1 + scale) and shift (adaLN, section 4.5).
+
+    Args:
+        x: (R, B, hidden).
+        weight: (hidden,).
+        eps: added to the mean square.
+        scale, shift: (R, 1, hidden), or neither.
+    """
+    output: Any = _ModulatedNorm.apply(x, weight, eps, scale, shift)
+    return output
+
+
+def norm_and_rotate(x: Tensor, weights: Tensor, eps: float, rope: RopeTable) -> Tensor:
+    """RMSNorm over the head dimension, then rotation: (R, B, K, H, D) -> (K, R, B, H, D).
+
+    Args:
+        x: queries and keys, or keys alone (K = 2, 1).
+        weights: of the norms, (K, D).
+        eps: added to the mean square.
+        rope: tables of the R blocks.
+    """
+    output: Any = _NormAndRotate.apply(x, weights, eps, *rope)
+    return output
+
+
+def _inverse_rms(x: Tensor, eps: float) -> Tensor:
+    """1 / sqrt(mean square + eps) over the last axis, kept as one of length 1."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return (norm.square() / x.shape[-1] + eps).rsqrt()
+
+
+def _through_norm(grad: Tensor, unit: Tensor, product: Tensor, inverse: Tensor) -> Tensor:
+    """The gradient of x in unit = x * inverse, from that of `unit` (changed in place).
+
+    Args:
+        grad: of `unit`.
+        unit: the normed x.
+        product: sum of grad * unit over the last axis, kept.
+        inverse: 1 / rms.
+    """
+    return grad.addcmul_(unit, product, value=-1 / unit.shape[-1]).mul_(inverse)
+
+
+class _ModulatedNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, eps: float, scale: Tensor | None, shift: Tensor | None
+    ) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        inverse = _inverse_rms(wide, eps)
+        output = wide * inverse
+        if scale is None or shift is None:
+            output.mul_(weight)
+        else:
+            torch.addcmul(shift, output, weight * (1 + scale), out=output)
+        ctx.save_for_backward(x, weight, scale, inverse)
+        return output.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight, scale, inverse = ctx.saved_tensors
+        grad = grad.to(inverse.dtype)
+        unit = x * inverse
+        of_factor = (grad * unit).sum(1, keepdim=True)  # (R, 1, hidden)
+        of_scale = of_shift = None
+        if scale is None:
+            factor, of_weight = weight, of_factor.sum((0, 1))
+        else:
+            factor, of_weight = weight * (1 + scale), (of_factor * (1 + scale)).sum((0, 1))
+            of_scale, of_shift = (
+                (of_factor * weight).to(scale.dtype),
+                grad.sum(1, keepdim=True).to(scale.dtype),
+            )
+        inner = grad * factor
+        product = (inner * unit).sum(-1, keepdim=True)
+        of_x = _through_norm(inner, unit, product, inverse)
+        return of_x.to(x.dtype), of_weight.to(weight.dtype), None, of_scale, of_shift
+
+
+class _NormAndRotate(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weights: Tensor,
+        eps: float,
+        cos: Tensor,
+        sin: Tensor,
+        segments: tuple[int, ...],
+    ) -> Tensor:
+        turned = x.movedim(2, 0)  # (K, R, B, H, D)
+        inverse = _inverse_rms(turned.to(cos.dtype), eps)
+        unit = torch.empty(turned.shape, dtype=cos.dtype, device=x.device)  # in this order in memory
+        torch.mul(turned, inverse, out=unit).mul_(_per_head(weights))
+        ctx.save_for_backward(x, weights, inverse, cos, sin)
+        ctx.segments = segments
+        return RopeTable(cos, sin, segments).rotate(unit).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weights, inverse, cos, sin = ctx.saved_tensors
+        inner = RopeTable(cos, sin, ctx.segments).rotate_gradient(grad)
+        unit = torch.mul(x.movedim(2, 0), inverse, out=torch.empty_like(inner))
+        product = inner * unit
+        of_weights = product.sum((1, 2, 3))
+        inner.mul_(_per_head(weights))
+        product = product.mul_(_per_head(weights)).sum(-1, keepdim=True)
+        of_x = _through_norm(inner, unit, product, inverse)
+        return of_x.movedim(0, 2).to(x.dtype), of_weights.to(weights.dtype), None, None, None, None
+
+
+def _per_head(weights: Tensor) -> Tensor:
+    return weights[:, None, None, None]  # (K, 1, 1, 1, D)

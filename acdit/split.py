@@ -1,0 +1,253 @@
+"""The split backend: exact SCAM by calls over the keys that are seen, masked only where queries disagree.
+
+On the CPU the calls' results are merged by their log-sum-exps, so that no key is copied, and the backward
+pass adds to one preallocated gradient: slices under autograd would cost full-size zero tensors. Elsewhere
+keys are joined, and autograd is left to itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .scam import Visibility, dense_mask
+
+Pair = tuple[Tensor, Tensor]
+
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def split_attention(
+    query: Tensor, clean: Pair | None, own: Pair | None, visibility: Visibility, group_tokens: int
+) -> Tensor:
+    """Attention as `attend` defines it; query blocks are joined into groups of up to `group_tokens`."""
+    size = max(1, group_tokens // visibility.block_tokens)
+    if query.device.type == "cpu":
+        output: Any = _Merged.apply(query, *(clean or (None, None)), *(own or (None, None)), visibility, size)
+        return output
+    return _joined_groups(query, clean, own, visibility, size)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Query blocks start..stop-1 against clean blocks low..high-1, all of them where there is no mask."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+    mask: Tensor | None  # (queries, keys), added to scores
+
+    def tokens(self, size: int) -> tuple[slice, slice]:
+        """Queries and keys, for blocks of so many tokens."""
+        return slice(self.start * size, self.stop * size), slice(self.low * size, self.high * size)
+
+
+class _Merged(torch.autograd.Function):
+    """Attention over parts of the keys, merged: exp(lse) weighs what each part answers.
+
+    The backward pass of every part takes the merged output and log-sum-exp, and so gives its share of the
+    gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        clean_key: Tensor | None,
+        clean_value: Tensor | None,
+        own_key: Tensor | None,
+        own_value: Tensor | None,
+        visibility: Visibility,
+        group: int,
+    ) -> Tensor:
+        size = visibility.block_tokens
+        if own_key is not None and own_value is not None:
+            each = [_by_block(tensor, size) for tensor in (query, own_key, own_value)]  # (N M, H, B, D)
+            output, lse = (_by_sample(found, len(query)) for found in _flash(*each))
+        else:
+            output = _zeros(query)
+            lse = torch.full_like(_zeros(query[..., 0]), -torch.inf, dtype=_wide(query))  # (N, H, Q)
+        if clean_key is not None and clean_value is not None:
+            for part in _parts(visibility, group, query.dtype):
+                rows, keys = part.tokens(size)
+                found, weight = _flash(
+                    query[:, :, rows], clean_key[:, :, keys], clean_value[:, :, keys], attn_mask=part.mask
+                )
+                _merge(output[:, :, rows], lse[:, :, rows], found, weight)
+        ctx.save_for_backward(query, clean_key, clean_value, own_key, own_value, output, lse)
+        ctx.visibility, ctx.group = visibility, group
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        query, clean_key, clean_value, own_key, own_value, output, lse = ctx.saved_tensors
+        size = ctx.visibility.block_tokens
+        found: list[Tensor | None] = [None] * 5  # of query, clean keys and values, own keys and values
+        if own_key is not None:
+            each = [_by_block(tensor, size) for tensor in (grad, query, own_key, own_value, output, lse)]
+            of_own = _flash_backward(*each, 0.0, False)
+            found[0], found[3], found[4] = (_by_sample(part, len(query)) for part in of_own)
+        else:
+            found[0] = _zeros(query)
+        if clean_key is not None:
+            found[1:3] = of_key, of_value = _zeros(clean_key), _zeros(clean_value)
+            for part in _parts(ctx.visibility, ctx.group, query.dtype):
+                rows, keys = part.tokens(size)
+                asking = grad[:, :, rows], query[:, :, rows]
+                seen, answered = (clean_key[:, :, keys], clean_value[:, :, keys]), output[:, :, rows]
+                parts = _flash_backward(
+                    *asking, *seen, answered, lse[:, :, rows], 0.0, False, attn_mask=part.mask
+                )
+                targets = found[0][:, :, rows], of_key[:, :, keys], of_value[:, :, keys]
+                for target, share in zip(targets, parts, strict=True):
+                    target += share
+        return (*found, None, None)
+
+
+def _merge(output: Tensor, lse: Tensor, found: Tensor, found_lse: Tensor) -> None:
+    """Take one more part into (.., Q, D) and its log-sum-exp (.., Q), in place."""
+    weight = torch.sigmoid(found_lse - lse)
+    output.lerp_(found, weight[..., None].to(output.dtype))
+    torch.logaddexp(lse, found_lse, out=lse)
+
+
+def _by_block(x: Tensor, size: int) -> Tensor:
+    """(N, H, M B, ..) -> (N M, H, B, ..): every view by itself."""
+    return x.transpose(1, 2).unflatten(1, (-1, size)).flatten(0, 1).transpose(1, 2)
+
+
+def _by_sample(x: Tensor, samples: int) -> Tensor:
+    """The inverse of `_by_block`."""
+    return x.transpose(1, 2).unflatten(0, (samples, -1)).flatten(1, 2).transpose(1, 2)
+
+
+def _zeros(like: Tensor) -> Tensor:
+    """(N, H, Q, ..), laid out in memory as the network's are: (N, Q, H, ..)."""
+    return torch.zeros_like(like.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+@lru_cache(maxsize=256)
+def _parts(visibility: Visibility, group: int, dtype: torch.dtype) -> tuple[_Part, ...]:
+    """Who asks which clean blocks: one call each, no query without a key in it."""
+    parts = []
+    for start in range(0, len(visibility.limits), group):
+        limits = visibility.limits[start : start + group]
+        spans = _spans(visibility, limits)
+        for low, high in spans:
+            seeing = [at for at, limit in enumerate(limits) if _some(visibility, limit, low, high)]
+            for first, last in _runs(seeing):
+                mask = _span_mask(visibility, limits[first:last], low, high, dtype)
+                parts.append(_Part(start + first, start + last, low, high, mask))
+    return tuple(parts)
+
+
+def _spans(visibility: Visibility, limits: Sequence[int]) -> list[tuple[int, int]]:
+    """Clean blocks that all of these query blocks see, and those that just some see, as runs of either."""
+    edges = {0, min(visibility.sinks, visibility.clean)}
+    edges.update(limits, (visibility.first(limit) for limit in limits))
+    spans: list[tuple[int, int, bool]] = []
+    for low, high in pairwise(sorted(edges)):
+        count = sum(visibility.sees(limit, low) for limit in limits)
+        if not count:
+            continue
+        whole = count == len(limits)
+        if spans and spans[-1][1:] == (low, whole):
+            low = spans.pop()[0]
+        spans.append((low, high, whole))
+    return [(low, high) for low, high, _ in spans]
+
+
+def _some(visibility: Visibility, limit: int, low: int, high: int) -> bool:
+    return any(visibility.sees(limit, block) for block in range(low, high))
+
+
+def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
+    """Runs of consecutive numbers, as first and last + 1."""
+    starts = [place for place in places if place - 1 not in places]
+    stops = [place + 1 for place in places if place + 1 not in places]
+    return list(zip(starts, stops, strict=True))
+
+
+def _span_mask(
+    visibility: Visibility, limits: Sequence[int], low: int, high: int, dtype: torch.dtype
+) -> Tensor | None:
+    """What is added to the scores of these query blocks and clean blocks; None where all see all."""
+    sees = torch.tensor([[visibility.sees(limit, block) for block in range(low, high)] for limit in limits])
+    if sees.all():
+        return None
+    with torch.inference_mode(False):  # the cached mask must serve training too
+        blocks = torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, -torch.inf)
+        size = visibility.block_tokens
+        return blocks.repeat_interleave(size, 0).repeat_interleave(size, 1)
+
+
+def _joined_groups(
+    query: Tensor, clean: Pair | None, own: Pair | None, visibility: Visibility, size: int
+) -> Tensor:
+    """One call for each group of query blocks, over the joined keys that it sees."""
+    tokens = visibility.block_tokens
+    outputs = []
+    for group in _groups(visibility, size):
+        rows = slice(group.start * tokens, group.stop * tokens)
+        sources = [(clean, slice(low * tokens, high * tokens)) for low, high in group.clean]
+        if visibility.own:
+            sources.append((own, rows))
+        key, value = joined(
+            [(source[0][:, :, span], source[1][:, :, span]) for source, span in sources if source is not None]
+        )
+        mask = dense_mask(group.visibility, query.device) if group.stop - group.start > 1 else None
+        outputs.append(F.scaled_dot_product_attention(query[:, :, rows], key, value, attn_mask=mask))
+    return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
+
+
+def joined(sources: Sequence[Pair]) -> Pair:
+    """Keys and values of several sources, one behind the other; no copy of a single one."""
+    if len(sources) == 1:
+        return sources[0]
+    keys, values = zip(*sources, strict=True)
+    return torch.cat(keys, dim=2), torch.cat(values, dim=2)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Query blocks start..stop-1 against spans of clean blocks, and the predicate among just these."""
+
+    start: int
+    stop: int
+    clean: tuple[tuple[int, int], ...]
+    visibility: Visibility
+
+
+@lru_cache(maxsize=256)
+def _groups(visibility: Visibility, size: int) -> tuple[_Group, ...]:
+    groups = []
+    for start in range(0, len(visibility.limits), size):
+        limits = visibility.limits[start : start + size]
+        low, high = visibility.first(min(limits)), max(limits)
+        sinks = min(visibility.sinks, low)
+        spans = tuple((a, b) for a, b in ((0, sinks), (low, high)) if a < b)
+        # The group's clean keys are the sinks, then low..high-1: shifted down by what lies between.
+        shift = low - sinks
+        inner = Visibility(
+            visibility.block_tokens,
+            high - shift,
+            tuple(limit - shift for limit in limits),
+            visibility.own,
+            visibility.window,
+            sinks if shift else visibility.sinks,
+        )
+        groups.append(_Group(start, start + len(limits), spans, inner))
+    return tuple(groups)
