@@ -59,10 +59,10 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
-        rows = grad.flatten(0, -2)
+        rows = grad.reshape(-1, grad.shape[-1])
         return (
             # turned round first: oneDNN is slower on a weight that lies transposed
             _product(grad, weight.t().contiguous(), None) if for_x else None,
-            rows.t() @ x.flatten(0, -2) if for_weight else None,
+            rows.t() @ x.reshape(-1, x.shape[-1]) if for_weight else None,
             rows.sum(0) if for_bias else None,
         )

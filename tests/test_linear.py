@@ -1,0 +1,58 @@
+"""The linear layer by oneDNN's kernels against float64, forward and backward; and where torch's own stands."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from acdit import linear as module
+from acdit.linear import Linear, linear
+from tests.tiny import TOLERANCE, relative_error
+
+
+@pytest.fixture(params=[True, False], ids=["onednn", "torch"])
+def kernels(request, monkeypatch):
+    if request.param and not module._available():
+        pytest.skip("this machine lacks oneDNN's kernels for x86")
+    monkeypatch.setattr(module, "_available", lambda: request.param)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5, 7, 24), (1, 24), (24,), (3, 2, 4, 24)], ids=str)
+def test_output_and_gradients(kernels, shape, bias):
+    source = torch.Generator().manual_seed(0)
+    sizes = [shape, (40, 24), *([(40,)] if bias else [])]
+    inputs = [torch.randn(size, generator=source, dtype=torch.float64) for size in sizes]
+    weight = torch.randn((*shape[:-1], 40), generator=source, dtype=torch.float64)
+    found = []
+    for dtype, compute in ((torch.float64, F.linear), (torch.float32, linear)):
+        leaves = [tensor.to(dtype).requires_grad_() for tensor in inputs]
+        output = compute(*leaves)
+        assert output.dtype == dtype and output.shape == (*shape[:-1], 40)
+        found.append([output, *torch.autograd.grad((output * weight.to(dtype)).sum(), leaves)])
+    for expected, result in zip(*found, strict=True):
+        assert relative_error(result, expected) < TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias", "x"])
+def test_what_needs_no_gradient_gets_none(kernels, frozen):
+    given = {"x": torch.randn(6, 8), "weight": torch.randn(5, 8), "bias": torch.randn(5)}
+    for name, tensor in given.items():
+        tensor.requires_grad_(name != frozen)
+    linear(**given).sum().backward()
+    assert all((given[name].grad is None) == (name == frozen) for name in given)
+
+
+def test_strided_and_empty_inputs(kernels):
+    layer, x = Linear(8, 5), torch.randn(6, 2, 8)
+    for part in (x[:, 1], x[::2], x.transpose(0, 1), x[:0]):
+        assert torch.allclose(layer(part), F.linear(part, layer.weight, layer.bias), rtol=1e-5, atol=1e-6)
+
+
+def test_other_precisions_are_torch_own():
+    layer = Linear(8, 5)
+    assert isinstance(layer, nn.Linear)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.randn(3, 8)).dtype == torch.bfloat16
+    assert layer.double()(torch.randn(3, 8, dtype=torch.float64)).dtype == torch.float64
+    assert layer.to("meta")(torch.empty(3, 8, dtype=torch.float64, device="meta")).device.type == "meta"
