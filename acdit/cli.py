@@ -11,6 +11,7 @@ from .bench.options import BenchOptions
 from .errors import UserError
 from .heap import keep_freed_memory
 from .options import ConvertOptions, CurvesOptions, DoctorOptions, EvaluateOptions, InfoOptions, SampleOptions
+from .studies.options import StudyOptions
 from .training.autoencoder_config import AutoencoderOptions, AutoencoderRecipe
 from .training.config import NamedRun, Recipe
 from .training.options import EncodeOptions, PlanOptions, TrainOptions
@@ -31,12 +32,13 @@ commands:
   curves RUN ...      curves of runs         acdit curves runs/a runs/b --out curves.png
   convert FILE        published weights      acdit convert ACDiT-XL-img.pt --out models/xl --vae NAME
   bench [WORK]        how fast, and why not  acdit bench train --layout 32x32/16x16 --json bench.json
+  study NAME          compare at a cost      acdit study sampling --out out/study
   doctor              what this machine has  acdit doctor
 
 Without --model, a command takes the small model of MNIST digits that comes with the package.
 `acdit COMMAND --help` lists a command's options; `acdit --version` prints the version.
 """
-POSITIONALS = {"info": "model", "curves": "runs", "convert": "source", "bench": "work"}
+POSITIONALS = {"info": "model", "curves": "runs", "convert": "source", "bench": "work", "study": "name"}
 OPTIONS = {
     "sample": SampleOptions,
     "evaluate": EvaluateOptions,
@@ -44,6 +46,7 @@ OPTIONS = {
     "curves": CurvesOptions,
     "convert": ConvertOptions,
     "bench": BenchOptions,
+    "study": StudyOptions,
     "doctor": DoctorOptions,
 }
 USAGE = {
@@ -51,6 +54,7 @@ USAGE = {
     "curves": " RUN ...",
     "convert": " SOURCE --out PATH",
     "bench": " [WORK]",
+    "study": " NAME",
 }
 RECIPES: dict[str, type[NamedRun]] = {
     "train": TrainOptions,
@@ -71,6 +75,7 @@ EXAMPLES = {
     "convert": "acdit convert ACDiT-XL-img.pt --out models/xl --vae stabilityai/sd-vae-ft-ema",
     "bench": "acdit bench --rows train-4,sample-16 --json bench.json\n"
     "  acdit bench train --layout 16x16/8x8,32x32/16x16 --layers 2 --plot bench.png",
+    "study": "acdit study sampling --samples 500 --seeds 3 --out out/study",
     "doctor": "acdit doctor --device cuda",
 }
 

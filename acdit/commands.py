@@ -1,26 +1,21 @@
 """What the commands do; imported when one runs."""
 
 import json
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from .bench.options import BenchOptions
 from .bench.report import heading, plot, table_lines
 from .bench.runs import Bench
 from .bench.timing import machine
 from .convert import convert_checkpoint, publish
-from .data.digits import digit_images
 from .data.encoding import encode_images
 from .doctor import examine, format_findings
 from .errors import UserError, require
-from .evaluation.digits import format_table, score_digits
-from .evaluation.judge import load_judge
 from .files import check_writable, whole
 from .flops import Dimensions, cache_bytes, forward_flops, parameters, sampling_flops
 from .layout import dims, parse_dims
@@ -38,6 +33,9 @@ from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import load_pipeline, pipeline_folder
 from .ranks import launched
 from .sample_sets import draw_set
+from .scoring import draw, evaluate_pipeline, score_table
+from .studies.options import StudyOptions
+from .studies.sampling import study_sampling
 from .training.autoencoder import train_autoencoder
 from .training.autoencoder_config import AutoencoderOptions
 from .training.build import check_trainable
@@ -48,10 +46,6 @@ from .training.options import EncodeOptions, PlanOptions, TrainOptions
 from .training.plan import format_plan, make_plan
 
 MOST_CLASSES = 10  # that are drawn when none is named
-SCORED: dict[tuple[int, ...], str] = {
-    (1, 8, 8): "digits",
-    (1, 32, 32): "mnist",
-}  # by channels, height and width
 
 
 def train(options: TrainOptions) -> None:
@@ -105,7 +99,7 @@ def sample(options: SampleOptions) -> None:
     asked = [label for label in pipeline.label_ids(labels) for _ in range(options.samples)]
     if prefix is not None and pipeline.data_channels == 1:
         prefix = prefix.convert("L")
-    images, evaluations, cache, seconds = _drawn(
+    images, evaluations, cache, seconds = draw(
         pipeline,
         asked,
         options,
@@ -140,51 +134,6 @@ def evaluate(options: EvaluateOptions) -> None:
     else:
         with whole(out) as aside:
             aside.write_text(report + "\n")
-
-
-def evaluate_pipeline(
-    pipeline: ACDiTImagePipeline, blocks: list[tuple[int, ...]], options: EvaluateOptions
-) -> list[dict[str, Any]]:
-    """Draw as many digits as are held out, with their labels, at each block size; and score them."""
-    channels = pipeline.data_channels if pipeline.vae is None else pipeline.vae.config["in_channels"]
-    edges = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size)
-    source = SCORED.get((channels, *edges))
-    if source is None:
-        raise UserError(
-            "acdit evaluate scores models of the digits alone: mnist (32x32) and digits (8x8), both grey"
-        )
-    training, held_out = digit_images(source), digit_images(source, held_out=True)
-    judge = load_judge(*training)
-    wanted = held_out[1]
-    if options.samples is not None and options.samples < len(wanted):
-        wanted = wanted[torch.arange(options.samples) * len(wanted) // options.samples]
-    rows = []
-    for block in blocks:
-        images, evaluations, cache, seconds = _drawn(
-            pipeline, wanted.tolist(), options, block=block, output_type="pt"
-        )
-        scores = score_digits(2 * images - 1, wanted, train=training, held_out=held_out, judge=judge)
-        guidance = pipeline.config["guidance_scale"] if options.guidance is None else options.guidance
-        facts = {"block": dims(block), "guidance": guidance, "evaluations": evaluations}
-        rows.append({**facts, "cache_bytes": cache, "seconds": round(seconds, 2), **scores})
-    return rows
-
-
-def score_table(rows: list[dict[str, Any]]) -> str:
-    """The scores that matter most, in the width of a terminal."""
-    names = {
-        "block": "block",
-        "guidance": "guidance",
-        "evaluations": "evaluations",
-        "seconds": "seconds",
-        "label_accuracy": "accuracy",
-        "judge_coverage": "coverage",
-        "judge_density": "density",
-        "judge_frechet_distance": "frechet",
-        "judge_frechet_distance_real": "(real)",
-        "memorisation_ratio_pixels": "memorisation",
-    }
-    return format_table([{short: row[name] for name, short in names.items()} for row in rows])
 
 
 def info(options: InfoOptions) -> None:
@@ -271,6 +220,11 @@ def bench(options: BenchOptions) -> None:
         print(f"written: {', '.join(map(str, written))}")
 
 
+def study(options: StudyOptions) -> None:
+    """`acdit study`: a table as it grows, a picture and the figures."""
+    study_sampling(_opened(options), options)
+
+
 def doctor(options: DoctorOptions) -> None:
     """`acdit doctor`: what there is, what is used and why, and whether it computes correctly.
 
@@ -311,35 +265,6 @@ def _device(asked: str | None) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # torch's ways to say that it has no such device
         raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
-
-
-def _drawn(
-    pipeline: ACDiTImagePipeline, labels: list[int], options: RunOptions, **arguments: Any
-) -> tuple[Any, int, int, float]:
-    """Images for the labels, in batches; evaluations and cache bytes of an image; and the seconds for all.
-
-    Image i has the seed `options.seed + i`, whatever the batch.
-    """
-    drawn, evaluations, cache = [], 0, 0
-    started = time.perf_counter()
-    for first in tqdm(
-        range(0, len(labels), options.batch), unit="batch", desc="sampling", delay=3, leave=False
-    ):
-        part = labels[first : first + options.batch]
-        seeds = range(options.seed + first, options.seed + first + len(part))
-        made = pipeline(
-            part,
-            num_inference_steps=options.steps,
-            guidance_scale=options.guidance,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            **arguments,
-        )
-        drawn.append(made.images)
-        evaluations, cache = made.evaluations, made.cache_bytes // len(part)
-    seconds = time.perf_counter() - started
-    if isinstance(drawn[0], torch.Tensor):
-        return torch.cat(drawn), evaluations, cache, seconds
-    return [image for images in drawn for image in images], evaluations, cache, seconds
 
 
 def _read_picture(path: str) -> Image.Image:

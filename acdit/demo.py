@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from .commands import evaluate_pipeline, score_table
 from .files import whole
 from .layout import dims
 from .options import EvaluateOptions
 from .pictures import picture_grid, save_picture
 from .pipelines.loading import load_pipeline
+from .scoring import evaluate_pipeline, score_table
 from .training.loop import train
 from .training.recipes import load_recipe
 

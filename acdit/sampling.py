@@ -147,7 +147,7 @@ def generate(
         solver = copy.deepcopy(scheduler)
         solver.set_timesteps(counts[index], device=device)
         extra = _step_arguments(solver, generators)
-        sigmas = _noise_levels(solver)
+        sigmas = noise_levels(solver)
         # Flow-matching schedulers of diffusers neither scale their start nor what the network sees.
         sample = noise[:, index] * getattr(solver, "init_noise_sigma", 1.0)  # (N, B, C)
         for timestep, sigma in zip(solver.timesteps, sigmas, strict=True):
@@ -184,7 +184,7 @@ def generate(
         yield Block(index, sample, len(solver.timesteps), cache)
 
 
-def _noise_levels(solver: Any) -> list[float]:
+def noise_levels(solver: Any) -> list[float]:
     """The sigma of every step: the scheduler's own, or sqrt((1 - alpha) / alpha) where it keeps none."""
     if hasattr(solver, "sigmas"):
         return [float(sigma) for sigma in solver.sigmas[: len(solver.timesteps)]]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.attention.flex_attention import flex_attention
 
-from acdit import attention
+from acdit import attention, split
 from acdit.attention import attend, check_backend, default_backend
 from acdit.scam import clean_visibility, view_visibility
 from tests.tiny import TOLERANCE, relative_error
@@ -60,13 +60,16 @@ LARGE = {
     "clean, 96 tokens a block": Case(False, (1, 2, 3), tokens=96, window=1, sinks=1),
 }
 
-# Group size of the split backend, in blocks; None = its default.
+# Group size of the split backend, in blocks; None = its default. `joined` is what it does off the CPU.
 BACKENDS: dict[str, tuple[Any, int | None]] = {
     "dense": ("dense", None),
     "split-1": ("split", 1),
     "split-2": ("split", 2),
     "split-5": ("split", 5),
     "split": ("split", None),
+    "joined-1": ("joined", 1),
+    "joined-2": ("joined", 2),
+    "joined-5": ("joined", 5),
     "flex": ("flex", None),
 }
 
@@ -112,6 +115,8 @@ def computed(case, backend, query, clean_key, clean_value, own_key=None, own_val
     name, group = BACKENDS[backend]
     clean = (clean_key, clean_value) if case.clean else None
     own = None if own_key is None or own_value is None else (own_key, own_value)
+    if name == "joined":
+        return split._joined_groups(query, clean, own, case.visibility(), group or 1)
     options = {} if group is None else {"group_tokens": group * case.tokens}
     return attend(query, clean, own, case.visibility(), name, **options)
 
@@ -133,7 +138,7 @@ def test_forward_large(case):
         assert relative_error(computed(case, backend, *inputs), expected) < 1e-9, backend
 
 
-@pytest.mark.parametrize("backend", ["dense", "split-2", "split"])
+@pytest.mark.parametrize("backend", ["dense", "split-2", "split", "joined-2"])
 def test_forward_float32(backend):
     case = SMALL["window, sinks, repeated and missing"]
     expected = brute_force(case, *tensors(case))
@@ -150,7 +155,7 @@ def test_forward_compiled_flex(monkeypatch):
     assert output.dtype == torch.float32 and relative_error(output, expected) < TOLERANCE[torch.float32]
 
 
-@pytest.mark.parametrize("backend", ["dense", "split-1", "split-2", "split"])
+@pytest.mark.parametrize("backend", ["dense", "split-1", "split-2", "split", "joined-2"])
 @pytest.mark.parametrize("case", SMALL.values(), ids=SMALL)
 def test_gradients(case, backend):
     gradients = []

@@ -1,0 +1,1 @@
+"""Studies: what one choice costs and gives, as commands."""

@@ -1,0 +1,89 @@
+"""`acdit study sampling`: what it measures, that it goes on, and what it refuses."""
+
+import json
+
+import pytest
+
+from acdit.cli import main
+from acdit.errors import UserError
+from acdit.pipelines.loading import load_pipeline
+from acdit.studies.options import StudyOptions
+from acdit.studies.sampling import Way, study_sampling
+
+WAYS = (
+    Way("own", 2, 2),
+    Way("unipc", 3, 3),
+    Way("own", 4, 1),
+    Way("own", 6, 6, "middle"),
+)
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    made = load_pipeline(None)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def run(pipeline, folder, **options):
+    study_sampling(
+        pipeline, StudyOptions(name="sampling", samples=10, seeds=2, out=str(folder), **options), WAYS
+    )
+    return json.loads((folder / "measurements.json").read_text())
+
+
+def test_every_way_is_measured_once(pipeline, tmp_path, capsys):
+    views = []
+    hook = pipeline.transformer.register_forward_pre_hook(
+        lambda module, given: views.append(given[0].shape[1])
+    )
+    try:
+        rows = run(pipeline, tmp_path)["rows"]
+    finally:
+        hook.remove()
+    assert len(rows) == 2 * len(WAYS)
+    assert sum(row["evaluations"] for row in rows) == sum(views)  # one batch each
+    cost = {(row["solver"], row["first"], row["seed"]): row["evaluations"] for row in rows}
+    assert cost["own", 2, 0] == 4 * 2 * 2 and cost["unipc", 3, 1] == 4 * 3 * 2
+    assert cost["own", 4, 0] == 2 * (4 + 3 + 2 + 1)  # evenly down
+    assert 4 * 6 < cost["own", 6, 0] < 4 * 6 * 2  # in the middle alone two views
+    assert (tmp_path / "sampling.png").stat().st_size > 10_000
+    table = capsys.readouterr().out
+    assert "own 4..1" in table and "own 6, guidance in the middle" in table
+
+    # The same again draws nothing, and what was measured stands.
+    path = tmp_path / "measurements.json"
+    stored = json.loads(path.read_text())
+    stored["rows"][0]["judge_frechet_distance"] = 123.0
+    path.write_text(json.dumps(stored))
+    again = pipeline.transformer.register_forward_pre_hook(lambda *_: pytest.fail("it was drawn again"))
+    try:
+        assert run(pipeline, tmp_path)["rows"][0]["judge_frechet_distance"] == 123.0
+    finally:
+        again.remove()
+
+    with pytest.raises(UserError, match="other settings"):
+        run(pipeline, tmp_path, guidance=2.0)
+
+
+def test_seeds_draw_other_digits(pipeline, tmp_path):
+    rows = run(pipeline, tmp_path)["rows"]
+    by_way: dict[str, set[float]] = {}
+    for row in rows:
+        by_way.setdefault(f"{row['solver']} {row['first']}", set()).add(row["judge_frechet_distance"])
+    assert all(len(found) == 2 for found in by_way.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "study needs a name"),
+        (["sampling", "--steps", "5"], "--steps is what the study varies"),
+        (["sampling", "--samples", "3"], "--samples must be at least 10"),
+        (["sampling", "--seeds", "1"], "--seeds must be at least 2"),
+    ],
+)
+def test_refusals(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", *arguments]) == 2
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
