@@ -50,7 +50,7 @@ NETWORK = [
         "split.py",
         "if sees.all():",
         "if True:",
-        "test_attention.py::test_forward_float32",
+        "test_attention.py::test_forward",
     ),
     mutant(
         "a merged part is forgotten by the next",
