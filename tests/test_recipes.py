@@ -135,6 +135,7 @@ def test_round_trip(tmp_path):
         ("lora: {rank: -1}", ["lora.rank", "at least 0", "-1"]),
         ("lora: {alpha: 0}", ["lora.alpha", "above 0"]),
         ("lora: {rank: 4, targets: []}", ["lora.targets", "qkv"]),
+        ("training: {compile_mode: reduce-overhead}", ["training.compile_mode", "needs training.compile"]),
         ("- a", ["keys and values"]),
         ("a: [", ["YAML"]),
         ("format_version: 99", ["format_version", "99"]),

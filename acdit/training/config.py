@@ -194,6 +194,10 @@ class TrainingConfig:
     """Recompute activations in the backward pass to save memory."""
     compile: bool = False
     """Compile the network's blocks with torch.compile."""
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = (
+        "default"
+    )
+    """What torch.compile tries: reduce-overhead and max-autotune record CUDA graphs."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """How ranks share the work: all hold everything, or weights and optimiser are sharded over them."""
     world_size: int | None = None
@@ -221,6 +225,8 @@ class TrainingConfig:
         at_least(1, training__keep_checkpoints=self.keep_checkpoints, training__log_every=self.log_every)
         at_least(0, training__sample_every=self.sample_every, training__keep_every=self.keep_every)
         at_least(1, training__world_size=self.world_size)
+        if self.compile_mode != "default" and not self.compile:
+            raise UserError(f"training.compile_mode {self.compile_mode} needs training.compile")
 
 
 @dataclass

@@ -147,7 +147,7 @@ class Run:
             network.enable_gradient_checkpointing()
         torch.nn.Module.to(network.train(), self.device)
         if config.compile:
-            network.compile_repeated_blocks()
+            network.compile_repeated_blocks(mode=config.compile_mode)
         self.learner = Learner(network, recipe.optimizer, ranks, config.parallel)
         self.validation_loss: float | None = None
         if stored is not None:
