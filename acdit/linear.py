@@ -28,13 +28,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
-        x.dtype == weight.dtype == torch.float32
+        not torch.compiler.is_compiling()  # which chooses for itself
+        and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
         and x.numel() > 0
         and type(weight) in (Tensor, nn.Parameter)
         and _available()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()  # which chooses for itself
     )
 
 

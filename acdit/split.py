@@ -1,8 +1,8 @@
 """The split backend: exact SCAM by calls over the keys that are seen, masked only where queries disagree.
 
 On the CPU the calls' results are merged by their log-sum-exps, so that no key is copied, and the backward
-pass adds to one preallocated gradient: slices under autograd would cost full-size zero tensors. Elsewhere
-keys are joined, and autograd is left to itself.
+pass adds to one preallocated gradient: slices under autograd would cost full-size zero tensors. Elsewhere,
+and where there are few keys, they are joined, and autograd is left to itself.
 """
 
 from collections.abc import Sequence
@@ -27,12 +27,16 @@ _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 def split_attention(
     query: Tensor, clean: Pair | None, own: Pair | None, visibility: Visibility, group_tokens: int
 ) -> Tensor:
-    """Attention as `attend` defines it; query blocks are joined into groups of up to `group_tokens`."""
+    """Attention as `attend` defines it; query blocks are joined into groups of up to `group_tokens`.
+
+    Where all keys are that few, own ones counted twice, one masked call takes less than many small ones.
+    """
+    keys = visibility.clean + 2 * len(visibility.limits) * visibility.own
     size = max(1, group_tokens // visibility.block_tokens)
-    if query.device.type == "cpu":
-        output: Any = _Merged.apply(query, *(clean or (None, None)), *(own or (None, None)), visibility, size)
-        return output
-    return _joined_groups(query, clean, own, visibility, size)
+    if query.device.type != "cpu" or keys * visibility.block_tokens <= group_tokens:
+        return _joined_groups(query, clean, own, visibility, size)
+    output: Any = _Merged.apply(query, *(clean or (None, None)), *(own or (None, None)), visibility, size)
+    return output
 
 
 @dataclass(frozen=True)
