@@ -11,21 +11,31 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # parameters of glibc's
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20  # glibc takes no larger one
 
 
+_kept = False  # whether glibc was told
+
+
 @lru_cache(maxsize=1)
-def keep_freed_memory() -> bool:
+def keep_freed_memory() -> None:
     """Have glibc keep freed memory up to 32 MiB a piece, where it serves malloc and nobody set it otherwise.
 
     Memory that went back to the system comes anew a page at a time, and every page costs a fault.
     """
-    if allocator() != _glibc() or any(name.startswith("MALLOC_") for name in os.environ):
-        return False
+    global _kept
+    tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if tuned or any(name.startswith("MALLOC_") for name in os.environ) or allocator() != _glibc():
+        return
     mallopt = ctypes.CDLL(None).mallopt
     wanted = {
         _TRIM_THRESHOLD: 2**31 - 1,
         _TOP_PAD: 2 * _LARGEST_MMAP_THRESHOLD,
         _MMAP_THRESHOLD: _LARGEST_MMAP_THRESHOLD,
     }
-    return all(mallopt(parameter, value) for parameter, value in wanted.items())
+    _kept = all(mallopt(parameter, value) for parameter, value in wanted.items())
+
+
+def keeps_freed_memory() -> bool:
+    """Whether `keep_freed_memory` was called and had its way."""
+    return _kept
 
 
 def allocator() -> str:

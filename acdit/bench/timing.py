@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ..heap import allocator, keep_freed_memory
+from ..heap import allocator, keeps_freed_memory
 from ..rates import seconds_of, synchronise
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         name = torch.cuda.get_device_name(device)
         served = f"{torch.cuda.get_allocator_backend()} of torch"
     else:
-        name, served = _processor(), allocator() + (", freed memory kept" if keep_freed_memory() else "")
+        name, served = _processor(), allocator() + (", freed memory kept" if keeps_freed_memory() else "")
     settings = {
         key: value
         for key, value in sorted(os.environ.items())

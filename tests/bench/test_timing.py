@@ -4,6 +4,7 @@ from itertools import count
 
 import torch
 
+from acdit import heap
 from acdit.bench.timing import machine, peak_bytes, take_turns
 
 CPU = torch.device("cpu")
@@ -57,9 +58,13 @@ def test_the_peak_counts_what_autograd_keeps_and_what_operations_take_for_themse
     assert 2 * 200_000 <= peak_bytes(run, CPU) <= 4 * 200_000
 
 
-def test_the_machine_is_named(monkeypatch):
+def test_the_machine_is_named_and_left_as_it_is(monkeypatch):
+    monkeypatch.setattr(heap, "_kept", False)
     monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
     facts = machine(CPU)
     assert facts["device"] == "cpu" and facts["threads"] == torch.get_num_threads()
     assert facts["allocator"] and facts["processor"] and facts["torch"] == torch.__version__
     assert facts["settings"]["MALLOC_ARENA_MAX"] == "3"
+    assert "kept" not in facts["allocator"] and not heap.keeps_freed_memory()
+    monkeypatch.setattr(heap, "_kept", True)
+    assert machine(CPU)["allocator"].endswith(", freed memory kept")
