@@ -41,17 +41,21 @@ def split_attention(
 
 @dataclass(frozen=True)
 class _Part:
-    """Query blocks start..stop-1 against clean blocks low..high-1, all of them where there is no mask."""
+    """Query blocks start..stop-1 against clean blocks low..high-1."""
 
     start: int
     stop: int
     low: int
     high: int
-    mask: Tensor | None  # (queries, keys), added to scores
+    sees: bytes  # whether each query block sees each clean block, row by row; empty where all see all
 
     def tokens(self, size: int) -> tuple[slice, slice]:
         """Queries and keys, for blocks of so many tokens."""
         return slice(self.start * size, self.stop * size), slice(self.low * size, self.high * size)
+
+    def mask(self, size: int, dtype: torch.dtype) -> Tensor | None:
+        """(queries, keys), what is added to the scores; None where all see all."""
+        return _mask(self.sees, self.stop - self.start, size, dtype) if self.sees else None
 
 
 class _Merged(torch.autograd.Function):
@@ -80,11 +84,10 @@ class _Merged(torch.autograd.Function):
             output = _zeros(query)
             lse = torch.full_like(_zeros(query[..., 0]), -torch.inf, dtype=_wide(query))  # (N, H, Q)
         if clean_key is not None and clean_value is not None:
-            for part in _parts(visibility, group, query.dtype):
+            for part in _parts(visibility, group):
                 rows, keys = part.tokens(size)
-                found, weight = _flash(
-                    query[:, :, rows], clean_key[:, :, keys], clean_value[:, :, keys], attn_mask=part.mask
-                )
+                asking, seen = query[:, :, rows], (clean_key[:, :, keys], clean_value[:, :, keys])
+                found, weight = _flash(asking, *seen, attn_mask=part.mask(size, query.dtype))
                 _merge(output[:, :, rows], lse[:, :, rows], found, weight)
         ctx.save_for_backward(query, clean_key, clean_value, own_key, own_value, output, lse)
         ctx.visibility, ctx.group = visibility, group
@@ -104,13 +107,12 @@ class _Merged(torch.autograd.Function):
             found[0] = _zeros(query)
         if clean_key is not None:
             found[1:3] = of_key, of_value = _zeros(clean_key), _zeros(clean_value)
-            for part in _parts(ctx.visibility, ctx.group, query.dtype):
+            for part in _parts(ctx.visibility, ctx.group):
                 rows, keys = part.tokens(size)
                 asking = grad[:, :, rows], query[:, :, rows]
                 seen, answered = (clean_key[:, :, keys], clean_value[:, :, keys]), output[:, :, rows]
-                parts = _flash_backward(
-                    *asking, *seen, answered, lse[:, :, rows], 0.0, False, attn_mask=part.mask
-                )
+                mask = part.mask(size, query.dtype)
+                parts = _flash_backward(*asking, *seen, answered, lse[:, :, rows], 0.0, False, attn_mask=mask)
                 targets = found[0][:, :, rows], of_key[:, :, keys], of_value[:, :, keys]
                 for target, share in zip(targets, parts, strict=True):
                     target += share
@@ -144,7 +146,7 @@ def _wide(x: Tensor) -> torch.dtype:
 
 
 @lru_cache(maxsize=256)
-def _parts(visibility: Visibility, group: int, dtype: torch.dtype) -> tuple[_Part, ...]:
+def _parts(visibility: Visibility, group: int) -> tuple[_Part, ...]:
     """Who asks which clean blocks: one call each, no query without a key in it."""
     parts = []
     for start in range(0, len(visibility.limits), group):
@@ -153,8 +155,9 @@ def _parts(visibility: Visibility, group: int, dtype: torch.dtype) -> tuple[_Par
         for low, high in spans:
             seeing = [at for at, limit in enumerate(limits) if _some(visibility, limit, low, high)]
             for first, last in _runs(seeing):
-                mask = _span_mask(visibility, limits[first:last], low, high, dtype)
-                parts.append(_Part(start + first, start + last, low, high, mask))
+                asking, answering = limits[first:last], range(low, high)
+                sees = bytes(visibility.sees(limit, block) for limit in asking for block in answering)
+                parts.append(_Part(start + first, start + last, low, high, sees if 0 in sees else b""))
     return tuple(parts)
 
 
@@ -185,17 +188,13 @@ def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
     return list(zip(starts, stops, strict=True))
 
 
-def _span_mask(
-    visibility: Visibility, limits: Sequence[int], low: int, high: int, dtype: torch.dtype
-) -> Tensor | None:
-    """What is added to the scores of these query blocks and clean blocks; None where all see all."""
-    sees = torch.tensor([[visibility.sees(limit, block) for block in range(low, high)] for limit in limits])
-    if sees.all():
-        return None
+@lru_cache(maxsize=8)  # few, for they are large; groups of one shape share theirs, and so do layers
+def _mask(sees: bytes, rows: int, size: int, dtype: torch.dtype) -> Tensor:
+    """Zero where a query of these rows of blocks sees a key, else minus infinity."""
     with torch.inference_mode(False):  # the cached mask must serve training too
-        blocks = torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, -torch.inf)
-        size = visibility.block_tokens
-        return blocks.repeat_interleave(size, 0).repeat_interleave(size, 1)
+        blocks = torch.frombuffer(bytearray(sees), dtype=torch.bool).view(rows, -1)
+        added = torch.zeros(blocks.shape, dtype=dtype).masked_fill(~blocks, -torch.inf)
+        return added.repeat_interleave(size, 0).repeat_interleave(size, 1)
 
 
 def _joined_groups(

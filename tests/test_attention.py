@@ -60,7 +60,8 @@ LARGE = {
     "clean, 96 tokens a block": Case(False, (1, 2, 3), tokens=96, window=1, sinks=1),
 }
 
-# Group size of the split backend, in blocks; None = its default. `joined` is what it does off the CPU.
+# Group size of the split backend, in blocks; None = its default. `joined` is what it does off the CPU, and
+# where there are few keys: at its default in all of `SMALL`.
 BACKENDS: dict[str, tuple[Any, int | None]] = {
     "dense": ("dense", None),
     "split-1": ("split", 1),
@@ -144,6 +145,29 @@ def test_forward_float32(backend):
     expected = brute_force(case, *tensors(case))
     output = computed(case, backend, *tensors(case, torch.float32))
     assert output.dtype == torch.float32 and relative_error(output, expected) < TOLERANCE[torch.float32]
+
+
+def test_bfloat16_in_parts_is_near_one_call():
+    """Output and gradients, against float64 of the same rounded inputs.
+
+    What is merged or added up is rounded three times here in place of once: √3 times the error, below twice.
+    """
+    case = Case(True, tuple(range(6)), tokens=16)  # in groups of two: own keys and two parts
+    given = tensors(case, torch.bfloat16)
+
+    def answers(backend, dtype):
+        inputs = [tensor.to(dtype).requires_grad_() for tensor in given]
+        output = computed(case, backend, *inputs)
+        return [output.detach(), *torch.autograd.grad(output.square().sum(), inputs)]
+
+    exact, *found = (
+        answers("dense", torch.float64),
+        answers("dense", torch.bfloat16),
+        answers("split-2", torch.bfloat16),
+    )
+    for expected, dense, parts in zip(exact, *found, strict=True):
+        assert parts.dtype == torch.bfloat16
+        assert relative_error(parts, expected) < 2 * relative_error(dense, expected) < 2**-6
 
 
 @pytest.mark.long

@@ -75,9 +75,16 @@ def gradients(model: ACDiTTransformer, output: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("checkpointed", [False, True], ids=["plain", "gradient checkpointing"])
-@pytest.mark.parametrize("backend", ["dense", "split"])
-def test_gradients_equal_the_reference(backend, checkpointed):
-    layout, options = CASES["repeated and missing views"]
+@pytest.mark.parametrize(
+    ("layout", "options", "backend"),
+    [
+        pytest.param(*CASES["repeated and missing views"], "dense", id="dense"),
+        pytest.param(*CASES["repeated and missing views"], "split", id="split"),
+        # more than 256 keys of views and of clean blocks, so that parts are merged
+        pytest.param(Layout((16, 18), (8, 2)), {"blocks": (1, 9, 17)}, "split", id="split, many keys"),
+    ],
+)
+def test_gradients_equal_the_reference(layout, options, backend, checkpointed):
     model, given = build(layout).train(), tiny_inputs(layout, dtype=torch.float64)
     model.set_attention_backend(backend)
     if checkpointed:
