@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from .checks import option_at_least, option_suffix
 from .errors import UserError
 from .layout import parse_dims
 
@@ -32,9 +33,9 @@ class RunOptions:
     """Let the autoencoder decode large images tile by tile, to save memory."""
 
     def __post_init__(self) -> None:
-        _positive("batch", self.batch)
+        option_at_least(1, batch=self.batch)
         for steps in self.steps if isinstance(self.steps, list) else [self.steps]:
-            _positive("steps", steps)
+            option_at_least(1, steps=steps)
 
 
 @dataclass
@@ -64,8 +65,7 @@ class SampleOptions(RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive("samples", self.samples)
-        _positive("keep-blocks", self.keep_blocks)
+        option_at_least(1, samples=self.samples, keep_blocks=self.keep_blocks)
         if self.labels == []:
             raise UserError("--labels must name at least one class, such as 0,1,2")
         if self.block is not None:
@@ -82,10 +82,10 @@ class SampleOptions(RunOptions):
         elif Path(self.out).suffix.lower() == ".npz":
             raise UserError(f"--out {self.out} is for a set of images: give --count N, or write a .png file")
         else:
-            _suffix(self.out, ".png")
+            option_suffix(".png", out=self.out)
 
     def _check_set(self, count: int) -> None:
-        _positive("count", count)
+        option_at_least(1, count=count)
         if self.prefix is not None:
             raise UserError("--count draws whole images: it takes neither --prefix nor --keep-blocks")
         if self.samples != SampleOptions.samples:
@@ -111,11 +111,10 @@ class EvaluateOptions(RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive("samples", self.samples)
+        option_at_least(1, samples=self.samples)
         for block in self.block or ():
             parse_dims(block, "--block")
-        if self.out is not None:
-            _suffix(self.out, ".json")
+        option_suffix(".json", out=self.out)
 
 
 @dataclass
@@ -153,7 +152,7 @@ class ConvertOptions:
         if self.source is None or self.out is None:
             raise UserError("convert needs a source and a target: acdit convert CHECKPOINT.pt --out DIR")
         if self.to_published:
-            _suffix(self.out, ".pt")
+            option_suffix(".pt", out=self.out)
             if self.ema or self.vae is not None:
                 raise UserError("--to-published takes neither --ema nor --vae")
 
@@ -174,7 +173,7 @@ class CurvesOptions:
             raise UserError("curves needs at least one training run: acdit curves runs/mnist")
         if not 0 <= self.smooth < 1:
             raise UserError(f"--smooth must be at least 0 and below 1, not {self.smooth}")
-        _suffix(self.out, ".png")
+        option_suffix(".png", out=self.out)
 
 
 @dataclass
@@ -185,13 +184,3 @@ class DoctorOptions:
     """Such as cpu or cuda; a GPU where there is one, when left out."""
     json: bool = False
     """Print JSON."""
-
-
-def _positive(name: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise UserError(f"--{name} must be at least 1, not {value}")
-
-
-def _suffix(path: str, suffix: str) -> None:
-    if Path(path).suffix.lower() != suffix:
-        raise UserError(f"--out must be a {suffix} file, not {path!r}")

@@ -1,10 +1,10 @@
 """What `acdit bench` measures: the named rows, and rows of one's own. Free of torch."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from ..arguments import nearest
+from ..checks import option_at_least, option_suffix
 from ..errors import UserError
 from ..layout import Layout, parse_dims
 
@@ -120,14 +120,10 @@ class BenchOptions:
     """The .png to write: time against sequence length; needs --layout with several layouts."""
 
     def __post_init__(self) -> None:
-        for name in ("layers", "batch", "channels", "patch", "classes", "steps", "repeats"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name} must be at least 1, not {value}")
-        for name, suffix in (("json", ".json"), ("plot", ".png")):
-            path = getattr(self, name)
-            if path is not None and Path(path).suffix.lower() != suffix:
-                raise UserError(f"--{name} must be a {suffix} file, not {path!r}")
+        counts = ("layers", "batch", "channels", "patch", "classes", "steps", "repeats")
+        option_at_least(1, **{name: getattr(self, name) for name in counts})
+        option_suffix(".json", json=self.json)
+        option_suffix(".png", plot=self.plot)
         if self.layout is None:
             self._check_named()
         else:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ..checks import option_at_least
 from ..errors import UserError
 from ..options import RunOptions
 
@@ -26,6 +27,5 @@ class StudyOptions(RunOptions):
             raise UserError("study needs a name: acdit study sampling")
         if self.steps is not None:
             raise UserError("--steps is what the study varies: leave it out")
-        for name, least in (("samples", 10), ("seeds", 2)):
-            if getattr(self, name) < least:
-                raise UserError(f"--{name} must be at least {least}, not {getattr(self, name)}")
+        option_at_least(10, samples=self.samples)
+        option_at_least(2, seeds=self.seeds)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from ..checks import at_least
 from ..errors import UserError
-from .config import DataConfig, NamedRun, at_least
+from .config import DataConfig, NamedRun
 
 
 @dataclass

@@ -7,17 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..checks import at_least
 from ..errors import UserError
 from ..layout import parse_dims
 
 FORMAT_VERSION = 1
-
-
-def at_least(least: float, **values: float | None) -> None:
-    """Raise UserError for a value below the least; None is left out."""
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise UserError(f"{name.replace('__', '.')} must be at least {least:g}, not {value}")
 
 
 def _share(**values: float) -> None:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from .config import Recipe, at_least
+from ..checks import at_least
+from .config import Recipe
 
 
 @dataclass
