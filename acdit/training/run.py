@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any, cast
@@ -18,88 +18,15 @@ from ..files import check_writable
 from ..flops import Dimensions, training_flops
 from ..ranks import ALONE, Ranks
 from .build import build_layouts, build_model, build_pipeline, check_trainable, open_data
-from .checkpoint import Stored, check_recipe, newest_checkpoint, save_checkpoint
+from .checkpoint import newest_checkpoint, save_checkpoint
 from .config import Recipe
+from .continuing import compared
 from .learner import Learner
 from .lora import merged
 from .order import StepBatches, choice, subset
+from .progress import LISTED, MOST_SKIPPED, Progress, StepResult, listed
 from .recipes import recipe_to_dict
 from .schedules import rate_factor
-
-# What may change between a run and its continuation. Another number of steps goes on with the schedule of
-# that length: exactly as if it had been so from the start, as long as the learning rate has not decayed yet.
-CHANGEABLE = {
-    "name",
-    "out",
-    "data.workers",
-    "data.max_unreadable",
-    "training.steps",
-    "training.parallel",
-    "training.world_size",
-    "training.checkpoint_every",
-    "training.keep_checkpoints",
-    "training.keep_every",
-    "training.sample_every",
-    "training.log_every",
-    "training.trackers",
-    "validation.every",
-    "validation.images",
-    "validation.source",
-    "validation.split",
-    "sampling.steps",
-    "sampling.guidance_scale",
-}
-FIXED = ("model.", "lora.", "layout.patch", "data.channels")  # beginnings of keys that shape the network
-MOST_SKIPPED = 10  # steps in a row without a finite gradient
-LISTED = 20  # samples that a message names
-
-
-@dataclass
-class Progress:
-    """How far a run has come.
-
-    Attributes:
-        step: steps that were done, the skipped ones included.
-        skipped: steps that changed nothing, for their loss or gradient was not finite.
-        skipped_in_a_row: of these the last ones, without another between.
-    """
-
-    step: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-
-    @property
-    def updates(self) -> int:
-        """Steps of the optimiser."""
-        return self.step - self.skipped
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step did.
-
-    Attributes:
-        step: its number, from 1.
-        loss: mean over the batch, of all ranks.
-        learning_rate, gradient_norm: of the update; the norm is that before clipping.
-        flops: of the model, forward and backward, in sum over the batch.
-        skipped: steps so far that changed nothing.
-        unreadable: images that turned out damaged so far.
-        bad_samples: in the data set; of a step that was skipped.
-        halt: why the run cannot go on.
-        stop: whether any rank was asked to stop.
-    """
-
-    step: int
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-    flops: float
-    skipped: int = 0
-    unreadable: int = 0
-    bad_samples: tuple[int, ...] = ()
-    halt: str | None = None
-    stop: bool = False
 
 
 class Run:
@@ -139,7 +66,7 @@ class Run:
         self.progress, self.changes = Progress(), []
         stored = newest_checkpoint(self.checkpoints, ranks)
         if stored is not None:
-            self.changes = self._compared(stored, allow_changes)
+            self.changes = compared(stored, recipe, ranks, allow_changes)
         described = stored.state["network"] if stored else None
         network = build_model(recipe, self.layouts[0], self.data, described)
         self.network_config = dict(network.config)
@@ -151,9 +78,7 @@ class Run:
         self.learner = Learner(network, recipe.optimizer, ranks, config.parallel)
         self.validation_loss: float | None = None
         if stored is not None:
-            self.progress = Progress(**stored.state["progress"])
-            if self.progress.skipped_in_a_row == MOST_SKIPPED:  # it stopped for that; the user has looked
-                self.progress.skipped_in_a_row = 0
+            self.progress = Progress.stored(stored.state["progress"])
             self.learner.restore(stored, self.progress.updates)
         self._damaged = 0  # images that this rank knew as such when ranks last compared
 
@@ -200,13 +125,13 @@ class Run:
             mean = torch.cat(errors).double().mean().item() / self.ranks.world_size
             shared = torch.tensor([mean, float(asked()), float(found > self._damaged)], dtype=torch.float64)
             loss, stop, damaged = self.ranks.total(shared).tolist()
-            self.progress.step += 1
+            finite = math.isfinite(loss) and math.isfinite(norm)
+            self.progress.count(finite)
             result = StepResult(
                 self.step, loss, rate, norm, self._flops[layout] * config.batch_size, stop=stop > 0
             )
-            if math.isfinite(loss) and math.isfinite(norm):
+            if finite:
                 self.learner.update(rate)
-                self.progress.skipped_in_a_row = 0
             else:
                 result = self._skipped(result, torch.cat(errors), seen)
             self.learner.forget_gradients()
@@ -240,13 +165,11 @@ class Run:
 
     def _skipped(self, result: StepResult, errors: Tensor, seen: list[int]) -> StepResult:
         """The result of a step that changes nothing, with the samples that it may be due to."""
-        self.progress.skipped += 1
-        self.progress.skipped_in_a_row += 1
         bad = [index for index, error in zip(seen, errors.isfinite().tolist(), strict=True) if not error]
         own, all_seen = (list(chain(*self.ranks.gathered(part))) for part in (bad, seen))
         named = tuple(sorted(own or all_seen))
         halt = None
-        if self.progress.skipped_in_a_row == MOST_SKIPPED:
+        if self.progress.stuck:
             halt = (
                 f"loss or gradient was not finite in {MOST_SKIPPED} steps in a row, the last of them step "
                 f"{result.step}, with the samples {listed(named)}; the state was saved: look at these "
@@ -305,29 +228,6 @@ class Run:
             network = merged(network)
         return build_pipeline(self.recipe, network.eval(), self.layouts[0], self.data, self.vae)
 
-    def _compared(self, stored: Stored, allow_changes: bool) -> list[str]:
-        """In what this run differs from the one that wrote the checkpoint, in words."""
-        changes = check_recipe(
-            stored,
-            recipe_to_dict(self.recipe),
-            CHANGEABLE,
-            recipe_to_dict(Recipe()),
-            fixed=FIXED,
-            allowed=allow_changes,
-        )
-        if stored.step > self.recipe.training.steps:
-            raise UserError(
-                f"training.steps must be at least {stored.step}, which {self.folder} has done, "
-                f"not {self.recipe.training.steps}"
-            )
-        here = {"ranks": self.ranks.world_size, "threads": torch.get_num_threads()}
-        for name, now in here.items():
-            if stored.state[name] != now:
-                changes.append(
-                    f"{name} were {stored.state[name]} and are {now}: results agree to rounding alone"
-                )
-        return changes
-
     @cached_property
     def half_precision(self) -> bool:
         """Whether the network computes under bf16 autocast."""
@@ -344,8 +244,3 @@ class Run:
             layout: training_flops(model, layout, draws=diffusion.draws, views=diffusion.views)
             for layout in self.layouts
         }
-
-
-def listed(samples: tuple[int, ...]) -> str:
-    """Some samples by number."""
-    return ", ".join(map(str, samples[:LISTED])) + (" .." if len(samples) > LISTED else "")

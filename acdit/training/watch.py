@@ -17,8 +17,8 @@ from ..ranks import Ranks
 from ..rates import MatmulRate
 from .config import Recipe
 from .log import LOG_FILE, cut_log
+from .progress import StepResult, listed
 from .recipes import recipe_to_dict
-from .run import StepResult, listed
 
 SMOOTHING = 0.98  # of the loss that is shown
 

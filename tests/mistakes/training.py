@@ -153,13 +153,13 @@ TRAINING = [
     mutant(
         "a poisoned step taken",
         "training/run.py",
-        "if math.isfinite(loss) and math.isfinite(norm):",
-        "if True:",
+        "finite = math.isfinite(loss) and math.isfinite(norm)",
+        "finite = True",
         "training/test_faults.py::test_a_step_with_a_poisoned_sample_changes_nothing_and_is_counted",
     ),
     mutant(
         "skipped steps counted as updates",
-        "training/run.py",
+        "training/progress.py",
         "return self.step - self.skipped",
         "return self.step",
         "training/test_faults.py::test_a_step_with_a_poisoned_sample_changes_nothing_and_is_counted",

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from acdit.training.config import Recipe
+from acdit.training.progress import StepResult
 from acdit.training.recipes import load_recipe
-from acdit.training.run import Run, StepResult
+from acdit.training.run import Run
 
 SMALL: dict[str, Any] = {
     "name": "small",
