@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..errors import require
 from ..ranks import Ranks
-from ..rates import MatmulRate
+from ..rates import best_rate
 from .config import Recipe
 from .log import LOG_FILE, cut_log
 from .progress import StepResult, listed
@@ -45,11 +45,10 @@ class Watch:
         self.started = time.monotonic()
         if ranks.main:
             edge = 8192 if ranks.device.type == "cuda" else 1024
-            self.matmul = MatmulRate(
-                [(1, edge, edge, edge)], torch.bfloat16 if half else torch.float32, ranks.device
-            )
-            for _ in range(5):
-                self.matmul.measure()
+            dtype = torch.bfloat16 if half else torch.float32
+            self.matmul_rate = best_rate([(1, edge, edge, edge)], dtype, ranks.device)
+            if ranks.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(ranks.device)  # these products are not the run's
             if self.path.exists():
                 cut_log(self.path, step)
             self.trackers = [_tracker(name, recipe, step) for name in recipe.training.trackers]
@@ -109,7 +108,7 @@ class Watch:
             "gradient_norm": done.gradient_norm if math.isfinite(done.gradient_norm) else None,
             "images_per_second": images,
             "flops_per_second": flops,
-            "matmul_share": flops / self.ranks.world_size / self.matmul.best,
+            "matmul_share": flops / self.ranks.world_size / self.matmul_rate,
             "memory_bytes": _memory(self.ranks.device),
             "skipped": done.skipped,
             "unreadable": done.unreadable,

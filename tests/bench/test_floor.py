@@ -15,7 +15,7 @@ from acdit.bench.floor import (
 )
 from acdit.flops import Dimensions, forward_flops
 from acdit.layout import Layout
-from acdit.rates import MatmulRate
+from acdit.rates import MatmulRate, best_rate
 from acdit.scam import clean_visibility, view_visibility
 
 MODEL = Dimensions(3, 4, 48, 3, 192, 7, True)
@@ -77,6 +77,16 @@ def test_the_best_rate_is_remembered(monkeypatch):
     assert 2e8 < found[0] <= 2e8 + 2 * 500 * 48 * 1440
     assert done - found[0] == pytest.approx(2e8, rel=0.05)
     assert found[1] == found[2] == 4 * found[0]
+
+
+def test_the_best_of_some_measurements(monkeypatch):
+    """Two products, measured twice, under a clock that is asked before and after each."""
+    ticks = iter([0.0, 1.0, 0.0, 0.5, 0.0, 0.25, 0.0, 2.0])
+    monkeypatch.setattr("time.perf_counter", ticks.__next__)
+    rate = best_rate([(1, 500, 48, 1440)] * 2, torch.float32, torch.device("cpu"), times=2)
+    flops = 2 * 500 * 48 * 1440
+    assert rate == (int(2e8 // flops) + 1) * flops / 0.25
+    assert next(ticks, None) is None
 
 
 def test_products_are_those_of_a_layer():
