@@ -239,7 +239,7 @@ def doctor(options: DoctorOptions) -> None:
     failed = [finding.subject for finding in findings if finding.state == "FAILED"]
     if failed:
         raise UserError(
-            f"this machine computes wrongly: {', '.join(failed)}; another version of torch may not"
+            f"these checks failed: {', '.join(failed)}; with another version of torch they may not"
         )
 
 

@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from typing import Literal
@@ -13,15 +14,15 @@ from typing import Literal
 import torch
 from tqdm import tqdm
 
-from .attention import BACKENDS, Backend, agrees, check_backend, default_backend, disagreement
+from . import __version__
+from .attention import BACKENDS, Backend, agrees, default_backend, disagreement, supports
 from .bench.timing import machine
 from .layout import Layout
-from .rates import MatmulRate
+from .rates import best_rate
 from .transformer import ACDiTTransformer
 
 State = Literal["has", "uses", "right", "FAILED", "lacks"]
 CORE = ("torch", "diffusers", "accelerate", "datasets", "safetensors")
-ROUNDING = 1e-4  # float32, cached against teacher-forced, TF32 left aside
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,25 @@ class Finding:
 
 def examine(device: torch.device) -> list[Finding]:
     """Everything about a device and the packages around it; takes some seconds."""
-    steps = (_packages, _extras, _hardware, _rates, _attention, _cache, _compiler)
+    # On the CPU a dense call is what the others are compared with.
+    backends: list[Backend] = [backend for backend in BACKENDS if (backend, device.type) != ("dense", "cpu")]
+    steps = {
+        "packages": _packages,
+        "extras": _extras,
+        "device": _hardware,
+        "matrix products": _rates,
+        **{f"attention {backend}": partial(_backend, backend) for backend in backends},
+        "attention": _chosen_backend,
+        "cached sampling": _cache,
+        "torch.compile": _compiler,
+    }
     findings: list[Finding] = []
-    for step in tqdm(steps, desc="doctor", unit="check", delay=1, leave=False):
-        findings.extend(step(device))
+    for subject, step in tqdm(steps.items(), desc="doctor", unit="check", delay=1, leave=False):
+        try:
+            findings.extend(step(device))
+        except Exception as fault:  # noqa: BLE001  whatever a machine's fault is, it is what was asked for
+            first = next(iter(str(fault).splitlines()), "")
+            findings.append(Finding(subject, "FAILED", f"{type(fault).__name__}: {first}"))
     return findings
 
 
@@ -50,13 +66,13 @@ def format_findings(findings: Sequence[Finding]) -> str:
 def _packages(device: torch.device) -> list[Finding]:
     facts = machine(device)
     named = ", ".join(f"{name} {version(name)}" for name in CORE)
-    return [Finding("packages", "has", f"acdit {version('acdit')}, Python {facts['python']}, {named}")]
+    return [Finding("packages", "has", f"acdit {__version__}, Python {facts['python']}, {named}")]
 
 
 def _extras(device: torch.device) -> list[Finding]:
-    """What `pip install acdit[..]` would add."""
+    """What `pip install acdit[..]` would add; nothing where acdit runs without having been installed."""
     wanted: dict[str, list[str]] = {}
-    for requirement in requires("acdit") or []:
+    for requirement in (requires("acdit") or []) if _installed("acdit") else []:
         name, extra = (
             re.split(r"[^\w.-]", requirement, maxsplit=1)[0],
             re.search(r"extra == .(\w+)", requirement),
@@ -100,10 +116,7 @@ def _rates(device: torch.device) -> list[Finding]:
     """The rate of products of the sizes that a network of size B has, by precision."""
     found: dict[torch.dtype, float] = {}
     for dtype in (torch.float32, torch.bfloat16):
-        rate = MatmulRate([(1, 1024, 768, 3072)], dtype, device)
-        for _ in range(5):
-            rate.measure()
-        found[dtype] = rate.best
+        found[dtype] = best_rate([(1, 1024, 768, 3072)], dtype, device)
     named = ", ".join(f"{str(dtype)[6:]} {rate / 1e9:,.0f} GFLOP/s" for dtype, rate in found.items())
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         precision = "bf16 autocast in training, because this GPU has it"
@@ -112,32 +125,23 @@ def _rates(device: torch.device) -> list[Finding]:
     return [Finding("matrix products", "has", named), Finding("precision", "uses", precision)]
 
 
-def _attention(device: torch.device) -> list[Finding]:
-    """Every backend that the device has, against one dense call on the CPU."""
-    findings = []
-    for backend in BACKENDS:
-        training = _trains(backend, device)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
-            error = disagreement(backend, device, backward=training)
-        what = "output and gradients" if training else "output"
-        text = f"{what} within {error:.1e} of one dense call" + (
-            "" if training else "; no backward pass here"
-        )
-        findings.append(Finding(f"attention {backend}", "right" if agrees(error) else "FAILED", text))
+def _backend(backend: Backend, device: torch.device) -> list[Finding]:
+    """A backend against one dense call on the CPU."""
+    training = supports(backend, device, training=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
+        error = disagreement(backend, device, backward=training)
+    what, rest = ("output and gradients", "") if training else ("output", "; no backward pass here")
+    text = f"{what} within {error:.1e} of one dense call{rest}"
+    return [Finding(f"attention {backend}", "right" if agrees(error, device) else "FAILED", text)]
+
+
+def _chosen_backend(device: torch.device) -> list[Finding]:
     chosen = default_backend(device)
     why = "it is the fastest that is right here" if chosen == "flex" else "it is exact everywhere"
     if device.type == "cuda" and chosen == "split":
         why = "FlexAttention disagrees here"
-    return [*findings, Finding("attention", "uses", f"{chosen}, because {why}")]
-
-
-def _trains(backend: Backend, device: torch.device) -> bool:
-    try:
-        check_backend(backend, device, training=True)
-    except ValueError:
-        return False
-    return True
+    return [Finding("attention", "uses", f"{chosen}, because {why}")]
 
 
 def _cache(device: torch.device) -> list[Finding]:
@@ -164,7 +168,7 @@ def _cache(device: torch.device) -> list[Finding]:
             given = {"layout": layout, "blocks": (block,), "clean": past, "labels": labels, "cache": cache}
             parts.append(network(noised[:, here], timestep[:, here], **given).sample)
     error = float((torch.cat(parts, 1) - whole).norm() / whole.norm())
-    state = "right" if error < (1e-2 if device.type == "cuda" else ROUNDING) else "FAILED"
+    state = "right" if agrees(error, device) else "FAILED"
     return [Finding("cached sampling", state, f"within {error:.1e} of one call over all blocks")]
 
 

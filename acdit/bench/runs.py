@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention import BACKENDS, Backend, attend, check_backend
+from ..attention import BACKENDS, Backend, attend, supports
 from ..diffusion import default_sampler
 from ..flops import Dimensions, training_flops
 from ..rates import MatmulRate
@@ -243,7 +243,7 @@ class Bench:
             runs: dict[str, Callable[[], list[Tensor]]] = {
                 backend: partial(both, backend) if backward else partial(forward, backend, tensors)
                 for backend in BACKENDS
-                if _available(backend, self.device, backward)
+                if supports(backend, self.device, backward)
             }
             flops = attention_flops(sizes, layout, batch=row.batch, backward=backward)
             rate = MatmulRate(score_products(sizes, layout, row.batch), self.dtype, self.device)
@@ -310,11 +310,3 @@ class Bench:
 
     def _labels(self, row: Row) -> Tensor:
         return torch.arange(row.batch, device=self.device) % row.classes
-
-
-def _available(backend: Backend, device: torch.device, training: bool) -> bool:
-    try:
-        check_backend(backend, device, training)
-    except ValueError:
-        return False
-    return True
