@@ -221,7 +221,8 @@ def bench(options: BenchOptions) -> None:
 
 
 def study(options: StudyOptions) -> None:
-    """`acdit study`: a table as it grows, a picture and the figures."""
+    """`acdit study`: a table, a picture and the figures."""
+    check_writable(Path(options.out) / "measurements.json")
     study_sampling(_opened(options), options)
 
 

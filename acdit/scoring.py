@@ -28,7 +28,7 @@ class Scorer:
         samples: that will be scored; None = as many as are held out.
 
     Raises:
-        UserError: if the pipeline does not draw digits.
+        UserError: if the pipeline does not draw digits, or fewer are held out.
     """
 
     def __init__(self, pipeline: ACDiTImagePipeline, samples: int | None):
@@ -40,10 +40,15 @@ class Scorer:
                 "acdit scores models of the digits alone: mnist (32x32) and digits (8x8), both grey"
             )
         self._training, self._held_out = digit_images(source), digit_images(source, held_out=True)
-        self._judge = load_judge(*self._training)
         self.labels = self._held_out[1]  # to ask the pipeline for
-        if samples is not None and samples < len(self.labels):
+        if samples is not None:
+            if samples > len(self.labels):
+                raise UserError(
+                    f"--samples must be at most {len(self.labels)}, the digits that are held out, "
+                    f"not {samples}"
+                )
             self.labels = self.labels[torch.arange(samples) * len(self.labels) // samples]
+        self._judge = load_judge(*self._training)
 
     def scores(self, images: torch.Tensor) -> dict[str, float]:
         """Of images (N, 1, H, W) in [0, 1], drawn for the labels; see `score_digits`."""
@@ -63,7 +68,7 @@ def evaluate_pipeline(
             pipeline, scorer.labels.tolist(), options, block=block, output_type="pt"
         )
         scores = scorer.scores(images)
-        guidance = pipeline.config["guidance_scale"] if options.guidance is None else options.guidance
+        guidance = guidance_of(pipeline, options)
         facts = {"block": dims(block), "guidance": guidance, "evaluations": evaluations}
         rows.append({**facts, "cache_bytes": cache, "seconds": round(seconds, 2), **scores})
     return rows
@@ -84,6 +89,11 @@ def score_table(rows: list[dict[str, Any]]) -> str:
         "memorisation_ratio_pixels": "memorisation",
     }
     return format_table([{short: row[name] for name, short in names.items()} for row in rows])
+
+
+def guidance_of(pipeline: ACDiTImagePipeline, options: RunOptions) -> float:
+    """The guidance that was asked for, or else the model's own."""
+    return pipeline.config["guidance_scale"] if options.guidance is None else options.guidance
 
 
 def draw(

@@ -3,11 +3,12 @@
 import copy
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from tqdm import tqdm
 
@@ -19,10 +20,11 @@ from ..options import RunOptions
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import pipeline_folder
 from ..sampling import Guidance, noise_levels
-from ..scoring import Scorer, draw
+from ..scoring import Scorer, draw, guidance_of
 from .options import StudyOptions
 
 SHARES = (0.2, 0.8)  # of the noise levels, between which guidance acts where it does not act at all of them
+SCORES = ("judge_frechet_distance", "judge_frechet_distance_real", "label_accuracy", "judge_coverage")
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,23 @@ class Way:
     guided: Literal["all", "middle"] = "all"
 
     @property
+    def steps(self) -> str:
+        """Its numbers of steps, in words."""
+        return str(self.first) if self.first == self.last else f"{self.first}..{self.last}"
+
+    @property
     def name(self) -> str:
-        steps = str(self.first) if self.first == self.last else f"{self.first}..{self.last}"
-        return f"{self.solver} {steps}" + ("" if self.guided == "all" else ", guidance in the middle")
+        """All of it, in words."""
+        return f"{self.solver} {self.steps}" + ("" if self.guided == "all" else ", guidance in the middle")
+
+    @property
+    def kind(self) -> str:
+        """The ways that are drawn alike, in words."""
+        if self.guided == "middle":
+            return "guidance in the middle"
+        if self.first != self.last:
+            return "fewer steps for later blocks"
+        return "own solver" if self.solver == "own" else "UniPC"
 
 
 WAYS = (
@@ -65,14 +81,16 @@ def study_sampling(pipeline: ACDiTImagePipeline, options: StudyOptions, ways: Se
     require("matplotlib", "examples")
     folder = Path(options.out)
     scorer = Scorer(pipeline, options.samples)
-    guidance = pipeline.config["guidance_scale"] if options.guidance is None else options.guidance
     setting = {
         "model": str(pipeline_folder(options.model).resolve()),
         "samples": len(scorer.labels),
         "block": dims(pipeline.layout.block),
-        "guidance": guidance,
+        "guidance": guidance_of(pipeline, options),
         "first_seed": options.seed,
         "batch": options.batch,
+        "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
+        "device": str(pipeline.device),
+        "threads": torch.get_num_threads(),
     }
     with only_process(folder, "a study"):
         measured = _measured(folder / "measurements.json", setting)
@@ -83,12 +101,9 @@ def study_sampling(pipeline: ACDiTImagePipeline, options: StudyOptions, ways: Se
                 rows = [{**asdict(way), "seed": seed, **found} for (way, seed), found in measured.items()]
                 with whole(folder / "measurements.json") as aside:
                     aside.write_text(json.dumps({"setting": setting, "rows": rows}, indent=1) + "\n")
-        table = [
-            {"way": way.name, **_summary([measured[way, seed] for seed in range(options.seeds)])}
-            for way in ways
-        ]
-        print(format_table(table))
-        _plot(table, measured[ways[0], 0]["judge_frechet_distance_real"], folder / "sampling.png")
+        summaries = {way: _summary([measured[way, seed] for seed in range(options.seeds)]) for way in ways}
+        print(format_table([{"way": way.name, **summary} for way, summary in summaries.items()]))
+        _plot(summaries, measured[ways[0], 0]["judge_frechet_distance_real"], folder / "sampling.png")
     print(f"written: {folder / 'measurements.json'}, {folder / 'sampling.png'}")
 
 
@@ -96,22 +111,25 @@ def _measured(path: Path, setting: dict[str, Any]) -> dict[tuple[Way, int], dict
     """What an earlier run of the same study has found."""
     if not path.exists():
         return {}
-    stored = json.loads(path.read_text())
-    if stored["setting"] != setting:
-        raise UserError(f"{path} is of a study with other settings: name another --out, or remove it")
-    names = Way.__dataclass_fields__
-    return {
-        (Way(**{name: row[name] for name in names}), row["seed"]): {
-            name: value for name, value in row.items() if name not in names and name != "seed"
+    mend = "name another --out, or remove it"
+    try:
+        stored = json.loads(path.read_text())
+        if stored["setting"] != setting:
+            raise UserError(f"{path} is of a study with other settings: {mend}")
+        return {
+            (Way(**{name: row[name] for name in Way.__dataclass_fields__}), row["seed"]): {
+                name: row[name] for name in ("views", "seconds", *SCORES)
+            }
+            for row in stored["rows"]
         }
-        for row in stored["rows"]
-    }
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as fault:
+        raise UserError(f"{path} is damaged, or not of a study: {mend}") from fault
 
 
 def _measure(
     pipeline: ACDiTImagePipeline, scorer: Scorer, options: StudyOptions, way: Way, seed: int
 ) -> dict[str, float]:
-    """Scores of one way, seconds, and evaluations of the network for a digit; each seed draws others."""
+    """Scores of one way, seconds, and views through the network for a digit; each seed draws others."""
     own, blocks = pipeline.scheduler, pipeline.layout.num_blocks
     steps = _steps(way, blocks)
     interval = _middle(own, way.first) if way.guided == "middle" else None
@@ -133,14 +151,13 @@ def _measure(
     finally:
         pipeline.scheduler = own
     scores = scorer.scores(images)
-    kept = ("judge_frechet_distance", "judge_frechet_distance_real", "label_accuracy", "judge_coverage")
-    guidance = pipeline.config["guidance_scale"] if options.guidance is None else options.guidance
+    guidance = Guidance(guidance_of(pipeline, options), interval=interval)
     views = sum(
-        1 if Guidance(guidance, interval=interval).at(block, blocks, sigma) == 1 else 2
+        1 if guidance.at(block, blocks, sigma) == 1 else 2
         for block, count in enumerate(steps)
         for sigma in _levels(own, count)
     )
-    return {"evaluations": views, "seconds": round(seconds, 2), **{name: scores[name] for name in kept}}
+    return {"views": views, "seconds": round(seconds, 2), **{name: scores[name] for name in SCORES}}
 
 
 def _steps(way: Way, blocks: int) -> list[int]:
@@ -167,7 +184,7 @@ def _summary(found: Sequence[dict[str, float]]) -> dict[str, float | str]:
     """Means over the seeds, and the standard error of the distance."""
     distances = [each["judge_frechet_distance"] for each in found]
     return {
-        "evaluations": found[0]["evaluations"],
+        "views": found[0]["views"],
         "seconds": round(statistics.median(each["seconds"] for each in found), 1),
         "frechet": round(statistics.mean(distances), 3),
         "error": round(statistics.stdev(distances) / len(distances) ** 0.5, 3),
@@ -176,22 +193,19 @@ def _summary(found: Sequence[dict[str, float]]) -> dict[str, float | str]:
     }
 
 
-def _plot(table: Sequence[dict[str, Any]], real: float, path: Path) -> None:
-    """Distance against network evaluations and against seconds."""
+def _plot(summaries: Mapping[Way, dict[str, Any]], real: float, path: Path) -> None:
+    """Distance against views through the network and against seconds."""
     figures: Any = require("matplotlib.figure", "examples")
+    ticker: Any = require("matplotlib.ticker", "examples")
     figure = figures.Figure(figsize=(12, 5), layout="constrained")
-    kinds = {
-        "own solver": lambda name: name.startswith("own") and ".." not in name and "," not in name,
-        "UniPC": lambda name: name.startswith("unipc"),
-        "fewer steps for later blocks": lambda name: ".." in name,
-        "guidance in the middle": lambda name: "," in name,
-    }
-    for place, (column, label) in enumerate(
-        (("evaluations", "network evaluations for a digit"), ("seconds", "seconds for all digits"))
-    ):
+    kinds: dict[str, list[Way]] = {}
+    for way in summaries:
+        kinds.setdefault(way.kind, []).append(way)
+    labels = {"views": "views through the network for a digit", "seconds": "seconds for all digits"}
+    for place, (column, label) in enumerate(labels.items()):
         axes = figure.add_subplot(1, 2, place + 1)
-        for marker, (kind, belongs) in zip("osD^", kinds.items(), strict=True):
-            rows = [row for row in table if belongs(row["way"])]
+        for marker, (kind, ways) in zip("osD^", kinds.items(), strict=False):
+            rows = [summaries[way] for way in ways]
             axes.errorbar(
                 [row[column] for row in rows],
                 [row["frechet"] for row in rows],
@@ -200,18 +214,20 @@ def _plot(table: Sequence[dict[str, Any]], real: float, path: Path) -> None:
                 capsize=3,
                 label=kind,
             )
-            for row in rows:
-                steps = row["way"].split(",")[0].split(" ")[1]
+            for way, row in zip(ways, rows, strict=True):
                 axes.annotate(
-                    steps,
+                    way.steps,
                     (row[column], row["frechet"]),
                     xytext=(4, 4),
                     textcoords="offset points",
                     fontsize=8,
                 )
         axes.axhline(real, color="grey", linestyle=":", label="real digits")
-        axes.set(xlabel=label, ylabel="Fréchet distance of the judge's features", yscale="log")
-        axes.set_xscale("log")
+        axes.set(xlabel=label, ylabel="Fréchet distance of the judge's features", xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):  # plain numbers, at more of the ticks where there are few
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(ticker.ScalarFormatter())
+            axis.set_minor_formatter(ticker.LogFormatter(minor_thresholds=(1, 0.4)))
         axes.grid(alpha=0.3, which="both")
         axes.legend()
     with whole(path) as aside:

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 
+from acdit import commands
 from acdit.cli import main
 from acdit.errors import UserError
 from acdit.pipelines.loading import load_pipeline
@@ -32,7 +34,7 @@ def run(pipeline, folder, **options):
     return json.loads((folder / "measurements.json").read_text())
 
 
-def test_every_way_is_measured_once(pipeline, tmp_path, capsys):
+def test_every_way_is_measured_once(pipeline, tmp_path, capsys, monkeypatch):
     views = []
     hook = pipeline.transformer.register_forward_pre_hook(
         lambda module, given: views.append(given[0].shape[1])
@@ -42,8 +44,8 @@ def test_every_way_is_measured_once(pipeline, tmp_path, capsys):
     finally:
         hook.remove()
     assert len(rows) == 2 * len(WAYS)
-    assert sum(row["evaluations"] for row in rows) == sum(views)  # one batch each
-    cost = {(row["solver"], row["first"], row["seed"]): row["evaluations"] for row in rows}
+    assert sum(row["views"] for row in rows) == sum(views)  # one batch each
+    cost = {(row["solver"], row["first"], row["seed"]): row["views"] for row in rows}
     assert cost["own", 2, 0] == 4 * 2 * 2 and cost["unipc", 3, 1] == 4 * 3 * 2
     assert cost["own", 4, 0] == 2 * (4 + 3 + 2 + 1)  # evenly down
     assert 4 * 6 < cost["own", 6, 0] < 4 * 6 * 2  # in the middle alone two views
@@ -64,6 +66,21 @@ def test_every_way_is_measured_once(pipeline, tmp_path, capsys):
 
     with pytest.raises(UserError, match="other settings"):
         run(pipeline, tmp_path, guidance=2.0)
+    assert stored["setting"]["dtype"] == "float32" and stored["setting"]["device"] == "cpu"
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="other settings"):
+        patched.setattr(torch, "get_num_threads", lambda: 77)
+        run(pipeline, tmp_path)
+    del stored["rows"][1]["seconds"]
+    path.write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="damaged"):
+        run(pipeline, tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", '{"setting": ', "[]", "{}", "null", "\x00"])
+def test_a_file_that_is_no_measurements_is_named(pipeline, tmp_path, content):
+    (tmp_path / "measurements.json").write_text(content)
+    with pytest.raises(UserError, match=r"measurements\.json is damaged, or not of a study: name"):
+        run(pipeline, tmp_path)
 
 
 def test_seeds_draw_other_digits(pipeline, tmp_path):
@@ -87,3 +104,18 @@ def test_refusals(arguments, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["study", *arguments]) == 2
     assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_a_model_is_loaded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "load_pipeline", lambda *_: pytest.fail("it was loaded"))
+    (tmp_path / "file").touch()
+    assert main(["study", "sampling", "--out", str(tmp_path / "file" / "study")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_more_samples_than_there_are_real_digits_are_refused(pipeline, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "load_pipeline", lambda *_: pipeline)
+    for command in (["study", "sampling", "--out", str(tmp_path / "study")], ["evaluate"]):
+        assert main([*command, "--samples", "5000"]) == 2
+        assert "--samples must be at most 1000" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
