@@ -146,12 +146,10 @@ def _from_columns(rows: "datasets.Dataset", config: "DataConfig") -> ImageTable:
     column = _find_column(rows, datasets.Image, "data.image_column", config.image_column)
     if column is None:
         raise UserError(f"data.image_column must be named, one of: {', '.join(rows.column_names)}")
-    images = rows.select_columns([column])
-    try:
-        images = images.cast_column(column, datasets.Image(decode=False))
-    except (NotImplementedError, TypeError, ValueError) as fault:
-        feature = rows.features[column]
-        raise UserError(f"data.image_column {column!r} holds no images but {feature}") from fault
+    feature = rows.features[column]
+    if not _may_hold_images(feature):
+        raise UserError(f"data.image_column {column!r} holds no images but {feature}")
+    images = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     if column != "image":
         images = images.rename_column(column, "image")
 
@@ -172,6 +170,17 @@ def _from_columns(rows: "datasets.Dataset", config: "DataConfig") -> ImageTable:
         row = labels.index(-1)
         raise UserError(f"data.label_column {column!r} holds {values[row]} in row {row}, which is no class")
     return ImageTable(images, torch.tensor(labels), names)
+
+
+def _may_hold_images(feature: Any) -> bool:
+    """Whether a column is of images, or of their files' paths or bytes."""
+    import datasets
+
+    if isinstance(feature, datasets.Value):
+        return feature.dtype in ("string", "large_string", "binary", "large_binary")
+    if isinstance(feature, dict):
+        return bool(feature) and set(feature) <= {"bytes", "path"}
+    return isinstance(feature, datasets.Image)
 
 
 def _find_column(rows: "datasets.Dataset", kind: type, option: str, named: str | None) -> str | None:

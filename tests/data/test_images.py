@@ -296,8 +296,13 @@ def test_a_row_without_a_class_is_an_error(saved, missing):
 
 def test_wrong_and_ambiguous_columns_are_errors(saved):
     cells = [{"bytes": encoded(seed), "path": None} for seed in (5, 6, 7, 8)]
-    source = saved(table(second=(cells, datasets.Image()), sort=([0] * 4, KINDS)))
-    with pytest.raises(UserError, match=r"'image' is not a column; there are: picture, kind, second, sort"):
+    number = datasets.Value("int64")
+    sizes = [{"height": 8, "width": 8}] * 4, {"height": number, "width": number}
+    numbers = [[1, 2]] * 4, datasets.List(number)
+    source = saved(
+        table(second=(cells, datasets.Image()), sort=([0] * 4, KINDS), size=sizes, numbers=numbers)
+    )
+    with pytest.raises(UserError, match=r"'image' is not a column; there are: picture, kind, second, sort, "):
         opened(source, image_column="image")
     with pytest.raises(
         UserError, match=r"data.label_column 'class' is not a column; there are: picture, kind"
@@ -307,8 +312,9 @@ def test_wrong_and_ambiguous_columns_are_errors(saved):
         opened(source)
     with pytest.raises(UserError, match=r"data.label_column must be named, one of: kind, sort"):
         opened(source, image_column="second")
-    with pytest.raises(UserError, match=r"data.image_column 'kind' holds no images"):
-        opened(source, image_column="kind")
+    for column in ("kind", "size", "numbers"):
+        with pytest.raises(UserError, match=rf"data.image_column '{column}' holds no images but \S"):
+            opened(source, image_column=column)
     check_pictures(opened(source, image_column="second", label_column="kind"), [5, 6, 7, 8], [1, 0, 1, 0])
 
 
