@@ -13,6 +13,7 @@ from acdit.errors import UserError
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.training.loop import train
 from acdit.training.run import Run
+from acdit.transformer import ACDiTTransformer
 from tests.training.small import advance, relative_error, small_recipe, unequal
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
@@ -217,6 +218,15 @@ def test_one_process_may_train_in_one_precision_after_the_other(tmp_path):
         losses.setdefault(precision, []).append([result.loss for result in advance(run, 4)])
     assert losses["no"][0] == losses["no"][1] != losses["bf16"][0]
     assert losses["bf16"][0] == pytest.approx(losses["no"][0], rel=0.02)
+
+
+def test_the_mode_of_compilation_reaches_the_network(tmp_path, monkeypatch):
+    modes = []
+    monkeypatch.setattr(
+        ACDiTTransformer, "compile_repeated_blocks", lambda self, **options: modes.append(options)
+    )
+    Run(small_recipe(tmp_path, training={"compile": True, "compile_mode": "reduce-overhead"}))
+    assert modes == [{"mode": "reduce-overhead"}]
 
 
 def write_pictures(folder, classes, edge=8):
