@@ -10,6 +10,7 @@ from PIL import Image
 from acdit.arguments import build, read_arguments
 from acdit.bench.options import ROWS, BenchOptions
 from acdit.cli import POSITIONALS, main
+from acdit.studies.options import StudyOptions
 from acdit.training.recipes import load_recipe
 from tests.checkpoints import eightfold_autoencoder, thousand_classes
 
@@ -27,7 +28,7 @@ def test_there_is_something_to_run():
     assert len(EXAMPLES) == 2
     assert {words[0] for words in COMMANDS} == {
         *("sample", "info", "train", "curves", "evaluate", "convert", "autoencoder", "encode", "plan"),
-        "bench",
+        *("bench", "study"),
     }
 
 
@@ -111,6 +112,11 @@ def test_training_commands_name_recipes_and_keys_that_there_are(words, tmp_path,
     Path("my.yaml").write_text("name: mine\n")
     assert main([*words, "--print_config"]) == 0
     assert load_recipe(words[1]).training.steps > 0
+
+
+@pytest.mark.parametrize("words", commands("study"), ids=" ".join)
+def test_studies_are_read_alone_for_they_take_long(words):
+    assert build(StudyOptions, read_arguments(StudyOptions, words[1:], POSITIONALS["study"])).name == words[1]
 
 
 @pytest.mark.parametrize("words", commands("bench"), ids=" ".join)
