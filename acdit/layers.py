@@ -78,7 +78,7 @@ class ACDiTAttention(nn.Module):
         if streams.cache is not None:
             if keys is not None:
                 streams.cache.write(layer, *keys)
-            keys = streams.cache.read(layer, streams.cache.num_blocks + count // samples)
+            keys = streams.cache.read(layer, count // samples)
         answers = []
         if streams.clean is not None and query is not None:
             seen = _first_blocks(keys, streams.clean)

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -112,9 +111,15 @@ class Layout:
         cut = cut.permute(0, cut.ndim - 1, *order)  # (N, C, T1, B1, P1, T2, B2, P2, ..)
         return cut.reshape(len(blocks), cut.shape[1], *self.size)  # (N, C, *size)
 
-    def coordinates(self) -> "torch.Tensor":
-        """Integer grid coordinates of every token in sequence order: (T, B, axes)."""
-        return _coordinates(self)
+    def coordinates(self, blocks: range | None = None) -> "torch.Tensor":
+        """Integer grid coordinates of every token of some blocks, or of all: (T, B, axes)."""
+        import torch
+
+        blocks = range(self.num_blocks) if blocks is None else blocks
+        corners = torch.unravel_index(torch.arange(blocks.start, blocks.stop), self.block_counts)
+        inside = torch.unravel_index(torch.arange(self.block_tokens), self.block)
+        axes = zip(corners, self.block, inside, strict=True)
+        return torch.stack([corner[:, None] * edge + place for corner, edge, place in axes], dim=-1)
 
     def _cuts(self) -> list[tuple[int, int, int]]:
         return list(zip(self.block_counts, self.block, self.patch, strict=True))
@@ -122,16 +127,6 @@ class Layout:
     def __str__(self) -> str:
         patch = "" if self.patch_elements == 1 else f", patch {dims(self.patch)}"
         return f"grid {dims(self.grid)}, block {dims(self.block)}{patch}"
-
-
-@lru_cache(maxsize=64)
-def _coordinates(layout: Layout) -> "torch.Tensor":
-    import torch
-
-    with torch.inference_mode(False):  # the cached tensor must serve training too
-        axes = torch.meshgrid(*(torch.arange(tokens) for tokens in layout.grid), indexing="ij")
-        unpatched = replace(layout, patch=())
-        return unpatched.to_blocks(torch.stack(axes)[None])[0]  # (T, B, axes)
 
 
 def parse_dims(text: str, name: str = "block") -> tuple[int, ...]:

@@ -67,36 +67,57 @@ def rope_base(length: int, variant: Variant) -> int:
     return 100 * math.ceil(8 * length / (100 * math.pi))
 
 
-@lru_cache(maxsize=32)
-def rope_table(
-    layout: Layout,
-    lengths: tuple[int, ...],
-    split: tuple[int, ...],
-    variant: Variant,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> RopeTable:
-    """Tables for all tokens of a layout, computed in float64 from integer coordinates.
+class Rotation(NamedTuple):
+    """The rotation of a network's heads: what tables are made of, coordinates aside."""
 
-    The published weights (`variant="published"`) were trained with both ends of the exponents included, every
-    axis' angles written twice, and pairs across the whole head that do not line up with the axes: not a true
-    rotation, kept for them alone.
-    """
-    with torch.inference_mode(False):  # the cached tables must serve training too
-        coordinates = layout.coordinates().double()  # (T, B, axes)
-        head_dim = sum(split)
+    lengths: tuple[int, ...]
+    """Tokens along each axis that the bases are made for."""
+    split: tuple[int, ...]
+    """Dimensions of a head that each axis rotates."""
+    variant: Variant
+    dtype: torch.dtype
+    device: torch.device
+
+    def table(self, layout: Layout, blocks: range) -> RopeTable:
+        """Tables for the tokens of some blocks."""
+        return _table(self, layout, blocks)
+
+    def at(self, coordinates: Tensor) -> RopeTable:
+        """Tables for integer coordinates (T, B, axes), computed in float64.
+
+        The published weights (`variant="published"`) were trained with both ends of the exponents included,
+        every axis' angles written twice, and pairs across the whole head that do not line up with the axes:
+        not a true rotation, kept for them alone.
+        """
+        head_dim = sum(self.split)
         angles = []
-        for axis, (length, width) in enumerate(zip(lengths, split, strict=True)):
+        for axis, (length, width) in enumerate(zip(self.lengths, self.split, strict=True)):
             pairs = width // 2
-            if variant == "published":
+            if self.variant == "published":
                 exponents = torch.linspace(0, head_dim, pairs, dtype=torch.float32).double() / head_dim
             else:
                 exponents = torch.arange(pairs, dtype=torch.float64) / pairs  # 2 (i - 1) / d_j
-            frequencies = rope_base(length, variant) ** -exponents
+            frequencies = rope_base(length, self.variant) ** -exponents
             angles.append((coordinates[..., axis, None] * frequencies).repeat(1, 1, 2))  # (T, B, d_j)
         table = torch.cat(angles, dim=-1)[:, :, None]  # (T, B, 1, D)
-        segments = (head_dim,) if variant == "published" else split
-        return RopeTable(table.cos().to(device, dtype), table.sin().to(device, dtype), segments)
+        segments = (head_dim,) if self.variant == "published" else self.split
+        return RopeTable(
+            table.cos().to(self.device, self.dtype), table.sin().to(self.device, self.dtype), segments
+        )
+
+    def turned(self, keys: Tensor, tokens: int) -> Tensor:
+        """Rotated keys (N, H, L, D) as they would be so many tokens further along the first axis.
+
+        For true rotations alone, so not for the published variant.
+        """
+        step = torch.tensor([tokens] + [0] * (len(self.split) - 1))
+        return self.at(step[None, None]).rotate(keys)
+
+
+@lru_cache(maxsize=64)
+def _table(rotation: Rotation, layout: Layout, blocks: range) -> RopeTable:
+    with torch.inference_mode(False):  # the cached tables must serve training too
+        return rotation.at(layout.coordinates(blocks))
 
 
 def _half_turn(x: Tensor, segments: tuple[int, ...]) -> Tensor:

@@ -12,6 +12,9 @@ from torch import Tensor
 from .cache import KVCache
 from .errors import UserError
 from .layout import Layout
+from .randomness import generator
+
+MIDDLE = (0.2, 0.8)  # shares of the noise levels, between which guidance acts where it does so in the middle
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,37 @@ def draw_noise(seeds: Sequence[int] | Sequence[torch.Generator], layout: Layout,
     return layout.to_blocks(torch.stack(drawn))
 
 
+class FrameNoise:
+    """Unit noise of clips, one frame after another, so that a seed means the same however long the clip.
+
+    Args:
+        seeds: of the samples.
+        layout: of a clip (t, h, w), of any length.
+        channels: of a data element.
+        device: where the noise is wanted.
+    """
+
+    def __init__(self, seeds: Sequence[int], layout: Layout, channels: int, device: torch.device):
+        self.seeds, self.layout, self.channels, self.device = tuple(seeds), layout, channels, device
+        self.frames = layout.block[0] * layout.patch[0]  # of a slab, which blocks side by side share
+        slab = (layout.block[0], *layout.grid[1:])
+        self.slab = Layout(slab, layout.block, layout.patch)
+        self._drawn: tuple[int, Tensor] | None = None  # the slab asked for last: blocks come in order
+
+    def __call__(self, block: int) -> Tensor:
+        """Of one block, (N, B, C)."""
+        slab, place = divmod(block, self.slab.num_blocks)
+        if self._drawn is None or self._drawn[0] != slab:
+            frames = range(slab * self.frames, (slab + 1) * self.frames)
+            clips = [torch.stack([self._frame(seed, frame) for frame in frames], 1) for seed in self.seeds]
+            drawn = self.slab.to_blocks(torch.stack(clips))  # (N, blocks, B, C)
+            self._drawn = slab, drawn.to(self.device)
+        return self._drawn[1][:, place]
+
+    def _frame(self, seed: int, frame: int) -> Tensor:
+        return torch.randn(self.channels, *self.layout.size[1:], generator=generator(seed, "frame", frame))
+
+
 def steps_per_block(steps: int | Sequence[int], num_blocks: int) -> list[int]:
     """One number of solver steps for every block.
 
@@ -101,13 +135,16 @@ def steps_per_block(steps: int | Sequence[int], num_blocks: int) -> list[int]:
 def generate(
     model: Any,
     layout: Layout,
-    noise: Tensor,
+    noise: Tensor | Callable[[int], Tensor],
     *,
     scheduler: Any,
     steps: int | Sequence[int] = 25,
     labels: Tensor | None = None,
     guidance: Guidance | None = None,
     prefix: Tensor | None = None,
+    window: int | None = None,
+    sinks: int = 0,
+    context_noise: float = 0.0,
     generators: Sequence[torch.Generator] | None = None,
     on_step: Callable[[StepEnd], Tensor | None] | None = None,
 ) -> Iterator[Block]:
@@ -119,13 +156,18 @@ def generate(
     Args:
         model: an `ACDiTTransformer`.
         layout: of the samples; any that the network's axes allow.
-        noise: (N, T, B, C), see `draw_noise`; the solver computes in its dtype, float32 as a rule.
+        noise: (N, T, B, C), see `draw_noise`, or what gives that of one block by its index, (N, B, C); the
+            solver computes in its dtype, float32 as a rule.
         scheduler: a diffusers scheduler; it is copied, not changed.
         steps: solver steps per block, one number or one for each.
         labels: (N,) classes; None = unconditional.
         guidance: None = none; acts where there are labels.
         prefix: (N, K, B, C) clean blocks to continue from.
-        generators: one per sample, for schedulers that draw noise in their steps.
+        window, sinks: clean blocks that a block sees behind itself, None = all, and first ones that it sees
+            besides; then memory stays the same however long the layout, see `KVCache`.
+        context_noise: standard deviation of noise on finished blocks that others are to see; it damps
+            errors that add up from block to block where the network has learned to bear it.
+        generators: one per sample, for context noise and for schedulers that draw noise in their steps.
         on_step: called after each step; a tensor that it returns takes the sample's place.
 
     Yields:
@@ -133,23 +175,33 @@ def generate(
     """
     counts = steps_per_block(steps, layout.num_blocks)
     guidance = guidance or Guidance(scale=1.0)
-    batch, device = noise.shape[0], noise.device
+    noise_of = noise if callable(noise) else lambda index: noise[:, index]
     start = 0 if prefix is None else prefix.shape[1]
     if start > layout.num_blocks:
         raise UserError(f"prefix must hold at most the {layout.num_blocks} blocks of {layout}, not {start}")
+    if start == layout.num_blocks:
+        return
+    sample = noise_of(start)
+    batch, device, dtype = len(sample), sample.device, sample.dtype
     null_label = model.config["num_classes"]
     if labels is not None and null_label is None:
         raise UserError("labels were given, but the model was trained without classes")
-    cache = model.new_cache(layout, batch) if layout.num_blocks > 1 else None
-    pending = prefix if start else None  # clean blocks that the cache does not hold yet
+    cache = None
+    if layout.num_blocks > 1:
+        cache = model.new_cache(layout, batch, window=window, sinks=sinks)
+    pending = None  # clean blocks that the cache does not hold yet
+    if prefix is not None and start:
+        pending = _noisy(prefix, context_noise, generators)
     total = 0
     for index in range(start, layout.num_blocks):
+        if pending is not None and cache is not None:
+            pending = _remembered(model, layout, cache, pending.to(model.dtype))
         solver = copy.deepcopy(scheduler)
         solver.set_timesteps(counts[index], device=device)
         extra = _step_arguments(solver, generators)
         sigmas = noise_levels(solver)
         # Flow-matching schedulers of diffusers neither scale their start nor what the network sees.
-        sample = noise[:, index] * getattr(solver, "init_noise_sigma", 1.0)  # (N, B, C)
+        sample = noise_of(index) * getattr(solver, "init_noise_sigma", 1.0)  # (N, B, C)
         for timestep, sigma in zip(solver.timesteps, sigmas, strict=True):
             scale = guidance.at(index, layout.num_blocks, sigma) if labels is not None else 1.0
             views = 1 if scale == 1.0 else 2
@@ -167,10 +219,10 @@ def generate(
                 timestep.expand(batch, views),
                 layout=layout,
                 blocks=(index,) * views,
-                clean=None if pending is None else pending.to(model.dtype),
+                clean=pending,
                 labels=view_labels,
                 cache=cache,
-            ).sample.to(noise.dtype)  # (N, 1 or 2, B, C)
+            ).sample.to(dtype)  # (N, 1 or 2, B, C)
             pending = None
             prediction = answer[:, 0]
             if views == 2:
@@ -180,8 +232,28 @@ def generate(
             if on_step is not None:
                 replaced = on_step(StepEnd(total - 1, timestep, index, sample))
                 sample = sample if replaced is None else replaced
-        pending = sample[:, None]
+        pending = _noisy(sample[:, None], context_noise, generators)
         yield Block(index, sample, len(solver.timesteps), cache)
+
+
+def _remembered(model: Any, layout: Layout, cache: KVCache, pending: Tensor) -> Tensor | None:
+    """What of the clean blocks (N, P, B, C) may go with the next views; the cache takes in the others now."""
+    blocks = list(pending.split(1, dim=1))
+    while blocks and not cache.takes_beside_views(len(blocks)):
+        model(None, layout=layout, clean=blocks.pop(0), cache=cache)
+    return torch.cat(blocks, dim=1) if blocks else None
+
+
+def _noisy(clean: Tensor, deviation: float, generators: Sequence[torch.Generator] | None) -> Tensor:
+    """Clean blocks (N, P, B, C) with noise of this standard deviation."""
+    if not deviation:
+        return clean
+    sources: Sequence[torch.Generator | None] = generators or [None] * len(clean)
+    drawn = [
+        torch.randn(clean.shape[1:], generator=source, device=source.device if source else None).cpu()
+        for source in sources
+    ]
+    return clean + deviation * torch.stack(drawn).to(clean)
 
 
 def noise_levels(solver: Any) -> list[float]:
@@ -190,6 +262,15 @@ def noise_levels(solver: Any) -> list[float]:
         return [float(sigma) for sigma in solver.sigmas[: len(solver.timesteps)]]
     alphas = solver.alphas_cumprod[solver.timesteps.cpu().long()]
     return ((1 - alphas) / alphas).sqrt().tolist()
+
+
+def middle_levels(scheduler: Any, steps: int) -> tuple[float, float]:
+    """The lowest and the highest of the noise levels of so many steps, without those at either end."""
+    solver = copy.deepcopy(scheduler)
+    solver.set_timesteps(steps)
+    levels = sorted(noise_levels(solver))
+    first, last = (int(share * (steps - 1)) for share in MIDDLE)
+    return levels[first], levels[last]
 
 
 def _step_arguments(solver: Any, generators: Sequence[torch.Generator] | None) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from .attention import Backend, check_backend, default_backend
 from .cache import KVCache
+from .calls import checked_blocks
 from .conditions import Conditions
 from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Streams, TimestepEmbedder
 from .layout import Layout
 from .linear import Linear
-from .rope import VARIANTS, RopeTable, check_split, default_split, rope_table
+from .rope import VARIANTS, RopeTable, Rotation, check_split, default_split
 from .scam import clean_visibility, view_visibility
 
 
@@ -153,10 +154,29 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         """
         self._backend = None if backend is None else check_backend(backend, self.device, training=False)
 
-    def new_cache(self, layout: Layout, batch_size: int) -> KVCache:
-        """An empty cache for one batch of sequences."""
+    def new_cache(
+        self, layout: Layout, batch_size: int, *, window: int | None = None, sinks: int = 0
+    ) -> KVCache:
+        """An empty cache for one batch of sequences, see `KVCache`.
+
+        Raises:
+            ValueError: for sinks of blocks that do not follow each other along the first axis alone, or of a
+                network with the published rotation, which is none: their keys could not be moved along.
+        """
+        if window is not None and sinks:
+            if layout.block[1:] != layout.grid[1:]:
+                raise ValueError(
+                    f"sinks need blocks that are whole along all axes but the first, not {layout}"
+                )
+            if self.config["rope"] == "published":
+                raise ValueError(
+                    "sinks cannot be moved along by the published rotary variant; leave out sinks"
+                )
         return KVCache(
             layout,
+            window=window,
+            sinks=sinks,
+            turned=self._rotation.turned,
             num_layers=self.config["num_layers"],
             batch_size=batch_size,
             num_heads=self.config["num_heads"],
@@ -203,24 +223,44 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         Raises:
             ValueError: if blocks, clean blocks and cache do not fit each other.
         """
-        blocks = self._check(noised, timestep, layout, blocks, clean, cache, window, sinks)
-        start = 0 if cache is None else cache.num_blocks
+        blocks = checked_blocks(
+            layout,
+            noised=noised,
+            timestep=timestep,
+            blocks=blocks,
+            clean=clean,
+            cache=cache,
+            axes=len(self.config["axis_lengths"]),
+            timed=self.t_embedder is not None,
+        )
+        if (window is not None and window < 0) or sinks < 0:
+            raise ValueError(f"window and sinks must not be negative, but are {window} and {sinks}")
         given = 0 if clean is None else clean.shape[1]
+        start = gone = 0
+        if cache is not None:
+            cache.make_room()
+            start, gone = cache.num_blocks, cache.num_gone
+            window, sinks = cache.window or window, cache.sinks or sinks
         if cache is None and not return_hidden_states:
             given = min(given, max(blocks, default=0))  # later clean blocks have no reader
         backend = self._backend or default_backend(self.device)
         if self.training and torch.is_grad_enabled():
             check_backend(backend, self.device, training=True)
 
-        samples = next((len(given) for given in (noised, clean) if given is not None), 1)
+        samples = next((len(part) for part in (noised, clean) if part is not None), 1)
         clean_sees = views_see = None
         parts: list[Tensor] = []  # all samples' clean blocks, then all samples' views
         if clean is not None and given:
             parts.append(clean[:, :given].flatten(0, 1))
-            clean_sees = clean_visibility(layout.block_tokens, start, start + given, window, sinks)
+            clean_sees = clean_visibility(
+                layout.block_tokens, start - gone, start - gone + given, window, sinks
+            )
         if noised is not None:
             parts.append(noised.flatten(0, 1))
-            views_see = view_visibility(layout.block_tokens, blocks, window, sinks)
+            held = [block - gone for block in blocks]  # of the blocks that the cache holds
+            views_see = view_visibility(layout.block_tokens, held, window, sinks)
+        if not parts:
+            raise ValueError("give noised blocks, or clean ones and a cache or return_hidden_states")
         rope = self._rope(layout, samples, range(start, start + given), blocks)
         streams = Streams(samples, clean_sees, views_see, rope, cache, backend)
         conditions = None if noised is None else self._conditions(noised, timestep, labels, condition, cache)
@@ -246,16 +286,16 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
     def _rope(self, layout: Layout, samples: int, clean: range, blocks: tuple[int, ...]) -> RopeTable:
         """The rotary tables of all samples' clean blocks, then of all samples' views."""
-        table = rope_table(
-            layout,
-            tuple(self.config["axis_lengths"]),
-            self._rope_split,
-            self.config["rope"],
-            torch.promote_types(self.dtype, torch.float32),
-            self.device,
-        )
         places = samples * list(clean) + samples * list(blocks)
-        return table.select(torch.tensor(places, device=self.device))
+        first = min(places)
+        table = self._rotation.table(layout, range(first, max(places) + 1))
+        return table.select(torch.tensor(places, device=self.device) - first)
+
+    @property
+    def _rotation(self) -> Rotation:
+        dtype = torch.promote_types(self.dtype, torch.float32)
+        lengths = tuple(self.config["axis_lengths"])
+        return Rotation(lengths, self._rope_split, self.config["rope"], dtype, self.device)
 
     def _conditions(
         self,
@@ -279,12 +319,11 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             if labels is None:
                 labels = torch.full(views[:1], self.config["num_classes"], device=noised.device)
             labels = (labels if labels.ndim == 2 else labels[:, None]).expand(views).flatten()
-        if self.t_embedder is not None and timestep is not None:
-            timestep = timestep.flatten()
+        timestep = None if self.t_embedder is None or timestep is None else timestep.flatten()
 
         def embedded(places: list[int] | slice) -> Tensor:
             pairs = ((self.t_embedder, timestep), (self.y_embedder, labels))
-            made = [embed(given[places]) for embed, given in pairs if embed is not None and given is not None]
+            made = [embed(of[places]) for embed, of in pairs if embed is not None and of is not None]
             return made[0] if len(made) == 1 else made[0] + made[1]  # (places, hidden)
 
         if cache is None or condition is not None or torch.is_grad_enabled() or noised.is_cuda:
@@ -292,54 +331,8 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             if condition is not None:
                 vectors = vectors + condition.repeat_interleave(views[1], 0)
             return Conditions(vectors)
-        given = [given.tolist() for given in (timestep, labels) if given is not None]
-        keys = tuple(zip(*given, strict=True))
+        keys = tuple(zip(*(of.tolist() for of in (timestep, labels) if of is not None), strict=True))
         return Conditions(cache.conditions.rows("embedding", keys, embedded), cache.conditions, keys)
-
-    def _check(
-        self,
-        noised: Tensor | None,
-        timestep: Tensor | None,
-        layout: Layout,
-        blocks: Sequence[int] | None,
-        clean: Tensor | None,
-        cache: KVCache | None,
-        window: int | None,
-        sinks: int,
-    ) -> tuple[int, ...]:
-        """The views' blocks, after a check that all that they need is there."""
-        if layout.axes != len(self.config["axis_lengths"]):
-            raise ValueError(f"layout has {layout.axes} axes, the network {len(self.config['axis_lengths'])}")
-        present = (0 if cache is None else cache.num_blocks) + (0 if clean is None else clean.shape[1])
-        if cache is not None:
-            source = noised if noised is not None else clean
-            if source is not None:
-                cache.check(layout, source.shape[0], 0 if clean is None else clean.shape[1])
-        if (window is not None and window < 0) or sinks < 0:
-            raise ValueError(f"window and sinks must not be negative, but are {window} and {sinks}")
-        if present > layout.num_blocks:
-            raise ValueError(
-                f"clean must not go beyond the {layout.num_blocks} blocks of {layout}: {present} in all"
-            )
-        if noised is None:
-            return ()
-        if clean is not None and len(clean) != len(noised):
-            raise ValueError(f"clean must hold {len(noised)} samples, as noised does, not {len(clean)}")
-        if self.t_embedder is not None and (timestep is None or timestep.shape != noised.shape[:2]):
-            shape = None if timestep is None else tuple(timestep.shape)
-            raise ValueError(f"timestep must have one value per view, {tuple(noised.shape[:2])}, not {shape}")
-        blocks = tuple(range(layout.num_blocks)) if blocks is None else tuple(blocks)
-        if not blocks or len(blocks) != noised.shape[1] or list(blocks) != sorted(blocks):
-            raise ValueError(
-                f"blocks must be {noised.shape[1]} sorted indices, one per noised view, not {blocks}"
-            )
-        if blocks[0] < 0 or blocks[-1] >= layout.num_blocks:
-            raise ValueError(f"blocks must lie in 0..{layout.num_blocks - 1}, not {blocks}")
-        if present < blocks[-1]:
-            raise ValueError(
-                f"a view of block {blocks[-1]} needs {blocks[-1]} clean blocks before it, {present} are given"
-            )
-        return blocks
 
 
 for _public in (ACDiTTransformer, ACDiTOutput):

@@ -117,7 +117,7 @@ def contents(model, layout, given, labels):
         model(
             given.noised, given.timestep, layout=layout, clean=given.clean[:, :-1], labels=labels, cache=cache
         )
-    layers = [torch.stack(cache.read(layer, cache.num_blocks)) for layer in range(model.config["num_layers"])]
+    layers = [torch.stack(cache.read(layer, 0)) for layer in range(model.config["num_layers"])]
     return torch.stack(layers)
 
 
@@ -145,10 +145,10 @@ def test_filled_blocks_stay_as_they_are():
     cache = model.new_cache(layout, 2)
     with torch.no_grad():
         model(None, layout=layout, clean=given.clean[:, :2], cache=cache)
-        before = [tensor.clone() for tensor in cache.read(1, 2)]
+        before = [tensor.clone() for tensor in cache.read(1, 0)]
         model(None, layout=layout, clean=given.clean[:, 2:3], cache=cache)
-    for old, now in zip(before, cache.read(1, 2), strict=True):
-        assert old.norm() > 0 and torch.equal(old, now)
+    for old, now in zip(before, cache.read(1, 0), strict=True):
+        assert old.norm() > 0 and torch.equal(old, now[:, :, : old.shape[2]])
 
 
 def test_bytes():

@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from acdit.layout import Layout
-from acdit.rope import RopeTable, check_split, default_split, rope_base, rope_table
+from acdit.rope import RopeTable, Rotation, check_split, default_split, rope_base
 from tests.tiny import relative_error
-
-CPU = torch.device("cpu")
 
 # Grid, block, split; one axis is longer than 40 tokens, where Eq. 4's base grows.
 CASES = [
@@ -21,8 +19,14 @@ CASES = [
 ]
 
 
+def whole(layout, lengths, split, variant, dtype):
+    """The tables of all blocks of a layout."""
+    rotation = Rotation(lengths, split, variant, dtype, torch.device("cpu"))
+    return rotation.table(layout, range(layout.num_blocks))
+
+
 def table_of(grid, block, split, variant="eq4"):
-    return rope_table(Layout(grid, block), tuple(grid), split, variant, torch.float64, CPU)
+    return whole(Layout(grid, block), tuple(grid), split, variant, torch.float64)
 
 
 def rotated_everywhere(table: RopeTable, vector):
@@ -113,7 +117,7 @@ def test_base(length, base, variant):
 
 
 def test_axis_lengths_not_the_grid_set_the_frequencies():
-    short = rope_table(Layout((8,), (2,)), (60,), (16,), "eq4", torch.float64, CPU)
+    short = whole(Layout((8,), (2,)), (60,), (16,), "eq4", torch.float64)
     assert torch.equal(short.cos.flatten(0, 1), table_of((60,), (5,), (16,)).cos.flatten(0, 1)[:8])
     assert not torch.equal(short.cos, table_of((8,), (2,), (16,)).cos)
 
@@ -123,13 +127,13 @@ def test_block_size_moves_no_token():
     split = (8, 8)
     grids = []
     for layout in layouts:
-        table = rope_table(layout, (4, 6), split, "eq4", torch.float64, CPU)
+        table = whole(layout, (4, 6), split, "eq4", torch.float64)
         grids.append(layout.from_blocks(table.sin[None, :, :, 0]))
     assert torch.equal(grids[0], grids[1]) and torch.equal(grids[0], grids[2])
 
 
 def test_rotation_in_bfloat16_computes_in_float32():
-    table = rope_table(Layout((60,), (60,)), (60,), (16,), "eq4", torch.float32, CPU)
+    table = whole(Layout((60,), (60,)), (60,), (16,), "eq4", torch.float32)
     x = torch.randn(1, 1, 60, 2, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
     turned = table.rotate(x)
     assert turned.dtype == torch.bfloat16 and torch.equal(turned, table.rotate(x.float()).bfloat16())

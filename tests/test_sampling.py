@@ -15,7 +15,7 @@ from torch import Tensor
 
 from acdit.diffusion import default_sampler
 from acdit.layout import Layout
-from acdit.sampling import Guidance, StepEnd, draw_noise, generate, steps_per_block
+from acdit.sampling import FrameNoise, Guidance, StepEnd, draw_noise, generate, steps_per_block
 from tests.tiny import TINY, relative_error, tiny_inputs, tiny_model
 
 NULL = TINY["num_classes"]
@@ -310,3 +310,18 @@ def test_noise_of_seeds_and_generators():
     assert abs(drawn[:2].mean()) < 0.05 and abs(drawn[:2].std() - 1) < 0.05
     expected = torch.randn(4, 32, 32, generator=torch.Generator().manual_seed(6))
     assert torch.equal(layout.from_blocks(drawn)[1], expected)
+
+
+def test_noise_of_a_frame_is_the_same_in_any_block_and_length():
+    clips = []
+    for frames, block in ((4, (2, 2, 2)), (4, (1, 2, 2)), (8, (2, 1, 2)), (12, (4, 2, 1))):
+        layout = Layout((frames, 2, 2), block, (1, 2, 2))
+        drawn = FrameNoise([5, 6], layout, 3, torch.device("cpu"))
+        blocks = torch.stack([drawn(index) for index in range(layout.num_blocks)], 1)
+        clips.append(layout.from_blocks(blocks))  # (N, C, F, H, W)
+        assert torch.equal(drawn(1), blocks[:, 1])  # asked for once more, out of order
+    for clip in clips[1:]:
+        assert torch.equal(clip[:, :, :4], clips[0])
+    frames = clips[3].transpose(1, 2).flatten(0, 1).flatten(1)  # (N F, values)
+    assert len(frames.unique(dim=0)) == 24  # each frame of each sample has its own
+    assert abs(frames.mean()) < 0.1 and abs(frames.std() - 1) < 0.1

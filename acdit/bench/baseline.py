@@ -30,7 +30,7 @@ from torch import Tensor
 from ..layers import NORM_EPS
 from ..layout import Layout
 from ..linear import linear
-from ..rope import RopeTable, default_split, rope_table
+from ..rope import RopeTable, Rotation, default_split
 from ..transformer import ACDiTTransformer
 
 Weights = tuple[Tensor, Tensor]
@@ -210,14 +210,14 @@ class Published:
         """Cosines and sines of every token in the sequence, (L, D)."""
         config = self.network.config
         head_dim = config["hidden_size"] // self.heads
-        table = rope_table(
-            layout,
+        rotation = Rotation(
             tuple(config["axis_lengths"]),
             tuple(config["rope_split"] or default_split(head_dim, layout.axes)),
             config["rope"],
             torch.promote_types(self.network.dtype, torch.float32),
             self.network.device,
         )
+        table = rotation.table(layout, range(layout.num_blocks))
         return table._replace(cos=table.cos.flatten(0, 2), sin=table.sin.flatten(0, 2))
 
 
