@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .layout import Layout
     from .pipelines.image import ACDiTImagePipeline
     from .pipelines.loading import load_pipeline
+    from .pipelines.video import ACDiTVideoPipeline
     from .sampling import Guidance, generate
     from .training.recipes import load_recipe
     from .transformer import ACDiTTransformer
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ACDiTImagePipeline",
     "ACDiTTransformer",
+    "ACDiTVideoPipeline",
     "DiffusionObjective",
     "Guidance",
     "KVCache",
@@ -33,6 +35,7 @@ __all__ = [
 _HOMES = {
     "ACDiTImagePipeline": "acdit.pipelines.image",
     "ACDiTTransformer": "acdit.transformer",
+    "ACDiTVideoPipeline": "acdit.pipelines.video",
     "DiffusionObjective": "acdit.diffusion",
     "Guidance": "acdit.sampling",
     "KVCache": "acdit.cache",

@@ -47,8 +47,12 @@ def scale_factor(vae: Any) -> int:
 def encode(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the scaled latents (N, C, h, w) of pixels (N, c, H, W), in float32.
 
-    The standard deviation is zero for an autoencoder without one.
+    The standard deviation is zero for an autoencoder without one. Clips (N, c, F, H, W) become latents (N, C,
+    F, h, w), each frame by itself.
     """
+    if pixels.ndim == 5:
+        mean, spread = encode(vae, pixels.transpose(1, 2).flatten(0, 1))  # (N F, C, h, w)
+        return _clips(mean, len(pixels)), _clips(spread, len(pixels))
     encoded = vae.encode(pixels.to(vae.dtype))
     if not hasattr(encoded, "latent_dist"):
         return _scaled(vae, encoded.latents), torch.zeros_like(encoded.latents, dtype=torch.float32)
@@ -59,10 +63,17 @@ def encode(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def decode(vae: Any, latents: Tensor) -> Tensor:
-    """Pixels (N, c, H, W) of scaled latents (N, C, h, w), in float32."""
+    """Pixels (N, c, H, W) of scaled latents (N, C, h, w), in float32; clips as for `encode`."""
+    if latents.ndim == 5:
+        return _clips(decode(vae, latents.transpose(1, 2).flatten(0, 1)), len(latents))
     raw = latents / vae.config.scaling_factor * _statistic(vae, "latents_std", 1.0, latents)
     raw = raw + _offset(vae, latents)
     return vae.decode(raw.to(vae.dtype), return_dict=False)[0].float()
+
+
+def _clips(frames: Tensor, count: int) -> Tensor:
+    """(N F, C, h, w) -> (N, C, F, h, w)."""
+    return frames.unflatten(0, (count, -1)).transpose(1, 2)
 
 
 def _scaled(vae: Any, raw: Tensor) -> Tensor:

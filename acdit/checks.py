@@ -17,8 +17,8 @@ def option_at_least(least: float, **values: float | None) -> None:
     at_least(least, **{f"--{name.replace('_', '-')}": value for name, value in values.items()})
 
 
-def option_suffix(suffix: str, **paths: str | None) -> None:
-    """Raise UserError for an option that names a file with another suffix; None is left out."""
+def option_suffix(*suffixes: str, **paths: str | None) -> None:
+    """Raise UserError for an option that names a file with another suffix than these; None is left out."""
     for name, path in paths.items():
-        if path is not None and Path(path).suffix.lower() != suffix:
-            raise UserError(f"--{name} must be a {suffix} file, not {path!r}")
+        if path is not None and Path(path).suffix.lower() not in suffixes:
+            raise UserError(f"--{name} must be a {' or '.join(suffixes)} file, not {path!r}")

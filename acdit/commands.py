@@ -1,9 +1,9 @@
 """What the commands do; imported when one runs."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from PIL import Image
@@ -12,8 +12,10 @@ from .bench.options import BenchOptions
 from .bench.report import heading, plot, table_lines
 from .bench.runs import Bench
 from .bench.timing import machine
+from .clip_scoring import clip_table, evaluate_clips, plot_rollouts
+from .clips import draw_clips
 from .convert import convert_checkpoint, publish
-from .data.encoding import encode_images
+from .data.encoding import encode_pixels
 from .doctor import examine, format_findings
 from .errors import UserError, require
 from .files import check_writable, whole
@@ -29,11 +31,11 @@ from .options import (
     SampleOptions,
 )
 from .pictures import picture_grid, save_picture
-from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import load_pipeline, pipeline_folder
+from .pipelines.video import ACDiTVideoPipeline
 from .ranks import launched
 from .sample_sets import draw_set
-from .scoring import draw, evaluate_pipeline, score_table
+from .scoring import asked_labels, draw, evaluate_pipeline, score_table
 from .studies.options import StudyOptions
 from .studies.sampling import study_sampling
 from .training.autoencoder import train_autoencoder
@@ -45,7 +47,7 @@ from .training.loop import train as run_training
 from .training.options import EncodeOptions, PlanOptions, TrainOptions
 from .training.plan import format_plan, make_plan
 
-MOST_CLASSES = 10  # that are drawn when none is named
+Asked = TypeVar("Asked", bound=RunOptions)
 
 
 def train(options: TrainOptions) -> None:
@@ -63,7 +65,7 @@ def autoencoder(recipe: AutoencoderOptions) -> None:
 def encode(recipe: EncodeOptions) -> None:
     """`acdit encode`: latents of a recipe's images, or what is missing of them."""
     check_trainable(recipe)
-    manifest = encode_images(recipe, device=_device(recipe.device), batch=recipe.batch)
+    manifest = encode_pixels(recipe, device=_device(recipe.device), batch=recipe.batch)
     if manifest is not None:  # else another rank has the last word
         unread = len(manifest["skipped"])
         print(f"{recipe.latents} holds latents of {manifest['count']:,} images; {unread} could not be read")
@@ -83,20 +85,24 @@ def plan(options: PlanOptions) -> None:
 
 
 def sample(options: SampleOptions) -> None:
-    """`acdit sample`: one picture, a row for each label; or a set of images."""
+    """`acdit sample`: one picture, a row for each label; a set of images; or videos."""
     out = Path(options.out)
     check_writable(out)
+    pipeline = _opened(options)
+    options = _resolved(options, pipeline)
+    if isinstance(pipeline, ACDiTVideoPipeline):
+        print(draw_clips(pipeline, options))
+        return
+    _refuse_video(options)
     if options.count is not None:
-        said = draw_set(_opened(options), options)
+        said = draw_set(pipeline, options)
         if said is not None:
             print(said)
         return
+    samples = options.samples or 8
     prefix = None if options.prefix is None else _read_picture(options.prefix)
-    pipeline = _opened(options)
     block = None if options.block is None else parse_dims(options.block)
-    classes = pipeline.transformer.config["num_classes"] or 0
-    labels: list[Any] = options.labels or list(range(min(classes, MOST_CLASSES)))
-    asked = [label for label in pipeline.label_ids(labels) for _ in range(options.samples)]
+    asked = asked_labels(pipeline, options.labels, samples)
     if prefix is not None and pipeline.data_channels == 1:
         prefix = prefix.convert("L")
     images, evaluations, cache, seconds = draw(
@@ -107,10 +113,9 @@ def sample(options: SampleOptions) -> None:
         image=prefix,
         keep_blocks=options.keep_blocks or 0,
         guidance_rising=options.guidance_rising,
-        guidance_interval=options.guidance_interval,
         output_type="pil",
     )
-    save_picture(picture_grid(images, options.samples), out)
+    save_picture(picture_grid(images, samples), out)
     print(
         f"{out}: {len(images)} images in {seconds:.1f} s; "
         f"{evaluations} network evaluations an image, key-value cache {cache / 2**10:.0f} KiB an image"
@@ -123,12 +128,35 @@ def evaluate(options: EvaluateOptions) -> None:
     if out is not None:
         check_writable(out)
     pipeline = _opened(options)
+    options = _resolved(options, pipeline)
+    if isinstance(pipeline, ACDiTVideoPipeline):
+        _evaluate_clips(pipeline, options, out)
+        return
+    _refuse_video(options)
     blocks = [parse_dims(block) for block in options.block or [dims(pipeline.layout.block)]]
     for block in blocks:
         pipeline.layout.with_block(block)  # all of them tile the grid, or none is drawn
     rows = evaluate_pipeline(pipeline, blocks, options)
     print(score_table(rows))
-    report = json.dumps({"model": str(pipeline_folder(options.model)), "scores": rows}, indent=2)
+    _report(options, rows, out)
+
+
+def _evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions, out: Path | None) -> None:
+    if options.block is not None:
+        raise UserError("--block compares images; of this model of video, evaluate one layout at a time")
+    if options.plot is not None:
+        require("matplotlib", "examples")
+        check_writable(Path(options.plot))
+    scores = evaluate_clips(pipeline, options)
+    print(clip_table(scores))
+    if options.plot is not None:
+        plot_rollouts(scores, Path(options.plot))
+    _report(options, scores, out)
+
+
+def _report(options: EvaluateOptions, scores: Any, out: Path | None) -> None:
+    """Write the scores as JSON, or print them."""
+    report = json.dumps({"model": str(pipeline_folder(options.model)), "scores": scores}, indent=2)
     if out is None:
         print(report)
     else:
@@ -244,7 +272,7 @@ def doctor(options: DoctorOptions) -> None:
         )
 
 
-def _opened(options: RunOptions) -> ACDiTImagePipeline:
+def _opened(options: RunOptions) -> Any:
     """The pipeline on the device and in the precision that were asked for."""
     device = _device(options.device)
     pipeline = load_pipeline(options.model, getattr(torch, options.dtype))
@@ -256,6 +284,24 @@ def _opened(options: RunOptions) -> ACDiTImagePipeline:
         vae.use_slicing, vae.use_tiling = options.vae_slicing, options.vae_tiling
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _refuse_video(options: SampleOptions | EvaluateOptions) -> None:
+    if options.of_video:
+        raise UserError(f"{', '.join(options.of_video)}: for models of video, and this one draws images")
+
+
+def _resolved(options: Asked, pipeline: Any) -> Asked:
+    """The options with steps and interval in place of `fast`."""
+    if not options.fast:
+        return options
+    asked = pipeline.fast
+    return replace(
+        options,
+        fast=False,
+        steps=asked["num_inference_steps"],
+        guidance_interval=asked["guidance_interval"],
+    )
 
 
 def _device(asked: str | None) -> torch.device:

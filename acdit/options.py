@@ -1,5 +1,6 @@
 """What the commands take (`train` aside, which takes a recipe), typed. Free of torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,11 @@ class RunOptions:
     """Solver steps per block, one number or one for each block; the model's own when left out."""
     guidance: float | None = None
     """Classifier-free guidance, 1 = none; the model's own when left out."""
+    guidance_interval: tuple[float, float] | None = None
+    """Lowest and highest noise level (sigma) at which guidance acts; all when left out."""
+    fast: bool = False
+    """8 steps a block, guided at the middle noise levels alone, for --steps and --guidance-interval: a
+    quarter of the cost of 25 guided steps."""
     vae_slicing: bool = False
     """Let the autoencoder decode images one by one, to save memory."""
     vae_tiling: bool = False
@@ -36,45 +42,66 @@ class RunOptions:
         option_at_least(1, batch=self.batch)
         for steps in self.steps if isinstance(self.steps, list) else [self.steps]:
             option_at_least(1, steps=steps)
+        low, high = self.guidance_interval or (0, 1)
+        if not 0 <= low < high:
+            raise UserError(f"--guidance-interval must be LOW,HIGH with 0 <= LOW < HIGH, not {low},{high}")
+        if self.fast and (self.steps is not None or self.guidance_interval is not None):
+            raise UserError("--fast stands for --steps and --guidance-interval: give it without them")
 
 
 @dataclass
 class SampleOptions(RunOptions):
-    """Draw images block by block: one picture with a row for each label, or with --count a set of files."""
+    """Draw images block by block: one picture with a row for each label, or with --count a set of files.
+
+    A model of video draws clips: an .mp4, a .gif, or a .png with a row of frames for each clip.
+    """
 
     labels: list[int | str] | None = None
     """Classes by number or name; when left out the first ten, or with --count all."""
-    samples: int = 8
-    """Images of each label in the picture."""
+    samples: int | None = None
+    """Images of each label in the picture; 8 when left out, and 1 of videos."""
     count: int | None = None
     """Draw a set of so many images, over any number of ranks; the same command again goes on with it."""
     balanced: bool = False
     """Let the images of a set take the classes in turn; each draws its own from its seed when left out."""
-    guidance_interval: tuple[float, float] | None = None
-    """Lowest and highest noise level (sigma) at which guidance acts; all when left out."""
     guidance_rising: bool = False
     """Let guidance rise from 1 at the first block to its full value at the last."""
     block: str | None = None
     """Block size in tokens, such as 4x4; the model's own when left out."""
     prefix: str | None = None
-    """A picture whose first blocks are kept and continued; needs --keep-blocks."""
+    """A picture whose first blocks are continued (needs --keep-blocks), or a video (needs --keep-frames)."""
     keep_blocks: int | None = None
-    """Blocks of the prefix that are kept."""
+    """Blocks of a picture that are kept."""
+    keep_frames: int | None = None
+    """First frames of a video that are kept: whole blocks."""
+    frames: int | None = None
+    """Frames of a video, those of the prefix included; the model's own when left out."""
+    window: int | None = None
+    """Blocks of a video that a block sees behind itself; when left out all, or as many as in training."""
+    sinks: int | None = None
+    """First blocks of a video that stay visible beyond the window."""
+    context_noise: float | None = None
+    """Standard deviation of noise on finished blocks that others are to see, against drift of long videos."""
+    rate: int | None = None
+    """Frames a second of a video file; 8 when left out."""
     out: str = "samples.png"
-    """The .png of a picture; of a set the .npz, or a folder of PNGs where there is no suffix."""
+    """The .png of a picture; of videos an .mp4, .gif or .png; of a set the .npz, or a folder of PNGs where
+    there is no suffix."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        option_at_least(1, samples=self.samples, keep_blocks=self.keep_blocks)
+        option_at_least(1, samples=self.samples, keep_blocks=self.keep_blocks, keep_frames=self.keep_frames)
+        option_at_least(1, frames=self.frames, window=self.window, rate=self.rate)
+        option_at_least(0, sinks=self.sinks, context_noise=self.context_noise)
         if self.labels == []:
             raise UserError("--labels must name at least one class, such as 0,1,2")
         if self.block is not None:
             parse_dims(self.block, "--block")
-        if (self.prefix is None) != (self.keep_blocks is None):
-            raise UserError("--prefix FILE and --keep-blocks N must be given together")
-        low, high = self.guidance_interval or (0, 1)
-        if not 0 <= low < high:
-            raise UserError(f"--guidance-interval must be LOW,HIGH with 0 <= LOW < HIGH, not {low},{high}")
+        kept = [kept for kept in (self.keep_blocks, self.keep_frames) if kept is not None]
+        if (self.prefix is None) != (not kept) or len(kept) > 1:
+            raise UserError(
+                "--prefix FILE and --keep-blocks N (of a video --keep-frames N) must be given together"
+            )
         if self.count is not None:
             self._check_set(self.count)
         elif self.balanced:
@@ -82,13 +109,19 @@ class SampleOptions(RunOptions):
         elif Path(self.out).suffix.lower() == ".npz":
             raise UserError(f"--out {self.out} is for a set of images: give --count N, or write a .png file")
         else:
-            option_suffix(".png", out=self.out)
+            option_suffix(".png", ".gif", ".mp4", out=self.out)
+
+    @property
+    def of_video(self) -> list[str]:
+        """Options that were given and are for models of video alone."""
+        given = _given(self, ("keep_frames", "frames", "window", "sinks", "context_noise", "rate"))
+        return given + [f"--out {self.out}"] * self.out.lower().endswith((".gif", ".mp4"))
 
     def _check_set(self, count: int) -> None:
         option_at_least(1, count=count)
         if self.prefix is not None:
             raise UserError("--count draws whole images: it takes neither --prefix nor --keep-blocks")
-        if self.samples != SampleOptions.samples:
+        if self.samples is not None:
             raise UserError("--samples is for a picture of samples: leave it out, --count says how many")
         path = Path(self.out)
         if path.suffix.lower() not in (".npz", "") or path.name in ("", ".."):
@@ -100,12 +133,25 @@ class SampleOptions(RunOptions):
 
 @dataclass
 class EvaluateOptions(RunOptions):
-    """Score a model's digits with an independent judge, as a table and as JSON."""
+    """Score a model's digits with an independent judge, as a table and as JSON.
+
+    A model of video draws clips of moving digits, and continues held-out ones from 4 frames.
+    """
 
     samples: int | None = None
-    """Images to score; as many as there are held-out digits when left out."""
+    """Images to score; as many as there are held-out digits when left out, and 500 clips."""
     block: list[str] | None = None
     """Block sizes to compare, such as 8x8,4x4,2x2; the model's own when left out."""
+    frames: int | None = None
+    """Frames of a continued clip; 64 when left out."""
+    context_noise: float | None = None
+    """Standard deviation of noise on finished blocks of clips that others are to see."""
+    features: str | None = None
+    """A TorchScript file for features of clips, such as I3D: a program, so --trust-features is needed."""
+    trust_features: bool = False
+    """Run the program in --features, with your rights."""
+    plot: str | None = None
+    """The .png to write: continued clips over time."""
     out: str | None = None
     """The JSON file to write."""
 
@@ -114,7 +160,20 @@ class EvaluateOptions(RunOptions):
         option_at_least(1, samples=self.samples)
         for block in self.block or ():
             parse_dims(block, "--block")
+        option_at_least(1, frames=self.frames)
+        option_at_least(0, context_noise=self.context_noise)
         option_suffix(".json", out=self.out)
+        option_suffix(".png", plot=self.plot)
+        if self.features is not None and not self.trust_features:
+            raise UserError(
+                f"--features {self.features} is a program that would run with your rights: add "
+                "--trust-features if you know where it comes from"
+            )
+
+    @property
+    def of_video(self) -> list[str]:
+        """Options that were given and are for models of video alone."""
+        return _given(self, ("frames", "context_noise", "features", "plot"))
 
 
 @dataclass
@@ -184,3 +243,8 @@ class DoctorOptions:
     """Such as cpu or cuda; a GPU where there is one, when left out."""
     json: bool = False
     """Print JSON."""
+
+
+def _given(options: RunOptions, names: Sequence[str]) -> list[str]:
+    """Those of the options that have a value, as they are typed."""
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None]

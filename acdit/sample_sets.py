@@ -23,7 +23,8 @@ from .arguments import differences
 from .errors import UserError
 from .files import remove, whole
 from .layout import dims, parse_dims
-from .options import SampleOptions
+from .options import RunOptions, SampleOptions
+from .pipelines.base import ACDiTPipeline
 from .pipelines.image import ACDiTImagePipeline
 from .pipelines.loading import pipeline_folder
 from .randomness import seed_of
@@ -34,7 +35,10 @@ FORMAT_VERSION = 1
 SETTINGS_FILE = "settings.json"
 LONGEST_WAIT = timedelta(days=7)  # of the first rank to finish for the last
 # Options that the images of a set do not depend on; a digest of the weights stands for the model.
-NOT_OF_A_SET = {"model", "out", "samples", "prefix", "keep_blocks"}
+NOT_OF_A_SET = {
+    *("model", "out", "samples", "prefix", "keep_blocks", "fast"),  # which stands for other options
+    *("keep_frames", "frames", "window", "sinks", "context_noise", "rate"),
+}
 
 
 class SampleSet:
@@ -230,6 +234,11 @@ def draw_set(pipeline: ACDiTImagePipeline, options: SampleOptions) -> str | None
     return f"{wanted.out}: {wanted.count} images in {time.perf_counter() - started:.1f} s"
 
 
+def guidance_of(pipeline: ACDiTPipeline, options: RunOptions) -> float:
+    """The guidance that was asked for, or else the model's own."""
+    return pipeline.config["guidance_scale"] if options.guidance is None else options.guidance
+
+
 def _settings(pipeline: ACDiTImagePipeline, options: SampleOptions) -> dict[str, Any]:
     """All that the images depend on, as JSON holds it: the options, with the model's own values put in."""
     layout = (
@@ -243,7 +252,7 @@ def _settings(pipeline: ACDiTImagePipeline, options: SampleOptions) -> dict[str,
         "labels": None if options.labels is None else pipeline.label_ids(options.labels),
         "block": dims(layout.block),
         "steps": steps_per_block(steps, layout.num_blocks),
-        "guidance": pipeline.config["guidance_scale"] if options.guidance is None else options.guidance,
+        "guidance": guidance_of(pipeline, options),
         "device": pipeline.device.type,
     }
     return json.loads(json.dumps(settings))

@@ -12,8 +12,11 @@ from .evaluation.digits import format_table, score_digits
 from .evaluation.judge import load_judge
 from .layout import dims
 from .options import EvaluateOptions, RunOptions
+from .pipelines.base import ACDiTPipeline
 from .pipelines.image import ACDiTImagePipeline
+from .sample_sets import guidance_of
 
+MOST_CLASSES = 10  # that are drawn when none is named
 SCORED: dict[tuple[int, ...], str] = {
     (1, 8, 8): "digits",
     (1, 32, 32): "mnist",
@@ -91,9 +94,11 @@ def score_table(rows: list[dict[str, Any]]) -> str:
     return format_table([{short: row[name] for name, short in names.items()} for row in rows])
 
 
-def guidance_of(pipeline: ACDiTImagePipeline, options: RunOptions) -> float:
-    """The guidance that was asked for, or else the model's own."""
-    return pipeline.config["guidance_scale"] if options.guidance is None else options.guidance
+def asked_labels(pipeline: ACDiTPipeline, labels: list[int | str] | None, samples: int) -> list[int]:
+    """The class of every picture or clip that is asked for: so many of each label, or of the first ten."""
+    classes = pipeline.transformer.config["num_classes"] or 0
+    listed: list[Any] = labels or list(range(min(classes, MOST_CLASSES)))
+    return [label for label in pipeline.label_ids(listed) for _ in range(samples)]
 
 
 def draw(
@@ -114,6 +119,7 @@ def draw(
             part,
             num_inference_steps=options.steps,
             guidance_scale=options.guidance,
+            guidance_interval=options.guidance_interval,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             **arguments,
         )

@@ -173,3 +173,22 @@ def test_what_does_not_fit(message, layout, batch, blocks):
     with pytest.raises(ValueError, match=message):
         model(None, layout=layout, clean=tiny_inputs(layout, batch).clean[:, :blocks], cache=cache)
     assert cache.num_blocks == 0
+
+
+def test_a_network_of_classes_without_timesteps_keeps_its_conditions_too():
+    layout = LAYOUTS[0]
+    model = tiny_model(dtype=torch.float64, axis_lengths=layout.grid, time_conditioning=False)
+    given = tiny_inputs(layout, dtype=torch.float64)
+    with torch.no_grad():
+        expected = teacher_forced(model, layout, given, given.labels)
+        steps = stepped(model, layout, given, True)
+    assert relative_error(steps[:, 0], expected) < 1e-9
+    assert relative_error(steps[:, 1], expected) > 1e-3
+
+
+def test_a_call_for_nothing_says_so():
+    layout = LAYOUTS[0]
+    model, given = tiny_model(axis_lengths=layout.grid), tiny_inputs(layout)
+    for clean in (None, given.clean):
+        with pytest.raises(ValueError, match="give noised blocks, or clean ones and a cache"):
+            model(None, layout=layout, clean=clean)

@@ -116,7 +116,7 @@ def test_print_config_reads_back(capsys, calls, tmp_path):
 def test_sample_defaults(calls):
     assert main(["sample"]) == 0
     assert calls == [SampleOptions()]
-    assert calls[0].steps is None and calls[0].samples == 8
+    assert calls[0].steps is None and calls[0].samples is None
 
 
 def test_sample(calls):

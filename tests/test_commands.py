@@ -1,5 +1,6 @@
 """The command line from words to files, in one process, on a tiny untrained model."""
 
+import copy
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from acdit.cli import main
 from acdit.diffusion import default_sampler
 from acdit.layout import Layout
 from acdit.pipelines.image import ACDiTImagePipeline
-from acdit.sampling import Guidance, draw_noise, generate
+from acdit.sampling import Guidance, draw_noise, generate, noise_levels
 from tests.tiny import tiny_model
 
 
@@ -85,6 +86,23 @@ def test_sample_is_the_loop_of_the_library(model, tmp_path):
     assert (found - expected).abs().max() <= 1
 
 
+def test_fast_stands_for_steps_and_an_interval(model, tmp_path, capsys):
+    pipeline = ACDiTImagePipeline.from_pretrained(model)
+    solver = copy.deepcopy(pipeline.scheduler)
+    solver.set_timesteps(8)
+    levels = sorted(noise_levels(solver))
+    assert pipeline.fast == {"num_inference_steps": 8, "guidance_interval": (levels[1], levels[5])}
+    words = ["sample", "--model", model, "--labels", "3", "--samples", "1"]
+    interval = f"{levels[1]!r},{levels[5]!r}"
+    assert main([*words, "--fast", "--out", str(tmp_path / "fast.png")]) == 0
+    slow = ["--steps", "8", "--guidance-interval", interval, "--out", str(tmp_path / "slow.png")]
+    assert main([*words, *slow]) == 0
+    assert "32 network evaluations" in capsys.readouterr().out
+    assert (tmp_path / "fast.png").read_bytes() == (tmp_path / "slow.png").read_bytes()
+    assert main([*words, "--steps", "8", "--out", str(tmp_path / "guided.png")]) == 0
+    assert (tmp_path / "guided.png").read_bytes() != (tmp_path / "slow.png").read_bytes()
+
+
 def test_prefix_blocks_are_kept(model, tmp_path):
     real = Image.fromarray(torch.arange(0, 256, 4, dtype=torch.uint8).view(8, 8).numpy())
     real.save(tmp_path / "real.png")
@@ -137,6 +155,8 @@ def test_info_as_table_and_json(model, capsys):
         (["sample", "--device", "abacus"], "abacus"),
         (["sample", "--prefix", "no.png", "--keep-blocks", "1"], "no.png"),
         (["evaluate", "--block", "4x4,3x3"], "does not tile"),
+        (["sample", "--fast", "--steps", "4"], "--fast stands for"),
+        (["evaluate", "--fast", "--guidance-interval", "0.1,0.5"], "--fast stands for"),
         (["info", "--block", "5x5"], "does not tile"),
     ],
 )

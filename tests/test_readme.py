@@ -12,6 +12,7 @@ from acdit.bench.options import ROWS, BenchOptions
 from acdit.cli import POSITIONALS, main
 from acdit.studies.options import StudyOptions
 from acdit.training.recipes import load_recipe
+from acdit.videos import read_frames
 from tests.checkpoints import eightfold_autoencoder, thousand_classes
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -69,6 +70,19 @@ def test_commands_of_the_shipped_model(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 0
     assert ("--out" in words) == bool(list(tmp_path.glob("*.png")))
+
+
+def test_commands_of_video(tmp_path, monkeypatch):
+    """One after the other, with a network that is hardly trained."""
+    monkeypatch.chdir(tmp_path)
+    (train,) = [words for words in commands("train") if words[1] == "moving-digits"]
+    small = ["--model.num_layers", "1", "--model.hidden_size", "32", "--model.num_heads", "2"]
+    assert main([*train, *small, "--training.steps", "1", "--training.batch_size", "2"]) == 0
+    listed = [words for words in COMMANDS if words[0] == "sample" and "runs/moving-digits" in words]
+    for words in listed:
+        assert main([*words, "--steps", "1"]) == 0
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["digits.gif", "long.mp4", "on.mp4"]
+    assert [len(read_frames(tmp_path / name)) for name in ("digits.gif", "long.mp4", "on.mp4")] == [8, 64, 16]
 
 
 def test_commands_of_published_weights(tmp_path, monkeypatch):

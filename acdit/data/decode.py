@@ -30,7 +30,7 @@ def decode_image(encoded: bytes | str, edge: int, channels: int) -> torch.Tensor
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise UnreadableImage(f"{image.width}x{image.height} pixels is too narrow to crop")
         image = _eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
-        image = _centre_crop(image.convert("L") if channels == 1 else image, edge)
+        image = centre_crop(image.convert("L") if channels == 1 else image, edge)
         pixels = np.array(image, dtype=np.float32)
     return torch.from_numpy(pixels.reshape(edge, edge, channels)).permute(2, 0, 1).contiguous() / 127.5 - 1
 
@@ -59,7 +59,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return image
 
 
-def _centre_crop(image: Image.Image, edge: int) -> Image.Image:
+def centre_crop(image: Image.Image, edge: int) -> Image.Image:
     """ADM's crop: halve with a box filter while twice too large, then bicubic, then the central square."""
     while min(image.size) >= 2 * edge:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)

@@ -16,15 +16,16 @@ from ..errors import UserError
 from ..files import check_writable, whole
 from ..ranks import launched
 from .cached import fingerprint
+from .dataset import PixelDataset
 from .decode import UnreadableImage
-from .images import PixelImages, open_images
 from .latents import FORMAT_VERSION, HEADER, MANIFEST, check_settings, latent_settings, shard_header
+from .opening import open_pixels
 
 if TYPE_CHECKING:
     from ..training.config import Recipe
 
 
-def encode_images(recipe: "Recipe", *, device: torch.device, batch: int) -> dict[str, Any] | None:
+def encode_pixels(recipe: "Recipe", *, device: torch.device, batch: int) -> dict[str, Any] | None:
     """Encode a recipe's images and their mirror images, in the folder that the recipe names.
 
     Every rank of torchrun takes each W-th file; the last one to finish writes the manifest. Files that an
@@ -45,7 +46,7 @@ def encode_images(recipe: "Recipe", *, device: torch.device, batch: int) -> dict
     check_writable(folder / MANIFEST)
     vae: Any = load_autoencoder(recipe.autoencoder.model)
     vae.to(device)
-    data = open_images(recipe.data, seed=recipe.training.seed)
+    data = open_pixels(recipe.data, seed=recipe.training.seed)
     _check_fit(data, vae, recipe.autoencoder.model)
     size = recipe.autoencoder.shard_size
     settings = latent_settings(recipe, vae)
@@ -70,7 +71,7 @@ def encode_images(recipe: "Recipe", *, device: torch.device, batch: int) -> dict
 
 def _encode_shard(
     path: Path,
-    data: PixelImages,
+    data: PixelDataset,
     rows: range,
     vae: Any,
     dtype: torch.dtype,
@@ -110,7 +111,7 @@ def _encode_shard(
         raise UserError(f"{fault}; what was encoded before stays, and the same command goes on") from fault
 
 
-def _batches(data: PixelImages, rows: range, batch: int, workers: int) -> Iterator[list[tuple[int, Any]]]:
+def _batches(data: PixelDataset, rows: range, batch: int, workers: int) -> Iterator[list[tuple[int, Any]]]:
     """Index and image, or the reason why there is none, in batches that start with the rows' first."""
     cut = [list(rows[first : first + batch]) for first in range(0, len(rows), batch)]
     read: Any = _Readings(data)
@@ -120,7 +121,7 @@ def _batches(data: PixelImages, rows: range, batch: int, workers: int) -> Iterat
 class _Readings:
     """Every image by its index, or why it cannot be read."""
 
-    def __init__(self, data: PixelImages) -> None:
+    def __init__(self, data: PixelDataset) -> None:
         self.data = data
 
     def __getitem__(self, index: int) -> tuple[int, torch.Tensor | str]:
@@ -130,15 +131,15 @@ class _Readings:
             return index, str(fault)
 
 
-def _check_fit(data: PixelImages, vae: Any, name: str) -> None:
+def _check_fit(data: PixelDataset, vae: Any, name: str) -> None:
     cell, channels = scale_factor(vae), vae.config.in_channels
     if channels != data.channels:
         raise UserError(
             f"autoencoder.model {name} takes {channels} channels; data.channels is {data.channels}"
         )
-    if data.image_size % cell:
+    if data.size[-1] % cell:
         raise UserError(
-            f"data.image_size must be a multiple of the autoencoder's {cell}, not {data.image_size}"
+            f"data.image_size must be a multiple of the autoencoder's {cell}, not {data.size[-1]}"
         )
 
 
@@ -152,7 +153,7 @@ def _check_folder(folder: Path, layout: dict[str, Any]) -> None:
 
 
 def _write_manifest(
-    folder: Path, count: int, data: PixelImages, settings: dict[str, Any]
+    folder: Path, count: int, data: PixelDataset, settings: dict[str, Any]
 ) -> dict[str, Any] | None:
     """Write the manifest, if no rank has files left to write.
 

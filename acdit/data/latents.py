@@ -12,7 +12,7 @@ from ..arguments import differences
 from ..errors import UserError
 from ..randomness import generator
 from .cached import fingerprint
-from .images import ImageDataset
+from .dataset import LabelledDataset
 
 if TYPE_CHECKING:
     from ..training.config import Recipe
@@ -24,10 +24,10 @@ READERS = ("workers", "num_classes")  # keys of the data that do not change what
 SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 
 
-class LatentImages(ImageDataset):
+class LatentDataset(LabelledDataset):
     """Latents drawn anew at every visit, from the mean and deviation of an image or of its mirror image.
 
-    An item is that of `ImageDataset`, with the scaled latent (C, h, w) as its `image`.
+    An item is that of `LabelledDataset`, with the scaled latent (C, h, w) as its `data`.
 
     Args:
         folder: that `acdit encode` wrote.
@@ -38,7 +38,8 @@ class LatentImages(ImageDataset):
     def __init__(self, folder: Path, manifest: dict[str, Any], *, seed: int) -> None:
         self.folder, self.seed = folder, seed
         self.label_names = tuple(manifest["label_names"])
-        self.channels, self.image_size, _ = manifest["shape"]  # (C, h, w)
+        self.channels, *size = manifest["shape"]  # (C, h, w)
+        self.size = tuple(size)
         self.flip_seed = seed if manifest["mirrored"] else None
         self.files = [shard["file"] for shard in manifest["shards"]]
         self.ends = torch.tensor([shard["count"] for shard in manifest["shards"]]).cumsum(0)
@@ -100,7 +101,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def open_latents(recipe: "Recipe", vae: Any) -> LatentImages:
+def open_latents(recipe: "Recipe", vae: Any) -> LatentDataset:
     """The latents that a recipe learns from.
 
     Raises:
@@ -108,7 +109,7 @@ def open_latents(recipe: "Recipe", vae: Any) -> LatentImages:
     """
     manifest = read_manifest(recipe.latents)
     check_settings(recipe.latents, manifest["settings"], latent_settings(recipe, vae))
-    return LatentImages(recipe.latents, manifest, seed=recipe.training.seed)
+    return LatentDataset(recipe.latents, manifest, seed=recipe.training.seed)
 
 
 def check_settings(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:

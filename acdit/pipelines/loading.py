@@ -2,15 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from ..errors import UserError
+from .base import ACDiTPipeline
 from .image import ACDiTImagePipeline
+from .video import ACDiTVideoPipeline
 
 SHIPPED = Path(__file__).parent.parent / "pretrained" / "mnist"
 INDEX = "model_index.json"
+PIPELINES: dict[str, type[ACDiTPipeline]] = {
+    "ACDiTImagePipeline": ACDiTImagePipeline,
+    "ACDiTVideoPipeline": ACDiTVideoPipeline,
+}
 # A model_index.json names the libraries that its parts come from, and loading imports them.
 TRUSTED_LIBRARIES = {"acdit", "diffusers", "transformers"}
 
@@ -47,13 +54,20 @@ def pipeline_folder(path: str | Path | None) -> Path:
     return folder
 
 
-def load_pipeline(path: str | Path | None = None, dtype: torch.dtype = torch.float32) -> ACDiTImagePipeline:
-    """The pipeline in a folder, of a training run, or the shipped one; see `pipeline_folder`."""
+def load_pipeline(path: str | Path | None = None, dtype: torch.dtype = torch.float32) -> Any:
+    """The pipeline in a folder, of a training run, or the shipped one; see `pipeline_folder`.
+
+    Returns:
+        An `ACDiTImagePipeline` or an `ACDiTVideoPipeline`, as the folder says.
+    """
     folder = pipeline_folder(path)
+    kind = json.loads((folder / INDEX).read_text())["_class_name"]
+    if kind not in PIPELINES:
+        raise UserError(f"{folder} is a {kind}, not one of {', '.join(PIPELINES)}")
     shown = is_progress_bar_enabled()
     disable_progress_bar()  # of diffusers, over the few parts of a pipeline
     try:
-        return ACDiTImagePipeline.from_pretrained(folder, dtype=dtype)
+        return PIPELINES[kind].from_pretrained(folder, dtype=dtype)
     finally:
         if shown:
             enable_progress_bar()

@@ -25,7 +25,9 @@ class StudyOptions(RunOptions):
         super().__post_init__()
         if self.name is None:
             raise UserError("study needs a name: acdit study sampling")
-        if self.steps is not None:
-            raise UserError("--steps is what the study varies: leave it out")
+        if self.steps is not None or self.fast or self.guidance_interval is not None:
+            raise UserError(
+                "--steps, --fast and --guidance-interval are what the study varies: leave them out"
+            )
         option_at_least(10, samples=self.samples)
         option_at_least(2, seeds=self.seeds)

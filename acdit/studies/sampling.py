@@ -19,11 +19,11 @@ from ..layout import dims
 from ..options import RunOptions
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import pipeline_folder
-from ..sampling import Guidance, noise_levels
-from ..scoring import Scorer, draw, guidance_of
+from ..sample_sets import guidance_of
+from ..sampling import Guidance, middle_levels, noise_levels
+from ..scoring import Scorer, draw
 from .options import StudyOptions
 
-SHARES = (0.2, 0.8)  # of the noise levels, between which guidance acts where it does not act at all of them
 SCORES = ("judge_frechet_distance", "judge_frechet_distance_real", "label_accuracy", "judge_coverage")
 
 
@@ -34,7 +34,7 @@ class Way:
     Attributes:
         solver: the model's own, or UniPC.
         first, last: solver steps of the first block and of the last, and evenly between.
-        guided: at all noise levels, or at those between `SHARES`.
+        guided: at all noise levels, or at those in their middle.
     """
 
     solver: Literal["own", "unipc"]
@@ -132,7 +132,7 @@ def _measure(
     """Scores of one way, seconds, and views through the network for a digit; each seed draws others."""
     own, blocks = pipeline.scheduler, pipeline.layout.num_blocks
     steps = _steps(way, blocks)
-    interval = _middle(own, way.first) if way.guided == "middle" else None
+    interval = middle_levels(own, way.first) if way.guided == "middle" else None
     if way.solver == "unipc":
         pipeline.scheduler = UniPCMultistepScheduler.from_config(own.config)
     try:
@@ -144,8 +144,8 @@ def _measure(
                 batch=options.batch,
                 guidance=options.guidance,
                 steps=steps,
+                guidance_interval=interval,
             ),
-            guidance_interval=interval,
             output_type="pt",
         )
     finally:
@@ -171,13 +171,6 @@ def _levels(scheduler: Any, steps: int) -> list[float]:
     solver = copy.deepcopy(scheduler)
     solver.set_timesteps(steps)
     return noise_levels(solver)
-
-
-def _middle(scheduler: Any, steps: int) -> tuple[float, float]:
-    """The lowest and the highest noise level at which guidance acts when it does so in the middle."""
-    levels = sorted(_levels(scheduler, steps))
-    first, last = (int(share * (steps - 1)) for share in SHARES)
-    return levels[first], levels[last]
 
 
 def _summary(found: Sequence[dict[str, float]]) -> dict[str, float | str]:

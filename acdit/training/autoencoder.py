@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..data.images import PixelImages, open_images
+from ..data.dataset import PixelDataset
+from ..data.opening import open_pixels
 from ..files import check_writable, whole
 from ..randomness import Key, generator, seed_of
 from .autoencoder_config import AutoencoderRecipe
@@ -35,7 +36,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
     """
     checkpoints = recipe.folder / "checkpoints"
     check_writable(checkpoints)
-    data = open_images(recipe.data, seed=recipe.seed)
+    data = open_pixels(recipe.data, seed=recipe.seed)
     network: Any = build_autoencoder(recipe, data)
     network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.0, fused=True)
@@ -76,7 +77,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
     return recipe.folder / "vae"
 
 
-def build_autoencoder(recipe: AutoencoderRecipe, data: PixelImages) -> AutoencoderKL:
+def build_autoencoder(recipe: AutoencoderRecipe, data: PixelDataset) -> AutoencoderKL:
     """A fresh autoencoder, from the run's seed."""
     stages, widths = len(recipe.model.channels), tuple(recipe.model.channels)
     with torch.random.fork_rng(devices=[]):
@@ -90,14 +91,14 @@ def build_autoencoder(recipe: AutoencoderRecipe, data: PixelImages) -> Autoencod
             "up_block_types": ("UpDecoderBlock2D",) * stages,
             "layers_per_block": recipe.model.layers,
             "norm_num_groups": math.gcd(32, *widths),
-            "sample_size": data.image_size,
+            "sample_size": data.size[-1],
         }
         return AutoencoderKL(**config)
 
 
 def losses(network: Any, batch: dict[str, Any], seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Squared error and Kullback-Leibler divergence of a batch, both means over its pixels."""
-    pixels = batch["image"].to(device)  # (N, C, H, W)
+    pixels = batch["data"].to(device)  # (N, C, H, W)
     posterior = network.encode(pixels).latent_dist
     keys = zip(batch["epoch"].tolist(), batch["index"].tolist(), strict=True)
     latents = _drawn(posterior, [("posterior", *key) for key in keys], seed)
@@ -106,7 +107,7 @@ def losses(network: Any, batch: dict[str, Any], seed: int, device: torch.device)
 
 
 @torch.no_grad()
-def _measure_scaling(network: Any, data: PixelImages, seed: int, device: torch.device) -> None:
+def _measure_scaling(network: Any, data: PixelDataset, seed: int, device: torch.device) -> None:
     """Store the shift and the factor that give latents mean 0 and deviation 1."""
     chosen = torch.randperm(len(data), generator=generator(seed, "scaling"))[:SCALED_ON]
     drawn = []

@@ -1,57 +1,64 @@
 """From a recipe to the things that it names: network, layouts, optimiser, pipeline."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 
 from ..autoencoders import load_autoencoder
-from ..data.images import ImageDataset, open_images
+from ..data.dataset import LabelledDataset
 from ..data.latents import open_latents
+from ..data.opening import MOVING_DIGITS, open_pixels
 from ..diffusion import default_sampler
 from ..errors import UserError
 from ..layout import Layout, parse_dims
+from ..pipelines.base import ACDiTPipeline
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
+from ..pipelines.video import ACDiTVideoPipeline
 from ..randomness import seed_of
 from ..transformer import SIZES, ACDiTTransformer, Size
 from .config import ModelConfig, Recipe
 from .lora import add_lora
 
 
-def open_data(recipe: Recipe) -> tuple[ImageDataset, Any]:
+def open_data(recipe: Recipe) -> tuple[LabelledDataset, Any]:
     """What a run learns from, images or latents; and the autoencoder of the latents, or None."""
     if recipe.autoencoder.model is None:
-        return open_images(recipe.data, seed=recipe.training.seed), None
+        return open_pixels(recipe.data, seed=recipe.training.seed), None
     vae = load_autoencoder(recipe.autoencoder.model)
     return open_latents(recipe, vae), vae
 
 
-def build_layouts(recipe: Recipe, image_size: int) -> list[Layout]:
+def build_layouts(recipe: Recipe, size: Sequence[int]) -> list[Layout]:
     """The layouts that a run trains on, the pipeline's default first.
+
+    Args:
+        recipe: of the run.
+        size: of its data, (H, W) of images and (F, H, W) of clips.
 
     Raises:
         ValueError: if patches do not tile the image, or blocks the grid.
     """
-    patch, frames = recipe.layout.patch, recipe.data.frames
-    if image_size % patch:
-        raise UserError(f"layout.patch must divide the image's edge of {image_size}; {patch} does not")
-    grid, patches = (image_size // patch,) * 2, (patch, patch)
-    if frames is not None:
-        grid, patches = (frames, *grid), (1, *patches)
+    patch, (*frames, height, width) = recipe.layout.patch, size
+    if height % patch or width % patch:
+        raise UserError(f"layout.patch must divide the image's edge of {height}; {patch} does not")
+    grid = (*frames, height // patch, width // patch)
+    patches = (*(1 for _ in frames), patch, patch)
     return [Layout(grid, parse_dims(block), patches) for block in recipe.layout.blocks]
 
 
 def check_trainable(recipe: Recipe) -> None:
     """Raise UserError for a recipe that can only be planned."""
-    if recipe.data.frames is not None:
+    if recipe.data.frames is not None and recipe.data.source != MOVING_DIGITS:
         raise UserError(
             f"video (data.frames {recipe.data.frames}) cannot be trained yet, only planned: acdit plan"
         )
 
 
 def build_model(
-    recipe: Recipe, layout: Layout, data: ImageDataset, stored: dict[str, Any] | None = None
+    recipe: Recipe, layout: Layout, data: LabelledDataset, stored: dict[str, Any] | None = None
 ) -> ACDiTTransformer:
     """The network of a run, with its adapters if it has some.
 
@@ -117,10 +124,11 @@ def _adapted(source: str, layout: Layout, channels: int, num_classes: int) -> AC
 
 
 def build_pipeline(
-    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: ImageDataset, vae: Any
-) -> ACDiTImagePipeline:
+    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
+) -> ACDiTPipeline:
     """The pipeline that a run samples with and exports, around a copy of the network."""
-    return ACDiTImagePipeline(
+    kind = ACDiTImagePipeline if layout.axes == 2 else ACDiTVideoPipeline
+    return kind(
         transformer=copy.deepcopy(model).eval(),
         scheduler=default_sampler(recipe.diffusion.prediction),
         vae=vae,

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..data.digits import DIGITS, LABEL_NAMES
-from ..data.images import open_images
+from ..data.digits import LABEL_NAMES
 from ..data.latents import check_settings, data_settings, read_manifest
+from ..data.opening import WITHOUT_DOWNLOAD, open_pixels
 from ..data.sources import holds_tables, source_folder
 from ..errors import UserError
 from ..files import check_writable
@@ -39,7 +39,7 @@ class Data:
     """What the network sees of the data, as far as it can be known without reading it."""
 
     channels: int
-    edge: int  # in pixels, or latent cells
+    size: tuple[int, ...]  # (h, w) or (F, h, w), in pixels or latent cells
     num_classes: int | None
     assumed: tuple[str, ...] = ()
 
@@ -66,7 +66,7 @@ class Checks:
 def check_run(options: PlanOptions, data: Data, network: Dimensions) -> tuple[list[Check], list[Layout]]:
     """All checks, and the layouts of the recipe where they tile."""
     checks = Checks()
-    layouts = checks.make("layout", lambda: build_layouts(options, data.edge))
+    layouts = checks.make("layout", lambda: build_layouts(options, data.size))
     checks.make("heads", lambda: _check_heads(network, 2 if options.data.frames is None else 3))
     checks.make("batch", lambda: _check_batch(options, options.ranks))
     checks.make("training", lambda: check_trainable(options))
@@ -88,9 +88,10 @@ def look_at_data(recipe: Recipe) -> Data:
     """
     config = recipe.data
     channels, edge, num_classes = config.channels, config.image_size, _counted_classes(recipe)
-    if config.source in DIGITS:
-        digits = open_images(config, seed=recipe.training.seed)
-        channels, edge = digits.channels, digits.image_size
+    frames = () if config.frames is None else (config.frames,)
+    if config.source in WITHOUT_DOWNLOAD:
+        digits = open_pixels(config, seed=recipe.training.seed)
+        channels, edge = digits.channels, digits.size[-1]
     if edge is None:
         raise UserError(f"data.image_size must be the edge in pixels for {config.source}, such as 256")
     num_classes = num_classes or config.num_classes
@@ -98,17 +99,17 @@ def look_at_data(recipe: Recipe) -> Data:
     if num_classes is None:
         assumed.append("no classes, for the data is not at hand to count them; name data.num_classes")
     if recipe.autoencoder.model is None:
-        return Data(channels, edge, num_classes, tuple(assumed))
+        return Data(channels, (*frames, edge, edge), num_classes, tuple(assumed))
     manifest = _manifest(recipe)
     if manifest is not None:
-        return Data(manifest["shape"][0], manifest["shape"][-1], num_classes, tuple(assumed))
+        return Data(manifest["shape"][0], tuple(manifest["shape"][1:]), num_classes, tuple(assumed))
     cell, channels = _autoencoder_shape(recipe.autoencoder.model) or (None, None)
     if cell is None or channels is None:
         cell, channels = USUAL_AUTOENCODER
         assumed.append(
             f"an autoencoder of {channels} channels that makes a latent cell of {cell}x{cell} pixels"
         )
-    return Data(channels, edge // cell, num_classes, tuple(assumed))
+    return Data(channels, (*frames, edge // cell, edge // cell), num_classes, tuple(assumed))
 
 
 def _check_heads(network: Dimensions, axes: int) -> str:
@@ -137,7 +138,7 @@ def _check_latents(recipe: Recipe) -> str:
 def _check_source(recipe: Recipe) -> str:
     """What is known of the source without reading it, or a UserError if it must be a folder and is none."""
     source = recipe.data.source
-    if source in DIGITS:
+    if source in WITHOUT_DOWNLOAD:
         return f"{source} needs no download"
     if source_folder(source) is None:
         return f"{source} is no folder here, so a name on the hub, which is not asked"
@@ -178,7 +179,7 @@ def _counted_classes(recipe: Recipe) -> int | None:
     manifest = _manifest(recipe) if recipe.autoencoder.model is not None else None
     if manifest is not None:
         return len(manifest["label_names"])
-    if recipe.data.source in DIGITS:
+    if recipe.data.source in WITHOUT_DOWNLOAD:
         return len(LABEL_NAMES)
     folder = Path(recipe.data.source).expanduser()
     if not folder.is_dir() or holds_tables(folder):

@@ -51,8 +51,8 @@ class DataConfig:
     """Images or video clips to learn from, scaled to [-1, 1]."""
 
     source: str = "mnist"
-    """`mnist` (padded to 32x32) or `digits` (8x8) without download, a folder of images with one sub-folder a
-    class, or a Hugging Face data set by name or local path."""
+    """`mnist` (padded to 32x32), `digits` (8x8) or as video `moving-digits` (32x32) without download, a
+    folder of images with one sub-folder a class, or a Hugging Face data set by name or local path."""
     split: str = "train"
     """Split of a Hugging Face data set."""
     image_column: str | None = None
@@ -64,7 +64,7 @@ class DataConfig:
     channels: Literal[1, 3] = 3
     """Grey or colour; the digits are grey."""
     frames: int | None = None
-    """Frames of a clip; left out for images. Video can be planned, not trained yet."""
+    """Frames of a clip; left out for images. Of sources other than moving-digits, to plan alone."""
     num_classes: int | None = None
     """Classes, to plan a run where the data is not at hand; training insists that the data agrees."""
     flip: bool = True

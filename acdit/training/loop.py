@@ -9,7 +9,9 @@ import torch
 from ..errors import UserError
 from ..files import leftovers, only_process, remove, whole
 from ..pictures import picture_grid, save_picture
+from ..pipelines.video import ACDiTVideoPipeline
 from ..ranks import Ranks, launched
+from ..videos import contact_sheet
 from .checkpoint import validation_losses
 from .config import Recipe
 from .run import Run
@@ -127,11 +129,14 @@ def _export(run: Run) -> None:
 
 
 def _sample(run: Run) -> None:
-    """Write a grid of samples, a column per class, to `samples/`."""
+    """Write a grid of samples, a column per class, to `samples/`; of clips a row."""
     pipeline = run.pipeline()
     if run.ranks.main:
         classes = list(range(min(10, len(run.data.label_names))))
         pipeline.to(run.device).set_progress_bar_config(disable=True)
-        images = pipeline(classes * 4, generator=torch.Generator().manual_seed(0)).images
-        path = run.folder / "samples" / f"step-{run.step:08d}.png"
-        save_picture(picture_grid(images, len(classes)), path)
+        source = torch.Generator().manual_seed(0)
+        if isinstance(pipeline, ACDiTVideoPipeline):
+            picture = contact_sheet(pipeline(classes, generator=source).frames)
+        else:
+            picture = picture_grid(pipeline(classes * 4, generator=source).images, len(classes))
+        save_picture(picture, run.folder / "samples" / f"step-{run.step:08d}.png")

@@ -55,7 +55,7 @@ class Run:
             )
         self.share = config.batch_size // ways  # images of a forward
         self.data, self.vae = open_data(recipe)
-        self.layouts = build_layouts(recipe, self.data.image_size)
+        self.layouts = build_layouts(recipe, self.data.size)
         self.objective = DiffusionObjective(
             recipe.diffusion.prediction,
             recipe.diffusion.timesteps,
@@ -143,7 +143,7 @@ class Run:
         """Forward and backward of a micro-batch: the mean error of every sample."""
         seed, diffusion = self.recipe.training.seed, self.recipe.diffusion
         dtype = self.learner.parameters[0].dtype  # the network's own `dtype` looks at all of its modules
-        images = batch["image"].to(self.device, dtype, non_blocking=True)
+        images = batch["data"].to(self.device, dtype, non_blocking=True)
         labels = batch["label"].to(self.device, non_blocking=True)
         with (
             record_function("acdit.forward"),

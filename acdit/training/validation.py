@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from ..autoencoders import encode
-from ..data.images import PixelImages, TensorImages, open_images
+from ..data.dataset import InMemoryDataset, PixelDataset
+from ..data.opening import open_pixels
 from ..diffusion import TRAIN_STEPS, DiffusionObjective, SampleKey
 from ..errors import UserError
 from ..layout import Layout
@@ -40,7 +41,7 @@ class Validation:
             source=config.source or recipe.data.source,
             split=config.split or recipe.data.split,
         )
-        images = open_images(data, seed=recipe.training.seed, held_out=not other)
+        images = open_pixels(data, seed=recipe.training.seed, held_out=not other)
         if images.label_names != label_names:
             raise UserError(
                 f"validation.source must have the classes of data.source, {_few(label_names)}, "
@@ -86,7 +87,7 @@ class Validation:
     def _errors(self, rows: range, learner: Learner, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
         """Errors (n x M), and the table's rows that they belong to: of their blocks, then of their bins."""
         device, dtype = learner.ranks.device, learner.network.dtype
-        images = self.images.images[rows.start : rows.stop].to(device, dtype)
+        images = self.images.data[rows.start : rows.stop].to(device, dtype)
         losses = self.objective.loss(
             learner.model,
             layout.to_blocks(images),
@@ -100,7 +101,7 @@ class Validation:
         return errors, torch.cat([blocks.flatten(), bins.flatten()])
 
 
-def _read(images: PixelImages, order: list[int], vae: Any) -> TensorImages:
+def _read(images: PixelDataset, order: list[int], vae: Any) -> InMemoryDataset:
     """Some images in memory; their latents, each drawn once, where there is an autoencoder."""
     read = [images.read(index) for index in order]
     pixels, labels = torch.stack([image for image, _ in read]), torch.tensor([label for _, label in read])
@@ -108,7 +109,7 @@ def _read(images: PixelImages, order: list[int], vae: Any) -> TensorImages:
         parts = [encode(vae, part) for part in pixels.split(16)]
         mean, deviation = (torch.cat(part) for part in zip(*parts, strict=True))
         pixels = mean + deviation * torch.randn(mean.shape, generator=generator("validation", "latent"))
-    return TensorImages(pixels, labels, images.label_names)
+    return InMemoryDataset(pixels, labels, images.label_names)
 
 
 def _few(names: tuple[str, ...]) -> str:

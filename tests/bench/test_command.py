@@ -114,7 +114,7 @@ def test_named_rows():
 
 def test_the_row_of_the_digits_is_the_recipe():
     recipe, row = load_recipe("mnist"), ROWS["train-digits"]
-    assert row.tokens == build_layouts(recipe, 32)[0]
+    assert row.tokens == build_layouts(recipe, (32, 32))[0]
     assert (row.size, row.layers, row.batch) == (recipe.model.size, None, recipe.training.batch_size)
     assert network_size(recipe.model) == SIZES[row.size] and row.channels == recipe.data.channels
 

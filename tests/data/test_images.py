@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from acdit.data.images import PixelImages, open_images
+from acdit.data.dataset import PixelDataset
+from acdit.data.opening import open_pixels
 from acdit.errors import UserError
 from acdit.training.config import DataConfig
 
@@ -40,17 +41,17 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def opened(source: Path | str, seed: int = 0, **options) -> PixelImages:
+def opened(source: Path | str, seed: int = 0, **options) -> PixelDataset:
     options = {"image_size": EDGE, "flip": False} | options
-    return open_images(DataConfig(source=str(source), **options), seed=seed)
+    return open_pixels(DataConfig(source=str(source), **options), seed=seed)
 
 
-def check_pictures(dataset: PixelImages, seeds: Sequence[int], labels: Sequence[int]) -> None:
+def check_pictures(dataset: PixelDataset, seeds: Sequence[int], labels: Sequence[int]) -> None:
     """The items are the pictures of these seeds with these labels."""
     assert len(dataset) == len(seeds)
     for index, (seed, label) in enumerate(zip(seeds, labels, strict=True)):
         item = dataset[0, index]
-        torch.testing.assert_close(item["image"], scaled(seed))
+        torch.testing.assert_close(item["data"], scaled(seed))
         assert (item["label"], item["epoch"], item["index"]) == (label, 0, index)
 
 
@@ -61,11 +62,11 @@ def test_sub_folders_are_classes(tmp_path):
     write(tmp_path, {"b/1.png": encoded(1), "a/2.png": encoded(2), "a/deeper/3.png": encoded(3), "a/.x": b""})
     dataset = opened(tmp_path)
     assert dataset.label_names == ("a", "b")
-    assert (dataset.channels, dataset.image_size, dataset.skipped) == (3, EDGE, {})
+    assert (dataset.channels, dataset.size, dataset.skipped) == (3, (EDGE, EDGE), {})
     check_pictures(dataset, [2, 3, 1], [0, 0, 1])
     with pytest.raises(IndexError):
         dataset[0, 3]
-    assert opened(tmp_path, channels=1)[0, 0]["image"].shape == (1, EDGE, EDGE)
+    assert opened(tmp_path, channels=1)[0, 0]["data"].shape == (1, EDGE, EDGE)
 
 
 def test_a_flat_folder_is_one_class(tmp_path):
@@ -124,7 +125,7 @@ def test_the_next_good_image_takes_a_damaged_ones_place(partly_cut, order):
     for index in order:
         seed = [0, 3, 3, 3, 0][index]
         item = dataset[0, index]
-        torch.testing.assert_close(item["image"], scaled(seed))
+        torch.testing.assert_close(item["data"], scaled(seed))
         assert (item["label"], item["index"]) == (int(seed > 2), index)
     assert sorted(dataset.skipped) == [str(partly_cut / name) for name in ("a/1.png", "a/2.png", "b/4.png")]
     assert all("runcated" in reason for reason in dataset.skipped.values())
@@ -136,7 +137,7 @@ def test_worker_processes_tell_what_they_skipped(partly_cut):
     keys = [(0, index) for index in range(5)]
     items = list(DataLoader(dataset, batch_size=None, sampler=keys, num_workers=2))
     assert [int(item["index"]) for item in items] == list(range(5))
-    torch.testing.assert_close(items[1]["image"], scaled(3))
+    torch.testing.assert_close(items[1]["data"], scaled(3))
     assert len(dataset.skipped) == 3
 
 
@@ -165,15 +166,15 @@ def test_configuration_that_does_not_fit_is_an_error(tmp_path):
         with pytest.raises(UserError, match=r"data.image_size must be"):
             opened(folder, image_size=size)
     with pytest.raises(UserError, match=r"no held-out part"):
-        open_images(DataConfig(source=str(folder), image_size=EDGE), seed=0, held_out=True)
+        open_pixels(DataConfig(source=str(folder), image_size=EDGE), seed=0, held_out=True)
 
 
 # Mirroring
 
 
-def mirrored(dataset: PixelImages, epoch: int, index: int, seed: int) -> bool:
+def mirrored(dataset: PixelDataset, epoch: int, index: int, seed: int) -> bool:
     """Whether the item is the mirrored picture; it must be that or the picture."""
-    image = dataset[epoch, index]["image"]
+    image = dataset[epoch, index]["data"]
     if torch.allclose(image, scaled(seed), atol=1e-6):
         return False
     torch.testing.assert_close(image, scaled(seed).flip(2))
@@ -229,7 +230,7 @@ def test_a_saved_data_set_is_read_by_column_type(saved):
     assert len(dataset) == 4
     for index, (seed, label) in enumerate([(0, 1), (1, 0), (0, 1), (0, 1)]):
         item = dataset[3, index]
-        torch.testing.assert_close(item["image"], scaled(seed))
+        torch.testing.assert_close(item["data"], scaled(seed))
         assert (item["label"], item["epoch"]) == (label, 3)
     assert dataset.skipped == {"row 2": "not an image", "row 3": "holds no image"}
 

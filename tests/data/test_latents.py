@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from acdit.autoencoders import encode, load_autoencoder
 from acdit.cli import main
-from acdit.data.encoding import encode_images
-from acdit.data.images import open_images
-from acdit.data.latents import LatentImages, open_latents, read_manifest
+from acdit.data.encoding import encode_pixels
+from acdit.data.latents import LatentDataset, open_latents, read_manifest
+from acdit.data.opening import open_pixels
 from acdit.errors import UserError
 from acdit.training.config import Recipe
 from acdit.training.recipes import load_recipe
@@ -78,7 +78,7 @@ def recipe_of(pictures: Path, vae: str, **changes: Any) -> Recipe:
 
 def encoded(recipe: Recipe, batch: int) -> Path:
     """The folder of a recipe's latents, encoded."""
-    encode_images(recipe, device=CPU, batch=batch)
+    encode_pixels(recipe, device=CPU, batch=batch)
     return recipe.latents
 
 
@@ -86,14 +86,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def opened(recipe: Recipe) -> LatentImages:
+def opened(recipe: Recipe) -> LatentDataset:
     return open_latents(recipe, load_autoencoder(str(recipe.autoencoder.model)))
 
 
 def test_files_hold_what_the_autoencoder_says_of_images_and_their_mirror_images(pictures, vae):
     recipe = recipe_of(pictures, vae)
     folder = encoded(recipe, 2)
-    images, model = open_images(recipe.data, seed=0), load_autoencoder(vae)
+    images, model = open_pixels(recipe.data, seed=0), load_autoencoder(vae)
     manifest = read_manifest(folder)
     assert manifest["count"] == 11 and [shard["count"] for shard in manifest["shards"]] == [3, 3, 3, 2]
     assert manifest["label_names"] == ["ant", "bee"] and manifest["shape"] == [3, 4, 4]
@@ -113,7 +113,7 @@ def test_every_visit_draws_from_mean_and_deviation(pictures, vae):
     recipe = recipe_of(pictures, vae)
     folder = encoded(recipe, 8)
     data = opened(recipe)
-    assert len(data) == 11 and (data.channels, data.image_size) == (3, 4)
+    assert len(data) == 11 and (data.channels, data.size) == (3, (4, 4))
     assert data.labels.tolist() == [0] * 5 + [1] * 6
     stored = load_file(folder / "latents-00001.safetensors")  # images 3, 4 and 5
     for index, row in ((3, 0), (5, 2)):
@@ -125,7 +125,7 @@ def test_every_visit_draws_from_mean_and_deviation(pictures, vae):
             assert distance.abs().max() < 5  # standard errors
             assert (draws.std(0) / spread - 1).abs().max() < 0.25
     first, again, later = (data[(epoch, 3)] for epoch in (0, 0, 1))
-    assert torch.equal(first["image"], again["image"]) and not torch.equal(first["image"], later["image"])
+    assert torch.equal(first["data"], again["data"]) and not torch.equal(first["data"], later["data"])
     assert (first["label"], first["epoch"], first["index"]) == (0, 0, 3)
 
 
@@ -139,8 +139,8 @@ def test_half_of_the_visits_see_the_mirror_image_unless_flip_is_off(pictures, va
         assert stored["mean"].shape[1] == 1 + flip
         seen = [
             bool(
-                (data[(epoch, 0)]["image"] - stored["mean"][0, 0]).norm()
-                > (data[(epoch, 0)]["image"] - stored["mean"][0, -1]).norm()
+                (data[(epoch, 0)]["data"] - stored["mean"][0, 0]).norm()
+                > (data[(epoch, 0)]["data"] - stored["mean"][0, -1]).norm()
             )
             for epoch in range(200)
         ]
@@ -168,7 +168,7 @@ def test_ranks_share_the_files_and_the_last_writes_the_manifest(pictures, vae, m
     for rank in ("1", "0"):
         assert not (recipe.latents / "manifest.json").exists()
         monkeypatch.setenv("RANK", rank)
-        manifest = encode_images(recipe, device=CPU, batch=2)
+        manifest = encode_pixels(recipe, device=CPU, batch=2)
         assert (manifest is None) == (rank == "1")
     assert contents(recipe.latents) == whole
 
@@ -181,7 +181,7 @@ def test_unreadable_pictures_are_left_out_and_counted(pictures, vae):
     manifest, data = read_manifest(folder), opened(recipe)
     assert manifest["count"] == len(data) == 10 and list(manifest["skipped"]) == ["1"]
     assert data.labels.tolist() == [0] * 4 + [1] * 6
-    mean, _ = encode(load_autoencoder(vae), open_images(recipe.data, seed=0).read(10)[0][None])
+    mean, _ = encode(load_autoencoder(vae), open_pixels(recipe.data, seed=0).read(10)[0][None])
     draws = torch.stack([data.drawn(epoch, 9, False)[0] for epoch in range(200)])
     assert relative_error(draws.mean(0), mean[0]) < 0.5
 

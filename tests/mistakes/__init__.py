@@ -4,7 +4,8 @@ from .around import AROUND
 from .kinds import Mutant
 from .network import NETWORK
 from .training import TRAINING
+from .video import VIDEO
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*NETWORK, *TRAINING, *AROUND]
+MUTANTS = [*NETWORK, *VIDEO, *TRAINING, *AROUND]

@@ -95,7 +95,7 @@ def test_seeds_draw_other_digits(pipeline, tmp_path):
     ("arguments", "said"),
     [
         ([], "study needs a name"),
-        (["sampling", "--steps", "5"], "--steps is what the study varies"),
+        (["sampling", "--steps", "5"], "--steps, --fast and --guidance-interval are what the study varies"),
         (["sampling", "--samples", "3"], "--samples must be at least 10"),
         (["sampling", "--seeds", "1"], "--seeds must be at least 2"),
     ],

@@ -9,7 +9,7 @@ import torch
 from acdit.arguments import build
 from acdit.autoencoders import encode, load_autoencoder
 from acdit.cli import main
-from acdit.data.images import open_images
+from acdit.data.opening import open_pixels
 from acdit.errors import UserError
 from acdit.randomness import generator
 from acdit.training import autoencoder
@@ -30,12 +30,12 @@ def recipe_of(out: Path, **changes) -> AutoencoderRecipe:
 
 def test_losses_are_squared_error_and_divergence_per_pixel(tmp_path):
     recipe = recipe_of(tmp_path)
-    data = open_images(recipe.data, seed=0)
+    data = open_pixels(recipe.data, seed=0)
     network: Any = build_autoencoder(recipe, data)
     batch = torch.utils.data.default_collate([data[(2, index)] for index in (5, 9, 11)])
     with torch.no_grad():
         error, divergence = losses(network, batch, 7, CPU)
-        moments = network.encoder(batch["image"])
+        moments = network.encoder(batch["data"])
         moments = moments if network.quant_conv is None else network.quant_conv(moments)
         mean, log_variance = moments.double().chunk(2, dim=1)
         noise = torch.stack(
@@ -48,7 +48,7 @@ def test_losses_are_squared_error_and_divergence_per_pixel(tmp_path):
         decoded = network.decode(latents.float()).sample
     expected = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum() / (3 * 64)
     assert relative_error(divergence, expected) < 1e-5
-    assert relative_error(error, (decoded - batch["image"]).double().square().mean()) < 1e-5
+    assert relative_error(error, (decoded - batch["data"]).double().square().mean()) < 1e-5
 
 
 class Stopped(Exception):
@@ -79,7 +79,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
 def test_latents_are_scaled_to_mean_zero_and_deviation_one(tmp_path):
     recipe = recipe_of(tmp_path, steps=20)
     train_autoencoder(recipe, CPU)
-    vae, data = load_autoencoder(tmp_path), open_images(recipe.data, seed=0)
+    vae, data = load_autoencoder(tmp_path), open_pixels(recipe.data, seed=0)
     mean, deviation = encode(vae, torch.stack([data.read(index)[0] for index in range(1000)]))
     drawn = mean + deviation * torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
     assert abs(drawn.mean()) < 0.05 and abs(drawn.std() - 1) < 0.05
@@ -87,7 +87,7 @@ def test_latents_are_scaled_to_mean_zero_and_deviation_one(tmp_path):
 
 def test_it_learns(tmp_path):
     recipe = recipe_of(tmp_path, steps=60, batch_size=32, **{"model.channels": [16, 16]})
-    data = open_images(recipe.data, seed=0)
+    data = open_pixels(recipe.data, seed=0)
     pixels = torch.stack([data.read(index)[0] for index in range(64)])
     fresh = build_autoencoder(recipe, data).eval()
     train_autoencoder(recipe, CPU)

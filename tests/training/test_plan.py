@@ -60,7 +60,9 @@ def test_a_published_network_costs_what_torch_counts(name, monkeypatch):
         inputs: dict[str, Any] = {"timestep": torch.empty(1, 4), "clean": noised[:, :3]}
         inputs["labels"] = torch.zeros(1, dtype=torch.long)
     (cost,) = made.layouts
-    layout = checks.build_layouts(load_recipe(name), 32)[0]
+    recipe = load_recipe(name)
+    frames = () if recipe.data.frames is None else (recipe.data.frames,)
+    layout = checks.build_layouts(recipe, (*frames, 32, 32))[0]
     network.set_attention_backend("split")
     with FlopCounterMode(display=False) as counter:
         network(noised, layout=layout, **inputs)
@@ -268,4 +270,4 @@ def test_training_refuses_video_and_another_number_of_classes():
     recipe = load_recipe("digits", data={"num_classes": 11})
     data: Any = SimpleNamespace(label_names=tuple("0123456789"), channels=1)
     with pytest.raises(UserError, match=r"data\.num_classes must be 10"):
-        build_model(recipe, checks.build_layouts(recipe, 8)[0], data)
+        build_model(recipe, checks.build_layouts(recipe, (8, 8))[0], data)

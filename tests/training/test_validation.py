@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from acdit.data.images import open_images
+from acdit.data.opening import open_pixels
 from acdit.diffusion import DiffusionObjective, SampleKey
 from acdit.errors import UserError
 from acdit.randomness import generator
@@ -33,7 +33,7 @@ def test_against_a_loop_over_images_blocks_and_bins(tmp_path):
     found = measured(run, 13)
     assert unequal(all_state(run), before) == [] and run.learner.network.training
 
-    held_out = open_images(run.recipe.data, seed=0, held_out=True)
+    held_out = open_pixels(run.recipe.data, seed=0, held_out=True)
     order = torch.randperm(len(held_out), generator=generator("validation")).tolist()
     network = run.pipeline().transformer  # around the averaged weights
     layout, objective = run.layouts[0], DiffusionObjective(run.recipe.diffusion.prediction)

@@ -1,0 +1,127 @@
+"""Video files: written frame by frame as they are made, and read back; clips side by side for people."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from .errors import UserError, require
+from .files import whole
+from .pictures import picture_grid
+
+SUFFIXES = (".mp4", ".gif", ".png")
+Frames = Sequence[Image.Image]
+
+
+class Writer(Protocol):
+    """Takes frames, in order."""
+
+    def add(self, frame: Image.Image) -> None: ...
+
+
+@contextmanager
+def video_file(path: Path, rate: int) -> Iterator[Writer]:
+    """A file that takes frames of one size, and appears whole or not at all.
+
+    Args:
+        path: an .mp4 (H.264; odd sizes grow by a pixel, which the format asks for) or a .gif.
+        rate: frames a second.
+
+    Raises:
+        UserError: for another suffix, or without the package that writes H.264.
+    """
+    kinds = {".mp4": _h264, ".gif": _gif}
+    kind = kinds.get(path.suffix.lower())
+    if kind is None:
+        raise UserError(f"{path} must end in {' or '.join(kinds)}")
+    with whole(path) as aside, kind(aside, rate) as writer:
+        yield writer
+
+
+def read_frames(path: Path) -> list[Image.Image]:
+    """All frames of a video file, upright.
+
+    Raises:
+        UserError: if it cannot be read as video.
+    """
+    av: Any = require("av", "video")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise UserError(f"{path} holds no video")
+            frames = [upright(frame) for frame in container.decode(video=0)]
+    except (av.FFmpegError, OSError) as fault:
+        raise UserError(f"{path} cannot be read as video: {fault}") from fault
+    if not frames:
+        raise UserError(f"{path} holds no frame that can be decoded")
+    return frames
+
+
+def upright(frame: Any) -> Image.Image:
+    """A decoded frame as a picture, turned as its display matrix says."""
+    return frame.to_image().rotate(frame.rotation, expand=True)
+
+
+def side_by_side(clips: Sequence[Frames], columns: int) -> Iterator[Image.Image]:
+    """Clips of one length in rows of `columns`, frame by frame; one by itself stays as it is."""
+    for frames in zip(*clips, strict=True):
+        yield frames[0].convert("RGB") if len(frames) == 1 else picture_grid(list(frames), columns)
+
+
+def contact_sheet(clips: Sequence[Frames]) -> Image.Image:
+    """Clips below each other, each a row of its frames."""
+    return picture_grid([frame for clip in clips for frame in clip], len(clips[0]))
+
+
+@contextmanager
+def _h264(path: Path, rate: int) -> Iterator[Writer]:
+    av: Any = require("av", "video")
+    with av.open(str(path), "w", format="mp4") as container:
+        writer = _H264(av, container, rate)
+        yield writer
+        writer.finish()
+
+
+class _H264:
+    def __init__(self, av: Any, container: Any, rate: int):
+        self.av, self.container = av, container
+        self.stream = container.add_stream("libx264", rate=Fraction(rate))
+        self.stream.pix_fmt = "yuv420p"  # what every player knows
+        self.stream.options = {"crf": "12"}
+        self.sized = False
+
+    def add(self, frame: Image.Image) -> None:
+        pixels = np.asarray(frame.convert("RGB"))
+        odd = [(0, edge % 2) for edge in pixels.shape[:2]]
+        pixels = np.pad(pixels, (*odd, (0, 0)), mode="edge")
+        if not self.sized:
+            self.stream.height, self.stream.width = pixels.shape[:2]
+            self.sized = True
+        self.container.mux(self.stream.encode(self.av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+
+    def finish(self) -> None:
+        if not self.sized:
+            raise UserError("a video needs at least one frame")
+        self.container.mux(self.stream.encode())
+
+
+@contextmanager
+def _gif(path: Path, rate: int) -> Iterator[Writer]:
+    writer = _Gif()
+    yield writer
+    first, *others = writer.frames or [None]
+    if first is None:
+        raise UserError("a video needs at least one frame")
+    first.save(path, "GIF", save_all=True, append_images=others, duration=round(1000 / rate), loop=0)
+
+
+class _Gif:
+    def __init__(self) -> None:
+        self.frames: list[Image.Image] = []
+
+    def add(self, frame: Image.Image) -> None:
+        self.frames.append(frame.convert("RGB").quantize(256))

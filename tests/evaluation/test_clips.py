@@ -1,0 +1,111 @@
+"""Scores of clips must tell real ones from each kind of broken ones."""
+
+import json
+
+import pytest
+import torch
+
+from acdit.data.moving_digits import MovingDigits
+from acdit.errors import UserError
+from acdit.evaluation.clip_features import fit_clip_network, torchscript_features
+from acdit.evaluation.clips import drift, score_clips
+from acdit.evaluation.judge import fit_judge
+
+COUNT, FRAMES = 300, 8
+
+
+@pytest.fixture(scope="module")
+def real():
+    data = MovingDigits(FRAMES, held_out=True)
+    return torch.stack([data.decode(index) for index in range(COUNT)]), data.labels[:COUNT]
+
+
+@pytest.fixture(scope="module")
+def network():
+    return fit_clip_network(FRAMES, steps=300)
+
+
+@pytest.fixture(scope="module")
+def score(real, network):
+    data = MovingDigits(FRAMES)
+    train = torch.stack([data.decode(index) for index in range(COUNT)])
+    rows = range(0, len(data), 50)
+    single = MovingDigits(1)
+    frames = torch.stack([single.decode(index)[:, 0] for index in rows])
+    judge = fit_judge(frames, data.labels[list(rows)])
+
+    def score(clips, labels=real[1]):
+        found = score_clips(
+            clips, labels, train=train, held_out=real[0], features=network.features, judge=judge
+        )
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+        return found
+
+    return score
+
+
+@pytest.mark.long
+def test_real_clips_score_as_real_ones(score, real):
+    found = score(real[0])
+    assert found["frechet_video_distance"] < 1e-6 and found["frechet_frame_distance"] < 1e-6
+    assert found["coverage"] == 1 and found["label_accuracy"] == found["label_accuracy_real"] > 0.85
+
+
+@pytest.mark.long
+def test_broken_clips_score_worse(score, real):
+    fair = score(real[0])
+    order = torch.tensor([3, 0, 6, 1, 7, 4, 2, 5])
+    shuffled = score(real[0][:, :, order])
+    assert shuffled["frechet_frame_distance"] < 1e-6  # frame by frame nothing is wrong
+    assert shuffled["frechet_video_distance"] > 3 * fair["frechet_video_distance_real"]
+    frozen = score(real[0][:, :, :1].expand(-1, -1, FRAMES, -1, -1))
+    assert frozen["frechet_video_distance"] > 3 * fair["frechet_video_distance_real"]
+    noise = torch.randn(real[0].shape, generator=torch.Generator().manual_seed(0))
+    noisy = score(real[0] + 0.5 * noise)
+    assert noisy["frechet_frame_distance"] > 3 * fair["frechet_frame_distance_real"]
+    one = score(real[0][:1].expand(COUNT, -1, -1, -1, -1))
+    assert one["coverage"] < 0.2
+    assert score(real[0], real[1].roll(1))["label_accuracy"] < 0.4
+
+
+@pytest.mark.long
+def test_drift_rises_with_what_goes_wrong(real, network):
+    data = MovingDigits(24, held_out=True)
+    truth = torch.stack([data.decode(index) for index in range(COUNT)])
+    fading = truth.clone()
+    fading[:, :, 8:16] = -1 + 0.6 * (truth[:, :, 8:16] + 1)
+    fading[:, :, 16:] = -1 + 0.2 * (truth[:, :, 16:] + 1)
+    found = drift(fading, truth, network.features, FRAMES, (0, 8, 16))
+    assert found[0] < 1e-6 < found[1] < found[2]
+
+
+def test_the_network_is_the_same_at_each_fit():
+    before = torch.random.get_rng_state()
+    a, b = (fit_clip_network(2, steps=2).state_dict() for _ in range(2))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class Means(torch.nn.Module):
+    """What a TorchScript file of features looks like to its caller."""
+
+    def forward(
+        self, video: torch.Tensor, rescale: bool, resize: bool, return_features: bool
+    ) -> torch.Tensor:
+        assert not rescale and not resize and return_features
+        return video.mean(dim=(3, 4)).flatten(1)
+
+
+def test_a_torchscript_file_gives_features(tmp_path, real):
+    torch.jit.script(Means()).save(str(tmp_path / "means.pt"))
+    features = torchscript_features(tmp_path / "means.pt", torch.device("cpu"))
+    clips = MovingDigits(10, held_out=True).decode(0)[None].repeat(9, 1, 1, 1, 1)
+    found = features(clips)
+    assert found.shape == (9, 30)
+    expected = clips.expand(-1, 3, -1, -1, -1).mean((3, 4)).flatten(1)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises(UserError, match="at least 10 frames"):
+        features(real[0][:1])
+    (tmp_path / "text.pt").write_text("no program")
+    with pytest.raises(UserError, match="cannot be loaded as TorchScript"):
+        torchscript_features(tmp_path / "text.pt", torch.device("cpu"))
