@@ -41,6 +41,7 @@ def check_row(row: dict, printed: str, first: str) -> None:
         assert re.search(line, printed, re.MULTILINE)
 
 
+@pytest.mark.long
 def test_training(capsys, tmp_path):
     plot = tmp_path / "bench.png"
     rows, printed = bench(

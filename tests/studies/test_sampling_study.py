@@ -83,6 +83,7 @@ def test_a_file_that_is_no_measurements_is_named(pipeline, tmp_path, content):
         run(pipeline, tmp_path)
 
 
+@pytest.mark.long
 def test_seeds_draw_other_digits(pipeline, tmp_path):
     rows = run(pipeline, tmp_path)["rows"]
     by_way: dict[str, set[float]] = {}

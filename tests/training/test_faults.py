@@ -23,8 +23,8 @@ from tests.training.test_ranks import parts, train_to_the_end
 
 def poison(run, samples):
     """Let images of a run's data be not a number."""
-    run.data.images = run.data.images.clone()
-    run.data.images[samples] = float("nan")
+    run.data.data = run.data.data.clone()
+    run.data.data[samples] = float("nan")
 
 
 def test_a_step_with_a_poisoned_sample_changes_nothing_and_is_counted(tmp_path):
@@ -32,12 +32,12 @@ def test_a_step_with_a_poisoned_sample_changes_nothing_and_is_counted(tmp_path):
     (first,) = advance(run, 1)
     before = all_state(run)
     stepping = run.steps()
-    clean = run.data.images  # pyright: ignore[reportAttributeAccessIssue]
+    clean = run.data.data  # pyright: ignore[reportAttributeAccessIssue]
     poison(run, slice(None))
     bad = next(stepping)
     assert bad.step == 2 and len(bad.bad_samples) == 12 and not first.bad_samples
     assert unequal(all_state(run), before) == []
-    run.data.images = clean  # pyright: ignore[reportAttributeAccessIssue]
+    run.data.data = clean  # pyright: ignore[reportAttributeAccessIssue]
     good = next(stepping)
     assert not good.bad_samples and unequal(all_state(run), before) != []
     assert (run.progress.skipped, run.progress.skipped_in_a_row, run.progress.updates) == (1, 0, 2)

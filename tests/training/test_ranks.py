@@ -43,7 +43,7 @@ def _train_some(run, steps, save):
     return [(result.loss, result.gradient_norm) for result in done]
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("accumulation", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_two_ranks_train_as_one_in_float64(tmp_path, accumulation):
     """Losses and gradient norms over 20 steps, weights replicated and sharded."""
     training = {"steps": 20, "accumulation": accumulation, "gradient_checkpointing": accumulation == 2}
