@@ -40,7 +40,6 @@ from .studies.options import StudyOptions
 from .studies.sampling import study_sampling
 from .training.autoencoder import train_autoencoder
 from .training.autoencoder_config import AutoencoderOptions
-from .training.build import check_trainable
 from .training.curves import draw_curves
 from .training.log import read_log
 from .training.loop import train as run_training
@@ -64,7 +63,6 @@ def autoencoder(recipe: AutoencoderOptions) -> None:
 
 def encode(recipe: EncodeOptions) -> None:
     """`acdit encode`: latents of a recipe's images, or what is missing of them."""
-    check_trainable(recipe)
     manifest = encode_pixels(recipe, device=_device(recipe.device), batch=recipe.batch)
     if manifest is not None:  # else another rank has the last word
         unread = len(manifest["skipped"])

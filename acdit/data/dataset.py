@@ -66,7 +66,7 @@ class PixelDataset(LabelledDataset):
 
     @abstractmethod
     def decode(self, index: int) -> torch.Tensor:
-        """Data (C, *size); UnreadableImage if this very one is damaged."""
+        """Data (C, *size); Unreadable if this very one is damaged."""
 
 
 class InMemoryDataset(PixelDataset):

@@ -11,12 +11,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MAX_ASPECT = 100  # ADM's crop resizes the whole image first: a line of pixels would take gigabytes
 
 
-class UnreadableImage(Exception):
+class Unreadable(Exception):
     """An image that cannot be decoded; the message is the reason."""
 
 
 def check_header(path: str) -> None:
-    """Raise UnreadableImage unless the file starts like an image. Reads a few bytes only."""
+    """Raise Unreadable unless the file starts like an image. Reads a few bytes only."""
     with _opened(path):
         pass
 
@@ -24,11 +24,11 @@ def check_header(path: str) -> None:
 def decode_image(encoded: bytes | str, edge: int, channels: int) -> torch.Tensor:
     """Centre crop of an image file, or of its bytes: (channels, edge, edge) float32 in [-1, 1].
 
-    The EXIF orientation is applied and transparent pixels lie on white. Raises UnreadableImage.
+    The EXIF orientation is applied and transparent pixels lie on white. Raises Unreadable.
     """
     with _opened(encoded) as image:
         if max(image.size) > MAX_ASPECT * min(image.size):
-            raise UnreadableImage(f"{image.width}x{image.height} pixels is too narrow to crop")
+            raise Unreadable(f"{image.width}x{image.height} pixels is too narrow to crop")
         image = _eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
         image = centre_crop(image.convert("L") if channels == 1 else image, edge)
         pixels = np.array(image, dtype=np.float32)
@@ -40,18 +40,18 @@ def _opened(encoded: bytes | str) -> Iterator[Image.Image]:
     try:
         with Image.open(BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
             yield image
-    except UnreadableImage:
+    except Unreadable:
         raise
     except UnidentifiedImageError as fault:
-        raise UnreadableImage("not an image") from fault
+        raise Unreadable("not an image") from fault
     except Exception as fault:  # Pillow raises almost anything on broken files: SyntaxError, struct.error ..
-        raise UnreadableImage(f"{type(fault).__name__}: {fault}") from fault
+        raise Unreadable(f"{type(fault).__name__}: {fault}") from fault
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     """8 bits a channel and no transparency."""
     if image.mode in ("I", "F"):
-        raise UnreadableImage(f"32-bit pixels (mode {image.mode}) have no fixed range")
+        raise Unreadable(f"32-bit pixels (mode {image.mode}) have no fixed range")
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
         return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
     if image.has_transparency_data:

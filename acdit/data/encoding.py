@@ -17,7 +17,7 @@ from ..files import check_writable, whole
 from ..ranks import launched
 from .cached import fingerprint
 from .dataset import PixelDataset
-from .decode import UnreadableImage
+from .decode import Unreadable
 from .latents import FORMAT_VERSION, HEADER, MANIFEST, check_settings, latent_settings, shard_header
 from .opening import open_pixels
 
@@ -127,7 +127,7 @@ class _Readings:
     def __getitem__(self, index: int) -> tuple[int, torch.Tensor | str]:
         try:
             return index, self.data.decode(index)
-        except UnreadableImage as fault:
+        except Unreadable as fault:
             return index, str(fault)
 
 

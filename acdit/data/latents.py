@@ -21,6 +21,7 @@ MANIFEST = "manifest.json"
 HEADER = "acdit"  # a single key: safetensors writes several in any order
 FORMAT_VERSION = 1
 READERS = ("workers", "num_classes")  # keys of the data that do not change what is encoded
+OF_CLIPS = ("frame_stride", "short_clips")  # and those that mean nothing for images
 SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 
 
@@ -63,8 +64,9 @@ class LatentDataset(LabelledDataset):
 
 
 def data_settings(recipe: "Recipe") -> dict[str, Any]:
-    """What decides the images that are encoded."""
-    return {name: value for name, value in asdict(recipe.data).items() if name not in READERS}
+    """What decides the images or clips that are encoded."""
+    ignored = READERS if recipe.data.frames is not None else (*READERS, *OF_CLIPS)
+    return {name: value for name, value in asdict(recipe.data).items() if name not in ignored}
 
 
 def latent_settings(recipe: "Recipe", vae: Any) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from .clips import ClipShape
 from .dataset import InMemoryDataset, PixelDataset
 from .digits import DIGITS, LABEL_NAMES, digit_images
-from .images import FileImages
+from .files import FileClips, FileImages
 from .moving_digits import EDGE, MovingDigits
-from .sources import open_table
+from .sources import open_table, videos
 
 if TYPE_CHECKING:
     from ..training.config import DataConfig
@@ -43,6 +44,11 @@ def open_pixels(config: "DataConfig", *, seed: int, held_out: bool = False) -> P
         )
     if config.image_size is None or config.image_size < 1:
         raise UserError(f"data.image_size must be the edge in pixels for {config.source}, such as 256")
-    table = open_table(config)
     flip_seed = seed if config.flip else None
+    if config.frames is not None:
+        shape = ClipShape(
+            config.frames, config.frame_stride, config.short_clips, config.image_size, config.channels
+        )
+        return FileClips(open_table(config, videos(shape)), shape=shape, seed=seed, flip_seed=flip_seed)
+    table = open_table(config)
     return FileImages(table, image_size=config.image_size, channels=config.channels, flip_seed=flip_seed)

@@ -1,15 +1,18 @@
-"""Tables of encoded images and their classes: from a folder, or from a Hugging Face data set."""
+"""Tables of encoded images or videos and their classes: from a folder, or from a Hugging Face data set."""
 
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from PIL import Image
 from tqdm import tqdm
 
 from ..errors import UserError
-from .decode import UnreadableImage, check_header
+from .clips import SUFFIXES, ClipShape, check_video
+from .decode import Unreadable, check_header
 
 if TYPE_CHECKING:
     import datasets
@@ -19,12 +22,38 @@ if TYPE_CHECKING:
 SAVED = ("state.json", "dataset_dict.json")  # what datasets' save_to_disk leaves
 
 
-@dataclass
-class ImageTable:
-    """Encoded images with a class each."""
+class Media(NamedTuple):
+    """What kind of files a source holds."""
 
-    images: "datasets.Dataset"
-    """One column, `image`, of dictionaries that hold the `bytes` of a file or its `path`."""
+    noun: str
+    """`image` or `video`."""
+    check: Callable[[str], None]
+    """Raises Unreadable for a file that can be told to be none without reading much of it."""
+    suffixes: Callable[[], Collection[str]]
+    """Gives those of files that mean to be such."""
+
+    def feature(self) -> Any:
+        """Of a column of such files, not decoded."""
+        import datasets
+
+        return getattr(datasets, self.noun.capitalize())(decode=False)
+
+
+IMAGES = Media("image", check_header, Image.registered_extensions)
+
+
+def videos(shape: ClipShape) -> Media:
+    """Videos that clips are cut from."""
+    return Media("video", partial(check_video, shape=shape), lambda: SUFFIXES)
+
+
+@dataclass
+class FileTable:
+    """Encoded images or videos with a class each."""
+
+    noun: str
+    files: "datasets.Dataset"
+    """One column, `file`, of dictionaries that hold the `bytes` of a file or its `path`."""
     labels: torch.Tensor
     """(N,) int64."""
     label_names: tuple[str, ...]
@@ -32,12 +61,14 @@ class ImageTable:
     """Files that were left out, and why."""
 
 
-def open_table(config: "DataConfig") -> ImageTable:
-    """The table that `config.source` names; a UserError if there is none or if it holds no image."""
+def open_table(config: "DataConfig", media: Media = IMAGES) -> FileTable:
+    """The table that `config.source` names; a UserError if there is none or if it holds nothing such."""
     folder = source_folder(config.source)
     if folder is None or holds_tables(folder):
-        return _from_columns(_load(config), config)
-    return _from_folder(folder)
+        if config.listed is not None:
+            raise UserError(f"data.listed is for folders of files; of {config.source} name a data.split")
+        return _from_columns(_load(config), config, media)
+    return _from_folder(folder, media, None if config.listed is None else Path(config.listed).expanduser())
 
 
 def source_folder(source: str) -> Path | None:
@@ -65,29 +96,27 @@ def holds_tables(folder: Path) -> bool:
     return any(next(folder.glob(pattern), None) is not None for pattern in patterns)
 
 
-def _from_folder(folder: Path) -> ImageTable:
+def _from_folder(folder: Path, media: Media, listing: Path | None) -> FileTable:
     import datasets
 
     children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
-    files = [("", child) for child in children]
-    for child in children:
-        if child.is_dir():  # also one that is a link
-            files += [(child.name, file) for file in sorted(child.rglob("[!.]*"))]
-    files = [(name, str(file)) for name, file in files if not file.is_dir()]
+    files = _in_folders(children) if listing is None else _listed(folder, listing)
     if not files:
-        raise UserError(f"data.source {folder} holds no file; it should hold a folder of images a class")
+        raise UserError(
+            f"data.source {folder} holds no file; it should hold a folder of {media.noun}s a class"
+        )
 
     skipped: dict[str, str] = {}
     readable: dict[str, list[str]] = {}
-    for name, file in tqdm(files, desc="checking images", unit="file", delay=2, leave=False):
+    for name, file in tqdm(files, desc=f"checking {media.noun}s", unit="file", delay=2, leave=False):
         try:
-            check_header(file)
+            media.check(file)
             readable.setdefault(name, []).append(file)
-        except UnreadableImage as fault:
+        except Unreadable as fault:
             skipped[file] = str(fault)
     if not readable:
         file, reason = next(iter(skipped.items()))
-        raise UserError(f"data.source {folder} holds no readable image; {file}, for one: {reason}")
+        raise UserError(f"data.source {folder} holds no readable {media.noun}; {file}, for one: {reason}")
     loose = readable.pop("", [])
     if not readable:
         readable = {folder.resolve().name: loose}
@@ -96,24 +125,42 @@ def _from_folder(folder: Path) -> ImageTable:
         for child in children:
             if child.is_dir() and child.name not in readable:
                 inside = [file for file in skipped if Path(file).relative_to(folder).parts[0] == child.name]
-                if not inside or any(_named_as_image(file) for file in inside):
+                named = any(Path(file).suffix.lower() in media.suffixes() for file in inside)
+                if named or (listing is None and not inside):
                     unread.append(child.name)
         if unread:
             listed = ", ".join(unread)
             raise UserError(
-                f"data.source {folder} has classes without a readable image: {listed}; remove them"
+                f"data.source {folder} has classes without a readable {media.noun}: {listed}; remove them"
             )
         skipped |= dict.fromkeys(loose, "lies beside the class folders")
 
-    encoded = datasets.Features({"image": datasets.Image(decode=False)})
+    encoded = datasets.Features({"file": media.feature()})
     paths = [file for names in readable.values() for file in names]
     labels = [label for label, names in enumerate(readable.values()) for _ in names]
-    images = datasets.Dataset.from_dict({"image": paths}, features=encoded)
-    return ImageTable(images, torch.tensor(labels), tuple(readable), skipped)
+    table = datasets.Dataset.from_dict({"file": paths}, features=encoded)
+    return FileTable(media.noun, table, torch.tensor(labels), tuple(readable), skipped)
 
 
-def _named_as_image(file: str) -> bool:
-    return Path(file).suffix.lower() in Image.registered_extensions()
+def _in_folders(children: Sequence[Path]) -> list[tuple[str, str]]:
+    """Class and path of every file in the folders of classes, and of loose ones, whose class is ""."""
+    files = [("", child) for child in children]
+    for child in children:
+        if child.is_dir():  # also one that is a link
+            files += [(child.name, file) for file in sorted(child.rglob("[!.]*"))]
+    return [(name, str(file)) for name, file in files if not file.is_dir()]
+
+
+def _listed(folder: Path, listing: Path) -> list[tuple[str, str]]:
+    """Class and path of every file in a list like UCF-101's trainlist01.txt: CLASS/FILE, perhaps a number."""
+    try:
+        lines = [line.split()[0] for line in listing.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as fault:
+        raise UserError(f"data.listed {listing} cannot be read: {fault}") from fault
+    for line in lines:
+        if "/" not in line or not (folder / line).is_file():
+            raise UserError(f"data.listed {listing} names {line}, which is no CLASS/FILE in {folder}")
+    return [(line.split("/")[0], str(folder / line)) for line in sorted(lines)]
 
 
 def _load(config: "DataConfig") -> "datasets.Dataset":
@@ -140,22 +187,24 @@ def _load(config: "DataConfig") -> "datasets.Dataset":
     return loaded
 
 
-def _from_columns(rows: "datasets.Dataset", config: "DataConfig") -> ImageTable:
+def _from_columns(rows: "datasets.Dataset", config: "DataConfig", media: Media) -> FileTable:
     import datasets
 
-    column = _find_column(rows, datasets.Image, "data.image_column", config.image_column)
+    column = _find_column(rows, type(media.feature()), "data.image_column", config.image_column)
     if column is None:
         raise UserError(f"data.image_column must be named, one of: {', '.join(rows.column_names)}")
     feature = rows.features[column]
-    if not _may_hold_images(feature):
-        raise UserError(f"data.image_column {column!r} holds no images but {feature}")
-    images = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    if column != "image":
-        images = images.rename_column(column, "image")
+    if not _may_hold(feature, media):
+        raise UserError(f"data.image_column {column!r} holds no {media.noun}s but {feature}")
+    files = rows.select_columns([column]).cast_column(column, media.feature())
+    if column != "file":
+        files = files.rename_column(column, "file")
 
     column = _find_column(rows, datasets.ClassLabel, "data.label_column", config.label_column)
     if column is None:
-        return ImageTable(images, torch.zeros(len(rows), dtype=torch.long), (Path(config.source).name,))
+        return FileTable(
+            media.noun, files, torch.zeros(len(rows), dtype=torch.long), (Path(config.source).name,)
+        )
     values: list[Any] = rows.with_format(None)[column][:]
     feature = rows.features[column]
     if isinstance(feature, datasets.ClassLabel):
@@ -169,18 +218,18 @@ def _from_columns(rows: "datasets.Dataset", config: "DataConfig") -> ImageTable:
     if -1 in labels:
         row = labels.index(-1)
         raise UserError(f"data.label_column {column!r} holds {values[row]} in row {row}, which is no class")
-    return ImageTable(images, torch.tensor(labels), names)
+    return FileTable(media.noun, files, torch.tensor(labels), names)
 
 
-def _may_hold_images(feature: Any) -> bool:
-    """Whether a column is of images, or of their files' paths or bytes."""
+def _may_hold(feature: Any, media: Media) -> bool:
+    """Whether a column is of images or videos, or of their files' paths or bytes."""
     import datasets
 
     if isinstance(feature, datasets.Value):
         return feature.dtype in ("string", "large_string", "binary", "large_binary")
     if isinstance(feature, dict):
         return bool(feature) and set(feature) <= {"bytes", "path"}
-    return isinstance(feature, datasets.Image)
+    return isinstance(feature, type(media.feature()))
 
 
 def _find_column(rows: "datasets.Dataset", kind: type, option: str, named: str | None) -> str | None:

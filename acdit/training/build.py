@@ -9,7 +9,7 @@ import torch
 from ..autoencoders import load_autoencoder
 from ..data.dataset import LabelledDataset
 from ..data.latents import open_latents
-from ..data.opening import MOVING_DIGITS, open_pixels
+from ..data.opening import open_pixels
 from ..diffusion import default_sampler
 from ..errors import UserError
 from ..layout import Layout, parse_dims
@@ -47,14 +47,6 @@ def build_layouts(recipe: Recipe, size: Sequence[int]) -> list[Layout]:
     grid = (*frames, height // patch, width // patch)
     patches = (*(1 for _ in frames), patch, patch)
     return [Layout(grid, parse_dims(block), patches) for block in recipe.layout.blocks]
-
-
-def check_trainable(recipe: Recipe) -> None:
-    """Raise UserError for a recipe that can only be planned."""
-    if recipe.data.frames is not None and recipe.data.source != MOVING_DIGITS:
-        raise UserError(
-            f"video (data.frames {recipe.data.frames}) cannot be trained yet, only planned: acdit plan"
-        )
 
 
 def build_model(

@@ -16,7 +16,7 @@ from ..files import check_writable
 from ..flops import Dimensions, parameters
 from ..layout import Layout, dims
 from ..rope import default_split
-from .build import build_layouts, check_trainable
+from .build import build_layouts
 from .config import Recipe
 from .options import PlanOptions
 
@@ -69,7 +69,6 @@ def check_run(options: PlanOptions, data: Data, network: Dimensions) -> tuple[li
     layouts = checks.make("layout", lambda: build_layouts(options, data.size))
     checks.make("heads", lambda: _check_heads(network, 2 if options.data.frames is None else 3))
     checks.make("batch", lambda: _check_batch(options, options.ranks))
-    checks.make("training", lambda: check_trainable(options))
     if options.autoencoder.model is not None:
         checks.make("latents", lambda: _check_latents(options))
     if options.autoencoder.model is None or _manifest(options) is None:

@@ -52,11 +52,11 @@ class DataConfig:
 
     source: str = "mnist"
     """`mnist` (padded to 32x32), `digits` (8x8) or as video `moving-digits` (32x32) without download, a
-    folder of images with one sub-folder a class, or a Hugging Face data set by name or local path."""
+    folder of images or videos with one sub-folder a class, or a Hugging Face data set by name or path."""
     split: str = "train"
     """Split of a Hugging Face data set."""
     image_column: str | None = None
-    """Column of a Hugging Face data set that holds the images; found by its type when left out."""
+    """Column of a Hugging Face data set that holds images or videos; found by its type when left out."""
     label_column: str | None = None
     """Column of a Hugging Face data set that holds the class; found by its type when left out."""
     image_size: int | None = None
@@ -64,7 +64,13 @@ class DataConfig:
     channels: Literal[1, 3] = 3
     """Grey or colour; the digits are grey."""
     frames: int | None = None
-    """Frames of a clip; left out for images. Of sources other than moving-digits, to plan alone."""
+    """Frames of a clip, where the source holds videos; left out for images."""
+    frame_stride: int = 1
+    """Frames of a video from one of a clip to the next, at its mean rate."""
+    short_clips: Literal["loop", "skip"] = "loop"
+    """What becomes of videos that are too short for a clip: repeated, or left out."""
+    listed: str | None = None
+    """A list of the files of a folder to take, CLASS/FILE in each line, such as UCF-101's trainlist01.txt."""
     num_classes: int | None = None
     """Classes, to plan a run where the data is not at hand; training insists that the data agrees."""
     flip: bool = True
@@ -77,6 +83,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         at_least(1, data__image_size=self.image_size, data__num_classes=self.num_classes)
         at_least(2, data__frames=self.frames)
+        at_least(1, data__frame_stride=self.frame_stride)
         at_least(0, data__workers=self.workers, data__max_unreadable=self.max_unreadable)
 
 
@@ -235,6 +242,8 @@ class ValidationConfig:
     """Where they come from, as data.source; the held-out part of the digits when left out."""
     split: str | None = None
     """Split of a Hugging Face data set; data.split when left out."""
+    listed: str | None = None
+    """As data.listed, which it is when left out, such as UCF-101's testlist01.txt."""
 
     def __post_init__(self) -> None:
         at_least(0, validation__every=self.every)

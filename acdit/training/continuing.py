@@ -28,6 +28,7 @@ CHANGEABLE = {
     "validation.images",
     "validation.source",
     "validation.split",
+    "validation.listed",
     "sampling.steps",
     "sampling.guidance_scale",
 }

@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..files import check_writable
 from ..flops import Dimensions, training_flops
 from ..ranks import ALONE, Ranks
-from .build import build_layouts, build_model, build_pipeline, check_trainable, open_data
+from .build import build_layouts, build_model, build_pipeline, open_data
 from .checkpoint import newest_checkpoint, save_checkpoint
 from .config import Recipe
 from .continuing import compared
@@ -42,7 +42,6 @@ class Run:
     """
 
     def __init__(self, recipe: Recipe, ranks: Ranks = ALONE, *, allow_changes: bool = False):
-        check_trainable(recipe)
         self.recipe, self.ranks, self.folder, self.device = recipe, ranks, recipe.folder, ranks.device
         self.checkpoints = self.folder / "checkpoints"
         check_writable(self.checkpoints)

@@ -34,12 +34,13 @@ class Validation:
 
     def __init__(self, recipe: Recipe, label_names: tuple[str, ...], vae: Any):
         config = recipe.validation
-        other = config.source is not None or config.split is not None
+        other = any(named is not None for named in (config.source, config.split, config.listed))
         data = replace(
             recipe.data,
             flip=False,
             source=config.source or recipe.data.source,
             split=config.split or recipe.data.split,
+            listed=config.listed or recipe.data.listed,
         )
         images = open_pixels(data, seed=recipe.training.seed, held_out=not other)
         if images.label_names != label_names:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from acdit.data.decode import UnreadableImage, check_header, decode_image
+from acdit.data.decode import Unreadable, check_header, decode_image
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -135,7 +135,7 @@ def broken_png() -> bytes:
     ],
 )
 def test_what_cannot_be_decoded_says_why(encoded, reason):
-    with pytest.raises(UnreadableImage, match=reason) as fault:
+    with pytest.raises(Unreadable, match=reason) as fault:
         decode_image(encoded, 8, 3)
     assert "0x" not in str(fault.value)  # no memory addresses: the reason is the same each time
 
@@ -145,5 +145,5 @@ def test_a_header_is_checked_without_decoding(tmp_path):
     (tmp_path / "text.jpg").write_text("a text")
     check_header(str(tmp_path / "cut.jpg"))
     for name in ("text.jpg", "none.jpg"):
-        with pytest.raises(UnreadableImage):
+        with pytest.raises(Unreadable):
             check_header(str(tmp_path / name))

@@ -94,4 +94,25 @@ VIDEO = [
         "frame.to_image().rotate(-frame.rotation, expand=True)",
         "test_videos.py::test_rotated_files_are_read_upright",
     ),
+    mutant(
+        "frames by number, not by time",
+        "data/clips.py",
+        "starts = (frame.time or 0.0) - origin - interval / 2",
+        "starts = (0 if shown is None else starts) + interval if 'starts' in locals() else 0.0",
+        "data/test_clip_files.py::test_a_rate_that_varies_is_taken_by_time",
+    ),
+    mutant(
+        "a clip never reaches the end of its video",
+        "data/clips.py",
+        "moment * (length - shape.span + 1)",
+        "moment * (length - shape.span)",
+        "data/test_clip_files.py::test_every_first_frame_is_as_likely",
+    ),
+    mutant(
+        "clips from the middle in training",
+        "data/files.py",
+        "data, label = self.read_at(index, moment)",
+        "data, label = self.read_at(index, CENTRE)",
+        "data/test_clip_files.py::test_a_folder_of_classes",
+    ),
 ]

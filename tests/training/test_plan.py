@@ -19,7 +19,6 @@ from acdit.training.build import build_model
 from acdit.training.options import PlanOptions
 from acdit.training.plan import Plan, make_plan
 from acdit.training.recipes import load_recipe, recipe_names, recipe_values
-from acdit.training.run import Run
 from acdit.transformer import ACDiTTransformer
 
 PUBLISHED = [name for name in recipe_names() if name.startswith(("imagenet256", "ucf101"))]
@@ -128,7 +127,6 @@ def test_several_layouts_cost_their_mean_and_hold_the_most():
         ("mnist", {"ranks": "6", "training.accumulation": "4"}, "batch", ["24", "64"]),
         ("imagenet256-b", {"data.source": "./none"}, "data", ["./none", "--data.source"]),
         ("imagenet256-b", {}, "latents", ["latents/imagenet256", "acdit encode"]),
-        ("ucf101-h", {}, "training", ["data.frames 16"]),
     ],
 )
 def test_problems(recipe, values, subject, words):
@@ -264,9 +262,7 @@ def test_what_cannot_be_planned_is_one_line(capsys):
     assert not out and "data.image_size" in err and err.count("\n") == 1
 
 
-def test_training_refuses_video_and_another_number_of_classes():
-    with pytest.raises(UserError, match=r"video \(data\.frames 16\) cannot be trained yet"):
-        Run(load_recipe("ucf101-xl"))
+def test_training_refuses_another_number_of_classes():
     recipe = load_recipe("digits", data={"num_classes": 11})
     data: Any = SimpleNamespace(label_names=tuple("0123456789"), channels=1)
     with pytest.raises(UserError, match=r"data\.num_classes must be 10"):
