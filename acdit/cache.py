@@ -97,6 +97,14 @@ class KVCache:
                 f"{new_blocks} more must be given one by one"
             )
 
+    def check_window(self, window: int | None, sinks: int) -> None:
+        """Raise ValueError for a call that names another window than the cache keeps."""
+        if self.window is not None and (window, sinks) not in ((None, 0), (self.window, self.sinks)):
+            raise ValueError(
+                f"cache keeps a window of {self.window} and {self.sinks} sinks: leave out window and sinks, "
+                f"or give the same, not {window} and {sinks}"
+            )
+
     def check_views(self, blocks: Sequence[int], new_blocks: int) -> None:
         """Raise ValueError if views of these blocks would miss what has left the window."""
         gone = self.num_gone + self._surplus

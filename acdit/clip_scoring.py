@@ -38,17 +38,26 @@ def evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> di
     if (pipeline.pixel_channels, *pipeline.layout.size) != (1, span, EDGE, EDGE) or pipeline.vae is not None:
         raise UserError("acdit scores video of moving-digits alone: grey pixels, 32x32")
     count, length = options.samples or CLIPS, options.frames or ROLLOUT
-    held_out, training = MovingDigits(length, held_out=True), MovingDigits(span)
+    size = pipeline.layout.block[0] * pipeline.layout.patch[0]
+    if PREFIX % size:
+        raise UserError(f"clips are continued from {PREFIX} frames, which are no whole blocks of {size}")
+    if length % size or length <= PREFIX:
+        raise UserError(
+            f"--frames must be a multiple of {size}, a block's, and more than the {PREFIX} that are given, "
+            f"not {length}"
+        )
+    held_out, training = MovingDigits(max(length, span), held_out=True), MovingDigits(span)
     if count > len(held_out):
         raise UserError(f"--samples must be at most {len(held_out)}, the clips held out, not {count}")
     if options.features is not None:
         features = torchscript_features(Path(options.features), pipeline.device)
     else:
         features = load_clip_network(span).features
-    frames, of_frames = _frames(training)
-    judge = load_judge(frames, of_frames)
     labels = held_out.labels[:count]
     real = _clips(held_out, count)  # (N, 1, F, H, W)
+    features(real[:1, :, :span])  # what cannot be done is said before clips are drawn
+    frames, of_frames = _frames(training)
+    judge = load_judge(frames, of_frames)
     began = time.perf_counter()
     drawn = _drawn(pipeline, labels, options, count)
     drawing = time.perf_counter() - began

@@ -215,7 +215,7 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             labels: (N,) or per view (N, M), class or null; None = null.
             condition: (N, hidden), added to the condition vector.
             cache: keys and values of earlier clean blocks.
-            window: clean blocks that a block sees behind itself; None = all.
+            window: clean blocks that a block sees behind itself; None = all, or those of a cache that rolls.
             sinks: first blocks of the sequence that stay visible beyond the window.
             return_hidden_states: also return the last layer's states.
             return_dict: an `ACDiTOutput`, or a tuple of what it holds.
@@ -235,12 +235,15 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         )
         if (window is not None and window < 0) or sinks < 0:
             raise ValueError(f"window and sinks must not be negative, but are {window} and {sinks}")
+        if cache is not None:
+            cache.check_window(window, sinks)
         given = 0 if clean is None else clean.shape[1]
         start = gone = 0
         if cache is not None:
             cache.make_room()
             start, gone = cache.num_blocks, cache.num_gone
-            window, sinks = cache.window or window, cache.sinks or sinks
+            if cache.window is not None:
+                window, sinks = cache.window, cache.sinks
         if cache is None and not return_hidden_states:
             given = min(given, max(blocks, default=0))  # later clean blocks have no reader
         backend = self._backend or default_backend(self.device)

@@ -13,7 +13,6 @@ from .errors import UserError, require
 from .files import whole
 from .pictures import picture_grid
 
-SUFFIXES = (".mp4", ".gif", ".png")
 Frames = Sequence[Image.Image]
 
 

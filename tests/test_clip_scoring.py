@@ -54,6 +54,8 @@ def test_clips_are_drawn_and_continued_and_scored(model, tmp_path, capsys):
     [
         (["--block", "2x4x4"], "--block compares images"),
         (["--samples", "1001"], "at most 1000"),
+        (["--frames", "7"], "--frames must be a multiple of 2"),
+        (["--frames", "4"], "more than the 4 that are given"),
         (["--features", "i3d.pt"], "add --trust-features"),
         (["--features", "i3d.pt", "--trust-features"], "i3d.pt cannot be loaded"),
         (["--plot", "time.pdf"], "--plot must be a .png"),

@@ -204,6 +204,9 @@ def test_what_is_refused():
     published.new_cache(layout, 2, window=1)
 
     cache = model.new_cache(layout, 2, window=1)
+    for other in ({"window": 2}, {"window": 1, "sinks": 1}):
+        with pytest.raises(ValueError, match="keeps a window of 1 and 0 sinks"):
+            model(None, layout=layout, clean=given.clean[:, :1], cache=cache, **other)
     with pytest.raises(ValueError, match="one by one"):
         model(None, layout=layout, clean=given.clean[:, :3], cache=cache)
     with torch.no_grad():

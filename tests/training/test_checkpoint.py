@@ -15,6 +15,7 @@ from acdit.errors import UserError
 from acdit.files import check_writable, only_process, whole
 from acdit.training.checkpoint import STATE_FILE, fill, newest_checkpoint, read_part, save_checkpoint
 from acdit.training.learner import optimizer_tensors, start_moments
+from tests.permissions import as_nobody, protected_places
 from tests.training.small import unequal
 
 
@@ -304,18 +305,15 @@ def test_check_writable_refuses_a_place_inside_a_file(tmp_path):
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_check_writable_refuses_protected_places(tmp_path):
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "file").chmod(0o400)
-    with pytest.raises(UserError, match="write-protected"):
-        check_writable(tmp_path / "file")
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(UserError, match="may write"):
-            check_writable(tmp_path / "new")
-    finally:
-        tmp_path.chmod(0o700)
+def test_check_writable_refuses_protected_places():
+    def said(path):
+        with pytest.raises(UserError) as caught:
+            check_writable(path)
+        return str(caught.value)
+
+    with protected_places() as place:
+        assert "write-protected" in as_nobody(lambda: said(place / "file"))
+        assert "may write" in as_nobody(lambda: said(place / "folder" / "new"))
 
 
 def test_one_process_at_a_time_writes_to_a_folder(tmp_path):
