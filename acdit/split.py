@@ -31,6 +31,10 @@ def split_attention(
 
     Where all keys are that few, own ones counted twice, one masked call takes less than many small ones.
     """
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        # the CPU's backward pass takes three times as long in bf16, and parts would be rounded one by one
+        wide = [pair and (pair[0].float(), pair[1].float()) for pair in (clean, own)]
+        return split_attention(query.float(), *wide, visibility, group_tokens).to(query.dtype)
     keys = visibility.clean + 2 * len(visibility.limits) * visibility.own
     size = max(1, group_tokens // visibility.block_tokens)
     if query.device.type != "cpu" or keys * visibility.block_tokens <= group_tokens:

@@ -60,6 +60,13 @@ NETWORK = [
         "test_attention.py::test_forward_float32",
     ),
     mutant(
+        "parts in bf16 are added up in bf16",
+        "split.py",
+        "query.dtype == torch.bfloat16",
+        "False",
+        "test_attention.py::test_bfloat16_in_parts_is_nearer_than_one_call",
+    ),
+    mutant(
         "each part's gradient from its own output",
         "split.py",
         "answered = (clean_key[:, :, keys], clean_value[:, :, keys]), output[:, :, rows]",
