@@ -37,16 +37,25 @@ class SampleKey:
     Attributes:
         seed: of the run.
         epochs, indices: of every sample: the pass over the data set, and the place in it.
+        step: of the run; what the samples of a batch share may depend on it.
+        places: of every sample among those of the step, over all ranks; None = all are the first.
+        batch: samples of the step.
     """
 
     seed: int
     epochs: Sequence[int]
     indices: Sequence[int]
+    step: int = 0
+    places: Sequence[int] | None = None
+    batch: int = 1
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The mean squared error of every noised view, unweighted, beside what it was for and what it counts."""
+    """The mean error of every noised view, unweighted, beside what it was for and what it counts.
+
+    Squared errors of continuous data; of text the negative log-likelihood in nats, 0 for unmasked tokens.
+    """
 
     per_view: Tensor  # (N, M)
     timesteps: Tensor  # (N, M)

@@ -52,7 +52,7 @@ class Block:
 
     Attributes:
         index: place in the sequence.
-        sample: (N, B, C).
+        sample: (N, B, C), or tokens (N, B).
         evaluations: calls of the network; with guidance one call holds two views.
         cache: keys and values that are held now; None for a layout of one block.
     """
@@ -157,7 +157,8 @@ def generate(
         model: an `ACDiTTransformer`.
         layout: of the samples; any that the network's axes allow.
         noise: (N, T, B, C), see `draw_noise`, or what gives that of one block by its index, (N, B, C); the
-            solver computes in its dtype, float32 as a rule.
+            solver computes in its dtype, float32 as a rule. Of text: tokens (N, T, B), masked where they are
+            to be drawn, given elsewhere; a block without masks is not computed.
         scheduler: a diffusers scheduler; it is copied, not changed.
         steps: solver steps per block, one number or one for each.
         labels: (N,) classes; None = unconditional.
@@ -192,48 +193,54 @@ def generate(
     pending = None  # clean blocks that the cache does not hold yet
     if prefix is not None and start:
         pending = _noisy(prefix, context_noise, generators)
+    discrete = not dtype.is_floating_point
     total = 0
     for index in range(start, layout.num_blocks):
         if pending is not None and cache is not None:
-            pending = _remembered(model, layout, cache, pending.to(model.dtype))
+            pending = _remembered(model, layout, cache, pending if discrete else pending.to(model.dtype))
         solver = copy.deepcopy(scheduler)
         solver.set_timesteps(counts[index], device=device)
         extra = _step_arguments(solver, generators)
         sigmas = noise_levels(solver)
         # Flow-matching schedulers of diffusers neither scale their start nor what the network sees.
-        sample = noise_of(index) * getattr(solver, "init_noise_sigma", 1.0)  # (N, B, C)
+        sample = noise_of(index) * getattr(solver, "init_noise_sigma", 1)  # (N, B, C), or (N, B)
+        done = 0
         for timestep, sigma in zip(solver.timesteps, sigmas, strict=True):
+            if discrete and solver.finished(sample):
+                break
             scale = guidance.at(index, layout.num_blocks, sigma) if labels is not None else 1.0
             views = 1 if scale == 1.0 else 2
             scaled = (
                 solver.scale_model_input(sample, timestep) if hasattr(solver, "scale_model_input") else sample
             )
-            inputs = scaled.to(model.dtype)
+            inputs = scaled if discrete else scaled.to(model.dtype)
             view_labels = None
             if labels is not None:
                 view_labels = labels[:, None]
                 if views == 2:
                     view_labels = torch.stack((labels, torch.full_like(labels, null_label)), dim=1)  # (N, 2)
             answer = model(
-                inputs[:, None].expand(-1, views, -1, -1),
+                inputs.unsqueeze(1).expand(-1, views, *inputs.shape[1:]),
                 timestep.expand(batch, views),
                 layout=layout,
                 blocks=(index,) * views,
                 clean=pending,
                 labels=view_labels,
                 cache=cache,
-            ).sample.to(dtype)  # (N, 1 or 2, B, C)
+            ).sample  # (N, 1 or 2, B, C), or logits (N, 1 or 2, B, V)
+            answer = answer if discrete else answer.to(dtype)
             pending = None
             prediction = answer[:, 0]
             if views == 2:
                 prediction = torch.lerp(answer[:, 1], answer[:, 0], scale)
             sample = solver.step(prediction, timestep, sample, **extra).prev_sample
-            total += 1
+            total, done = total + 1, done + 1
             if on_step is not None:
                 replaced = on_step(StepEnd(total - 1, timestep, index, sample))
                 sample = sample if replaced is None else replaced
-        pending = _noisy(sample[:, None], context_noise, generators)
-        yield Block(index, sample, len(solver.timesteps), cache)
+        finished = _noisy(sample[:, None], context_noise, generators)
+        pending = finished if pending is None else torch.cat((pending, finished), dim=1)
+        yield Block(index, sample, done, cache)
 
 
 def _remembered(model: Any, layout: Layout, cache: KVCache, pending: Tensor) -> Tensor | None:

@@ -3,9 +3,10 @@
 from .around import AROUND
 from .kinds import Mutant
 from .network import NETWORK
+from .text import TEXT
 from .training import TRAINING
 from .video import VIDEO
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*NETWORK, *VIDEO, *TRAINING, *AROUND]
+MUTANTS = [*NETWORK, *VIDEO, *TEXT, *TRAINING, *AROUND]

@@ -240,8 +240,8 @@ NETWORK = [
     mutant(
         "stale cache: the noise is kept, not the clean block",
         "sampling.py",
-        "pending = sample[:, None]",
-        "pending = noise[:, index][:, None]",
+        "_noisy(sample[:, None], context_noise",
+        "_noisy(noise_of(index)[:, None], context_noise",
         "test_sampling.py::test_layouts_of_one_network",
     ),
     mutant(

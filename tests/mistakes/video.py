@@ -55,8 +55,8 @@ VIDEO = [
     mutant(
         "context noise on what is returned too",
         "sampling.py",
-        "pending = _noisy(sample[:, None], context_noise, generators)",
-        "pending = sample.add_(_noisy(0 * sample, context_noise, generators))[:, None]",
+        "finished = _noisy(sample[:, None], context_noise, generators)",
+        "finished = sample.add_(_noisy(0 * sample, context_noise, generators))[:, None]",
         "pipelines/test_video.py::test_context_noise_and_sinks_act",
     ),
     mutant(

@@ -1,0 +1,84 @@
+"""A Markov chain of tokens, whose likelihood is known, and the network that knows its exact posterior."""
+
+from itertools import product
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+STATES = 3
+MASK = STATES  # the last of four tokens
+START = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+MOVES = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.5, 0.05, 0.45]], dtype=torch.float64)
+
+
+def negative_log_likelihood(tokens: Tensor) -> Tensor:
+    """Of sequences (N, L), in nats: (N,)."""
+    first, later = START[tokens[:, 0]].log(), MOVES[tokens[:, :-1], tokens[:, 1:]].log()
+    return -(first + later.sum(1))
+
+
+def draw(count: int, length: int, seed: int = 0) -> Tensor:
+    """Sequences (count, length) of the chain."""
+    source = torch.Generator().manual_seed(seed)
+    tokens = torch.multinomial(START, count, replacement=True, generator=source)[:, None]
+    for _ in range(length - 1):
+        following = torch.multinomial(MOVES[tokens[:, -1]], 1, generator=source)
+        tokens = torch.cat((tokens, following), dim=1)
+    return tokens
+
+
+def sequences(length: int) -> Tensor:
+    """All of them, (STATES ** length, length)."""
+    return torch.tensor(list(product(range(STATES), repeat=length)))
+
+
+def posterior(block: list[int], past: int | None) -> Tensor:
+    """Distributions (B, STATES) of tokens, given those not masked and the one before the block."""
+    size, powers = len(block), [torch.eye(STATES, dtype=torch.float64)]
+    for _ in range(size + 1):
+        powers.append(powers[-1] @ MOVES)
+    rows = []
+    for place in range(size):
+        left = max((at for at in range(place) if block[at] != MASK), default=None)
+        right = min((at for at in range(place + 1, size) if block[at] != MASK), default=None)
+        if left is not None:
+            ahead = powers[place - left][block[left]]
+        else:
+            ahead = START @ powers[place] if past is None else powers[place + 1][past]
+        behind = 1.0 if right is None else powers[right - place][:, block[right]]
+        weights = ahead * behind
+        rows.append(weights / weights.sum())
+    return torch.stack(rows)
+
+
+class ExactChain:
+    """A network as `generate` and `nelbo` call it, whose answer is the chain's exact posterior.
+
+    Args:
+        wrong: added to the logits of one token: a network that does not know the chain.
+    """
+
+    dtype = torch.float64
+    config = {"num_classes": None, "vocab_size": STATES + 1}
+
+    def __init__(self, wrong: float = 0.0):
+        self.wrong = wrong
+        self.calls: list[tuple[int, ...]] = []  # the blocks asked for
+
+    def new_cache(self, layout, batch, window=None, sinks=0):
+        return SimpleNamespace(tokens=None, takes_beside_views=lambda count: True)
+
+    def __call__(self, noised, timestep, *, layout, blocks, clean=None, labels=None, cache=None):
+        if cache is not None:
+            held = [part for part in (cache.tokens, clean) if part is not None]
+            clean = cache.tokens = torch.cat(held, dim=1) if held else None
+        self.calls.append(tuple(blocks))
+        logits = torch.empty(*noised.shape, STATES + 1, dtype=torch.float64)
+        logits[..., MASK] = 50.0  # never to be predicted
+        for row, views in enumerate(noised):
+            for view, (block, index) in enumerate(zip(views, blocks, strict=True)):
+                past = None if index == 0 else int(clean[row, index - 1, -1])
+                logits[row, view, :, :MASK] = posterior(block.tolist(), past).log()
+        logits[..., 0] += self.wrong
+        return SimpleNamespace(sample=logits)

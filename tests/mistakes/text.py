@@ -1,0 +1,106 @@
+"""Mistakes of text: masked diffusion, its bounds and its samplers."""
+
+from .kinds import mutant
+
+TEXT = [
+    mutant(
+        "the mask may be predicted",
+        "masked.py",
+        "wide = logits[..., :-1]",
+        "wide = logits",
+        "test_masked.py::test_exact_posterior_has_the_exact_likelihood_at_every_block_size",
+    ),
+    mutant(
+        "unmasked tokens have a loss",
+        "masked.py",
+        "torch.where(masked, losses, 0.0)",
+        "losses",
+        "test_masked.py::test_exact_posterior_has_the_exact_likelihood_at_every_block_size",
+    ),
+    mutant(
+        "the cosine schedule with the weight of the other",
+        "masked.py",
+        "return math.pi / 2 / torch.tan(math.pi / 2 * time)",
+        "return 1 / time",
+        "test_masked.py::test_the_objective_estimates_the_bound",
+    ),
+    mutant(
+        "all blocks of a sample have one time",
+        "masked.py",
+        "return (parts + (fine + inner) / key.batch) / num_blocks",
+        "return ((parts + (fine + inner) / key.batch) / num_blocks)[:1].expand(num_blocks)",
+        "test_masked.py::test_times_are_spread_over_blocks_and_batch",
+    ),
+    mutant(
+        "a place in the batch always has the same part of the times",
+        "masked.py",
+        "fine = (turns[parts] + place) % key.batch",
+        "fine = place + 0 * turns",
+        "test_masked.py::test_every_block_and_place_meets_all_times",
+    ),
+    mutant(
+        "counts of masks without the largest",
+        "evaluation/likelihood.py",
+        "counts = (shares * size).long().clamp(max=size - 1) + 1",
+        "counts = (shares * (size - 1)).long() + 1",
+        "test_masked.py::test_estimates_are_unbiased",
+    ),
+    mutant(
+        "sets of masks all count alike",
+        "evaluation/likelihood.py",
+        "1 / (len(places) * math.comb(size, len(places)))",
+        "1 / len(sets)",
+        "test_masked.py::test_exact_posterior_has_the_exact_likelihood_at_every_block_size",
+    ),
+    mutant(
+        "ancestral steps without regard to what is masked already",
+        "unmasking.py",
+        "_uniform(len(logits), source) * now >= then",
+        "_uniform(len(logits), source) >= then",
+        "test_unmasking.py::test_ancestral_steps_fill_the_share_that_the_schedule_says",
+    ),
+    mutant(
+        "first hitting fills from left to right",
+        "unmasking.py",
+        "_uniform(count, source).argsort()",
+        "_uniform(count, source).argsort().sort().values",
+        "test_unmasking.py::test_first_hitting_fills_each_place_as_often_as_any_other",
+    ),
+    mutant(
+        "first hitting fills two at a time",
+        "unmasking.py",
+        "[: self._due(count, place)]",
+        "[: self._due(count, place) + 1]",
+        "test_unmasking.py::test_first_hitting_samples_are_the_chain_at_every_block_size",
+    ),
+    mutant(
+        "samples without masks draw too",
+        "unmasking.py",
+        "            if len(at):\n",
+        "            if generator is not None and not len(at):\n"
+        "                torch.rand(1, generator=generator[row])\n"
+        "            if len(at):\n",
+        "test_unmasking.py::test_a_sample_does_not_depend_on_its_neighbours",
+    ),
+    mutant(
+        "given tokens are drawn again",
+        "unmasking.py",
+        'at = (sample[row] == self.config["mask_token"]).nonzero()',
+        "at = (sample[row] >= 0).nonzero()",
+        "test_unmasking.py::test_a_sample_does_not_depend_on_its_neighbours",
+    ),
+    mutant(
+        "given blocks are forgotten",
+        "sampling.py",
+        "pending = finished if pending is None else torch.cat((pending, finished), dim=1)",
+        "pending = finished",
+        "test_unmasking.py::test_blocks_that_are_given_are_not_computed",
+    ),
+    mutant(
+        "sureness after the temperature",
+        "unmasking.py",
+        "surest = logits.softmax(-1).amax(-1)",
+        "surest = self._probabilities(logits).amax(-1)",
+        "test_unmasking.py::test_confidence_fills_all_that_is_sure_and_at_least_what_is_due",
+    ),
+]
