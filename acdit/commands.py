@@ -66,7 +66,8 @@ def encode(recipe: EncodeOptions) -> None:
     manifest = encode_pixels(recipe, device=_device(recipe.device), batch=recipe.batch)
     if manifest is not None:  # else another rank has the last word
         unread = len(manifest["skipped"])
-        print(f"{recipe.latents} holds latents of {manifest['count']:,} images; {unread} could not be read")
+        count = f"{manifest['count']:,} {recipe.data.noun}"
+        print(f"{recipe.latents} holds latents of {count}; {unread} could not be read")
 
 
 def plan(options: PlanOptions) -> None:

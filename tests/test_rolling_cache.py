@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from acdit.diffusion import default_sampler
 from acdit.layout import Layout
 from acdit.sampling import Guidance, draw_noise, generate
+from acdit.transformer import ACDiTTransformer
 from tests.reference import gelu, rms_norm, rotate
 from tests.tiny import TINY, relative_error, tiny_inputs, tiny_model
 
@@ -187,6 +189,31 @@ def test_generate_rolls(window, sinks, kept):
     assert made[-1].cache is not None and made[-1].cache.num_gone == cache.num_gone == max(
         0, 9 - window - sinks
     )
+
+
+@pytest.mark.parametrize("sinks", [0, 1])
+def test_flops_and_memory_of_a_block_do_not_grow(sinks):
+    """As torch counts them on the meta device, and as the cache is held; without a window both grow."""
+    layout = Layout((30, 2, 2), (2, 2, 2))
+    with torch.device("meta"):
+        model = ACDiTTransformer(3, (4, 2, 2), 2, 32, 2, num_classes=5)
+
+    def costs(window, sinks):
+        cache = model.new_cache(layout, 1, window=window, sinks=sinks)
+        found = []
+        for index in range(layout.num_blocks):
+            with FlopCounterMode(display=False) as counter:
+                views = torch.empty(1, 1, 8, 3, device="meta")
+                step = {"layout": layout, "blocks": (index,), "cache": cache}
+                if index:
+                    model(None, clean=views, layout=layout, cache=cache)
+                model(views, torch.empty(1, 1, device="meta"), **step)
+            found.append((counter.get_total_flops(), cache.nbytes))
+        return found
+
+    rolling, growing = costs(3, sinks), costs(None, 0)
+    assert len(set(rolling[3 + sinks + 1 :])) == 1 and rolling[-1][0] > 0
+    assert growing[-1][0] > growing[-2][0] > 1.2 * rolling[-1][0]
 
 
 def test_what_is_refused():

@@ -2,6 +2,7 @@
 
 import math
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -33,6 +34,10 @@ def sampled(chain, scheduler, length, size, count, steps, given=None):
 
 def joined(blocks):
     return torch.cat([block.sample for block in blocks], dim=1)
+
+
+def stepped(scheduler, *arguments):
+    return scheduler.step(*arguments, return_dict=False)[0]
 
 
 def frequencies(tokens):
@@ -67,7 +72,7 @@ def test_first_hitting_fills_each_place_as_often_as_any_other():
     scheduler, count = FirstHittingScheduler(MASK), 3000
     scheduler.set_timesteps(4)
     logits, sample = torch.zeros(count, 4, STATES + 1), torch.tensor([[MASK, 0, MASK, MASK]] * count)
-    filled = scheduler.step(logits, scheduler.timesteps[1], sample, sources(count)).prev_sample
+    filled = stepped(scheduler, logits, scheduler.timesteps[1], sample, sources(count))
     times = (filled != sample).sum(0)
     assert times.sum() == count and times[1] == 0
     assert ((times[[0, 2, 3]] - count / 3).square() / (count / 3)).sum() < 13.8  # 2 degrees, p = 0.001
@@ -113,7 +118,7 @@ def test_ancestral_steps_fill_the_share_that_the_schedule_says(schedule):
     sample, logits = torch.full((1, 20000), MASK), torch.zeros(1, 20000, STATES + 1)
     left = {"log_linear": (0.75, 0.5, 0.25, 0.0), "cosine": [math.sin(math.pi / 8 * k) for k in (3, 2, 1, 0)]}
     for timestep, share in zip(scheduler.timesteps, left[schedule], strict=True):
-        sample = scheduler.step(logits, timestep, sample, sources(1)).prev_sample
+        sample = stepped(scheduler, logits, timestep, sample, sources(1))
         assert (sample == MASK).double().mean().item() == pytest.approx(share, abs=0.015)
     assert scheduler.finished(sample)
 
@@ -126,9 +131,9 @@ def test_confidence_fills_all_that_is_sure_and_at_least_what_is_due():
     logits = torch.stack((chances, unsure)).log()
     logits = torch.cat((logits, torch.full((2, 4, 1), 9.0)), dim=-1)  # the mask's, largest of all
     sample = torch.full((2, 4), MASK)
-    filled = scheduler.step(logits, scheduler.timesteps[0], sample).prev_sample
+    filled = stepped(scheduler, logits, scheduler.timesteps[0], sample)
     assert filled.tolist() == [[0, MASK, 1, MASK], [MASK, MASK, MASK, 2]]
-    filled = scheduler.step(logits, scheduler.timesteps[3], filled).prev_sample
+    filled = stepped(scheduler, logits, scheduler.timesteps[3], filled)
     assert filled.tolist() == [[0, 0, 1, 2], [0, 0, 2, 2]]
 
 
@@ -150,7 +155,7 @@ def test_temperature_and_top_p():
         scheduler = FirstHittingScheduler(MASK, **options)
         scheduler.set_timesteps(1)
         sample = torch.full((1, 20000), MASK)
-        filled = scheduler.step(logits, scheduler.timesteps[0], sample, sources(1)).prev_sample
+        filled = stepped(scheduler, logits, scheduler.timesteps[0], sample, sources(1))
         return (torch.bincount(filled[0], minlength=STATES) / 20000).tolist()
 
     assert drawn() == pytest.approx([0.5, 0.3, 0.2], abs=0.01)
@@ -239,11 +244,12 @@ def test_cached_logits_equal_teacher_forced_ones(size):
 
 
 def test_what_is_refused():
-    for options, words in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"temperature": -1.0}, "temperature"),
         ({"top_p": 0.0}, "top_p"),
         ({"threshold": 1.5}, "threshold"),
-    ):
+    ]
+    for options, words in cases:
         with pytest.raises(ValueError, match=words):
             ConfidenceScheduler(MASK, **options)
     with pytest.raises(ValueError, match="num_inference_steps must be positive"):

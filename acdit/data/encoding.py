@@ -100,7 +100,7 @@ def _encode_shard(
         tensors |= {"mean": torch.cat(means), "deviation": torch.cat(deviations)}
         if not all(bool(tensors[name].isfinite().all()) for name in ("mean", "deviation")):
             raise UserError(
-                f"latents of images {rows.start} to {rows.stop - 1} are too large for {dtype}: "
+                f"latents of items {rows.start} to {rows.stop - 1} are too large for {dtype}: "
                 "take another autoencoder.dtype"
             )
     header = json.dumps({"layout": layout, "skipped": skipped, "fingerprint": fingerprint(tensors)})

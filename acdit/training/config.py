@@ -80,6 +80,11 @@ class DataConfig:
     max_unreadable: int = 100
     """Images that may turn out damaged, each replaced by the next good one, before training stops."""
 
+    @property
+    def noun(self) -> str:
+        """What the data are, in words for the user."""
+        return "images" if self.frames is None else "clips"
+
     def __post_init__(self) -> None:
         at_least(1, data__image_size=self.image_size, data__num_classes=self.num_classes)
         at_least(2, data__frames=self.frames)

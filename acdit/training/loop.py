@@ -65,7 +65,7 @@ def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool)
         skipped = run.data.skipped if ranks.main else {}
         if skipped:
             shown = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-            watch.say(f"skipped {len(skipped)} unreadable images: {shown}")
+            watch.say(f"skipped {len(skipped)} unreadable {recipe.data.noun}: {shown}")
         _export(run)
         ranks.wait()
     return run.folder / "pipeline"
