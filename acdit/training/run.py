@@ -181,8 +181,8 @@ class Run:
         most, halt = self.recipe.data.max_unreadable, result.halt
         if self._damaged > most:
             halt = (
-                f"{self._damaged} {self.recipe.data.noun} cannot be read, more than data.max_unreadable {most}; the state was "
-                f"saved: {'; '.join(map(': '.join, list(self.data.skipped.items())[:LISTED]))}"
+                f"{self._damaged} {self.recipe.data.noun} cannot be read, more than data.max_unreadable "
+                f"{most}; the state was saved: {'; '.join(map(': '.join, list(self.data.skipped.items())[:LISTED]))}"
             )
         return replace(result, skipped=self.progress.skipped, unreadable=self._damaged, halt=halt)
 
