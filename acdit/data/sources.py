@@ -67,7 +67,7 @@ def open_table(config: "DataConfig", media: Media = IMAGES) -> FileTable:
     if folder is None or holds_tables(folder):
         if config.listed is not None:
             raise UserError(f"data.listed is for folders of files; of {config.source} name a data.split")
-        return _from_columns(_load(config), config, media)
+        return _from_columns(load_rows(config), config, media)
     return _from_folder(folder, media, None if config.listed is None else Path(config.listed).expanduser())
 
 
@@ -163,7 +163,8 @@ def _listed(folder: Path, listing: Path) -> list[tuple[str, str]]:
     return [(line.split("/")[0], str(folder / line)) for line in sorted(lines)]
 
 
-def _load(config: "DataConfig") -> "datasets.Dataset":
+def load_rows(config: "DataConfig") -> "datasets.Dataset":
+    """The data set that `config.source` names, in a folder or on the hub; UserError if there is none."""
     import datasets
     from datasets.exceptions import DatasetsError
 

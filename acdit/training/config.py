@@ -57,6 +57,8 @@ class DataConfig:
     """Split of a Hugging Face data set."""
     image_column: str | None = None
     """Column of a Hugging Face data set that holds images or videos; found by its type when left out."""
+    text_column: str | None = None
+    """Column of a Hugging Face data set that holds texts; found by its type when left out."""
     label_column: str | None = None
     """Column of a Hugging Face data set that holds the class; found by its type when left out."""
     image_size: int | None = None

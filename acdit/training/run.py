@@ -180,9 +180,10 @@ class Run:
         """The result with what was counted so far, and with a halt where too many images are damaged."""
         most, halt = self.recipe.data.max_unreadable, result.halt
         if self._damaged > most:
+            named = "; ".join(map(": ".join, list(self.data.skipped.items())[:LISTED]))
             halt = (
                 f"{self._damaged} {self.recipe.data.noun} cannot be read, more than data.max_unreadable "
-                f"{most}; the state was saved: {'; '.join(map(': '.join, list(self.data.skipped.items())[:LISTED]))}"
+                f"{most}; the state was saved: {named}"
             )
         return replace(result, skipped=self.progress.skipped, unreadable=self._damaged, halt=halt)
 
