@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .layout import Layout
     from .pipelines.image import ACDiTImagePipeline
     from .pipelines.loading import load_pipeline
+    from .pipelines.text import ACDiTTextPipeline
     from .pipelines.video import ACDiTVideoPipeline
     from .sampling import Guidance, generate
     from .training.recipes import load_recipe
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ACDiTImagePipeline",
+    "ACDiTTextPipeline",
     "ACDiTTransformer",
     "ACDiTVideoPipeline",
     "DiffusionObjective",
@@ -34,6 +36,7 @@ __all__ = [
 
 _HOMES = {
     "ACDiTImagePipeline": "acdit.pipelines.image",
+    "ACDiTTextPipeline": "acdit.pipelines.text",
     "ACDiTTransformer": "acdit.transformer",
     "ACDiTVideoPipeline": "acdit.pipelines.video",
     "DiffusionObjective": "acdit.diffusion",

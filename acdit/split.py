@@ -33,8 +33,8 @@ def split_attention(
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
         # the CPU's backward pass takes three times as long in bf16, and parts would be rounded one by one
-        wide = [pair and (pair[0].float(), pair[1].float()) for pair in (clean, own)]
-        return split_attention(query.float(), *wide, visibility, group_tokens).to(query.dtype)
+        clean, own = (pair and (pair[0].float(), pair[1].float()) for pair in (clean, own))
+        return split_attention(query.float(), clean, own, visibility, group_tokens).to(query.dtype)
     keys = visibility.clean + 2 * len(visibility.limits) * visibility.own
     size = max(1, group_tokens // visibility.block_tokens)
     if query.device.type != "cpu" or keys * visibility.block_tokens <= group_tokens:

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +63,6 @@ class Tokenizer(ABC):
             listed = listed[: listed.index(self.eos)]
         return self._decode(listed)
 
-    def pieces(self, ids: Iterable[Sequence[int]]) -> Iterator[str]:
-        """The text of ids that come in parts: whole characters, as soon as they are there; up to the end."""
-        seen: list[int] = []
-        shown = ""
-        for part in ids:
-            seen += [int(token) for token in part]
-            ended = self.eos in seen
-            text = self.decode(seen)
-            if not ended:
-                text = text.rstrip("\ufffd")  # perhaps the beginning of a character
-            yield text[len(shown) :]
-            shown = text
-            if ended:
-                return
-        yield self.decode(seen)[len(shown) :]
-
     @abstractmethod
     def _encode(self, text: str) -> list[int]: ...
 
@@ -93,6 +77,26 @@ class Tokenizer(ABC):
         """Write a file that `open_tokenizer` reads."""
         with whole(path) as aside:
             aside.write_text(json.dumps(self.description(), ensure_ascii=False))
+
+
+class TextStream:
+    """The text of ids that come in parts: whole characters as soon as they are there, up to the end.
+
+    Args:
+        tokenizer: of the ids.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer, self._seen, self._shown = tokenizer, [], ""
+
+    def add(self, ids: Sequence[int], last: bool = False) -> str:
+        """What is new with these ids; nothing follows the last, so what is no whole character is shown."""
+        self._seen: list[int] = [*self._seen, *ids]
+        text = self._tokenizer.decode(self._seen)
+        if not last and self._tokenizer.eos not in self._seen:
+            text = text.rstrip("\ufffd")  # perhaps the beginning of a character
+        new, self._shown = text[len(self._shown) :], text
+        return new
 
 
 class ByteTokenizer(Tokenizer):

@@ -30,6 +30,7 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
+        *,
         mask_token: int,
         schedule: Schedule = "log_linear",
         temperature: float = 1.0,
@@ -140,6 +141,7 @@ class ConfidenceScheduler(MaskedScheduler):
     @register_to_config
     def __init__(
         self,
+        *,
         mask_token: int,
         schedule: Schedule = "log_linear",
         temperature: float = 1.0,
@@ -148,7 +150,7 @@ class ConfidenceScheduler(MaskedScheduler):
     ):
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must lie in 0..1, not {threshold}")
-        super().__init__(mask_token, schedule, temperature, top_p)
+        super().__init__(mask_token=mask_token, schedule=schedule, temperature=temperature, top_p=top_p)
 
     def _chosen(self, logits: Tensor, place: int, source: torch.Generator | None) -> Tensor:
         surest = logits.softmax(-1).amax(-1)  # whatever temperature and top_p

@@ -62,14 +62,14 @@ def chi_square(tokens, law):
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_first_hitting_samples_are_the_chain_at_every_block_size(size):
     chain = ExactChain()
-    blocks = sampled(chain, FirstHittingScheduler(MASK), 4, size, 3000, steps=size)
+    blocks = sampled(chain, FirstHittingScheduler(mask_token=MASK), 4, size, 3000, steps=size)
     law = (-negative_log_likelihood(sequences(4))).exp()
     assert abs(chi_square(joined(blocks), law)) < 3
     assert [block.evaluations for block in blocks] == [size] * (4 // size)  # one for each token
 
 
 def test_first_hitting_fills_each_place_as_often_as_any_other():
-    scheduler, count = FirstHittingScheduler(MASK), 3000
+    scheduler, count = FirstHittingScheduler(mask_token=MASK), 3000
     scheduler.set_timesteps(4)
     logits, sample = torch.zeros(count, 4, STATES + 1), torch.tensor([[MASK, 0, MASK, MASK]] * count)
     filled = stepped(scheduler, logits, scheduler.timesteps[1], sample, sources(count))
@@ -96,7 +96,7 @@ def ancestral_law(size, steps):
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_ancestral_samples_have_the_law_of_their_steps(steps):
-    tokens = joined(sampled(ExactChain(), AncestralScheduler(MASK), 2, 2, 6000, steps))
+    tokens = joined(sampled(ExactChain(), AncestralScheduler(mask_token=MASK), 2, 2, 6000, steps))
     assert abs(chi_square(tokens, ancestral_law(2, steps))) < 3
     if steps == 1:  # the test can tell: the chain's own law is another
         assert chi_square(tokens, (-negative_log_likelihood(sequences(2))).exp()) > 10
@@ -113,7 +113,7 @@ def test_the_bias_of_ancestral_samples_falls_with_their_steps():
 @pytest.mark.parametrize("schedule", ["log_linear", "cosine"])
 def test_ancestral_steps_fill_the_share_that_the_schedule_says(schedule):
     """Of 20,000 masked tokens, after each of four steps."""
-    scheduler = AncestralScheduler(MASK, schedule)
+    scheduler = AncestralScheduler(mask_token=MASK, schedule=schedule)
     scheduler.set_timesteps(4)
     sample, logits = torch.full((1, 20000), MASK), torch.zeros(1, 20000, STATES + 1)
     left = {"log_linear": (0.75, 0.5, 0.25, 0.0), "cosine": [math.sin(math.pi / 8 * k) for k in (3, 2, 1, 0)]}
@@ -124,7 +124,7 @@ def test_ancestral_steps_fill_the_share_that_the_schedule_says(schedule):
 
 
 def test_confidence_fills_all_that_is_sure_and_at_least_what_is_due():
-    scheduler = ConfidenceScheduler(MASK, temperature=0.0, threshold=0.8)
+    scheduler = ConfidenceScheduler(mask_token=MASK, temperature=0.0, threshold=0.8)
     scheduler.set_timesteps(4)
     chances = torch.tensor([[0.9, 0.05, 0.05], [0.4, 0.3, 0.3], [0.1, 0.85, 0.05], [0.2, 0.3, 0.5]])
     unsure = torch.tensor([[0.4, 0.3, 0.3], [0.4, 0.35, 0.25], [0.3, 0.3, 0.4], [0.1, 0.3, 0.6]])
@@ -140,7 +140,7 @@ def test_confidence_fills_all_that_is_sure_and_at_least_what_is_due():
 def test_confidence_takes_fewer_evaluations_where_the_network_is_sure():
     """A chain given its first token is never surer than 0.7, so a lower threshold fills in one go."""
     unsure, sure = (
-        sampled(ExactChain(), ConfidenceScheduler(MASK, threshold=threshold), 4, 4, 2, steps=4)
+        sampled(ExactChain(), ConfidenceScheduler(mask_token=MASK, threshold=threshold), 4, 4, 2, steps=4)
         for threshold in (1.0, 0.0)
     )
     assert [block.evaluations for block in (*unsure, *sure)] == [4, 1]
@@ -152,7 +152,7 @@ def test_temperature_and_top_p():
     logits = torch.cat((chances.log(), torch.tensor([9.0], dtype=torch.float64))).expand(1, 20000, -1)
 
     def drawn(**options):
-        scheduler = FirstHittingScheduler(MASK, **options)
+        scheduler = FirstHittingScheduler(mask_token=MASK, **options)
         scheduler.set_timesteps(1)
         sample = torch.full((1, 20000), MASK)
         filled = stepped(scheduler, logits, scheduler.timesteps[0], sample, sources(1))
@@ -197,7 +197,7 @@ def test_a_sample_does_not_depend_on_its_neighbours(kind, size):
             model,
             layout,
             given[rows].unflatten(1, (-1, size)),
-            scheduler=kind(19),
+            scheduler=kind(mask_token=19),
             steps=size,
             generators=[sources(4)[row] for row in rows],
         )
@@ -215,7 +215,7 @@ def test_blocks_that_are_given_are_not_computed():
     """The first that has masks takes them in as its clean past."""
     chain = ExactChain()
     given = torch.tensor([[0, 1, 2, 0, MASK, MASK]])
-    blocks = sampled(chain, FirstHittingScheduler(MASK), 6, 2, 1, 2, given)
+    blocks = sampled(chain, FirstHittingScheduler(mask_token=MASK), 6, 2, 1, 2, given)
     assert [block.evaluations for block in blocks] == [0, 0, 2]
     assert chain.calls == [(2,), (2,)]
     assert joined(blocks)[0, :4].tolist() == [0, 1, 2, 0]
@@ -232,7 +232,7 @@ def test_cached_logits_equal_teacher_forced_ones(size):
 
     noise = torch.full((2, 16 // size, size), 19)
     hook = model.register_forward_hook(keep, with_kwargs=True)
-    blocks = list(generate(model, layout, noise, scheduler=FirstHittingScheduler(19), steps=size))
+    blocks = list(generate(model, layout, noise, scheduler=FirstHittingScheduler(mask_token=19), steps=size))
     hook.remove()
     assert len(seen) == 16
     clean = joined(blocks).unflatten(1, (-1, size))
@@ -251,15 +251,15 @@ def test_what_is_refused():
     ]
     for options, words in cases:
         with pytest.raises(ValueError, match=words):
-            ConfidenceScheduler(MASK, **options)
+            ConfidenceScheduler(mask_token=MASK, **options)
     with pytest.raises(ValueError, match="num_inference_steps must be positive"):
-        FirstHittingScheduler(MASK).set_timesteps(0)
+        FirstHittingScheduler(mask_token=MASK).set_timesteps(0)
     with pytest.raises(ValueError, match="mask_token must be the last of the 5 tokens, 4, not 3"):
-        FirstHittingScheduler(MASK).step(torch.zeros(1, 2, 5), 1000.0, torch.zeros(1, 2).long())
+        FirstHittingScheduler(mask_token=MASK).step(torch.zeros(1, 2, 5), 1000.0, torch.zeros(1, 2).long())
 
 
 @pytest.mark.parametrize("kind", SCHEDULERS)
 def test_saved_and_loaded(kind, tmp_path):
-    kind(19, top_p=0.5).save_pretrained(tmp_path)
+    kind(mask_token=19, top_p=0.5).save_pretrained(tmp_path)
     loaded = kind.from_pretrained(tmp_path)
     assert loaded.config["mask_token"] == 19 and loaded.config["top_p"] == 0.5

@@ -229,10 +229,10 @@ class ACDiTPipeline(DiffusionPipeline):
     ) -> Samples:
         """Labels and a generator for every sample."""
         if class_labels is None:
-            return Samples(None, _one_per_sample(generator, per_label))
+            return Samples(None, one_per_sample(generator, per_label))
         ids = torch.tensor(self.label_ids(class_labels), device=self._execution_device)
         labels = ids.repeat_interleave(per_label)
-        return Samples(labels, _one_per_sample(generator, len(labels)))
+        return Samples(labels, one_per_sample(generator, len(labels)))
 
     def _checked_output(self, output_type: str, reads_pixels: bool) -> None:
         """Raise UserError for an output that there is not."""
@@ -322,7 +322,7 @@ class ACDiTPipeline(DiffusionPipeline):
         return 2 * (data.float() - low) / (high - low) - 1
 
 
-def _one_per_sample(
+def one_per_sample(
     generator: torch.Generator | Sequence[torch.Generator] | None, batch: int
 ) -> list[torch.Generator]:
     """A generator for every sample: those given, or seeded in order from the one given (or torch's own)."""

@@ -1,0 +1,320 @@
+"""ACDiTTextPipeline: prompts in, texts out, block by block by masked diffusion."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils.outputs import BaseOutput
+from torch import Tensor
+
+from ..canvas import Canvas
+from ..errors import UserError
+from ..layout import Layout
+from ..sampling import Block, StepEnd, generate, steps_per_block
+from ..tokenizers import FILE, ByteTokenizer, TextStream, Tokenizer, open_tokenizer
+from ..transformer import ACDiTTransformer
+from ..unmasking import FirstHittingScheduler, MaskedScheduler
+from .base import FORMAT_VERSION, one_per_sample
+
+OUTPUT_TYPES = ("text", "tokens")
+
+
+@dataclass
+class ACDiTTextPipelineOutput(BaseOutput):
+    """What the pipeline made, and what it took.
+
+    Attributes:
+        texts: a text for each sample, the prompt included; or tokens, an int64 tensor (L,) each, as far as
+            they were asked for, their end included.
+        evaluations: calls of the network.
+    """
+
+    texts: Any
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class TextPiece:
+    """What a finished block adds.
+
+    Attributes:
+        texts: of each sample; what belongs to its prompt is left out.
+        evaluations: so far.
+    """
+
+    texts: list[str]
+    evaluations: int
+
+
+class ACDiTTextPipeline(DiffusionPipeline):
+    """Continues prompts, and fills in tokens, block by block.
+
+    Rows of a batch advance through the same blocks, each with its own prompt, seed and end; what becomes of
+    one does not depend on the others.
+
+    Args:
+        transformer: a network over token ids, the mask last.
+        scheduler: see `acdit.unmasking`.
+        tokenizer: None = bytes.
+        grid: (L,), the longest text in tokens.
+        block: (B,), tokens of a block.
+        num_inference_steps: default of a call, for each block; None = as many as a block has tokens.
+    """
+
+    model_cpu_offload_seq = "transformer"
+    _callback_tensor_inputs = ["tokens"]
+
+    def __init__(
+        self,
+        transformer: ACDiTTransformer,
+        scheduler: Any,
+        tokenizer: Any = None,
+        grid: list[int] | tuple[int, ...] = (1024,),  # of types that diffusers can check when it loads
+        block: list[int] | tuple[int, ...] = (16,),
+        num_inference_steps: int | None = None,
+        format_version: int = FORMAT_VERSION,
+    ):
+        super().__init__()
+        if format_version != FORMAT_VERSION:
+            raise UserError(
+                f"this pipeline has format version {format_version}, not {FORMAT_VERSION}: upgrade acdit"
+            )
+        self.tokenizer: Tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
+        known = transformer.config["vocab_size"]
+        if known != self.tokenizer.vocab_size:
+            raise UserError(
+                f"the tokeniser has {self.tokenizer.vocab_size} ids with the mask, the network {known}: they "
+                "do not belong together"
+            )
+        if isinstance(scheduler, FirstHittingScheduler) and transformer.config["time_conditioning"]:
+            raise UserError(
+                "first hitting is for networks without time conditioning: take an AncestralScheduler"
+            )
+        self.register_modules(transformer=transformer, scheduler=scheduler)
+        self.register_to_config(
+            grid=tuple(grid),
+            block=tuple(block),
+            num_inference_steps=num_inference_steps,
+            format_version=format_version,
+        )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
+        """Load as any diffusers pipeline, but never a pickle, with the tokeniser that lies beside it."""
+        if "tokenizer" not in kwargs:
+            file = Path(pretrained_model_name_or_path) / FILE
+            if not file.exists():
+                raise UserError(f"{pretrained_model_name_or_path} lacks {FILE}: give a tokenizer")
+            kwargs["tokenizer"] = open_tokenizer(str(file))
+        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Save as any diffusers pipeline, and the tokeniser beside it."""
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save(Path(save_directory) / FILE)
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    @property
+    def layout(self) -> Layout:
+        """The default layout."""
+        return Layout(tuple(self.config["grid"]), tuple(self.config["block"]))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        num_samples_per_prompt: int = 1,
+        max_new_tokens: int | None = None,
+        num_inference_steps: int | None = None,
+        block: int | None = None,
+        tokens: Tensor | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        output_type: str = "text",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("tokens",),
+    ) -> Any:
+        """Write texts: an `ACDiTTextPipelineOutput`, or a tuple where `return_dict` is false.
+
+        Args:
+            prompt: texts to continue, of any lengths; None = from nothing.
+            num_samples_per_prompt: texts per prompt.
+            max_new_tokens: after each prompt, at most; None = as many as fit.
+            num_inference_steps: of every block; the model's default.
+            block: tokens of a block; the model's default.
+            tokens: in place of a prompt, (N, L) ids with the mask's wherever one is to be drawn.
+            temperature, top_p: in place of the scheduler's.
+            generator: one (it yields a seed per sample, in order) or one per sample.
+            output_type: `text`, or `tokens`.
+            return_dict: an output object, or the tuple (texts,).
+            callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step, counted over
+                all blocks; `tokens` (N, L) are all tokens so far, and may be returned changed.
+            callback_on_step_end_tensor_inputs: which tensors the callback gets; `tokens` is all there is.
+
+        Raises:
+            UserError: for an argument that does not fit the model.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise UserError(f"output_type must be text or tokens, not {output_type!r}")
+        canvas = self._canvas(prompt, num_samples_per_prompt, max_new_tokens, block, tokens)
+        evaluations = 0
+        for finished in self._finished(
+            canvas,
+            num_inference_steps,
+            temperature,
+            top_p,
+            generator,
+            callback_on_step_end,
+            callback_on_step_end_tensor_inputs,
+        ):
+            evaluations += finished.evaluations
+        rows: Any = [row[:limit].cpu() for row, limit in zip(canvas.tokens, canvas.limits, strict=True)]
+        if output_type == "text":
+            rows = [
+                text + self.tokenizer.decode(row[start:].tolist())
+                for text, row, start in zip(canvas.prompts, rows, canvas.starts, strict=True)
+            ]
+        self.maybe_free_model_hooks()
+        return ACDiTTextPipelineOutput(rows, evaluations) if return_dict else (rows,)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        num_samples_per_prompt: int = 1,
+        max_new_tokens: int | None = None,
+        num_inference_steps: int | None = None,
+        block: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    ) -> Iterator[TextPiece]:
+        """What a call with these arguments adds to its prompts, as blocks are finished."""
+        canvas = self._canvas(prompt, num_samples_per_prompt, max_new_tokens, block, None)
+        streams = [TextStream(self.tokenizer) for _ in canvas.starts]
+        evaluations = 0
+        for finished in self._finished(canvas, num_inference_steps, temperature, top_p, generator):
+            evaluations += finished.evaluations
+            last = canvas.done(finished.index)
+            texts = [each.add(canvas.new(row, finished.index), last) for row, each in enumerate(streams)]
+            yield TextPiece(texts, evaluations)
+        self.maybe_free_model_hooks()
+
+    def _canvas(
+        self,
+        prompt: str | Sequence[str] | None,
+        per_prompt: int,
+        max_new: int | None,
+        block: int | None,
+        tokens: Tensor | None,
+    ) -> Canvas:
+        """Checked prompts as tokens, with masks up to where their texts may go."""
+        most, size = self.layout.num_tokens, self.layout.block_tokens if block is None else block
+        for name, value in (
+            ("num_samples_per_prompt", per_prompt),
+            ("max_new_tokens", max_new),
+            ("block", size),
+        ):
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}")
+        if most % size:
+            raise UserError(f"block must divide the model's {most} tokens; {size} does not")
+        if tokens is not None:
+            if prompt is not None or max_new is not None:
+                raise UserError("tokens stand for prompt and max_new_tokens: give them alone")
+            return self._given(tokens, per_prompt, size)
+        texts = [""] if prompt is None else [prompt] if isinstance(prompt, str) else list(prompt)
+        if not texts:
+            raise UserError("prompt must hold at least one text; None writes from nothing")
+        ids = [self.tokenizer.encode(text) for text in texts for _ in range(per_prompt)]
+        starts = [len(each) for each in ids]
+        if max(starts) >= most:
+            raise UserError(f"prompt must be shorter than the model's {most} tokens, not {max(starts)}")
+        limits = [most if max_new is None else min(most, start + max_new) for start in starts]
+        filled = torch.full((len(ids), -(-max(limits) // size) * size), self.tokenizer.mask)
+        for row, (each, limit) in enumerate(zip(ids, limits, strict=True)):
+            filled[row, : len(each)] = torch.tensor(each, dtype=torch.long)
+            filled[row, -(-limit // size) * size :] = self.tokenizer.eos  # nobody asked for these
+        layout = Layout((filled.shape[1],), (size,))
+        prompts = [text for text in texts for _ in range(per_prompt)]
+        return Canvas(filled.to(self._execution_device), prompts, starts, limits, layout, self.tokenizer)
+
+    def _given(self, tokens: Tensor, per_prompt: int, size: int) -> Canvas:
+        """The canvas of given tokens; an end among them ends nothing."""
+        most, mask = self.layout.num_tokens, self.tokenizer.mask
+        if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= most or tokens.is_floating_point():
+            raise UserError(f"tokens must be ids (N, L) with L up to {most}, not {tuple(tokens.shape)}")
+        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) <= mask:
+            raise UserError(f"tokens must be ids 0..{mask - 1}, or the mask, {mask}")
+        rows = tokens.repeat_interleave(per_prompt, 0)
+        count, length = rows.shape
+        filled = torch.full((count, -(-length // size) * size), mask)
+        filled[:, :length] = rows
+        layout = Layout((filled.shape[1],), (size,))
+        ends = [length] * count
+        return Canvas(filled.to(self._execution_device), [""] * count, [0] * count, ends, layout, None)
+
+    def _finished(
+        self,
+        canvas: Canvas,
+        steps: int | None,
+        temperature: float | None,
+        top_p: float | None,
+        generator: torch.Generator | Sequence[torch.Generator] | None,
+        call: Callable[..., dict[str, Any]] | None = None,
+        inputs: Sequence[str] = (),
+    ) -> Iterator[Block]:
+        """Every block until all samples have ended, put into the canvas, under a progress bar."""
+        unknown = set(inputs) - set(self._callback_tensor_inputs)
+        if unknown:
+            raise UserError(
+                f"callback_on_step_end_tensor_inputs knows tokens alone, not {', '.join(sorted(unknown))}"
+            )
+        layout = canvas.layout
+        chosen = steps or self.config["num_inference_steps"] or layout.block_tokens
+        counts = steps_per_block(chosen, layout.num_blocks)
+        bar: Any = self.progress_bar
+        with bar(total=layout.num_blocks) as progress:
+
+            def on_step(end: StepEnd) -> Tensor | None:
+                if call is None:
+                    return None
+                size = layout.block_tokens
+                places = slice(end.block * size, (end.block + 1) * size)
+                so_far = canvas.tokens.clone()
+                so_far[:, places] = end.sample
+                tensors = {"tokens": so_far} if inputs else {}
+                returned = call(self, end.step, end.timestep, tensors).get("tokens")
+                return None if returned is None else returned[:, places]
+
+            for finished in generate(
+                self.transformer,
+                layout,
+                canvas,
+                scheduler=self._scheduler(temperature, top_p),
+                steps=counts,
+                generators=one_per_sample(generator, len(canvas.starts)),
+                on_step=on_step,
+            ):
+                canvas.put(finished.index, finished.sample)
+                progress.update()
+                yield finished
+                if canvas.done(finished.index):
+                    return
+
+    def _scheduler(self, temperature: float | None, top_p: float | None) -> MaskedScheduler:
+        """The scheduler, with what a call says otherwise."""
+        other = {"temperature": temperature, "top_p": top_p}
+        named = {name: value for name, value in other.items() if value is not None}
+        try:
+            return type(self.scheduler).from_config(self.scheduler.config, **named)
+        except ValueError as fault:
+            raise UserError(str(fault)) from fault
+
+
+ACDiTTextPipeline.__module__ = "acdit"  # saved files name this module, so that the code may move
