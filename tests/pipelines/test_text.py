@@ -7,7 +7,7 @@ from acdit.errors import UserError
 from acdit.layout import Layout
 from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.sampling import generate
-from acdit.tokenizers import ByteTokenizer, train_tokenizer
+from acdit.tokenizers import END, ByteTokenizer, train_tokenizer
 from acdit.unmasking import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
 from tests.tiny import tiny_model
 
@@ -128,6 +128,20 @@ def test_a_callback_sees_all_tokens_and_may_change_them(pipe):
     assert steps == [(step, LENGTH - 1 - step) for step in range(LENGTH)]
     plain = pipe("", generator=seeds(0), callback_on_step_end=lambda *given: {})
     assert plain.texts == pipe("", generator=seeds(0)).texts
+
+
+def test_an_end_in_the_prompt_ends_nothing():
+    tokenizer = train_tokenizer(["the cat sat on the mat"] * 3, 270)
+    scheduler = FirstHittingScheduler(mask_token=tokenizer.mask)
+    made = ACDiTTextPipeline(
+        network(tokenizer.vocab_size), scheduler, tokenizer, grid=[LENGTH], block=[BLOCK]
+    )
+    made.set_progress_bar_config(disable=True)
+    prompt = f"the cat{END}the"
+    (tokens,) = made(prompt, generator=seeds(0), output_type="tokens").texts
+    ids = tokenizer.encode(prompt)
+    assert tokenizer.eos in ids and len(tokens) > len(ids) + 4
+    assert made(prompt, generator=seeds(0)).texts == [prompt + tokenizer.decode(tokens[len(ids) :])]
 
 
 @pytest.mark.parametrize("kind", ["bytes", "subwords"])
