@@ -78,7 +78,7 @@ class ExactChain:
         logits[..., MASK] = 50.0  # never to be predicted
         for row, views in enumerate(noised):
             for view, (block, index) in enumerate(zip(views, blocks, strict=True)):
-                past = None if index == 0 else int(clean[row, index - 1, -1])
+                past = None if clean is None or index == 0 else int(clean[row, index - 1, -1])
                 logits[row, view, :, :MASK] = posterior(block.tolist(), past).log()
         logits[..., 0] += self.wrong
         return SimpleNamespace(sample=logits)

@@ -168,6 +168,8 @@ def test_logit_normal_timesteps():
     assert abs((normal**4).mean() - 3) < 4 * math.sqrt(96 / 6400)
     whole = timesteps_drawn(DiffusionObjective("epsilon", timesteps="logit_normal"))
     assert torch.equal(whole, steps.floor())
+    moved = timesteps_drawn(DiffusionObjective("flow", timesteps="logit_normal", timestep_location=1.5))
+    torch.testing.assert_close(torch.logit(moved / 1000), normal + 1.5, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])

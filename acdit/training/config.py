@@ -137,6 +137,8 @@ class DiffusionConfig:
     """What the network predicts: epsilon and v with DDPM's linear betas, flow on straight paths."""
     timesteps: Literal["uniform", "logit_normal"] = "uniform"
     """Distribution of training timesteps."""
+    timestep_location: float = 0.0
+    """Location of logit_normal: above 0, noisier views are drawn more often (arXiv 2403.03206)."""
     label_dropout: float = 0.1
     """Share of draws whose label is replaced by null, for classifier-free guidance."""
     draws: int = 1
@@ -153,6 +155,11 @@ class DiffusionConfig:
         at_least(1, diffusion__draws=self.draws, diffusion__views=self.views)
         at_least(0, diffusion__context_noise=self.context_noise)
         _positive(diffusion__min_snr=self.min_snr)
+        if self.timestep_location and self.timesteps != "logit_normal":
+            raise UserError(
+                f"diffusion.timestep_location {self.timestep_location} is that of diffusion.timesteps "
+                "logit_normal: choose that, or leave the location at 0"
+            )
 
 
 @dataclass

@@ -60,6 +60,7 @@ class Run:
             recipe.diffusion.timesteps,
             recipe.diffusion.label_dropout,
             context_noise=recipe.diffusion.context_noise,
+            timestep_location=recipe.diffusion.timestep_location,
             min_snr=recipe.diffusion.min_snr,
         )
         self.progress, self.changes = Progress(), []
