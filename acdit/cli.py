@@ -10,7 +10,15 @@ from .arguments import build, help_text, nearest, read_arguments
 from .bench.options import BenchOptions
 from .errors import UserError
 from .heap import keep_freed_memory
-from .options import ConvertOptions, CurvesOptions, DoctorOptions, EvaluateOptions, InfoOptions, SampleOptions
+from .options import (
+    ConvertOptions,
+    CurvesOptions,
+    DoctorOptions,
+    EvaluateOptions,
+    InfoOptions,
+    SampleOptions,
+    TokenizerOptions,
+)
 from .studies.options import StudyOptions
 from .training.autoencoder_config import AutoencoderOptions, AutoencoderRecipe
 from .training.config import NamedRun, Recipe
@@ -26,7 +34,8 @@ commands:
   plan RECIPE         cost and pitfalls      acdit plan imagenet256-xl --ranks 256
   autoencoder RECIPE  learn a latent space   acdit autoencoder mnist
   encode RECIPE       latents to train on    acdit encode imagenet256-xl --data.source FOLDER
-  sample              draw images            acdit sample --labels 3,1,4 --block 4x4 --out digits.png
+  tokenizer TEXTS     tokens to train on     acdit tokenizer shakespeare --size 1024 --out bpe.json
+  sample              draw, or write         acdit sample --labels 3,1,4 --block 4x4 --out digits.png
   evaluate            score a model          acdit evaluate --model runs/mnist --out scores.json
   info [MODEL]        parameters and cost    acdit info runs/mnist --block 2x2
   curves RUN ...      curves of runs         acdit curves runs/a runs/b --out curves.png
@@ -38,7 +47,14 @@ commands:
 Without --model, a command takes the small model of MNIST digits that comes with the package.
 `acdit COMMAND --help` lists a command's options; `acdit --version` prints the version.
 """
-POSITIONALS = {"info": "model", "curves": "runs", "convert": "source", "bench": "work", "study": "name"}
+POSITIONALS = {
+    "info": "model",
+    "curves": "runs",
+    "convert": "source",
+    "bench": "work",
+    "study": "name",
+    "tokenizer": "source",
+}
 OPTIONS = {
     "sample": SampleOptions,
     "evaluate": EvaluateOptions,
@@ -48,6 +64,7 @@ OPTIONS = {
     "bench": BenchOptions,
     "study": StudyOptions,
     "doctor": DoctorOptions,
+    "tokenizer": TokenizerOptions,
 }
 USAGE = {
     "info": " [MODEL]",
@@ -55,6 +72,7 @@ USAGE = {
     "convert": " SOURCE --out PATH",
     "bench": " [WORK]",
     "study": " NAME",
+    "tokenizer": " TEXTS",
 }
 RECIPES: dict[str, type[NamedRun]] = {
     "train": TrainOptions,
@@ -68,8 +86,10 @@ EXAMPLES = {
     "autoencoder": "acdit autoencoder mnist --steps 1000 --model.channels 16,32,64",
     "encode": "acdit encode imagenet256-xl --data.source FOLDER --batch 64 --device cuda",
     "sample": "acdit sample --labels 3,1,4 --samples 8 --guidance 1.5 --block 4x4 --out digits.png\n"
+    "  acdit sample --model runs/laptop-text --prompt 'To be' --max-new-tokens 200\n"
     "  torchrun --nproc_per_node 8 -m acdit sample --count 50000 --balanced --out samples.npz",
-    "evaluate": "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json",
+    "evaluate": "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json\n"
+    "  acdit evaluate --model runs/laptop-text --block 1,4,16 --draws 8",
     "info": "acdit info runs/mnist --block 2x2",
     "curves": "acdit curves runs/mnist runs/other --smooth 0.99 --out curves.png",
     "convert": "acdit convert ACDiT-XL-img.pt --out models/xl --vae stabilityai/sd-vae-ft-ema",
@@ -77,6 +97,7 @@ EXAMPLES = {
     "  acdit bench train --layout 16x16/8x8,32x32/16x16 --layers 2 --plot bench.png",
     "study": "acdit study sampling --samples 500 --seeds 3 --out out/study",
     "doctor": "acdit doctor --device cuda",
+    "tokenizer": "acdit tokenizer shakespeare --size 1024 --out bpe.json",
 }
 
 

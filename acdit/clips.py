@@ -42,7 +42,7 @@ def draw_clips(pipeline: ACDiTVideoPipeline, options: SampleOptions) -> str:
         )
     prefix = None if options.prefix is None else _prefix(pipeline, Path(options.prefix), options.keep_frames)
     frames = options.frames or pipeline.num_frames
-    out, started = Path(options.out), time.perf_counter()
+    out, started = options.path, time.perf_counter()
     with tqdm(total=frames, unit="frame", desc="sampling", delay=3, leave=False) as progress:
         pieces = pipeline.stream(
             asked,

@@ -16,6 +16,7 @@ from .clip_scoring import clip_table, evaluate_clips, plot_rollouts
 from .clips import draw_clips
 from .convert import convert_checkpoint, publish
 from .data.encoding import encode_pixels
+from .data.texts import read_texts
 from .doctor import examine, format_findings
 from .errors import UserError, require
 from .files import check_writable, whole
@@ -29,17 +30,23 @@ from .options import (
     InfoOptions,
     RunOptions,
     SampleOptions,
+    TokenizerOptions,
 )
 from .pictures import picture_grid, save_picture
 from .pipelines.loading import load_pipeline, pipeline_folder
+from .pipelines.text import ACDiTTextPipeline
 from .pipelines.video import ACDiTVideoPipeline
 from .ranks import launched
 from .sample_sets import draw_set
 from .scoring import asked_labels, draw, evaluate_pipeline, score_table
 from .studies.options import StudyOptions
 from .studies.sampling import study_sampling
+from .text_scoring import evaluate_texts, text_table
+from .texts import write_texts
+from .tokenizers import train_tokenizer
 from .training.autoencoder import train_autoencoder
 from .training.autoencoder_config import AutoencoderOptions
+from .training.config import DataConfig
 from .training.curves import draw_curves
 from .training.log import read_log
 from .training.loop import train as run_training
@@ -84,15 +91,22 @@ def plan(options: PlanOptions) -> None:
 
 
 def sample(options: SampleOptions) -> None:
-    """`acdit sample`: one picture, a row for each label; a set of images; or videos."""
-    out = Path(options.out)
-    check_writable(out)
+    """`acdit sample`: one picture, a row for each label; a set of images; videos; or texts."""
+    if options.out is not None:
+        check_writable(options.path)
     pipeline = _opened(options)
+    if isinstance(pipeline, ACDiTTextPipeline):
+        _refuse(options.not_of_text, "images and video", "text")
+        print(write_texts(pipeline, options), end="")
+        return
+    check_writable(options.path)
     options = _resolved(options, pipeline)
     if isinstance(pipeline, ACDiTVideoPipeline):
+        _refuse(options.of_text, "text", "video")
         print(draw_clips(pipeline, options))
         return
-    _refuse_video(options)
+    _refuse(options.of_video, "video", "images")
+    _refuse(options.of_text, "text", "images")
     if options.count is not None:
         said = draw_set(pipeline, options)
         if said is not None:
@@ -114,24 +128,32 @@ def sample(options: SampleOptions) -> None:
         guidance_rising=options.guidance_rising,
         output_type="pil",
     )
-    save_picture(picture_grid(images, samples), out)
+    save_picture(picture_grid(images, samples), options.path)
     print(
-        f"{out}: {len(images)} images in {seconds:.1f} s; "
+        f"{options.path}: {len(images)} images in {seconds:.1f} s; "
         f"{evaluations} network evaluations an image, key-value cache {cache / 2**10:.0f} KiB an image"
     )
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """`acdit evaluate`: scores of the digits that a model draws, one row a block size."""
+    """`acdit evaluate`: scores of the digits that a model draws, or of texts, one row a block size."""
     out = None if options.out is None else Path(options.out)
     if out is not None:
         check_writable(out)
     pipeline = _opened(options)
+    if isinstance(pipeline, ACDiTTextPipeline):
+        _refuse(options.not_of_text, "images and video", "text")
+        scores = evaluate_texts(pipeline, options)
+        print(text_table(scores))
+        _report(options, scores, out)
+        return
     options = _resolved(options, pipeline)
     if isinstance(pipeline, ACDiTVideoPipeline):
+        _refuse(options.of_text, "text", "video")
         _evaluate_clips(pipeline, options, out)
         return
-    _refuse_video(options)
+    _refuse(options.of_video, "video", "images")
+    _refuse(options.of_text, "text", "images")
     blocks = [parse_dims(block) for block in options.block or [dims(pipeline.layout.block)]]
     for block in blocks:
         pipeline.layout.with_block(block)  # all of them tile the grid, or none is drawn
@@ -170,20 +192,23 @@ def info(options: InfoOptions) -> None:
     if options.block is not None:
         layout = layout.with_block(parse_dims(options.block))
     model = Dimensions.of(pipeline.transformer.config)
-    steps = [pipeline.config["num_inference_steps"]] * layout.num_blocks
+    texts = isinstance(pipeline, ACDiTTextPipeline)
+    asked = pipeline.config["num_inference_steps"] or layout.block_tokens
+    steps = [min(asked, layout.block_tokens) if texts else asked] * layout.num_blocks
+    what = "text" if texts else "image"
     facts = {
         "model": str(pipeline_folder(options.model)),
         "parameters": parameters(model),
         "layers": model.num_layers,
         "hidden size": model.hidden_size,
         "heads": model.num_heads,
-        "classes": model.num_classes or 0,
+        **({"vocabulary": model.in_channels} if texts else {"classes": model.num_classes or 0}),
         "layout": str(layout),
         "blocks": layout.num_blocks,
         "sequence length": layout.num_tokens,
-        "forward FLOPs per image": forward_flops(model, layout),
-        "sampling FLOPs per image": sampling_flops(model, layout, steps, guided=True),
-        "cache bytes per image": cache_bytes(model, layout, pipeline.transformer.dtype.itemsize),
+        f"forward FLOPs per {what}": forward_flops(model, layout),
+        f"sampling FLOPs per {what}": sampling_flops(model, layout, steps, guided=not texts),
+        f"cache bytes per {what}": cache_bytes(model, layout, pipeline.transformer.dtype.itemsize),
     }
     if options.json:
         print(json.dumps({name.replace(" ", "_"): value for name, value in facts.items()}, indent=2))
@@ -218,6 +243,17 @@ def convert(options: ConvertOptions) -> None:
     else:
         convert_checkpoint(source, out, ema=options.ema, vae=options.vae)
     print(f"{source} was converted to {out}")
+
+
+def tokenizer(options: TokenizerOptions) -> None:
+    """`acdit tokenizer`: a byte-level BPE, learned from texts."""
+    assert options.source is not None  # the options were checked
+    out = Path(options.out)
+    check_writable(out)
+    config = DataConfig(source=options.source, split=options.split, text_column=options.text_column)
+    made = train_tokenizer(read_texts(config), options.size)
+    made.save(out)
+    print(f"{out}: {made.size:,} ids, the end included")
 
 
 def bench(options: BenchOptions) -> None:
@@ -277,7 +313,7 @@ def _opened(options: RunOptions) -> Any:
     pipeline = load_pipeline(options.model, getattr(torch, options.dtype))
     pipeline.to(device)
     if options.vae_slicing or options.vae_tiling:
-        vae = cast(Any, pipeline.vae)
+        vae = cast(Any, getattr(pipeline, "vae", None))
         if vae is None:
             raise UserError("--vae-slicing and --vae-tiling are for models with an autoencoder")
         vae.use_slicing, vae.use_tiling = options.vae_slicing, options.vae_tiling
@@ -285,9 +321,10 @@ def _opened(options: RunOptions) -> Any:
     return pipeline
 
 
-def _refuse_video(options: SampleOptions | EvaluateOptions) -> None:
-    if options.of_video:
-        raise UserError(f"{', '.join(options.of_video)}: for models of video, and this one draws images")
+def _refuse(given: list[str], kind: str, own: str) -> None:
+    """Raise UserError for options that are for models of another kind than the one at hand."""
+    if given:
+        raise UserError(f"{', '.join(given)}: for models of {kind}, and this one is of {own}")
 
 
 def _resolved(options: Asked, pipeline: Any) -> Asked:

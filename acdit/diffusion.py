@@ -54,7 +54,7 @@ class SampleKey:
 class Losses:
     """The mean error of every noised view, unweighted, beside what it was for and what it counts.
 
-    Squared errors of continuous data; of text the negative log-likelihood in nats, 0 for unmasked tokens.
+    Squared errors of continuous data; of text what a view adds to the NELBO, in nats per token.
     """
 
     per_view: Tensor  # (N, M)

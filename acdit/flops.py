@@ -10,7 +10,7 @@ from .layout import Layout
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What the counts need to know of a network."""
+    """What the counts need to know of a network; of one over token ids `in_channels` is the vocabulary."""
 
     in_channels: int
     num_layers: int
@@ -19,19 +19,21 @@ class Dimensions:
     mlp_width: int
     num_classes: int | None
     time_conditioning: bool
+    discrete: bool = False
     time_width: int = 256
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Dimensions":
-        """From the config of an `ACDiTTransformer` over continuous tokens."""
+        """From the config of an `ACDiTTransformer`."""
         return cls(
-            config["in_channels"],
+            config["in_channels"] or config["vocab_size"],
             config["num_layers"],
             config["hidden_size"],
             config["num_heads"],
             int(config["hidden_size"] * config["mlp_ratio"]),
             config["num_classes"],
             config["time_conditioning"],
+            discrete=config["vocab_size"] is not None,
         )
 
     @property
@@ -89,7 +91,8 @@ def forward_flops(
     view_layer = len(views) * tokens * (keys + after_keys) + seen_blocks(views) * pair
     clean_full = given * tokens * (keys + after_keys) + clean_pairs * pair
     clean_last = given * tokens * keys  # nobody reads the last layer's clean outputs
-    ends = (given + 2 * len(views)) * tokens * 2 * model.in_channels * hidden
+    embedded = 0 if model.discrete else given + len(views)  # ids are looked up in a table
+    ends = (embedded + len(views)) * tokens * 2 * model.in_channels * hidden
     conditions = 0
     if model.conditioned:
         conditions += len(views) * 2 * hidden * hidden * (6 * model.num_layers + 2)

@@ -81,7 +81,12 @@ class Layout:
         return replace(self, block=tuple(block))
 
     def to_blocks(self, data: "torch.Tensor") -> "torch.Tensor":
-        """(N, C, *size) -> (N, T, B, patch elements x C), a patch in the order (row, column, channel)."""
+        """(N, C, *size) -> (N, T, B, patch elements x C), a patch in the order (row, column, channel).
+
+        Data without channels, such as token ids (N, L), becomes (N, T, B).
+        """
+        if data.ndim == self.axes + 1 and self.patch_elements == 1:
+            return self.to_blocks(data[:, None]).squeeze(-1)
         if data.ndim != self.axes + 2 or tuple(data.shape[2:]) != self.size:
             raise ValueError(
                 f"data must be (N, C, {dims(self.size, ', ')}) for {self}, not {tuple(data.shape)}"

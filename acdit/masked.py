@@ -115,7 +115,7 @@ class MaskedObjective:
         check_mask_token(self.mask_token, answer.shape[-1])
         errors = masked_nll(answer, target, masked).mean(-1)  # (N, M)
         weights = loss_weight(times, self.schedule).to(errors.dtype)
-        return Losses(errors, times * TRAIN_STEPS, views, weights)
+        return Losses(weights * errors, times * TRAIN_STEPS, views)
 
     def _draw(
         self, data: Tensor, chosen: Sequence[int], draws: Sequence[int], key: SampleKey

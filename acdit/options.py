@@ -9,6 +9,8 @@ from .checks import option_at_least, option_suffix
 from .errors import UserError
 from .layout import parse_dims
 
+GUIDING = ("guidance", "guidance_interval", "fast", "vae_slicing", "vae_tiling")  # that texts have no use for
+
 
 @dataclass
 class RunOptions:
@@ -53,13 +55,23 @@ class RunOptions:
 class SampleOptions(RunOptions):
     """Draw images block by block: one picture with a row for each label, or with --count a set of files.
 
-    A model of video draws clips: an .mp4, a .gif, or a .png with a row of frames for each clip.
+    A model of video draws clips: an .mp4, a .gif, or a .png with a row of frames for each clip. A model of
+    text writes to the terminal while it goes on, or into a .txt.
     """
+
+    prompt: str | None = None
+    """The text to continue; from nothing when left out."""
+    max_new_tokens: int | None = None
+    """Tokens of a text after the prompt, at most; as many as the model knows places for when left out."""
+    temperature: float | None = None
+    """Of a text's tokens, 0 = the most likely ones; 1 when left out."""
+    top_p: float | None = None
+    """Of a text's tokens, draw only the likeliest that together have this probability; 1 when left out."""
 
     labels: list[int | str] | None = None
     """Classes by number or name; when left out the first ten, or with --count all."""
     samples: int | None = None
-    """Images of each label in the picture; 8 when left out, and 1 of videos."""
+    """Images of each label in the picture; 8 when left out, and 1 of videos and texts."""
     count: int | None = None
     """Draw a set of so many images, over any number of ranks; the same command again goes on with it."""
     balanced: bool = False
@@ -84,15 +96,18 @@ class SampleOptions(RunOptions):
     """Standard deviation of noise on finished blocks that others are to see, against drift of long videos."""
     rate: int | None = None
     """Frames a second of a video file; 8 when left out."""
-    out: str = "samples.png"
-    """The .png of a picture; of videos an .mp4, .gif or .png; of a set the .npz, or a folder of PNGs where
-    there is no suffix."""
+    out: str | None = None
+    """The .png of a picture, samples.png when left out; of videos an .mp4, .gif or .png; of a set the .npz,
+    or a folder of PNGs where there is no suffix; of texts a .txt."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         option_at_least(1, samples=self.samples, keep_blocks=self.keep_blocks, keep_frames=self.keep_frames)
         option_at_least(1, frames=self.frames, window=self.window, rate=self.rate)
-        option_at_least(0, sinks=self.sinks, context_noise=self.context_noise)
+        option_at_least(0, sinks=self.sinks, context_noise=self.context_noise, temperature=self.temperature)
+        option_at_least(1, max_new_tokens=self.max_new_tokens)
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f"--top-p must lie above 0, up to 1, not {self.top_p}")
         if self.labels == []:
             raise UserError("--labels must name at least one class, such as 0,1,2")
         if self.block is not None:
@@ -106,16 +121,36 @@ class SampleOptions(RunOptions):
             self._check_set(self.count)
         elif self.balanced:
             raise UserError("--balanced is for a set of images: give --count N too")
-        elif Path(self.out).suffix.lower() == ".npz":
+        elif self.out is not None and Path(self.out).suffix.lower() == ".npz":
             raise UserError(f"--out {self.out} is for a set of images: give --count N, or write a .png file")
         else:
-            option_suffix(".png", ".gif", ".mp4", out=self.out)
+            option_suffix(".png", ".gif", ".mp4", ".txt", out=self.out)
 
     @property
     def of_video(self) -> list[str]:
         """Options that were given and are for models of video alone."""
         given = _given(self, ("keep_frames", "frames", "window", "sinks", "context_noise", "rate"))
-        return given + [f"--out {self.out}"] * self.out.lower().endswith((".gif", ".mp4"))
+        return given + self._out_as(".gif", ".mp4")
+
+    @property
+    def of_text(self) -> list[str]:
+        """Options that were given and are for models of text alone."""
+        return _given(self, ("prompt", "max_new_tokens", "temperature", "top_p")) + self._out_as(".txt")
+
+    @property
+    def not_of_text(self) -> list[str]:
+        """Options that were given and mean nothing to models of text."""
+        pictured = ("labels", "count", "prefix", "keep_blocks", *GUIDING)
+        return _given(self, pictured) + self.of_video + self._out_as(".png")
+
+    @property
+    def path(self) -> Path:
+        """Where pictures go."""
+        return Path(self.out or "samples.png")
+
+    def _out_as(self, *suffixes: str) -> list[str]:
+        """--out, as typed, if it is such a file."""
+        return [f"--out {self.out}"] * (self.out or "").lower().endswith(suffixes)
 
     def _check_set(self, count: int) -> None:
         option_at_least(1, count=count)
@@ -123,11 +158,11 @@ class SampleOptions(RunOptions):
             raise UserError("--count draws whole images: it takes neither --prefix nor --keep-blocks")
         if self.samples is not None:
             raise UserError("--samples is for a picture of samples: leave it out, --count says how many")
-        path = Path(self.out)
+        path = self.path
         if path.suffix.lower() not in (".npz", "") or path.name in ("", ".."):
             raise UserError(
                 "with --count, --out must be an .npz file, or a folder for PNGs (a path without suffix), "
-                f"not {self.out!r}"
+                f"not {str(path)!r}"
             )
 
 
@@ -135,13 +170,30 @@ class SampleOptions(RunOptions):
 class EvaluateOptions(RunOptions):
     """Score a model's digits with an independent judge, as a table and as JSON.
 
-    A model of video draws clips of moving digits, and continues held-out ones from 4 frames.
+    A model of video draws clips of moving digits, and continues held-out ones from 4 frames. Of a model of
+    text it is the likelihood of texts that it never saw: those of --data, or the held-out Shakespeare.
     """
 
     samples: int | None = None
-    """Images to score; as many as there are held-out digits when left out, and 500 clips."""
+    """Images to score; as many as there are held-out digits when left out, 500 clips, and all texts."""
     block: list[str] | None = None
-    """Block sizes to compare, such as 8x8,4x4,2x2; the model's own when left out."""
+    """Block sizes to compare, such as 8x8,4x4,2x2, or 1,4,16 of texts; the model's own when left out."""
+    data: str | None = None
+    """Texts to score: a file, a folder or a Hugging Face data set."""
+    split: str | None = None
+    """Split of such a data set; validation when left out."""
+    text_column: str | None = None
+    """Its column of texts; found by its type when left out."""
+    draws: int = 4
+    """Estimates of every text's likelihood, where it is not exact."""
+    estimate: Literal["times", "counts"] = "times"
+    """times: the protocol of the papers; counts: less spread, and exact for blocks of up to 4 tokens."""
+    times: bool = False
+    """Measure the spread of a block's loss, and the range of times that makes it least."""
+    judge: str | None = None
+    """A causal language model, by name or path, for the generative perplexity of texts that are written."""
+    texts: int | None = None
+    """Texts that are written for the judge; 64 when left out."""
     frames: int | None = None
     """Frames of a continued clip; 64 when left out."""
     context_noise: float | None = None
@@ -160,8 +212,12 @@ class EvaluateOptions(RunOptions):
         option_at_least(1, samples=self.samples)
         for block in self.block or ():
             parse_dims(block, "--block")
-        option_at_least(1, frames=self.frames)
+        option_at_least(1, frames=self.frames, draws=self.draws, texts=self.texts)
         option_at_least(0, context_noise=self.context_noise)
+        if self.texts is not None and self.judge is None:
+            raise UserError("--texts are written for a judge: give --judge too")
+        if self.split is not None and self.data is None:
+            raise UserError("--split is that of a data set: give --data too")
         option_suffix(".json", out=self.out)
         option_suffix(".png", plot=self.plot)
         if self.features is not None and not self.trust_features:
@@ -174,6 +230,17 @@ class EvaluateOptions(RunOptions):
     def of_video(self) -> list[str]:
         """Options that were given and are for models of video alone."""
         return _given(self, ("frames", "context_noise", "features", "plot"))
+
+    @property
+    def of_text(self) -> list[str]:
+        """Options that were given and are for models of text alone."""
+        given = _given(self, ("data", "split", "text_column", "judge", "texts"))
+        return given + ["--times"] * self.times
+
+    @property
+    def not_of_text(self) -> list[str]:
+        """Options that were given and mean nothing to models of text."""
+        return _given(self, GUIDING) + self.of_video
 
 
 @dataclass
@@ -217,6 +284,27 @@ class ConvertOptions:
 
 
 @dataclass
+class TokenizerOptions:
+    """Learn a byte-level BPE tokeniser from texts, for --data.tokenizer of a training."""
+
+    source: str | None = None
+    """`shakespeare`, a text file, a folder of them, or a Hugging Face data set."""
+    size: int = 4096
+    """Ids, the 256 bytes and the end included; fewer where the texts give no more."""
+    split: str = "train"
+    """Split of a Hugging Face data set."""
+    text_column: str | None = None
+    """Its column of texts; found by its type when left out."""
+    out: str = "tokenizer.json"
+    """The file to write."""
+
+    def __post_init__(self) -> None:
+        if self.source is None:
+            raise UserError("tokenizer needs texts: acdit tokenizer shakespeare --size 1024 --out bpe.json")
+        option_suffix(".json", out=self.out)
+
+
+@dataclass
 class CurvesOptions:
     """Draw loss, learning rate and throughput of training runs, and their validations, in one picture."""
 
@@ -247,4 +335,4 @@ class DoctorOptions:
 
 def _given(options: RunOptions, names: Sequence[str]) -> list[str]:
     """Those of the options that have a value, as they are typed."""
-    return [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) is not None]
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) not in (None, False)]

@@ -55,7 +55,7 @@ class SampleSet:
     def __init__(self, pipeline: ACDiTImagePipeline, options: SampleOptions):
         assert options.count is not None
         self.pipeline = pipeline
-        self.out = Path(options.out)
+        self.out = options.path
         self.folder = self.out.with_name(self.out.name + ".parts")
         self.count, self.batch, self.seed = options.count, options.batch, options.seed
         self.num_parts = -(-self.count // self.batch)

@@ -170,3 +170,7 @@ def _drawn(probabilities: Tensor, source: torch.Generator | None) -> Tensor:
     sums = probabilities.cumsum(-1)
     found = torch.searchsorted(sums, (shares * sums[:, -1])[:, None], right=True).squeeze(-1)
     return found.clamp(max=probabilities.shape[-1] - 1)
+
+
+for _public in (AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler):
+    _public.__module__ = "acdit"  # saved files name this module, so that the code may move

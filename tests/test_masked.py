@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from acdit.diffusion import SampleKey
-from acdit.evaluation.likelihood import all_masks, counted_masks, nelbo, timed_masks
 from acdit.layout import Layout
+from acdit.likelihood import all_masks, counted_masks, nelbo, timed_masks
 from acdit.masked import SCHEDULES, MaskedObjective, loss_weight, masked_share, strata
 from tests.markov import MASK, STATES, ExactChain, draw, negative_log_likelihood
 from tests.tiny import tiny_model
@@ -26,10 +26,14 @@ def key(count, seed=0, step=0):
     return SampleKey(seed, [0] * count, range(count), step, range(count), count)
 
 
+def whole(cut):
+    return torch.full((len(cut),), LENGTH)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_exact_posterior_has_the_exact_likelihood_at_every_block_size(size):
     layout, tokens, cut = blocks(size)
-    found = nelbo(ExactChain(), cut, layout, all_masks(len(cut), layout)).sum((1, 2))
+    found = nelbo(ExactChain(), cut, layout, all_masks(whole(cut), layout)).sum((1, 2))
     assert torch.allclose(found, negative_log_likelihood(tokens), rtol=1e-9, atol=0)
 
 
@@ -39,15 +43,39 @@ def test_a_wrong_network_has_a_greater_bound(size):
     layout = Layout((LENGTH,), (size,))
     tokens = draw(40, LENGTH, seed=1)
     cut = tokens.unflatten(1, (-1, size))
-    found = nelbo(ExactChain(wrong=0.7), cut, layout, all_masks(len(cut), layout)).sum((1, 2)).mean()
+    found = nelbo(ExactChain(wrong=0.7), cut, layout, all_masks(whole(cut), layout)).sum((1, 2)).mean()
     assert found > negative_log_likelihood(tokens).mean() + 0.1
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("way", ["all", "counts", "times"])
+def test_texts_that_end_inside_a_block(size, way):
+    """What lies behind an end is neither scored nor seen: the likelihood is that of what lies before it."""
+    layout, tokens, _ = blocks(size, count=2 * LENGTH)
+    lengths = torch.arange(2 * LENGTH) // 2 + 1
+    strange = torch.where(torch.arange(LENGTH) < lengths[:, None], tokens, 0)  # behind the ends anything
+    cut, sources = strange.unflatten(1, (-1, size)), key(2 * LENGTH)
+    expected = torch.stack(
+        [negative_log_likelihood(row[None, :length])[0] for row, length in zip(tokens, lengths, strict=True)]
+    )
+    if way == "all":
+        found = nelbo(ExactChain(), cut, layout, all_masks(lengths, layout)).sum((1, 2))
+        assert torch.allclose(found, expected, rtol=1e-9, atol=0)
+        return
+    if way == "counts":
+        masks = counted_masks(sources, lengths, layout, range(200))
+    else:
+        masks = timed_masks(sources, lengths, layout, range(200), low=1e-5)
+    found = nelbo(ExactChain(), cut, layout, masks).sum((0, 1))  # of each draw
+    error = found.std().item() / math.sqrt(len(found)) + 1e-9
+    assert abs(found.mean().item() - expected.sum().item()) < 4 * error
 
 
 def test_blocks_of_one_token_take_one_pass():
     """The value is the likelihood, and each token is asked for once."""
     layout, tokens, cut = blocks(1)
     chain = ExactChain()
-    masks = counted_masks(key(len(cut)), layout, range(1))
+    masks = counted_masks(key(len(cut)), whole(cut), layout, range(1))
     found = nelbo(chain, cut, layout, masks).sum((1, 2))
     assert torch.allclose(found, negative_log_likelihood(tokens), rtol=1e-9, atol=0)
     assert chain.calls == [tuple(range(LENGTH))]
@@ -60,11 +88,11 @@ def test_estimates_are_unbiased(size, way):
     layout, _, cut = blocks(size, count=8)
     chain, draws = ExactChain(wrong=0.7), range(400)
     if way == "counts":
-        masks = counted_masks(key(len(cut)), layout, draws)
+        masks = counted_masks(key(len(cut)), whole(cut), layout, draws)
     else:
-        masks = timed_masks(key(len(cut)), layout, draws, way, low=1e-5)
-    exact = nelbo(chain, cut, layout, all_masks(len(cut), layout)).sum().item()
-    found = nelbo(chain, cut, layout, masks, chunk=100).sum((0, 1))  # of each draw
+        masks = timed_masks(key(len(cut)), whole(cut), layout, draws, way, low=1e-5)
+    exact = nelbo(chain, cut, layout, all_masks(whole(cut), layout)).sum().item()
+    found = nelbo(chain, cut, layout, masks).sum((0, 1))  # of each draw
     error = found.std().item() / math.sqrt(len(draws))
     assert 0 < error < 0.05 * exact
     assert abs(found.mean().item() - exact) < 4 * error
@@ -75,7 +103,7 @@ def test_the_objective_estimates_the_bound(schedule):
     layout, _, cut = blocks(4, count=8)
     chain = ExactChain(wrong=0.7)
     objective = MaskedObjective(MASK, schedule, times=(1e-5, 1.0))
-    exact = nelbo(chain, cut, layout, all_masks(len(cut), layout)).sum().item() / cut.numel()
+    exact = nelbo(chain, cut, layout, all_masks(whole(cut), layout)).sum().item() / cut.numel()
     means = torch.stack(
         [
             objective.loss(

@@ -3,12 +3,14 @@
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..tokenizers import open_tokenizer
 from .clips import ClipShape
 from .dataset import InMemoryDataset, PixelDataset
 from .digits import DIGITS, LABEL_NAMES, digit_images
 from .files import FileClips, FileImages
 from .moving_digits import EDGE, MovingDigits
 from .sources import open_table, videos
+from .texts import open_texts
 
 if TYPE_CHECKING:
     from ..training.config import DataConfig
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
 MOVING_DIGITS = "moving-digits"
 WITHOUT_DOWNLOAD = (*DIGITS, MOVING_DIGITS)
 EDGES = {"mnist": 32, "digits": 8, MOVING_DIGITS: EDGE}
+
+
+def open_samples(config: "DataConfig", *, seed: int, held_out: bool = False) -> PixelDataset:
+    """The texts, images or clips that `config` names; arguments are those of `open_pixels`."""
+    if config.tokens is None:
+        return open_pixels(config, seed=seed, held_out=held_out)
+    return open_texts(config, open_tokenizer(config.tokenizer), config.tokens, held_out=held_out)
 
 
 def open_pixels(config: "DataConfig", *, seed: int, held_out: bool = False) -> PixelDataset:

@@ -1,6 +1,6 @@
 """Texts as sequences of tokens: documents of files or of a data set, joined by their ends and wrapped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ..errors import UserError
 from ..tokenizers import Tokenizer
 from .dataset import PixelDataset
+from .shakespeare import SHAKESPEARE, shakespeare_works
 from .sources import holds_tables, load_rows
 
 if TYPE_CHECKING:
@@ -29,11 +30,19 @@ class WrappedTexts(PixelDataset):
         documents: their ids; read when they are asked for.
         lengths: of the documents, (D,).
         length: L, of a sequence.
-        eos: the id that ends a document.
+        tokenizer: that made the ids.
+        text_bytes: of the documents in UTF-8.
     """
 
-    def __init__(self, documents: Documents, lengths: Sequence[int] | np.ndarray, length: int, eos: int):
-        self.documents, self.length, self.eos = documents, length, eos
+    def __init__(
+        self,
+        documents: Documents,
+        lengths: Sequence[int] | np.ndarray,
+        length: int,
+        tokenizer: Tokenizer,
+        text_bytes: int,
+    ):
+        self.documents, self.length, self.tokenizer, self.bytes = documents, length, tokenizer, text_bytes
         self.ends = np.cumsum(np.asarray(lengths, dtype=np.int64) + 1)  # of each with its end, in the stream
         total = int(self.ends[-1]) if len(self.ends) else 0
         rows = -(-total // length)
@@ -45,7 +54,7 @@ class WrappedTexts(PixelDataset):
 
     def decode(self, index: int) -> torch.Tensor:
         first = index * self.length
-        row = np.full(self.length, self.eos, dtype=np.int64)
+        row = np.full(self.length, self.tokenizer.eos, dtype=np.int64)
         document = int(np.searchsorted(self.ends, first, side="right"))
         filled = 0
         while filled < self.length and document < len(self.ends):
@@ -58,34 +67,81 @@ class WrappedTexts(PixelDataset):
         return torch.from_numpy(row)
 
 
-def open_texts(config: "DataConfig", tokenizer: Tokenizer, length: int) -> WrappedTexts:
-    """The texts that `config.source` names: a file, a folder of files, or a data set with a column of texts.
+def open_texts(
+    config: "DataConfig", tokenizer: Tokenizer, length: int, *, held_out: bool = False
+) -> WrappedTexts:
+    """The texts that `config.source` names: `shakespeare`, a file, a folder of files, or a data set with a
+    column of texts.
 
     Every file is a document, and so is every row.
+
+    Args:
+        tokenizer: makes the tokens.
+        length: of a sequence, in tokens.
+        held_out: the works of Shakespeare that training never sees. Other sources have no such part.
 
     Raises:
         UserError: for no text, a file that is empty or not UTF-8, or a source that cannot be loaded.
     """
-    path = Path(config.source).expanduser()
-    if path.is_file() or (path.is_dir() and not holds_tables(path)):
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("[!.]*") if file.is_file())
-        if not files:
-            raise UserError(f"data.source {config.source} is empty; it should hold text files")
-        shown = tqdm(files, desc="reading texts", unit="file", delay=2, leave=False)
-        ids = [np.asarray(tokenizer.encode(read_text(file)), dtype=np.int32) for file in shown]
-        return WrappedTexts(ids, [len(each) for each in ids], length, tokenizer.eos)
-    rows = load_rows(config)
-    column = _text_column(rows, config.text_column)
+    if held_out and config.source != SHAKESPEARE:
+        raise UserError(f"data.source {config.source} has no held-out part, of texts only {SHAKESPEARE} has")
+    texts = _files(config, held_out)
+    if texts is not None:
+        return _in_memory(texts, tokenizer, length)
+    rows, column = _rows(config)
 
     def encoded(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
-        made = [tokenizer.encode(text or "") for text in batch[column]]
-        return {"ids": made, "count": [len(each) for each in made]}
+        texts = [text or "" for text in batch[column]]
+        made = [tokenizer.encode(text) for text in texts]
+        return {
+            "ids": made,
+            "count": [len(each) for each in made],
+            "bytes": [len(text.encode()) for text in texts],
+        }
 
     tokens = rows.map(encoded, batched=True, remove_columns=rows.column_names, desc="tokenising")
-    counts = np.asarray(tokens["count"][:], dtype=np.int64)
+    counts, sizes = (np.asarray(tokens[name][:], dtype=np.int64) for name in ("count", "bytes"))
     if not counts.sum():
         raise UserError(f"data.source {config.source} holds no text in its column {column!r}")
-    return WrappedTexts(tokens.with_format("numpy", columns=["ids"])["ids"], counts, length, tokenizer.eos)
+    ids = tokens.with_format("numpy", columns=["ids"])["ids"]
+    return WrappedTexts(ids, counts, length, tokenizer, int(sizes.sum()))
+
+
+def read_texts(config: "DataConfig") -> Iterator[str]:
+    """The texts of a source one by one, see `open_texts`; of Shakespeare those to learn from."""
+    texts = _files(config, held_out=False)
+    if texts is not None:
+        yield from texts
+    else:
+        rows, column = _rows(config)
+        for row in rows.select_columns([column]):
+            yield row[column] or ""
+
+
+def _files(config: "DataConfig", held_out: bool) -> Iterable[str] | None:
+    """The texts of a source of files; None where it is a data set."""
+    if config.source == SHAKESPEARE:
+        return shakespeare_works(held_out=held_out).values()
+    path = Path(config.source).expanduser()
+    if not path.is_file() and (not path.is_dir() or holds_tables(path)):
+        return None
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("[!.]*") if file.is_file())
+    if not files:
+        raise UserError(f"data.source {config.source} is empty; it should hold text files")
+    return map(read_text, tqdm(files, desc="reading texts", unit="file", delay=2, leave=False))
+
+
+def _rows(config: "DataConfig") -> tuple[Any, str]:
+    rows = load_rows(config)
+    return rows, _text_column(rows, config.text_column)
+
+
+def _in_memory(texts: Iterable[str], tokenizer: Tokenizer, length: int) -> WrappedTexts:
+    ids, size = [], 0
+    for text in texts:
+        ids.append(np.asarray(tokenizer.encode(text), dtype=np.int32))
+        size += len(text.encode())
+    return WrappedTexts(ids, [len(each) for each in ids], length, tokenizer, size)
 
 
 def read_text(path: Path) -> str:

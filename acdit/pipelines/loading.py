@@ -8,14 +8,15 @@ import torch
 from diffusers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from ..errors import UserError
-from .base import ACDiTPipeline
 from .image import ACDiTImagePipeline
+from .text import ACDiTTextPipeline
 from .video import ACDiTVideoPipeline
 
 SHIPPED = Path(__file__).parent.parent / "pretrained" / "mnist"
 INDEX = "model_index.json"
-PIPELINES: dict[str, type[ACDiTPipeline]] = {
+PIPELINES: dict[str, type[Any]] = {
     "ACDiTImagePipeline": ACDiTImagePipeline,
+    "ACDiTTextPipeline": ACDiTTextPipeline,
     "ACDiTVideoPipeline": ACDiTVideoPipeline,
 }
 # A model_index.json names the libraries that its parts come from, and loading imports them.
@@ -58,7 +59,7 @@ def load_pipeline(path: str | Path | None = None, dtype: torch.dtype = torch.flo
     """The pipeline in a folder, of a training run, or the shipped one; see `pipeline_folder`.
 
     Returns:
-        An `ACDiTImagePipeline` or an `ACDiTVideoPipeline`, as the folder says.
+        An `ACDiTImagePipeline`, `ACDiTVideoPipeline` or `ACDiTTextPipeline`, as the folder says.
     """
     folder = pipeline_folder(path)
     kind = json.loads((folder / INDEX).read_text())["_class_name"]

@@ -1,52 +1,26 @@
 """ACDiTTextPipeline: prompts in, texts out, block by block by masked diffusion."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
 from ..canvas import Canvas
+from ..diffusion import SampleKey
 from ..errors import UserError
 from ..layout import Layout
+from ..likelihood import text_nelbo
 from ..sampling import Block, StepEnd, generate, steps_per_block
 from ..tokenizers import FILE, ByteTokenizer, TextStream, Tokenizer, open_tokenizer
 from ..transformer import ACDiTTransformer
 from ..unmasking import FirstHittingScheduler, MaskedScheduler
 from .base import FORMAT_VERSION, one_per_sample
+from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
 
 OUTPUT_TYPES = ("text", "tokens")
-
-
-@dataclass
-class ACDiTTextPipelineOutput(BaseOutput):
-    """What the pipeline made, and what it took.
-
-    Attributes:
-        texts: a text for each sample, the prompt included; or tokens, an int64 tensor (L,) each, as far as
-            they were asked for, their end included.
-        evaluations: calls of the network.
-    """
-
-    texts: Any
-    evaluations: int
-
-
-@dataclass(frozen=True)
-class TextPiece:
-    """What a finished block adds.
-
-    Attributes:
-        texts: of each sample; what belongs to its prompt is left out.
-        evaluations: so far.
-    """
-
-    texts: list[str]
-    evaluations: int
 
 
 class ACDiTTextPipeline(DiffusionPipeline):
@@ -128,7 +102,7 @@ class ACDiTTextPipeline(DiffusionPipeline):
         prompt: str | Sequence[str] | None = None,
         num_samples_per_prompt: int = 1,
         max_new_tokens: int | None = None,
-        num_inference_steps: int | None = None,
+        num_inference_steps: int | Sequence[int] | None = None,
         block: int | None = None,
         tokens: Tensor | None = None,
         temperature: float | None = None,
@@ -145,7 +119,7 @@ class ACDiTTextPipeline(DiffusionPipeline):
             prompt: texts to continue, of any lengths; None = from nothing.
             num_samples_per_prompt: texts per prompt.
             max_new_tokens: after each prompt, at most; None = as many as fit.
-            num_inference_steps: of every block; the model's default.
+            num_inference_steps: of every block, or one number for each; the model's default.
             block: tokens of a block; the model's default.
             tokens: in place of a prompt, (N, L) ids with the mask's wherever one is to be drawn.
             temperature, top_p: in place of the scheduler's.
@@ -188,7 +162,7 @@ class ACDiTTextPipeline(DiffusionPipeline):
         prompt: str | Sequence[str] | None = None,
         num_samples_per_prompt: int = 1,
         max_new_tokens: int | None = None,
-        num_inference_steps: int | None = None,
+        num_inference_steps: int | Sequence[int] | None = None,
         block: int | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
@@ -205,6 +179,64 @@ class ACDiTTextPipeline(DiffusionPipeline):
             yield TextPiece(texts, evaluations)
         self.maybe_free_model_hooks()
 
+    def score(
+        self,
+        texts: str | Sequence[str],
+        block: int | None = None,
+        draws: int = 16,
+        seed: int = 0,
+        ends: bool = False,
+    ) -> TextScores:
+        """Log-likelihoods of texts: exact with blocks of 1, a lower bound with larger ones.
+
+        The bound of blocks of up to 4 tokens is summed over all ways to mask them, that of larger ones
+        estimated; of networks with time conditioning all are estimated.
+
+        Args:
+            texts: at most as long as the model's layout.
+            block: tokens of a block; the model's default.
+            draws: of each text, where it is estimated.
+            seed: of the draws.
+            ends: whether the end of a text counts too.
+
+        Raises:
+            UserError: for a text without tokens, one that is too long, or an argument that does not fit.
+        """
+        most, size = self.layout.num_tokens, self._block(block)
+        if draws < 2:
+            raise UserError(f"draws must be at least 2, for a standard error, not {draws}")
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        ids = [self.tokenizer.encode(text) + [self.tokenizer.eos] * ends for text in listed]
+        if not ids or not all(ids):
+            raise UserError("texts must hold at least one token each")
+        lengths = torch.tensor([len(each) for each in ids])
+        if int(lengths.max()) > most:
+            raise UserError(f"texts must have at most the model's {most} tokens, not {int(lengths.max())}")
+        tokens = torch.full((len(ids), -(-int(lengths.max()) // size) * size), self.tokenizer.eos)
+        for row, each in zip(tokens, ids, strict=True):
+            row[: len(each)] = torch.tensor(each)
+        found = text_nelbo(
+            self.transformer,
+            tokens.to(self._execution_device),
+            lengths,
+            Layout((tokens.shape[1],), (size,)),
+            key=SampleKey(seed, [0] * len(ids), [0] * len(ids)),  # a text's draws are its own
+            draws=draws,
+            schedule=self.scheduler.config["schedule"],
+        )
+        errors = (
+            found.std(1) / found.shape[1] ** 0.5 if found.shape[1] > 1 else torch.zeros(len(ids)).double()
+        )
+        self.maybe_free_model_hooks()
+        return TextScores(-found.mean(1), errors, lengths)
+
+    def _block(self, block: int | None) -> int:
+        """The tokens of a block that were asked for, checked."""
+        most, size = self.layout.num_tokens, self.layout.block_tokens if block is None else block
+        if size < 1 or most % size:
+            raise UserError(f"block must divide the model's {most} tokens; {size} does not")
+        return size
+
     def _canvas(
         self,
         prompt: str | Sequence[str] | None,
@@ -214,16 +246,10 @@ class ACDiTTextPipeline(DiffusionPipeline):
         tokens: Tensor | None,
     ) -> Canvas:
         """Checked prompts as tokens, with masks up to where their texts may go."""
-        most, size = self.layout.num_tokens, self.layout.block_tokens if block is None else block
-        for name, value in (
-            ("num_samples_per_prompt", per_prompt),
-            ("max_new_tokens", max_new),
-            ("block", size),
-        ):
+        most, size = self.layout.num_tokens, self._block(block)
+        for name, value in (("num_samples_per_prompt", per_prompt), ("max_new_tokens", max_new)):
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}")
-        if most % size:
-            raise UserError(f"block must divide the model's {most} tokens; {size} does not")
         if tokens is not None:
             if prompt is not None or max_new is not None:
                 raise UserError("tokens stand for prompt and max_new_tokens: give them alone")
@@ -262,7 +288,7 @@ class ACDiTTextPipeline(DiffusionPipeline):
     def _finished(
         self,
         canvas: Canvas,
-        steps: int | None,
+        steps: int | Sequence[int] | None,
         temperature: float | None,
         top_p: float | None,
         generator: torch.Generator | Sequence[torch.Generator] | None,

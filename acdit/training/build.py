@@ -1,7 +1,7 @@
 """From a recipe to the things that it names: network, layouts, optimiser, pipeline."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -9,24 +9,27 @@ import torch
 from ..autoencoders import load_autoencoder
 from ..data.dataset import LabelledDataset
 from ..data.latents import open_latents
-from ..data.opening import open_pixels
-from ..diffusion import default_sampler
+from ..data.opening import open_samples
+from ..data.texts import WrappedTexts
+from ..diffusion import DiffusionObjective, default_sampler
 from ..errors import UserError
 from ..layout import Layout, parse_dims
-from ..pipelines.base import ACDiTPipeline
+from ..masked import MaskedObjective
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
+from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.video import ACDiTVideoPipeline
 from ..randomness import seed_of
 from ..transformer import SIZES, ACDiTTransformer, Size
-from .config import ModelConfig, Recipe
+from ..unmasking import AncestralScheduler, FirstHittingScheduler
+from .config import DiffusionConfig, ModelConfig, Recipe
 from .lora import add_lora
 
 
 def open_data(recipe: Recipe) -> tuple[LabelledDataset, Any]:
-    """What a run learns from, images or latents; and the autoencoder of the latents, or None."""
+    """What a run learns from: texts, images or latents; and the autoencoder of the latents, or None."""
     if recipe.autoencoder.model is None:
-        return open_pixels(recipe.data, seed=recipe.training.seed), None
+        return open_samples(recipe.data, seed=recipe.training.seed), None
     vae = load_autoencoder(recipe.autoencoder.model)
     return open_latents(recipe, vae), vae
 
@@ -36,11 +39,13 @@ def build_layouts(recipe: Recipe, size: Sequence[int]) -> list[Layout]:
 
     Args:
         recipe: of the run.
-        size: of its data, (H, W) of images and (F, H, W) of clips.
+        size: of its data, (H, W) of images, (F, H, W) of clips and (L,) of texts.
 
     Raises:
         ValueError: if patches do not tile the image, or blocks the grid.
     """
+    if recipe.data.tokens is not None:
+        return [Layout(tuple(size), parse_dims(block)) for block in recipe.layout.blocks]
     patch, (*frames, height, width) = recipe.layout.patch, size
     if height % patch or width % patch:
         raise UserError(f"layout.patch must divide the image's edge of {height}; {patch} does not")
@@ -57,10 +62,10 @@ def build_model(
     It is fresh, from the run's seed, or the one that `init_from` names; for a run that goes on, the one whose
     config is `stored`, with weights that are to be loaded.
     """
-    num_classes = len(data.label_names)
+    num_classes = len(data.label_names) or None
     if recipe.data.num_classes not in (None, num_classes):
         raise UserError(
-            f"data.num_classes must be {num_classes}, as many as {recipe.data.source} holds, "
+            f"data.num_classes must be {num_classes or 0}, as many as {recipe.data.source} holds, "
             f"not {recipe.data.num_classes}"
         )
     with torch.random.fork_rng(devices=[]):
@@ -68,13 +73,17 @@ def build_model(
         if stored is not None:
             network = cast(ACDiTTransformer, ACDiTTransformer.from_config(stored))
         elif recipe.training.init_from is not None:
-            network = _adapted(recipe.training.init_from, layout, data.channels, num_classes)
+            network = _adapted(recipe.training.init_from, token_values(data, layout), num_classes)
         else:
+            values, texts = token_values(data, layout), isinstance(data, WrappedTexts)
+            timed = recipe.model.time_conditioning
             network = ACDiTTransformer(
-                in_channels=data.channels * layout.patch_elements,
+                in_channels=None if texts else values,
+                vocab_size=values if texts else None,
                 axis_lengths=layout.grid,
                 **network_size(recipe.model)._asdict(),
                 num_classes=num_classes,
+                time_conditioning=not texts if timed is None else timed,
             )
         if recipe.lora.rank:
             add_lora(network, recipe.lora.rank, recipe.lora.alpha, recipe.lora.targets)
@@ -89,20 +98,27 @@ def network_size(model: ModelConfig) -> Size:
     return SIZES[model.size]._replace(**{key: value for key, value in named.items() if value is not None})
 
 
-def check_tokens(source: str, has: int, makes: int) -> None:
-    """Raise UserError if the network of `init_from` has other tokens than the recipe makes."""
+def token_values(data: LabelledDataset, layout: Layout) -> int:
+    """Values of a token: channels and patch elements, or of texts the ids that it may have, with the mask."""
+    if isinstance(data, WrappedTexts):
+        return data.tokenizer.vocab_size
+    return data.channels * layout.patch_elements
+
+
+def check_tokens(source: str, config: Mapping[str, Any], makes: int) -> None:
+    """Raise UserError if the network of `init_from`, by its config, has other tokens than a recipe makes."""
+    has = config["in_channels"] or config["vocab_size"]
     if has != makes:
         raise UserError(
             f"training.init_from {source} has tokens of {has} values, this recipe makes {makes}: "
-            "change layout.patch or data.channels"
+            "change layout.patch, data.channels or data.tokenizer"
         )
 
 
-def _adapted(source: str, layout: Layout, channels: int, num_classes: int) -> ACDiTTransformer:
+def _adapted(source: str, values: int, num_classes: int | None) -> ACDiTTransformer:
     """The network of a trained pipeline, with a new class table where the classes differ in number."""
     trained = load_pipeline(source).transformer
-    wanted = channels * layout.patch_elements
-    check_tokens(source, trained.config["in_channels"], wanted)
+    check_tokens(source, trained.config, values)
     if trained.config["num_classes"] == num_classes:
         return trained
     model = cast(
@@ -115,10 +131,45 @@ def _adapted(source: str, layout: Layout, channels: int, num_classes: int) -> AC
     return model
 
 
+def build_objective(recipe: Recipe, data: LabelledDataset, *, plain: bool = False) -> Any:
+    """The objective of a run.
+
+    Args:
+        recipe: of the run.
+        data: that it learns from.
+        plain: without what training alone does, such as weights of errors, so that runs can be compared.
+    """
+    asked = recipe.diffusion
+    if plain:
+        asked = DiffusionConfig(
+            asked.prediction, asked.timesteps, asked.timestep_location, schedule=asked.schedule
+        )
+    if isinstance(data, WrappedTexts):
+        return MaskedObjective(data.tokenizer.mask, asked.schedule, asked.times, asked.label_dropout)
+    return DiffusionObjective(
+        asked.prediction,
+        asked.timesteps,
+        asked.label_dropout,
+        context_noise=asked.context_noise,
+        timestep_location=asked.timestep_location,
+        min_snr=asked.min_snr,
+    )
+
+
 def build_pipeline(
     recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
-) -> ACDiTPipeline:
+) -> Any:
     """The pipeline that a run samples with and exports, around a copy of the network."""
+    if isinstance(data, WrappedTexts):
+        sampler = AncestralScheduler if model.config["time_conditioning"] else FirstHittingScheduler
+        return ACDiTTextPipeline(
+            transformer=copy.deepcopy(model).eval(),
+            scheduler=sampler(mask_token=data.tokenizer.mask, schedule=recipe.diffusion.schedule),
+            tokenizer=data.tokenizer,
+            grid=layout.grid,
+            block=layout.block,
+            num_inference_steps=recipe.sampling.steps,
+        )
     kind = ACDiTImagePipeline if layout.axes == 2 else ACDiTVideoPipeline
     return kind(
         transformer=copy.deepcopy(model).eval(),

@@ -10,18 +10,21 @@ from typing import Any
 from ..data.digits import LABEL_NAMES
 from ..data.latents import check_settings, data_settings, read_manifest
 from ..data.opening import WITHOUT_DOWNLOAD, open_pixels
+from ..data.shakespeare import SHAKESPEARE
 from ..data.sources import holds_tables, source_folder
 from ..errors import UserError
 from ..files import check_writable
 from ..flops import Dimensions, parameters
 from ..layout import Layout, dims
 from ..rope import default_split
+from ..tokenizers import open_tokenizer
 from .build import build_layouts
 from .config import Recipe
 from .options import PlanOptions
 
 # Pixels along a latent cell, and channels, of Stable Diffusion's autoencoder: for one that is not at hand.
 USUAL_AUTOENCODER = (8, 4)
+USUAL_VOCABULARY = 50_258  # ids of GPT-2's tokeniser and the mask, for one that is not at hand
 STATES = 4  # in a checkpoint, each of a float32 value per parameter: weights, their average, two moments
 
 
@@ -38,8 +41,8 @@ class Check:
 class Data:
     """What the network sees of the data, as far as it can be known without reading it."""
 
-    channels: int
-    size: tuple[int, ...]  # (h, w) or (F, h, w), in pixels or latent cells
+    values: int  # channels, or of texts the ids, the mask included
+    size: tuple[int, ...]  # (h, w) or (F, h, w), in pixels or latent cells; (L,) of texts
     num_classes: int | None
     assumed: tuple[str, ...] = ()
 
@@ -67,7 +70,7 @@ def check_run(options: PlanOptions, data: Data, network: Dimensions) -> tuple[li
     """All checks, and the layouts of the recipe where they tile."""
     checks = Checks()
     layouts = checks.make("layout", lambda: build_layouts(options, data.size))
-    checks.make("heads", lambda: _check_heads(network, 2 if options.data.frames is None else 3))
+    checks.make("heads", lambda: _check_heads(network, len(data.size)))
     checks.make("batch", lambda: _check_batch(options, options.ranks))
     if options.autoencoder.model is not None:
         checks.make("latents", lambda: _check_latents(options))
@@ -86,6 +89,8 @@ def look_at_data(recipe: Recipe) -> Data:
         UserError: if the recipe names no size.
     """
     config = recipe.data
+    if config.tokens is not None:
+        return _look_at_texts(config.tokenizer, config.tokens)
     channels, edge, num_classes = config.channels, config.image_size, _counted_classes(recipe)
     frames = () if config.frames is None else (config.frames,)
     if config.source in WITHOUT_DOWNLOAD:
@@ -109,6 +114,14 @@ def look_at_data(recipe: Recipe) -> Data:
             f"an autoencoder of {channels} channels that makes a latent cell of {cell}x{cell} pixels"
         )
     return Data(channels, (*frames, edge // cell, edge // cell), num_classes, tuple(assumed))
+
+
+def _look_at_texts(tokenizer: str, tokens: int) -> Data:
+    """What is known of texts; a tokeniser that is neither a file nor a folder is not asked for."""
+    if tokenizer != "bytes" and not Path(tokenizer).expanduser().exists():
+        assumed = f"a vocabulary of {USUAL_VOCABULARY:,}, GPT-2's and the mask, for {tokenizer} is not asked"
+        return Data(USUAL_VOCABULARY, (tokens,), None, (assumed,))
+    return Data(open_tokenizer(tokenizer).vocab_size, (tokens,), None)
 
 
 def _check_heads(network: Dimensions, axes: int) -> str:
@@ -137,8 +150,10 @@ def _check_latents(recipe: Recipe) -> str:
 def _check_source(recipe: Recipe) -> str:
     """What is known of the source without reading it, or a UserError if it must be a folder and is none."""
     source = recipe.data.source
-    if source in WITHOUT_DOWNLOAD:
+    if source in (*WITHOUT_DOWNLOAD, SHAKESPEARE):
         return f"{source} needs no download"
+    if recipe.data.tokens is not None and Path(source).expanduser().is_file():
+        return f"{source} is a file; it is not read"
     if source_folder(source) is None:
         return f"{source} is no folder here, so a name on the hub, which is not asked"
     return f"{source} is a folder; its files are not read"

@@ -40,6 +40,8 @@ class ModelConfig:
     """Hidden width, if not the named size's."""
     num_heads: int | None = None
     """Attention heads, if not the named size's."""
+    time_conditioning: bool | None = None
+    """Whether the network is told the time; if left out, of images and video, not of texts."""
 
     def __post_init__(self) -> None:
         at_least(1, model__num_layers=self.num_layers, model__hidden_size=self.hidden_size)
@@ -48,11 +50,12 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
-    """Images or video clips to learn from, scaled to [-1, 1]."""
+    """What to learn from: images or video clips, scaled to [-1, 1], or texts."""
 
     source: str = "mnist"
     """`mnist` (padded to 32x32), `digits` (8x8) or as video `moving-digits` (32x32) without download, a
-    folder of images or videos with one sub-folder a class, or a Hugging Face data set by name or path."""
+    folder of images or videos with one sub-folder a class, or a Hugging Face data set by name or path. As
+    texts `shakespeare`, a file, a folder of files, or such a data set."""
     split: str = "train"
     """Split of a Hugging Face data set."""
     image_column: str | None = None
@@ -71,6 +74,10 @@ class DataConfig:
     """Frames of a video from one of a clip to the next, at its mean rate."""
     short_clips: Literal["loop", "skip"] = "loop"
     """What becomes of videos that are too short for a clip: repeated, or left out."""
+    tokens: int | None = None
+    """Tokens of a sequence, where the source holds texts; left out for images and video."""
+    tokenizer: str = "bytes"
+    """What makes tokens of texts: `bytes`, a file of `acdit tokenizer`, or a Hugging Face one."""
     listed: str | None = None
     """A list of the files of a folder to take, CLASS/FILE in each line, such as UCF-101's trainlist01.txt."""
     num_classes: int | None = None
@@ -85,11 +92,15 @@ class DataConfig:
     @property
     def noun(self) -> str:
         """What the data are, in words for the user."""
+        if self.tokens is not None:
+            return "texts"
         return "images" if self.frames is None else "clips"
 
     def __post_init__(self) -> None:
         at_least(1, data__image_size=self.image_size, data__num_classes=self.num_classes)
-        at_least(2, data__frames=self.frames)
+        at_least(2, data__frames=self.frames, data__tokens=self.tokens)
+        if self.frames is not None and self.tokens is not None:
+            raise UserError("data.frames is for video, data.tokens for texts: leave out one")
         at_least(1, data__frame_stride=self.frame_stride)
         at_least(0, data__workers=self.workers, data__max_unreadable=self.max_unreadable)
 
@@ -116,10 +127,10 @@ class LayoutConfig:
     """How an image becomes tokens, and tokens blocks."""
 
     patch: int = 4
-    """Edge of a token's patch in pixels (or latent cells)."""
+    """Edge of a token's patch in pixels (or latent cells); texts have none."""
     blocks: list[str] = field(default_factory=lambda: ["4x4"])
-    """Block sizes in tokens, such as 4x4, or 4x16x16 for clips; of several, one is drawn per step. A pipeline
-    takes the first."""
+    """Block sizes in tokens, such as 4x4, 4x16x16 for clips or 16 for texts; of several, one is drawn per
+    step. A pipeline takes the first."""
 
     def __post_init__(self) -> None:
         at_least(1, layout__patch=self.patch)
@@ -149,12 +160,19 @@ class DiffusionConfig:
     """Standard deviation of noise on the clean blocks that the network is given, against drift."""
     min_snr: float | None = None
     """Gamma of min-SNR loss weights, such as 5 (arXiv 2303.09556); unweighted when left out."""
+    schedule: Literal["log_linear", "cosine"] = "log_linear"
+    """Of texts, the share of tokens that is not masked at time t: 1 - t, or 1 - sin(pi t / 2)."""
+    times: tuple[float, float] = (1e-3, 1.0)
+    """Of texts, the lowest and highest time that is drawn."""
 
     def __post_init__(self) -> None:
         _share(diffusion__label_dropout=self.label_dropout)
         at_least(1, diffusion__draws=self.draws, diffusion__views=self.views)
         at_least(0, diffusion__context_noise=self.context_noise)
         _positive(diffusion__min_snr=self.min_snr)
+        low, high = self.times
+        if not 0 < low < high <= 1:
+            raise UserError(f"diffusion.times must be LOW,HIGH with 0 < LOW < HIGH <= 1, not {low},{high}")
         if self.timestep_location and self.timesteps != "logit_normal":
             raise UserError(
                 f"diffusion.timestep_location {self.timestep_location} is that of diffusion.timesteps "
@@ -333,14 +351,28 @@ class Recipe(NamedRun):
                 f"lora.rank {self.lora.rank} adapts a trained network: name it in training.init_from, or "
                 "leave lora.rank at 0"
             )
+        axes, wanted = {
+            "texts": (1, "of texts (data.tokens) must be tokens, such as 16"),
+            "images": (2, "must be heights and widths such as 4x4"),
+            "clips": (3, "of clips (data.frames) must be frames, heights and widths, such as 4x16x16"),
+        }[self.data.noun]
         for block in self.layout.blocks:
-            if self.data.frames is None and len(parse_dims(block)) != 2:
-                raise UserError(f"layout.blocks must be heights and widths such as 4x4, not {block!r}")
-            if self.data.frames is not None and len(parse_dims(block)) != 3:
-                raise UserError(
-                    "layout.blocks of clips (data.frames) must be frames, heights and widths, such "
-                    f"as 4x16x16, not {block!r}"
-                )
+            if len(parse_dims(block)) != axes:
+                raise UserError(f"layout.blocks {wanted}, not {block!r}")
+        if self.data.tokens is not None:
+            self._check_texts()
+
+    def _check_texts(self) -> None:
+        """Raise UserError for what texts do not have."""
+        diffusion = self.diffusion
+        for name, given in (
+            ("autoencoder.model", self.autoencoder.model is not None),
+            ("diffusion.context_noise", diffusion.context_noise != 0),
+            ("diffusion.min_snr", diffusion.min_snr is not None),
+            ("diffusion.timesteps", diffusion.timesteps != "uniform"),
+        ):
+            if given:
+                raise UserError(f"{name} is for images and video, not for texts (data.tokens): leave it out")
 
     @property
     def latents(self) -> Path:

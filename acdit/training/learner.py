@@ -65,6 +65,12 @@ class Learner:
             fused=True,
         )
 
+    def moved(self, data: Tensor) -> Tensor:
+        """Data on the network's device, and in its precision unless it is of ids."""
+        # the network's own `dtype` looks at all of its modules
+        dtype = self.parameters[0].dtype if data.is_floating_point() else data.dtype
+        return data.to(self.ranks.device, dtype, non_blocking=True)
+
     @contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
         """Around forward and backward of a micro-batch: ranks share their gradients with the last one."""

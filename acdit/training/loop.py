@@ -9,6 +9,7 @@ import torch
 from ..errors import UserError
 from ..files import leftovers, only_process, remove, whole
 from ..pictures import picture_grid, save_picture
+from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.video import ACDiTVideoPipeline
 from ..ranks import Ranks, launched
 from ..videos import contact_sheet
@@ -19,6 +20,8 @@ from .stopping import StopRequest
 from .validation import Validation
 from .watch import Watch, check_trackers
 
+TEXTS = 4  # in a file of samples
+RULE = f"\n{'-' * 80}\n"  # between them
 GRACE = 30.0  # seconds that launchers leave between asking a process to stop and killing it
 
 
@@ -129,14 +132,22 @@ def _export(run: Run) -> None:
 
 
 def _sample(run: Run) -> None:
-    """Write a grid of samples, a column per class, to `samples/`; of clips a row."""
+    """Write a grid of samples, a column per class, to `samples/`; of clips a row, of texts a few."""
     pipeline = run.pipeline()
     if run.ranks.main:
         classes = list(range(min(10, len(run.data.label_names))))
         pipeline.to(run.device).set_progress_bar_config(disable=True)
         source = torch.Generator().manual_seed(0)
+        path = run.folder / "samples" / f"step-{run.step:08d}.png"
+        if isinstance(pipeline, ACDiTTextPipeline):
+            path = path.with_suffix(".txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            texts = pipeline(num_samples_per_prompt=TEXTS, generator=source).texts
+            with whole(path) as aside:
+                aside.write_text(RULE.join(texts))
+            return
         if isinstance(pipeline, ACDiTVideoPipeline):
             picture = contact_sheet(pipeline(classes, generator=source).frames)
         else:
             picture = picture_grid(pipeline(classes * 4, generator=source).images, len(classes))
-        save_picture(picture, run.folder / "samples" / f"step-{run.step:08d}.png")
+        save_picture(picture, path)

@@ -88,7 +88,9 @@ def make_plan(options: PlanOptions) -> Plan:
         UserError: if the recipe does not say what is needed to plan it.
     """
     data, config = look_at_data(options), options.training
-    network = _network(options, data.channels * options.layout.patch**2, data.num_classes)
+    texts = options.data.tokens is not None
+    values = data.values if texts else data.values * options.layout.patch**2
+    network = _network(options, values, data.num_classes)
     count = parameters(network)
     checks, layouts = check_run(options, data, network)
     half = config.precision != "no"
@@ -166,17 +168,25 @@ def format_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _network(recipe: Recipe, in_channels: int, num_classes: int | None) -> Dimensions:
+def _network(recipe: Recipe, values: int, num_classes: int | None) -> Dimensions:
     """The network that a run starts with: of the section `model`, or the one that `init_from` names."""
     source = recipe.training.init_from
     if source is not None:
         path = pipeline_folder(source) / "transformer" / "config.json"
         config: dict[str, Any] = json.loads(path.read_text())
-        check_tokens(source, config["in_channels"], in_channels)
+        check_tokens(source, config, values)
         return Dimensions.of(config | {"num_classes": num_classes})
     layers, hidden, heads = network_size(recipe.model)
+    texts, timed = recipe.data.tokens is not None, recipe.model.time_conditioning
     return Dimensions(
-        in_channels, layers, hidden, heads, MLP_RATIO * hidden, num_classes, time_conditioning=True
+        values,
+        layers,
+        hidden,
+        heads,
+        MLP_RATIO * hidden,
+        num_classes,
+        time_conditioning=not texts if timed is None else timed,
+        discrete=texts,
     )
 
 

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.profiler import record_function
 from torch.utils.data import DataLoader
 
-from ..diffusion import DiffusionObjective, SampleKey
+from ..diffusion import SampleKey
 from ..errors import UserError
 from ..files import check_writable
 from ..flops import Dimensions, training_flops
 from ..ranks import ALONE, Ranks
-from .build import build_layouts, build_model, build_pipeline, open_data
+from .build import build_layouts, build_model, build_objective, build_pipeline, open_data
 from .checkpoint import newest_checkpoint, save_checkpoint
 from .config import Recipe
 from .continuing import compared
@@ -55,14 +55,7 @@ class Run:
         self.share = config.batch_size // ways  # images of a forward
         self.data, self.vae = open_data(recipe)
         self.layouts = build_layouts(recipe, self.data.size)
-        self.objective = DiffusionObjective(
-            recipe.diffusion.prediction,
-            recipe.diffusion.timesteps,
-            recipe.diffusion.label_dropout,
-            context_noise=recipe.diffusion.context_noise,
-            timestep_location=recipe.diffusion.timestep_location,
-            min_snr=recipe.diffusion.min_snr,
-        )
+        self.objective = build_objective(recipe, self.data)
         self.progress, self.changes = Progress(), []
         stored = newest_checkpoint(self.checkpoints, ranks)
         if stored is not None:
@@ -119,7 +112,7 @@ class Run:
                 batch = next(loader)
                 seen += batch["index"].tolist()
                 with self.learner.accumulating(last=part == config.accumulation - 1):
-                    errors.append(self._backward(batch, layout))
+                    errors.append(self._backward(batch, layout, part))
             norm = self.learner.clip()
             found = self._damaged_found()
             mean = torch.cat(errors).double().mean().item() / self.ranks.world_size
@@ -139,28 +132,35 @@ class Run:
                 self._share_damaged()
             yield self._checked(result)
 
-    def _backward(self, batch: dict[str, Any], layout: Any) -> Tensor:
-        """Forward and backward of a micro-batch: the mean error of every sample."""
-        seed, diffusion = self.recipe.training.seed, self.recipe.diffusion
-        dtype = self.learner.parameters[0].dtype  # the network's own `dtype` looks at all of its modules
-        images = batch["data"].to(self.device, dtype, non_blocking=True)
-        labels = batch["label"].to(self.device, non_blocking=True)
+    def _backward(self, batch: dict[str, Any], layout: Any, part: int) -> Tensor:
+        """Forward and backward of a micro-batch, the step's `part`: the mean error of every sample."""
+        config, diffusion = self.recipe.training, self.recipe.diffusion
+        classes = self.network_config["num_classes"]
+        first = (part * self.ranks.world_size + self.ranks.rank) * self.share
+        key = SampleKey(
+            config.seed,
+            batch["epoch"].tolist(),
+            batch["index"].tolist(),
+            step=self.step,
+            places=range(first, first + self.share),
+            batch=config.batch_size,
+        )
         with (
             record_function("acdit.forward"),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_precision),
         ):
             losses = self.objective.loss(
                 self.learner.model,
-                layout.to_blocks(images),
+                layout.to_blocks(self.learner.moved(batch["data"])),
                 layout=layout,
-                key=SampleKey(seed, batch["epoch"].tolist(), batch["index"].tolist()),
-                labels=labels,
-                null_label=self.network_config["num_classes"],
-                blocks=subset(layout.num_blocks, diffusion.views, seed, self.step),
+                key=key,
+                labels=None if classes is None else batch["label"].to(self.device, non_blocking=True),
+                null_label=classes,
+                blocks=subset(layout.num_blocks, diffusion.views, config.seed, self.step),
                 draws=range(diffusion.draws),
             )
         with record_function("acdit.backward"):
-            (losses.mean / self.recipe.training.accumulation).backward()
+            (losses.mean / config.accumulation).backward()
         return losses.per_view.detach().mean(1)  # (n,)
 
     def _skipped(self, result: StepResult, errors: Tensor, seen: list[int]) -> StepResult:

@@ -1,4 +1,4 @@
-"""Loss on images that training never sees: by block, and by how much noise there is."""
+"""Loss on samples that training never sees: by block, and by how much noise there is."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,13 +6,14 @@ from typing import Any
 import torch
 
 from ..autoencoders import encode
-from ..data.dataset import InMemoryDataset, PixelDataset
-from ..data.opening import open_pixels
-from ..diffusion import TRAIN_STEPS, DiffusionObjective, SampleKey
+from ..data.dataset import PixelDataset
+from ..data.opening import open_samples
+from ..diffusion import TRAIN_STEPS, SampleKey
 from ..errors import UserError
 from ..layout import Layout
 from ..randomness import generator
 from ..ranks import Ranks
+from .build import build_objective
 from .config import Recipe
 from .learner import Learner
 
@@ -21,7 +22,7 @@ EPOCH = -1  # of the keys: training's are from 0 on
 
 
 class Validation:
-    """The images of a recipe's validation, and what a network makes of them.
+    """The images, clips or texts of a recipe's validation, and what a network makes of them.
 
     Args:
         recipe: of the run.
@@ -42,17 +43,16 @@ class Validation:
             split=config.split or recipe.data.split,
             listed=config.listed or recipe.data.listed,
         )
-        images = open_pixels(data, seed=recipe.training.seed, held_out=not other)
-        if images.label_names != label_names:
+        samples = open_samples(data, seed=recipe.training.seed, held_out=not other)
+        if samples.label_names != label_names:
             raise UserError(
                 f"validation.source must have the classes of data.source, {_few(label_names)}, "
-                f"not {_few(images.label_names)}"
+                f"not {_few(samples.label_names)}"
             )
-        order = torch.randperm(len(images), generator=generator("validation"))[: config.images].tolist()
-        self.images = _read(images, order, vae)
+        order = torch.randperm(len(samples), generator=generator("validation"))[: config.images].tolist()
+        self.data, self.labels = _read(samples, order, vae)
         self.seed = recipe.training.seed
-        # what training alone does, such as weighting the errors, would keep runs from being compared
-        self.objective = DiffusionObjective(recipe.diffusion.prediction, recipe.diffusion.timesteps)
+        self.objective = build_objective(recipe, samples, plain=True)
 
     def measure(self, learner: Learner, layout: Layout, batch: int, ranks: Ranks) -> dict[str, Any]:
         """The loss of the averaged weights, by block and by bin of timesteps (null where no draw fell).
@@ -62,16 +62,16 @@ class Validation:
         Args:
             learner: whose network is measured.
             layout: of the blocks.
-            batch: images of a forward.
-            ranks: that share the images.
+            batch: samples of a forward.
+            ranks: that share the samples.
         """
         sums = torch.zeros(2, layout.num_blocks + BINS, dtype=torch.float64)  # of errors, and their number
-        everyone = range(len(self.images))
+        everyone = range(len(self.data))
         stride = batch * ranks.world_size
         with learner.averaged(), torch.no_grad():
             for first in range(ranks.rank * batch, ranks.rank * batch + len(everyone), stride):
                 rows = everyone[first : first + batch]
-                # a rank without images of its own goes along, for sharded weights are gathered by all
+                # a rank without samples of its own goes along, for sharded weights are gathered by all
                 errors, places = self._errors(rows or range(1), learner, layout)
                 if rows:
                     sums[0].index_add_(0, places, errors.repeat(2))
@@ -87,14 +87,16 @@ class Validation:
 
     def _errors(self, rows: range, learner: Learner, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
         """Errors (n x M), and the table's rows that they belong to: of their blocks, then of their bins."""
-        device, dtype = learner.ranks.device, learner.network.dtype
-        images = self.images.data[rows.start : rows.stop].to(device, dtype)
+        chosen = slice(rows.start, rows.stop)
+        labels = (
+            self.labels[chosen].to(learner.ranks.device) if learner.network.config["num_classes"] else None
+        )
         losses = self.objective.loss(
             learner.model,
-            layout.to_blocks(images),
+            layout.to_blocks(learner.moved(self.data[chosen])),
             layout=layout,
             key=SampleKey(self.seed, [EPOCH] * len(rows), list(rows)),
-            labels=self.images.labels[rows.start : rows.stop].to(device),
+            labels=labels,
         )
         blocks = torch.tensor(losses.blocks).expand(len(rows), -1)
         bins = (losses.timesteps.cpu() * BINS / TRAIN_STEPS).long().clamp(0, BINS - 1) + layout.num_blocks
@@ -102,15 +104,15 @@ class Validation:
         return errors, torch.cat([blocks.flatten(), bins.flatten()])
 
 
-def _read(images: PixelDataset, order: list[int], vae: Any) -> InMemoryDataset:
-    """Some images in memory; their latents, each drawn once, where there is an autoencoder."""
-    read = [images.read(index) for index in order]
-    pixels, labels = torch.stack([image for image, _ in read]), torch.tensor([label for _, label in read])
+def _read(samples: PixelDataset, order: list[int], vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Some samples and their labels; latents, each drawn once, where there is an autoencoder."""
+    read = [samples.read(index) for index in order]
+    data, labels = torch.stack([each for each, _ in read]), torch.tensor([label for _, label in read])
     if vae is not None:
-        parts = [encode(vae, part) for part in pixels.split(16)]
+        parts = [encode(vae, part) for part in data.split(16)]
         mean, deviation = (torch.cat(part) for part in zip(*parts, strict=True))
-        pixels = mean + deviation * torch.randn(mean.shape, generator=generator("validation", "latent"))
-    return InMemoryDataset(pixels, labels, images.label_names)
+        data = mean + deviation * torch.randn(mean.shape, generator=generator("validation", "latent"))
+    return data, labels
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from acdit.errors import UserError
 from acdit.tokenizers import ByteTokenizer
 from acdit.training.config import DataConfig
 
-EOS = 99
+EOS = ByteTokenizer.eos
 TEXTS = ["one", "", "three is longer", "naïve", "x" * 40]
 
 
@@ -32,7 +32,7 @@ def texts_of(made):
     length=st.integers(1, 16),
 )
 def test_every_row_is_its_part_of_the_stream(documents, length):
-    made = WrappedTexts(documents, [len(ids) for ids in documents], length, EOS)
+    made = WrappedTexts(documents, [len(ids) for ids in documents], length, ByteTokenizer(), 0)
     joined = stream(documents)
     filled = joined + [EOS] * (-len(joined) % length)
     assert rows(made) == [filled[at : at + length] for at in range(0, len(filled), length)]

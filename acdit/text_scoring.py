@@ -1,0 +1,181 @@
+"""Likelihoods of texts that a model never saw, their spread, and what a judge says of its own."""
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .data.shakespeare import SHAKESPEARE
+from .data.texts import WrappedTexts, open_texts
+from .diffusion import SampleKey
+from .evaluation.digits import format_table
+from .evaluation.language_judge import LanguageJudge, token_entropy
+from .layout import Layout
+from .likelihood import nelbo, text_nelbo, timed_masks
+from .options import EvaluateOptions
+from .pipelines.text import ACDiTTextPipeline
+from .training.config import DataConfig
+
+JUDGED = 64  # texts that a judge of language reads
+SPREAD_DRAWS = 32  # times of each block, for the spread of the estimates
+WIDTH = 0.5  # least width of a range of times that is compared
+GRID = 0.05  # between their ends
+
+
+class Part(NamedTuple):
+    """Some sequences (N, L), how many of their tokens are text, and their places."""
+
+    tokens: Tensor
+    lengths: Tensor
+    places: range
+
+
+def evaluate_texts(pipeline: ACDiTTextPipeline, options: EvaluateOptions) -> dict[str, Any]:
+    """Perplexity and bits per byte by block size, and what else the options ask for.
+
+    Raises:
+        UserError: if there are no texts, or a block does not fit.
+    """
+    length = pipeline.layout.num_tokens
+    held_out = options.data is None
+    config = DataConfig(
+        source=options.data or SHAKESPEARE,
+        split=options.split or "validation",
+        text_column=options.text_column,
+    )
+    data = open_texts(config, pipeline.tokenizer, length, held_out=held_out)
+    count = min(options.samples or len(data), len(data))
+    layouts = [Layout((length,), (int(block),)) for block in options.block or [pipeline.layout.block[0]]]
+    rows = [_likelihood(pipeline, data, count, layout, options) for layout in layouts]
+    name = f"{SHAKESPEARE}, held out" if held_out else options.data
+    scores: dict[str, Any] = {"data": name, "sequences": count, "likelihood": rows}
+    if options.times:
+        scores["spread"] = [_spread(pipeline, data, count, layout, options) for layout in layouts]
+    if options.judge is not None:
+        scores["drawn"] = [_drawn(pipeline, layout, options) for layout in layouts]
+    return scores
+
+
+def text_table(scores: dict[str, Any]) -> str:
+    """The scores in the width of a terminal."""
+    shown = ("block", "estimate", "nats_per_token", "standard_error", "perplexity", "bits_per_byte")
+    parts = [format_table([{name: row[name] for name in shown} for row in scores["likelihood"]])]
+    if "spread" in scores:
+        shown = ("block", "low", "high", "deviation", "deviation_of_all")
+        parts.append(format_table([{name: row[name] for name in shown} for row in scores["spread"]]))
+    if "drawn" in scores:
+        parts.append(format_table(scores["drawn"]))
+    return "\n\n".join(parts)
+
+
+def _likelihood(
+    pipeline: ACDiTTextPipeline, data: WrappedTexts, count: int, layout: Layout, options: EvaluateOptions
+) -> dict[str, Any]:
+    nats, variance, tokens, estimate = 0.0, 0.0, 0, "exact"
+    for part in _parts(data, count, options.batch, f"blocks of {layout.block_tokens}"):
+        found = text_nelbo(
+            pipeline.transformer,
+            part.tokens.to(pipeline.device),
+            part.lengths,
+            layout,
+            key=_key(part, count, options.seed),
+            draws=options.draws,
+            estimate=options.estimate,
+            schedule=pipeline.scheduler.config["schedule"],
+        )
+        nats += found.mean(1).sum().item()
+        tokens += int(part.lengths.sum())
+        if found.shape[1] > 1:
+            variance += (found.var(1) / found.shape[1]).sum().item()
+            estimate = options.estimate
+        elif options.draws == 1:
+            variance, estimate = math.nan, options.estimate
+    size = data.bytes * tokens / int(data.counts.sum())  # of the part that was read, at the texts' mean
+    return {
+        "block": layout.block_tokens,
+        "estimate": estimate,
+        "draws": 1 if estimate == "exact" else options.draws,
+        "tokens": tokens,
+        "bytes": round(size),
+        "nats_per_token": nats / tokens,
+        "standard_error": math.sqrt(variance) / tokens,
+        "perplexity": math.exp(nats / tokens),
+        "bits_per_byte": nats / math.log(2) / size,
+    }
+
+
+def _spread(
+    pipeline: ACDiTTextPipeline, data: WrappedTexts, count: int, layout: Layout, options: EvaluateOptions
+) -> dict[str, Any]:
+    """How far a block's part of the NELBO, per token, lies from its mean when one time is drawn for it, and
+    the range of times for which it lies nearest (clipped schedules of arXiv 2503.09573)."""
+    times, values = [], []
+    for part in _parts(data, min(count, options.batch), options.batch, "spread"):
+        key = _key(part, count, options.seed)
+        schedule = pipeline.scheduler.config["schedule"]
+        masks = timed_masks(key, part.lengths, layout, range(SPREAD_DRAWS), schedule)
+        blocks = layout.to_blocks(part.tokens.to(pipeline.device))
+        found = nelbo(pipeline.transformer, blocks, layout, masks) / layout.block_tokens  # (N, T, D)
+        whole = ~masks.hidden.any(-1).expand(found.shape)  # blocks that no text ends in
+        assert masks.times is not None
+        times.append(masks.times[whole])
+        values.append(found[whole])
+    time, value = torch.cat(times), torch.cat(values)
+    steps = round(1 / GRID)
+    ranges = [
+        (low * GRID, high * GRID)
+        for low, high in product(range(steps + 1), repeat=2)
+        if high * GRID - low * GRID >= WIDTH - 1e-9
+    ]
+    deviations = {bounds: value[(time >= bounds[0]) & (time <= bounds[1])].std().item() for bounds in ranges}
+    (low, high), least = min(deviations.items(), key=lambda item: item[1])
+    return {
+        "block": layout.block_tokens,
+        "low": round(max(low, 1e-3), 3),
+        "high": round(high, 3),
+        "deviation": least,
+        "deviation_of_all": deviations[0.0, 1.0],
+        "ranges": [
+            {"low": low, "high": high, "deviation": found} for (low, high), found in deviations.items()
+        ],
+    }
+
+
+def _drawn(pipeline: ACDiTTextPipeline, layout: Layout, options: EvaluateOptions) -> dict[str, Any]:
+    """What the judge says of texts that are written from nothing."""
+    assert options.judge is not None
+    judge, rows = LanguageJudge(options.judge, pipeline.device), []
+    count = options.texts or JUDGED
+    for first in tqdm(range(0, count, options.batch), unit="batch", desc="writing", delay=3, leave=False):
+        seeds = range(options.seed + first, options.seed + min(first + options.batch, count))
+        rows += pipeline(
+            num_samples_per_prompt=len(seeds),
+            num_inference_steps=options.steps,
+            block=layout.block_tokens,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            output_type="tokens",
+        ).texts
+    texts = [pipeline.tokenizer.decode(row.tolist()) for row in rows]
+    return {
+        "block": layout.block_tokens,
+        "texts": count,
+        "generative_perplexity": judge.perplexity(texts),
+        "token_entropy": token_entropy(rows),
+    }
+
+
+def _parts(data: WrappedTexts, count: int, batch: int, what: str) -> Iterator[Part]:
+    """The first `count` sequences in batches, under a progress bar."""
+    for first in tqdm(range(0, count, batch), unit="batch", desc=what, delay=3, leave=False):
+        places = range(first, min(first + batch, count))
+        tokens = torch.stack([data.decode(place) for place in places])
+        yield Part(tokens, data.counts[places.start : places.stop], places)
+
+
+def _key(part: Part, count: int, seed: int) -> SampleKey:
+    """Times are spread evenly over all sequences that are scored."""
+    return SampleKey(seed, [0] * len(part.places), part.places, 0, part.places, count)

@@ -1,0 +1,219 @@
+"""Runs on texts: what they learn from, resumed, divided, validated, exported, planned, and refused."""
+
+import shutil
+from typing import Any
+
+import pytest
+import torch
+
+from acdit.arguments import build
+from acdit.diffusion import SampleKey
+from acdit.errors import UserError
+from acdit.flops import Dimensions, parameters
+from acdit.masked import MaskedObjective
+from acdit.pipelines.loading import load_pipeline
+from acdit.tokenizers import ByteTokenizer, train_tokenizer
+from acdit.training.build import build_model, build_objective, build_pipeline
+from acdit.training.loop import train
+from acdit.training.options import PlanOptions
+from acdit.training.plan import make_plan
+from acdit.training.recipes import load_recipe, recipe_values
+from acdit.training.run import Run
+from acdit.training.validation import Validation
+from acdit.transformer import ACDiTTransformer
+from acdit.unmasking import AncestralScheduler, FirstHittingScheduler
+from tests.training.small import advance, all_state, unequal
+
+BYTES = ByteTokenizer()
+SMALL = {
+    "model.num_layers": 1,
+    "model.hidden_size": 16,
+    "model.num_heads": 1,
+    "data.tokens": 32,
+    "layout.blocks": ["8"],
+    "training.steps": 6,
+    "training.batch_size": 8,
+    "training.precision": "no",
+    "training.log_every": 1,
+    "validation.every": 0,
+    "optimizer.learning_rate": 1e-2,
+}
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("".join(f"{number} is the number {number}. " for number in range(200)))
+    return path
+
+
+def recipe(out, source, **changes: Any):
+    names = {key.replace("__", "."): value for key, value in changes.items()}
+    own = {"name": "texts", "data.source": str(source), "out": str(out)}
+    return load_recipe("laptop-text", **(SMALL | own | names))
+
+
+def test_a_run_learns_and_what_it_exports_writes(tmp_path, text):
+    made = recipe(tmp_path / "run", text, training__steps=40, training__sample_every=40)
+    run = Run(made)
+    losses = [result.loss for result in run.steps()]
+    assert abs(sum(losses[:3]) / 3 - torch.tensor(257.0).log()) < 0.5  # of guesses among bytes and the end
+    assert sum(losses[-5:]) / 5 < 0.8 * losses[0]
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    train(made)
+    pipe = load_pipeline(tmp_path / "run")
+    pipe.set_progress_bar_config(disable=True)
+    assert (
+        isinstance(pipe.scheduler, FirstHittingScheduler) and not pipe.transformer.config["time_conditioning"]
+    )
+    (written,) = pipe("12 is", max_new_tokens=8).texts
+    assert written.startswith("12 is")
+    samples = (tmp_path / "run" / "samples" / "step-00000040.txt").read_text()
+    assert samples.count("-" * 80) == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"layout__blocks": ["1", "8", "32"], "training__steps": 9},
+        {"training__accumulation": 2},
+        {"diffusion__draws": 2, "diffusion__views": 2},
+        {"diffusion__schedule": "cosine", "diffusion__times": (0.3, 0.8), "model__time_conditioning": True},
+    ],
+)
+def test_stop_and_resume_equals_uninterrupted(tmp_path, text, changes):
+    straight = Run(recipe(tmp_path / "straight", text, **changes))
+    results = list(straight.steps())
+    first = Run(recipe(tmp_path / "stopped", text, **changes))
+    before = advance(first, 4)
+    first.save()
+    second = Run(recipe(tmp_path / "stopped", text, **changes))
+    assert before + list(second.steps()) == results
+    assert unequal(all_state(second), all_state(straight)) == []
+
+
+def test_parts_of_a_step_are_the_step(tmp_path, text):
+    """Times are spread over all samples of a step, however it is cut: the same gradient."""
+    whole, cut = (Run(recipe(tmp_path / str(n), text, training__accumulation=n)) for n in (1, 4))
+    (one,), (other,) = advance(whole, 1), advance(cut, 1)
+    assert one.loss == pytest.approx(other.loss, rel=1e-6)
+    assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-4)
+
+
+def test_times_of_a_step_are_spread_over_its_samples(tmp_path, text, monkeypatch):
+    seen: list[SampleKey] = []
+    plain = MaskedObjective.loss
+
+    def noting(self, *args, key, **named):
+        seen.append(key)
+        return plain(self, *args, key=key, **named)
+
+    monkeypatch.setattr(MaskedObjective, "loss", noting)
+    run = Run(recipe(tmp_path / "run", text, training__accumulation=2))
+    advance(run, 2)
+    assert [key.step for key in seen] == [0, 0, 1, 1]
+    assert [list(key.places or ()) for key in seen[:2]] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert {key.batch for key in seen} == {8}
+
+
+def test_validation_is_the_bound_of_texts_never_seen(tmp_path, text):
+    other = tmp_path / "other.txt"
+    other.write_text("never seen " * 30)
+    made = recipe(tmp_path / "run", text, validation__source=str(other), validation__images=5)
+    run = Run(made)
+    validation = Validation(made, run.data.label_names, run.vae)
+    rows = torch.tensor(list(("never seen " * 30).encode()))[:320].view(-1, 32).tolist()
+    assert len(validation.data) == 5 and sum(row in rows for row in validation.data.tolist()) >= 4
+    measured = validation.measure(run.learner, run.layouts[0], 2, run.ranks)
+    assert abs(measured["loss"] - torch.tensor(257.0).log()) < 0.5
+    assert len(measured["by_block"]) == 4
+
+
+def test_held_out_works_validate_shakespeare():
+    made = load_recipe("laptop-text", **{"validation.images": 3})
+    validation = Validation(made, (), None)
+    assert validation.data.shape == (3, 256) and validation.data.dtype == torch.int64
+
+
+def test_time_conditioning_is_a_choice(tmp_path, text):
+    run = Run(recipe(tmp_path / "run", text, model__time_conditioning=True, diffusion__schedule="cosine"))
+    assert run.network_config["time_conditioning"]
+    pipe = run.pipeline()
+    assert isinstance(pipe.scheduler, AncestralScheduler) and pipe.scheduler.config["schedule"] == "cosine"
+
+
+def test_a_run_starts_from_another(tmp_path, text):
+    train(recipe(tmp_path / "first", text))
+    second = Run(recipe(tmp_path / "second", text, training__init_from=str(tmp_path / "first")))
+    trained = load_pipeline(tmp_path / "first").transformer.state_dict()
+    assert all(
+        torch.equal(tensor, trained[name]) for name, tensor in second.learner.network.state_dict().items()
+    )
+    train_tokenizer(["one two three"] * 9, 260).save(tmp_path / "bpe.json")
+    other = {"training__init_from": str(tmp_path / "first"), "data__tokenizer": str(tmp_path / "bpe.json")}
+    with pytest.raises(UserError, match=r"tokens of 258 values, this recipe makes 2\d\d: .*data\.tokenizer"):
+        Run(recipe(tmp_path / "third", text, **other))
+
+
+def test_the_paper_s_text_run():
+    made = load_recipe("openwebtext-b")
+    assert made.data.tokens == 1024 and made.data.tokenizer == "gpt2" and made.model.size == "B"
+    assert (made.data.split, made.validation.split) == ("train[:-100000]", "train[-100000:]")
+    assert made.diffusion.schedule == "log_linear" and made.diffusion.times == (1e-3, 1.0)
+    assert made.model.time_conditioning is None
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_a_plan_counts_the_network_of_texts(tmp_path, timed):
+    values = recipe_values("openwebtext-b") | {"model.num_layers": 2, "model.time_conditioning": timed}
+    made = make_plan(build(PlanOptions, values | {"out": str(tmp_path)}))
+    with torch.device("meta"):
+        network = ACDiTTransformer(
+            None, (1024,), 2, 768, 12, vocab_size=50_258, num_classes=None, time_conditioning=timed
+        )
+    assert made.parameters == network.num_parameters() == parameters(Dimensions.of(network.config))
+    assert made.problems == [] and [cost.blocks for cost in made.layouts] == [128]
+    assert any("50,258" in text and "gpt2 is not asked" in text for text in made.assumed)
+
+
+def test_a_plan_knows_local_texts(tmp_path, text):
+    values = recipe_values("laptop-text") | {"data.source": str(text), "out": str(tmp_path / "run")}
+    made = make_plan(build(PlanOptions, values))
+    run = Run(load_recipe("laptop-text", **{"data.source": str(text), "out": str(tmp_path / "run")}))
+    assert made.parameters == run.learner.network.num_parameters() and made.problems == []
+    assert {check.subject: check.found for check in made.checks}[
+        "data"
+    ] == f"{text} is a file; it is not read"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"layout__blocks": ["4x4"]}, "layout.blocks of texts"),
+        ({"layout__blocks": ["7"]}, "7"),
+        ({"data__frames": 4}, "data.frames"),
+        ({"diffusion__context_noise": 0.1}, "diffusion.context_noise"),
+        ({"diffusion__min_snr": 5.0}, "diffusion.min_snr"),
+        ({"diffusion__times": (0.5, 0.5)}, "diffusion.times"),
+        ({"diffusion__times": (0.0, 1.0)}, "diffusion.times"),
+        ({"data__tokens": 1}, "data.tokens"),
+        ({"data__tokenizer": "no-such-file.json"}, "tokeniser"),
+        ({"data__source": "/no/such/text"}, "data.source"),
+        ({"autoencoder__model": "vae"}, "autoencoder.model"),
+    ],
+)
+def test_what_texts_cannot_be(tmp_path, text, changes, said, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match=said.replace(".", r"\.")):
+        Run(recipe(tmp_path / "run", text, **changes))
+
+
+def test_objective_and_pipeline_of_a_recipe(tmp_path, text):
+    made = recipe(tmp_path / "run", text, diffusion__times=(0.3, 0.8), sampling__steps=3)
+    run = Run(made)
+    assert build_objective(made, run.data).times == (0.3, 0.8)
+    assert build_objective(made, run.data, plain=True).times == (1e-3, 1.0)  # so that runs can be compared
+    network = build_model(made, run.layouts[0], run.data)
+    pipe = build_pipeline(made, network, run.layouts[0], run.data, None)
+    assert pipe.config["num_inference_steps"] == 3 and pipe.tokenizer.vocab_size == BYTES.vocab_size
