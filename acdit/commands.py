@@ -41,6 +41,7 @@ from .sample_sets import draw_set
 from .scoring import asked_labels, draw, evaluate_pipeline, score_table
 from .studies.options import StudyOptions
 from .studies.sampling import study_sampling
+from .studies.text import study_text
 from .text_scoring import evaluate_texts, text_table
 from .texts import write_texts
 from .tokenizers import train_tokenizer
@@ -285,8 +286,11 @@ def bench(options: BenchOptions) -> None:
 
 def study(options: StudyOptions) -> None:
     """`acdit study`: a table, a picture and the figures."""
-    check_writable(Path(options.out) / "measurements.json")
-    study_sampling(_opened(options), options)
+    check_writable(options.folder / "measurements.json")
+    if options.name == "text":
+        study_text(options)
+    else:
+        study_sampling(_opened(options), options)
 
 
 def doctor(options: DoctorOptions) -> None:

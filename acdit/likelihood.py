@@ -89,6 +89,13 @@ def timed_masks(
     return Masks(masked, loss_weight(times, schedule), hidden, times)
 
 
+def is_exact(model: Any, layout: Layout, estimate: Estimate) -> bool:
+    """Whether `text_nelbo` sums over all ways to mask a block."""
+    size = layout.block_tokens
+    small = size == 1 or (estimate == "counts" and size <= EXACT_TOKENS)
+    return small and not model.config["time_conditioning"]
+
+
 def text_nelbo(
     model: Any,
     tokens: Tensor,
@@ -113,14 +120,13 @@ def text_nelbo(
             network with time conditioning needs. Blocks of one token are exact without time conditioning.
         schedule: of the times.
     """
-    timed = model.config["time_conditioning"]
-    size = layout.block_tokens
-    if not timed and (size == 1 or (estimate == "counts" and size <= EXACT_TOKENS)):
-        masks, exact = all_masks(lengths, layout), True
-    elif estimate == "counts" and not timed:
-        masks, exact = counted_masks(key, lengths, layout, range(draws)), False
+    exact = is_exact(model, layout, estimate)
+    if exact:
+        masks = all_masks(lengths, layout)
+    elif estimate == "counts" and not model.config["time_conditioning"]:
+        masks = counted_masks(key, lengths, layout, range(draws))
     else:
-        masks, exact = timed_masks(key, lengths, layout, range(draws), schedule), False
+        masks = timed_masks(key, lengths, layout, range(draws), schedule)
     found = nelbo(model, layout.to_blocks(tokens), layout, masks).sum(1)  # (N, D)
     return found.sum(-1, keepdim=True) if exact else found
 

@@ -15,7 +15,7 @@ from .diffusion import SampleKey
 from .evaluation.digits import format_table
 from .evaluation.language_judge import LanguageJudge, token_entropy
 from .layout import Layout
-from .likelihood import nelbo, text_nelbo, timed_masks
+from .likelihood import Estimate, is_exact, nelbo, text_nelbo, timed_masks
 from .options import EvaluateOptions
 from .pipelines.text import ACDiTTextPipeline
 from .training.config import DataConfig
@@ -24,6 +24,24 @@ JUDGED = 64  # texts that a judge of language reads
 SPREAD_DRAWS = 32  # times of each block, for the spread of the estimates
 WIDTH = 0.5  # least width of a range of times that is compared
 GRID = 0.05  # between their ends
+
+
+class Scoring(NamedTuple):
+    """How likelihoods are measured.
+
+    Attributes:
+        sequences: the first of the texts.
+        batch: sequences of a forward.
+        draws: estimates of each, where it is not exact.
+        estimate: see `text_nelbo`.
+        seed: of the draws.
+    """
+
+    sequences: int
+    batch: int
+    draws: int
+    estimate: Estimate
+    seed: int
 
 
 class Part(NamedTuple):
@@ -50,7 +68,8 @@ def evaluate_texts(pipeline: ACDiTTextPipeline, options: EvaluateOptions) -> dic
     data = open_texts(config, pipeline.tokenizer, length, held_out=held_out)
     count = min(options.samples or len(data), len(data))
     layouts = [Layout((length,), (int(block),)) for block in options.block or [pipeline.layout.block[0]]]
-    rows = [_likelihood(pipeline, data, count, layout, options) for layout in layouts]
+    scoring = Scoring(count, options.batch, options.draws, options.estimate, options.seed)
+    rows = [likelihood(pipeline, data, layout, scoring) for layout in layouts]
     name = f"{SHAKESPEARE}, held out" if held_out else options.data
     scores: dict[str, Any] = {"data": name, "sequences": count, "likelihood": rows}
     if options.times:
@@ -72,33 +91,34 @@ def text_table(scores: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _likelihood(
-    pipeline: ACDiTTextPipeline, data: WrappedTexts, count: int, layout: Layout, options: EvaluateOptions
+def likelihood(
+    pipeline: ACDiTTextPipeline, data: WrappedTexts, layout: Layout, scoring: Scoring
 ) -> dict[str, Any]:
+    """Perplexity and bits per byte of texts in a layout, and the standard error of their estimate."""
     nats, variance, tokens, estimate = 0.0, 0.0, 0, "exact"
-    for part in _parts(data, count, options.batch, f"blocks of {layout.block_tokens}"):
+    for part in _parts(data, scoring.sequences, scoring.batch, f"blocks of {layout.block_tokens}"):
         found = text_nelbo(
             pipeline.transformer,
             part.tokens.to(pipeline.device),
             part.lengths,
             layout,
-            key=_key(part, count, options.seed),
-            draws=options.draws,
-            estimate=options.estimate,
+            key=_key(part, scoring.sequences, scoring.seed),
+            draws=scoring.draws,
+            estimate=scoring.estimate,
             schedule=pipeline.scheduler.config["schedule"],
         )
         nats += found.mean(1).sum().item()
         tokens += int(part.lengths.sum())
         if found.shape[1] > 1:
             variance += (found.var(1) / found.shape[1]).sum().item()
-            estimate = options.estimate
-        elif options.draws == 1:
-            variance, estimate = math.nan, options.estimate
+            estimate = scoring.estimate
+        elif scoring.draws == 1 and not is_exact(pipeline.transformer, layout, scoring.estimate):
+            variance, estimate = math.nan, scoring.estimate
     size = data.bytes * tokens / int(data.counts.sum())  # of the part that was read, at the texts' mean
     return {
         "block": layout.block_tokens,
         "estimate": estimate,
-        "draws": 1 if estimate == "exact" else options.draws,
+        "draws": 1 if estimate == "exact" else scoring.draws,
         "tokens": tokens,
         "bytes": round(size),
         "nats_per_token": nats / tokens,

@@ -1,6 +1,7 @@
 """What `acdit study` takes. Free of torch."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ..checks import option_at_least
@@ -10,24 +11,34 @@ from ..options import RunOptions
 
 @dataclass
 class StudyOptions(RunOptions):
-    """Draw digits in cheaper and cheaper ways, and plot their quality against what they cost."""
+    """Compare ways to sample digits at their cost, or block sizes of text at one training budget."""
 
-    name: Literal["sampling"] | None = None
-    """What is studied: `sampling`, solvers and numbers of steps."""
+    name: Literal["sampling", "text"] | None = None
+    """What is studied: `sampling`, solvers and numbers of steps; `text`, block sizes and likelihood."""
     samples: int = 500
-    """Digits of each way and seed."""
+    """Digits of each way and seed; of text held-out sequences."""
     seeds: int = 3
-    """Times that each way draws."""
-    out: str = "out/study-sampling"
-    """The folder to write; the same command again goes on with it."""
+    """Times that each way draws; of text that each network is trained."""
+    training_steps: int = 500
+    """Of text, steps of each network, over --batch sequences of 256 bytes."""
+    out: str | None = None
+    """The folder to write, out/study-NAME when left out; the same command again goes on with it."""
+
+    @property
+    def folder(self) -> Path:
+        """What to write into."""
+        return Path(self.out or f"out/study-{self.name}")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.name is None:
-            raise UserError("study needs a name: acdit study sampling")
+            raise UserError("study needs a name: acdit study sampling, or acdit study text")
         if self.steps is not None or self.fast or self.guidance_interval is not None:
             raise UserError(
                 "--steps, --fast and --guidance-interval are what the study varies: leave them out"
             )
+        if self.name == "text" and (self.model is not None or self.guidance is not None):
+            raise UserError("the study of text trains its own networks: leave out --model and --guidance")
+        option_at_least(1, training_steps=self.training_steps)
         option_at_least(10, samples=self.samples)
         option_at_least(2, seeds=self.seeds)

@@ -1,10 +1,9 @@
 """Cheaper sampling at equal quality: solvers, numbers of steps, and where guidance acts (sections 4.4, 5)."""
 
 import copy
-import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ import torch
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from tqdm import tqdm
 
-from ..errors import UserError, require
+from ..errors import require
 from ..evaluation.digits import format_table
 from ..files import only_process, whole
 from ..layout import dims
@@ -22,6 +21,7 @@ from ..pipelines.loading import pipeline_folder
 from ..sample_sets import guidance_of
 from ..sampling import Guidance, middle_levels, noise_levels
 from ..scoring import Scorer, draw
+from .measurements import Measurements
 from .options import StudyOptions
 
 SCORES = ("judge_frechet_distance", "judge_frechet_distance_real", "label_accuracy", "judge_coverage")
@@ -79,7 +79,7 @@ def study_sampling(pipeline: ACDiTImagePipeline, options: StudyOptions, ways: Se
         UserError: if the pipeline does not draw digits, or the folder is of another study.
     """
     require("matplotlib", "examples")
-    folder = Path(options.out)
+    folder = options.folder
     scorer = Scorer(pipeline, options.samples)
     setting = {
         "model": str(pipeline_folder(options.model).resolve()),
@@ -93,37 +93,17 @@ def study_sampling(pipeline: ACDiTImagePipeline, options: StudyOptions, ways: Se
         "threads": torch.get_num_threads(),
     }
     with only_process(folder, "a study"):
-        measured = _measured(folder / "measurements.json", setting)
+        keys = (*Way.__dataclass_fields__, "seed")
+        measured = Measurements(folder / "measurements.json", setting, keys, ("views", "seconds", *SCORES))
         wanted = [(way, seed) for seed in range(options.seeds) for way in ways]  # a slow hour is everybody's
         for way, seed in tqdm(wanted, desc="study", unit="set", leave=False):
-            if (way, seed) not in measured:
-                measured[way, seed] = _measure(pipeline, scorer, options, way, seed)
-                rows = [{**asdict(way), "seed": seed, **found} for (way, seed), found in measured.items()]
-                with whole(folder / "measurements.json") as aside:
-                    aside.write_text(json.dumps({"setting": setting, "rows": rows}, indent=1) + "\n")
-        summaries = {way: _summary([measured[way, seed] for seed in range(options.seeds)]) for way in ways}
+            if (*astuple(way), seed) not in measured.rows:
+                measured.add({**asdict(way), "seed": seed, **_measure(pipeline, scorer, options, way, seed)})
+        found = {way: [measured.rows[(*astuple(way), seed)] for seed in range(options.seeds)] for way in ways}
+        summaries = {way: _summary(rows) for way, rows in found.items()}
         print(format_table([{"way": way.name, **summary} for way, summary in summaries.items()]))
-        _plot(summaries, measured[ways[0], 0]["judge_frechet_distance_real"], folder / "sampling.png")
+        _plot(summaries, found[ways[0]][0]["judge_frechet_distance_real"], folder / "sampling.png")
     print(f"written: {folder / 'measurements.json'}, {folder / 'sampling.png'}")
-
-
-def _measured(path: Path, setting: dict[str, Any]) -> dict[tuple[Way, int], dict[str, float]]:
-    """What an earlier run of the same study has found."""
-    if not path.exists():
-        return {}
-    mend = "name another --out, or remove it"
-    try:
-        stored = json.loads(path.read_text())
-        if stored["setting"] != setting:
-            raise UserError(f"{path} is of a study with other settings: {mend}")
-        return {
-            (Way(**{name: row[name] for name in Way.__dataclass_fields__}), row["seed"]): {
-                name: row[name] for name in ("views", "seconds", *SCORES)
-            }
-            for row in stored["rows"]
-        }
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as fault:
-        raise UserError(f"{path} is damaged, or not of a study: {mend}") from fault
 
 
 def _measure(

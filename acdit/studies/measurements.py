@@ -1,0 +1,51 @@
+"""What a study has measured so far, in a file that the same study goes on with."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..files import whole
+
+
+class Measurements:
+    """Rows of figures, each under a key of some of its columns; written whenever one is added.
+
+    Args:
+        path: of the JSON file.
+        setting: what all rows have in common.
+        keys: columns that tell rows apart.
+        columns: what else each row must hold.
+
+    Raises:
+        UserError: if the file is of a study with another setting, or damaged.
+    """
+
+    def __init__(self, path: Path, setting: dict[str, Any], keys: Sequence[str], columns: Sequence[str]):
+        self.path, self.setting, self._keys = path, setting, tuple(keys)
+        self.rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        if not path.exists():
+            return
+        mend = "name another --out, or remove it"
+        try:
+            stored = json.loads(path.read_text())
+            if stored["setting"] != setting:
+                raise UserError(f"{path} is of a study with other settings: {mend}")
+            for row in stored["rows"]:
+                missing = {*keys, *columns} - set(row)
+                if missing:
+                    raise KeyError(", ".join(sorted(missing)))
+                self.rows[self._key(row)] = row
+        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as fault:
+            raise UserError(f"{path} is damaged, or not of a study: {mend}") from fault
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take a row, and write the file."""
+        self.rows[self._key(row)] = row
+        with whole(self.path) as aside:
+            rows = list(self.rows.values())
+            aside.write_text(json.dumps({"setting": self.setting, "rows": rows}, indent=1) + "\n")
+
+    def _key(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in self._keys)

@@ -1,0 +1,156 @@
+"""Block size and likelihood (Table 4): networks of one size and budget, of every block size and of all."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.shakespeare import SHAKESPEARE
+from ..data.texts import open_texts
+from ..errors import require
+from ..evaluation.digits import format_table
+from ..files import only_process, whole
+from ..layout import Layout
+from ..pipelines.loading import load_pipeline
+from ..text_scoring import Scoring, likelihood
+from ..training.config import DataConfig
+from ..training.loop import train
+from ..training.recipes import load_recipe
+from .measurements import Measurements
+from .options import StudyOptions
+
+LENGTH = 256
+BLOCKS = (1, 4, 16, 64, LENGTH)
+ALONE, TOGETHER = "alone", "all"  # how a network was trained: on one block size, or on all of them
+NETWORK = {"num_layers": 4, "hidden_size": 128, "num_heads": 4}
+
+
+def study_text(options: StudyOptions, blocks: Sequence[int] = BLOCKS) -> None:
+    """Train every network with every seed, score the held-out works, print the table and what it shows.
+
+    The same command goes on with networks that were not finished, and with those that were not scored.
+    """
+    require("matplotlib", "examples")
+    folder = options.folder
+    setting = {
+        "network": NETWORK,
+        "tokens": LENGTH,
+        "steps": options.training_steps,
+        "batch": options.batch,
+        "samples": options.samples,
+        "first_seed": options.seed,
+        "threads": torch.get_num_threads(),
+    }
+    with only_process(folder, "a study"):
+        columns = ("bits_per_byte", "nats_per_token", "standard_error")
+        measured = Measurements(folder / "measurements.json", setting, ("trained", "block", "seed"), columns)
+        for seed in range(options.seed, options.seed + options.seeds):
+            for trained, sizes in ((TOGETHER, tuple(blocks)), *((ALONE, (block,)) for block in blocks)):
+                if all((trained, block, seed) in measured.rows for block in sizes):
+                    continue
+                run = _trained(options, folder, trained, sizes, seed)
+                if run is None:
+                    return  # it was asked to stop, and has said so
+                for row in _scored(run, options, sizes, seed):
+                    measured.add({"trained": trained, "seed": seed, **row})
+        seeds = range(options.seed, options.seed + options.seeds)
+        found = {
+            (trained, block): [measured.rows[trained, block, seed]["bits_per_byte"] for seed in seeds]
+            for trained in (ALONE, TOGETHER)
+            for block in blocks
+        }
+        print(format_table([_row(block, found) for block in blocks]))
+        for trained in (ALONE, TOGETHER):
+            print(order_said(trained, {block: found[trained, block] for block in blocks}))
+        _plot(found, blocks, folder / "text.png")
+    print(f"written: {folder / 'measurements.json'}, {folder / 'text.png'}")
+
+
+def order_said(trained: str, found: Mapping[int, Sequence[float]]) -> str:
+    """Whether smaller blocks have fewer bits, by the differences between neighbours, seed by seed.
+
+    Args:
+        trained: how the networks were, for the words.
+        found: bits per byte of each seed, by block size.
+    """
+    sizes, parts = sorted(found), []
+    for small, large in pairwise(sizes):
+        gaps = [b - a for a, b in zip(found[small], found[large], strict=True)]
+        mean, error = statistics.mean(gaps), _error(gaps)
+        word = "unclear" if abs(mean) <= 2 * error else "holds" if mean > 0 else "does not hold"
+        parts.append(f"{small} below {large} {word} ({mean:+.4f} +- {error:.4f})")
+    who = "trained on one block size" if trained == ALONE else "trained on all block sizes"
+    return f"smaller blocks, fewer bits a byte, {who}: {'; '.join(parts)}"
+
+
+def _trained(
+    options: StudyOptions, folder: Path, trained: str, sizes: Sequence[int], seed: int
+) -> Path | None:
+    """The run of a network; None if it was stopped before its end."""
+    name = f"{trained if trained == TOGETHER else f'block-{sizes[0]}'}-{seed}"
+    recipe = load_recipe(
+        "laptop-text",
+        name=name,
+        out=str(folder / name),
+        model=NETWORK,
+        data={"tokens": LENGTH},
+        layout={"blocks": [str(size) for size in sizes]},
+        training={
+            "steps": options.training_steps,
+            "batch_size": options.batch,
+            "seed": seed,
+            "keep_checkpoints": 1,
+        },
+        validation={"every": 0},
+    )
+    return None if train(recipe) is None else recipe.folder
+
+
+def _scored(run: Path, options: StudyOptions, sizes: Sequence[int], seed: int) -> list[dict[str, Any]]:
+    """A row for each block size, of the held-out works."""
+    pipeline = load_pipeline(run)
+    data = open_texts(DataConfig(source=SHAKESPEARE), pipeline.tokenizer, LENGTH, held_out=True)
+    scoring = Scoring(min(options.samples, len(data)), options.batch, draws=4, estimate="counts", seed=seed)
+    return [likelihood(pipeline, data, Layout((LENGTH,), (size,)), scoring) for size in sizes]
+
+
+def _row(block: int, found: Mapping[tuple[str, int], Sequence[float]]) -> dict[str, Any]:
+    alone, together = found[ALONE, block], found[TOGETHER, block]
+    return {
+        "block": block,
+        "bits/byte": statistics.mean(alone),
+        "error": _error(alone),
+        "of one for all": statistics.mean(together),
+        "error ": _error(together),
+    }
+
+
+def _error(values: Sequence[float]) -> float:
+    """The standard error of their mean."""
+    return statistics.stdev(values) / math.sqrt(len(values))
+
+
+def _plot(found: Mapping[tuple[str, int], Sequence[float]], blocks: Sequence[int], path: Path) -> None:
+    figures: Any = require("matplotlib.figure", "examples")
+    figure = figures.Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for trained, label in ((ALONE, "trained on this size alone"), (TOGETHER, "one network trained on all")):
+        values = [found[trained, block] for block in blocks]
+        axes.errorbar(
+            range(len(blocks)),
+            [statistics.mean(each) for each in values],
+            yerr=[_error(each) for each in values],
+            fmt="o-",
+            capsize=3,
+            label=label,
+        )
+    axes.set_xticks(range(len(blocks)), [str(block) for block in blocks])
+    axes.set(xlabel="tokens of a block", ylabel="held-out bits per byte")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with whole(path) as aside:
+        figure.savefig(aside, format="png", dpi=110)
