@@ -55,8 +55,8 @@ class RunOptions:
 class SampleOptions(RunOptions):
     """Draw images block by block: one picture with a row for each label, or with --count a set of files.
 
-    A model of video draws clips: an .mp4, a .gif, or a .png with a row of frames for each clip. A model of
-    text writes to the terminal while it goes on, or into a .txt.
+    A model of video draws clips: an .mp4, a .gif, or a .png with a row of frames for each clip.
+    A model of text writes to the terminal while it goes on, or into a .txt.
     """
 
     prompt: str | None = None
@@ -170,8 +170,9 @@ class SampleOptions(RunOptions):
 class EvaluateOptions(RunOptions):
     """Score a model's digits with an independent judge, as a table and as JSON.
 
-    A model of video draws clips of moving digits, and continues held-out ones from 4 frames. Of a model of
-    text it is the likelihood of texts that it never saw: those of --data, or the held-out Shakespeare.
+    A model of video draws clips of moving digits, and continues held-out ones from 4 frames.
+    Of a model of text it is the likelihood of texts that it never saw: those of --data, or the
+    held-out works of Shakespeare.
     """
 
     samples: int | None = None
