@@ -55,6 +55,21 @@ def test_forward_flops_are_those_that_torch_counts(config, blocks, clean, cached
     assert flops == expected
 
 
+def test_ids_are_looked_up_and_cost_no_product():
+    with torch.device("meta"):
+        model = ACDiTTransformer(
+            None, (24,), 3, 48, 3, vocab_size=11, num_classes=None, time_conditioning=False
+        )
+        ids = torch.zeros(1, 4, 6, dtype=torch.long)
+    model.set_attention_backend("split")
+    layout = Layout((24,), (6,))
+    with FlopCounterMode(display=False) as counter:
+        model(ids, None, layout=layout, clean=ids[:, :3])
+    size = Dimensions.of(model.config)
+    assert forward_flops(size, layout) == counter.get_total_flops() > 0
+    assert parameters(size) == model.num_parameters()
+
+
 def test_training_needs_the_clean_blocks_before_the_last():
     model = Dimensions.of(network(num_classes=7).config)
     assert forward_flops(model, LAYOUT) == forward_flops(model, LAYOUT, blocks=(0, 1, 2, 3), clean=3)

@@ -76,10 +76,10 @@ TEXT = [
     mutant(
         "samples without masks draw too",
         "unmasking.py",
-        "            if len(at):\n",
-        "            if generator is not None and not len(at):\n"
+        "if len(at):",
+        "if generator is not None and not len(at):\n"
         "                torch.rand(1, generator=generator[row])\n"
-        "            if len(at):\n",
+        "            if len(at):",
         "test_unmasking.py::test_a_sample_does_not_depend_on_its_neighbours",
     ),
     mutant(
@@ -130,5 +130,68 @@ TEXT = [
         "surest = logits.softmax(-1).amax(-1)",
         "surest = self._probabilities(logits).amax(-1)",
         "test_unmasking.py::test_confidence_fills_all_that_is_sure_and_at_least_what_is_due",
+    ),
+    mutant(
+        "what lies behind a text's end is seen",
+        "likelihood.py",
+        "unseen = masked | masks.hidden.to(tokens.device)",
+        "unseen = masked",
+        "test_masked.py::test_texts_that_end_inside_a_block",
+    ),
+    mutant(
+        "counts of masks of whole blocks where a text ends inside",
+        "likelihood.py",
+        "tokens / counts.clamp(min=1).double()",
+        "size / counts.clamp(min=1).double()",
+        "test_masked.py::test_texts_that_end_inside_a_block",
+    ),
+    mutant(
+        "the text loss without the weight of its time",
+        "masked.py",
+        "Losses(weights * errors,",
+        "Losses(errors,",
+        "test_masked.py::test_the_objective_estimates_the_bound",
+    ),
+    mutant(
+        "parts of a step draw times as if each were the first",
+        "training/run.py",
+        "first = (part * self.ranks.world_size + self.ranks.rank) * self.share",
+        "first = part * 0",
+        "training/test_text_runs.py::test_parts_of_a_step_are_the_step",
+    ),
+    mutant(
+        "texts validate on the clipped times of training",
+        "training/build.py",
+        "asked.timestep_location, schedule=asked.schedule",
+        "asked.timestep_location, schedule=asked.schedule, times=asked.times",
+        "training/test_text_runs.py::test_objective_and_pipeline_of_a_recipe",
+    ),
+    mutant(
+        "held-out works are learned",
+        "data/shakespeare.py",
+        "if (name in HELD_OUT) == held_out",
+        "if not held_out or name in HELD_OUT",
+        "data/test_shakespeare.py::test_two_parts_of_whole_works",
+    ),
+    mutant(
+        "logit-normal timesteps without their location",
+        "diffusion.py",
+        "normal_(self.timestep_location,",
+        "normal_(0.0,",
+        "test_diffusion.py::test_logit_normal_timesteps",
+    ),
+    mutant(
+        "bits per byte count ends as bytes",
+        "text_scoring.py",
+        "size = data.bytes * tokens / int(data.counts.sum())",
+        "size = tokens",
+        "test_text_commands.py::test_scores_are_the_pipeline_s",
+    ),
+    mutant(
+        "embedded ids cost a product",
+        "flops.py",
+        "embedded = 0 if model.discrete else given + len(views)",
+        "embedded = given + len(views)",
+        "test_flops.py",
     ),
 ]
