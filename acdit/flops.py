@@ -24,7 +24,7 @@ class Dimensions:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Dimensions":
-        """From the config of an `ACDiTTransformer`."""
+        """From the config of an `ACDiTTransformer`; `vocab_size` may be left out, for values."""
         return cls(
             config["in_channels"] or config["vocab_size"],
             config["num_layers"],
@@ -33,7 +33,7 @@ class Dimensions:
             int(config["hidden_size"] * config["mlp_ratio"]),
             config["num_classes"],
             config["time_conditioning"],
-            discrete=config["vocab_size"] is not None,
+            discrete=config.get("vocab_size") is not None,
         )
 
     @property
