@@ -20,7 +20,7 @@ from .data.texts import read_texts
 from .doctor import examine, format_findings
 from .errors import UserError, require
 from .files import check_writable, whole
-from .flops import Dimensions, cache_bytes, forward_flops, parameters, sampling_flops
+from .info import model_facts
 from .layout import dims, parse_dims
 from .options import (
     ConvertOptions,
@@ -192,25 +192,7 @@ def info(options: InfoOptions) -> None:
     layout = pipeline.layout
     if options.block is not None:
         layout = layout.with_block(parse_dims(options.block))
-    model = Dimensions.of(pipeline.transformer.config)
-    texts = isinstance(pipeline, ACDiTTextPipeline)
-    asked = pipeline.config["num_inference_steps"] or layout.block_tokens
-    steps = [min(asked, layout.block_tokens) if texts else asked] * layout.num_blocks
-    what = "text" if texts else "image"
-    facts = {
-        "model": str(pipeline_folder(options.model)),
-        "parameters": parameters(model),
-        "layers": model.num_layers,
-        "hidden size": model.hidden_size,
-        "heads": model.num_heads,
-        **({"vocabulary": model.in_channels} if texts else {"classes": model.num_classes or 0}),
-        "layout": str(layout),
-        "blocks": layout.num_blocks,
-        "sequence length": layout.num_tokens,
-        f"forward FLOPs per {what}": forward_flops(model, layout),
-        f"sampling FLOPs per {what}": sampling_flops(model, layout, steps, guided=not texts),
-        f"cache bytes per {what}": cache_bytes(model, layout, pipeline.transformer.dtype.itemsize),
-    }
+    facts = {"model": str(pipeline_folder(options.model))} | model_facts(pipeline, layout)
     if options.json:
         print(json.dumps({name.replace(" ", "_"): value for name, value in facts.items()}, indent=2))
     else:

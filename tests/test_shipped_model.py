@@ -10,7 +10,8 @@ from acdit.flops import Dimensions, parameters
 from acdit.layout import parse_dims
 from acdit.pipelines.loading import SHIPPED, load_pipeline
 
-CARD = SHIPPED / "README.md"
+MODEL = SHIPPED / "mnist"
+CARD = MODEL / "README.md"
 ROW = re.compile(r"^\| (\d+x\d+) \| (\d+) \| [\d.]+ \| ([\d.]+) \| ([\d.]+) \|", re.MULTILINE)
 
 
@@ -18,7 +19,7 @@ def test_it_is_small_and_holds_no_pickle():
     pipeline = load_pipeline()
     count = parameters(Dimensions.of(pipeline.transformer.config))
     assert count == sum(weight.numel() for weight in pipeline.transformer.parameters()) <= 2_000_000
-    kinds = {path.suffix for path in SHIPPED.rglob("*") if path.is_file()}
+    kinds = {path.suffix for path in MODEL.rglob("*") if path.is_file()}
     assert kinds == {".json", ".safetensors", ".md"}
 
 

@@ -12,7 +12,8 @@ from .image import ACDiTImagePipeline
 from .text import ACDiTTextPipeline
 from .video import ACDiTVideoPipeline
 
-SHIPPED = Path(__file__).parent.parent / "pretrained" / "mnist"
+SHIPPED = Path(__file__).parent.parent / "pretrained"
+DEFAULT = "mnist"  # of the models in the package
 INDEX = "model_index.json"
 PIPELINES: dict[str, type[Any]] = {
     "ACDiTImagePipeline": ACDiTImagePipeline,
@@ -23,18 +24,26 @@ PIPELINES: dict[str, type[Any]] = {
 TRUSTED_LIBRARIES = {"acdit", "diffusers", "transformers"}
 
 
+def shipped_models() -> list[str]:
+    """Names of the models in the package."""
+    return sorted(index.parent.name for index in SHIPPED.glob(f"*/{INDEX}"))
+
+
 def pipeline_folder(path: str | Path | None) -> Path:
-    """The folder of a pipeline: as given, or as a training run exported it; the shipped one for None.
+    """The folder of a pipeline: as given, or as a run exported it; one in the package by name, or for None.
 
     Raises:
         UserError: if the folder lacks what a pipeline needs, or names libraries that are not to be imported.
     """
-    given = SHIPPED if path is None else Path(path)
+    given = Path(DEFAULT if path is None else path)
+    if path is None or (str(path) in shipped_models() and not given.exists()):
+        given = SHIPPED / given
     exported = given / "pipeline"
     folder = exported if (exported / INDEX).exists() else given
     if not (folder / INDEX).exists():
         raise UserError(
-            f"{folder} is not a model: it lacks {INDEX}; name a pipeline or a finished training run"
+            f"{folder} is not a model: it lacks {INDEX}; name a pipeline, a finished training run, or one in "
+            f"the package: {', '.join(shipped_models())}"
         )
     index = json.loads((folder / INDEX).read_text())
     parts = {
@@ -56,7 +65,11 @@ def pipeline_folder(path: str | Path | None) -> Path:
 
 
 def load_pipeline(path: str | Path | None = None, dtype: torch.dtype = torch.float32) -> Any:
-    """The pipeline in a folder, of a training run, or the shipped one; see `pipeline_folder`.
+    """The pipeline in a folder, of a training run, or in the package; see `pipeline_folder`.
+
+    Args:
+        path: a folder, or the name of one of `shipped_models`; the model of MNIST digits when left out.
+        dtype: of the network's weights.
 
     Returns:
         An `ACDiTImagePipeline`, `ACDiTVideoPipeline` or `ACDiTTextPipeline`, as the folder says.
