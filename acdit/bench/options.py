@@ -8,8 +8,10 @@ from ..checks import option_at_least, option_suffix
 from ..errors import UserError
 from ..layout import Layout, parse_dims
 
-Work = Literal["train", "sample", "attention"]
+Work = Literal["train", "sample", "text", "attention"]
 SAMPLING_BATCH = 2
+IMAGE_STEPS, IMAGE_CHANNELS = 8, 4
+BYTES = 258  # the vocabulary of bytes, with its end and its mask
 
 
 @dataclass(frozen=True)
@@ -18,14 +20,15 @@ class Row:
 
     Attributes:
         name: of the row.
-        work: a training step, the sampling of a batch, or one layer's attention in a training step.
+        work: a training step, the sampling of a batch, that of texts, or one layer's attention in a training
+            step.
         layout: GRID/BLOCK in tokens, such as 32x32/16x16.
         size: named size of the network (Table 5).
         layers: if not the named size's.
         batch: samples.
-        channels, patch: values of a data element, and the edge of a token's patch.
+        channels, patch: values of a data element (of texts the vocabulary), and the edge of a token's patch.
         classes: of the label table.
-        steps, guidance: of sampling.
+        steps, guidance: of sampling; texts are not guided, and None is as many steps as a block has tokens.
     """
 
     name: str
@@ -34,10 +37,10 @@ class Row:
     size: str = "B"
     layers: int | None = None
     batch: int = 1
-    channels: int = 4
+    channels: int = IMAGE_CHANNELS
     patch: int = 1
     classes: int = 1000
-    steps: int = 8
+    steps: int | None = IMAGE_STEPS
     guidance: float = 1.5
 
     @property
@@ -74,6 +77,10 @@ ROWS = {
         Row("sample-4", "sample", "32x32/16x16", batch=SAMPLING_BATCH),
         Row("sample-16", "sample", "32x32/8x8", batch=SAMPLING_BATCH),
         Row("sample-64", "sample", "32x32/4x4", batch=SAMPLING_BATCH),
+        *(
+            Row(f"text-{256 // size}", "text", f"256/{size}", "S", channels=BYTES, steps=None)
+            for size in (1, 4, 16, 64, 256)
+        ),
         Row("attention-4", "attention", "32x32/16x16"),
         Row("attention-16", "attention", "32x32/8x8"),
         Row("attention-64", "attention", "32x32/4x4"),
@@ -85,9 +92,9 @@ ROWS = {
 class BenchOptions:
     """Time this package beside the published computation, and beside the floor that arithmetic sets."""
 
-    work: Literal["train", "sample", "attention"] | None = None
-    """A training step (forward, backward, clipping, AdamW, moving average), the sampling of a batch, or one
-    layer's attention; all three when left out."""
+    work: Literal["train", "sample", "text", "attention"] | None = None
+    """A training step (forward, backward, clipping, AdamW, moving average), the sampling of a batch, the
+    writing of texts with the cache and without, or one layer's attention; all four when left out."""
     rows: list[str] | None = None
     """Named rows to run, such as train-4,sample-16; all of WORK when left out."""
     layout: list[str] | None = None
@@ -98,14 +105,14 @@ class BenchOptions:
     """Layers, if not the named size's."""
     batch: int | None = None
     """Samples; 1, and 2 to sample, when left out."""
-    channels: int = 4
-    """Values of a pixel or latent cell."""
+    channels: int | None = None
+    """Values of a pixel or latent cell, 4 when left out; of text the vocabulary, 258."""
     patch: int = 1
     """Edge of a token's patch."""
     classes: int = 1000
     """Classes of the network."""
-    steps: int = 8
-    """Solver steps per block, to sample."""
+    steps: int | None = None
+    """Solver steps per block, to sample, 8 when left out; of text as many as a block has tokens."""
     guidance: float = 1.5
     """Classifier-free guidance, to sample; 1 = none."""
     repeats: int = 5
@@ -156,11 +163,10 @@ class BenchOptions:
             raise UserError("--layout must name at least one layout, such as 32x32/16x16")
         for layout in layouts:
             parse_layout(layout, self.patch)
-        if self.work != "sample" and (self.steps, self.guidance) != (
-            BenchOptions.steps,
-            BenchOptions.guidance,
-        ):
-            raise UserError(f"--steps and --guidance are for sample, not for {self.work}")
+        if self.work not in ("sample", "text") and self.steps is not None:
+            raise UserError(f"--steps is for sample and text, not for {self.work}")
+        if self.work != "sample" and self.guidance != BenchOptions.guidance:
+            raise UserError(f"--guidance is for sample, not for {self.work}")
         if self.plot is not None and len({parse_layout(layout).num_tokens for layout in layouts}) < 2:
             raise UserError("--plot needs layouts of at least two sequence lengths in --layout")
 
@@ -170,8 +176,11 @@ class BenchOptions:
             listed = self.rows or [name for name, row in ROWS.items() if self.work in (None, row.work)]
             return [ROWS[name] for name in listed]
         assert self.work is not None  # it was checked
+        texts = self.work == "text"
         batch = self.batch or (SAMPLING_BATCH if self.work == "sample" else 1)
-        shape = (self.size, self.layers, batch, self.channels, self.patch, self.classes, self.steps)
+        channels = self.channels or (BYTES if texts else IMAGE_CHANNELS)
+        steps = self.steps or (None if texts else IMAGE_STEPS)
+        shape = (self.size, self.layers, batch, channels, self.patch, self.classes, steps)
         return [
             Row(f"{self.work} {layout}", self.work, layout, *shape, self.guidance) for layout in self.layout
         ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import require
 from ..files import whole
-from .runs import Result
+from .results import Result
 
 COLUMNS = ("seconds", "least", "most", "ratio", "GFLOP", "floor", "share")
 
@@ -40,8 +40,13 @@ def table_lines(result: Result) -> str:
         columns = "".join(f"{number:>9}" for number in numbers)
         lines.append(f"{result.row.name:26}{each.name:>10}{columns}  {held}".rstrip())
     error = max(each.relative_error for each in result.contenders)
+    speed = ""
+    if result.row.work == "text":
+        speeds = [f"{each.name} {result.tokens_per_second(each):,.0f}" for each in result.contenders]
+        speed = f"; tokens/s: {', '.join(speeds)}\n "
     lines.append(
-        f"  {result.measured}; matrix products {result.rate / 1e9:.4g} GFLOP/s; answers differ by {error:.1e}"
+        f"  {result.measured}{speed or ';'} matrix products {result.rate / 1e9:.4g} GFLOP/s; "
+        f"answers differ by {error:.1e}"
     )
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """Runs the rows of the benchmark: this package and the published computation, taking turns."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from ..attention import BACKENDS, Backend, attend, supports
 from ..diffusion import default_sampler
-from ..flops import Dimensions, training_flops
+from ..flops import Dimensions, forward_flops, sampling_flops, training_flops
 from ..rates import MatmulRate
 from ..sampling import Guidance, generate
 from ..scam import clean_visibility, view_visibility
 from ..training.config import OptimizerConfig
 from ..training.learner import Learner
 from ..transformer import SIZES, ACDiTTransformer
+from ..unmasking import FirstHittingScheduler
 from .baseline import Published
 from .floor import (
     attention_flops,
@@ -28,77 +29,11 @@ from .floor import (
     score_products,
 )
 from .options import Row
+from .results import Contender, Result
 from .timing import Times, peak_bytes, take_turns
+from .uncached import write_uncached
 
-OURS, PUBLISHED = "acdit", "published"
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One way to do the work.
-
-    Attributes:
-        name: of the package, the published computation, or a backend of attention.
-        times: of its runs.
-        flops: that it must do; for the published computation those that it does.
-        relative_error: of its answer, against that of the one that it is compared with.
-        bytes: what it holds, by name.
-    """
-
-    name: str
-    times: Times
-    flops: float
-    relative_error: float
-    bytes: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A row's contenders, the first of which is what the others are compared with.
-
-    Attributes:
-        row: what was done.
-        measured: in words.
-        rate: of the matrix products, FLOP/s.
-        contenders: in the order in which they took turns.
-    """
-
-    row: Row
-    measured: str
-    rate: float
-    contenders: tuple[Contender, ...]
-
-    def ratio(self, contender: Contender) -> float:
-        """How many times faster a contender is than the first, by medians."""
-        return self.contenders[0].times.median / contender.times.median
-
-    def floor(self, contender: Contender) -> float:
-        """Seconds that a contender's FLOPs take at the rate of the matrix products."""
-        return contender.flops / self.rate
-
-    def share(self, contender: Contender) -> float:
-        """The share of its floor that a contender reaches, 1 = nothing is lost."""
-        return self.floor(contender) / contender.times.median
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything, for a file."""
-        contenders = {
-            each.name: {
-                "seconds": list(each.times.seconds),
-                "median": each.times.median,
-                "least": each.times.least,
-                "most": each.times.most,
-                "ratio": self.ratio(each),
-                "flops": each.flops,
-                "floor_seconds": self.floor(each),
-                "floor_share": self.share(each),
-                "relative_error": each.relative_error,
-                "bytes": each.bytes,
-            }
-            for each in self.contenders
-        }
-        facts = {"measured": self.measured, "sequence_length": self.row.tokens.num_tokens}
-        return {**asdict(self.row), **facts, "matmul_flops_per_second": self.rate, "contenders": contenders}
+OURS, PUBLISHED, UNCACHED = "acdit", "published", "uncached"
 
 
 @dataclass(frozen=True)
@@ -121,6 +56,8 @@ class Bench:
             return [self._train(row)]
         if row.work == "sample":
             return [self._sample(row)]
+        if row.work == "text":
+            return [self._text(row)]
         return self._attention(row)
 
     def _train(self, row: Row) -> Result:
@@ -208,6 +145,41 @@ class Bench:
         held = {name: {"cache": cache} for name, (_, cache) in done.items()}
         return self._result(row, "sampling", rate, answers, times, flops, held)
 
+    def _text(self, row: Row) -> Result:
+        """Texts from nothing, with the cache and without."""
+        layout, network = row.tokens, self._network(row).eval()
+        nn.Module.to(network, self.dtype)  # diffusers' own `to` warns of casts
+        sizes, mask = Dimensions.of(network.config), row.channels - 1
+        shape = (row.batch, layout.num_blocks, layout.block_tokens)
+        masked = torch.full(shape, mask, device=self.device)
+        scheduler, steps = FirstHittingScheduler(mask_token=mask), row.steps or layout.block_tokens
+
+        def ours(sources: list[torch.Generator]) -> Tensor:
+            blocks = generate(network, layout, masked, scheduler=scheduler, steps=steps, generators=sources)
+            return torch.stack([block.sample for block in blocks], 1)
+
+        def uncached(sources: list[torch.Generator]) -> Tensor:
+            return write_uncached(network, layout, masked, scheduler, steps, sources)
+
+        def seeded(write: Callable[[list[torch.Generator]], Tensor]) -> Tensor:
+            return write([torch.Generator().manual_seed(place) for place in range(row.batch)]).double()
+
+        runs = {name: partial(seeded, write) for name, write in ((UNCACHED, uncached), (OURS, ours))}
+        asked = min(steps, layout.block_tokens)
+        again = sum(forward_flops(sizes, layout, blocks=(block,)) for block in range(layout.num_blocks))
+        counts = [asked] * layout.num_blocks
+        flops = {
+            UNCACHED: row.batch * asked * again,
+            OURS: row.batch * sampling_flops(sizes, layout, counts, guided=False),
+        }
+        block, whole = (row.batch * tokens for tokens in (layout.block_tokens, layout.num_tokens))
+        products = linear_products(sizes, block) + linear_products(sizes, whole)
+        rate = MatmulRate(products, self.dtype, self.device)
+        times, answers = take_turns(runs, self.repeats, self.device, rate.measure)
+        return self._result(
+            row, f"text, {asked} evaluation{'s' * (asked > 1)} a block", rate, answers, times, flops, {}
+        )
+
     def _attention(self, row: Row) -> list[Result]:
         layout, size = row.tokens, SIZES[row.size]
         head_dim = size.hidden_size // size.num_heads
@@ -279,14 +251,19 @@ class Bench:
     def _config(self, row: Row) -> dict[str, Any]:
         """The network's, with the published rotary embedding, which both computations then share."""
         layout, size = row.tokens, SIZES[row.size]
+        texts = row.work == "text"
+        values = (
+            {"vocab_size": row.channels} if texts else {"in_channels": row.channels * layout.patch_elements}
+        )
         return {
             **size._asdict(),
-            "in_channels": row.channels * layout.patch_elements,
+            "in_channels": None,
+            **values,
             "axis_lengths": layout.grid,
             "mlp_ratio": 4.0,
-            "time_conditioning": True,
+            "time_conditioning": not texts,
             "num_layers": row.layers or size.num_layers,
-            "num_classes": row.classes,
+            "num_classes": None if texts else row.classes,
             "rope": "published",
         }
 

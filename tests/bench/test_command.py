@@ -8,7 +8,7 @@ from PIL import Image
 
 from acdit.bench.options import ROWS, BenchOptions, parse_layout
 from acdit.cli import main
-from acdit.flops import Dimensions, training_flops
+from acdit.flops import Dimensions, forward_flops, training_flops
 from acdit.layout import Layout
 from acdit.training.build import build_layouts, network_size
 from acdit.training.recipes import load_recipe
@@ -75,6 +75,24 @@ def test_sampling(capsys, tmp_path):
     )
 
 
+def test_text(capsys, tmp_path):
+    words = ["text", "--layout", "8/2,8/8", "--size", "S", "--layers", "2", "--repeats", "3"]
+    rows, printed = bench(capsys, tmp_path, *words)
+    network = Dimensions(258, 2, 128, 4, 512, None, False, discrete=True)
+    for row, size in zip(rows, (2, 8), strict=True):
+        check_row(row, printed, "uncached")
+        both, layout = row["contenders"], Layout((8,), (size,))
+        assert both["acdit"]["relative_error"] == 0  # the same tokens
+        assert both["acdit"]["tokens_per_second"] == pytest.approx(8 / both["acdit"]["median"])
+        assert re.search(rf"{size} evaluations a block; tokens/s: uncached [\d,]+, acdit [\d,]+\n", printed)
+        again = sum(forward_flops(network, layout, blocks=(block,)) for block in range(8 // size))
+        assert both["uncached"]["flops"] == size * again
+    assert rows[0]["contenders"]["acdit"]["flops"] < rows[0]["contenders"]["uncached"]["flops"]
+    assert rows[1]["contenders"]["acdit"]["flops"] == rows[1]["contenders"]["uncached"]["flops"]
+    (quick,), _ = bench(capsys, tmp_path, *words[:2], "8/8", *words[3:], "--steps", "2")
+    assert 4 * quick["contenders"]["acdit"]["flops"] == rows[1]["contenders"]["acdit"]["flops"]
+
+
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_attention(capsys, tmp_path):
@@ -107,7 +125,8 @@ def test_named_rows():
     for name, row in ROWS.items():
         blocks = name.rpartition("-")[2]
         if blocks.isdigit():
-            assert (row.tokens.num_tokens, row.tokens.num_blocks) == (1024, int(blocks))
+            tokens = 256 if row.work == "text" else 1024
+            assert (row.tokens.num_tokens, row.tokens.num_blocks) == (tokens, int(blocks))
         assert row.size in SIZES
     video = ROWS["train-video"].tokens
     assert (video.num_tokens, video.num_blocks, video.patch) == (4096, 4, (1, 2, 2))
@@ -129,7 +148,7 @@ def test_layouts_are_read():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("foo", ["train, sample, attention", "'foo'"]),
+        ("foo", ["train, sample, text, attention", "'foo'"]),
         ("--rows train-5", ["'train-5'", "train-4?"]),
         ("sample --rows train-4", ["train-4", "sample"]),
         ("--rows ,", ["--rows"]),

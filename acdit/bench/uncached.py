@@ -1,0 +1,39 @@
+"""Texts written without a cache: every step computes all blocks before it anew."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..layout import Layout
+from ..transformer import ACDiTTransformer
+from ..unmasking import MaskedScheduler
+
+
+@torch.no_grad()
+def write_uncached(
+    network: ACDiTTransformer,
+    layout: Layout,
+    masked: Tensor,
+    scheduler: MaskedScheduler,
+    steps: int,
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    """The tokens (N, T, B) that `generate` gives from the same masked ones and generators.
+
+    For networks without conditions.
+    """
+    finished = masked[:, :0]
+    for block in range(layout.num_blocks):
+        solver = copy.deepcopy(scheduler)
+        solver.set_timesteps(steps)
+        sample = masked[:, block]  # (N, B)
+        for timestep in solver.timesteps:
+            if solver.finished(sample):
+                break
+            clean = finished if block else None
+            logits = network(sample[:, None], layout=layout, blocks=(block,), clean=clean).sample[:, 0]
+            (sample,) = solver.step(logits, timestep, sample, generators, return_dict=False)
+        finished = torch.cat((finished, sample[:, None]), 1)
+    return finished
