@@ -46,7 +46,7 @@ def encode_pixels(recipe: "Recipe", *, device: torch.device, batch: int) -> dict
     check_writable(folder / MANIFEST)
     vae: Any = load_autoencoder(recipe.autoencoder.model)
     vae.to(device)
-    data = open_pixels(recipe.data, seed=recipe.training.seed)
+    data = open_pixels(recipe.data, seed=recipe.training.seed, clips=recipe.autoencoder.clips)
     _check_fit(data, vae, recipe.autoencoder.model)
     size = recipe.autoencoder.shard_size
     settings = latent_settings(recipe, vae)

@@ -46,10 +46,14 @@ class FileDataset(PixelDataset):
         return self.table.skipped | found
 
     def read(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.read_at(index, CENTRE)
+        return self.read_at(index, self.moment(index))
 
     def decode(self, index: int) -> torch.Tensor:
-        return self._decoded(index, CENTRE)
+        return self._decoded(index, self.moment(index))
+
+    def moment(self, index: int) -> float:
+        """Where a clip lies in its video when nothing is drawn, see `decode_clip`."""
+        return CENTRE
 
     def read_at(self, index: int, moment: float) -> tuple[torch.Tensor, int]:
         """Data (C, *size) and label, without augmentation; of a video at a moment, see `decode_clip`."""
@@ -94,24 +98,30 @@ class FileImages(FileDataset):
 
 
 class FileClips(FileDataset):
-    """Clips of videos: in training from anywhere in them, drawn anew at every visit; else from the middle.
+    """Clips of videos: in training from anywhere in them, drawn anew at every visit; else evenly spread.
 
     Args:
         table: of the files.
         shape: of a clip.
         seed: of the draws.
         flip_seed: see `LabelledDataset`.
+        clips: items of each file, in a row; a single one is from its middle.
     """
 
-    def __init__(self, table: FileTable, *, shape: ClipShape, seed: int, flip_seed: int | None) -> None:
-        super().__init__(table, flip_seed)
-        self.shape, self.seed = shape, seed
+    def __init__(
+        self, table: FileTable, *, shape: ClipShape, seed: int, flip_seed: int | None, clips: int = 1
+    ) -> None:
+        super().__init__(table.repeated(clips), flip_seed)
+        self.shape, self.seed, self.clips = shape, seed, clips
         self.size, self.channels = (shape.frames, shape.edge, shape.edge), shape.channels
 
     def drawn(self, epoch: int, index: int, mirrored: bool) -> tuple[torch.Tensor, int]:
         moment = torch.rand((), generator=generator(self.seed, "clip", epoch, index)).item()
         data, label = self.read_at(index, moment)
         return (data.flip(-1) if mirrored else data), label
+
+    def moment(self, index: int) -> float:
+        return (index % self.clips + 0.5) / self.clips
 
     def cut(self, encoded: bytes | str, moment: float) -> torch.Tensor:
         return decode_clip(encoded, self.shape, moment)

@@ -66,7 +66,9 @@ class LatentDataset(LabelledDataset):
 def data_settings(recipe: "Recipe") -> dict[str, Any]:
     """What decides the images or clips that are encoded."""
     ignored = READERS if recipe.data.frames is not None else (*READERS, *OF_CLIPS)
-    return {name: value for name, value in asdict(recipe.data).items() if name not in ignored}
+    found = {name: value for name, value in asdict(recipe.data).items() if name not in ignored}
+    clips = recipe.autoencoder.clips
+    return found | ({"clips": clips} if clips > 1 else {})
 
 
 def latent_settings(recipe: "Recipe", vae: Any) -> dict[str, Any]:

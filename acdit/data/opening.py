@@ -27,12 +27,13 @@ def open_samples(config: "DataConfig", *, seed: int, held_out: bool = False) -> 
     return open_texts(config, open_tokenizer(config.tokenizer), config.tokens, held_out=held_out)
 
 
-def open_pixels(config: "DataConfig", *, seed: int, held_out: bool = False) -> PixelDataset:
+def open_pixels(config: "DataConfig", *, seed: int, held_out: bool = False, clips: int = 1) -> PixelDataset:
     """The images or clips that `config` names; see DataConfig.
 
     Args:
         seed: decides, with epoch and index, which images are mirrored; never which are held out.
         held_out: the fifth of the digits that training never sees. Other sources have no such part.
+        clips: of each video file, evenly spread where nothing is drawn, see `FileClips`.
 
     Raises:
         UserError: if there are no images, or the configuration does not fit them.
@@ -40,6 +41,10 @@ def open_pixels(config: "DataConfig", *, seed: int, held_out: bool = False) -> P
     edge = EDGES.get(config.source)
     if edge is not None and config.image_size not in (None, edge):
         raise UserError(f"data.image_size of {config.source} is {edge}: leave out {config.image_size}")
+    if clips > 1 and (config.frames is None or config.source == MOVING_DIGITS):
+        raise UserError(
+            f"autoencoder.clips is for files of video, not for {config.source}: leave out {clips}"
+        )
     if config.source in DIGITS:
         images, labels = digit_images(config.source, held_out=held_out)
         return InMemoryDataset(images, labels, LABEL_NAMES)
@@ -58,6 +63,7 @@ def open_pixels(config: "DataConfig", *, seed: int, held_out: bool = False) -> P
         shape = ClipShape(
             config.frames, config.frame_stride, config.short_clips, config.image_size, config.channels
         )
-        return FileClips(open_table(config, videos(shape)), shape=shape, seed=seed, flip_seed=flip_seed)
+        table = open_table(config, videos(shape))
+        return FileClips(table, shape=shape, seed=seed, flip_seed=flip_seed, clips=clips)
     table = open_table(config)
     return FileImages(table, image_size=config.image_size, channels=config.channels, flip_seed=flip_seed)

@@ -1,7 +1,7 @@
 """Tables of encoded images or videos and their classes: from a folder, or from a Hugging Face data set."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -59,6 +59,13 @@ class FileTable:
     label_names: tuple[str, ...]
     skipped: dict[str, str] = field(default_factory=dict)
     """Files that were left out, and why."""
+
+    def repeated(self, times: int) -> "FileTable":
+        """Every file so many times in a row."""
+        if times == 1:
+            return self
+        rows = [row for row in range(len(self.labels)) for _ in range(times)]
+        return replace(self, files=self.files.select(rows), labels=self.labels.repeat_interleave(times))
 
 
 def open_table(config: "DataConfig", media: Media = IMAGES) -> FileTable:

@@ -144,7 +144,9 @@ def _check_batch(recipe: Recipe, ranks: int) -> str:
 def _check_latents(recipe: Recipe) -> str:
     manifest = read_manifest(recipe.latents)
     check_settings(recipe.latents, {"data": manifest["settings"]["data"]}, {"data": data_settings(recipe)})
-    return f"{manifest['count']:,} images in {recipe.latents}; training compares the autoencoder too"
+    return (
+        f"{manifest['count']:,} {recipe.data.noun} in {recipe.latents}; training compares the autoencoder too"
+    )
 
 
 def _check_source(recipe: Recipe) -> str:

@@ -117,9 +117,11 @@ class AutoencoderConfig:
     """Precision in which latents are stored."""
     shard_size: int = 4096
     """Images in a file of latents."""
+    clips: int = 1
+    """Clips of each video that are encoded, evenly spread over it; 1 = from its middle."""
 
     def __post_init__(self) -> None:
-        at_least(1, autoencoder__shard_size=self.shard_size)
+        at_least(1, autoencoder__shard_size=self.shard_size, autoencoder__clips=self.clips)
 
 
 @dataclass

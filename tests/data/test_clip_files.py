@@ -190,6 +190,15 @@ def test_a_folder_of_classes(folder, damaged):
     assert numbers(data.read(0)[0]) == [10, 11, 12, 13]  # and always the middle else
 
 
+def test_several_clips_of_each_video(folder):
+    config = DataConfig(source=str(folder), frames=4, image_size=16, flip=False)
+    data = open_pixels(config, seed=3, clips=3)
+    assert data.labels.tolist() == [0] * 9 + [1] * 6
+    firsts = [numbers(data.decode(index))[0] for index in range(len(data))]
+    assert firsts == 5 * [int(21 * moment) for moment in (1 / 6, 3 / 6, 5 / 6)]
+    assert [numbers(data.read(index)[0])[0] for index in range(3)] == firsts[:3]
+
+
 def test_mirror_images(folder):
     plain, mirrored = opened(folder), opened(folder, flip=True)
     found = [torch.equal(mirrored[epoch, 0]["data"], plain[epoch, 0]["data"].flip(-1)) for epoch in range(6)]
@@ -248,7 +257,7 @@ def test_mistakes(folder, tmp_path):
         opened(folder, image_size=None)
 
 
-def test_the_road_from_videos_to_videos(folder, tmp_path, monkeypatch):
+def test_the_road_from_videos_to_videos(folder, tmp_path, monkeypatch, capsys):
     """Encode, train with validation and sample by three commands; and from pixels."""
     monkeypatch.chdir(tmp_path)
     small_autoencoder().save_pretrained("vae")
@@ -257,9 +266,13 @@ def test_the_road_from_videos_to_videos(folder, tmp_path, monkeypatch):
     data += ["--data.channels", "3"]
     steps = ["--training.steps", "2", "--training.batch_size", "2"]
     latent = ["--layout.patch", "2", "--layout.blocks", "2x4x4", "--autoencoder.model", "vae", "--out", "run"]
+    latent += ["--autoencoder.clips", "2"]
     recipe = ["moving-digits", *network, *data, *latent]
     assert main(["train", *recipe, *steps]) == 2  # there are no latents yet
+    assert main(["encode", *recipe, "--data.source", "moving-digits", "--data.image_size", "32"]) == 2
+    assert "autoencoder.clips is for files of video" in capsys.readouterr().err
     assert main(["encode", *recipe, "--batch", "3"]) == 0
+    assert "latents of 10 clips" in capsys.readouterr().out
     held = ["--validation.every", "1", "--validation.source", str(folder), "--validation.images", "2"]
     assert main(["train", *recipe, *steps, *held]) == 0
     assert main(["sample", "--model", "run", "--labels", "dog", "--steps", "1", "--out", "dog.mp4"]) == 0
