@@ -14,13 +14,20 @@ from .errors import UserError
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write a file or folder; it takes its name, synced, when all went well."""
+    """A place beside `path` to write a file or folder; it takes its name, synced, when all went well.
+
+    Whoever the umask lets read new files may read it: safetensors keeps its own from all but the owner.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     remove(aside)
     try:
         yield aside
+        umask = os.umask(0)
+        os.umask(umask)  # there is no other way to ask for it
         for file in sorted(aside.rglob("*")) if aside.is_dir() else [aside]:
+            if file.is_file():
+                file.chmod(0o666 & ~umask)
             _sync(file)
         _sync(aside)
         if path.is_dir() and not aside.is_dir():

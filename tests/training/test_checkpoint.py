@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from acdit.errors import UserError
 from acdit.files import check_writable, only_process, whole
@@ -256,6 +257,19 @@ def test_whole_file(tmp_path):
     with whole(path) as aside:
         aside.write_text("two")
     assert path.read_text() == "two" and os.listdir(path.parent) == ["a.txt"]
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with whole(tmp_path / "a") as aside:
+            aside.mkdir()
+            save_file({"x": torch.zeros(1)}, aside / "x.safetensors")
+            assert (aside / "x.safetensors").stat().st_mode & 0o777 == 0o600  # or there is nothing to mend
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a" / "x.safetensors").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o750
 
 
 def test_whole_folder(tmp_path):
