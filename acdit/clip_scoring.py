@@ -61,7 +61,8 @@ def evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> di
     began = time.perf_counter()
     drawn = _drawn(pipeline, labels, options, count)
     drawing = time.perf_counter() - began
-    rolled = _drawn(pipeline, None, options, count, prefix=real[:, :, :PREFIX], num_frames=length)
+    rolling = {"window": options.window, "sinks": options.sinks or 0}
+    rolled = _drawn(pipeline, None, options, count, prefix=real[:, :, :PREFIX], num_frames=length, **rolling)
     continued = Continuations(held_out, range(count), rolled.transpose(1, 2), PREFIX)
     starts = range(PREFIX, length - span + 1, span)
     return {
@@ -76,6 +77,8 @@ def evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> di
             judge=judge,
         ),
         "continued": {
+            **rolling,
+            "context_noise": options.context_noise or 0.0,
             **score_continuations(continued, judge.predict, frames.mean((0, 1))),
             "drift": drift(rolled, real, features, span, starts),
         },

@@ -33,7 +33,7 @@ from .options import (
     TokenizerOptions,
 )
 from .pictures import picture_grid, save_picture
-from .pipelines.loading import load_pipeline, pipeline_folder
+from .pipelines.loading import OF_KIND, load_pipeline, pipeline_folder
 from .pipelines.text import ACDiTTextPipeline
 from .pipelines.video import ACDiTVideoPipeline
 from .ranks import launched
@@ -54,7 +54,7 @@ from .training.loop import train as run_training
 from .training.options import EncodeOptions, PlanOptions, TrainOptions
 from .training.plan import format_plan, make_plan
 
-Asked = TypeVar("Asked", bound=RunOptions)
+Asked = TypeVar("Asked", SampleOptions, EvaluateOptions)
 
 
 def train(options: TrainOptions) -> None:
@@ -95,6 +95,7 @@ def sample(options: SampleOptions) -> None:
     """`acdit sample`: one picture, a row for each label; a set of images; videos; or texts."""
     if options.out is not None:
         check_writable(options.path)
+    options = _with_model(options)
     pipeline = _opened(options)
     if isinstance(pipeline, ACDiTTextPipeline):
         _refuse(options.not_of_text, "images and video", "text")
@@ -141,6 +142,7 @@ def evaluate(options: EvaluateOptions) -> None:
     out = None if options.out is None else Path(options.out)
     if out is not None:
         check_writable(out)
+    options = _with_model(options)
     pipeline = _opened(options)
     if isinstance(pipeline, ACDiTTextPipeline):
         _refuse(options.not_of_text, "images and video", "text")
@@ -291,6 +293,12 @@ def doctor(options: DoctorOptions) -> None:
         raise UserError(
             f"these checks failed: {', '.join(failed)}; with another version of torch they may not"
         )
+
+
+def _with_model(options: Asked) -> Asked:
+    """The options with a model: where none is named, that in the package of the kind that they are for."""
+    kind = "video" if options.of_video else "image"
+    return replace(options, model=options.model or OF_KIND[kind])
 
 
 def _opened(options: RunOptions) -> Any:

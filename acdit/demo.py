@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from .clips import draw_clips
 from .files import whole
 from .layout import dims
-from .options import EvaluateOptions
+from .options import EvaluateOptions, SampleOptions
 from .pictures import picture_grid, save_picture
 from .pipelines.loading import load_pipeline
 from .scoring import evaluate_pipeline, score_table
@@ -47,6 +48,8 @@ def main(out: Path = OUT, **overrides: Any) -> None:
     }
     with whole(out / "report.json") as aside:
         aside.write_text(json.dumps(report, indent=2) + "\n")
+    moving = SampleOptions(model="moving-digits", labels=[3, 1, 4, 7], frames=24, out=str(out / "moving.gif"))
+    draw_clips(load_pipeline(moving.model), moving)
     print(
         f"\nTrained in {report['training_seconds']} s; a digit was drawn as {layout.num_blocks} blocks of "
         f"{dims(layout.block)} tokens, each by {made.evaluations // layout.num_blocks} diffusion steps\n"
@@ -56,6 +59,7 @@ def main(out: Path = OUT, **overrides: Any) -> None:
         "frechet       distance to held-out digits; (real) is that of real training digits\n"
         "memorisation  1 = samples are no nearer to training digits than to unseen ones\n\n"
         f"Look at {picture}; the figures are in {out / 'report.json'}.\n"
+        f"{moving.out} is a video by the model of moving digits in the package: 24 frames, two at a time.\n"
         f"Next: acdit sample --model {out / 'run'} --labels 3,1,4 --out digits.png"
     )
 

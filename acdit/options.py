@@ -17,7 +17,8 @@ class RunOptions:
     """What every command that runs a model takes."""
 
     model: str | None = None
-    """A pipeline directory or a training run; the model in the package when left out."""
+    """A pipeline directory, a training run, or mnist or moving-digits, the models in the package; when left
+    out mnist, or moving-digits where options are for video."""
     seed: int = 0
     """Seed of the noise."""
     device: str | None = None
@@ -197,6 +198,10 @@ class EvaluateOptions(RunOptions):
     """Texts that are written for the judge; 64 when left out."""
     frames: int | None = None
     """Frames of a continued clip; 64 when left out."""
+    window: int | None = None
+    """Blocks of a continued clip that a block sees behind itself; when left out as many as in training."""
+    sinks: int | None = None
+    """First blocks of a continued clip that stay visible beyond the window."""
     context_noise: float | None = None
     """Standard deviation of noise on finished blocks of clips that others are to see."""
     features: str | None = None
@@ -213,8 +218,8 @@ class EvaluateOptions(RunOptions):
         option_at_least(1, samples=self.samples)
         for block in self.block or ():
             parse_dims(block, "--block")
-        option_at_least(1, frames=self.frames, draws=self.draws, texts=self.texts)
-        option_at_least(0, context_noise=self.context_noise)
+        option_at_least(1, frames=self.frames, window=self.window, draws=self.draws, texts=self.texts)
+        option_at_least(0, sinks=self.sinks, context_noise=self.context_noise)
         if self.texts is not None and self.judge is None:
             raise UserError("--texts are written for a judge: give --judge too")
         if self.split is not None and self.data is None:
@@ -230,7 +235,7 @@ class EvaluateOptions(RunOptions):
     @property
     def of_video(self) -> list[str]:
         """Options that were given and are for models of video alone."""
-        return _given(self, ("frames", "context_noise", "features", "plot"))
+        return _given(self, ("frames", "window", "sinks", "context_noise", "features", "plot"))
 
     @property
     def of_text(self) -> list[str]:
@@ -249,7 +254,8 @@ class InfoOptions:
     """Parameters, layout, sequence length, forward FLOPs and cache bytes of a model."""
 
     model: str | None = None
-    """A pipeline directory or a training run; the model in the package when left out."""
+    """A pipeline directory, a training run, or mnist or moving-digits, the models in the package; mnist when
+    left out."""
     block: str | None = None
     """Block size in tokens, such as 4x4; the model's own when left out."""
     json: bool = False

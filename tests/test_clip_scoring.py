@@ -23,24 +23,14 @@ def model(tmp_path_factory):
 
 @pytest.mark.long
 def test_clips_are_drawn_and_continued_and_scored(model, tmp_path, capsys):
-    words = [
-        "evaluate",
-        "--model",
-        model,
-        "--samples",
-        "12",
-        "--frames",
-        "12",
-        "--steps",
-        "1",
-        "--batch",
-        "5",
-    ]
+    words = ["evaluate", "--model", model, "--samples", "12", "--frames", "12", "--sinks", "1"]
+    words += ["--steps", "1", "--batch", "5"]
     written = ["--out", str(tmp_path / "scores.json"), "--plot", str(tmp_path / "time.png")]
     assert main([*words, *written]) == 0
     scores = json.loads((tmp_path / "scores.json").read_text())["scores"]
     assert scores["sampled"]["clips"] == scores["continued"]["clips"] == 12
     assert scores["sampled"]["label_accuracy_real"] > 0.9 > scores["sampled"]["label_accuracy"]
+    assert (scores["continued"]["window"], scores["continued"]["sinks"]) == (None, 1)
     assert scores["continued"]["error_ratio"] > 1  # the network is random
     assert len(scores["continued"]["by_frame"]["read"]) == 8 and len(scores["continued"]["drift"]) == 2
     table = capsys.readouterr().out
@@ -60,6 +50,8 @@ def test_clips_are_drawn_and_continued_and_scored(model, tmp_path, capsys):
         (["--features", "i3d.pt", "--trust-features"], "i3d.pt cannot be loaded"),
         (["--plot", "time.pdf"], "--plot must be a .png"),
         (["--frames", "0"], "--frames must be at least 1"),
+        (["--window", "0"], "--window must be at least 1"),
+        (["--sinks", "-1"], "--sinks must be at least 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -75,5 +67,5 @@ def test_other_models_are_refused(tmp_path, monkeypatch, capsys):
     build().save_pretrained(tmp_path / "small")
     assert main(["evaluate", "--model", "small"]) == 2
     assert "moving-digits alone" in capsys.readouterr().err
-    assert main(["evaluate", "--frames", "8"]) == 2
+    assert main(["evaluate", "--model", "mnist", "--frames", "8"]) == 2
     assert "--frames: for models of video" in capsys.readouterr().err

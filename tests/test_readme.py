@@ -1,5 +1,6 @@
 """What the README shows is run: its Python as it stands, its `acdit` commands but for the training."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -29,7 +30,7 @@ def test_there_is_something_to_run():
     assert len(EXAMPLES) == 2
     assert {words[0] for words in COMMANDS} == {
         *("sample", "info", "train", "curves", "evaluate", "convert", "autoencoder", "encode", "plan"),
-        *("bench", "study"),
+        *("bench", "study", "tokenizer"),
     }
 
 
@@ -73,16 +74,35 @@ def test_commands_of_the_shipped_model(words, tmp_path, monkeypatch):
 
 
 def test_commands_of_video(tmp_path, monkeypatch):
-    """One after the other, with a network that is hardly trained."""
+    """One after the other, with the model in the package, and few steps."""
     monkeypatch.chdir(tmp_path)
-    (train,) = [words for words in commands("train") if words[1] == "moving-digits"]
-    small = ["--model.num_layers", "1", "--model.hidden_size", "32", "--model.num_heads", "2"]
-    assert main([*train, *small, "--training.steps", "1", "--training.batch_size", "2"]) == 0
-    listed = [words for words in COMMANDS if words[0] == "sample" and "runs/moving-digits" in words]
+    listed = [words for words in COMMANDS if words[:3] == ["sample", "--model", "moving-digits"]]
     for words in listed:
         assert main([*words, "--steps", "1"]) == 0
-    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["digits.gif", "long.mp4", "on.mp4"]
-    assert [len(read_frames(tmp_path / name)) for name in ("digits.gif", "long.mp4", "on.mp4")] == [8, 64, 16]
+    lengths = {path.name: len(read_frames(path)) for path in tmp_path.iterdir()}
+    assert lengths == {"digits.gif": 8, "seven.mp4": 64, "on.gif": 16}
+
+
+def test_commands_of_text(tmp_path, monkeypatch, capsys):
+    """One after the other, with a network that is hardly trained."""
+    monkeypatch.chdir(tmp_path)
+    (train,) = [words for words in commands("train") if words[1] == "laptop-text"]
+    small = ["--model.num_layers", "1", "--model.hidden_size", "32", "--model.num_heads", "2"]
+    short = ["--training.steps", "1", "--training.batch_size", "2", "--validation.every", "0"]
+    assert main([*train, *small, *short]) == 0
+    (sample, evaluate) = [words for words in COMMANDS if "runs/laptop-text" in words]
+    capsys.readouterr()
+    assert main(sample) == 0
+    assert capsys.readouterr().out.startswith("To be, or not to be")
+    assert main([*evaluate, "--samples", "2", "--out", "scores.json"]) == 0
+    assert [row["block"] for row in json.loads(Path("scores.json").read_text())["scores"]["likelihood"]] == [
+        1,
+        4,
+        16,
+    ]
+    (learn,) = commands("tokenizer")
+    assert main(learn) == 0
+    assert main([*train, *small, *short, "--data.tokenizer", learn[-1], "--name", "bpe"]) == 0
 
 
 def test_commands_of_published_weights(tmp_path, monkeypatch):

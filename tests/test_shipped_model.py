@@ -1,4 +1,4 @@
-"""The model in the package: small, whole, offline, and as good as its card says."""
+"""The models in the package: small, whole, offline, and as good as their cards say."""
 
 import json
 import re
@@ -6,20 +6,31 @@ import re
 import pytest
 
 from acdit.cli import main
+from acdit.errors import UserError
 from acdit.flops import Dimensions, parameters
 from acdit.layout import parse_dims
-from acdit.pipelines.loading import SHIPPED, load_pipeline
+from acdit.pipelines.loading import OF_KIND, SHIPPED, load_pipeline, pipeline_folder, shipped_models
 
-MODEL = SHIPPED / "mnist"
-CARD = MODEL / "README.md"
+CARD = SHIPPED / "mnist" / "README.md"
+MOVING = SHIPPED / "moving-digits" / "README.md"
 ROW = re.compile(r"^\| (\d+x\d+) \| (\d+) \| [\d.]+ \| ([\d.]+) \| ([\d.]+) \|", re.MULTILINE)
 
 
-def test_it_is_small_and_holds_no_pickle():
-    pipeline = load_pipeline()
+def test_they_go_by_name(tmp_path, monkeypatch):
+    assert set(OF_KIND.values()) == set(shipped_models())
+    assert pipeline_folder(None) == pipeline_folder("mnist") == SHIPPED / "mnist"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").mkdir()  # a folder of one's own goes before
+    with pytest.raises(UserError, match=r"mnist is not a model.* in the package: mnist, moving-digits"):
+        load_pipeline("mnist")
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_they_are_small_and_hold_no_pickle(name):
+    pipeline = load_pipeline(name)
     count = parameters(Dimensions.of(pipeline.transformer.config))
     assert count == sum(weight.numel() for weight in pipeline.transformer.parameters()) <= 2_000_000
-    kinds = {path.suffix for path in MODEL.rglob("*") if path.is_file()}
+    kinds = {path.suffix for path in (SHIPPED / name).rglob("*") if path.is_file()}
     assert kinds == {".json", ".safetensors", ".md"}
 
 
@@ -45,3 +56,26 @@ def test_it_scores_what_its_card_says(tmp_path):
         spread = 3 * (expected * (1 - expected) / 300) ** 0.5
         assert row["label_accuracy"] == pytest.approx(expected, abs=max(spread, 0.01))
         assert row["judge_coverage"] == pytest.approx(float(coverage), abs=0.1)
+
+
+@pytest.mark.long
+def test_moving_digits_move_as_their_card_says(tmp_path):
+    """With a fifth of the card's clips, and the next frames alone: so shares to three standard errors."""
+    card, out = MOVING.read_text(), tmp_path / "scores.json"
+    command = re.search(r"`acdit (evaluate --model moving-digits .*?)`", card)
+    assert command
+    assert main([*command[1].split(), "--samples", "100", "--frames", "12", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["scores"]
+    for name, value, spread in (
+        ("label accuracy", found["sampled"]["label_accuracy"], 0.085),
+        ("coverage", found["sampled"]["coverage"], 0.15),  # of fewer clips
+        ("digit read in the first new frame", found["continued"]["by_frame"]["read"][0], 0.07),
+        (
+            "squared error of the next 8 frames, share of the best simple guess",
+            found["continued"]["error_ratio"],
+            0.07,
+        ),
+        ("centroid error over them, in pixels", found["continued"]["centroid_error"], 0.2),
+    ):
+        listed = re.search(rf"^\| {re.escape(name)} \| ([\d.]+) \|", card, re.MULTILINE)
+        assert listed and value == pytest.approx(float(listed[1]), abs=spread), name

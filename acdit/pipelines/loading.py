@@ -13,7 +13,7 @@ from .text import ACDiTTextPipeline
 from .video import ACDiTVideoPipeline
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
-DEFAULT = "mnist"  # of the models in the package
+OF_KIND = {"image": "mnist", "video": "moving-digits"}  # of the models in the package
 INDEX = "model_index.json"
 PIPELINES: dict[str, type[Any]] = {
     "ACDiTImagePipeline": ACDiTImagePipeline,
@@ -35,7 +35,7 @@ def pipeline_folder(path: str | Path | None) -> Path:
     Raises:
         UserError: if the folder lacks what a pipeline needs, or names libraries that are not to be imported.
     """
-    given = Path(DEFAULT if path is None else path)
+    given = Path(OF_KIND["image"] if path is None else path)
     if path is None or (str(path) in shipped_models() and not given.exists()):
         given = SHIPPED / given
     exported = given / "pipeline"
