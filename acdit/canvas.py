@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from .errors import UserError
 from .layout import Layout
 from .tokenizers import Tokenizer
 
@@ -17,7 +18,8 @@ class Canvas:
         starts: of each, the first token that was not in its prompt.
         limits: of each, one past the last token that was asked for.
         layout: (L,) cut into blocks.
-        tokenizer: whose end ends a sample; None = nothing does.
+        tokenizer: of the tokens.
+        ends: whether its end ends a sample.
     """
 
     def __init__(
@@ -27,9 +29,10 @@ class Canvas:
         starts: Sequence[int],
         limits: Sequence[int],
         layout: Layout,
-        tokenizer: Tokenizer | None,
+        tokenizer: Tokenizer,
+        ends: bool,
     ):
-        self.tokens, self.layout, self.tokenizer = tokens, layout, tokenizer
+        self.tokens, self.layout, self.tokenizer, self.ends = tokens, layout, tokenizer, ends
         self.prompts, self.starts, self.limits = list(prompts), list(starts), list(limits)
 
     def __call__(self, index: int) -> Tensor:
@@ -37,10 +40,16 @@ class Canvas:
         return self.tokens[:, self._places(index)]
 
     def put(self, index: int, sample: Tensor) -> None:
-        """Take a block (N, B); what follows in a sample that has ended is filled with ends, not drawn."""
+        """Take a block (N, B); what follows in a sample that has ended is filled with ends, not drawn.
+
+        Raises:
+            UserError: if some of it is still masked.
+        """
+        if (sample == self.tokenizer.mask).any():
+            raise UserError(f"block {index} ends with masks: a callback must put none back in its last step")
         places = self._places(index)
         self.tokens[:, places] = sample
-        if self.tokenizer is None:
+        if not self.ends:
             return
         for row, start in enumerate(self.starts):
             first = max(start, places.start)

@@ -167,7 +167,8 @@ def activation_bytes(
     layer = (noised + clean) * token + joined + vectors
     last = noised * (12 * hidden + 2 * width) + clean * 5 * hidden + joined + vectors
     inputs = (noised + clean) * hidden
-    ends = noised * (2 * hidden + (8 + 2 * value) * model.in_channels) + clean * value * model.in_channels
+    given_values = 8 if model.discrete else value * model.in_channels  # bytes of a clean token
+    ends = noised * (2 * hidden + (8 + 2 * value) * model.in_channels) + clean * given_values
     if checkpointing:
         return model.num_layers * inputs + (layer if model.num_layers > 1 else last) + ends
     return (model.num_layers - 1) * layer + last + ends

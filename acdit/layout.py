@@ -134,11 +134,18 @@ class Layout:
         return f"grid {dims(self.grid)}, block {dims(self.block)}{patch}"
 
 
-def parse_dims(text: str, name: str = "block") -> tuple[int, ...]:
-    """Read sizes as they are written on the command line and in recipes: "4x4" -> (4, 4)."""
+def parse_dims(text: str, name: str = "block", axes: int | None = None) -> tuple[int, ...]:
+    """Read sizes as they are written on the command line and in recipes: "4x4" -> (4, 4).
+
+    Raises:
+        ValueError: if they are none, or not of as many axes as there must be.
+    """
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
         raise ValueError(f"{name} must be sizes joined by x, such as 4x4, not {text!r}")
-    return tuple(int(part) for part in text.split("x"))
+    found = tuple(int(part) for part in text.split("x"))
+    if axes not in (None, len(found)):
+        raise ValueError(f"{name} must be {axes} number{'s' * (axes != 1)}, not {text}")
+    return found
 
 
 def dims(sizes: Sequence[int], joint: str = "x") -> str:

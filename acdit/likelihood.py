@@ -38,6 +38,11 @@ class Masks(NamedTuple):
     hidden: Tensor
     times: Tensor | None = None
 
+    def of(self, texts: slice) -> "Masks":
+        """Those of some of the texts."""
+        times = None if self.times is None else self.times[texts]
+        return Masks(self.masked[texts], self.weights[texts], self.hidden[texts], times)
+
 
 def all_masks(lengths: Tensor, layout: Layout) -> Masks:
     """Every set of masked tokens with its exact weight; the sum over the sets is the NELBO.
@@ -144,6 +149,10 @@ def nelbo(model: Any, tokens: Tensor, layout: Layout, masks: Masks) -> Tensor:
         masks: the views; those of a call share a pass over the clean tokens.
     """
     vocabulary = model.config["vocab_size"]
+    most = max(1, MOST_LOGITS // (tokens[0].numel() * vocabulary))  # texts in one call
+    if len(tokens) > most:
+        parts = [slice(first, first + most) for first in range(0, len(tokens), most)]
+        return torch.cat([nelbo(model, tokens[part], layout, masks.of(part)) for part in parts])
     chunk = max(1, MOST_LOGITS // (tokens.numel() * vocabulary))  # views of a block in one call
     found = []
     for first in range(0, masks.masked.shape[2], chunk):

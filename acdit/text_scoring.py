@@ -12,12 +12,14 @@ from tqdm import tqdm
 from .data.shakespeare import SHAKESPEARE
 from .data.texts import WrappedTexts, open_texts
 from .diffusion import SampleKey
+from .errors import UserError
 from .evaluation.digits import format_table
 from .evaluation.language_judge import LanguageJudge, token_entropy
-from .layout import Layout
+from .layout import Layout, dims, parse_dims
 from .likelihood import Estimate, is_exact, nelbo, text_nelbo, timed_masks
 from .options import EvaluateOptions
 from .pipelines.text import ACDiTTextPipeline
+from .randomness import generator
 from .training.config import DataConfig
 
 JUDGED = 64  # texts that a judge of language reads
@@ -30,7 +32,7 @@ class Scoring(NamedTuple):
     """How likelihoods are measured.
 
     Attributes:
-        sequences: the first of the texts.
+        sequences: how many of the texts, in a fixed shuffled order.
         batch: sequences of a forward.
         draws: estimates of each, where it is not exact.
         estimate: see `text_nelbo`.
@@ -45,10 +47,11 @@ class Scoring(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some sequences (N, L), how many of their tokens are text, and their places."""
+    """Some sequences (N, L), how many of their tokens are text, which, and their places in the order."""
 
     tokens: Tensor
     lengths: Tensor
+    indices: list[int]
     places: range
 
 
@@ -59,6 +62,9 @@ def evaluate_texts(pipeline: ACDiTTextPipeline, options: EvaluateOptions) -> dic
         UserError: if there are no texts, or a block does not fit.
     """
     length = pipeline.layout.num_tokens
+    blocks = options.block or [dims(pipeline.layout.block)]
+    layouts = [Layout((length,), parse_dims(block, "--block of texts", axes=1)) for block in blocks]
+    judge = None if options.judge is None else LanguageJudge(options.judge, pipeline.device)
     held_out = options.data is None
     config = DataConfig(
         source=options.data or SHAKESPEARE,
@@ -67,15 +73,14 @@ def evaluate_texts(pipeline: ACDiTTextPipeline, options: EvaluateOptions) -> dic
     )
     data = open_texts(config, pipeline.tokenizer, length, held_out=held_out)
     count = min(options.samples or len(data), len(data))
-    layouts = [Layout((length,), (int(block),)) for block in options.block or [pipeline.layout.block[0]]]
     scoring = Scoring(count, options.batch, options.draws, options.estimate, options.seed)
     rows = [likelihood(pipeline, data, layout, scoring) for layout in layouts]
     name = f"{SHAKESPEARE}, held out" if held_out else options.data
     scores: dict[str, Any] = {"data": name, "sequences": count, "likelihood": rows}
     if options.times:
         scores["spread"] = [_spread(pipeline, data, count, layout, options) for layout in layouts]
-    if options.judge is not None:
-        scores["drawn"] = [_drawn(pipeline, layout, options) for layout in layouts]
+    if judge is not None:
+        scores["drawn"] = [_drawn(pipeline, judge, layout, options) for layout in layouts]
     return scores
 
 
@@ -95,7 +100,8 @@ def likelihood(
     pipeline: ACDiTTextPipeline, data: WrappedTexts, layout: Layout, scoring: Scoring
 ) -> dict[str, Any]:
     """Perplexity and bits per byte of texts in a layout, and the standard error of their estimate."""
-    nats, variance, tokens, estimate = 0.0, 0.0, 0, "exact"
+    nats, tokens, estimate = 0.0, 0, "exact"
+    variance: float | None = 0.0
     for part in _parts(data, scoring.sequences, scoring.batch, f"blocks of {layout.block_tokens}"):
         found = text_nelbo(
             pipeline.transformer,
@@ -109,11 +115,11 @@ def likelihood(
         )
         nats += found.mean(1).sum().item()
         tokens += int(part.lengths.sum())
-        if found.shape[1] > 1:
-            variance += (found.var(1) / found.shape[1]).sum().item()
-            estimate = scoring.estimate
-        elif scoring.draws == 1 and not is_exact(pipeline.transformer, layout, scoring.estimate):
-            variance, estimate = math.nan, scoring.estimate
+        if not is_exact(pipeline.transformer, layout, scoring.estimate):
+            timed = pipeline.transformer.config["time_conditioning"]  # such a network knows no counts
+            estimate = "times" if timed else scoring.estimate
+            single = variance is None or scoring.draws == 1
+            variance = None if single else variance + (found.var(1) / scoring.draws).sum().item()
     size = data.bytes * tokens / int(data.counts.sum())  # of the part that was read, at the texts' mean
     return {
         "block": layout.block_tokens,
@@ -122,7 +128,7 @@ def likelihood(
         "tokens": tokens,
         "bytes": round(size),
         "nats_per_token": nats / tokens,
-        "standard_error": math.sqrt(variance) / tokens,
+        "standard_error": None if variance is None else math.sqrt(variance) / tokens,
         "perplexity": math.exp(nats / tokens),
         "bits_per_byte": nats / math.log(2) / size,
     }
@@ -145,6 +151,8 @@ def _spread(
         times.append(masks.times[whole])
         values.append(found[whole])
     time, value = torch.cat(times), torch.cat(values)
+    if not len(value):
+        raise UserError(f"--times needs texts of at least one block, {layout.block_tokens} tokens")
     steps = round(1 / GRID)
     ranges = [
         (low * GRID, high * GRID)
@@ -165,11 +173,11 @@ def _spread(
     }
 
 
-def _drawn(pipeline: ACDiTTextPipeline, layout: Layout, options: EvaluateOptions) -> dict[str, Any]:
+def _drawn(
+    pipeline: ACDiTTextPipeline, judge: LanguageJudge, layout: Layout, options: EvaluateOptions
+) -> dict[str, Any]:
     """What the judge says of texts that are written from nothing."""
-    assert options.judge is not None
-    judge, rows = LanguageJudge(options.judge, pipeline.device), []
-    count = options.texts or JUDGED
+    rows, count = [], options.texts or JUDGED
     for first in tqdm(range(0, count, options.batch), unit="batch", desc="writing", delay=3, leave=False):
         seeds = range(options.seed + first, options.seed + min(first + options.batch, count))
         rows += pipeline(
@@ -189,13 +197,15 @@ def _drawn(pipeline: ACDiTTextPipeline, layout: Layout, options: EvaluateOptions
 
 
 def _parts(data: WrappedTexts, count: int, batch: int, what: str) -> Iterator[Part]:
-    """The first `count` sequences in batches, under a progress bar."""
+    """Sequences from all over the texts in batches, under a progress bar."""
+    order = torch.randperm(len(data), generator=generator("texts to score"))[:count].tolist()
     for first in tqdm(range(0, count, batch), unit="batch", desc=what, delay=3, leave=False):
         places = range(first, min(first + batch, count))
-        tokens = torch.stack([data.decode(place) for place in places])
-        yield Part(tokens, data.counts[places.start : places.stop], places)
+        indices = order[places.start : places.stop]
+        tokens = torch.stack([data.decode(index) for index in indices])
+        yield Part(tokens, data.counts[indices], indices, places)
 
 
 def _key(part: Part, count: int, seed: int) -> SampleKey:
     """Times are spread evenly over all sequences that are scored."""
-    return SampleKey(seed, [0] * len(part.places), part.places, 0, part.places, count)
+    return SampleKey(seed, [0] * len(part.indices), part.indices, 0, part.places, count)

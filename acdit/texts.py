@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from .files import whole
+from .layout import parse_dims
 from .options import SampleOptions
 from .pipelines.text import ACDiTTextPipeline
 
@@ -21,18 +22,18 @@ def write_texts(pipeline: ACDiTTextPipeline, options: SampleOptions) -> str:
         count,
         options.max_new_tokens,
         options.steps,
-        None if options.block is None else int(options.block),
+        None if options.block is None else parse_dims(options.block, "--block of texts", axes=1)[0],
         options.temperature,
         options.top_p,
         generator=[torch.Generator().manual_seed(options.seed + row) for row in range(count)],
     )
     live = options.out is None and count == 1  # several grow at once, and are shown when they are finished
-    written, evaluations = [""] * count, 0
+    written, evaluations, tokens = [""] * count, 0, 0
     for number, piece in enumerate(pieces):
         if live:
             print(piece.texts[0] if number else prompt + piece.texts[0], end="", flush=True)
         written = [text + new for text, new in zip(written, piece.texts, strict=True)]
-        evaluations = piece.evaluations
+        evaluations, tokens = piece.evaluations, tokens + piece.tokens
     seconds = time.perf_counter() - began
     joined = f"\n{RULE}\n".join(prompt + text for text in written)
     if options.out is not None:
@@ -40,10 +41,9 @@ def write_texts(pipeline: ACDiTTextPipeline, options: SampleOptions) -> str:
             aside.write_text(joined + "\n")
     else:
         print("" if live else joined, flush=True)
-    tokens = sum(len(pipeline.tokenizer.encode(text)) for text in written)
     texts = f"{options.out}: {count} texts, {tokens:,}" if options.out else f"{tokens:,}"
     said = f"{texts} tokens in {seconds:.1f} s, {tokens / seconds:.0f} a second; {evaluations} evaluations"
     if options.out is None:
         print(said, file=sys.stderr)  # the text alone goes where the output goes
         return ""
-    return said
+    return said + "\n"

@@ -1,5 +1,6 @@
 """Tokenisers: texts to ids and back; the end of a text is an id of its own, and the mask follows the last."""
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -73,6 +74,11 @@ class Tokenizer(ABC):
     def description(self) -> dict[str, Any]:
         """What `tokenizer_of` makes the same one of, ready for JSON."""
 
+    @property
+    def digest(self) -> str:
+        """A hash of what it is."""
+        return hashlib.blake2b(json.dumps(self.description()).encode(), digest_size=16).hexdigest()
+
     def save(self, path: Path) -> None:
         """Write a file that `open_tokenizer` reads."""
         with whole(path) as aside:
@@ -84,15 +90,20 @@ class TextStream:
 
     Args:
         tokenizer: of the ids.
+        prompt: ids before them: what these read as may depend on those, such as a space between words.
     """
 
-    def __init__(self, tokenizer: Tokenizer):
-        self._tokenizer, self._seen, self._shown = tokenizer, [], ""
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()):
+        given = list(prompt)
+        while tokenizer.eos in given:
+            given = given[given.index(tokenizer.eos) + 1 :]
+        self._tokenizer, self._seen, self._shown = tokenizer, given, ""
+        self._given = len(tokenizer.decode(given))
 
     def add(self, ids: Sequence[int], last: bool = False) -> str:
         """What is new with these ids; nothing follows the last, so what is no whole character is shown."""
         self._seen: list[int] = [*self._seen, *ids]
-        text = self._tokenizer.decode(self._seen)
+        text = self._tokenizer.decode(self._seen)[self._given :]
         if not last and self._tokenizer.eos not in self._seen:
             text = text.rstrip("\ufffd")  # perhaps the beginning of a character
         new, self._shown = text[len(self._shown) :], text
@@ -210,9 +221,9 @@ def tokenizer_of(description: dict[str, Any]) -> Tokenizer:
     kind = description.get("acdit")
     if kind == "bytes":
         return ByteTokenizer()
-    if kind == "subwords":
-        return SubwordTokenizer(json.dumps(description["state"]), description["end"])
     try:
+        if kind == "subwords":
+            return SubwordTokenizer(json.dumps(description["state"]), description["end"])
         return SubwordTokenizer(json.dumps(description))
     except UserError:
         raise

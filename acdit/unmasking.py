@@ -9,6 +9,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutpu
 from torch import Tensor
 
 from .diffusion import TRAIN_STEPS
+from .errors import UserError
 from .masked import Schedule, check_mask_token, masked_share
 
 
@@ -160,14 +161,17 @@ class ConfidenceScheduler(MaskedScheduler):
 
 
 def _uniform(count: int, source: torch.Generator | None) -> Tensor:
-    """Numbers (count,) in [0, 1), float64, on the CPU, where the generators are."""
-    return torch.rand(count, generator=source, dtype=torch.float64)
+    """Numbers (count,) in [0, 1), float64, drawn where the generator is, on the CPU."""
+    device = torch.device("cpu") if source is None else source.device
+    return torch.rand(count, generator=source, dtype=torch.float64, device=device).cpu()
 
 
 def _drawn(probabilities: Tensor, source: torch.Generator | None) -> Tensor:
     """A token (n,) from each row of (n, V - 1), by the inverse of its distribution function in float64."""
     shares = _uniform(len(probabilities), source).to(probabilities.device)
     sums = probabilities.cumsum(-1)
+    if not sums[:, -1].isfinite().all():
+        raise UserError("the network's output is not finite; try float32, or bfloat16 in place of float16")
     found = torch.searchsorted(sums, (shares * sums[:, -1])[:, None], right=True).squeeze(-1)
     return found.clamp(max=probabilities.shape[-1] - 1)
 

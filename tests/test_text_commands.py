@@ -1,11 +1,13 @@
 """`acdit` on models of text: what it writes and scores, and one line for what it cannot."""
 
 import json
+import re
 
 import pytest
 import torch
 
 from acdit.cli import main
+from acdit.data.texts import WrappedTexts
 from acdit.pipelines.loading import load_pipeline
 from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.tokenizers import ByteTokenizer, SubwordTokenizer, open_tokenizer
@@ -52,7 +54,9 @@ def test_a_text_grows_in_the_terminal(model, capsys, tmp_path):
 def test_several_texts_into_a_file(model, capsys, tmp_path):
     command = ["sample", "--model", model, "--prompt", "x", "--samples", "3", "--seed", "2"]
     assert main([*command, "--out", "deep/texts.txt"]) == 0
-    assert capsys.readouterr().out.startswith("deep/texts.txt: 3 texts")
+    said = capsys.readouterr().out
+    tokens = re.fullmatch(r"deep/texts.txt: 3 texts, (\d+) tokens in .*\n", said)
+    assert tokens and 3 <= int(tokens[1]) <= 3 * (LENGTH - 1)
     expected = f"\n{'-' * 80}\n".join(drawn(model, "x", 2 + row) for row in range(3))
     assert (tmp_path / "deep" / "texts.txt").read_text() == expected + "\n"
     assert main(command) == 0
@@ -87,6 +91,29 @@ def test_scores_are_the_pipeline_s(model, capsys, tmp_path):
         expected = row["nats_per_token"] * row["tokens"] / torch.tensor(2.0).log().item() / row["bytes"]
         assert row["bits_per_byte"] == pytest.approx(expected)
     assert "bits_per_byte" in table and "exact" in table
+
+
+def test_a_single_draw_has_no_standard_error(model, tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("full of sound and fury " * 20)
+    command = ["evaluate", "--model", model, "--data", "a.txt", "--block", "8", "--draws", "1"]
+    assert main([*command, "--samples", "3"]) == 0
+    report = capsys.readouterr().out
+    assert '"standard_error": null' in report and "NaN" not in report
+
+
+def test_the_texts_that_are_scored_come_from_all_over(model, monkeypatch):
+    """And are the same ones whatever the batch."""
+    asked = []
+    plain = WrappedTexts.decode
+    monkeypatch.setattr(WrappedTexts, "decode", lambda self, at: (asked.append(at), plain(self, at))[1])
+    found = {}
+    for batch in ("3", "8"):
+        asked.clear()
+        assert main(["evaluate", "--model", model, "--samples", "8", "--batch", batch, "--draws", "2"]) == 0
+        found[batch] = sorted(asked)
+    assert found["3"] == found["8"] and len(set(found["3"])) == 8
+    works = 467_000 // LENGTH  # sequences of the held-out works, in bytes
+    assert found["3"][0] < works / 3 and found["3"][-1] > works * 2 / 3
 
 
 def test_the_spread_of_times(model, tmp_path):
@@ -145,7 +172,11 @@ def test_info_of_a_text_model(model, capsys):
         (["evaluate", "--data", "latin.txt"], "latin.txt is not UTF-8: byte 0xe9"),
         (["evaluate", "--data", "/no/such/file"], "/no/such/file"),
         (["evaluate", "--data", "good.txt", "--block", "5"], "5"),
-        (["evaluate", "--data", "good.txt", "--judge", "/no/such/judge"], "--judge /no/such/judge"),
+        (["evaluate", "--data", "/no/such/file", "--block", "2x2"], "--block of texts must be 1 number"),
+        (["evaluate", "--data", "short.txt", "--times"], "--times needs texts of at least one block, 4"),
+        (["bench", "text", "--layout", "16/4", "--channels", "1"], "--channels must be at least 2"),
+        (["train", "laptop-text", "--data.tokenizer", "empty.json"], "empty.json is no tokeniser"),
+        (["evaluate", "--data", "/no/such/file", "--judge", "/no/judge"], "--judge /no/judge"),
         (["evaluate", "--texts", "5"], "give --judge too"),
         (["evaluate", "--split", "test"], "give --data too"),
         (["evaluate", "--fast"], "--fast: for models of images and video"),
@@ -158,6 +189,8 @@ def test_info_of_a_text_model(model, capsys):
 )
 def test_bad_input_is_one_line(model, capsys, tmp_path, words, said):
     (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "empty.json").write_text('{"acdit": "subwords"}')
+    (tmp_path / "short.txt").write_text("a")
     (tmp_path / "latin.txt").write_bytes("na\xefve caf\xe9".encode("latin-1").replace(b"\xef", b"i"))
     (tmp_path / "good.txt").write_text("good " * 20)
     own = ["--model", model] if words[0] in ("sample", "evaluate") else []

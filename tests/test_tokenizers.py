@@ -53,6 +53,21 @@ def test_parts_are_whole_characters_and_end_with_the_text(kind, size, subwords):
     assert stream.add(cut) + stream.add([], last=True) == made.decode(cut)
 
 
+def test_spaces_between_words_depend_on_the_prompt():
+    """As in Llama's tokeniser, whose first word has none."""
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    inner.decoder = tokenizers.decoders.Metaspace()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=60, special_tokens=[END], show_progress=False)
+    inner.train_from_iterator(["to be or not to be"] * 5, trainer)
+    made = SubwordTokenizer(inner.to_str())
+    ids = made.encode("to be or not")
+    for cut in range(1, len(ids)):
+        stream = TextStream(made, [*made.encode("be"), made.eos, *ids[:cut]])
+        parts = [stream.add([token]) for token in ids[cut:]]
+        assert made.decode(ids[:cut]) + "".join(parts) == "to be or not"
+
+
 def test_saved_and_opened(tmp_path, subwords):
     for made in (ByteTokenizer(), subwords):
         made.save(tmp_path / "tokenizer.json")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from acdit.errors import UserError
 from acdit.layout import Layout
 from acdit.sampling import generate
 from acdit.unmasking import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
@@ -256,6 +257,11 @@ def test_what_is_refused():
         FirstHittingScheduler(mask_token=MASK).set_timesteps(0)
     with pytest.raises(ValueError, match="mask_token must be the last of the 5 tokens, 4, not 3"):
         FirstHittingScheduler(mask_token=MASK).step(torch.zeros(1, 2, 5), 1000.0, torch.zeros(1, 2).long())
+    scheduler = FirstHittingScheduler(mask_token=MASK)
+    scheduler.set_timesteps(1)
+    broken = torch.full((1, 2, MASK + 1), math.nan)
+    with pytest.raises(UserError, match="output is not finite"):
+        scheduler.step(broken, scheduler.timesteps[0], torch.full((1, 2), MASK))
 
 
 @pytest.mark.parametrize("kind", SCHEDULERS)

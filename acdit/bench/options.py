@@ -163,6 +163,8 @@ class BenchOptions:
             raise UserError("--layout must name at least one layout, such as 32x32/16x16")
         for layout in layouts:
             parse_layout(layout, self.patch)
+        if self.work == "text":
+            option_at_least(2, channels=self.channels)  # an id, and the mask
         if self.work not in ("sample", "text") and self.steps is not None:
             raise UserError(f"--steps is for sample and text, not for {self.work}")
         if self.work != "sample" and self.guidance != BenchOptions.guidance:

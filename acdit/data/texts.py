@@ -125,10 +125,16 @@ def _files(config: "DataConfig", held_out: bool) -> Iterable[str] | None:
     path = Path(config.source).expanduser()
     if not path.is_file() and (not path.is_dir() or holds_tables(path)):
         return None
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("[!.]*") if file.is_file())
+    files = [path] if path.is_file() else sorted(filter(Path.is_file, _shown(path)))
     if not files:
         raise UserError(f"data.source {config.source} is empty; it should hold text files")
     return map(read_text, tqdm(files, desc="reading texts", unit="file", delay=2, leave=False))
+
+
+def _shown(folder: Path) -> Iterator[Path]:
+    """What lies in a folder at any depth, hidden files and folders aside."""
+    found = folder.rglob("*")
+    return (path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
 
 
 def _rows(config: "DataConfig") -> tuple[Any, str]:

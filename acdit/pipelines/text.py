@@ -127,7 +127,8 @@ class ACDiTTextPipeline(DiffusionPipeline):
             output_type: `text`, or `tokens`.
             return_dict: an output object, or the tuple (texts,).
             callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step, counted over
-                all blocks; `tokens` (N, L) are all tokens so far, and may be returned changed.
+                all blocks; `tokens` (N, L) are all tokens so far; those of the block that is drawn may be
+                returned changed.
             callback_on_step_end_tensor_inputs: which tensors the callback gets; `tokens` is all there is.
 
         Raises:
@@ -150,7 +151,7 @@ class ACDiTTextPipeline(DiffusionPipeline):
         rows: Any = [row[:limit].cpu() for row, limit in zip(canvas.tokens, canvas.limits, strict=True)]
         if output_type == "text":
             rows = [
-                text + self.tokenizer.decode(row[start:].tolist())
+                text + TextStream(self.tokenizer, row[:start].tolist()).add(row[start:].tolist(), last=True)
                 for text, row, start in zip(canvas.prompts, rows, canvas.starts, strict=True)
             ]
         self.maybe_free_model_hooks()
@@ -170,13 +171,15 @@ class ACDiTTextPipeline(DiffusionPipeline):
     ) -> Iterator[TextPiece]:
         """What a call with these arguments adds to its prompts, as blocks are finished."""
         canvas = self._canvas(prompt, num_samples_per_prompt, max_new_tokens, block, None)
-        streams = [TextStream(self.tokenizer) for _ in canvas.starts]
+        prompts = [row[:start].tolist() for row, start in zip(canvas.tokens, canvas.starts, strict=True)]
+        streams = [TextStream(self.tokenizer, ids) for ids in prompts]
         evaluations = 0
         for finished in self._finished(canvas, num_inference_steps, temperature, top_p, generator):
             evaluations += finished.evaluations
             last = canvas.done(finished.index)
-            texts = [each.add(canvas.new(row, finished.index), last) for row, each in enumerate(streams)]
-            yield TextPiece(texts, evaluations)
+            new = [canvas.new(row, finished.index) for row in range(len(streams))]
+            texts = [each.add(ids, last) for each, ids in zip(streams, new, strict=True)]
+            yield TextPiece(texts, evaluations, sum(map(len, new)))
         self.maybe_free_model_hooks()
 
     def score(
@@ -268,14 +271,15 @@ class ACDiTTextPipeline(DiffusionPipeline):
             filled[row, -(-limit // size) * size :] = self.tokenizer.eos  # nobody asked for these
         layout = Layout((filled.shape[1],), (size,))
         prompts = [text for text in texts for _ in range(per_prompt)]
-        return Canvas(filled.to(self._execution_device), prompts, starts, limits, layout, self.tokenizer)
+        canvas = filled.to(self._execution_device)
+        return Canvas(canvas, prompts, starts, limits, layout, self.tokenizer, ends=True)
 
     def _given(self, tokens: Tensor, per_prompt: int, size: int) -> Canvas:
         """The canvas of given tokens; an end among them ends nothing."""
         most, mask = self.layout.num_tokens, self.tokenizer.mask
-        if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= most or tokens.is_floating_point():
+        if tokens.ndim != 2 or not tokens.numel() or tokens.shape[1] > most or tokens.is_floating_point():
             raise UserError(f"tokens must be ids (N, L) with L up to {most}, not {tuple(tokens.shape)}")
-        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) <= mask:
+        if not 0 <= int(tokens.min()) <= int(tokens.max()) <= mask:
             raise UserError(f"tokens must be ids 0..{mask - 1}, or the mask, {mask}")
         rows = tokens.repeat_interleave(per_prompt, 0)
         count, length = rows.shape
@@ -283,7 +287,8 @@ class ACDiTTextPipeline(DiffusionPipeline):
         filled[:, :length] = rows
         layout = Layout((filled.shape[1],), (size,))
         ends = [length] * count
-        return Canvas(filled.to(self._execution_device), [""] * count, [0] * count, ends, layout, None)
+        canvas, prompts = filled.to(self._execution_device), [""] * count
+        return Canvas(canvas, prompts, [0] * count, ends, layout, self.tokenizer, ends=False)
 
     def _finished(
         self,
@@ -302,7 +307,8 @@ class ACDiTTextPipeline(DiffusionPipeline):
                 f"callback_on_step_end_tensor_inputs knows tokens alone, not {', '.join(sorted(unknown))}"
             )
         layout = canvas.layout
-        chosen = steps or self.config["num_inference_steps"] or layout.block_tokens
+        usual = self.config["num_inference_steps"] or layout.block_tokens
+        chosen = usual if steps is None else steps
         counts = steps_per_block(chosen, layout.num_blocks)
         bar: Any = self.progress_bar
         with bar(total=layout.num_blocks) as progress:

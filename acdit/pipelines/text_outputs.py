@@ -43,7 +43,9 @@ class TextPiece:
     Attributes:
         texts: of each sample; what belongs to its prompt is left out.
         evaluations: so far.
+        tokens: drawn with this block, in all samples, ends included.
     """
 
     texts: list[str]
     evaluations: int
+    tokens: int

@@ -37,8 +37,12 @@ class StudyOptions(RunOptions):
             raise UserError(
                 "--steps, --fast and --guidance-interval are what the study varies: leave them out"
             )
-        if self.name == "text" and (self.model is not None or self.guidance is not None):
-            raise UserError("the study of text trains its own networks: leave out --model and --guidance")
+        own = (self.model, self.guidance, self.device, self.dtype != "float32" or None)
+        if self.name == "text" and any(given is not None for given in own):
+            raise UserError(
+                "the study of text trains its own networks, where acdit train would: leave out --model, "
+                "--guidance, --device and --dtype"
+            )
         option_at_least(1, training_steps=self.training_steps)
         option_at_least(10, samples=self.samples)
         option_at_least(2, seeds=self.seeds)

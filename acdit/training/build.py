@@ -16,10 +16,11 @@ from ..errors import UserError
 from ..layout import Layout, parse_dims
 from ..masked import MaskedObjective
 from ..pipelines.image import ACDiTImagePipeline
-from ..pipelines.loading import load_pipeline
+from ..pipelines.loading import load_pipeline, pipeline_folder
 from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.video import ACDiTVideoPipeline
 from ..randomness import seed_of
+from ..tokenizers import FILE
 from ..transformer import SIZES, ACDiTTransformer, Size
 from ..unmasking import AncestralScheduler, FirstHittingScheduler
 from .config import DiffusionConfig, ModelConfig, Recipe
@@ -73,7 +74,7 @@ def build_model(
         if stored is not None:
             network = cast(ACDiTTransformer, ACDiTTransformer.from_config(stored))
         elif recipe.training.init_from is not None:
-            network = _adapted(recipe.training.init_from, token_values(data, layout), num_classes)
+            network = _adapted(recipe.training.init_from, data, layout)
         else:
             values, texts = token_values(data, layout), isinstance(data, WrappedTexts)
             timed = recipe.model.time_conditioning
@@ -115,10 +116,16 @@ def check_tokens(source: str, config: Mapping[str, Any], makes: int) -> None:
         )
 
 
-def _adapted(source: str, values: int, num_classes: int | None) -> ACDiTTransformer:
+def _adapted(source: str, data: LabelledDataset, layout: Layout) -> ACDiTTransformer:
     """The network of a trained pipeline, with a new class table where the classes differ in number."""
-    trained = load_pipeline(source).transformer
-    check_tokens(source, trained.config, values)
+    pipeline, num_classes = load_pipeline(source), len(data.label_names) or None
+    trained = pipeline.transformer
+    check_tokens(source, trained.config, token_values(data, layout))
+    if isinstance(data, WrappedTexts) and pipeline.tokenizer.digest != data.tokenizer.digest:
+        raise UserError(
+            f"training.init_from {source} has another tokeniser: name its own, data.tokenizer "
+            f"{pipeline_folder(source) / FILE}"
+        )
     if trained.config["num_classes"] == num_classes:
         return trained
     model = cast(

@@ -21,6 +21,7 @@ from ..tokenizers import open_tokenizer
 from .build import build_layouts
 from .config import Recipe
 from .options import PlanOptions
+from .validation import check_validation
 
 # Pixels along a latent cell, and channels, of Stable Diffusion's autoencoder: for one that is not at hand.
 USUAL_AUTOENCODER = (8, 4)
@@ -78,6 +79,7 @@ def check_run(options: PlanOptions, data: Data, network: Dimensions) -> tuple[li
         checks.make("data", lambda: _check_source(options))
     if counted := _counted_classes(options):
         checks.make("classes", lambda: _check_classes(options, counted))
+    checks.make("validation", lambda: check_validation(options))
     checks.make("disk", lambda: _check_disk(options, parameters(network)))
     return checks.made, layouts or []
 

@@ -2,6 +2,8 @@
 
 import torch
 
+from ..data.dataset import LabelledDataset
+from ..data.texts import WrappedTexts
 from ..errors import UserError
 from ..ranks import Ranks
 from .checkpoint import Stored, check_recipe
@@ -32,7 +34,8 @@ CHANGEABLE = {
     "sampling.steps",
     "sampling.guidance_scale",
 }
-FIXED = ("model.", "lora.", "layout.patch", "data.channels")  # beginnings of keys that shape the network
+# Beginnings of keys that shape the network.
+FIXED = ("model.", "lora.", "layout.patch", "data.channels")
 
 
 def compared(stored: Stored, recipe: Recipe, ranks: Ranks, allow_changes: bool) -> list[str]:
@@ -59,3 +62,13 @@ def compared(stored: Stored, recipe: Recipe, ranks: Ranks, allow_changes: bool) 
         if stored.state[name] != now:
             changes.append(f"{name} were {stored.state[name]} and are {now}: results agree to rounding alone")
     return changes
+
+
+def check_tokenizer(stored: Stored, data: LabelledDataset) -> None:
+    """Raise UserError if a run learns other ids than so far: its tokeniser's file was written anew."""
+    known = stored.state.get("tokenizer")
+    if isinstance(data, WrappedTexts) and known not in (None, data.tokenizer.digest):
+        raise UserError(
+            "data.tokenizer is not the one that this run has learned with so far: bring its file back, or "
+            "name another --out"
+        )

@@ -17,7 +17,7 @@ from .checkpoint import validation_losses
 from .config import Recipe
 from .run import Run
 from .stopping import StopRequest
-from .validation import Validation
+from .validation import Validation, check_validation
 from .watch import Watch, check_trackers
 
 TEXTS = 4  # in a file of samples
@@ -49,6 +49,7 @@ def train(recipe: Recipe, *, allow_changes: bool = False) -> Path | None:
             f"torchrun --nproc_per_node {wanted} -m acdit train .."
         )
     check_trackers(recipe)
+    check_validation(recipe)
     with StopRequest() as stop, ranks.joined():
         return _train(recipe, ranks, stop, allow_changes)
 

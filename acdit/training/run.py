@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.profiler import record_function
 from torch.utils.data import DataLoader
 
+from ..data.texts import WrappedTexts
 from ..diffusion import SampleKey
 from ..errors import UserError
 from ..files import check_writable
@@ -20,7 +21,7 @@ from ..ranks import ALONE, Ranks
 from .build import build_layouts, build_model, build_objective, build_pipeline, open_data
 from .checkpoint import newest_checkpoint, save_checkpoint
 from .config import Recipe
-from .continuing import compared
+from .continuing import check_tokenizer, compared
 from .learner import Learner
 from .lora import merged
 from .order import StepBatches, choice, subset
@@ -60,6 +61,7 @@ class Run:
         stored = newest_checkpoint(self.checkpoints, ranks)
         if stored is not None:
             self.changes = compared(stored, recipe, ranks, allow_changes)
+            check_tokenizer(stored, self.data)
         described = stored.state["network"] if stored else None
         network = build_model(recipe, self.layouts[0], self.data, described)
         self.network_config = dict(network.config)
@@ -205,6 +207,7 @@ class Run:
             "progress": asdict(self.progress),
             "recipe": recipe_to_dict(self.recipe),
             "network": self.network_config,
+            "tokenizer": self.data.tokenizer.digest if isinstance(self.data, WrappedTexts) else None,
             "validation": self.validation_loss,
             "ranks": self.ranks.world_size,
             "threads": torch.get_num_threads(),

@@ -7,7 +7,8 @@ import torch
 
 from ..autoencoders import encode
 from ..data.dataset import PixelDataset
-from ..data.opening import open_samples
+from ..data.opening import WITHOUT_DOWNLOAD, open_samples
+from ..data.shakespeare import SHAKESPEARE
 from ..diffusion import TRAIN_STEPS, SampleKey
 from ..errors import UserError
 from ..layout import Layout
@@ -19,6 +20,32 @@ from .learner import Learner
 
 BINS = 10  # of the timesteps, all of one width
 EPOCH = -1  # of the keys: training's are from 0 on
+
+
+def check_validation(recipe: Recipe) -> str | None:
+    """Where the samples of a recipe's validation come from; None if there is none.
+
+    Raises:
+        UserError: if none are named and the source has no part of its own for it.
+    """
+    config = recipe.validation
+    if not config.every:
+        return None
+    if _elsewhere(recipe):
+        return "named by the recipe"
+    parted = (*WITHOUT_DOWNLOAD, SHAKESPEARE)
+    if recipe.data.source not in parted:
+        raise UserError(
+            "validation needs samples that training never sees, and of data sources only "
+            f"{', '.join(parted)} have a held-out part: name others in validation.source, or set "
+            "validation.every to 0"
+        )
+    return f"the held-out part of {recipe.data.source}"
+
+
+def _elsewhere(recipe: Recipe) -> bool:
+    config = recipe.validation
+    return any(named is not None for named in (config.source, config.split, config.listed))
 
 
 class Validation:
@@ -35,7 +62,6 @@ class Validation:
 
     def __init__(self, recipe: Recipe, label_names: tuple[str, ...], vae: Any):
         config = recipe.validation
-        other = any(named is not None for named in (config.source, config.split, config.listed))
         data = replace(
             recipe.data,
             flip=False,
@@ -43,7 +69,7 @@ class Validation:
             split=config.split or recipe.data.split,
             listed=config.listed or recipe.data.listed,
         )
-        samples = open_samples(data, seed=recipe.training.seed, held_out=not other)
+        samples = open_samples(data, seed=recipe.training.seed, held_out=not _elsewhere(recipe))
         if samples.label_names != label_names:
             raise UserError(
                 f"validation.source must have the classes of data.source, {_few(label_names)}, "

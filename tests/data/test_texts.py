@@ -54,6 +54,8 @@ def test_a_file_and_a_folder_of_files(tmp_path):
     for place, text in enumerate(texts):
         (tmp_path / "deep" / f"{place}.txt").write_text(text)
     (tmp_path / ".hidden").write_text("not read")
+    (tmp_path / "deep" / ".git").mkdir()
+    (tmp_path / "deep" / ".git" / "config").write_text("not read")
     assert texts_of(opened(tmp_path)) == expected(texts)
     one = opened(tmp_path / "deep" / "1.txt")
     assert texts_of(one) == expected([texts[1]])

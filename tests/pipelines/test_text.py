@@ -126,6 +126,9 @@ def test_a_callback_sees_all_tokens_and_may_change_them(pipe):
     made = pipe("", generator=seeds(0), callback_on_step_end=call)
     assert made.texts == ["B" * LENGTH]
     assert steps == [(step, LENGTH - 1 - step) for step in range(LENGTH)]
+    masks = {"tokens": torch.full((1, LENGTH), BYTES.mask)}
+    with pytest.raises(UserError, match="block 0 ends with masks"):
+        pipe("", generator=seeds(0), callback_on_step_end=lambda *given: masks)
     plain = pipe("", generator=seeds(0), callback_on_step_end=lambda *given: {})
     assert plain.texts == pipe("", generator=seeds(0)).texts
 
@@ -175,6 +178,8 @@ def test_saved_and_loaded(kind, tmp_path):
         ({"temperature": -1.0}, "temperature must not be negative"),
         ({"top_p": 2.0}, "top_p must lie above 0"),
         ({"num_inference_steps": -1}, "steps must be a positive number"),
+        ({"num_inference_steps": 0}, "steps must be a positive number"),
+        ({"tokens": torch.zeros(0, 4).long()}, r"tokens must be ids \(N, L\)"),
         ({"tokens": torch.zeros(4)}, r"tokens must be ids \(N, L\)"),
         ({"tokens": torch.full((1, 4), 258)}, "tokens must be ids 0"),
         ({"tokens": torch.zeros(1, 4).long(), "prompt": "a"}, "give them alone"),

@@ -5,6 +5,7 @@ from itertools import permutations
 import pytest
 import torch
 
+from acdit import likelihood
 from acdit.errors import UserError
 from acdit.layout import Layout
 from tests.pipelines.test_text import BYTES, LENGTH, pipeline
@@ -66,6 +67,27 @@ def test_estimates_of_larger_blocks(pipe):
     assert 0 < error < 0.5
     assert abs(scores.log_likelihoods.item() - by_orders(pipe.transformer, ids, 8)) < 4 * error
     assert pipe.score("abcde", block=8).log_likelihoods == pipe.score("abcde", block=8).log_likelihoods
+
+
+def test_scores_are_the_same_in_parts(pipe, monkeypatch):
+    """A call makes no more logits than a bound, over texts and over views."""
+    texts, whole = ["abc", "a longer one", "one more"], []
+    for size in (4, 8):
+        whole.append(pipe.score(texts, block=size).log_likelihoods)
+    asked, forward = [], pipe.transformer.forward
+
+    def counted(*given, **named):
+        made = forward(*given, **named)
+        asked.append(made.sample.numel())
+        return made
+
+    monkeypatch.setattr(pipe.transformer, "forward", counted)
+    most = 2 * 16 * BYTES.vocab_size  # two views of a text
+    monkeypatch.setattr(likelihood, "MOST_LOGITS", most)
+    for size, expected in zip((4, 8), whole, strict=True):
+        found = pipe.score(texts, block=size).log_likelihoods
+        assert torch.allclose(found, expected, rtol=1e-12)
+    assert max(asked) <= most and len(asked) > 30
 
 
 def test_a_text_s_score_does_not_depend_on_its_neighbours(pipe):

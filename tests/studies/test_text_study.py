@@ -68,7 +68,7 @@ def test_what_is_said_of_the_order():
     said = order_said(
         "alone", {16: [2.5, 2.6, 2.55], 1: [2.0, 2.1, 2.04], 4: [2.0, 2.05, 2.1], 64: [2.1, 2.2, 2.15]}
     )
-    assert "1 below 4 unclear" in said and "4 below 16 holds (+0.5000 +-" in said
+    assert "1 below 4 is unclear" in said and "4 below 16 holds (+0.5000 +-" in said
     assert "16 below 64 does not hold (-0.4000 +- 0.0000)" in said and "on one block size" in said
 
 
@@ -76,6 +76,7 @@ def test_what_is_said_of_the_order():
     ("arguments", "said"),
     [
         (["--model", "x"], "trains its own networks"),
+        (["--device", "cpu"], "trains its own networks"),
         (["--training-steps", "0"], "--training-steps must be at least 1"),
         (["--seeds", "1"], "--seeds must be at least 2"),
     ],

@@ -182,9 +182,38 @@ def test_a_plan_knows_local_texts(tmp_path, text):
     made = make_plan(build(PlanOptions, values))
     run = Run(load_recipe("laptop-text", **{"data.source": str(text), "out": str(tmp_path / "run")}))
     assert made.parameters == run.learner.network.num_parameters() and made.problems == []
-    assert {check.subject: check.found for check in made.checks}[
-        "data"
-    ] == f"{text} is a file; it is not read"
+    found = {check.subject: check.found for check in made.checks}
+    assert found["data"] == f"{text} is a file; it is not read" and "validation" not in found
+
+
+def test_validation_without_texts_is_refused_before_anything_is_read(tmp_path):
+    own = {"data.source": str(tmp_path / "none.txt"), "out": str(tmp_path / "run"), "validation.every": 5}
+    said = r"only mnist, digits, moving-digits, shakespeare have .*validation\.source, or .*every to 0"
+    with pytest.raises(UserError, match=said):
+        train(load_recipe("laptop-text", **own))
+    made = make_plan(build(PlanOptions, recipe_values("laptop-text") | own))
+    assert "validation" in {check.subject for check in made.problems}
+    whole = make_plan(build(PlanOptions, recipe_values("laptop-text") | {"validation.every": 5}))
+    assert {check.subject: check.found for check in whole.checks}[
+        "validation"
+    ] == "the held-out part of shakespeare"
+
+
+def test_a_run_keeps_to_its_tokeniser(tmp_path, text):
+    """A file that was written anew has the same name and as many ids, and other words."""
+    file, words = tmp_path / "bpe.json", ("one two three ", "four five six ")
+    train_tokenizer([words[0] * 9], 260).save(file)
+    own = {"data__tokenizer": str(file), "training__steps": 2}
+    train(recipe(tmp_path / "run", text, **own))
+    train(recipe(tmp_path / "run", text, **(own | {"training__steps": 3})))
+    train_tokenizer([words[1] * 9], 260).save(file)
+    with pytest.raises(UserError, match="not the one that this run has learned with"):
+        train(recipe(tmp_path / "run", text, **(own | {"training__steps": 4})))
+    start = {"training__init_from": str(tmp_path / "run")}
+    with pytest.raises(UserError, match=r"another tokeniser: name its own, .*pipeline/tokenizer\.json"):
+        Run(recipe(tmp_path / "second", text, **(own | start)))
+    kept = str(tmp_path / "run" / "pipeline" / "tokenizer.json")
+    Run(recipe(tmp_path / "third", text, **(own | start | {"data__tokenizer": kept})))
 
 
 @pytest.mark.parametrize(
