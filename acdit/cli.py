@@ -86,10 +86,10 @@ EXAMPLES = {
     "autoencoder": "acdit autoencoder mnist --steps 1000 --model.channels 16,32,64",
     "encode": "acdit encode imagenet256-xl --data.source FOLDER --batch 64 --device cuda",
     "sample": "acdit sample --labels 3,1,4 --samples 8 --guidance 1.5 --block 4x4 --out digits.png\n"
-    "  acdit sample --model runs/laptop-text --prompt 'To be' --max-new-tokens 200\n"
+    "  acdit sample --prompt 'To be' --max-new-tokens 200\n"
     "  torchrun --nproc_per_node 8 -m acdit sample --count 50000 --balanced --out samples.npz",
     "evaluate": "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json\n"
-    "  acdit evaluate --model runs/laptop-text --block 1,4,16 --draws 8",
+    "  acdit evaluate --model shakespeare --block 1,4,16",
     "info": "acdit info runs/mnist --block 2x2",
     "curves": "acdit curves runs/mnist runs/other --smooth 0.99 --out curves.png",
     "convert": "acdit convert ACDiT-XL-img.pt --out models/xl --vae stabilityai/sd-vae-ft-ema",

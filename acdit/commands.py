@@ -251,7 +251,7 @@ def bench(options: BenchOptions) -> None:
     device = _device(options.device)
     facts = machine(device)
     print(heading(facts, options.repeats, options.dtype))
-    runner = Bench(options.repeats, device, getattr(torch, options.dtype))
+    runner = Bench(options.repeats, device, getattr(torch, options.dtype), options.compile)
     results = []
     for row in options.chosen():
         for result in runner.run(row):
@@ -297,7 +297,7 @@ def doctor(options: DoctorOptions) -> None:
 
 def _with_model(options: Asked) -> Asked:
     """The options with a model: where none is named, that in the package of the kind that they are for."""
-    kind = "video" if options.of_video else "image"
+    kind = "text" if options.of_text else "video" if options.of_video else "image"
     return replace(options, model=options.model or OF_KIND[kind])
 
 

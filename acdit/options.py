@@ -17,8 +17,8 @@ class RunOptions:
     """What every command that runs a model takes."""
 
     model: str | None = None
-    """A pipeline directory, a training run, or mnist or moving-digits, the models in the package; when left
-    out mnist, or moving-digits where options are for video."""
+    """A pipeline directory, a training run, or mnist, moving-digits or shakespeare, the models in the
+    package; when left out mnist, or where options are for video or for text the one that they are for."""
     seed: int = 0
     """Seed of the noise."""
     device: str | None = None
@@ -254,8 +254,8 @@ class InfoOptions:
     """Parameters, layout, sequence length, forward FLOPs and cache bytes of a model."""
 
     model: str | None = None
-    """A pipeline directory, a training run, or mnist or moving-digits, the models in the package; mnist when
-    left out."""
+    """A pipeline directory, a training run, or mnist, moving-digits or shakespeare, the models in the
+    package; mnist when left out."""
     block: str | None = None
     """Block size in tokens, such as 4x4; the model's own when left out."""
     json: bool = False

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from .scam import Visibility, dense_mask
 
@@ -39,7 +38,8 @@ def split_attention(
     size = max(1, group_tokens // visibility.block_tokens)
     if query.device.type != "cpu" or keys * visibility.block_tokens <= group_tokens:
         return _joined_groups(query, clean, own, visibility, size)
-    output: Any = _Merged.apply(query, *(clean or (None, None)), *(own or (None, None)), visibility, size)
+    facts = visibility.clean, visibility.limits, visibility.window, visibility.sinks, visibility.block_tokens
+    output, _ = _merged(query, *(clean or (None, None)), *(own or (None, None)), *facts, size)
     return output
 
 
@@ -62,65 +62,106 @@ class _Part:
         return _mask(self.sees, self.stop - self.start, size, dtype) if self.sees else None
 
 
-class _Merged(torch.autograd.Function):
-    """Attention over parts of the keys, merged: exp(lse) weighs what each part answers.
+@torch.library.custom_op("acdit::merged_attention", mutates_args=())
+def _merged(
+    query: Tensor,
+    clean_key: Tensor | None,
+    clean_value: Tensor | None,
+    own_key: Tensor | None,
+    own_value: Tensor | None,
+    clean: int,
+    limits: Sequence[int],
+    window: int | None,
+    sinks: int,
+    block_tokens: int,
+    group: int,
+) -> tuple[Tensor, Tensor]:
+    """Attention over parts of the keys, merged: exp(lse) weighs what each part answers. Output and lse.
 
-    The backward pass of every part takes the merged output and log-sum-exp, and so gives its share of the
-    gradient.
+    An operator of torch, so that torch.compile takes it as it is, and does not unroll its loop over parts.
     """
+    visibility = Visibility(block_tokens, clean, tuple(limits), own_key is not None, window, sinks)
+    if own_key is not None and own_value is not None:
+        each = [_by_block(tensor, block_tokens) for tensor in (query, own_key, own_value)]  # (N M, H, B, D)
+        output, lse = (_by_sample(found, len(query)) for found in _flash(*each))
+    else:
+        output = _zeros(query)
+        lse = torch.full_like(_zeros(query[..., 0]), -torch.inf, dtype=_wide(query))  # (N, H, Q)
+    if clean_key is not None and clean_value is not None:
+        for part in _parts(visibility, group):
+            rows, keys = part.tokens(block_tokens)
+            asking, seen = query[:, :, rows], (clean_key[:, :, keys], clean_value[:, :, keys])
+            found, weight = _flash(asking, *seen, attn_mask=part.mask(block_tokens, query.dtype))
+            _merge(output[:, :, rows], lse[:, :, rows], found, weight)
+    return output, lse
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: Tensor,
-        clean_key: Tensor | None,
-        clean_value: Tensor | None,
-        own_key: Tensor | None,
-        own_value: Tensor | None,
-        visibility: Visibility,
-        group: int,
-    ) -> Tensor:
-        size = visibility.block_tokens
-        if own_key is not None and own_value is not None:
-            each = [_by_block(tensor, size) for tensor in (query, own_key, own_value)]  # (N M, H, B, D)
-            output, lse = (_by_sample(found, len(query)) for found in _flash(*each))
-        else:
-            output = _zeros(query)
-            lse = torch.full_like(_zeros(query[..., 0]), -torch.inf, dtype=_wide(query))  # (N, H, Q)
-        if clean_key is not None and clean_value is not None:
-            for part in _parts(visibility, group):
-                rows, keys = part.tokens(size)
-                asking, seen = query[:, :, rows], (clean_key[:, :, keys], clean_value[:, :, keys])
-                found, weight = _flash(asking, *seen, attn_mask=part.mask(size, query.dtype))
-                _merge(output[:, :, rows], lse[:, :, rows], found, weight)
-        ctx.save_for_backward(query, clean_key, clean_value, own_key, own_value, output, lse)
-        ctx.visibility, ctx.group = visibility, group
-        return output
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        query, clean_key, clean_value, own_key, own_value, output, lse = ctx.saved_tensors
-        size = ctx.visibility.block_tokens
-        found: list[Tensor | None] = [None] * 5  # of query, clean keys and values, own keys and values
-        if own_key is not None:
-            each = [_by_block(tensor, size) for tensor in (grad, query, own_key, own_value, output, lse)]
-            of_own = _flash_backward(*each, 0.0, False)
-            found[0], found[3], found[4] = (_by_sample(part, len(query)) for part in of_own)
-        else:
-            found[0] = _zeros(query)
-        if clean_key is not None:
-            found[1:3] = of_key, of_value = _zeros(clean_key), _zeros(clean_value)
-            for part in _parts(ctx.visibility, ctx.group):
-                rows, keys = part.tokens(size)
-                asking = grad[:, :, rows], query[:, :, rows]
-                seen, answered = (clean_key[:, :, keys], clean_value[:, :, keys]), output[:, :, rows]
-                mask = part.mask(size, query.dtype)
-                parts = _flash_backward(*asking, *seen, answered, lse[:, :, rows], 0.0, False, attn_mask=mask)
-                targets = found[0][:, :, rows], of_key[:, :, keys], of_value[:, :, keys]
-                for target, share in zip(targets, parts, strict=True):
-                    target += share
-        return (*found, None, None)
+@_merged.register_fake
+def _merged_shapes(query: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return _zeros(query), _zeros(query[..., 0]).to(_wide(query))
+
+
+@torch.library.custom_op("acdit::merged_attention_backward", mutates_args=())
+def _merged_backward(
+    grad: Tensor,
+    query: Tensor,
+    clean_key: Tensor | None,
+    clean_value: Tensor | None,
+    own_key: Tensor | None,
+    own_value: Tensor | None,
+    output: Tensor,
+    lse: Tensor,
+    clean: int,
+    limits: Sequence[int],
+    window: int | None,
+    sinks: int,
+    block_tokens: int,
+    group: int,
+) -> list[Tensor]:
+    """Gradients of the query, then of the keys and values that there are.
+
+    Every part takes the merged output and log-sum-exp, and so gives its share.
+    """
+    visibility = Visibility(block_tokens, clean, tuple(limits), own_key is not None, window, sinks)
+    of_own: list[Tensor] = []
+    if own_key is not None and own_value is not None:
+        each = [_by_block(x, block_tokens) for x in (grad, query, own_key, own_value, output, lse)]
+        of_query, *of_own = (_by_sample(part, len(query)) for part in _flash_backward(*each, 0.0, False))
+    else:
+        of_query = _zeros(query)
+    of_clean: list[Tensor] = []
+    if clean_key is not None and clean_value is not None:
+        of_clean = [_zeros(clean_key), _zeros(clean_value)]
+        for part in _parts(visibility, group):
+            rows, keys = part.tokens(block_tokens)
+            asking = grad[:, :, rows], query[:, :, rows]
+            seen, answered = (clean_key[:, :, keys], clean_value[:, :, keys]), output[:, :, rows]
+            mask = part.mask(block_tokens, query.dtype)
+            shares = _flash_backward(*asking, *seen, answered, lse[:, :, rows], 0.0, False, attn_mask=mask)
+            targets = of_query[:, :, rows], *(target[:, :, keys] for target in of_clean)
+            for target, share in zip(targets, shares, strict=True):
+                target += share
+    return [of_query, *of_clean, *of_own]
+
+
+@_merged_backward.register_fake
+def _merged_backward_shapes(_grad: Tensor, *rest: Any) -> list[Tensor]:
+    return [_zeros(tensor) for tensor in rest[:5] if tensor is not None]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:5], *output)
+    ctx.rest = inputs[5:]
+
+
+def _gradients(ctx: Any, grad: Tensor, _of_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+    saved = ctx.saved_tensors  # once: a recomputed checkpoint gives them no second time
+    found = iter(_merged_backward(grad, *saved, *ctx.rest))
+    of_tensors = [None if tensor is None else next(found) for tensor in saved[:5]]
+    return (*of_tensors, *[None] * len(ctx.rest))
+
+
+_merged.register_autograd(_gradients, setup_context=_save)
 
 
 def _merge(output: Tensor, lse: Tensor, found: Tensor, found_lse: Tensor) -> None:

@@ -118,8 +118,10 @@ def likelihood(
         if not is_exact(pipeline.transformer, layout, scoring.estimate):
             timed = pipeline.transformer.config["time_conditioning"]  # such a network knows no counts
             estimate = "times" if timed else scoring.estimate
-            spread = (found.var(1) / scoring.draws).sum().item()  # of one draw no number
-            variance = None if variance is None or scoring.draws == 1 else variance + spread
+            if variance is None or scoring.draws == 1:
+                variance = None
+            else:
+                variance += (found.var(1) / scoring.draws).sum().item()
     size = data.bytes * tokens / int(data.counts.sum())  # of the part that was read, at the texts' mean
     return {
         "block": layout.block_tokens,

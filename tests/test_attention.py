@@ -194,6 +194,18 @@ def test_gradients(case, backend):
             assert relative_error(given, expected) < 1e-9
 
 
+@pytest.mark.parametrize("name", ["repeated and missing blocks", "one block", "clean, window and sinks"])
+def test_merged_attention_is_an_operator_of_torch(name):
+    """What torch.compile is told of its answers and of their gradients is so, strides too."""
+    case = SMALL[name]
+    query, *keys = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in tensors(case))  # as in a network
+    for tensor in (query, *keys):
+        tensor.requires_grad_(tensor.numel() > 0)
+    given = [tensor if tensor.numel() else None for tensor in keys] + [None] * (4 - len(keys))
+    facts = (case.clean, list(case.visibility().limits), case.window, case.sinks, case.tokens, 2)
+    torch.library.opcheck(split._merged, (query, *given, *facts))
+
+
 @pytest.mark.parametrize("backend", ["dense", "split-1", "split-2"])
 @pytest.mark.parametrize("name", ["repeated and missing blocks", "clean after a prefix, window and sinks"])
 def test_gradcheck(name, backend):

@@ -84,22 +84,23 @@ def test_commands_of_video(tmp_path, monkeypatch):
 
 
 def test_commands_of_text(tmp_path, monkeypatch, capsys):
-    """One after the other, with a network that is hardly trained."""
+    """One after the other: the model in the package, and a network that is hardly trained."""
     monkeypatch.chdir(tmp_path)
-    (train,) = [words for words in commands("train") if words[1] == "laptop-text"]
-    small = ["--model.num_layers", "1", "--model.hidden_size", "32", "--model.num_heads", "2"]
-    short = ["--training.steps", "1", "--training.batch_size", "2", "--validation.every", "0"]
-    assert main([*train, *small, *short]) == 0
-    (sample, evaluate) = [words for words in COMMANDS if "runs/laptop-text" in words]
-    capsys.readouterr()
-    assert main(sample) == 0
-    assert capsys.readouterr().out.startswith("To be, or not to be")
-    assert main([*evaluate, "--samples", "2", "--out", "scores.json"]) == 0
+    samples = [words for words in COMMANDS if "--prompt" in words]
+    (evaluate,) = [words for words in COMMANDS if words[:3] == ["evaluate", "--model", "shakespeare"]]
+    for words in samples:
+        assert main(words) == 0
+        assert capsys.readouterr().out.startswith("To be, or not to be")
+    assert samples and main([*evaluate, "--samples", "2", "--out", "scores.json"]) == 0
     assert [row["block"] for row in json.loads(Path("scores.json").read_text())["scores"]["likelihood"]] == [
         1,
         4,
         16,
     ]
+    (train,) = [words for words in commands("train") if words[1] == "laptop-text"]
+    small = ["--model.num_layers", "1", "--model.hidden_size", "32", "--model.num_heads", "2"]
+    short = ["--training.steps", "1", "--training.batch_size", "2"]
+    assert main([*train, *small, *short]) == 0
     (learn,) = commands("tokenizer")
     assert main(learn) == 0
     assert main([*train, *small, *short, "--data.tokenizer", learn[-1], "--name", "bpe"]) == 0

@@ -200,9 +200,9 @@ def test_bad_input_is_one_line(model, capsys, tmp_path, words, said):
 
 
 def test_other_models_refuse_what_is_of_text(capsys):
-    assert main(["sample", "--prompt", "x", "--top-p", "0.5"]) == 2
+    assert main(["sample", "--model", "mnist", "--prompt", "x", "--top-p", "0.5"]) == 2
     assert "--prompt, --top-p: for models of text, and this one is of images" in capsys.readouterr().err
-    assert main(["evaluate", "--times"]) == 2
+    assert main(["evaluate", "--model", "mnist", "--times"]) == 2
     assert "--times: for models of text" in capsys.readouterr().err
 
 

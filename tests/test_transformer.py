@@ -74,7 +74,7 @@ def gradients(model: ACDiTTransformer, output: Tensor) -> dict[str, Tensor]:
     return dict(zip(names, grads, strict=True))
 
 
-@pytest.mark.parametrize("checkpointed", [False, True], ids=["plain", "gradient checkpointing"])
+@pytest.mark.parametrize("way", ["plain", "gradient checkpointing", "traced whole"])
 @pytest.mark.parametrize(
     ("layout", "options", "backend"),
     [
@@ -84,11 +84,13 @@ def gradients(model: ACDiTTransformer, output: Tensor) -> dict[str, Tensor]:
         pytest.param(Layout((16, 18), (8, 2)), {"blocks": (1, 9, 17)}, "split", id="split, many keys"),
     ],
 )
-def test_gradients_equal_the_reference(layout, options, backend, checkpointed):
+def test_gradients_equal_the_reference(layout, options, backend, way):
     model, given = build(layout).train(), tiny_inputs(layout, dtype=torch.float64)
     model.set_attention_backend(backend)
-    if checkpointed:
+    if way == "gradient checkpointing":
         model.enable_gradient_checkpointing()
+    if way == "traced whole":  # all that torch.compile does but for generating code
+        model.compile_repeated_blocks(fullgraph=True, backend="aot_eager")
     noised, timestep = (views_of(tensor, options) for tensor in (given.noised, given.timestep))
     answer = model(noised, timestep, layout=layout, clean=given.clean, labels=given.labels, **options).sample
     expected, _ = reference(model, noised, timestep, given.clean, given.labels, layout, **options)

@@ -121,6 +121,8 @@ class BenchOptions:
     """Such as cpu or cuda; a GPU where there is one, when left out."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision; in training bfloat16 means autocast."""
+    compile: bool = False
+    """Also time training with the network's blocks compiled by torch.compile."""
     json: str | None = None
     """The JSON file to write."""
     plot: str | None = None
@@ -135,6 +137,8 @@ class BenchOptions:
             self._check_named()
         else:
             self._check_own(self.layout)
+        if self.compile and all(row.work != "train" for row in self.chosen()):
+            raise UserError("--compile is for training: name train, or rows of it")
 
     def _check_named(self) -> None:
         """The named rows say themselves what they are."""

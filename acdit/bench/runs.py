@@ -1,5 +1,6 @@
 """Runs the rows of the benchmark: this package and the published computation, taking turns."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from ..rates import MatmulRate
 from ..sampling import Guidance, generate
 from ..scam import clean_visibility, view_visibility
 from ..training.config import OptimizerConfig
-from ..training.learner import Learner
+from ..training.learner import Learner, compile_blocks
 from ..transformer import SIZES, ACDiTTransformer
 from ..unmasking import FirstHittingScheduler
 from .baseline import Published
@@ -33,7 +34,7 @@ from .results import Contender, Result
 from .timing import Times, peak_bytes, take_turns
 from .uncached import write_uncached
 
-OURS, PUBLISHED, UNCACHED = "acdit", "published", "uncached"
+OURS, COMPILED, PUBLISHED, UNCACHED = "acdit", "compiled", "published", "uncached"
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,13 @@ class Bench:
         repeats: times that each contender of a row is measured.
         device: that everything runs on.
         dtype: float32, or bfloat16 (training: autocast over float32 weights).
+        compile: whether training is measured with compiled blocks too.
     """
 
     repeats: int
     device: torch.device
     dtype: torch.dtype
+    compile: bool = False
 
     def run(self, row: Row) -> list[Result]:
         """Measure a row; attention gives two results, without and with backward."""
@@ -67,18 +70,25 @@ class Bench:
         timestep = torch.arange(row.batch * layout.num_blocks, device=self.device) * 37 % 1000
         timestep = timestep.view(row.batch, layout.num_blocks).float()  # (N, T)
         labels = self._labels(row)
+        networks = {OURS: network}
+        if self.compile:
+            networks[COMPILED] = copy.deepcopy(network)
+            compile_blocks(networks[COMPILED])
+
+        def predict(network: ACDiTTransformer) -> Tensor:
+            return network(noised, timestep, layout=layout, clean=clean, labels=labels).sample
+
         predictions: dict[str, Callable[[], Tensor]] = {
             PUBLISHED: lambda: published.predict(noised, timestep, clean, labels, layout=layout),
-            OURS: lambda: network(noised, timestep, layout=layout, clean=clean, labels=labels).sample,
+            **{name: partial(predict, each) for name, each in networks.items()},
         }
-        flops = {
-            PUBLISHED: published_training_flops(sizes, layout, batch=row.batch),
-            OURS: row.batch * training_flops(sizes, layout),
-        }
+        flops = dict.fromkeys(networks, row.batch * training_flops(sizes, layout))
+        flops[PUBLISHED] = published_training_flops(sizes, layout, batch=row.batch)
         with torch.no_grad(), self._autocast():
             answers = {name: predict() for name, predict in predictions.items()}
-        step = self._stepper(network, target)
-        steps = {name: partial(step, predict) for name, predict in predictions.items()}
+        steppers = {name: self._stepper(each, target) for name, each in networks.items()}
+        steppers[PUBLISHED] = steppers[OURS]  # of the same weights
+        steps = {name: partial(steppers[name], predict) for name, predict in predictions.items()}
         tokens = row.batch * layout.num_tokens
         rate = MatmulRate(
             linear_products(sizes, tokens) + linear_products(sizes, 2 * tokens), self.dtype, self.device

@@ -13,7 +13,7 @@ from .text import ACDiTTextPipeline
 from .video import ACDiTVideoPipeline
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
-OF_KIND = {"image": "mnist", "video": "moving-digits"}  # of the models in the package
+OF_KIND = {"image": "mnist", "video": "moving-digits", "text": "shakespeare"}  # of the models in the package
 INDEX = "model_index.json"
 PIPELINES: dict[str, type[Any]] = {
     "ACDiTImagePipeline": ACDiTImagePipeline,

@@ -148,6 +148,13 @@ class Learner:
         }
 
 
+def compile_blocks(network: Any, mode: str = "default") -> None:
+    """Compile a network's blocks, once for all of them, in one of torch.compile's modes."""
+    # It warns of caches that it does not use; what they hold follows from their arguments alone.
+    warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
+    network.compile_repeated_blocks(mode=mode)
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
     """AdamW's moments as tensors named `exp_avg.PARAMETER`; none before its first step."""
     state = optimizer.state_dict()["state"]

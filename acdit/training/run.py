@@ -22,7 +22,7 @@ from .build import build_layouts, build_model, build_objective, build_pipeline, 
 from .checkpoint import newest_checkpoint, save_checkpoint
 from .config import Recipe
 from .continuing import check_tokenizer, compared
-from .learner import Learner
+from .learner import Learner, compile_blocks
 from .lora import merged
 from .order import StepBatches, choice, subset
 from .progress import LISTED, MOST_SKIPPED, Progress, StepResult, listed
@@ -69,7 +69,7 @@ class Run:
             network.enable_gradient_checkpointing()
         torch.nn.Module.to(network.train(), self.device)
         if config.compile:
-            network.compile_repeated_blocks(mode=config.compile_mode)
+            compile_blocks(network, config.compile_mode)
         self.learner = Learner(network, recipe.optimizer, ranks, config.parallel)
         self.validation_loss: float | None = None
         if stored is not None:

@@ -59,6 +59,14 @@ def test_training(capsys, tmp_path):
         assert picture.format == "PNG" and len(set(picture.convert("L").tobytes())) > 10
 
 
+@pytest.mark.long
+def test_compiled_training(capsys, tmp_path):
+    (row,), printed = bench(capsys, tmp_path, "train", "--layout", "4x4/2x2", *SMALL, "--compile")
+    check_row(row, printed, "published")
+    assert list(row["contenders"]) == ["published", "acdit", "compiled"]
+    assert 0 < row["contenders"]["compiled"]["relative_error"] != row["contenders"]["acdit"]["relative_error"]
+
+
 def test_sampling(capsys, tmp_path):
     words = ["sample", "--layout", "4x4/2x2", "--patch", "2", "--steps", "2", *SMALL]
     (guided,), printed = bench(capsys, tmp_path, *words)
@@ -162,6 +170,8 @@ def test_layouts_are_read():
         ("train --layout 4x4/2x2 --steps 3", ["--steps", "sample"]),
         ("train --size S --layers 2", ["--size, --layers", "--layout"]),
         ("train --layout 4x4/2x2 --batch 0", ["--batch", "0"]),
+        ("sample --compile", ["--compile", "training"]),
+        ("--rows sample-4 --compile", ["--compile", "training"]),
         ("--repeats 0", ["--repeats", "0"]),
         ("--plot a.png", ["--plot", "--layout"]),
         ("train --layout 4x4/2x2,4x4/4x4 --plot a.png", ["--plot", "sequence lengths"]),
