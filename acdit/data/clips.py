@@ -14,7 +14,6 @@ from ..errors import require
 from ..videos import upright
 from .decode import Unreadable, centre_crop
 
-MICROSECONDS = 1_000_000  # of a second, in which a container counts
 SUFFIXES = frozenset((".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
 
 
@@ -62,19 +61,30 @@ def decode_clip(encoded: bytes | str, shape: ClipShape, moment: float) -> torch.
     Raises:
         Unreadable: if it cannot be decoded so far.
     """
+    try:
+        chosen = _chosen(encoded, shape, moment)
+    except _NotFound:
+        chosen = _chosen(encoded, shape, moment, search=False)
+    pixels = np.stack(chosen).astype(np.float32)  # (F, edge, edge, channels)
+    return torch.from_numpy(pixels).permute(3, 0, 1, 2).contiguous() / 127.5 - 1
+
+
+class _NotFound(Exception):
+    """Every search in a file lands behind what is asked for: it must be decoded from its beginning."""
+
+
+def _chosen(encoded: bytes | str, shape: ClipShape, moment: float, search: bool = True) -> list[np.ndarray]:
+    """The frames of a clip."""
     with _opened(encoded) as (container, stream):
         length = _length(container, stream, shape)
         if length < shape.span:
             every = [_square(frame, shape) for frame in container.decode(stream)]
             if not every:
                 raise Unreadable("holds no frame that can be decoded")
-            chosen = [every[place * shape.stride % len(every)] for place in range(shape.frames)]
-        else:
-            first = min(int(moment * (length - shape.span + 1)), length - shape.span)
-            places = [first + place * shape.stride for place in range(shape.frames)]
-            chosen = [_square(frame, shape) for frame in _frames_at(container, stream, places)]
-    pixels = np.stack(chosen).astype(np.float32)  # (F, edge, edge, channels)
-    return torch.from_numpy(pixels).permute(3, 0, 1, 2).contiguous() / 127.5 - 1
+            return [every[place * shape.stride % len(every)] for place in range(shape.frames)]
+        first = min(int(moment * (length - shape.span + 1)), length - shape.span)
+        places = [first + place * shape.stride for place in range(shape.frames)]
+        return [_square(frame, shape) for frame in _frames_at(container, stream, places, search)]
 
 
 @contextmanager
@@ -95,12 +105,14 @@ def _opened(encoded: bytes | str) -> Iterator[tuple[Any, Any]]:
 
 
 def _length(container: Any, stream: Any, shape: ClipShape) -> int:
-    """Frames of a video: as its header says, or counted."""
+    """Frames of a video at its mean rate: as its header says, or by the times of its packets."""
     length = stream.frames
-    if not length and container.duration and stream.average_rate:
-        length = round(container.duration / MICROSECONDS * stream.average_rate)
     if not length:
-        length = sum(packet.size > 0 for packet in container.demux(stream))
+        # the container's duration is no help: it may be that of the sound
+        shown = [packet.pts for packet in container.demux(stream) if packet.size]
+        length, known = len(shown), [moment for moment in shown if moment is not None]
+        if length and len(known) == length:
+            length = round(float((max(known) - min(known)) * stream.time_base) / _interval(stream)) + 1
         container.seek(0)
     if not length:
         raise Unreadable("holds no frame")
@@ -109,32 +121,59 @@ def _length(container: Any, stream: Any, shape: ClipShape) -> int:
     return length
 
 
-def _frames_at(container: Any, stream: Any, places: list[int]) -> Iterator[Any]:
+def _interval(stream: Any) -> float:
+    """Seconds from a frame to the next, in the mean."""
+    return 1 / float(stream.average_rate or stream.guessed_rate)
+
+
+def _frames_at(container: Any, stream: Any, places: list[int], search: bool) -> Iterator[Any]:
     """The frames that are shown when those of these numbers would be at the video's mean rate."""
-    interval = 1 / float(stream.average_rate or stream.guessed_rate)
-    origin = float((stream.start_time or 0) * stream.time_base)
-    if places[0]:
-        container.seek(int((origin + places[0] * interval) / stream.time_base), stream=stream)
+    interval = _interval(stream)
+    decoded = container.decode(stream)
+    shown = next(decoded, None)
+    if shown is None:
+        raise Unreadable("holds no frame that can be decoded")
+    origin = shown.time or 0.0  # some headers say another one
+    if places[0] and search:
+        shown, decoded = _sought(container, stream, origin, origin + places[0] * interval)
     wanted = iter(places)
     place = next(wanted)
-    shown = None
-    for frame in container.decode(stream):
+    for frame in decoded:
         starts = (frame.time or 0.0) - origin - interval / 2
-        while shown is not None and place * interval < starts:
+        while place * interval < starts:
             yield shown
             following = next(wanted, None)
             if following is None:
                 return
             place = following
         shown = frame
-    ends = 0.0 if shown is None else (shown.time or 0.0) - origin + 1.5 * interval
-    while shown is not None and place * interval < ends:  # the last frame is shown for as long as others
+    ends = (shown.time or 0.0) - origin + 1.5 * interval
+    while place * interval < ends:  # the last frame is shown for as long as others
         yield shown
         following = next(wanted, None)
         if following is None:
             return
         place = following
     raise Unreadable(f"ends before frame {place}, though its header says otherwise")
+
+
+def _sought(container: Any, stream: Any, origin: float, moment: float) -> tuple[Any, Iterator[Any]]:
+    """A frame that is shown at a moment or before it, and those that follow.
+
+    Where a container has no index, or its groups of frames are open, a search may land behind what was asked
+    for: then it starts earlier.
+    """
+    back = 0.0
+    while True:
+        goal = max(origin, moment - back)
+        container.seek(int(goal / stream.time_base), stream=stream)
+        decoded = container.decode(stream)
+        first = next(decoded, None)
+        if first is not None and (first.time or 0.0) - _interval(stream) / 2 <= moment:
+            return first, decoded
+        if goal == origin:
+            raise _NotFound
+        back = 2 * back or 1.0
 
 
 def _square(frame: Any, shape: ClipShape) -> np.ndarray:

@@ -75,6 +75,60 @@ def test_frames_are_those_of_the_moment(tmp_path, suffix, stride):
     assert decode_clip(path, shape(channels=1), 0).shape == (1, 4, 16, 16)
 
 
+ENCODINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mpeg2 in a transport stream": ("mpeg2video", {"format": "mpegts"}),
+    "h264 in a transport stream": ("libx264", {"format": "mpegts"}),
+    "fragments": ("libx264", {"options": {"movflags": "frag_keyframe+empty_moov"}}),
+    "frames between others": ("mpeg4", {"between": 2}),
+    "open groups": ("libx264", {"coding": {"x264-params": "open-gop=1:keyint=5:bframes=3"}}),
+    "AVI with frames between others": ("mpeg4", {"format": "avi", "between": 2}),
+}
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_where_searches_land_late_the_frames_are_the_same(tmp_path, name):
+    """At every moment those of the whole file decoded from its beginning."""
+    codec, how = ENCODINGS[name]
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w", format=how.get("format"), options=how.get("options", {})) as container:
+        stream: Any = container.add_stream(codec, rate=10)
+        stream.height = stream.width = 32
+        stream.pix_fmt, stream.options = "yuv420p", how.get("coding", {})
+        stream.codec_context.gop_size = 5
+        if "between" in how:
+            stream.codec_context.max_b_frames = how["between"]
+        for number in range(FRAMES):
+            pixels = np.full((32, 32, 3), level(number), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    clip = shape(edge=32)
+    every = np.stack([np.asarray(frame, np.float32) for frame in read_frames(path)])
+    assert len(every) == FRAMES
+    for first in range(FRAMES - clip.span + 1):
+        found = decode_clip(str(path), clip, (first + 0.5) / (FRAMES - clip.span + 1))
+        expected = torch.from_numpy(every[first : first + 4]).permute(3, 0, 1, 2) / 127.5 - 1
+        assert torch.equal(found, expected), first
+
+
+def test_sound_that_is_longer_makes_no_frames(tmp_path):
+    path = str(tmp_path / "sound.mkv")
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p"
+        sound: Any = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for number in range(FRAMES):
+            pixels = np.full((32, 32, 3), level(number), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 5 * 8000), np.int16), format="s16", layout="mono")
+        samples.sample_rate = 8000
+        container.mux(sound.encode(samples))
+        container.mux(sound.encode())
+    assert numbers(decode_clip(path, shape(), 1.0)) == [20, 21, 22, 23]
+    with pytest.raises(Unreadable, match="has 24 frames, and a clip reaches over 25"):
+        decode_clip(path, shape(frames=25, short="skip"), 0)
+
+
 def test_every_first_frame_is_as_likely(video):
     firsts = [numbers(decode_clip(video, shape(frames=21), moment / 40))[0] for moment in range(40)]
     assert [firsts.count(first) for first in range(4)] == [10, 10, 10, 10]
@@ -215,6 +269,21 @@ def test_damage_that_shows_late_is_counted_and_replaced(folder):
     assert item["label"] == 0 and data.damaged is not None
     assert torch.equal(data.damaged, torch.arange(5) == 0)
     assert list(data.skipped) == [str(path)]
+
+
+def test_a_video_that_is_damaged_in_places_is_read_in_others(folder):
+    """Whatever was found before: an item follows from its key alone."""
+    whole = write(folder / "cat" / "0.avi", codec="mpeg4")
+    (folder / "cat" / "0.mp4").unlink()
+    cut = whole.read_bytes()
+    chunks = [place for place in range(len(cut)) if cut[place : place + 4] == b"00dc"]
+    data = opened(folder)
+    whole.write_bytes(cut[: chunks[12]])
+    late, _ = data.read_at(0, 1.0)
+    assert data.damaged is not None and data.damaged[0] and numbers(late) == [20, 21, 22, 23]  # of the next
+    assert numbers(data.read_at(0, 0.0)[0]) == [0, 1, 2, 3]
+    whole.unlink()
+    assert data.read_at(0, 0.0)[1] == 0  # of the next again
 
 
 def test_a_list_of_files(folder, tmp_path):
