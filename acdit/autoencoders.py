@@ -9,6 +9,8 @@ from torch import Tensor
 
 from .errors import UserError
 
+FRAMES_AT_ONCE = 32  # of clips: a batch of them is hundreds of images
+
 
 def load_autoencoder(name: str | Path, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
     """An AutoencoderKL by hub name, folder, or folder of a whole pipeline, from safetensors alone.
@@ -51,7 +53,8 @@ def encode(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     F, h, w), each frame by itself.
     """
     if pixels.ndim == 5:
-        mean, spread = encode(vae, pixels.transpose(1, 2).flatten(0, 1))  # (N F, C, h, w)
+        parts = [encode(vae, part) for part in pixels.transpose(1, 2).flatten(0, 1).split(FRAMES_AT_ONCE)]
+        mean, spread = (torch.cat(found) for found in zip(*parts, strict=True))  # (N F, C, h, w)
         return _clips(mean, len(pixels)), _clips(spread, len(pixels))
     encoded = vae.encode(pixels.to(vae.dtype))
     if not hasattr(encoded, "latent_dist"):
@@ -65,7 +68,8 @@ def encode(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
 def decode(vae: Any, latents: Tensor) -> Tensor:
     """Pixels (N, c, H, W) of scaled latents (N, C, h, w), in float32; clips as for `encode`."""
     if latents.ndim == 5:
-        return _clips(decode(vae, latents.transpose(1, 2).flatten(0, 1)), len(latents))
+        parts = [decode(vae, part) for part in latents.transpose(1, 2).flatten(0, 1).split(FRAMES_AT_ONCE)]
+        return _clips(torch.cat(parts), len(latents))
     raw = latents / vae.config.scaling_factor * _statistic(vae, "latents_std", 1.0, latents)
     raw = raw + _offset(vae, latents)
     return vae.decode(raw.to(vae.dtype), return_dict=False)[0].float()

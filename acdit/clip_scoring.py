@@ -11,7 +11,7 @@ from tqdm import tqdm
 from .data.moving_digits import EDGE, MovingDigits
 from .errors import UserError, require
 from .evaluation.clip_features import load_clip_network, torchscript_features
-from .evaluation.clips import drift, score_clips
+from .evaluation.clips import K, drift, score_clips
 from .evaluation.digits import format_table
 from .evaluation.judge import load_judge
 from .evaluation.rollouts import Continuations, score_continuations
@@ -47,8 +47,15 @@ def evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> di
             f"not {length}"
         )
     held_out, training = MovingDigits(max(length, span), held_out=True), MovingDigits(span)
-    if count > len(held_out):
-        raise UserError(f"--samples must be at most {len(held_out)}, the clips held out, not {count}")
+    if not K < count <= len(held_out):
+        raise UserError(
+            f"--samples must be more than {K} and at most {len(held_out)}, the clips held out, not {count}"
+        )
+    if isinstance(options.steps, list) and length != span:
+        raise UserError(
+            f"--steps must be one number where clips of {span} frames are drawn and continued to {length}"
+        )
+    require("torchmetrics.image.fid", "eval")
     if options.features is not None:
         features = torchscript_features(Path(options.features), pipeline.device)
     else:
@@ -80,6 +87,7 @@ def evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> di
             **rolling,
             "context_noise": options.context_noise or 0.0,
             **score_continuations(continued, judge.predict, frames.mean((0, 1))),
+            "drift_starts": list(starts),
             "drift": drift(rolled, real, features, span, starts),
         },
     }
@@ -124,8 +132,7 @@ def plot_rollouts(scores: dict[str, Any], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     axes = figure.add_subplot(2, 2, 4)
-    span = len(by_frame["read"]) // max(1, len(continued["drift"]))
-    axes.plot([PREFIX + span * part for part in range(len(continued["drift"]))], continued["drift"], "o-")
+    axes.plot(continued["drift_starts"], continued["drift"], "o-")
     axes.set(xlabel="first frame of a part", ylabel="Fréchet video distance", ylim=(0, None))
     axes.grid(alpha=0.3)
     with whole(path) as aside:

@@ -33,6 +33,8 @@ def draw_clips(pipeline: ACDiTVideoPipeline, options: SampleOptions) -> str:
     """
     if options.keep_blocks is not None or options.count is not None:
         raise UserError("this model draws video: --keep-blocks and --count are for images; see --keep-frames")
+    if options.rate is not None and options.path.suffix.lower() == ".png":
+        raise UserError("--rate is for an .mp4 or a .gif: a .png shows all frames at once")
     samples = options.samples or 1
     asked = asked_labels(pipeline, options.labels, samples)
     if len(asked) > options.batch:
@@ -93,7 +95,9 @@ def _file(out: Path, columns: int, rate: int) -> Iterator[Callable[[Sequence[Fra
 
 def _prefix(pipeline: ACDiTVideoPipeline, path: Path, kept: int | None) -> list[Image.Image]:
     """The first frames of a video file, cropped to the model's."""
-    frames = read_frames(path)[:kept]
+    frames = read_frames(path, kept)
+    if kept is not None and len(frames) < kept:
+        raise UserError(f"{path} has {len(frames)} frames, and --keep-frames asks for {kept}")
     height, width = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size[1:])
     if height != width:
         raise UserError(f"--prefix is cropped to squares, and the model's frames are {height}x{width}")

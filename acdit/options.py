@@ -205,7 +205,7 @@ class EvaluateOptions(RunOptions):
     context_noise: float | None = None
     """Standard deviation of noise on finished blocks of clips that others are to see."""
     features: str | None = None
-    """A TorchScript file for features of clips, such as I3D: a program, so --trust-features is needed."""
+    """I3D as a TorchScript file, for clips of 10 frames or more: a program, so add --trust-features."""
     trust_features: bool = False
     """Run the program in --features, with your rights."""
     plot: str | None = None

@@ -189,7 +189,7 @@ def generate(
         raise UserError("labels were given, but the model was trained without classes")
     cache = None
     if layout.num_blocks > 1:
-        cache = model.new_cache(layout, batch, window=window, sinks=sinks)
+        cache = model.new_cache(layout, batch, window=window, sinks=sinks, device=device)
     pending = None  # clean blocks that the cache does not hold yet
     if prefix is not None and start:
         pending = _noisy(prefix, context_noise, generators)

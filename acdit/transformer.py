@@ -155,9 +155,17 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self._backend = None if backend is None else check_backend(backend, self.device, training=False)
 
     def new_cache(
-        self, layout: Layout, batch_size: int, *, window: int | None = None, sinks: int = 0
+        self,
+        layout: Layout,
+        batch_size: int,
+        *,
+        window: int | None = None,
+        sinks: int = 0,
+        device: torch.device | None = None,
     ) -> KVCache:
         """An empty cache for one batch of sequences, see `KVCache`.
+
+        Its device is the network's when left out; a network that is moved only while it computes is told.
 
         Raises:
             ValueError: for sinks of blocks that do not follow each other along the first axis alone, or of a
@@ -182,7 +190,7 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             num_heads=self.config["num_heads"],
             head_dim=self.config["hidden_size"] // self.config["num_heads"],
             dtype=self.dtype,
-            device=self.device,
+            device=self.device if device is None else device,
         )
 
     def forward(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,8 @@ from .files import whole
 from .pictures import picture_grid
 
 Frames = Sequence[Image.Image]
+H264_EDGE = 16_384
+GIF_RATE = 50  # players show no frame for less than two hundredths of a second
 
 
 class Writer(Protocol):
@@ -27,11 +30,13 @@ def video_file(path: Path, rate: int) -> Iterator[Writer]:
     """A file that takes frames of one size, and appears whole or not at all.
 
     Args:
-        path: an .mp4 (H.264; odd sizes grow by a pixel, which the format asks for) or a .gif.
+        path: an .mp4 (H.264; odd sizes grow by a pixel, which the format asks for) or a .gif, whose frames
+            are held until the end.
         rate: frames a second.
 
     Raises:
-        UserError: for another suffix, or without the package that writes H.264.
+        UserError: for another suffix, a rate that a .gif cannot have, a size that H.264 cannot, or without
+            the package that writes it.
     """
     kinds = {".mp4": _h264, ".gif": _gif}
     kind = kinds.get(path.suffix.lower())
@@ -41,8 +46,8 @@ def video_file(path: Path, rate: int) -> Iterator[Writer]:
         yield writer
 
 
-def read_frames(path: Path) -> list[Image.Image]:
-    """All frames of a video file, upright.
+def read_frames(path: Path, most: int | None = None) -> list[Image.Image]:
+    """The first frames of a video file, or all of them, upright.
 
     Raises:
         UserError: if it cannot be read as video.
@@ -52,7 +57,7 @@ def read_frames(path: Path) -> list[Image.Image]:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise UserError(f"{path} holds no video")
-            frames = [upright(frame) for frame in container.decode(video=0)]
+            frames = [upright(frame) for frame in islice(container.decode(video=0), most)]
     except (av.FFmpegError, OSError) as fault:
         raise UserError(f"{path} cannot be read as video: {fault}") from fault
     if not frames:
@@ -79,10 +84,13 @@ def contact_sheet(clips: Sequence[Frames]) -> Image.Image:
 @contextmanager
 def _h264(path: Path, rate: int) -> Iterator[Writer]:
     av: Any = require("av", "video")
-    with av.open(str(path), "w", format="mp4") as container:
-        writer = _H264(av, container, rate)
-        yield writer
-        writer.finish()
+    try:
+        with av.open(str(path), "w", format="mp4") as container:
+            writer = _H264(av, container, rate)
+            yield writer
+            writer.finish()
+    except av.FFmpegError as fault:
+        raise UserError(f"the .mp4 cannot be written: {fault}") from fault
 
 
 class _H264:
@@ -98,6 +106,11 @@ class _H264:
         odd = [(0, edge % 2) for edge in pixels.shape[:2]]
         pixels = np.pad(pixels, (*odd, (0, 0)), mode="edge")
         if not self.sized:
+            if max(pixels.shape[:2]) > H264_EDGE:
+                raise UserError(
+                    f"a frame of {pixels.shape[0]}x{pixels.shape[1]} is larger than H.264 takes, "
+                    f"{H264_EDGE}: draw fewer videos side by side"
+                )
             self.stream.height, self.stream.width = pixels.shape[:2]
             self.sized = True
         self.container.mux(self.stream.encode(self.av.VideoFrame.from_ndarray(pixels, format="rgb24")))
@@ -110,12 +123,16 @@ class _H264:
 
 @contextmanager
 def _gif(path: Path, rate: int) -> Iterator[Writer]:
+    if rate > GIF_RATE:
+        raise UserError(f"a .gif shows at most {GIF_RATE} frames a second, not {rate}; an .mp4 shows more")
     writer = _Gif()
     yield writer
     first, *others = writer.frames or [None]
     if first is None:
         raise UserError("a video needs at least one frame")
-    first.save(path, "GIF", save_all=True, append_images=others, duration=round(1000 / rate), loop=0)
+    ends = [round(100 * place / rate) for place in range(len(writer.frames) + 1)]  # a GIF counts hundredths
+    durations = [10 * (after - before) for before, after in pairwise(ends)]
+    first.save(path, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
 
 
 class _Gif:

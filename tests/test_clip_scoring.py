@@ -33,6 +33,7 @@ def test_clips_are_drawn_and_continued_and_scored(model, tmp_path, capsys):
     assert (scores["continued"]["window"], scores["continued"]["sinks"]) == (None, 1)
     assert scores["continued"]["error_ratio"] > 1  # the network is random
     assert len(scores["continued"]["by_frame"]["read"]) == 8 and len(scores["continued"]["drift"]) == 2
+    assert scores["continued"]["drift_starts"] == [4, 8]
     table = capsys.readouterr().out
     assert "label accuracy" in table and "centroid error" in table
     with Image.open(tmp_path / "time.png") as picture:
@@ -44,6 +45,8 @@ def test_clips_are_drawn_and_continued_and_scored(model, tmp_path, capsys):
     [
         (["--block", "2x4x4"], "--block compares images"),
         (["--samples", "1001"], "at most 1000"),
+        (["--samples", "5"], "--samples must be more than 5"),
+        (["--steps", "1,1"], "--steps must be one number"),
         (["--frames", "7"], "--frames must be a multiple of 2"),
         (["--frames", "4"], "more than the 4 that are given"),
         (["--features", "i3d.pt"], "add --trust-features"),

@@ -66,7 +66,7 @@ def test_several_videos_stand_side_by_side(model, tmp_path):
     assert read_frames(out)[0].size == (2 * 68 + 4, 3 * 68 + 4)
 
 
-def test_a_clip_is_continued_from_a_file(model, tmp_path):
+def test_a_clip_is_continued_from_a_file(model, tmp_path, capsys):
     frames = [Image.fromarray(np.full((8, 12, 3), 40 * index + 20, np.uint8)) for index in range(5)]
     with video_file(tmp_path / "real.mp4", 10) as writer:
         for frame in frames:
@@ -78,6 +78,8 @@ def test_a_clip_is_continued_from_a_file(model, tmp_path):
     shown = [sheet[8:60, 8 + 68 * column : 60 + 68 * column] for column in range(6)]
     assert all(near(shown[index], 40 * index + 20, 8) for index in range(4))
     assert shown[4].std() > 10  # what the network draws
+    assert main([*words, "--keep-frames", "6", "--frames", "8", "--out", str(tmp_path / "no.png")]) == 2
+    assert "real.mp4 has 5 frames, and --keep-frames asks for 6" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,8 @@ def test_a_clip_is_continued_from_a_file(model, tmp_path):
         (["--prefix", "none.mp4"], "must be given together"),
         (["--samples", "30"], "more than --batch 64"),
         (["--out", "clip.avi"], "clip.avi"),
+        (["--rate", "30"], "--rate is for an .mp4 or a .gif"),
+        (["--rate", "60", "--out", "clip.gif"], "a .gif shows at most 50 frames a second, not 60"),
         (["--window", "0"], "window"),
         (["--sinks", "-1"], "--sinks"),
     ],

@@ -56,6 +56,37 @@ def test_gif_round_trip(tmp_path):
             assert difference(read.convert("RGB"), frame) < 4
 
 
+@pytest.mark.parametrize("rate", [8, 24, 30, 50])
+def test_a_gif_takes_its_time(tmp_path, rate):
+    """Each frame ends within half a hundredth of a second of its time, all that the format can say."""
+    with video_file(tmp_path / "clip.gif", rate) as writer:
+        for frame in moving(11):
+            writer.add(frame)
+    passed = 0.0
+    with Image.open(tmp_path / "clip.gif") as read:
+        for index in range(11):
+            read.seek(index)
+            passed += read.info["duration"]
+            assert abs(passed - 1000 * (index + 1) / rate) <= 5
+
+
+def test_what_a_format_cannot_hold_is_said_in_a_line(tmp_path):
+    too_fast = pytest.raises(UserError, match="at most 50 frames a second, not 60")
+    with too_fast, video_file(tmp_path / "fast.gif", 60):
+        pass
+    too_wide = pytest.raises(UserError, match=r"larger than H\.264 takes, 16384: draw fewer")
+    with too_wide, video_file(tmp_path / "wide.mp4", 10) as writer:
+        writer.add(Image.new("RGB", (16_400, 8)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_more_frames_are_read_than_are_asked_for(tmp_path):
+    with video_file(tmp_path / "clip.mp4", 10) as writer:
+        for frame in moving():
+            writer.add(frame)
+    assert [len(read_frames(tmp_path / "clip.mp4", most)) for most in (1, 4, 20)] == [1, 4, 9]
+
+
 def test_nothing_is_left_where_writing_fails(tmp_path):
     for suffix in (".mp4", ".gif"):
         with pytest.raises(RuntimeError, match="broke"), video_file(tmp_path / f"clip{suffix}", 10) as writer:

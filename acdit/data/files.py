@@ -59,7 +59,7 @@ class FileDataset(PixelDataset):
         """Data (C, *size) and label, without augmentation; of a video at a moment, see `decode_clip`."""
         for step in range(len(self)):
             good = (index + step) % len(self)
-            try:  # those known as damaged too: a video may be so in places, and what is read depends on no past
+            try:  # known damage too: a video may be damaged in places, and an item depends on no past
                 return self._decoded(good, moment), int(self.labels[good])
             except Unreadable:
                 self.damaged[good] = True

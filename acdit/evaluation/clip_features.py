@@ -90,12 +90,14 @@ def load_clip_network(frames: int, *, seed: int = 0) -> ClipNetwork:
 
 
 def torchscript_features(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Features of clips (N, C, F, H, W) in [-1, 1] by a TorchScript file, such as the usual I3D.
+    """Features of clips (N, C, F, H, W) in [-1, 1] by I3D as a TorchScript file, the usual one.
+
+    It is called as `network(video, rescale=False, resize=False, return_features=True)`.
 
     Such a file is a program that runs with your rights: load only what you trust.
 
     Raises:
-        UserError: if it cannot be loaded.
+        UserError: if it cannot be loaded; of the features, if it is no such network, or clips are too short.
     """
     try:
         network = torch.jit.load(str(path), map_location=device).eval()
@@ -112,7 +114,12 @@ def torchscript_features(path: Path, device: torch.device) -> Callable[[Tensor],
             frames = colour.transpose(1, 2).flatten(0, 1)
             scaled = interpolate(frames, (I3D_EDGE, I3D_EDGE), mode="bilinear", align_corners=False)
             video = scaled.unflatten(0, (len(part), -1)).transpose(1, 2)
-            found.append(network(video, rescale=False, resize=False, return_features=True).flatten(1).cpu())
+            try:
+                answer = network(video, rescale=False, resize=False, return_features=True)
+            except RuntimeError as fault:
+                reason = str(fault).strip().splitlines()[0]
+                raise UserError(f"{path} does not answer as I3D does: {reason}") from fault
+            found.append(answer.flatten(1).cpu())
         return torch.cat(found)
 
     return features

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..data.moving_digits import Clip, MovingDigits, render
+from ..errors import UserError
 
 DARK = -0.9  # pixels below this are background, so that faint noise does not move a centroid
 
@@ -91,12 +92,17 @@ def score_continuations(
         made: the clips.
         read: the digits (N,) of frames (N, 1, H, W), as a judge reads them.
         mean: of the training pixels, (H, W).
-        near: frames of the first part.
+        near: frames of the first part, or as many as there are.
     """
     real, prefix = made.real(), made.prefix
+    near = min(near, real.shape[1] - prefix)
     labels = made.data.labels[list(made.indices)]
     ahead = slice(prefix, prefix + near)
     bounces = made.bounces(near)
+    if not bounces.any():
+        raise UserError(
+            f"none of the {len(real)} clips meets an edge within {near} frames: score more, or more frames"
+        )
     guesses = {
         "": made.made,
         "_black": torch.full_like(real, -1.0),

@@ -171,16 +171,23 @@ class ACDiTTextPipeline(DiffusionPipeline):
     ) -> Iterator[TextPiece]:
         """What a call with these arguments adds to its prompts, as blocks are finished."""
         canvas = self._canvas(prompt, num_samples_per_prompt, max_new_tokens, block, None)
+        blocks = self._finished(canvas, num_inference_steps, temperature, top_p, generator)
+        return self._pieces(canvas, blocks)
+
+    @torch.no_grad()
+    def _pieces(self, canvas: Canvas, blocks: Iterator[Block]) -> Iterator[TextPiece]:
         prompts = [row[:start].tolist() for row, start in zip(canvas.tokens, canvas.starts, strict=True)]
         streams = [TextStream(self.tokenizer, ids) for ids in prompts]
         evaluations = 0
-        for finished in self._finished(canvas, num_inference_steps, temperature, top_p, generator):
-            evaluations += finished.evaluations
-            last = canvas.done(finished.index)
-            new = [canvas.new(row, finished.index) for row in range(len(streams))]
-            texts = [each.add(ids, last) for each, ids in zip(streams, new, strict=True)]
-            yield TextPiece(texts, evaluations, sum(map(len, new)))
-        self.maybe_free_model_hooks()
+        try:
+            for finished in blocks:
+                evaluations += finished.evaluations
+                last = canvas.done(finished.index)
+                new = [canvas.new(row, finished.index) for row in range(len(streams))]
+                texts = [each.add(ids, last) for each, ids in zip(streams, new, strict=True)]
+                yield TextPiece(texts, evaluations, sum(map(len, new)))
+        finally:  # also where nobody asks for the rest
+            self.maybe_free_model_hooks()
 
     def score(
         self,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.utils.outputs import BaseOutput
 from diffusers.video_processor import VideoProcessor
@@ -195,21 +196,26 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         """The frames of a call after the prefix, as they are finished; nothing of them is kept.
 
         So memory stays the same however long the video. Arguments are those of a call, but for `latents`,
-        `return_dict` and callbacks.
+        `return_dict` and callbacks, and are checked at once.
         """
-        request = self._request(class_labels, output_type=output_type, **arguments)
+        return self._pieces(self._request(class_labels, output_type=output_type, **arguments), output_type)
+
+    @torch.no_grad()
+    def _pieces(self, request: Request, output_type: str) -> Iterator[Piece]:
         slab = _slab(request.layout)
         held: list[Tensor] = []
         evaluations = 0
-        for finished in self._finished(request):
-            held.append(finished.sample.float())
-            evaluations += finished.evaluations
-            if len(held) == slab.num_blocks:
-                frames = self._decode(slab.from_blocks(torch.stack(held, dim=1)), output_type)
-                cache = finished.cache
-                yield Piece(frames, evaluations, 0 if cache is None else cache.nbytes)
-                held.clear()
-        self.maybe_free_model_hooks()
+        try:
+            for finished in self._finished(request):
+                held.append(finished.sample.float())
+                evaluations += finished.evaluations
+                if len(held) == slab.num_blocks:
+                    frames = self._decode(slab.from_blocks(torch.stack(held, dim=1)), output_type)
+                    cache = finished.cache
+                    yield Piece(frames, evaluations, 0 if cache is None else cache.nbytes)
+                    held.clear()
+        finally:  # also where nobody asks for the rest
+            self.maybe_free_model_hooks()
 
     def _request(
         self,
@@ -278,6 +284,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
 
     def _prefix(self, prefix: Any, layout: Layout, batch: int) -> Tensor:
         """The blocks of the frames to continue, for every sample: (N, K, B, C)."""
+        _check_frames(prefix)
         pixels: Tensor = self.video_processor.preprocess_video(prefix)  # (1 or N, C, F, H, W) in [-1, 1]
         wanted = (self.pixel_channels, *(edge * self.vae_scale_factor for edge in layout.size[1:]))
         channels, frames, *edges = pixels.shape[1:]
@@ -307,6 +314,25 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         if self.vae is not None:
             latents = decode(self.vae, latents)
         return self.video_processor.postprocess_video(self._to_pixels(latents), output_type=output_type)
+
+
+def _check_frames(prefix: Any) -> None:
+    """Raise UserError for what diffusers would take amiss: no frames, other axes, or other values."""
+    listed = prefix if isinstance(prefix, list | tuple) else [prefix]
+    if not listed or (isinstance(listed[0], list) and not listed[0]) or isinstance(listed[0], str):
+        raise UserError(
+            "prefix must be frames: PIL images, an array ([N,] F, H, W, C) or a tensor ([N,] F, C, H, W)"
+        )
+    for part in listed:
+        if not isinstance(part, np.ndarray | Tensor):
+            continue
+        if part.ndim + (part is not prefix) not in (4, 5):
+            raise UserError(f"prefix must have 4 or 5 axes, ([N,] F, H, W, C) or so, not {part.ndim}")
+        if not part.size if isinstance(part, np.ndarray) else not part.numel():
+            raise UserError("prefix must hold at least one frame")
+        low, high = float(part.min()), float(part.max())
+        if not (low >= -1e-3 and high <= 1 + 1e-3):  # rounding aside
+            raise UserError(f"prefix must have values in 0..1, not {low:.4g} to {high:.4g}")
 
 
 def _slab(layout: Layout) -> Layout:

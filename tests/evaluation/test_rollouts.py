@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from acdit.data.moving_digits import MovingDigits
+from acdit.errors import UserError
 from acdit.evaluation.rollouts import Continuations, centroids, score_continuations
 
 FRAMES = 20
@@ -71,6 +72,19 @@ def test_guesses_have_the_error_that_is_reported_for_them(score, real, data):
     extrapolated = (made.extrapolated() - real)[~bouncing, :12]
     assert extrapolated.abs().max() == 0 if extrapolated.numel() else True
     assert (made.extrapolated() - real)[:, :4].abs().max() == 0
+
+
+def test_clips_that_end_before_the_first_part_does(data, real):
+    """Those count as bouncing that meet an edge in the frames that there are."""
+    short = Continuations(data, INDICES, real[:, :6], 4)
+    found = score_continuations(short, reader(data), real.mean((0, 1, 2)))
+    moved = [data.clip(index).motion.corners(6) for index in INDICES]
+    turned = [bool((corners[4:] - corners[3:5] != corners[3] - corners[2]).any()) for corners in moved]
+    assert 0 < found["bouncing"] == sum(turned) < 30
+    still = [place for place, turns in enumerate(turned) if not turns]
+    none = Continuations(data, [INDICES[place] for place in still], real[still, :6], 4)
+    with pytest.raises(UserError, match="meets an edge within 2 frames"):
+        score_continuations(none, lambda frames: data.labels[none.indices], real.mean((0, 1, 2)))
 
 
 def test_a_shift_is_a_centroid_error_and_another_digit_is_not_read(score, real):

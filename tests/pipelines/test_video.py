@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload_with_hook
 from PIL import Image
 
 from acdit import load_pipeline
@@ -98,6 +99,35 @@ def test_a_clip_is_continued(pipe):
     assert [piece.frames.shape[1] for piece in later] == [2, 2]  # the prefix is not said again
 
 
+def test_a_stream_is_checked_at_once_and_frees_hooks_when_it_is_left(pipe, monkeypatch):
+    freed = []
+    monkeypatch.setattr(type(pipe), "maybe_free_model_hooks", lambda self: freed.append(self))
+    with pytest.raises(UserError, match="num_frames"):
+        pipe.stream(1, num_frames=7)
+    pieces = pipe.stream(1, num_frames=8)
+    next(pieces)
+    assert not freed
+    pieces.close()
+    assert freed == [pipe]
+
+
+def test_a_network_that_is_elsewhere_until_it_computes(monkeypatch):
+    """As diffusers offloads models: what is drawn lies where it computes, here on a device without memory."""
+    network = tiny_model(in_channels=4, axis_lengths=GRID, num_classes=None, time_conditioning=False)
+    made, new_cache = [], network.new_cache
+    monkeypatch.setattr(
+        network, "new_cache", lambda *a, **more: made.append(new_cache(*a, **more)) or made[0]
+    )
+    cpu_offload_with_hook(network, torch.device("meta"))
+    noise = torch.zeros(1, LAYOUT.num_blocks, LAYOUT.block_tokens, 4, device="meta")
+    with pytest.raises(NotImplementedError, match="nonzero"):  # in the solver, which asks for values
+        list(
+            generate(network, LAYOUT, noise, prefix=noise[:, :1], scheduler=default_sampler("flow"), steps=1)
+        )
+    (cache,) = made
+    assert cache.num_blocks == 1 and cache.read(0, 0)[0].is_meta
+
+
 def test_context_noise_and_sinks_act(pipe):
     plain = pipe(1, generator=seeded(3), output_type="pt", num_frames=12).frames
     noisy = pipe(1, generator=seeded(3), output_type="pt", num_frames=12, context_noise=0.3).frames
@@ -160,6 +190,12 @@ def test_latents_of_an_autoencoder_are_those_of_each_frame(tmp_path):
         ({"prefix": torch.zeros(2, 1, 8, 10)}, ["prefix", "1x8x8", "1x8x10"]),
         ({"prefix": torch.zeros(2, 3, 8, 8)}, ["prefix", "1x8x8", "3x8x8"]),
         ({"prefix": torch.zeros(3, 2, 1, 8, 8)}, ["prefix", "3"]),
+        ({"prefix": np.full((2, 8, 8, 1), 128, np.uint8)}, ["prefix", "0..1", "128"]),
+        ({"prefix": torch.zeros(2, 1, 8, 8) - 0.5}, ["prefix", "0..1", "-0.5"]),
+        ({"prefix": []}, ["prefix", "PIL images"]),
+        ({"prefix": "clip.mp4"}, ["prefix", "PIL images"]),
+        ({"prefix": torch.zeros(0, 1, 8, 8)}, ["prefix", "at least one frame"]),
+        ({"prefix": torch.zeros(8, 8)}, ["prefix", "4 or 5 axes", "2"]),
         ({"latents": torch.zeros(1, 1, 4, 8, 8)}, ["latents", "(1, 1, 6, 8, 8)"]),
         ({"num_inference_steps": [1, 2]}, ["steps", "3"]),
         ({"class_labels": 9}, ["class_labels", "9"]),
