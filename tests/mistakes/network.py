@@ -322,4 +322,18 @@ NETWORK = [
         "(3 if checkpointing else 2)",
         "test_flops.py",
     ),
+    mutant(
+        "what torch.compile is told of an answer's memory is wrong",
+        "split.py",
+        "return _zeros(query), _zeros(query[..., 0]).to(_wide(query))",
+        "return torch.empty(query.shape), _zeros(query[..., 0]).to(_wide(query))",
+        "test_attention.py::test_merged_attention_is_an_operator_of_torch",
+    ),
+    mutant(
+        "the gradients of merged keys are exchanged",
+        "split.py",
+        "return [of_query, *of_clean, *of_own]",
+        "return [of_query, *of_own, *of_clean]",
+        "test_attention.py::test_gradients",
+    ),
 ]
