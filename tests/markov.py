@@ -66,7 +66,7 @@ class ExactChain:
         self.wrong = wrong
         self.calls: list[tuple[int, ...]] = []  # the blocks asked for
 
-    def new_cache(self, layout, batch, window=None, sinks=0):
+    def new_cache(self, layout, batch, window=None, sinks=0, device=None):
         return SimpleNamespace(tokens=None, takes_beside_views=lambda count: True)
 
     def __call__(self, noised, timestep, *, layout, blocks, clean=None, labels=None, cache=None):

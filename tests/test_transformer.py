@@ -74,6 +74,7 @@ def gradients(model: ACDiTTransformer, output: Tensor) -> dict[str, Tensor]:
     return dict(zip(names, grads, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
 @pytest.mark.parametrize("way", ["plain", "gradient checkpointing", "traced whole"])
 @pytest.mark.parametrize(
     ("layout", "options", "backend"),
