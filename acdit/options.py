@@ -86,7 +86,7 @@ class SampleOptions(RunOptions):
     keep_blocks: int | None = None
     """Blocks of a picture that are kept."""
     keep_frames: int | None = None
-    """First frames of a video that are kept: whole blocks."""
+    """First frames of a video that are kept: whole blocks, one after the other, whatever the file's rate."""
     frames: int | None = None
     """Frames of a video, those of the prefix included; the model's own when left out."""
     window: int | None = None
@@ -96,7 +96,7 @@ class SampleOptions(RunOptions):
     context_noise: float | None = None
     """Standard deviation of noise on finished blocks that others are to see, against drift of long videos."""
     rate: int | None = None
-    """Frames a second of a video file; 8 when left out."""
+    """Frames a second of a video file; 8 when left out: a model does not know the rate of its clips."""
     out: str | None = None
     """The .png of a picture, samples.png when left out; of videos an .mp4, .gif or .png; of a set the .npz,
     or a folder of PNGs where there is no suffix; of texts a .txt."""
