@@ -138,9 +138,9 @@ class ACDiTVideoPipeline(ACDiTPipeline):
             height, width: of the frames in pixels; the model's default.
             num_frames: of the video, the prefix included; the model's default. Any number of whole blocks.
             block: tokens of a block, (t, h, w); the model's default.
-            prefix: frames to continue, one clip for all samples or one for each: a list of PIL images (or
-                one for each sample), an array ([N,] F, H, W, C) or a tensor ([N,] F, C, H, W) in [0, 1]; as far
-                apart in time as the frames of training.
+            prefix: frames to continue, as far apart in time as those of training, one clip for all samples
+                or one for each: a list of PIL images (or one for each sample), an array ([N,] F, H, W, C) or
+                a tensor ([N,] F, C, H, W) in [0, 1].
             window: blocks that a block sees behind itself; when left out all, or as many as in training
                 where the video is longer than that. Memory does not grow beyond it.
             sinks: first blocks that stay visible besides, where there is a window.
