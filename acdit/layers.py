@@ -12,7 +12,7 @@ from .attention import Backend, attend
 from .cache import KVCache
 from .conditions import Conditions
 from .elementwise import modulated_norm, norm_and_rotate
-from .linear import Linear, linear
+from .linear import Linear
 from .rope import RopeTable
 from .scam import Visibility
 
@@ -49,6 +49,24 @@ class Modulation(NamedTuple):
     gate2: Tensor | None = None
 
 
+class ModulatedNorm(nn.RMSNorm):
+    """RMSNorm, then (1 + scale) and shift where they are given, see `modulated_norm`."""
+
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        return modulated_norm(x, self.weight, NORM_EPS, scale, shift)
+
+
+class HeadNorm(nn.Module):
+    """Holds the weight that `norm_and_rotate` takes, and gives it: offloaded, it is there in a call alone."""
+
+    def __init__(self, head_dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(head_dim))
+
+    def forward(self) -> Tensor:
+        return self.weight
+
+
 class ACDiTAttention(nn.Module):
     """Projections, QK-norm and rotation, and the attention of both streams."""
 
@@ -56,8 +74,8 @@ class ACDiTAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.qkv = Linear(hidden_size, 3 * hidden_size)
-        self.q_norm = nn.RMSNorm(hidden_size // num_heads, eps=NORM_EPS)
-        self.k_norm = nn.RMSNorm(hidden_size // num_heads, eps=NORM_EPS)
+        self.q_norm = HeadNorm(hidden_size // num_heads)
+        self.k_norm = HeadNorm(hidden_size // num_heads)
         self.proj = Linear(hidden_size, hidden_size)
 
     def forward(self, x: Tensor, streams: Streams, layer: int, clean_output: bool) -> Tensor | None:
@@ -97,13 +115,11 @@ class ACDiTAttention(nn.Module):
         # The rows of the query are skipped for a plain layer alone: what else may stand in its place, such
         # as one with an adapter, adds more than its weight says.
         skip = 0 if with_query else x.shape[-1]
-        if with_query or type(self.qkv) is not Linear:
-            projected = self.qkv(x)[..., skip:]
-        else:
-            projected = linear(x, self.qkv.weight[skip:], self.qkv.bias[skip:])
-        projected = projected.unflatten(-1, (-1, self.num_heads, self.q_norm.normalized_shape[0]))
+        plain = skip and type(self.qkv) is Linear
+        projected = self.qkv(x, skip=skip) if plain else self.qkv(x)[..., skip:]
+        projected = projected.unflatten(-1, (-1, self.num_heads, x.shape[-1] // self.num_heads))
         turning, value = projected.split((projected.shape[2] - 1, 1), dim=2)
-        weights = (self.q_norm.weight, self.k_norm.weight) if with_query else (self.k_norm.weight,)
+        weights = (self.q_norm(), self.k_norm()) if with_query else (self.k_norm(),)
         rotated = norm_and_rotate(turning, torch.stack(weights), NORM_EPS, rope)  # (2 or 1, R, B, H, D)
         return *rotated.unbind(0), value.squeeze(2)
 
@@ -128,7 +144,9 @@ class ACDiTMLP(nn.Module):
         self.fc2 = Linear(width, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        if type(self.fc1) is Linear:
+            return self.fc2(self.fc1(x, gelu=True))
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))  # of what else may stand in its place
 
 
 class ACDiTBlock(nn.Module):
@@ -136,9 +154,9 @@ class ACDiTBlock(nn.Module):
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_width: int, conditioned: bool):
         super().__init__()
-        self.norm1 = nn.RMSNorm(hidden_size, eps=NORM_EPS)
+        self.norm1 = ModulatedNorm(hidden_size, eps=NORM_EPS)
         self.attn = ACDiTAttention(hidden_size, num_heads)
-        self.norm2 = nn.RMSNorm(hidden_size, eps=NORM_EPS)
+        self.norm2 = ModulatedNorm(hidden_size, eps=NORM_EPS)
         self.mlp = ACDiTMLP(hidden_size, mlp_width)
         if conditioned:
             self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(hidden_size, 6 * hidden_size))
@@ -154,7 +172,7 @@ class ACDiTBlock(nn.Module):
         if conditions is not None:
             vectors = conditions.through(layer, self.adaLN_modulation)  # (N M, 6 hidden)
             modulation = _modulation(vectors, streams.clean_rows)
-        inner = modulated_norm(x, self.norm1.weight, NORM_EPS, modulation.scale1, modulation.shift1)
+        inner = self.norm1(x, modulation.scale1, modulation.shift1)
         branch = self.attn(inner, streams, layer, clean_output)
         if not clean_output:
             skip = streams.clean_rows
@@ -163,7 +181,7 @@ class ACDiTBlock(nn.Module):
         if branch is None:
             return x
         x = _gated(x, modulation.gate1, branch)
-        inner = modulated_norm(x, self.norm2.weight, NORM_EPS, modulation.scale2, modulation.shift2)
+        inner = self.norm2(x, modulation.scale2, modulation.shift2)
         return _gated(x, modulation.gate2, self.mlp(inner))
 
 
@@ -198,12 +216,11 @@ class TimestepEmbedder(nn.Module):
         super().__init__()
         self.mlp = nn.Sequential(Linear(self.width, hidden_size), nn.SiLU(), Linear(hidden_size, hidden_size))
 
-    def forward(self, timestep: Tensor) -> Tensor:
-        weight = self.mlp.get_parameter("0.weight")
-        dtype = torch.promote_types(weight.dtype, torch.float32)
+    def forward(self, timestep: Tensor, dtype: torch.dtype) -> Tensor:
+        """Embeddings (.., hidden) of timesteps (..), computed in a dtype; angles in float32 at least."""
         frequencies = _frequencies(self.width // 2, timestep.device)
-        angles = timestep.to(dtype)[..., None] * frequencies
-        return self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1).to(weight.dtype))
+        angles = timestep.to(torch.promote_types(dtype, torch.float32))[..., None] * frequencies
+        return self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1).to(dtype))
 
 
 class LabelEmbedder(nn.Module):
@@ -220,7 +237,7 @@ class LabelEmbedder(nn.Module):
 class FinalLayer(nn.Module):
     def __init__(self, hidden_size: int, out_channels: int, conditioned: bool):
         super().__init__()
-        self.norm_final = nn.RMSNorm(hidden_size, eps=NORM_EPS)
+        self.norm_final = ModulatedNorm(hidden_size, eps=NORM_EPS)
         self.linear = Linear(hidden_size, out_channels)
         if conditioned:
             self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(hidden_size, 2 * hidden_size))
@@ -230,4 +247,4 @@ class FinalLayer(nn.Module):
         shift = scale = None
         if conditions is not None:
             shift, scale = conditions.through("output", self.adaLN_modulation)[:, None].chunk(2, dim=-1)
-        return self.linear(modulated_norm(x, self.norm_final.weight, NORM_EPS, scale, shift))
+        return self.linear(self.norm_final(x, scale, shift))

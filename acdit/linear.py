@@ -10,20 +10,25 @@ from torch.autograd.function import once_differentiable
 
 
 class Linear(nn.Linear):
-    """`torch.nn.Linear`, by `linear`."""
+    """`torch.nn.Linear`, by `linear`; called with what else is asked of it, so that hooks see every use."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return linear(input, self.weight, self.bias)
+    def forward(self, input: Tensor, *, skip: int = 0, gelu: bool = False) -> Tensor:
+        """The outputs after the first `skip` ones; `gelu` as in `linear`."""
+        weight, bias = self.weight, self.bias
+        if skip:
+            weight, bias = weight[skip:], None if bias is None else bias[skip:]
+        return linear(input, weight, bias, gelu=gelu)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (.., I) by weight (O, I) transposed, plus bias (O,): (.., O)."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
+    """x (.., I) by weight (O, I) transposed, plus bias (O,): (.., O); on request GELU of that, by tanh."""
     if not _by_onednn(x, weight):
-        return F.linear(x, weight, bias)
-    if torch.is_grad_enabled():
-        output: Any = _Linear.apply(x, weight, bias)
-        return output
-    return _product(x, weight, bias)
+        output: Any = F.linear(x, weight, bias)
+    elif torch.is_grad_enabled():
+        output = _Linear.apply(x, weight, bias)  # GELU apart: its backward pass needs what it was given
+    else:
+        return _product(x, weight, bias, gelu)
+    return F.gelu(output, approximate="tanh") if gelu else output
 
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -44,8 +49,9 @@ def _available() -> bool:
     return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
+    after = ("gelu", [], "tanh") if gelu else ("none", [], "")
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *after)
 
 
 class _Linear(torch.autograd.Function):

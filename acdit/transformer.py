@@ -19,7 +19,7 @@ from .conditions import Conditions
 from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Streams, TimestepEmbedder
 from .layout import Layout
 from .linear import Linear
-from .rope import VARIANTS, RopeTable, Rotation, check_split, default_split
+from .rope import VARIANTS, Rotation, check_split, default_split
 from .scam import clean_visibility, view_visibility
 
 
@@ -180,17 +180,18 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 raise ValueError(
                     "sinks cannot be moved along by the published rotary variant; leave out sinks"
                 )
+        device = self.device if device is None else device
         return KVCache(
             layout,
             window=window,
             sinks=sinks,
-            turned=self._rotation.turned,
+            turned=self._rotation(self.dtype, device).turned,
             num_layers=self.config["num_layers"],
             batch_size=batch_size,
             num_heads=self.config["num_heads"],
             head_dim=self.config["hidden_size"] // self.config["num_heads"],
             dtype=self.dtype,
-            device=self.device if device is None else device,
+            device=device,
         )
 
     def forward(
@@ -254,9 +255,6 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 window, sinks = cache.window, cache.sinks
         if cache is None and not return_hidden_states:
             given = min(given, max(blocks, default=0))  # later clean blocks have no reader
-        backend = self._backend or default_backend(self.device)
-        if self.training and torch.is_grad_enabled():
-            check_backend(backend, self.device, training=True)
 
         samples = next((len(part) for part in (noised, clean) if part is not None), 1)
         clean_sees = views_see = None
@@ -272,11 +270,20 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             views_see = view_visibility(layout.block_tokens, held, window, sinks)
         if not parts:
             raise ValueError("give noised blocks, or clean ones and a cache or return_hidden_states")
-        rope = self._rope(layout, samples, range(start, start + given), blocks)
-        streams = Streams(samples, clean_sees, views_see, rope, cache, backend)
-        conditions = None if noised is None else self._conditions(noised, timestep, labels, condition, cache)
-
+        # Weights that are offloaded or cast tell neither where nor in what is computed; their answer does.
         x = self.x_embedder(torch.cat(parts) if len(parts) > 1 else parts[0])  # (R, B, hidden)
+        backend = self._backend or default_backend(x.device)
+        if self.training and torch.is_grad_enabled():
+            check_backend(backend, x.device, training=True)
+        places = samples * [*range(start, start + given)] + samples * [*blocks]
+        rotation = self._rotation(x.dtype, x.device)
+        rope = rotation.table(layout, range(min(places), max(places) + 1))
+        rope = rope.select(torch.tensor(places, device=x.device) - min(places))
+        streams = Streams(samples, clean_sees, views_see, rope, cache, backend)
+        conditions = None
+        if noised is not None:
+            conditions = self._conditions(noised, timestep, labels, condition, cache, x.dtype)
+
         for layer, block in enumerate(self.blocks):
             read = return_hidden_states or layer < len(self.blocks) - 1  # who reads the clean outputs
             run: Callable[..., Any] = block
@@ -295,18 +302,9 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             states = torch.cat([part.unflatten(0, (samples, -1)) for part in x.split(rows)], dim=1)
         return ACDiTOutput(sample, states) if return_dict else (sample, states)
 
-    def _rope(self, layout: Layout, samples: int, clean: range, blocks: tuple[int, ...]) -> RopeTable:
-        """The rotary tables of all samples' clean blocks, then of all samples' views."""
-        places = samples * list(clean) + samples * list(blocks)
-        first = min(places)
-        table = self._rotation.table(layout, range(first, max(places) + 1))
-        return table.select(torch.tensor(places, device=self.device) - first)
-
-    @property
-    def _rotation(self) -> Rotation:
-        dtype = torch.promote_types(self.dtype, torch.float32)
-        lengths = tuple(self.config["axis_lengths"])
-        return Rotation(lengths, self._rope_split, self.config["rope"], dtype, self.device)
+    def _rotation(self, dtype: torch.dtype, device: torch.device) -> Rotation:
+        wide, lengths = torch.promote_types(dtype, torch.float32), tuple(self.config["axis_lengths"])
+        return Rotation(lengths, self._rope_split, self.config["rope"], wide, device)
 
     def _conditions(
         self,
@@ -315,6 +313,7 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         labels: Tensor | None,
         condition: Tensor | None,
         cache: KVCache | None,
+        dtype: torch.dtype,
     ) -> Conditions | None:
         """Sum of timestep, label and other embeddings of every view; None for a network without any."""
         views = noised.shape[:2]
@@ -333,8 +332,11 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         timestep = None if self.t_embedder is None or timestep is None else timestep.flatten()
 
         def embedded(places: list[int] | slice) -> Tensor:
-            pairs = ((self.t_embedder, timestep), (self.y_embedder, labels))
-            made = [embed(of[places]) for embed, of in pairs if embed is not None and of is not None]
+            made = []
+            if self.t_embedder is not None and timestep is not None:
+                made.append(self.t_embedder(timestep[places], dtype))
+            if self.y_embedder is not None and labels is not None:
+                made.append(self.y_embedder(labels[places]))
             return made[0] if len(made) == 1 else made[0] + made[1]  # (places, hidden)
 
         if cache is None or condition is not None or torch.is_grad_enabled() or noised.is_cuda:

@@ -34,12 +34,37 @@ def test_output_and_gradients(kernels, shape, bias):
         assert relative_error(result, expected) < TOLERANCE[torch.float32]
 
 
+@pytest.mark.parametrize("learning", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gelu_of_the_output(kernels, dtype, learning):
+    source = torch.Generator().manual_seed(0)
+    sizes = (5, 7, 24), (40, 24), (40,)
+    inputs = [torch.randn(size, generator=source, dtype=torch.float64, requires_grad=True) for size in sizes]
+    expected = F.gelu(F.linear(*inputs), approximate="tanh")
+    with torch.set_grad_enabled(learning):
+        leaves = [tensor.detach().to(dtype).requires_grad_(learning) for tensor in inputs]
+        output = linear(*leaves, gelu=True)
+    assert output.dtype == dtype and relative_error(output.detach(), expected.detach()) < TOLERANCE[dtype]
+    if learning:
+        found = (
+            torch.autograd.grad(of.square().sum(), by) for of, by in ((output, leaves), (expected, inputs))
+        )
+        for result, gradient in zip(*found, strict=True):
+            assert relative_error(result, gradient) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_first_outputs_are_left_out(kernels, bias):
+    layer, x = Linear(8, 5, bias=bias), torch.randn(6, 8)
+    assert torch.allclose(layer(x, skip=2), F.linear(x, layer.weight, layer.bias)[:, 2:], atol=1e-6)
+
+
 @pytest.mark.parametrize("frozen", ["weight", "bias", "x"])
 def test_what_needs_no_gradient_gets_none(kernels, frozen):
     given = {"x": torch.randn(6, 8), "weight": torch.randn(5, 8), "bias": torch.randn(5)}
     for name, tensor in given.items():
         tensor.requires_grad_(name != frozen)
-    linear(**given).sum().backward()
+    linear(given["x"], given["weight"], given["bias"]).sum().backward()
     assert all((given[name].grad is None) == (name == frozen) for name in given)
 
 

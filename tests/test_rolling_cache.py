@@ -101,7 +101,7 @@ def brute_force(model, layout, given, window, sinks):
     answers = []
     for index in range(layout.num_blocks):
         embed = p["x_embedder.weight"]
-        time = model.t_embedder(given.timestep[:, index])
+        time = model.t_embedder(given.timestep[:, index], given.timestep.dtype)
         vector = torch.nn.functional.silu(time + p["y_embedder.embedding_table.weight"][given.labels])
         x, _ = through(given.noised[:, index] @ embed.T, index, vector)
         name = "final_layer.adaLN_modulation.1"

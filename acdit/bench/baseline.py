@@ -204,7 +204,7 @@ class Published:
 
     def _condition(self, timestep: Tensor, labels: Tensor) -> Tensor:
         """SiLU of timestep and label embedding, (N, T, hidden), for timesteps (N, T) and labels (N,)."""
-        return F.silu(self.embed_time(timestep) + self.embed_label(labels)[:, None])
+        return F.silu(self.embed_time(timestep, self.embedding.dtype) + self.embed_label(labels)[:, None])
 
     def _rope(self, layout: Layout) -> RopeTable:
         """Cosines and sines of every token in the sequence, (L, D)."""

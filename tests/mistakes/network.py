@@ -131,10 +131,17 @@ NETWORK = [
     ),
     mutant(
         "exact GELU",
+        "linear.py",
+        'approximate="tanh"',
+        'approximate="none"',
+        "test_linear.py::test_gelu_of_the_output",
+    ),
+    mutant(
+        "exact GELU beside adapters",
         "layers.py",
         'approximate="tanh"',
         'approximate="none"',
-        "test_golden.py::test_prediction",
+        "training/test_lora.py::test_merged_adapters_answer_alike",
     ),
     mutant(
         "another norm epsilon",
@@ -172,6 +179,34 @@ NETWORK = [
         "self._held.setdefault(use, {})",
         "self._held.setdefault(0, {})",
         "test_cache.py",
+    ),
+    mutant(
+        "GELU by its other formula where it is part of the product",
+        "linear.py",
+        '("gelu", [], "tanh")',
+        '("gelu", [], "none")',
+        "test_golden.py::test_prediction",
+    ),
+    mutant(
+        "GELU left out where gradients are needed",
+        "linear.py",
+        'F.gelu(output, approximate="tanh") if gelu else output',
+        "output",
+        "test_linear.py::test_gelu_of_the_output",
+    ),
+    mutant(
+        "a weight read outside its module's call",
+        "layers.py",
+        "self.norm2(x, modulation.scale2, modulation.shift2)",
+        "modulated_norm(x, self.norm2.weight, NORM_EPS, modulation.scale2, modulation.shift2)",
+        "test_offloading.py::test_module_by_module",
+    ),
+    mutant(
+        "timesteps embedded in what the weights are kept in",
+        "layers.py",
+        "dim=-1).to(dtype))",
+        'dim=-1).to(self.mlp.get_parameter("0.weight").dtype))',
+        "test_offloading.py::test_weights_of_fewer_bits",
     ),
     mutant(
         "the weight's gradient from half the rows",
@@ -304,8 +339,8 @@ NETWORK = [
     mutant(
         "adapters of the last layer's keys and values left out",
         "layers.py",
-        "type(self.qkv) is not Linear",
-        "False",
+        "skip and type(self.qkv) is Linear",
+        "skip",
         "training/test_lora.py::test_merged_adapters_answer_alike",
     ),
     mutant(
