@@ -24,6 +24,8 @@ def modulated_norm(
         eps: added to the mean square.
         scale, shift: (R, 1, hidden), or neither.
     """
+    if not torch.is_grad_enabled():
+        return _modulated(x, weight, eps, scale, shift)[0]
     output: Any = _ModulatedNorm.apply(x, weight, eps, scale, shift)
     return output
 
@@ -37,6 +39,8 @@ def norm_and_rotate(x: Tensor, weights: Tensor, eps: float, rope: RopeTable) -> 
         eps: added to the mean square.
         rope: tables of the R blocks.
     """
+    if not torch.is_grad_enabled():
+        return _rotated(x, weights, eps, rope)[0]
     output: Any = _NormAndRotate.apply(x, weights, eps, *rope)
     return output
 
@@ -44,7 +48,30 @@ def norm_and_rotate(x: Tensor, weights: Tensor, eps: float, rope: RopeTable) -> 
 def _inverse_rms(x: Tensor, eps: float) -> Tensor:
     """1 / sqrt(mean square + eps) over the last axis, kept as one of length 1."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return (norm.square() / x.shape[-1] + eps).rsqrt()
+    return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+
+
+def _modulated(
+    x: Tensor, weight: Tensor, eps: float, scale: Tensor | None, shift: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What `modulated_norm` gives, and 1 / rms."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    inverse = _inverse_rms(wide, eps)
+    output = wide * inverse
+    if scale is None or shift is None:
+        output.mul_(weight)
+    else:
+        torch.addcmul(shift, output, weight * (1 + scale), out=output)
+    return output.to(x.dtype), inverse
+
+
+def _rotated(x: Tensor, weights: Tensor, eps: float, rope: RopeTable) -> tuple[Tensor, Tensor]:
+    """What `norm_and_rotate` gives, and 1 / rms."""
+    turned = x.movedim(2, 0)  # (K, R, B, H, D)
+    inverse = _inverse_rms(turned.to(rope.cos.dtype), eps)
+    unit = torch.empty(turned.shape, dtype=rope.cos.dtype, device=x.device)  # in this order in memory
+    torch.mul(turned, inverse, out=unit).mul_(_per_head(weights))
+    return rope.rotate(unit).to(x.dtype), inverse
 
 
 def _through_norm(grad: Tensor, unit: Tensor, product: Tensor, inverse: Tensor) -> Tensor:
@@ -64,15 +91,9 @@ class _ModulatedNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, eps: float, scale: Tensor | None, shift: Tensor | None
     ) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        inverse = _inverse_rms(wide, eps)
-        output = wide * inverse
-        if scale is None or shift is None:
-            output.mul_(weight)
-        else:
-            torch.addcmul(shift, output, weight * (1 + scale), out=output)
+        output, inverse = _modulated(x, weight, eps, scale, shift)
         ctx.save_for_backward(x, weight, scale, inverse)
-        return output.to(x.dtype)
+        return output
 
     @staticmethod
     @once_differentiable
@@ -107,13 +128,10 @@ class _NormAndRotate(torch.autograd.Function):
         sin: Tensor,
         segments: tuple[int, ...],
     ) -> Tensor:
-        turned = x.movedim(2, 0)  # (K, R, B, H, D)
-        inverse = _inverse_rms(turned.to(cos.dtype), eps)
-        unit = torch.empty(turned.shape, dtype=cos.dtype, device=x.device)  # in this order in memory
-        torch.mul(turned, inverse, out=unit).mul_(_per_head(weights))
+        output, inverse = _rotated(x, weights, eps, RopeTable(cos, sin, segments))
         ctx.save_for_backward(x, weights, inverse, cos, sin)
         ctx.segments = segments
-        return RopeTable(cos, sin, segments).rotate(unit).to(x.dtype)
+        return output
 
     @staticmethod
     @once_differentiable

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+LEAST = 2**20  # multiplications from which on oneDNN's calls, which cost more by themselves, take less time
+
 
 class Linear(nn.Linear):
     """`torch.nn.Linear`, by `linear`; called with what else is asked of it, so that hooks see every use."""
@@ -36,7 +38,7 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
         not torch.compiler.is_compiling()  # which chooses for itself
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
-        and x.numel() > 0
+        and x.numel() * len(weight) >= LEAST
         and type(weight) in (Tensor, nn.Parameter)
         and _available()
         and not torch.is_autocast_enabled("cpu")
