@@ -1,14 +1,15 @@
-"""Linear layers: on the CPU by oneDNN's kernels, which are faster than those that torch takes for float32."""
+"""Linear layers: in float32 on the CPU by oneDNN's kernels, where those that torch takes need more time."""
 
+import math
+import platform
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-
-LEAST = 2**20  # multiplications from which on oneDNN's calls, which cost more by themselves, take less time
 
 
 class Linear(nn.Linear):
@@ -38,17 +39,26 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
         not torch.compiler.is_compiling()  # which chooses for itself
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
-        and x.numel() * len(weight) >= LEAST
+        and x.numel() * len(weight) >= _least(torch.is_grad_enabled())
         and type(weight) in (Tensor, nn.Parameter)
-        and _available()
         and not torch.is_autocast_enabled("cpu")
     )
 
 
-@lru_cache(maxsize=1)
-def _available() -> bool:
-    """Its kernels for x86 are what was measured; torch's own choice stands everywhere else."""
-    return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")
+@lru_cache(maxsize=2)
+def _least(learning: bool) -> float:
+    """Multiplications from which on oneDNN takes less time, on x86; torch's own choice stands elsewhere.
+
+    Torch takes MKL, whose calls cost less by themselves. On processors of others than Intel its products
+    run at two thirds of oneDNN's rate; on Intel's oneDNN wins for few rows by large weights alone, as
+    sampling has them (docs/log.md).
+    """
+    if not torch.backends.mkldnn.is_available() or "AVX" not in torch.backends.cpu.get_cpu_capability():
+        return math.inf
+    facts = Path("/proc/cpuinfo")
+    if "GenuineIntel" in (facts.read_text() if facts.exists() else platform.processor()):
+        return math.inf if learning else 2**23
+    return 2**20
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -48,8 +49,8 @@ class MatmulRate:
             self._operands.append((left, right) if batch > 1 else (left[0], right[0]))
 
     def measure(self) -> None:
-        """Time each product once more."""
-        for left, right in self._operands:
+        """Time each product once more, by the kernels of training and by those of sampling."""
+        for (left, right), learning in product(self._operands, (True, False)):
             flops = 2 * left.numel() * right.shape[-2]
             times = int(FLOPS_AT_ONCE // flops) + 1
 
@@ -57,7 +58,9 @@ class MatmulRate:
                 for _ in range(times):
                     torch.matmul(left, right.mT) if left.ndim > 2 else linear(left, right)
 
-            self.best = max(self.best, times * flops / seconds_of(run, left.device))
+            with torch.set_grad_enabled(learning):  # of operands that need no gradient
+                seconds = seconds_of(run, left.device)
+            self.best = max(self.best, times * flops / seconds)
 
 
 def best_rate(products: Sequence[Product], dtype: torch.dtype, device: torch.device, times: int = 5) -> float:

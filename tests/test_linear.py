@@ -1,5 +1,7 @@
 """The linear layer by oneDNN's kernels against float64, forward and backward; and torch's own elsewhere."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,10 +14,9 @@ from tests.tiny import TOLERANCE, relative_error
 
 @pytest.fixture(params=[True, False], ids=["onednn", "torch"])
 def kernels(request, monkeypatch):
-    if request.param and not module._available():
-        pytest.skip("this machine lacks oneDNN's kernels for x86")
-    monkeypatch.setattr(module, "_available", lambda: request.param)
-    monkeypatch.setattr(module, "LEAST", 1)
+    if request.param and not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch lacks oneDNN")
+    monkeypatch.setattr(module, "_least", lambda learning: 1 if request.param else math.inf)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -74,6 +75,27 @@ def test_strided_and_empty_inputs(kernels):
     layer, x = Linear(8, 5), torch.randn(6, 2, 8)
     for part in (x[:, 1], x[::2], x.transpose(0, 1), x[:0]):
         assert torch.allclose(layer(part), F.linear(part, layer.weight, layer.bias), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "learning", "rows", "by_onednn"),
+    [
+        ("GenuineIntel", True, 512, False),
+        ("GenuineIntel", False, 256, True),
+        ("GenuineIntel", False, 255, False),
+        ("AuthenticAMD", True, 512, True),
+        ("AuthenticAMD", True, 31, False),
+        ("AuthenticAMD", False, 32, True),
+    ],
+)
+def test_kernels_by_processor_and_size(monkeypatch, tmp_path, vendor, learning, rows, by_onednn):
+    """Of 128 inputs and 256 outputs: 2^23 multiplications are 256 rows, 2^20 are 32."""
+    (tmp_path / "cpuinfo").write_text(f"processor: 0\nvendor_id: {vendor}\n")
+    monkeypatch.setattr(module, "Path", lambda _: tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(module, "_least", module._least.__wrapped__)
+    with torch.set_grad_enabled(learning):
+        assert module._by_onednn(torch.ones(rows, 128), torch.ones(256, 128)) == by_onednn
 
 
 def test_other_precisions_are_torch_own():

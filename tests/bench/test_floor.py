@@ -73,15 +73,15 @@ def test_the_best_rate_is_remembered(monkeypatch):
             rate.measure()
         found.append(rate.best)
     done = counter.get_total_flops()
-    # Both are repeated to about 2e8 FLOPs, and the better of the two counts.
+    # Both are repeated to about 2e8 FLOPs, for training and for sampling, and the better of the two counts.
     assert 2e8 < found[0] <= 2e8 + 2 * 500 * 48 * 1440
-    assert done - found[0] == pytest.approx(2e8, rel=0.05)
+    assert done / 2 - found[0] == pytest.approx(2e8, rel=0.05)
     assert found[1] == found[2] == 4 * found[0]
 
 
 def test_the_best_of_some_measurements(monkeypatch):
-    """Two products, measured twice, under a clock that is asked before and after each."""
-    ticks = iter([0.0, 1.0, 0.0, 0.5, 0.0, 0.25, 0.0, 2.0])
+    """Two products, measured twice in two ways, under a clock that is asked before and after each."""
+    ticks = iter([0.0, 1.0, 0.0, 0.5, 0.0, 0.25, 0.0, 2.0] * 2)
     monkeypatch.setattr("time.perf_counter", ticks.__next__)
     rate = best_rate([(1, 500, 48, 1440)] * 2, torch.float32, torch.device("cpu"), times=2)
     flops = 2 * 500 * 48 * 1440

@@ -188,6 +188,13 @@ NETWORK = [
         "test_linear.py::test_gelu_of_the_output",
     ),
     mutant(
+        "the kernels of sampling taken for training",
+        "linear.py",
+        "math.inf if learning else 2**23",
+        "2**23",
+        "test_linear.py::test_kernels_by_processor_and_size",
+    ),
+    mutant(
         "GELU left out where gradients are needed",
         "linear.py",
         'F.gelu(output, approximate="tanh") if gelu else output',
