@@ -19,6 +19,7 @@ from .checkpoint import Stored, fill
 from .config import OptimizerConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
+MOST_COMPILED = 64  # pieces of code, before torch would leave the next ones uncompiled
 
 
 class Learner:
@@ -149,10 +150,18 @@ class Learner:
 
 
 def compile_blocks(network: Any, mode: str = "default") -> None:
-    """Compile a network's blocks, once for all of them, in one of torch.compile's modes."""
+    """Compile a network's blocks, once for all of them, in one of torch.compile's modes.
+
+    Each layout, batch and way to use them (with gradients or without, the last block or another) has code of
+    its own: what torch makes for shapes of any size takes longer to be made, and to run.
+    """
     # It warns of caches that it does not use; what they hold follows from their arguments alone.
     warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
-    network.compile_repeated_blocks(mode=mode)
+    from torch._dynamo import config  # takes a second to import
+
+    settings: Any = config
+    settings.recompile_limit = max(settings.recompile_limit, MOST_COMPILED)
+    network.compile_repeated_blocks(mode=mode, dynamic=False)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
