@@ -81,6 +81,13 @@ AROUND = [
         "bench/test_floor.py::test_the_best_rate_is_remembered",
     ),
     mutant(
+        "code for so many layouts as torch makes by itself",
+        "training/learner.py",
+        "max(settings.recompile_limit, MOST_COMPILED)",
+        "settings.recompile_limit",
+        "training/test_compiled.py::test_no_layout_is_left_uncompiled",
+    ),
+    mutant(
         "peak of memory without what is released",
         "bench/timing.py",
         "held += change",
