@@ -135,8 +135,7 @@ class SampleSet:
         """The images of a part, 0..255: (n, H, W, 3)."""
         images = range(self.count)[part * self.batch : (part + 1) * self.batch]
         made = self.pipeline(
-            None if self.labels is None else [self.labels[image] for image in images],
-            num_images_per_prompt=len(images) if self.labels is None else 1,
+            [None if self.labels is None else self.labels[image] for image in images],
             num_inference_steps=self.settings["steps"],
             guidance_scale=self.settings["guidance"],
             guidance_rising=self.settings["guidance_rising"],

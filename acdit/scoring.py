@@ -1,6 +1,7 @@
 """Draw with a pipeline, and score what it draws where there are real digits to compare with."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -94,15 +95,18 @@ def score_table(rows: list[dict[str, Any]]) -> str:
     return format_table([{short: row[name] for name, short in names.items()} for row in rows])
 
 
-def asked_labels(pipeline: ACDiTPipeline, labels: list[int | str] | None, samples: int) -> list[int]:
-    """The class of every picture or clip that is asked for: so many of each label, or of the first ten."""
-    classes = pipeline.transformer.config["num_classes"] or 0
-    listed: list[Any] = labels or list(range(min(classes, MOST_CLASSES)))
+def asked_labels(pipeline: ACDiTPipeline, labels: list[int | str] | None, samples: int) -> list[int | None]:
+    """The class of every picture or clip that is asked for: so many of each label, or of the first ten.
+
+    A model without classes draws so many.
+    """
+    classes = pipeline.transformer.config["num_classes"]
+    listed: Any = labels or (classes and range(min(classes, MOST_CLASSES)))
     return [label for label in pipeline.label_ids(listed) for _ in range(samples)]
 
 
 def draw(
-    pipeline: ACDiTImagePipeline, labels: list[int], options: RunOptions, **arguments: Any
+    pipeline: ACDiTImagePipeline, labels: Sequence[int | None], options: RunOptions, **arguments: Any
 ) -> tuple[Any, int, int, float]:
     """Images for the labels, in batches; evaluations and cache bytes of an image; and the seconds for all.
 

@@ -46,6 +46,23 @@ def test_sample_writes_a_row_per_label_and_says_what_it_took(model, tmp_path, ca
     assert re.search(r"in \d+\.\d s", said)
 
 
+def test_a_model_without_classes_draws_as_many_as_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    transformer = tiny_model(in_channels=4, axis_lengths=(4, 4), num_classes=None)
+    ACDiTImagePipeline(
+        transformer, default_sampler("flow"), None, (4, 4), (2, 2), (2, 2), None, num_inference_steps=2
+    ).save_pretrained("model")
+    words = ["sample", "--model", "model", "--samples", "3", "--batch", "2"]
+    assert main([*words, "--out", "digits.png"]) == 0
+    with Image.open("digits.png") as picture:
+        assert picture.size == (3 * 68 + 4, 68 + 4)
+    assert "3 images" in capsys.readouterr().out
+    assert main([*words, "--labels", "3", "--out", "no.png"]) == 2
+    said = capsys.readouterr().err
+    assert "the model is unconditional" in said and said.count("\n") == 1
+    assert not (tmp_path / "no.png").exists()
+
+
 def test_an_image_depends_on_its_own_seed_not_on_the_batch(model, tmp_path):
     words = ["sample", "--model", model, "--labels", "3", "--steps", "2", "--guidance", "2"]
     pictures = []

@@ -19,13 +19,15 @@ FORMAT_VERSION = 1
 FAST_STEPS = 8
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
+ClassLabels = int | str | None | Sequence[int | str | None]
+
 
 @dataclass(frozen=True)
 class Samples:
     """Which samples a call is to draw.
 
     Attributes:
-        labels: (N,) classes; None = without one.
+        labels: (N,) classes, or null; None = all null.
         generators: one for each.
     """
 
@@ -198,21 +200,24 @@ class ACDiTPipeline(DiffusionPipeline):
             "guidance_interval": middle_levels(self.scheduler, FAST_STEPS),
         }
 
-    def label_ids(self, class_labels: int | str | Sequence[int | str]) -> list[int]:
-        """Class ids from ids and names.
+    def label_ids(self, class_labels: ClassLabels) -> list[int | None]:
+        """Class ids from ids and names; None stays as it is.
 
         Raises:
             UserError: for a class that the model does not know.
         """
         names = {name: index for index, name in self.label_names.items()}
         count = self.transformer.config["num_classes"] or 0
-        listed = list(class_labels) if isinstance(class_labels, Sequence | Tensor) else [class_labels]
-        if isinstance(class_labels, str):
-            listed = [class_labels]
+        listed: list[Any] = [class_labels]
+        if isinstance(class_labels, Sequence | Tensor) and not isinstance(class_labels, str):
+            listed = list(class_labels)
         if not listed:
             raise UserError("class_labels must name at least one class; None draws without one")
-        ids = []
+        ids: list[int | None] = []
         for label in listed:
+            if label is None:
+                ids.append(None)
+                continue
             index = names.get(label, -1) if isinstance(label, str) else label
             if index != int(index) or not 0 <= index < count:
                 known = f"0..{count - 1}" if count else "none: the model is unconditional"
@@ -223,16 +228,19 @@ class ACDiTPipeline(DiffusionPipeline):
 
     def _samples(
         self,
-        class_labels: int | str | Sequence[int | str] | None,
+        class_labels: ClassLabels,
         per_label: int,
         generator: torch.Generator | Sequence[torch.Generator] | None,
     ) -> Samples:
-        """Labels and a generator for every sample."""
-        if class_labels is None:
-            return Samples(None, one_per_sample(generator, per_label))
-        ids = torch.tensor(self.label_ids(class_labels), device=self._execution_device)
-        labels = ids.repeat_interleave(per_label)
-        return Samples(labels, one_per_sample(generator, len(labels)))
+        """Labels, null where none was asked for, and a generator for every sample."""
+        ids, null = self.label_ids(class_labels), self.transformer.config["num_classes"]
+        generators = one_per_sample(generator, len(ids) * per_label)
+        if all(label is None for label in ids):
+            return Samples(None, generators)
+        named = torch.tensor(
+            [null if label is None else label for label in ids], device=self._execution_device
+        )
+        return Samples(named.repeat_interleave(per_label), generators)
 
     def _checked_output(self, output_type: str, reads_pixels: bool) -> None:
         """Raise UserError for an output that there is not."""

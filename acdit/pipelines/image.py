@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..layout import Layout, dims
 from ..sampling import draw_noise
 from ..transformer import ACDiTTransformer
-from .base import FORMAT_VERSION, ACDiTPipeline, Request
+from .base import FORMAT_VERSION, ACDiTPipeline, ClassLabels, Request
 
 
 @dataclass
@@ -83,7 +83,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        class_labels: int | str | Sequence[int | str] | None = None,
+        class_labels: ClassLabels = None,
         num_images_per_prompt: int = 1,
         num_inference_steps: int | Sequence[int] | None = None,
         guidance_scale: float | None = None,
@@ -104,7 +104,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
         """Generate images: an `ACDiTImagePipelineOutput`, or a tuple where `return_dict` is false.
 
         Args:
-            class_labels: ids or names of classes; None = one unconditional image.
+            class_labels: ids or names of classes; None, alone or in a list = an unconditional image.
             num_images_per_prompt: images per label.
             num_inference_steps: solver steps per block, one number or one for each block; the model's
                 default.

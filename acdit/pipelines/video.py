@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..layout import Layout, dims
 from ..sampling import FrameNoise
 from ..transformer import ACDiTTransformer
-from .base import FORMAT_VERSION, ACDiTPipeline, Request
+from .base import FORMAT_VERSION, ACDiTPipeline, ClassLabels, Request
 
 
 @dataclass
@@ -104,7 +104,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        class_labels: int | str | Sequence[int | str] | None = None,
+        class_labels: ClassLabels = None,
         num_videos_per_prompt: int = 1,
         num_inference_steps: int | Sequence[int] | None = None,
         guidance_scale: float | None = None,
@@ -128,7 +128,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         """Generate videos: an `ACDiTVideoPipelineOutput`, or a tuple where `return_dict` is false.
 
         Args:
-            class_labels: ids or names of classes; None = one unconditional video.
+            class_labels: ids or names of classes; None, alone or in a list = an unconditional video.
             num_videos_per_prompt: videos per label.
             num_inference_steps: solver steps per block, one number or one for each block; the model's
                 default.
@@ -189,7 +189,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
     @torch.no_grad()
     def stream(
         self,
-        class_labels: int | str | Sequence[int | str] | None = None,
+        class_labels: ClassLabels = None,
         *,
         output_type: str = "pil",
         **arguments: Any,
@@ -220,7 +220,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
 
     def _request(
         self,
-        class_labels: int | str | Sequence[int | str] | None,
+        class_labels: ClassLabels,
         *,
         output_type: str,
         num_videos_per_prompt: int = 1,

@@ -38,12 +38,23 @@ def test_without_labels_one_unconditional_image(pipe):
     assert latents_of(pipe, num_images_per_prompt=3, generator=seeded(3, 4, 5)).shape == (3, 3, 8, 8)
 
 
+def test_labels_and_none_in_one_call(pipe):
+    mixed = latents_of(pipe, [1, None, "bee"], generator=seeded(3, 4, 5), guidance_scale=2.0)
+    alone = [
+        latents_of(pipe, label, generator=seeded(seed), guidance_scale=2.0)[0]
+        for label, seed in ((1, 3), (None, 4), (1, 5))
+    ]
+    assert relative_error(mixed, torch.stack(alone)) < 1e-5
+
+
 def test_a_network_without_classes():
     model = network(12, num_classes=None)
     pipeline = build(model, id2label=None)
-    assert latents_of(pipeline, generator=seeded(0)).std() > 0.1
+    made = latents_of(pipeline, generator=seeded(0))
+    assert made.std() > 0.1
+    assert relative_error(latents_of(pipeline, [None, None], generator=seeded(0, 1))[:1], made) < 1e-5
     with pytest.raises(UserError, match="unconditional"):
-        pipeline(0)
+        pipeline([None, 0])
 
 
 def test_num_images_per_prompt_repeats_each_label(pipe):
