@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..training.config import DataConfig
 
 SAVED = ("state.json", "dataset_dict.json")  # what datasets' save_to_disk leaves
+FILES = (".txt", ".md", ".csv", ".json", ".jsonl", ".parquet")  # no data set on the hub is named so
 
 
 class Media(NamedTuple):
@@ -91,10 +92,16 @@ def source_folder(source: str) -> Path | None:
         if not any(folder.rglob("[!.]*")):
             raise UserError(f"data.source {source} is empty; it should hold a folder of images a class")
         return folder
-    # what cannot be a name on the hub must be a folder, and asking the hub for it would take long to fail
-    if source[:1] in (".", "~", "/") or source.count("/") > 1:
-        raise UserError(f"data.source {source} does not exist; name a folder or a data set by --data.source")
+    _check_name(source)
     return None
+
+
+def _check_name(source: str) -> None:
+    """Raise UserError for what is not here and cannot be on the hub, which would take long to say so."""
+    if Path(source).expanduser().exists():
+        return
+    if source[:1] in (".", "~", "/") or source.count("/") > 1 or source.lower().endswith(FILES):
+        raise UserError(f"data.source {source} does not exist, and cannot be the name of a data set")
 
 
 def holds_tables(folder: Path) -> bool:
@@ -175,6 +182,7 @@ def load_rows(config: "DataConfig") -> "datasets.Dataset":
     import datasets
     from datasets.exceptions import DatasetsError
 
+    _check_name(config.source)
     folder = Path(config.source).expanduser()
     try:
         if any((folder / name).exists() for name in SAVED):

@@ -153,7 +153,7 @@ def test_folders_without_images_are_errors(tmp_path):
     write(tmp_path / "hidden", {".DS_Store": b""})
     with pytest.raises(UserError, match=r"is empty"):
         opened(tmp_path / "hidden")
-    for missing in (tmp_path / "missing", "./missing", "~/missing folder/of images", "a/b/c"):
+    for missing in (tmp_path / "missing", "./missing", "~/missing folder/of images", "a/b/c", "a.csv"):
         with pytest.raises(UserError, match=r"does not exist"):
             opened(missing)
     with pytest.raises(UserError, match=r"is a file"):

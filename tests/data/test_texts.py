@@ -93,3 +93,6 @@ def test_what_is_refused(tmp_path):
     datasets.Dataset.from_dict({"text": ["", ""]}).save_to_disk(tmp_path / "set")
     with pytest.raises(UserError, match="holds no text"):
         opened(tmp_path / "set")
+    for missing in (tmp_path / "missing", "./missing", "missing.txt"):
+        with pytest.raises(UserError, match="does not exist"):
+            opened(missing)
