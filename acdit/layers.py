@@ -5,14 +5,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import Backend, attend
 from .cache import KVCache
 from .conditions import Conditions
 from .elementwise import modulated_norm, norm_and_rotate
-from .linear import Linear
+from .linear import Linear, gelu_tanh
 from .rope import RopeTable
 from .scam import Visibility
 
@@ -146,7 +145,7 @@ class ACDiTMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if type(self.fc1) is Linear:
             return self.fc2(self.fc1(x, gelu=True))
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))  # of what else may stand in its place
+        return self.fc2(gelu_tanh(self.fc1(x)))  # of what else may stand in its place
 
 
 class ACDiTBlock(nn.Module):

@@ -31,7 +31,19 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool 
         output = _Linear.apply(x, weight, bias)  # GELU apart: its backward pass needs what it was given
     else:
         return _product(x, weight, bias, gelu)
-    return F.gelu(output, approximate="tanh") if gelu else output
+    return gelu_tanh(output) if gelu else output
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by tanh; compiled by the logistic function, which is the same and has faster code on a CPU.
+
+    tanh(u) = 2 sigmoid(2 u) - 1, with u = sqrt(2 / pi) (x + 0.044715 x^3).
+    """
+    if not torch.compiler.is_compiling():
+        return F.gelu(x, approximate="tanh")
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    doubled = 2 * math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
+    return (wide * torch.sigmoid(doubled)).to(x.dtype)
 
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:

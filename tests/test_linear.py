@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from acdit import linear as module
-from acdit.linear import Linear, linear
+from acdit.linear import Linear, gelu_tanh, linear
 from tests.tiny import TOLERANCE, relative_error
 
 
@@ -53,6 +53,21 @@ def test_gelu_of_the_output(kernels, dtype, learning):
         )
         for result, gradient in zip(*found, strict=True):
             assert relative_error(result, gradient) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_compiled_gelu_is_the_same_function(dtype):
+    torch.compiler.reset()
+    tolerance = {**TOLERANCE, torch.bfloat16: 2**-9}[dtype]  # half a step of bfloat16: rounded once
+    compiled = torch.compile(gelu_tanh, backend="eager")
+    x = torch.linspace(-6, 6, 2401).to(dtype)
+    found, exact = x.clone().requires_grad_(), x.double().requires_grad_()
+    output, expected = compiled(found), F.gelu(exact, approximate="tanh")
+    assert output.dtype == dtype and relative_error(output.detach(), expected.detach()) < tolerance
+    gradients = (torch.autograd.grad(of.sum(), by)[0] for of, by in ((output, found), (expected, exact)))
+    assert relative_error(*gradients) < tolerance
+    far = torch.tensor([-1e6, -300, 300, 1e6], dtype=dtype)
+    assert torch.equal(compiled(far), far.clamp(min=0))
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -137,11 +137,25 @@ NETWORK = [
         "test_linear.py::test_gelu_of_the_output",
     ),
     mutant(
-        "exact GELU beside adapters",
+        "no GELU beside adapters",
         "layers.py",
-        'approximate="tanh"',
-        'approximate="none"',
+        "self.fc2(gelu_tanh(self.fc1(x)))",
+        "self.fc2(self.fc1(x))",
         "training/test_lora.py::test_merged_adapters_answer_alike",
+    ),
+    mutant(
+        "compiled GELU of another constant",
+        "linear.py",
+        "0.044715 * wide**3",
+        "0.0447 * wide**3",
+        "test_linear.py::test_compiled_gelu_is_the_same_function",
+    ),
+    mutant(
+        "compiled GELU in half the precision",
+        "linear.py",
+        "torch.promote_types(x.dtype, torch.float32)",
+        "x.dtype",
+        "test_linear.py::test_compiled_gelu_is_the_same_function",
     ),
     mutant(
         "another norm epsilon",
@@ -197,7 +211,7 @@ NETWORK = [
     mutant(
         "GELU left out where gradients are needed",
         "linear.py",
-        'F.gelu(output, approximate="tanh") if gelu else output',
+        'gelu_tanh(output) if gelu else output',
         "output",
         "test_linear.py::test_gelu_of_the_output",
     ),
