@@ -16,6 +16,7 @@ from .pictures import picture_grid
 
 Frames = Sequence[Image.Image]
 H264_EDGE = 16_384
+STILLS = ("image2", "tty")  # formats of FFmpeg that are no video, besides its "pipes" of pictures
 GIF_RATE = 50  # players show no frame for less than two hundredths of a second
 
 
@@ -55,14 +56,28 @@ def read_frames(path: Path, most: int | None = None) -> list[Image.Image]:
     av: Any = require("av", "video")
     try:
         with av.open(str(path)) as container:
-            if not container.streams.video:
+            stream = moving_pictures(container)
+            if stream is None:
                 raise UserError(f"{path} holds no video")
-            frames = [upright(frame) for frame in islice(container.decode(video=0), most)]
+            frames = [upright(frame) for frame in islice(container.decode(stream), most)]
     except (av.FFmpegError, OSError) as fault:
         raise UserError(f"{path} cannot be read as video: {fault}") from fault
     if not frames:
         raise UserError(f"{path} holds no frame that can be decoded")
     return frames
+
+
+def moving_pictures(container: Any) -> Any | None:
+    """The stream of video in an opened file, None if it has none.
+
+    To FFmpeg a still picture, the cover of a song and even text, which it draws, are videos too.
+    """
+    av: Any = require("av", "video")
+    name = container.format.name
+    if name in STILLS or name.endswith("_pipe"):
+        return None
+    cover = av.stream.Disposition.attached_pic
+    return next((each for each in container.streams.video if not each.disposition & cover), None)
 
 
 def upright(frame: Any) -> Image.Image:

@@ -1,6 +1,6 @@
 """From an encoded video to a clip of square frames, whatever its rate, rotation or damage."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ..errors import require
-from ..videos import upright
+from ..videos import moving_pictures, upright
 from .decode import Unreadable, centre_crop
 
 SUFFIXES = frozenset((".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
@@ -43,7 +43,7 @@ class ClipShape:
 def check_video(encoded: bytes | str, shape: ClipShape) -> None:
     """Raise Unreadable unless the file is a video, long enough, whose first frame can be decoded."""
     with _opened(encoded) as (container, stream):
-        _length(container, stream, shape)
+        _extent(container, stream, shape)
         if next(container.decode(stream), None) is None:
             raise Unreadable("holds no frame that can be decoded")
 
@@ -76,15 +76,13 @@ class _NotFound(Exception):
 def _chosen(encoded: bytes | str, shape: ClipShape, moment: float, search: bool = True) -> list[np.ndarray]:
     """The frames of a clip."""
     with _opened(encoded) as (container, stream):
-        length = _length(container, stream, shape)
-        if length < shape.span:
-            every = [_square(frame, shape) for frame in container.decode(stream)]
-            if not every:
-                raise Unreadable("holds no frame that can be decoded")
-            return [every[place * shape.stride % len(every)] for place in range(shape.frames)]
+        length, interval = _extent(container, stream, shape)
+        if length < shape.span:  # over again
+            every = [_square(frame, shape) for frame in _frames_at(container, stream, range(length), interval)]
+            return [every[place * shape.stride % length] for place in range(shape.frames)]
         first = min(int(moment * (length - shape.span + 1)), length - shape.span)
-        places = [first + place * shape.stride for place in range(shape.frames)]
-        return [_square(frame, shape) for frame in _frames_at(container, stream, places, search)]
+        places = range(first, first + shape.span, shape.stride)
+        return [_square(frame, shape) for frame in _frames_at(container, stream, places, interval, search)]
 
 
 @contextmanager
@@ -93,9 +91,9 @@ def _opened(encoded: bytes | str) -> Iterator[tuple[Any, Any]]:
     av: Any = require("av", "video")
     try:
         with av.open(BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as container:
-            if not container.streams.video:
+            stream = moving_pictures(container)
+            if stream is None:
                 raise Unreadable("holds no video")
-            stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             yield container, stream
     except av.EOFError as fault:
@@ -104,38 +102,40 @@ def _opened(encoded: bytes | str) -> Iterator[tuple[Any, Any]]:
         raise Unreadable(f"{type(fault).__name__}: {fault}") from fault
 
 
-def _length(container: Any, stream: Any, shape: ClipShape) -> int:
-    """Frames of a video at its mean rate: as its header says, or by the times of its packets."""
-    length = stream.frames
-    if not length:
+def _extent(container: Any, stream: Any, shape: ClipShape) -> tuple[int, float]:
+    """Frames of a video at its mean rate, and seconds from one to the next.
+
+    As its header says, or by the times of its packets.
+    """
+    length, rate = stream.frames, stream.average_rate
+    if not length or not rate:
         # the container's duration is no help: it may be that of the sound
         shown = [packet.pts for packet in container.demux(stream) if packet.size]
         length, known = len(shown), [moment for moment in shown if moment is not None]
-        if length and len(known) == length:
-            length = round(float((max(known) - min(known)) * stream.time_base) / _interval(stream)) + 1
+        if length > 1 and len(known) == length:
+            seconds = float((max(known) - min(known)) * stream.time_base)
+            if not rate:  # what is guessed then may be the ticks of its clock
+                rate = (length - 1) / seconds if seconds else 0
+            length = round(seconds * float(rate)) + 1
         container.seek(0)
     if not length:
         raise Unreadable("holds no frame")
     if length < shape.span and shape.short == "skip":
         raise Unreadable(f"has {length} frames, and a clip reaches over {shape.span}")
-    return length
+    return length, 1 / float(rate or stream.guessed_rate or 1)
 
 
-def _interval(stream: Any) -> float:
-    """Seconds from a frame to the next, in the mean."""
-    return 1 / float(stream.average_rate or stream.guessed_rate)
-
-
-def _frames_at(container: Any, stream: Any, places: list[int], search: bool) -> Iterator[Any]:
+def _frames_at(
+    container: Any, stream: Any, places: Sequence[int], interval: float, search: bool = False
+) -> Iterator[Any]:
     """The frames that are shown when those of these numbers would be at the video's mean rate."""
-    interval = _interval(stream)
     decoded = container.decode(stream)
     shown = next(decoded, None)
     if shown is None:
         raise Unreadable("holds no frame that can be decoded")
     origin = shown.time or 0.0  # some headers say another one
     if places[0] and search:
-        shown, decoded = _sought(container, stream, origin, origin + places[0] * interval)
+        shown, decoded = _sought(container, stream, origin, origin + places[0] * interval, interval)
     wanted = iter(places)
     place = next(wanted)
     for frame in decoded:
@@ -157,7 +157,9 @@ def _frames_at(container: Any, stream: Any, places: list[int], search: bool) -> 
     raise Unreadable(f"ends before frame {place}, though its header says otherwise")
 
 
-def _sought(container: Any, stream: Any, origin: float, moment: float) -> tuple[Any, Iterator[Any]]:
+def _sought(
+    container: Any, stream: Any, origin: float, moment: float, interval: float
+) -> tuple[Any, Iterator[Any]]:
     """A frame that is shown at a moment or before it, and those that follow.
 
     Where a container has no index, or its groups of frames are open, a search may land behind what was asked
@@ -169,7 +171,7 @@ def _sought(container: Any, stream: Any, origin: float, moment: float) -> tuple[
         container.seek(int(goal / stream.time_base), stream=stream)
         decoded = container.decode(stream)
         first = next(decoded, None)
-        if first is not None and (first.time or 0.0) - _interval(stream) / 2 <= moment:
+        if first is not None and (first.time or 0.0) - interval / 2 <= moment:
             return first, decoded
         if goal == origin:
             raise _NotFound

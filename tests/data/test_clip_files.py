@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from acdit.cli import main
 from acdit.data.clips import ClipShape, check_video, decode_clip
@@ -149,6 +150,22 @@ def test_a_rate_that_varies_is_taken_by_time(tmp_path):
             assert times[number] - 500 / rate <= when <= until + 1  # shown then, half a frame early at most
 
 
+def test_a_file_that_names_no_rate_is_taken_by_time(tmp_path):
+    """Browsers record such files: the rate that FFmpeg guesses is that of the clock, a thousand a second."""
+    path = write(tmp_path / "recorded.mkv", times=[33 * number + 7 * number % 12 for number in range(FRAMES)])
+    content = bytearray(path.read_bytes())
+    start = content.index(b"\x23\xe3\x83")  # DefaultDuration, whose place an empty element takes
+    length = content[start + 3] & 0x7F
+    content[start : start + 4 + length] = bytes([0xEC, 0x80 | (2 + length)]) + bytes(2 + length)
+    path.write_bytes(content)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate is None
+    assert numbers(decode_clip(str(path), shape(frames=6), 0)) == [0, 1, 2, 3, 4, 5]
+    assert numbers(decode_clip(str(path), shape(frames=6, stride=3), 1)) == [8, 11, 14, 17, 20, 23]
+    with pytest.raises(Unreadable, match="has 24 frames, and a clip reaches over 25"):
+        check_video(str(path), shape(frames=25, short="skip"))
+
+
 def test_odd_sizes_are_cropped_in_the_middle(tmp_path):
     path = tmp_path / "odd.mkv"
     with av.open(str(path), "w") as container:
@@ -167,6 +184,10 @@ def test_short_videos_are_repeated_or_refused(tmp_path):
     path = str(write(tmp_path / "short.mp4", range(3)))
     assert numbers(decode_clip(path, shape(frames=7), 0.7)) == [0, 1, 2, 0, 1, 2, 0]
     assert numbers(decode_clip(path, shape(frames=4, stride=2), 0)) == [0, 2, 1, 0]
+    times = [100 * number for number in range(4)] + [300 + 400 * number for number in range(1, 4)]
+    path_of_pauses = str(write(tmp_path / "pauses.mkv", range(7), times=times))  # 10 a second, says the file
+    found = numbers(decode_clip(path_of_pauses, shape(frames=20), 0))
+    assert found == [0, 1, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 0, 1, 2, 3]
     for refuse in (check_video, lambda path, shape: decode_clip(path, shape, 0)):
         with pytest.raises(Unreadable, match="has 3 frames, and a clip reaches over 7"):
             refuse(path, shape(frames=4, stride=2, short="skip"))
@@ -177,11 +198,24 @@ def damaged(tmp_path):
     """Files that are no videos, or not whole."""
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty.avi").write_bytes(b"")
-    with av.open(str(tmp_path / "sound.wav"), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
-        samples = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
-        samples.sample_rate = 8000
-        container.mux(stream.encode(samples))
+    (tmp_path / "notes.txt").write_text("FFmpeg would draw this text, frame by frame\n" * 30)
+    Image.new("RGB", (64, 48)).save(tmp_path / "still.jpg")
+    for name, cover in (("sound.wav", False), ("song.mp4", True)):
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("aac" if cover else "pcm_s16le", rate=8000, layout="mono")
+            if cover:
+                picture: Any = container.add_stream("mjpeg", rate=1)
+                picture.width, picture.height, picture.pix_fmt = 64, 48, "yuvj420p"
+                picture.disposition = av.stream.Disposition.attached_pic
+            sound = np.zeros((1, 4096), np.float32 if cover else np.int16)
+            samples = av.AudioFrame.from_ndarray(sound, format="fltp" if cover else "s16", layout="mono")
+            samples.sample_rate = 8000
+            container.mux(stream.encode(samples))
+            if cover:
+                black = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+                container.mux(picture.encode(black))
+                container.mux(picture.encode())
+            container.mux(stream.encode())
     whole = write(tmp_path / "whole.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "whole.mp4").unlink()
@@ -198,6 +232,9 @@ def test_what_is_no_video_is_told_before_training(damaged):
         "text.mp4": "InvalidDataError",
         "empty.avi": "Error",
         "sound.wav": "holds no video",
+        "song.mp4": "holds no video",
+        "notes.txt": "holds no video",
+        "still.jpg": "holds no video",
         "cut.mp4": "InvalidDataError",
         "none.mkv": "holds no frame",
     }.items():
