@@ -78,7 +78,9 @@ def _chosen(encoded: bytes | str, shape: ClipShape, moment: float, search: bool 
     with _opened(encoded) as (container, stream):
         length, interval = _extent(container, stream, shape)
         if length < shape.span:  # over again
-            every = [_square(frame, shape) for frame in _frames_at(container, stream, range(length), interval)]
+            every = [
+                _square(frame, shape) for frame in _frames_at(container, stream, range(length), interval)
+            ]
             return [every[place * shape.stride % length] for place in range(shape.frames)]
         first = min(int(moment * (length - shape.span + 1)), length - shape.span)
         places = range(first, first + shape.span, shape.stride)

@@ -15,9 +15,9 @@ class Unreadable(Exception):
     """An image that cannot be decoded; the message is the reason."""
 
 
-def check_header(path: str) -> None:
+def check_header(encoded: bytes | str) -> None:
     """Raise Unreadable unless the file starts like an image. Reads a few bytes only."""
-    with _opened(path):
+    with _opened(encoded):
         pass
 
 

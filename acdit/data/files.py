@@ -36,7 +36,7 @@ class FileDataset(PixelDataset):
     def skipped(self) -> dict[str, str]:
         found = {}
         for index in self.damaged.nonzero().flatten().tolist():
-            encoded = self.encoded(index)
+            encoded = self.table.encoded(index)
             name = encoded if isinstance(encoded, str) and encoded else f"row {index}"
             try:
                 self.decode(index)
@@ -68,13 +68,8 @@ class FileDataset(PixelDataset):
             f"none of the {len(self)} {self.table.noun}s can be decoded; {name}, for one: {reason}"
         )
 
-    def encoded(self, index: int) -> bytes | str | None:
-        """A file's bytes or its path."""
-        cell = self.table.files[index]["file"] or {}
-        return cell.get("bytes") or cell.get("path")
-
     def _decoded(self, index: int, moment: float) -> torch.Tensor:
-        encoded = self.encoded(index)
+        encoded = self.table.encoded(index)
         if not encoded:
             raise Unreadable(f"holds no {self.table.noun}")
         return self.cut(encoded, moment)

@@ -28,10 +28,12 @@ class Media(NamedTuple):
 
     noun: str
     """`image` or `video`."""
-    check: Callable[[str], None]
+    check: Callable[[bytes | str], None]
     """Raises Unreadable for a file that can be told to be none without reading much of it."""
     suffixes: Callable[[], Collection[str]]
     """Gives those of files that mean to be such."""
+    all_rows: bool = False
+    """Whether the rows of a data set are checked too, as files are."""
 
     def feature(self) -> Any:
         """Of a column of such files, not decoded."""
@@ -44,8 +46,8 @@ IMAGES = Media("image", check_header, Image.registered_extensions)
 
 
 def videos(shape: ClipShape) -> Media:
-    """Videos that clips are cut from."""
-    return Media("video", partial(check_video, shape=shape), lambda: SUFFIXES)
+    """Videos that clips are cut from; those that are too short to be found before training."""
+    return Media("video", partial(check_video, shape=shape), lambda: SUFFIXES, shape.short == "skip")
 
 
 @dataclass
@@ -61,12 +63,20 @@ class FileTable:
     skipped: dict[str, str] = field(default_factory=dict)
     """Files that were left out, and why."""
 
+    def encoded(self, row: int) -> bytes | str | None:
+        """A file's bytes or its path."""
+        cell = self.files[row]["file"] or {}
+        return cell.get("bytes") or cell.get("path")
+
     def repeated(self, times: int) -> "FileTable":
         """Every file so many times in a row."""
         if times == 1:
             return self
-        rows = [row for row in range(len(self.labels)) for _ in range(times)]
-        return replace(self, files=self.files.select(rows), labels=self.labels.repeat_interleave(times))
+        return self.select([row for row in range(len(self.labels)) for _ in range(times)])
+
+    def select(self, rows: list[int]) -> "FileTable":
+        """These rows, in this order."""
+        return replace(self, files=self.files.select(rows), labels=self.labels[rows])
 
 
 def open_table(config: "DataConfig", media: Media = IMAGES) -> FileTable:
@@ -75,7 +85,8 @@ def open_table(config: "DataConfig", media: Media = IMAGES) -> FileTable:
     if folder is None or holds_tables(folder):
         if config.listed is not None:
             raise UserError(f"data.listed is for folders of files; of {config.source} name a data.split")
-        return _from_columns(load_rows(config), config, media)
+        table = _from_columns(load_rows(config), config, media)
+        return _checked(table, media) if media.all_rows else table
     return _from_folder(folder, media, None if config.listed is None else Path(config.listed).expanduser())
 
 
@@ -235,6 +246,25 @@ def _from_columns(rows: "datasets.Dataset", config: "DataConfig", media: Media) 
         row = labels.index(-1)
         raise UserError(f"data.label_column {column!r} holds {values[row]} in row {row}, which is no class")
     return FileTable(media.noun, files, torch.tensor(labels), names)
+
+
+def _checked(table: FileTable, media: Media) -> FileTable:
+    """The rows of a data set that can be used."""
+    good: list[int] = []
+    rows = range(len(table.labels))
+    for row in tqdm(rows, desc=f"checking {media.noun}s", unit="row", delay=2, leave=False):
+        encoded = table.encoded(row)
+        try:
+            if not encoded:
+                raise Unreadable(f"holds no {media.noun}")
+            media.check(encoded)
+            good.append(row)
+        except Unreadable as fault:
+            table.skipped[encoded if isinstance(encoded, str) else f"row {row}"] = str(fault)
+    if not good:
+        name, reason = next(iter(table.skipped.items()), ("it", "has no rows"))
+        raise UserError(f"data.source holds no readable {media.noun}; {name}, for one: {reason}")
+    return table.select(good)
 
 
 def _may_hold(feature: Any, media: Media) -> bool:

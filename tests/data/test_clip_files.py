@@ -203,11 +203,12 @@ def damaged(tmp_path):
     for name, cover in (("sound.wav", False), ("song.mp4", True)):
         with av.open(str(tmp_path / name), "w") as container:
             stream = container.add_stream("aac" if cover else "pcm_s16le", rate=8000, layout="mono")
+            picture: Any = None
             if cover:
-                picture: Any = container.add_stream("mjpeg", rate=1)
+                picture = container.add_stream("mjpeg", rate=1)
                 picture.width, picture.height, picture.pix_fmt = 64, 48, "yuvj420p"
                 picture.disposition = av.stream.Disposition.attached_pic
-            sound = np.zeros((1, 4096), np.float32 if cover else np.int16)
+            sound: Any = np.zeros((1, 4096), np.float32 if cover else np.int16)
             samples = av.AudioFrame.from_ndarray(sound, format="fltp" if cover else "s16", layout="mono")
             samples.sample_rate = 8000
             container.mux(stream.encode(samples))
@@ -352,6 +353,22 @@ def test_a_data_set_of_videos(folder, tmp_path):
         opened(tmp_path / "saved", listed="list.txt")
     for index in range(2):
         assert numbers(data.read(index)[0]) == [10, 11, 12, 13]
+
+
+def test_short_videos_of_a_data_set_are_left_out(folder, tmp_path):
+    short = write(tmp_path / "short.mp4", range(3))
+    cells = [short.read_bytes(), (folder / "dog" / "1.mp4").read_bytes(), b"no video"]
+    features = datasets.Features({"clip": datasets.Video(decode=False), "kind": datasets.Value("string")})
+    columns = {"clip": [{"bytes": cell, "path": None} for cell in cells], "kind": ["cat", "dog", "cat"]}
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(tmp_path / "saved")
+    data = opened(tmp_path / "saved", short_clips="skip", label_column="kind")
+    assert len(data) == 1 and data.label_names == ("cat", "dog") and data.labels.tolist() == [1]
+    assert data.skipped["row 0"] == "has 3 frames, and a clip reaches over 4" and "row 2" in data.skipped
+    assert numbers(data.read(0)[0]) == [10, 11, 12, 13]
+    with pytest.raises(UserError, match="holds no readable video; row 0, for one: has 3 frames"):
+        opened(tmp_path / "saved", short_clips="skip", frames=40)
+    looped = opened(tmp_path / "saved")
+    assert len(looped) == 3 and numbers(looped.read(0)[0]) == [0, 1, 2, 0]
 
 
 def test_mistakes(folder, tmp_path):

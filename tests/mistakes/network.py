@@ -211,7 +211,7 @@ NETWORK = [
     mutant(
         "GELU left out where gradients are needed",
         "linear.py",
-        'gelu_tanh(output) if gelu else output',
+        "gelu_tanh(output) if gelu else output",
         "output",
         "test_linear.py::test_gelu_of_the_output",
     ),
