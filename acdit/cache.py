@@ -6,7 +6,20 @@ import torch
 from torch import Tensor
 
 from .conditions import ConditionMemo
+from .errors import UserError
 from .layout import Layout
+
+
+def check_sinks(layout: Layout, rope: str) -> None:
+    """Raise UserError unless keys of the first blocks can be moved along with the window.
+
+    That takes blocks that follow each other along the first axis alone, and a rotation, which the published
+    rotary variant is not.
+    """
+    if layout.block[1:] != layout.grid[1:]:
+        raise UserError(f"sinks need blocks that are whole along all axes but the first, not {layout}")
+    if rope == "published":
+        raise UserError("sinks cannot be moved along by the published rotary variant; leave out sinks")
 
 
 class KVCache:

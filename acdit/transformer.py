@@ -13,7 +13,7 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
 from .attention import Backend, check_backend, default_backend
-from .cache import KVCache
+from .cache import KVCache, check_sinks
 from .calls import checked_blocks
 from .conditions import Conditions
 from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Streams, TimestepEmbedder
@@ -168,18 +168,10 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         Its device is the network's when left out; a network that is moved only while it computes is told.
 
         Raises:
-            ValueError: for sinks of blocks that do not follow each other along the first axis alone, or of a
-                network with the published rotation, which is none: their keys could not be moved along.
+            UserError: for sinks that cannot be, see `check_sinks`.
         """
         if window is not None and sinks:
-            if layout.block[1:] != layout.grid[1:]:
-                raise ValueError(
-                    f"sinks need blocks that are whole along all axes but the first, not {layout}"
-                )
-            if self.config["rope"] == "published":
-                raise ValueError(
-                    "sinks cannot be moved along by the published rotary variant; leave out sinks"
-                )
+            check_sinks(layout, self.config["rope"])
         device = self.device if device is None else device
         return KVCache(
             layout,

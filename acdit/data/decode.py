@@ -29,7 +29,7 @@ def decode_image(encoded: bytes | str, edge: int, channels: int) -> torch.Tensor
     with _opened(encoded) as image:
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise Unreadable(f"{image.width}x{image.height} pixels is too narrow to crop")
-        image = _eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
+        image = eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
         image = centre_crop(image.convert("L") if channels == 1 else image, edge)
         pixels = np.array(image, dtype=np.float32)
     return torch.from_numpy(pixels.reshape(edge, edge, channels)).permute(2, 0, 1).contiguous() / 127.5 - 1
@@ -48,7 +48,7 @@ def _opened(encoded: bytes | str) -> Iterator[Image.Image]:
         raise Unreadable(f"{type(fault).__name__}: {fault}") from fault
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def eight_bit(image: Image.Image) -> Image.Image:
     """8 bits a channel and no transparency."""
     if image.mode in ("I", "F"):
         raise Unreadable(f"32-bit pixels (mode {image.mode}) have no fixed range")

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Self
 
+import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
@@ -14,90 +15,13 @@ from ..errors import UserError
 from ..layout import Layout
 from ..sampling import Block, Guidance, StepEnd, generate, middle_levels, steps_per_block
 from ..transformer import ACDiTTransformer
+from .request import Callback, Request, Samples, one_per_sample
 
 FORMAT_VERSION = 1
 FAST_STEPS = 8
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 ClassLabels = int | str | None | Sequence[int | str | None]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Which samples a call is to draw.
-
-    Attributes:
-        labels: (N,) classes, or null; None = all null.
-        generators: one for each.
-    """
-
-    labels: Tensor | None
-    generators: list[torch.Generator]
-
-    def __len__(self) -> int:
-        return len(self.generators)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a call asks of `generate`, checked.
-
-    Attributes:
-        samples: to draw.
-        layout: of each.
-        steps: solver steps of every block.
-        guidance: classifier-free.
-        noise: (N, T, B, C), or that of one block by its index.
-        prefix: (N, K, B, C) blocks that are there already; None = none.
-        window, sinks, context_noise: see `generate`.
-    """
-
-    samples: Samples
-    layout: Layout
-    steps: list[int]
-    guidance: Guidance
-    noise: Tensor | Callable[[int], Tensor]
-    prefix: Tensor | None = None
-    window: int | None = None
-    sinks: int = 0
-    context_noise: float = 0.0
-
-    @property
-    def start(self) -> int:
-        """The first block to draw."""
-        return 0 if self.prefix is None else self.prefix.shape[1]
-
-
-class Callback:
-    """The caller's function, which sees the whole picture so far after each solver step, and may change it.
-
-    Args:
-        pipeline: that it is told of.
-        call: (pipeline, step, timestep, tensors) -> tensors.
-        inputs: names of the tensors that it gets; `latents` is all there is.
-        request: whose noise and prefix the picture begins with.
-    """
-
-    def __init__(
-        self, pipeline: Any, call: Callable[..., dict[str, Any]], inputs: Sequence[str], request: Request
-    ):
-        self.pipeline, self.call, self.inputs, self.layout = pipeline, call, inputs, request.layout
-        noise = request.noise
-        if callable(noise):
-            noise = torch.stack([noise(index) for index in range(request.layout.num_blocks)], dim=1)
-        self.canvas = noise.float().clone()  # (N, T, B, C): finished blocks, and noise where none is yet
-        if request.prefix is not None:
-            self.canvas[:, : request.start] = request.prefix
-
-    def __call__(self, end: StepEnd) -> Tensor | None:
-        """Tell of a step: the block's sample if it is returned changed."""
-        self.canvas[:, end.block] = end.sample
-        tensors = {"latents": self.layout.from_blocks(self.canvas)} if self.inputs else {}
-        returned = self.call(self.pipeline, end.step, end.timestep, tensors).get("latents")
-        if returned is None:
-            return None
-        self.canvas[:, end.block] = changed = self.layout.to_blocks(returned)[:, end.block]
-        return changed
 
 
 class ACDiTPipeline(DiffusionPipeline):
@@ -208,9 +132,8 @@ class ACDiTPipeline(DiffusionPipeline):
         """
         names = {name: index for index, name in self.label_names.items()}
         count = self.transformer.config["num_classes"] or 0
-        listed: list[Any] = [class_labels]
-        if isinstance(class_labels, Sequence | Tensor) and not isinstance(class_labels, str):
-            listed = list(class_labels)
+        given: Any = class_labels.tolist() if isinstance(class_labels, Tensor | np.ndarray) else class_labels
+        listed = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
         if not listed:
             raise UserError("class_labels must name at least one class; None draws without one")
         ids: list[int | None] = []
@@ -219,7 +142,7 @@ class ACDiTPipeline(DiffusionPipeline):
                 ids.append(None)
                 continue
             index = names.get(label, -1) if isinstance(label, str) else label
-            if index != int(index) or not 0 <= index < count:
+            if not isinstance(index, Integral) or not 0 <= int(index) < count:
                 known = f"0..{count - 1}" if count else "none: the model is unconditional"
                 some = f", or names such as {', '.join(list(names)[:3])}" if names else ""
                 raise UserError(f"class_labels must be classes of the model, {known}{some}, not {label!r}")
@@ -275,13 +198,23 @@ class ACDiTPipeline(DiffusionPipeline):
             if pixels is not None and (pixels < edge or pixels % edge):
                 raise UserError(f"{name} must be a multiple of {edge} pixels, not {pixels}")
             grid.append(tokens if pixels is None else pixels // edge)
-        return Layout(tuple(grid), tuple(block or layout.block), layout.patch)
+        return Layout(tuple(grid), self._block(block), layout.patch)
+
+    def _block(self, block: Sequence[int] | None) -> tuple[int, ...]:
+        """Tokens of a block along each axis, checked; the model's own when left out."""
+        own = self.layout.block
+        if block is None:
+            return own
+        if len(block) != len(own) or not all(isinstance(edge, Integral) and edge > 0 for edge in block):
+            raise UserError(f"block must be {len(own)} positive numbers, such as {own}, not {block!r}")
+        return tuple(block)
 
     def _initial(self, latents: Tensor, batch: int, layout: Layout) -> Tensor:
         """The noise (N, T, B, C) that a caller gives as latents (N, C, *size)."""
         wanted = (batch, self.data_channels, *layout.size)
-        if tuple(latents.shape) != wanted:
-            raise UserError(f"latents must have the shape {wanted}, not {tuple(latents.shape)}")
+        if not isinstance(latents, Tensor) or tuple(latents.shape) != wanted:
+            found = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+            raise UserError(f"latents must be a tensor of shape {wanted}, not {found}")
         return layout.to_blocks(latents).to(self._execution_device)
 
     def _finished(
@@ -328,19 +261,3 @@ class ACDiTPipeline(DiffusionPipeline):
         """The inverse of `_to_data`."""
         low, high = self.config["pixel_range"]
         return 2 * (data.float() - low) / (high - low) - 1
-
-
-def one_per_sample(
-    generator: torch.Generator | Sequence[torch.Generator] | None, batch: int
-) -> list[torch.Generator]:
-    """A generator for every sample: those given, or seeded in order from the one given (or torch's own)."""
-    if generator is not None and not isinstance(generator, torch.Generator):
-        if len(generator) != batch:
-            raise UserError(
-                f"generator must be one, or one for each of {batch} samples, not {len(generator)}"
-            )
-        return list(generator)
-    source = generator
-    device = "cpu" if source is None else source.device
-    seeds = torch.randint(2**63 - 1, (batch,), generator=source, device=device).tolist()
-    return [torch.Generator().manual_seed(seed) for seed in seeds]

@@ -14,7 +14,9 @@ from ..errors import UserError
 from ..layout import Layout, dims
 from ..sampling import draw_noise
 from ..transformer import ACDiTTransformer
-from .base import FORMAT_VERSION, ACDiTPipeline, ClassLabels, Request
+from .base import FORMAT_VERSION, ACDiTPipeline, ClassLabels
+from .pixels import given_pixels
+from .request import Request
 
 
 @dataclass
@@ -113,14 +115,16 @@ class ACDiTImagePipeline(ACDiTPipeline):
             guidance_interval: lowest and highest sigma at which guidance acts; None = all.
             height, width: of the images in pixels; the model's default.
             block: tokens of a block, (h, w); the model's default.
-            image: PIL image, array or tensor (one for all samples) to continue from.
+            image: to continue from, one for all samples or one for each: a PIL image, an array
+                ([N,] H, W, C) or a tensor ([N,] C, H, W) in [0, 1].
             keep_blocks: blocks of `image` that are kept, in raster order.
             generator: one (it yields a seed per sample, in order) or one per sample.
             latents: noise (N, C, h, w) to start from, in place of what the generator would draw.
             output_type: `pil`, `np`, `pt` or `latent`.
             return_dict: an output object, or the tuple (images,).
             callback_on_step_end: called as (pipeline, step, timestep, tensors) after each solver step,
-                counted over all blocks; `latents` is the whole picture so far, and may be returned changed.
+                counted over all blocks; `latents` is the whole picture so far, and may be returned with
+                the block at hand changed.
             callback_on_step_end_tensor_inputs: which tensors the callback gets; `latents` is all there is.
 
         Raises:
@@ -164,9 +168,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
                 f"to continue an image, give image and keep_blocks from 1 to {layout.num_blocks - 1}, "
                 f"not {'no image' if image is None else 'an image'} and keep_blocks={keep_blocks}"
             )
-        pixels = self.image_processor.preprocess(image).to(
-            self._execution_device
-        )  # (1 or N, C, H, W) in [-1, 1]
+        pixels = given_pixels(image, "image", axes=3, channels=self.pixel_channels)  # (1 or N, C, H, W)
         wanted = (self.pixel_channels, *(edge * self.vae_scale_factor for edge in layout.size))
         if tuple(pixels.shape[1:]) != wanted:
             raise UserError(
@@ -174,7 +176,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
             )
         if len(pixels) not in (1, batch):
             raise UserError(f"image must be one, or one for each of {batch} samples, not {len(pixels)}")
-        data = self._to_data(pixels)
+        data = self._to_data(pixels.to(self._execution_device))
         if self.vae is not None:
             data, _ = encode(self.vae, data)
         return layout.to_blocks(data.float())[:, :keep_blocks].expand(batch, -1, -1, -1)

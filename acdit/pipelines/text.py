@@ -17,7 +17,8 @@ from ..sampling import Block, StepEnd, generate, steps_per_block
 from ..tokenizers import FILE, ByteTokenizer, TextStream, Tokenizer, open_tokenizer
 from ..transformer import ACDiTTransformer
 from ..unmasking import FirstHittingScheduler, MaskedScheduler
-from .base import FORMAT_VERSION, one_per_sample
+from .base import FORMAT_VERSION
+from .request import one_per_sample
 from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
 
 OUTPUT_TYPES = ("text", "tokens")

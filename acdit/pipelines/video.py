@@ -1,21 +1,24 @@
 """ACDiTVideoPipeline: encode -> generate -> decode for video of any length, streamed block by block."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers.utils.outputs import BaseOutput
 from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 
 from ..autoencoders import decode, encode
+from ..cache import check_sinks
 from ..errors import UserError
 from ..layout import Layout, dims
 from ..sampling import FrameNoise
 from ..transformer import ACDiTTransformer
-from .base import FORMAT_VERSION, ACDiTPipeline, ClassLabels, Request
+from .base import FORMAT_VERSION, ACDiTPipeline, ClassLabels
+from .pixels import given_pixels
+from .request import Request
 
 
 @dataclass
@@ -151,7 +154,8 @@ class ACDiTVideoPipeline(ACDiTPipeline):
             output_type: `pil`, `np`, `pt` or `latent`.
             return_dict: an output object, or the tuple (frames,).
             callback_on_step_end: called as (pipeline, step, timestep, tensors) after each solver step,
-                counted over all blocks; `latents` is the whole video so far, and may be returned changed.
+                counted over all blocks; `latents` is the whole video so far, and may be returned with the
+                block at hand changed.
             callback_on_step_end_tensor_inputs: which tensors the callback gets; `latents` is all there is.
 
         Raises:
@@ -196,7 +200,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
     ) -> Iterator[Piece]:
         """The frames of a call after the prefix, as they are finished; nothing of them is kept.
 
-        So memory stays the same however long the video. Arguments are those of a call, but for `latents`,
+        So memory stays the same however long the video. Arguments are those of a call, but for
         `return_dict` and callbacks, and are checked at once.
         """
         return self._pieces(self._request(class_labels, output_type=output_type, **arguments), output_type)
@@ -243,15 +247,18 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         layout = self._video_layout(height, width, num_frames, block)
         if num_videos_per_prompt < 1:
             raise UserError(f"num_videos_per_prompt must be at least 1, not {num_videos_per_prompt}")
-        if context_noise < 0 or sinks < 0 or (window is not None and window < 1):
+        whole = isinstance(sinks, int) and isinstance(window, int | None)
+        if not whole or not 0 <= context_noise < math.inf or sinks < 0 or (window is not None and window < 1):
             raise UserError(
-                "window must be at least 1, sinks and context_noise at least 0, "
+                "window must be a number from 1, sinks and context_noise from 0, "
                 f"not {window}, {sinks} and {context_noise}"
             )
         self._checked_output(output_type, reads_pixels=prefix is not None)
         if window is None and (sinks or layout.grid[0] > self.layout.grid[0]):
             trained = self.layout.grid[0] // layout.block[0] * _slab(layout).num_blocks
             window = max(1, trained - 1 - sinks)  # as far back as a block of training sees
+        if sinks:
+            check_sinks(layout, self.transformer.config["rope"])
         samples = self._samples(class_labels, num_videos_per_prompt, generator)
         if latents is None:
             seeds = [
@@ -278,15 +285,16 @@ class ACDiTVideoPipeline(ACDiTPipeline):
     ) -> Layout:
         layout = self.layout
         wanted = self.num_frames if num_frames is None else num_frames
-        frames = (block or layout.block)[0] * layout.patch[0]
+        block = self._block(block)
+        frames = block[0] * layout.patch[0]
         if wanted < frames or wanted % frames:
             raise UserError(f"num_frames must be a multiple of {frames}, a block's, not {wanted}")
         return self._layout_for(height, width, block, [wanted // layout.patch[0]])
 
     def _prefix(self, prefix: Any, layout: Layout, batch: int) -> Tensor:
         """The blocks of the frames to continue, for every sample: (N, K, B, C)."""
-        _check_frames(prefix)
-        pixels: Tensor = self.video_processor.preprocess_video(prefix)  # (1 or N, C, F, H, W) in [-1, 1]
+        pixels = given_pixels(prefix, "prefix", axes=4, channels=self.pixel_channels)
+        pixels = pixels.transpose(1, 2)  # (1 or N, C, F, H, W)
         wanted = (self.pixel_channels, *(edge * self.vae_scale_factor for edge in layout.size[1:]))
         channels, frames, *edges = pixels.shape[1:]
         if (channels, *edges) != wanted:
@@ -315,25 +323,6 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         if self.vae is not None:
             latents = decode(self.vae, latents)
         return self.video_processor.postprocess_video(self._to_pixels(latents), output_type=output_type)
-
-
-def _check_frames(prefix: Any) -> None:
-    """Raise UserError for what diffusers would take amiss: no frames, other axes, or other values."""
-    listed = prefix if isinstance(prefix, list | tuple) else [prefix]
-    if not listed or (isinstance(listed[0], list) and not listed[0]) or isinstance(listed[0], str):
-        raise UserError(
-            "prefix must be frames: PIL images, an array ([N,] F, H, W, C) or a tensor ([N,] F, C, H, W)"
-        )
-    for part in listed:
-        if not isinstance(part, np.ndarray | Tensor):
-            continue
-        if part.ndim + (part is not prefix) not in (4, 5):
-            raise UserError(f"prefix must have 4 or 5 axes, ([N,] F, H, W, C) or so, not {part.ndim}")
-        if not part.size if isinstance(part, np.ndarray) else not part.numel():
-            raise UserError("prefix must hold at least one frame")
-        low, high = float(part.min()), float(part.max())
-        if not (low >= -1e-3 and high <= 1 + 1e-3):  # rounding aside
-            raise UserError(f"prefix must have values in 0..1, not {low:.4g} to {high:.4g}")
 
 
 def _slab(layout: Layout) -> Layout:

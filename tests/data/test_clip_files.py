@@ -9,6 +9,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 from PIL import Image
 
 from acdit.cli import main
@@ -207,7 +208,7 @@ def damaged(tmp_path):
             if cover:
                 picture = container.add_stream("mjpeg", rate=1)
                 picture.width, picture.height, picture.pix_fmt = 64, 48, "yuvj420p"
-                picture.disposition = av.stream.Disposition.attached_pic
+                picture.disposition = Disposition.attached_pic
             sound: Any = np.zeros((1, 4096), np.float32 if cover else np.int16)
             samples = av.AudioFrame.from_ndarray(sound, format="fltp" if cover else "s16", layout="mono")
             samples.sample_rate = 8000

@@ -33,7 +33,9 @@ from tests.pipelines.small import picture, seeded
         ({"image": picture(3), "keep_blocks": -1}, ["keep_blocks", "-1"]),
         ({"image": picture(3), "keep_blocks": 1, "block": (4, 4)}, ["keep_blocks"]),
         ({"image": picture(3, 16, 16), "keep_blocks": 1}, ["image", "3x8x8", "3x16x16"]),
-        ({"image": picture(1), "keep_blocks": 1}, ["image", "3x8x8", "1x8x8"]),
+        ({"image": torch.zeros(1, 8, 8), "keep_blocks": 1}, ["image", "3x8x8", "1x8x8"]),
+        ({"image": torch.zeros(3, 8, 8) - 1, "keep_blocks": 1}, ["image", "0..1", "-1"]),
+        ({"image": "picture.png", "keep_blocks": 1}, ["image", "PIL images"]),
         ({"image": [picture(3)] * 3, "keep_blocks": 1}, ["image", "3"]),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, ["callback_on_step_end_tensor_inputs", "noise"]),
     ],
@@ -52,7 +54,7 @@ def test_bad_arguments_are_refused_in_one_line(pipe, arguments, words):
     assert not evaluated
 
 
-@pytest.mark.parametrize("image", [picture(1), picture(3, 16, 16)], ids=["grey", "large"])
+@pytest.mark.parametrize("image", [torch.zeros(1, 8, 8), picture(3, 16, 16)], ids=["grey", "large"])
 def test_a_prefix_that_does_not_fit_the_autoencoder_is_refused(latent_pipe, image):
     with pytest.raises(ValueError) as caught:
         latent_pipe(0, image=image, keep_blocks=1)

@@ -99,6 +99,31 @@ def test_a_clip_is_continued(pipe):
     assert [piece.frames.shape[1] for piece in later] == [2, 2]  # the prefix is not said again
 
 
+def test_every_form_of_a_prefix_is_the_same_clip(pipe):
+    levels = np.random.default_rng(0).integers(0, 2, (2, 8, 8), dtype=np.uint8) * 255
+    levels[0, 0, 0] = 0  # black is there
+    pictures = [Image.fromarray(frame) for frame in levels]
+    array = levels[..., None].astype(np.float64) / 255
+    nearly = np.where(array == 0, -1e-6, array)  # of a caller's own arithmetic
+    palettes = [frame.convert("RGB").quantize(2) for frame in pictures]
+    deep = [Image.fromarray(frame.astype(np.uint16) * 257) for frame in levels]
+    for form in (
+        pictures,
+        tuple(pictures),
+        [frame.convert("1") for frame in pictures],
+        palettes,
+        [pictures[0].convert("RGB"), palettes[1]],
+        deep,
+        array,
+        nearly,
+        list(array),
+        [torch.from_numpy(array).permute(0, 3, 1, 2)],
+        torch.from_numpy(levels > 0)[:, None],
+    ):
+        made = pipe(1, generator=seeded(3), prefix=form, output_type="np").frames
+        np.testing.assert_allclose(made[0, :2], array, atol=1e-6)
+
+
 def test_a_stream_is_checked_at_once_and_frees_hooks_when_it_is_left(pipe, monkeypatch):
     freed = []
     monkeypatch.setattr(type(pipe), "maybe_free_model_hooks", lambda self: freed.append(self))
@@ -196,15 +221,27 @@ def test_latents_of_an_autoencoder_are_those_of_each_frame(tmp_path):
         ({"prefix": "clip.mp4"}, ["prefix", "PIL images"]),
         ({"prefix": torch.zeros(0, 1, 8, 8)}, ["prefix", "at least one frame"]),
         ({"prefix": torch.zeros(8, 8)}, ["prefix", "4 or 5 axes", "2"]),
+        ({"prefix": [torch.zeros(2, 1, 8, 8), torch.zeros(4, 1, 8, 8)]}, ["prefix", "one size"]),
+        ({"prefix": [Image.new("L", (8, 8)), Image.new("L", (8, 9))]}, ["prefix", "one size"]),
+        ({"prefix": [1, 2]}, ["prefix", "PIL images"]),
+        ({"prefix": np.zeros(8)}, ["prefix", "PIL images"]),
+        ({"prefix": torch.full((2, 1, 8, 8), torch.nan)}, ["prefix", "0..1", "nan"]),
         ({"latents": torch.zeros(1, 1, 4, 8, 8)}, ["latents", "(1, 1, 6, 8, 8)"]),
+        ({"latents": [1]}, ["latents", "(1, 1, 6, 8, 8)", "list"]),
+        ({"block": (0, 4, 4)}, ["block", "positive", "(0, 4, 4)"]),
+        ({"block": "2x4x4"}, ["block", "positive", "'2x4x4'"]),
+        ({"window": 1.5}, ["window", "1.5"]),
+        ({"context_noise": float("nan")}, ["context_noise", "nan"]),
+        ({"class_labels": [[1, 2]]}, ["class_labels", "[1, 2]"]),
         ({"num_inference_steps": [1, 2]}, ["steps", "3"]),
         ({"class_labels": 9}, ["class_labels", "9"]),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
 def test_bad_arguments_are_refused_in_one_line(pipe, arguments, words):
-    with pytest.raises(ValueError) as caught:
-        pipe(**arguments)
+    for ask in (pipe, pipe.stream):  # a stream refuses before its first frame is asked for
+        with pytest.raises(ValueError) as caught:
+            ask(**arguments)
     assert "\n" not in str(caught.value) and all(word in str(caught.value) for word in words)
     if "prefix" in words:
         assert isinstance(caught.value, UserError)

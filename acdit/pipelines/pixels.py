@@ -1,0 +1,61 @@
+"""Pictures and clips that callers give, in whatever form, as one tensor."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..data.decode import Unreadable, eight_bit
+from ..errors import UserError
+
+ROUNDING = 1e-3  # values may lie so far beyond 0 and 1
+FORMS = {
+    3: "PIL images, an array ([N,] H, W, C) or a tensor ([N,] C, H, W)",
+    4: "frames: PIL images, an array ([N,] F, H, W, C) or a tensor ([N,] F, C, H, W)",
+}
+
+
+def given_pixels(given: Any, name: str, *, axes: int, channels: int) -> Tensor:
+    """What a caller gives as pictures or as clips, (N, C, H, W) or (N, F, C, H, W) float32 in [-1, 1].
+
+    Args:
+        given: PIL images, arrays with channels last or tensors with channels first in [0, 1]; or lists of
+            them, which stand for one more axis.
+        name: of the argument, for errors.
+        axes: of one picture (3) or clip (4).
+        channels: that PIL images are converted to, 1 (grey) or 3.
+
+    Raises:
+        UserError: for anything else.
+    """
+    try:
+        pixels = _tensor(given, channels)
+    except Unreadable as fault:
+        raise UserError(f"{name} cannot be read: {fault}") from fault
+    except (IndexError, TypeError, ValueError, RuntimeError) as fault:  # no picture, or of several sizes
+        raise UserError(f"{name} must be {FORMS[axes]}, of one size") from fault
+    if pixels.ndim not in (axes, axes + 1):
+        raise UserError(f"{name} must have {axes} or {axes + 1} axes, {FORMS[axes]}, not {pixels.ndim}")
+    if not pixels.numel():
+        raise UserError(f"{name} must hold at least one {'frame' if axes == 4 else 'pixel'}")
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise UserError(f"{name} must have values in 0..1, not {low:.4g} to {high:.4g}")
+    pixels = 2 * pixels.clamp(0, 1) - 1
+    return pixels if pixels.ndim > axes else pixels[None]
+
+
+def _tensor(given: Any, channels: int) -> Tensor:
+    """(.., C, H, W) float32."""
+    if isinstance(given, Image.Image):
+        image = eight_bit(given).convert("L" if channels == 1 else "RGB")
+        return torch.from_numpy(np.array(image)).float().div(255).view(*image.size[::-1], -1).movedim(-1, 0)
+    if isinstance(given, np.ndarray):
+        return torch.from_numpy(given).float().movedim(-1, -3)
+    if isinstance(given, Tensor):
+        return given.float()
+    if isinstance(given, list | tuple):
+        return torch.stack([_tensor(each, channels) for each in given])
+    raise TypeError(f"{type(given).__name__} is no picture")
