@@ -7,7 +7,6 @@ import argparse
 import importlib
 import multiprocessing
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -62,29 +61,13 @@ def copy_of_the_repository(folder: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", folder)
 
 
-def plant(folder: Path, mutant: Mutant) -> None:
-    """Change the package's source in `folder`.
-
-    Raises:
-        ValueError: if a text is not found exactly once.
-    """
-    path = folder / "acdit" / mutant.file
-    source = path.read_text()
-    for old, new in mutant.edits:
-        pattern = r"\s+".join(re.escape(word) for word in old.split())
-        found = len(re.findall(pattern, source))
-        if found != 1:
-            raise ValueError(f"{mutant.file} has {found} times, not once: {old}")
-        source = re.sub(pattern, lambda _, new=new: new, source)
-    path.write_text(source)
-
-
 def verdict(mutant: Mutant) -> tuple[bool, str]:
     """Whether the tests caught a mutant, and how."""
     with tempfile.TemporaryDirectory() as folder:
         copy_of_the_repository(Path(folder))
         try:
-            plant(Path(folder), mutant)
+            path = Path(folder) / "acdit" / mutant.file
+            path.write_text(mutant.planted(path.read_text()))
         except (OSError, ValueError) as error:
             return False, str(error)
         status, last = run_tests(Path(folder), mutant.tests.split())

@@ -125,8 +125,8 @@ NETWORK = [
     mutant(
         "published rotation inside the axes",
         "rope.py",
-        '(head_dim,) if variant == "published" else split',
-        "split",
+        '(head_dim,) if self.variant == "published" else self.split',
+        "self.split",
         "test_golden.py::test_prediction",
     ),
     mutant(
@@ -176,8 +176,8 @@ NETWORK = [
     mutant(
         "scale and shift swapped",
         "layers.py",
-        "NORM_EPS, modulation.scale1, modulation.shift1",
-        "NORM_EPS, modulation.shift1, modulation.scale1",
+        "self.norm1(x, modulation.scale1, modulation.shift1)",
+        "self.norm1(x, modulation.shift1, modulation.scale1)",
         "test_transformer.py::test_network_in_float32",
     ),
     mutant(
@@ -282,8 +282,8 @@ NETWORK = [
     mutant(
         "stale cache: new blocks overwrite the last one",
         "cache.py",
-        "start = self.num_blocks * self.layout.block_tokens",
-        "start = max(0, self.num_blocks - 1) * self.layout.block_tokens",
+        "start = self.num_held * self.layout.block_tokens",
+        "start = max(0, self.num_held - 1) * self.layout.block_tokens",
         "test_cache.py::test_cached_is_teacher_forced",
     ),
     mutant(
@@ -319,8 +319,9 @@ NETWORK = [
         "sampling.py",
         (
             (
-                "solver = copy.deepcopy(scheduler)",
-                "solver = copy.deepcopy(scheduler) if index == start else solver",
+                "solver = copy.deepcopy(scheduler) solver.set_timesteps(counts",
+                "solver = copy.deepcopy(scheduler) if index == start else solver\n"
+                "        solver.set_timesteps(counts",
             ),
             (
                 "solver.set_timesteps(counts[index], device=device)",
@@ -332,8 +333,8 @@ NETWORK = [
     mutant(
         "solver not copied",
         "sampling.py",
-        "copy.deepcopy(scheduler)",
-        "scheduler",
+        "solver = copy.deepcopy(scheduler) solver.set_timesteps(counts",
+        "solver = scheduler\n        solver.set_timesteps(counts",
         "test_sampling.py::test_the_scheduler_is_not_changed",
     ),
     mutant(

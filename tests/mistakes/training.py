@@ -167,7 +167,7 @@ TRAINING = [
     mutant(
         "gradients of micro-batches added, not averaged",
         "training/run.py",
-        "(losses.mean / self.recipe.training.accumulation).backward()",
+        "(losses.mean / config.accumulation).backward()",
         "losses.mean.backward()",
         "training/test_train.py::test_accumulation_changes_rounding_alone",
     ),

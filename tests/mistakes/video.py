@@ -41,8 +41,8 @@ VIDEO = [
     mutant(
         "rotary places count from the first block held",
         "transformer.py",
-        "torch.tensor(places, device=self.device) - first",
-        "torch.tensor(places, device=self.device) * 0",
+        "torch.tensor(places, device=x.device) - min(places)",
+        "torch.tensor(places, device=x.device) * 0",
         "test_rolling_cache.py::test_without_sinks_it_is_the_windowed_forward",
     ),
     mutant(
@@ -118,7 +118,7 @@ VIDEO = [
     mutant(
         "a search that lands late is taken",
         "data/clips.py",
-        "if first is not None and (first.time or 0.0) - _interval(stream) / 2 <= moment:",
+        "if first is not None and (first.time or 0.0) - interval / 2 <= moment:",
         "if first is not None:",
         "data/test_clip_files.py::test_where_searches_land_late_the_frames_are_the_same",
     ),
