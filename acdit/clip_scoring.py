@@ -36,7 +36,10 @@ def evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> di
     """
     span = pipeline.num_frames
     if (pipeline.pixel_channels, *pipeline.layout.size) != (1, span, EDGE, EDGE) or pipeline.vae is not None:
-        raise UserError("acdit scores video of moving-digits alone: grey pixels, 32x32")
+        raise UserError(
+            "without --data acdit scores video of moving-digits: grey pixels, 32x32; give real clips of the "
+            "model's kind by --data, and a network of features by --features"
+        )
     count, length = options.samples or CLIPS, options.frames or ROLLOUT
     size = pipeline.layout.block[0] * pipeline.layout.patch[0]
     if PREFIX % size:
@@ -66,10 +69,12 @@ def evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> di
     frames, of_frames = _frames(training)
     judge = load_judge(frames, of_frames)
     began = time.perf_counter()
-    drawn = _drawn(pipeline, labels, options, count)
+    drawn = drawn_clips(pipeline, labels, options, count)
     drawing = time.perf_counter() - began
     rolling = {"window": options.window, "sinks": options.sinks or 0}
-    rolled = _drawn(pipeline, None, options, count, prefix=real[:, :, :PREFIX], num_frames=length, **rolling)
+    rolled = drawn_clips(
+        pipeline, None, options, count, prefix=real[:, :, :PREFIX], num_frames=length, **rolling
+    )
     continued = Continuations(held_out, range(count), rolled.transpose(1, 2), PREFIX)
     starts = range(PREFIX, length - span + 1, span)
     return {
@@ -139,7 +144,7 @@ def plot_rollouts(scores: dict[str, Any], path: Path) -> None:
         figure.savefig(aside, format="png", dpi=110)
 
 
-def _drawn(
+def drawn_clips(
     pipeline: ACDiTVideoPipeline,
     labels: Tensor | None,
     options: EvaluateOptions,
@@ -147,11 +152,11 @@ def _drawn(
     prefix: Tensor | None = None,
     **arguments: Any,
 ) -> Tensor:
-    """Clips (N, 1, F, H, W) in [-1, 1], of labels or continued from (N, 1, K, H, W); clip i has seed i."""
+    """Clips (N, C, F, H, W) in [-1, 1], of labels or continued from (N, C, K, H, W); clip i has seed i."""
     made = []
     for first in tqdm(range(0, count, options.batch), unit="batch", desc="sampling", delay=3, leave=False):
         rows = slice(first, min(first + options.batch, count))
-        given = None if prefix is None else (prefix[rows].transpose(1, 2) + 1) / 2  # (n, K, 1, H, W)
+        given = None if prefix is None else (prefix[rows].transpose(1, 2) + 1) / 2  # (n, K, C, H, W)
         size = rows.stop - rows.start
         answer = pipeline(
             None if labels is None else labels[rows].tolist(),

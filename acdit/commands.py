@@ -12,6 +12,7 @@ from .bench.options import BenchOptions
 from .bench.report import heading, plot, table_lines
 from .bench.runs import Bench
 from .bench.timing import machine
+from .clip_comparison import compare_clips, comparison_table
 from .clip_scoring import clip_table, evaluate_clips, plot_rollouts
 from .clips import draw_clips
 from .convert import convert_checkpoint, publish
@@ -157,6 +158,7 @@ def evaluate(options: EvaluateOptions) -> None:
         return
     _refuse(options.of_video, "video", "images")
     _refuse(options.of_text, "text", "images")
+    _refuse(options.not_of_images, "text and video", "images")
     blocks = [parse_dims(block) for block in options.block or [dims(pipeline.layout.block)]]
     for block in blocks:
         pipeline.layout.with_block(block)  # all of them tile the grid, or none is drawn
@@ -168,6 +170,13 @@ def evaluate(options: EvaluateOptions) -> None:
 def _evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions, out: Path | None) -> None:
     if options.block is not None:
         raise UserError("--block compares images; of this model of video, evaluate one layout at a time")
+    if options.data is not None:
+        if options.plot is not None:
+            raise UserError("--plot is of moving digits that are continued: leave it out, or --data")
+        scores = compare_clips(pipeline, options)
+        print(comparison_table(scores))
+        _report(options, scores, out)
+        return
     if options.plot is not None:
         require("matplotlib", "examples")
         check_writable(Path(options.plot))
@@ -298,6 +307,8 @@ def doctor(options: DoctorOptions) -> None:
 def _with_model(options: Asked) -> Asked:
     """The options with a model: where none is named, that in the package of the kind that they are for."""
     kind = "text" if options.of_text else "video" if options.of_video else "image"
+    if kind == "image" and isinstance(options, EvaluateOptions) and options.not_of_images:
+        kind = "text"
     return replace(options, model=options.model or OF_KIND[kind])
 
 

@@ -9,6 +9,7 @@ from .checks import option_at_least, option_suffix
 from .errors import UserError
 from .layout import parse_dims
 
+MOST_RATE = 1000  # frames a second of a video file
 GUIDING = ("guidance", "guidance_interval", "fast", "vae_slicing", "vae_tiling")  # that texts have no use for
 
 
@@ -105,6 +106,8 @@ class SampleOptions(RunOptions):
         super().__post_init__()
         option_at_least(1, samples=self.samples, keep_blocks=self.keep_blocks, keep_frames=self.keep_frames)
         option_at_least(1, frames=self.frames, window=self.window, rate=self.rate)
+        if self.rate is not None and self.rate > MOST_RATE:
+            raise UserError(f"--rate must be at most {MOST_RATE} frames a second, not {self.rate}")
         option_at_least(0, sinks=self.sinks, context_noise=self.context_noise, temperature=self.temperature)
         option_at_least(1, max_new_tokens=self.max_new_tokens)
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -171,7 +174,8 @@ class SampleOptions(RunOptions):
 class EvaluateOptions(RunOptions):
     """Score a model's digits with an independent judge, as a table and as JSON.
 
-    A model of video draws clips of moving digits, and continues held-out ones from 4 frames.
+    A model of video draws clips of moving digits, and continues held-out ones from 4 frames; or is
+    compared with real clips, those of --data.
     Of a model of text it is the likelihood of texts that it never saw: those of --data, or the
     held-out works of Shakespeare.
     """
@@ -181,7 +185,8 @@ class EvaluateOptions(RunOptions):
     block: list[str] | None = None
     """Block sizes to compare, such as 8x8,4x4,2x2, or 1,4,16 of texts; the model's own when left out."""
     data: str | None = None
-    """Texts to score: a file, a folder or a Hugging Face data set."""
+    """Texts to score: a file, a folder or a Hugging Face data set; or real clips that a model of video is
+    compared with by --features: a folder of videos, with a sub-folder for each class, or a data set."""
     split: str | None = None
     """Split of such a data set; validation when left out."""
     text_column: str | None = None
@@ -205,7 +210,10 @@ class EvaluateOptions(RunOptions):
     context_noise: float | None = None
     """Standard deviation of noise on finished blocks of clips that others are to see."""
     features: str | None = None
-    """I3D as a TorchScript file, for clips of 10 frames or more: a program, so add --trust-features."""
+    """A network of features of clips as a TorchScript file, such as I3D (for clips of 10 frames or more): a
+    program, so add --trust-features."""
+    stride: int | None = None
+    """Frames of a real video from one of a clip to the next, counted at its mean rate; 1 when left out."""
     trust_features: bool = False
     """Run the program in --features, with your rights."""
     plot: str | None = None
@@ -219,6 +227,9 @@ class EvaluateOptions(RunOptions):
         for block in self.block or ():
             parse_dims(block, "--block")
         option_at_least(1, frames=self.frames, window=self.window, draws=self.draws, texts=self.texts)
+        option_at_least(1, stride=self.stride)
+        if self.stride is not None and self.data is None:
+            raise UserError("--stride is that of real videos: give --data too")
         option_at_least(0, sinks=self.sinks, context_noise=self.context_noise)
         if self.texts is not None and self.judge is None:
             raise UserError("--texts are written for a judge: give --judge too")
@@ -235,13 +246,17 @@ class EvaluateOptions(RunOptions):
     @property
     def of_video(self) -> list[str]:
         """Options that were given and are for models of video alone."""
-        return _given(self, ("frames", "window", "sinks", "context_noise", "features", "plot"))
+        return _given(self, ("frames", "window", "sinks", "context_noise", "features", "stride", "plot"))
 
     @property
     def of_text(self) -> list[str]:
         """Options that were given and are for models of text alone."""
-        given = _given(self, ("data", "split", "text_column", "judge", "texts"))
-        return given + ["--times"] * self.times
+        return _given(self, ("text_column", "judge", "texts")) + ["--times"] * self.times
+
+    @property
+    def not_of_images(self) -> list[str]:
+        """Options that were given and are for models of text and of video."""
+        return _given(self, ("data", "split"))
 
     @property
     def not_of_text(self) -> list[str]:

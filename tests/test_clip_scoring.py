@@ -69,6 +69,6 @@ def test_other_models_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     build().save_pretrained(tmp_path / "small")
     assert main(["evaluate", "--model", "small"]) == 2
-    assert "moving-digits alone" in capsys.readouterr().err
+    assert "scores video of moving-digits: grey pixels, 32x32" in capsys.readouterr().err
     assert main(["evaluate", "--model", "mnist", "--frames", "8"]) == 2
     assert "--frames: for models of video" in capsys.readouterr().err

@@ -112,7 +112,10 @@ def _check_name(source: str) -> None:
     if Path(source).expanduser().exists():
         return
     if source[:1] in (".", "~", "/") or source.count("/") > 1 or source.lower().endswith(FILES):
-        raise UserError(f"data.source {source} does not exist, and cannot be the name of a data set")
+        raise UserError(
+            f"data.source {source} does not exist, and cannot be the name of a data set; "
+            "name a folder, or a data set on the hub"
+        )
 
 
 def holds_tables(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ..data.cached import cached_tensors, fingerprint
 from ..data.moving_digits import VELOCITIES, MovingDigits
 from ..errors import UserError
+from ..layout import dims
 
 VERSION = 1  # of the network and its fitting: raise it when either changes, so that no old weights are used
 
@@ -90,36 +91,45 @@ def load_clip_network(frames: int, *, seed: int = 0) -> ClipNetwork:
 
 
 def torchscript_features(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Features of clips (N, C, F, H, W) in [-1, 1] by I3D as a TorchScript file, the usual one.
+    """Features of clips (N, C, F, H, W) in [-1, 1] by a TorchScript file.
 
-    It is called as `network(video, rescale=False, resize=False, return_features=True)`.
+    The usual one of I3D is called as `network(video, rescale=False, resize=False, return_features=True)`,
+    with colour video (N, 3, F, 224, 224); one that knows no `return_features` as `network(clips)`.
 
     Such a file is a program that runs with your rights: load only what you trust.
 
     Raises:
-        UserError: if it cannot be loaded; of the features, if it is no such network, or clips are too short.
+        UserError: if it cannot be loaded; of the features, if it cannot take the clips.
     """
     try:
         network = torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError, OSError) as fault:
         raise UserError(f"{path} cannot be loaded as TorchScript: {str(fault).splitlines()[0]}") from fault
 
+    usual = any(argument.name == "return_features" for argument in network.forward.schema.arguments)
+
     @torch.inference_mode()
     def features(clips: Tensor) -> Tensor:
-        if clips.shape[2] < I3D_FRAMES:
+        if usual and clips.shape[2] < I3D_FRAMES:
             raise UserError(f"I3D needs clips of at least {I3D_FRAMES} frames, not {clips.shape[2]}")
         found = []
-        for part in clips.split(8):
-            colour = part.expand(-1, 3, -1, -1, -1).to(device)
-            frames = colour.transpose(1, 2).flatten(0, 1)
-            scaled = interpolate(frames, (I3D_EDGE, I3D_EDGE), mode="bilinear", align_corners=False)
-            video = scaled.unflatten(0, (len(part), -1)).transpose(1, 2)
+        for part in clips.to(device).split(8):
             try:
-                answer = network(video, rescale=False, resize=False, return_features=True)
+                if usual:
+                    answer = network(_for_i3d(part), rescale=False, resize=False, return_features=True)
+                else:
+                    answer = network(part)
             except RuntimeError as fault:
-                reason = str(fault).strip().splitlines()[0]
-                raise UserError(f"{path} does not answer as I3D does: {reason}") from fault
-            found.append(answer.flatten(1).cpu())
+                reason = str(fault).strip().splitlines()[-1]
+                raise UserError(f"{path} cannot take clips of {dims(part.shape[1:])}: {reason}") from fault
+            found.append(answer.flatten(1).float().cpu())
         return torch.cat(found)
 
     return features
+
+
+def _for_i3d(clips: Tensor) -> Tensor:
+    """In colour, at the size that it was trained on: (N, 3, F, 224, 224)."""
+    frames = clips.expand(-1, 3, -1, -1, -1).transpose(1, 2).flatten(0, 1)
+    scaled = interpolate(frames, (I3D_EDGE, I3D_EDGE), mode="bilinear", align_corners=False)
+    return scaled.unflatten(0, (len(clips), -1)).transpose(1, 2)

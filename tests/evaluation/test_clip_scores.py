@@ -96,6 +96,11 @@ class Means(torch.nn.Module):
         return video.mean(dim=(3, 4)).flatten(1)
 
 
+class Plain(torch.nn.Module):
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return clips.mean(dim=(1, 3, 4))
+
+
 def test_a_torchscript_file_gives_features(tmp_path, real):
     torch.jit.script(Means()).save(str(tmp_path / "means.pt"))
     features = torchscript_features(tmp_path / "means.pt", torch.device("cpu"))
@@ -106,6 +111,11 @@ def test_a_torchscript_file_gives_features(tmp_path, real):
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     with pytest.raises(UserError, match="at least 10 frames"):
         features(real[0][:1])
+    torch.jit.script(Plain()).save(str(tmp_path / "plain.pt"))
+    plain = torchscript_features(tmp_path / "plain.pt", torch.device("cpu"))
+    torch.testing.assert_close(plain(real[0][:9]), real[0][:9].mean((1, 3, 4)))  # as they are
+    with pytest.raises(UserError, match="cannot take clips of 1x8x32: "):
+        plain(real[0][:1, :, :, 0])
     (tmp_path / "text.pt").write_text("no program")
     with pytest.raises(UserError, match="cannot be loaded as TorchScript"):
         torchscript_features(tmp_path / "text.pt", torch.device("cpu"))
