@@ -1,6 +1,5 @@
 """Score a model of video against real clips of its kind, by features of the network that one names."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .clip_scoring import CLIPS, drawn_clips
+from .data.dataset import PixelDataset
 from .data.opening import open_pixels
 from .errors import UserError, require
 from .evaluation.clip_features import torchscript_features
@@ -25,69 +25,63 @@ def compare_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> dic
     """Scores of clips that are drawn with the classes of real ones, against these; and drift over time.
 
     Where --frames asks for more than a clip, the first block of every real one is continued, and each part
-    of a clip's length is compared with real clips.
+    of a clip's length is compared with real clips. Clips are held a batch at a time, their features alone
+    are kept.
 
     Raises:
         UserError: for real clips that do not fit the model, or too few of them.
     """
     if options.data is None or options.features is None:
         raise UserError("to compare clips, name real ones by --data and a network of features by --features")
-    span, layout, scale = pipeline.num_frames, pipeline.layout, pipeline.vae_scale_factor
-    height, width = (edge * scale for edge in layout.size[1:])
-    if height != width:
-        raise UserError(f"real clips are cropped to squares, and the model's frames are {height}x{width}")
-    given, length = layout.block[0] * layout.patch[0], options.frames or span
-    if length % span and options.frames is not None:
+    span = pipeline.num_frames
+    length = options.frames or span
+    if length % span:
         raise UserError(f"--frames must be a multiple of {span}, a clip's, not {length}")
+    if isinstance(options.steps, list) and length != span:
+        raise UserError(
+            f"--steps must be one number where clips of {span} frames are drawn and continued to {length}"
+        )
     require("torchmetrics.image.fid", "eval")
     features = torchscript_features(Path(options.features), pipeline.device)
-    data = open_pixels(
-        DataConfig(
-            source=options.data,
-            split=options.split or "validation",
-            image_size=height,
-            channels=3 if pipeline.pixel_channels == 3 else 1,
-            frames=span,
-            frame_stride=options.stride or 1,
-            short_clips="skip",
-            flip=False,
-        ),
-        seed=options.seed,
-    )
+    data = _open_real(pipeline, options.data, options)
     count = min(CLIPS, len(data)) if options.samples is None else options.samples
     if not K < count <= len(data):
         raise UserError(
             f"--samples must be more than {K} and at most the {len(data)} clips of {options.data}, "
             f"not {count}"
         )
-    rows = [row * len(data) // count for row in range(count)]
-    labels = None
-    if pipeline.transformer.config["num_classes"] is not None:
-        names = [data.label_names[label] for label in data.labels[rows].tolist()]
-        labels = torch.tensor(pipeline.label_ids(names))
-    bar = tqdm(rows, desc="reading clips", unit="clip", delay=3, leave=False)
-    real = torch.stack([data.read(row)[0] for row in bar])  # (N, C, F, H, W)
-    of_real = features(real)  # what cannot be done is said before clips are drawn
-    began = time.perf_counter()
-    clips = drawn_clips(pipeline, labels, options, count)
-    seconds = time.perf_counter() - began
-    found = features(clips)
-    coverage, density = coverage_density(of_real, found, K)
+    places = [number * len(data) // count for number in range(count)]  # spread over all classes
+
+    def read(numbers: list[int]) -> Tensor:
+        return torch.stack([data.read(places[number])[0] for number in numbers])  # (n, C, F, H, W)
+
+    labels = _labels(pipeline, data, places)
+    parts = torch.arange(count).split(options.batch)
+    bar = tqdm(parts, desc="reading clips", unit="batch", delay=3, leave=False)
+    real = torch.cat([features(read(part.tolist())) for part in bar])
+    found = torch.cat([features(clips) for clips in drawn_clips(pipeline, labels, options, count)])
+    coverage, density = coverage_density(real, found, K)
     scores: dict[str, Any] = {
         "clips": count,
         "guidance": guidance_of(pipeline, options),
-        "seconds": round(seconds, 2),
-        "frechet_video_distance": frechet(found, of_real),
+        "frechet_video_distance": frechet(found, real),
         "coverage": coverage,
         "density": density,
     }
     if length > span:
+        first = pipeline.layout.block[0] * pipeline.layout.patch[0]
         rolling = {"window": options.window, "sinks": options.sinks or 0}
-        more = {"prefix": real[:, :, :given], "num_frames": length, **rolling}
-        long = drawn_clips(pipeline, labels, options, count, **more)
-        starts = list(range(0, length, span))
-        parts: list[Tensor] = [long[:, :, start : start + span] for start in starts]
-        scores |= {"drift_starts": starts, "drift": [frechet(features(part), of_real) for part in parts]}
+        more = {"given": lambda numbers: read(numbers)[:, :, :first], "num_frames": length, **rolling}
+        continued = [
+            torch.stack([features(part) for part in clips.split(span, dim=2)])
+            for clips in drawn_clips(pipeline, labels, options, count, **more)
+        ]  # each (parts, n, D)
+        scores |= {
+            **rolling,
+            "context_noise": options.context_noise or 0.0,
+            "drift_starts": list(range(0, length, span)),
+            "drift": [frechet(part, real) for part in torch.cat(continued, dim=1)],
+        }
     return scores
 
 
@@ -102,3 +96,29 @@ def comparison_table(scores: dict[str, Any]) -> str:
     drift = zip(scores.get("drift_starts", ()), scores.get("drift", ()), strict=True)
     rows += [(f"  continued, from frame {start}", distance) for start, distance in drift]
     return format_table([{"score": name, "value": value} for name, value in rows])
+
+
+def _open_real(pipeline: ACDiTVideoPipeline, source: str, options: EvaluateOptions) -> PixelDataset:
+    """Real clips of the model's length, size and colours."""
+    height, width = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size[1:])
+    if height != width:
+        raise UserError(f"real clips are cropped to squares, and the model's frames are {height}x{width}")
+    config = DataConfig(
+        source=source,
+        split=options.split or "validation",
+        image_size=height,
+        channels=3 if pipeline.pixel_channels == 3 else 1,
+        frames=pipeline.num_frames,
+        frame_stride=options.stride or 1,
+        short_clips="skip",
+        flip=False,
+    )
+    return open_pixels(config, seed=options.seed)
+
+
+def _labels(pipeline: ACDiTVideoPipeline, data: PixelDataset, places: list[int]) -> Tensor | None:
+    """The classes of real clips as the model counts them, (N,); None for a model that knows none."""
+    if pipeline.transformer.config["num_classes"] is None:
+        return None
+    names = [data.label_names[label] for label in data.labels[places].tolist()]
+    return torch.tensor(pipeline.label_ids(names))

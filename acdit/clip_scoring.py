@@ -1,6 +1,7 @@
 """Draw clips of moving digits with a pipeline, continue held-out ones, and score both."""
 
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,11 @@ def evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> di
     frames, of_frames = _frames(training)
     judge = load_judge(frames, of_frames)
     began = time.perf_counter()
-    drawn = drawn_clips(pipeline, labels, options, count)
+    drawn = torch.cat(list(drawn_clips(pipeline, labels, options, count)))
     drawing = time.perf_counter() - began
     rolling = {"window": options.window, "sinks": options.sinks or 0}
-    rolled = drawn_clips(
-        pipeline, None, options, count, prefix=real[:, :, :PREFIX], num_frames=length, **rolling
-    )
+    more = {"given": lambda rows: real[rows, :, :PREFIX], "num_frames": length, **rolling}
+    rolled = torch.cat(list(drawn_clips(pipeline, None, options, count, **more)))
     continued = Continuations(held_out, range(count), rolled.transpose(1, 2), PREFIX)
     starts = range(PREFIX, length - span + 1, span)
     return {
@@ -149,31 +149,28 @@ def drawn_clips(
     labels: Tensor | None,
     options: EvaluateOptions,
     count: int,
-    prefix: Tensor | None = None,
+    given: Callable[[list[int]], Tensor] | None = None,
     **arguments: Any,
-) -> Tensor:
-    """Clips (N, C, F, H, W) in [-1, 1], of labels or continued from (N, C, K, H, W); clip i has seed i."""
-    made = []
+) -> Iterator[Tensor]:
+    """Batches of clips (n, C, F, H, W) in [-1, 1]; clip i has the seed that is asked for, plus i.
+
+    Of labels (N,), or continued from what is given for clips by their numbers, (n, C, K, H, W).
+    """
     for first in tqdm(range(0, count, options.batch), unit="batch", desc="sampling", delay=3, leave=False):
-        rows = slice(first, min(first + options.batch, count))
-        given = None if prefix is None else (prefix[rows].transpose(1, 2) + 1) / 2  # (n, K, C, H, W)
-        size = rows.stop - rows.start
+        rows = list(range(first, min(first + options.batch, count)))
         answer = pipeline(
             None if labels is None else labels[rows].tolist(),
-            num_videos_per_prompt=1 if labels is not None else size,
+            num_videos_per_prompt=1 if labels is not None else len(rows),
             num_inference_steps=options.steps,
             guidance_scale=options.guidance,
             guidance_interval=options.guidance_interval,
-            prefix=given,
+            prefix=None if given is None else (given(rows).transpose(1, 2) + 1) / 2,  # (n, K, C, H, W)
             context_noise=options.context_noise or 0.0,
-            generator=[
-                torch.Generator().manual_seed(options.seed + row) for row in range(rows.start, rows.stop)
-            ],
+            generator=[torch.Generator().manual_seed(options.seed + row) for row in rows],
             output_type="pt",
             **arguments,
         )
-        made.append(2 * answer.frames.transpose(1, 2).cpu() - 1)
-    return torch.cat(made)
+        yield 2 * answer.frames.transpose(1, 2).cpu() - 1
 
 
 def _clips(data: MovingDigits, count: int) -> Tensor:
