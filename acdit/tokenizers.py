@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .checks import here_or_on_hub
 from .errors import UserError, require
 from .files import whole
 
@@ -198,6 +199,7 @@ def open_tokenizer(name: str) -> Tokenizer:
             return tokenizer_of(state)
         except (OSError, ValueError) as fault:
             raise UserError(f"{name} is no tokeniser: {' '.join(str(fault).split())}") from fault
+    here_or_on_hub("tokeniser", name, "a tokeniser")
     library: Any = require("transformers", "text")
     try:
         found = library.AutoTokenizer.from_pretrained(name, use_fast=True)

@@ -112,5 +112,9 @@ def test_what_is_refused(tmp_path, subwords):
         with pytest.raises(UserError, match="is no tokeniser") as caught:
             open_tokenizer(str(tmp_path / "bad.json"))
         assert "\n" not in str(caught.value)
+    (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match="cannot be loaded"):
-        open_tokenizer(str(tmp_path / "missing"))
+        open_tokenizer(str(tmp_path / "folder"))
+    for name in ("./missing", "missing.json", "~/some/where"):
+        with pytest.raises(UserError, match="cannot be the name of a tokeniser on the hub"):
+            open_tokenizer(name)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from ..checks import here_or_on_hub
 from ..errors import UserError
 from .clips import SUFFIXES, ClipShape, check_video
 from .decode import Unreadable, check_header
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from ..training.config import DataConfig
 
 SAVED = ("state.json", "dataset_dict.json")  # what datasets' save_to_disk leaves
-FILES = (".txt", ".md", ".csv", ".json", ".jsonl", ".parquet")  # no data set on the hub is named so
 
 
 class Media(NamedTuple):
@@ -103,19 +103,8 @@ def source_folder(source: str) -> Path | None:
         if not any(folder.rglob("[!.]*")):
             raise UserError(f"data.source {source} is empty; it should hold a folder of images a class")
         return folder
-    _check_name(source)
+    here_or_on_hub("data.source", source, "a data set")
     return None
-
-
-def _check_name(source: str) -> None:
-    """Raise UserError for what is not here and cannot be on the hub, which would take long to say so."""
-    if Path(source).expanduser().exists():
-        return
-    if source[:1] in (".", "~", "/") or source.count("/") > 1 or source.lower().endswith(FILES):
-        raise UserError(
-            f"data.source {source} does not exist, and cannot be the name of a data set; "
-            "name a folder, or a data set on the hub"
-        )
 
 
 def holds_tables(folder: Path) -> bool:
@@ -196,7 +185,7 @@ def load_rows(config: "DataConfig") -> "datasets.Dataset":
     import datasets
     from datasets.exceptions import DatasetsError
 
-    _check_name(config.source)
+    here_or_on_hub("data.source", config.source, "a data set")
     folder = Path(config.source).expanduser()
     try:
         if any((folder / name).exists() for name in SAVED):

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ..checks import here_or_on_hub
 from ..errors import UserError, require
 
 
@@ -17,6 +18,7 @@ class LanguageJudge:
     """
 
     def __init__(self, name: str, device: torch.device):
+        here_or_on_hub("--judge", name, "a causal language model")
         library: Any = require("transformers", "text")
         try:
             self._tokenizer = library.AutoTokenizer.from_pretrained(name)
