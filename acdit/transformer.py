@@ -1,5 +1,6 @@
 """ACDiTTransformer: the network, one forward for training, sampling and understanding."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -145,6 +146,12 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "ACDiTTransformer":
         """Load as any diffusers model, but never a pickle."""
         return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+
+    def to_json_string(self) -> str:
+        """The configuration as it is saved, without the place that the network was loaded from."""
+        described = json.loads(super().to_json_string())
+        described.pop("_name_or_path", None)
+        return json.dumps(described, indent=2, sort_keys=True) + "\n"
 
     def set_attention_backend(self, backend: str | None) -> None:
         """Choose how attention is computed: `dense`, `split` or `flex`; None = the device's default.

@@ -164,4 +164,18 @@ VIDEO = [
         "pass",
         "evaluation/test_rollouts.py::test_clips_that_end_before_the_first_part_does",
     ),
+    mutant(
+        "drawn clips of other classes than the real ones",
+        "clip_comparison.py",
+        "for label in data.labels[places].tolist()",
+        "for label in data.labels[: len(places)].flip(0).tolist()",
+        "test_clip_comparison.py::test_drawn_and_continued_clips_are_compared_with_real_ones",
+    ),
+    mutant(
+        "drift of whole clips in place of their parts",
+        "clip_comparison.py",
+        "for part in clips.split(span, dim=2)",
+        "for part in [clips[:, :, :span]] * (length // span)",
+        "test_clip_comparison.py::test_drawn_and_continued_clips_are_compared_with_real_ones",
+    ),
 ]
