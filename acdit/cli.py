@@ -25,6 +25,7 @@ from .training.config import NamedRun, Recipe
 from .training.options import EncodeOptions, PlanOptions, TrainOptions
 from .training.recipes import recipe_names, recipe_to_yaml, recipe_values
 
+PACKAGE = Path(__file__).parent
 HELP = """usage: acdit COMMAND [--key value ...]
 
 ACDiT: autoregressive blocks of conditional diffusion transformers.
@@ -175,4 +176,4 @@ def _raised_here(error: ValueError) -> bool:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(Path(__file__).parent)
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(PACKAGE)
