@@ -7,18 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .cache import KVCache
-    from .diffusion import DiffusionObjective
-    from .layout import Layout
-    from .masked import MaskedObjective
+    from .diffusion.continuous import DiffusionObjective
+    from .diffusion.generate import Guidance, generate
+    from .diffusion.masked import MaskedObjective
+    from .diffusion.masked_schedulers import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
+    from .model.kv_cache import KVCache
+    from .model.layout import Layout
+    from .model.transformer import ACDiTTransformer
     from .pipelines.image import ACDiTImagePipeline
     from .pipelines.loading import load_pipeline
     from .pipelines.text import ACDiTTextPipeline
     from .pipelines.video import ACDiTVideoPipeline
-    from .sampling import Guidance, generate
     from .training.recipes import load_recipe
-    from .transformer import ACDiTTransformer
-    from .unmasking import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
 
 __version__ = "0.1.0"
 
@@ -43,17 +43,17 @@ __all__ = [
 _HOMES = {
     "ACDiTImagePipeline": "acdit.pipelines.image",
     "ACDiTTextPipeline": "acdit.pipelines.text",
-    "ACDiTTransformer": "acdit.transformer",
+    "ACDiTTransformer": "acdit.model.transformer",
     "ACDiTVideoPipeline": "acdit.pipelines.video",
-    "AncestralScheduler": "acdit.unmasking",
-    "ConfidenceScheduler": "acdit.unmasking",
-    "DiffusionObjective": "acdit.diffusion",
-    "FirstHittingScheduler": "acdit.unmasking",
-    "Guidance": "acdit.sampling",
-    "KVCache": "acdit.cache",
-    "Layout": "acdit.layout",
-    "MaskedObjective": "acdit.masked",
-    "generate": "acdit.sampling",
+    "AncestralScheduler": "acdit.diffusion.masked_schedulers",
+    "ConfidenceScheduler": "acdit.diffusion.masked_schedulers",
+    "DiffusionObjective": "acdit.diffusion.continuous",
+    "FirstHittingScheduler": "acdit.diffusion.masked_schedulers",
+    "Guidance": "acdit.diffusion.generate",
+    "KVCache": "acdit.model.kv_cache",
+    "Layout": "acdit.model.layout",
+    "MaskedObjective": "acdit.diffusion.masked",
+    "generate": "acdit.diffusion.generate",
     "load_pipeline": "acdit.pipelines.loading",
     "load_recipe": "acdit.training.recipes",
     # diffusers looks up these base classes on the module that model_index.json names

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import torch
 
-from acdit.diffusion import DiffusionObjective, SampleKey
-from acdit.layout import Layout
+from acdit.diffusion.continuous import DiffusionObjective
+from acdit.diffusion.objective import SampleKey
+from acdit.model.layout import Layout
 from tests.tiny import TINY, tiny_inputs
 
 NULL = TINY["num_classes"]

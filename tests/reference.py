@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acdit.layout import Layout
-from acdit.transformer import ACDiTTransformer
+from acdit.model.layout import Layout
+from acdit.model.transformer import ACDiTTransformer
 from tests.tiny import tiny_model
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from acdit import demo
+from acdit.cli import demo
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parent.parent

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from acdit.arguments import build, read_arguments
 from acdit.bench.options import ROWS, BenchOptions
-from acdit.cli import POSITIONALS, main
+from acdit.cli.main import POSITIONALS, main
+from acdit.media.videos import read_frames
 from acdit.studies.options import StudyOptions
 from acdit.training.recipes import load_recipe
-from acdit.videos import read_frames
+from acdit.utils.arguments import build, read_arguments
 from tests.checkpoints import eightfold_autoencoder, thousand_classes
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from acdit.layout import Layout
-from acdit.transformer import ACDiTTransformer
+from acdit.model.layout import Layout
+from acdit.model.transformer import ACDiTTransformer
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 

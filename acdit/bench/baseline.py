@@ -27,11 +27,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..layers import NORM_EPS
-from ..layout import Layout
-from ..linear import linear
-from ..rope import RopeTable, Rotation, default_split
-from ..transformer import ACDiTTransformer
+from ..model.layers import NORM_EPS
+from ..model.layout import Layout
+from ..model.linear import linear
+from ..model.rope import RopeTable, Rotation, default_split
+from ..model.transformer import ACDiTTransformer
 
 Weights = tuple[Tensor, Tensor]
 

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from ..flops import Dimensions, forward_flops, sampling_flops
-from ..layout import Layout
-from ..rates import Product
+from ..model.flops import Dimensions, forward_flops, sampling_flops
+from ..model.layout import Layout
+from ..model.matmul_rate import Product
 
 
 def linear_products(model: Dimensions, rows: int) -> list[Product]:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ..arguments import nearest
-from ..checks import option_at_least, option_suffix
-from ..errors import UserError
-from ..layout import Layout, parse_dims
+from ..model.layout import Layout, parse_dims
+from ..utils.arguments import nearest
+from ..utils.checks import option_at_least, option_suffix
+from ..utils.errors import UserError
 
 Work = Literal["train", "sample", "text", "attention"]
 SAMPLING_BATCH = 2

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import require
-from ..files import whole
+from ..utils.errors import require
+from ..utils.files import whole
 from .results import Result
 
 COLUMNS = ("seconds", "least", "most", "ratio", "GFLOP", "floor", "share")

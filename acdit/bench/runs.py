@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention import BACKENDS, Backend, attend, supports
-from ..diffusion import default_sampler
-from ..flops import Dimensions, forward_flops, sampling_flops, training_flops
-from ..rates import MatmulRate
-from ..sampling import Guidance, generate
-from ..scam import clean_visibility, view_visibility
+from ..diffusion.generate import Guidance, generate
+from ..diffusion.masked_schedulers import FirstHittingScheduler
+from ..diffusion.schedulers import default_sampler
+from ..model.attention import BACKENDS, Backend, attend, supports
+from ..model.flops import Dimensions, forward_flops, sampling_flops, training_flops
+from ..model.matmul_rate import MatmulRate
+from ..model.skip_causal_mask import clean_visibility, view_visibility
+from ..model.transformer import SIZES, ACDiTTransformer
 from ..training.config import OptimizerConfig
 from ..training.learner import Learner, compile_blocks
-from ..transformer import SIZES, ACDiTTransformer
-from ..unmasking import FirstHittingScheduler
 from .baseline import Published
 from .floor import (
     attention_flops,

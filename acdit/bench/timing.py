@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ..heap import allocator, keeps_freed_memory
-from ..rates import seconds_of, synchronise
+from ..model.matmul_rate import seconds_of, synchronise
+from ..utils.heap import allocator, keeps_freed_memory
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..layout import Layout
-from ..transformer import ACDiTTransformer
-from ..unmasking import MaskedScheduler
+from ..diffusion.masked_schedulers import MaskedScheduler
+from ..model.layout import Layout
+from ..model.transformer import ACDiTTransformer
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import require
-from ..videos import moving_pictures, upright
+from ..media.videos import moving_pictures, upright
+from ..utils.errors import require
 from .decode import Unreadable, centre_crop
 
 SUFFIXES = frozenset((".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from ..randomness import generator
+from ..utils.randomness import generator
 
 
 class LabelledDataset(Dataset[dict[str, Any]], ABC):

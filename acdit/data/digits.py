@@ -3,8 +3,8 @@
 import torch
 from torch.nn.functional import pad
 
-from ..errors import require
-from ..randomness import seed_of
+from ..utils.errors import require
+from ..utils.randomness import seed_of
 from .cached import cached_tensors
 
 DIGITS = ("mnist", "digits")

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..autoencoders import encode, load_autoencoder, scale_factor
-from ..errors import UserError
-from ..files import check_writable, whole
-from ..ranks import launched
+from ..utils.errors import UserError
+from ..utils.files import check_writable, whole
+from ..utils.ranks import launched
+from .autoencoders import encode, load_autoencoder, scale_factor
 from .cached import fingerprint
 from .dataset import PixelDataset
 from .decode import Unreadable

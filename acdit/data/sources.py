@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ..checks import here_or_on_hub
-from ..errors import UserError
+from ..utils.checks import here_or_on_hub
+from ..utils.errors import UserError
 from .clips import SUFFIXES, ClipShape, check_video
 from .decode import Unreadable, check_header
 
 if TYPE_CHECKING:
     import datasets
 
-    from ..training.config import DataConfig
+    from .config import DataConfig
 
 SAVED = ("state.json", "dataset_dict.json")  # what datasets' save_to_disk leaves
 

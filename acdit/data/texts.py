@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..errors import UserError
-from ..tokenizers import Tokenizer
+from ..utils.errors import UserError
 from .dataset import PixelDataset
 from .shakespeare import SHAKESPEARE, shakespeare_works
 from .sources import holds_tables, load_rows
+from .tokenizers import Tokenizer
 
 if TYPE_CHECKING:
-    from ..training.config import DataConfig
+    from .config import DataConfig
 
 Documents = Sequence[Any]  # of each its ids, as an array or a list
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from .distances import coverage_density, frechet
-from .judge import Judge
+from ..metrics.distances import coverage_density, frechet
+from .features.digit_classifier import Judge
 
 K = 5  # neighbours of coverage and density
 Features = Callable[[Tensor], Tensor]

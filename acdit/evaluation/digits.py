@@ -1,13 +1,18 @@
 """Scores of generated digits beside what real digits score."""
 
-from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
-from ..errors import UserError
-from ..layout import dims
-from .distances import copied_share, coverage_density, frechet, nearest_ratio, spread
-from .judge import Judge
+from ..data.digits import digit_images
+from ..generation.batches import draw, guidance_of
+from ..metrics.distances import copied_share, coverage_density, frechet, nearest_ratio, spread
+from ..model.layout import dims
+from ..pipelines.image import ACDiTImagePipeline
+from ..utils.errors import UserError
+from .features.digit_classifier import Judge, load_judge
+from .options import EvaluateOptions
+from .report import format_table
 
 K = 5  # neighbours of coverage and density
 LabelledImages = tuple[torch.Tensor, torch.Tensor]
@@ -67,17 +72,82 @@ def score_digits(
     }
 
 
-def format_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Plain text table of rows with the keys of the first: text on the left, numbers on the right."""
-    columns = []
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        cells = [name, *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values)]
-        width = max(map(len, cells))
-        text = all(isinstance(value, str) for value in values)
-        columns.append([cell.ljust(width) if text else cell.rjust(width) for cell in cells])
-    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
-
-
 def _share(hits: torch.Tensor) -> float:
     return float(hits.double().mean())
+
+
+SCORED: dict[tuple[int, ...], str] = {
+    (1, 8, 8): "digits",
+    (1, 32, 32): "mnist",
+}  # by channels, height and width
+
+
+class Scorer:
+    """Real digits of the size that a pipeline draws, and a judge that was trained on them.
+
+    Args:
+        pipeline: draws digits.
+        samples: that will be scored; None = as many as are held out.
+
+    Raises:
+        UserError: if the pipeline does not draw digits, or fewer are held out.
+    """
+
+    def __init__(self, pipeline: ACDiTImagePipeline, samples: int | None):
+        channels = pipeline.data_channels if pipeline.vae is None else pipeline.vae.config["in_channels"]
+        edges = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size)
+        source = SCORED.get((channels, *edges))
+        if source is None:
+            raise UserError(
+                "acdit scores models of the digits alone: mnist (32x32) and digits (8x8), both grey"
+            )
+        self._training, self._held_out = digit_images(source), digit_images(source, held_out=True)
+        self.labels = self._held_out[1]  # to ask the pipeline for
+        if samples is not None:
+            if samples > len(self.labels):
+                raise UserError(
+                    f"--samples must be at most {len(self.labels)}, the digits that are held out, "
+                    f"not {samples}"
+                )
+            self.labels = self.labels[torch.arange(samples) * len(self.labels) // samples]
+        self._judge = load_judge(*self._training)
+
+    def scores(self, images: torch.Tensor) -> dict[str, float]:
+        """Of images (N, 1, H, W) in [0, 1], drawn for the labels; see `score_digits`."""
+        return score_digits(
+            2 * images - 1, self.labels, train=self._training, held_out=self._held_out, judge=self._judge
+        )
+
+
+def evaluate_pipeline(
+    pipeline: ACDiTImagePipeline, blocks: list[tuple[int, ...]], options: EvaluateOptions
+) -> list[dict[str, Any]]:
+    """Draw as many digits as are held out, with their labels, at each block size; and score them."""
+    scorer = Scorer(pipeline, options.samples)
+    rows = []
+    for block in blocks:
+        images, evaluations, cache, seconds = draw(
+            pipeline, scorer.labels.tolist(), options, block=block, output_type="pt"
+        )
+        scores = scorer.scores(images)
+        guidance = guidance_of(pipeline, options)
+        facts = {"block": dims(block), "guidance": guidance, "evaluations": evaluations}
+        rows.append({**facts, "cache_bytes": cache, "seconds": round(seconds, 2), **scores})
+    return rows
+
+
+def score_table(rows: list[dict[str, Any]]) -> str:
+    """The scores that matter most, in the width of a terminal."""
+    names = {
+        "block": "block",
+        "guidance": "guidance",
+        "evaluations": "evaluations",
+        "seconds": "seconds",
+        "label_accuracy": "accuracy",
+        "judge_coverage": "coverage",
+        "judge_density": "density",
+        "judge_frechet_distance": "frechet",
+        "judge_frechet_distance_real": "(real)",
+        "memorisation_ratio_pixels": "memorisation",
+    }
+    return format_table([{short: row[name] for name, short in names.items()} for row in rows])

@@ -10,11 +10,11 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
-from ..autoencoders import scale_factor
-from ..errors import UserError
-from ..layout import Layout
-from ..sampling import Block, Guidance, StepEnd, generate, middle_levels, steps_per_block
-from ..transformer import ACDiTTransformer
+from ..data.autoencoders import scale_factor
+from ..diffusion.generate import Block, Guidance, StepEnd, generate, middle_levels, steps_per_block
+from ..model.layout import Layout
+from ..model.transformer import ACDiTTransformer
+from ..utils.errors import UserError
 from .request import Callback, Request, Samples, one_per_sample
 
 FORMAT_VERSION = 1

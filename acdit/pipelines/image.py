@@ -9,11 +9,11 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
-from ..autoencoders import decode, encode
-from ..errors import UserError
-from ..layout import Layout, dims
-from ..sampling import draw_noise
-from ..transformer import ACDiTTransformer
+from ..data.autoencoders import decode, encode
+from ..diffusion.generate import draw_noise
+from ..model.layout import Layout, dims
+from ..model.transformer import ACDiTTransformer
+from ..utils.errors import UserError
 from .base import FORMAT_VERSION, ACDiTPipeline, ClassLabels
 from .pixels import given_pixels
 from .request import Request

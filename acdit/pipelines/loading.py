@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from diffusers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from ..errors import UserError
+from ..utils.errors import UserError
 from .image import ACDiTImagePipeline
 from .text import ACDiTTextPipeline
 from .video import ACDiTVideoPipeline

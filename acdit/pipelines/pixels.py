@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.decode import Unreadable, eight_bit
-from ..errors import UserError
+from ..utils.errors import UserError
 
 ROUNDING = 1e-3  # values may lie so far beyond 0 and 1
 FORMS = {

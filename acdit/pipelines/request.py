@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..layout import Layout
-from ..sampling import Guidance, StepEnd
+from ..diffusion.generate import Guidance, StepEnd
+from ..model.layout import Layout
+from ..utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
-from ..canvas import Canvas
-from ..diffusion import SampleKey
-from ..errors import UserError
-from ..layout import Layout
-from ..likelihood import text_nelbo
-from ..sampling import Block, StepEnd, generate, steps_per_block
-from ..tokenizers import FILE, ByteTokenizer, TextStream, Tokenizer, open_tokenizer
-from ..transformer import ACDiTTransformer
-from ..unmasking import FirstHittingScheduler, MaskedScheduler
+from ..data.tokenizers import FILE, ByteTokenizer, TextStream, Tokenizer, open_tokenizer
+from ..diffusion.generate import Block, StepEnd, generate, steps_per_block
+from ..diffusion.likelihood import text_nelbo
+from ..diffusion.masked_schedulers import FirstHittingScheduler, MaskedScheduler
+from ..diffusion.objective import SampleKey
+from ..model.layout import Layout
+from ..model.transformer import ACDiTTransformer
+from ..utils.errors import UserError
 from .base import FORMAT_VERSION
+from .canvas import Canvas
 from .request import one_per_sample
 from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
 

@@ -10,12 +10,12 @@ from diffusers.utils.outputs import BaseOutput
 from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 
-from ..autoencoders import decode, encode
-from ..cache import check_sinks
-from ..errors import UserError
-from ..layout import Layout, dims
-from ..sampling import FrameNoise
-from ..transformer import ACDiTTransformer
+from ..data.autoencoders import decode, encode
+from ..diffusion.generate import FrameNoise
+from ..model.kv_cache import check_sinks
+from ..model.layout import Layout, dims
+from ..model.transformer import ACDiTTransformer
+from ..utils.errors import UserError
 from .base import FORMAT_VERSION, ACDiTPipeline, ClassLabels
 from .pixels import given_pixels
 from .request import Request

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..checks import option_at_least
-from ..errors import UserError
-from ..options import RunOptions
+from ..generation.options import RunOptions
+from ..utils.checks import option_at_least
+from ..utils.errors import UserError
 
 
 @dataclass

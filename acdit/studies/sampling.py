@@ -11,16 +11,16 @@ import torch
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from tqdm import tqdm
 
-from ..errors import require
-from ..evaluation.digits import format_table
-from ..files import only_process, whole
-from ..layout import dims
-from ..options import RunOptions
+from ..diffusion.generate import Guidance, middle_levels, noise_levels
+from ..evaluation.digits import Scorer
+from ..evaluation.report import format_table
+from ..generation.batches import draw, guidance_of
+from ..generation.options import RunOptions
+from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import pipeline_folder
-from ..sample_sets import guidance_of
-from ..sampling import Guidance, middle_levels, noise_levels
-from ..scoring import Scorer, draw
+from ..utils.errors import require
+from ..utils.files import only_process, whole
 from .measurements import Measurements
 from .options import StudyOptions
 

@@ -9,18 +9,18 @@ from typing import Any
 
 import torch
 
+from ..data.config import DataConfig
 from ..data.shakespeare import SHAKESPEARE
 from ..data.texts import open_texts
-from ..errors import require
-from ..evaluation.digits import format_table
-from ..files import only_process, whole
-from ..layout import Layout
+from ..evaluation.report import format_table
+from ..evaluation.texts import Scoring, likelihood
+from ..model.layout import Layout
 from ..pipelines.loading import load_pipeline
-from ..ranks import launched
-from ..text_scoring import Scoring, likelihood
-from ..training.config import DataConfig
 from ..training.loop import train
 from ..training.recipes import load_recipe
+from ..utils.errors import require
+from ..utils.files import only_process, whole
+from ..utils.ranks import launched
 from .measurements import Measurements
 from .options import StudyOptions
 

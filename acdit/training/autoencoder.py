@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from ..data.dataset import PixelDataset
 from ..data.opening import open_pixels
-from ..files import check_writable, whole
-from ..randomness import Key, generator, seed_of
+from ..utils.files import check_writable, whole
+from ..utils.randomness import Key, generator, seed_of
 from .autoencoder_config import AutoencoderRecipe
 from .checkpoint import check_recipe, fill, newest_checkpoint, save_checkpoint
 from .config import OptimizerConfig

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from ..checks import at_least
-from ..errors import UserError
-from .config import DataConfig, NamedRun
+from ..data.config import DataConfig
+from ..utils.checks import at_least
+from ..utils.errors import UserError
+from .config import NamedRun
 
 
 @dataclass

@@ -6,23 +6,24 @@ from typing import Any, cast
 
 import torch
 
-from ..autoencoders import load_autoencoder
+from ..data.autoencoders import load_autoencoder
 from ..data.dataset import LabelledDataset
 from ..data.latents import open_latents
 from ..data.opening import open_samples
 from ..data.texts import WrappedTexts
-from ..diffusion import DiffusionObjective, default_sampler
-from ..errors import UserError
-from ..layout import Layout, parse_dims
-from ..masked import MaskedObjective
+from ..data.tokenizers import FILE
+from ..diffusion.continuous import DiffusionObjective
+from ..diffusion.masked import MaskedObjective
+from ..diffusion.masked_schedulers import AncestralScheduler, FirstHittingScheduler
+from ..diffusion.schedulers import default_sampler
+from ..model.layout import Layout, parse_dims
+from ..model.transformer import SIZES, ACDiTTransformer, Size
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline, pipeline_folder
 from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.video import ACDiTVideoPipeline
-from ..randomness import seed_of
-from ..tokenizers import FILE
-from ..transformer import SIZES, ACDiTTransformer, Size
-from ..unmasking import AncestralScheduler, FirstHittingScheduler
+from ..utils.errors import UserError
+from ..utils.randomness import seed_of
 from .config import DiffusionConfig, ModelConfig, Recipe
 from .lora import add_lora
 

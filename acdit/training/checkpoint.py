@@ -20,10 +20,10 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from tqdm import tqdm
 
-from ..arguments import differences, flatten
-from ..errors import UserError
-from ..files import leftovers, remove, whole
-from ..ranks import ALONE, Ranks
+from ..utils.arguments import differences, flatten
+from ..utils.errors import UserError
+from ..utils.files import leftovers, remove, whole
+from ..utils.ranks import ALONE, Ranks
 
 FORMAT_VERSION = 2  # 1: one file for each part
 STATE_FILE = "state.json"

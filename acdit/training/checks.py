@@ -12,12 +12,12 @@ from ..data.latents import check_settings, data_settings, read_manifest
 from ..data.opening import WITHOUT_DOWNLOAD, open_pixels
 from ..data.shakespeare import SHAKESPEARE
 from ..data.sources import holds_tables, source_folder
-from ..errors import UserError
-from ..files import check_writable
-from ..flops import Dimensions, parameters
-from ..layout import Layout, dims
-from ..rope import default_split
-from ..tokenizers import open_tokenizer
+from ..data.tokenizers import open_tokenizer
+from ..model.flops import Dimensions, parameters
+from ..model.layout import Layout, dims
+from ..model.rope import default_split
+from ..utils.errors import UserError
+from ..utils.files import check_writable
 from .build import build_layouts
 from .config import Recipe
 from .options import PlanOptions

@@ -4,8 +4,8 @@ import torch
 
 from ..data.dataset import LabelledDataset
 from ..data.texts import WrappedTexts
-from ..errors import UserError
-from ..ranks import Ranks
+from ..utils.errors import UserError
+from ..utils.ranks import Ranks
 from .checkpoint import Stored, check_recipe
 from .config import Recipe
 from .recipes import recipe_to_dict

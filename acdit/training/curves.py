@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..diffusion import TRAIN_STEPS
-from ..errors import UserError, require
+from ..diffusion.objective import TRAIN_STEPS
+from ..utils.errors import UserError, require
 from .log import RunLog
 
 if TYPE_CHECKING:

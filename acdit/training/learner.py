@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
-from ..ranks import ALONE, Ranks
+from ..utils.ranks import ALONE, Ranks
 from .checkpoint import Stored, fill
 from .config import OptimizerConfig
 

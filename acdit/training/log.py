@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..files import whole
+from ..utils.errors import UserError
+from ..utils.files import whole
 
 LOG_FILE = "log.jsonl"
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from ..errors import UserError
-from ..files import leftovers, only_process, remove, whole
-from ..pictures import picture_grid, save_picture
+from ..media.images import picture_grid, save_picture
+from ..media.videos import contact_sheet
 from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.video import ACDiTVideoPipeline
-from ..ranks import Ranks, launched
-from ..videos import contact_sheet
+from ..utils.errors import UserError
+from ..utils.files import leftovers, only_process, remove, whole
+from ..utils.ranks import Ranks, launched
 from .checkpoint import validation_losses
 from .config import Recipe
 from .run import Run

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ..errors import UserError, require
-from ..transformer import ACDiTTransformer
+from ..model.transformer import ACDiTTransformer
+from ..utils.errors import UserError, require
 
 
 def add_lora(network: ACDiTTransformer, rank: int, alpha: float | None, targets: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..checks import at_least
+from ..utils.checks import at_least
 from .config import Recipe
 
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 from torch.utils.data import Sampler
 
-from ..randomness import generator
+from ..utils.randomness import generator
 
 SampleIndex = tuple[int, int]  # epoch, index in the data set
 

@@ -4,8 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..flops import Dimensions, activation_bytes, forward_flops, parameters, training_flops
-from ..layout import Layout
+from ..model.flops import Dimensions, activation_bytes, forward_flops, parameters, training_flops
+from ..model.layout import Layout
 from ..pipelines.loading import pipeline_folder
 from .build import check_tokens, network_size
 from .checks import Check, check_run, look_at_data

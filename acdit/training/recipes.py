@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from ..arguments import build, flatten, nearest
-from ..errors import UserError
+from ..utils.arguments import build, flatten, nearest
+from ..utils.errors import UserError
 from .autoencoder_config import AutoencoderRecipe
 from .config import FORMAT_VERSION, NamedRun, Recipe
 

@@ -13,11 +13,11 @@ from torch.profiler import record_function
 from torch.utils.data import DataLoader
 
 from ..data.texts import WrappedTexts
-from ..diffusion import SampleKey
-from ..errors import UserError
-from ..files import check_writable
-from ..flops import Dimensions, training_flops
-from ..ranks import ALONE, Ranks
+from ..diffusion.objective import SampleKey
+from ..model.flops import Dimensions, training_flops
+from ..utils.errors import UserError
+from ..utils.files import check_writable
+from ..utils.ranks import ALONE, Ranks
 from .build import build_layouts, build_model, build_objective, build_pipeline, open_data
 from .checkpoint import newest_checkpoint, save_checkpoint
 from .config import Recipe

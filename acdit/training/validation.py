@@ -5,15 +5,15 @@ from typing import Any
 
 import torch
 
-from ..autoencoders import encode
+from ..data.autoencoders import encode
 from ..data.dataset import PixelDataset
 from ..data.opening import WITHOUT_DOWNLOAD, open_samples
 from ..data.shakespeare import SHAKESPEARE
-from ..diffusion import TRAIN_STEPS, SampleKey
-from ..errors import UserError
-from ..layout import Layout
-from ..randomness import generator
-from ..ranks import Ranks
+from ..diffusion.objective import TRAIN_STEPS, SampleKey
+from ..model.layout import Layout
+from ..utils.errors import UserError
+from ..utils.randomness import generator
+from ..utils.ranks import Ranks
 from .build import build_objective
 from .config import Recipe
 from .learner import Learner

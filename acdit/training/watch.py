@@ -12,9 +12,9 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from ..errors import require
-from ..ranks import Ranks
-from ..rates import best_rate
+from ..model.matmul_rate import best_rate
+from ..utils.errors import require
+from ..utils.ranks import Ranks
 from .config import Recipe
 from .log import LOG_FILE, cut_log
 from .progress import StepResult, listed

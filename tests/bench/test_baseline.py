@@ -8,11 +8,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from acdit.bench.baseline import Published, sampling_mask, training_mask
 from acdit.bench.floor import published_sampling_flops, published_training_flops
-from acdit.diffusion import default_sampler
-from acdit.flops import Dimensions
-from acdit.layout import Layout
-from acdit.sampling import Guidance, draw_noise, generate
-from acdit.transformer import ACDiTTransformer
+from acdit.diffusion.generate import Guidance, draw_noise, generate
+from acdit.diffusion.schedulers import default_sampler
+from acdit.model.flops import Dimensions
+from acdit.model.layout import Layout
+from acdit.model.transformer import ACDiTTransformer
 from tests.reference import scam
 from tests.tiny import TINY, TOLERANCE, relative_error, tiny_inputs, tiny_model
 

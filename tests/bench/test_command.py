@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from acdit.bench.options import ROWS, BenchOptions, parse_layout
-from acdit.cli import main
-from acdit.flops import Dimensions, forward_flops, training_flops
-from acdit.layout import Layout
+from acdit.cli.main import main
+from acdit.model.flops import Dimensions, forward_flops, training_flops
+from acdit.model.layout import Layout
+from acdit.model.transformer import SIZES
 from acdit.training.build import build_layouts, network_size
 from acdit.training.recipes import load_recipe
-from acdit.transformer import SIZES
 
 SMALL = ["--size", "S", "--layers", "1", "--classes", "10", "--repeats", "3"]
 

@@ -6,17 +6,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from acdit.attention import attend
-from acdit.bench.floor import (
-    attention_flops,
-    generation_flops,
-    linear_products,
-    score_products,
-)
-from acdit.flops import Dimensions, forward_flops
-from acdit.layout import Layout
-from acdit.rates import MatmulRate, best_rate
-from acdit.scam import clean_visibility, view_visibility
+from acdit.bench.floor import attention_flops, generation_flops, linear_products, score_products
+from acdit.model.attention import attend
+from acdit.model.flops import Dimensions, forward_flops
+from acdit.model.layout import Layout
+from acdit.model.matmul_rate import MatmulRate, best_rate
+from acdit.model.skip_causal_mask import clean_visibility, view_visibility
 
 MODEL = Dimensions(3, 4, 48, 3, 192, 7, True)
 LAYOUTS = [Layout((4, 6), (2, 3)), Layout((4, 6), (4, 6)), Layout((8,), (1,))]

@@ -4,8 +4,8 @@ from itertools import count
 
 import torch
 
-from acdit import heap
 from acdit.bench.timing import machine, peak_bytes, take_turns
+from acdit.utils import heap
 
 CPU = torch.device("cpu")
 

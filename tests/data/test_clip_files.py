@@ -12,13 +12,13 @@ import torch
 from av.stream import Disposition
 from PIL import Image
 
-from acdit.cli import main
+from acdit.cli.main import main
 from acdit.data.clips import ClipShape, check_video, decode_clip
+from acdit.data.config import DataConfig
 from acdit.data.decode import Unreadable
 from acdit.data.opening import open_pixels
-from acdit.errors import UserError
-from acdit.training.config import DataConfig
-from acdit.videos import read_frames
+from acdit.media.videos import read_frames
+from acdit.utils.errors import UserError
 from tests.pipelines.small import small_autoencoder
 
 FRAMES = 24

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from acdit.data.config import DataConfig
 from acdit.data.digits import digit_images
 from acdit.data.opening import open_pixels
-from acdit.errors import UserError
-from acdit.training.config import DataConfig
+from acdit.utils.errors import UserError
 
 
 @pytest.fixture(scope="module", autouse=True)

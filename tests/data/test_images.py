@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from acdit.data.config import DataConfig
 from acdit.data.dataset import PixelDataset
 from acdit.data.opening import open_pixels
-from acdit.errors import UserError
-from acdit.training.config import DataConfig
+from acdit.utils.errors import UserError
 
 EDGE = 8
 

@@ -16,14 +16,14 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from acdit.autoencoders import encode, load_autoencoder
-from acdit.cli import main
+from acdit.cli.main import main
+from acdit.data.autoencoders import encode, load_autoencoder
 from acdit.data.encoding import encode_pixels
 from acdit.data.latents import LatentDataset, open_latents, read_manifest
 from acdit.data.opening import open_pixels
-from acdit.errors import UserError
 from acdit.training.config import Recipe
 from acdit.training.recipes import load_recipe
+from acdit.utils.errors import UserError
 from tests.tiny import relative_error
 
 CPU = torch.device("cpu")

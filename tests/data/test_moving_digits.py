@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from acdit.data.config import DataConfig
 from acdit.data.digits import digit_images
 from acdit.data.moving_digits import EDGE, PATHS, REACH, VELOCITIES, Motion, MovingDigits, render
 from acdit.data.opening import open_pixels
-from acdit.errors import UserError
-from acdit.training.config import DataConfig
+from acdit.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 
 from acdit.data import shakespeare
 from acdit.data.shakespeare import HELD_OUT, shakespeare_works
-from acdit.errors import UserError
+from acdit.utils.errors import UserError
 
 
 def test_two_parts_of_whole_works():

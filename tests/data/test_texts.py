@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acdit.data.config import DataConfig
 from acdit.data.texts import WrappedTexts, open_texts
-from acdit.errors import UserError
-from acdit.tokenizers import ByteTokenizer
-from acdit.training.config import DataConfig
+from acdit.data.tokenizers import ByteTokenizer
+from acdit.utils.errors import UserError
 
 EOS = ByteTokenizer.eos
 TEXTS = ["one", "", "three is longer", "naïve", "x" * 40]

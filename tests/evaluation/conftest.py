@@ -1,7 +1,7 @@
 import pytest
 
 from acdit.data.digits import digit_images
-from acdit.evaluation.judge import Judge, fit_judge
+from acdit.evaluation.features.digit_classifier import Judge, fit_judge
 
 
 @pytest.fixture(scope="session")

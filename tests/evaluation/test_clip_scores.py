@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from acdit.data.moving_digits import MovingDigits
-from acdit.errors import UserError
-from acdit.evaluation.clip_features import fit_clip_network, torchscript_features
 from acdit.evaluation.clips import drift, score_clips
-from acdit.evaluation.judge import fit_judge
+from acdit.evaluation.features.clip_network import fit_clip_network
+from acdit.evaluation.features.digit_classifier import fit_judge
+from acdit.evaluation.features.torchscript import torchscript_features
+from acdit.utils.errors import UserError
 
 COUNT, FRAMES = 300, 8
 

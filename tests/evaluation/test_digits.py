@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from acdit.errors import UserError
-from acdit.evaluation.digits import format_table, score_digits
-from acdit.evaluation.distances import frechet, nearest_ratio, spread
+from acdit.evaluation.digits import score_digits
+from acdit.evaluation.report import format_table
+from acdit.metrics.distances import frechet, nearest_ratio, spread
+from acdit.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

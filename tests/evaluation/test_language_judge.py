@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from acdit.errors import UserError
-from acdit.evaluation.language_judge import LanguageJudge, token_entropy
-from acdit.tokenizers import END, train_tokenizer
+from acdit.data.tokenizers import END, train_tokenizer
+from acdit.evaluation.language_model import LanguageJudge
+from acdit.metrics.entropy import token_entropy
+from acdit.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from acdit.data.moving_digits import MovingDigits
-from acdit.errors import UserError
-from acdit.evaluation.rollouts import Continuations, centroids, score_continuations
+from acdit.evaluation.continuation import Continuations, centroids, score_continuations
+from acdit.utils.errors import UserError
 
 FRAMES = 20
 INDICES = range(40)

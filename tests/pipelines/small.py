@@ -8,9 +8,9 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
-from acdit.diffusion import default_sampler
+from acdit.diffusion.schedulers import default_sampler
+from acdit.model.transformer import ACDiTTransformer
 from acdit.pipelines.image import ACDiTImagePipeline
-from acdit.transformer import ACDiTTransformer
 from tests.tiny import tiny_model
 
 NAMES = {0: "ant", 1: "bee", 2: "cow"}

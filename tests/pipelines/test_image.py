@@ -6,9 +6,9 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-from acdit.diffusion import default_sampler
-from acdit.errors import UserError
-from acdit.transformer import ACDiTTransformer
+from acdit.diffusion.schedulers import default_sampler
+from acdit.model.transformer import ACDiTTransformer
+from acdit.utils.errors import UserError
 from tests.pipelines.small import build, latents_of, network, picture, seeded
 from tests.tiny import relative_error
 

@@ -9,8 +9,8 @@ import torch
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from PIL import Image
 
-from acdit.errors import UserError
 from acdit.pipelines.loading import load_pipeline
+from acdit.utils.errors import UserError
 from tests.pipelines.small import SCALE, SHIFT, build, latents_of, network, picture, quiet, seeded
 from tests.tiny import relative_error
 

@@ -13,10 +13,10 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import acdit
-from acdit.diffusion import default_sampler
-from acdit.errors import UserError
+from acdit.diffusion.schedulers import default_sampler
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.loading import load_pipeline
+from acdit.utils.errors import UserError
 from tests.pipelines.small import NAMES, latents_of, quiet, seeded
 
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from acdit.errors import UserError
-from acdit.layout import Layout
+from acdit.data.tokenizers import END, ByteTokenizer, train_tokenizer
+from acdit.diffusion.generate import generate
+from acdit.diffusion.masked_schedulers import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
+from acdit.model.layout import Layout
 from acdit.pipelines.text import ACDiTTextPipeline
-from acdit.sampling import generate
-from acdit.tokenizers import END, ByteTokenizer, train_tokenizer
-from acdit.unmasking import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
+from acdit.utils.errors import UserError
 from tests.tiny import tiny_model
 
 BYTES = ByteTokenizer()

@@ -5,9 +5,9 @@ from itertools import permutations
 import pytest
 import torch
 
-from acdit import likelihood
-from acdit.errors import UserError
-from acdit.layout import Layout
+from acdit.diffusion import likelihood
+from acdit.model.layout import Layout
+from acdit.utils.errors import UserError
 from tests.pipelines.test_text import BYTES, LENGTH, pipeline
 
 

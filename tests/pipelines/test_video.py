@@ -7,12 +7,12 @@ from accelerate import cpu_offload_with_hook
 from PIL import Image
 
 from acdit import load_pipeline
-from acdit.autoencoders import decode, encode
-from acdit.diffusion import default_sampler
-from acdit.errors import UserError
-from acdit.layout import Layout
+from acdit.data.autoencoders import decode, encode
+from acdit.diffusion.generate import FrameNoise, Guidance, generate
+from acdit.diffusion.schedulers import default_sampler
+from acdit.model.layout import Layout
 from acdit.pipelines.video import ACDiTVideoPipeline
-from acdit.sampling import FrameNoise, Guidance, generate
+from acdit.utils.errors import UserError
 from tests.pipelines.small import NAMES, quiet, seeded, small_autoencoder
 from tests.tiny import tiny_model
 

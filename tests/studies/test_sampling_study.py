@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from acdit import commands
-from acdit.cli import main
-from acdit.errors import UserError
+from acdit.cli import commands
+from acdit.cli.main import main
 from acdit.pipelines.loading import load_pipeline
 from acdit.studies.options import StudyOptions
 from acdit.studies.sampling import Way, study_sampling
+from acdit.utils.errors import UserError
 
 WAYS = (
     Way("own", 2, 2),

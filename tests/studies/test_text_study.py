@@ -5,16 +5,16 @@ import statistics
 
 import pytest
 
-from acdit.cli import main
+from acdit.cli.main import main
+from acdit.data.config import DataConfig
 from acdit.data.shakespeare import SHAKESPEARE
 from acdit.data.texts import open_texts
-from acdit.layout import Layout
+from acdit.evaluation.texts import Scoring, likelihood
+from acdit.model.layout import Layout
 from acdit.pipelines.loading import load_pipeline
 from acdit.studies import text
 from acdit.studies.options import StudyOptions
 from acdit.studies.text import order_said, study_text
-from acdit.text_scoring import Scoring, likelihood
-from acdit.training.config import DataConfig
 
 
 @pytest.fixture(autouse=True)

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from acdit.arguments import build
-from acdit.autoencoders import encode, load_autoencoder
-from acdit.cli import main
+from acdit.cli.main import main
+from acdit.data.autoencoders import encode, load_autoencoder
 from acdit.data.opening import open_pixels
-from acdit.errors import UserError
-from acdit.randomness import generator
 from acdit.training import autoencoder
 from acdit.training.autoencoder import build_autoencoder, losses, train_autoencoder
 from acdit.training.autoencoder_config import AutoencoderRecipe
 from acdit.training.recipes import recipe_names, recipe_to_yaml, recipe_values
+from acdit.utils.arguments import build
+from acdit.utils.errors import UserError
+from acdit.utils.randomness import generator
 from tests.tiny import relative_error
 
 CPU = torch.device("cpu")

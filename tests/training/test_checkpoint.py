@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from acdit.errors import UserError
-from acdit.files import check_writable, only_process, whole
 from acdit.training.checkpoint import STATE_FILE, fill, newest_checkpoint, read_part, save_checkpoint
 from acdit.training.learner import optimizer_tensors, start_moments
+from acdit.utils.errors import UserError
+from acdit.utils.files import check_writable, only_process, whole
 from tests.permissions import as_nobody, protected_places
 from tests.training.small import unequal
 

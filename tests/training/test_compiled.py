@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from acdit.layout import Layout
+from acdit.model.layout import Layout
 from acdit.training.learner import compile_blocks
 from acdit.training.run import Run
 from tests.tiny import tiny_inputs, tiny_model

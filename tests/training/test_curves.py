@@ -8,10 +8,10 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from acdit.cli import main
-from acdit.errors import UserError
+from acdit.cli.main import main
 from acdit.training.curves import COLOURS, MOST_POINTS, draw_curves, smoothed
 from acdit.training.log import RunLog
+from acdit.utils.errors import UserError
 
 
 def run_log(steps=50, validated=False, scale=1.0) -> RunLog:

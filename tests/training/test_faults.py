@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from acdit.errors import UserError
 from acdit.training.checkpoint import newest_checkpoint
 from acdit.training.loop import train
 from acdit.training.run import Run
+from acdit.utils.errors import UserError
 from tests.processes import Processes
 from tests.training.small import advance, all_state, small_recipe, unequal
 from tests.training.test_ranks import parts, train_to_the_end

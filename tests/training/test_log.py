@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from acdit.errors import UserError
 from acdit.training.log import read_log
+from acdit.utils.errors import UserError
 
 
 def write(path: Path, *entries, end="\n") -> Path:

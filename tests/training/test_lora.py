@@ -5,11 +5,12 @@ import copy
 import pytest
 import torch
 
-from acdit.diffusion import DiffusionObjective, SampleKey
-from acdit.errors import UserError
-from acdit.layout import Layout
+from acdit.diffusion.continuous import DiffusionObjective
+from acdit.diffusion.objective import SampleKey
+from acdit.model.layout import Layout
 from acdit.training.config import LoraConfig
 from acdit.training.lora import add_lora, merged, trainable
+from acdit.utils.errors import UserError
 from tests.tiny import randomise, relative_error, tiny_inputs, tiny_model
 
 LAYOUT = Layout((4, 4), (2, 2))

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from acdit import split
-from acdit.arguments import build
-from acdit.cli import main
+from acdit.cli.main import main
 from acdit.data.latents import data_settings
-from acdit.errors import UserError
+from acdit.model import split_attention as split
+from acdit.model.transformer import ACDiTTransformer
 from acdit.training import checks
 from acdit.training.build import build_model
 from acdit.training.options import PlanOptions
 from acdit.training.plan import Plan, make_plan
 from acdit.training.recipes import load_recipe, recipe_names, recipe_values
-from acdit.transformer import ACDiTTransformer
+from acdit.utils.arguments import build
+from acdit.utils.errors import UserError
 
 PUBLISHED = [name for name in recipe_names() if name.startswith(("imagenet256", "ucf101"))]
 MILLIONS = {"b": 130.3, "l": 457.9, "xl": 674.9, "h": 951.0}
@@ -223,7 +223,7 @@ def test_a_place_that_cannot_be_written():
 
 
 def test_a_run_that_starts_from_a_model():
-    shipped = Path(split.__file__).parent / "pretrained" / "mnist"
+    shipped = Path(split.__file__).parents[1] / "pretrained" / "mnist"
     made = plan("mnist", **{"training.init_from": str(shipped), "model.num_layers": 1})
     assert made.network.num_layers == 6
     with pytest.raises(UserError, match=r"tokens of 16 values, this recipe makes 4"):

@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from acdit.errors import UserError
-from acdit.ranks import launched
 from acdit.training.checkpoint import newest_checkpoint, read_part
 from acdit.training.loop import train
 from acdit.training.recipes import recipe_to_yaml
 from acdit.training.run import Run
 from acdit.training.watch import Watch
+from acdit.utils.errors import UserError
+from acdit.utils.ranks import launched
 from tests.processes import Processes, on_ranks
 from tests.training.small import advance, relative_error, small_recipe, unequal
 

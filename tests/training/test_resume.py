@@ -7,9 +7,9 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
-from acdit.errors import UserError
 from acdit.training.loop import train
 from acdit.training.run import Run
+from acdit.utils.errors import UserError
 from tests.training.small import advance, all_state, small_recipe, unequal
 
 

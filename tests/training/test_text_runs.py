@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from acdit.arguments import build
-from acdit.diffusion import SampleKey
-from acdit.errors import UserError
-from acdit.flops import Dimensions, parameters
-from acdit.masked import MaskedObjective
+from acdit.data.tokenizers import ByteTokenizer, train_tokenizer
+from acdit.diffusion.masked import MaskedObjective
+from acdit.diffusion.masked_schedulers import AncestralScheduler, FirstHittingScheduler
+from acdit.diffusion.objective import SampleKey
+from acdit.model.flops import Dimensions, parameters
+from acdit.model.transformer import ACDiTTransformer
 from acdit.pipelines.loading import load_pipeline
-from acdit.tokenizers import ByteTokenizer, train_tokenizer
 from acdit.training.build import build_model, build_objective, build_pipeline
 from acdit.training.loop import train
 from acdit.training.options import PlanOptions
@@ -20,8 +20,8 @@ from acdit.training.plan import make_plan
 from acdit.training.recipes import load_recipe, recipe_values
 from acdit.training.run import Run
 from acdit.training.validation import Validation
-from acdit.transformer import ACDiTTransformer
-from acdit.unmasking import AncestralScheduler, FirstHittingScheduler
+from acdit.utils.arguments import build
+from acdit.utils.errors import UserError
 from tests.training.small import advance, all_state, unequal
 
 BYTES = ByteTokenizer()

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from acdit.errors import UserError
+from acdit.model.transformer import ACDiTTransformer
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.training.loop import train
 from acdit.training.run import Run
-from acdit.transformer import ACDiTTransformer
+from acdit.utils.errors import UserError
 from tests.training.small import advance, relative_error, small_recipe, unequal
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"

@@ -7,13 +7,14 @@ import torch
 from PIL import Image
 
 from acdit.data.opening import open_pixels
-from acdit.diffusion import DiffusionObjective, SampleKey
-from acdit.errors import UserError
-from acdit.randomness import generator
-from acdit.ranks import launched
+from acdit.diffusion.continuous import DiffusionObjective
+from acdit.diffusion.objective import SampleKey
 from acdit.training.loop import train
 from acdit.training.run import Run
 from acdit.training.validation import Validation
+from acdit.utils.errors import UserError
+from acdit.utils.randomness import generator
+from acdit.utils.ranks import launched
 from tests.processes import on_ranks
 from tests.training.small import advance, all_state, small_recipe, unequal
 

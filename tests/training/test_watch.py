@@ -6,12 +6,12 @@ import math
 import pytest
 import torch
 
-from acdit.errors import UserError
-from acdit.flops import Dimensions, training_flops
+from acdit.model.flops import Dimensions, training_flops
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.training.log import cut_log, read_log
 from acdit.training.loop import train
 from acdit.training.run import Run
+from acdit.utils.errors import UserError
 from tests.processes import on_ranks
 from tests.training.small import advance, all_state, small_recipe, unequal
 

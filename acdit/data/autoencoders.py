@@ -1,0 +1,98 @@
+"""Autoencoders of diffusers: from pixels to scaled latents and back, and loading without a pickle."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from torch import Tensor
+
+from ..utils.errors import UserError
+
+FRAMES_AT_ONCE = 32  # of clips: a batch of them is hundreds of images
+
+
+def load_autoencoder(name: str | Path, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
+    """An AutoencoderKL by hub name, folder, or folder of a whole pipeline, from safetensors alone.
+
+    Raises:
+        UserError: if there is none, if it is of another class, or if weights are missing.
+    """
+    inner = Path(name) / "vae"
+    place = str(inner if inner.is_dir() else name)
+    try:
+        config: Any = AutoencoderKL.load_config(place)
+        kind = config.get("_class_name")
+        if kind != "AutoencoderKL":
+            raise UserError(f"autoencoder {name} must be an AutoencoderKL of diffusers, not {kind}")
+        answer: Any = AutoencoderKL.from_pretrained(
+            place, use_safetensors=True, output_loading_info=True, dtype=dtype
+        )
+    except UserError:
+        raise
+    except (OSError, ValueError, RuntimeError) as fault:  # unknown, unreachable, pickled or misshapen weights
+        reason = " ".join(str(fault).split())
+        raise UserError(f"autoencoder {name} cannot be loaded: {reason}") from fault
+    loaded, report = answer
+    missing = report["missing_keys"]
+    if missing:
+        raise UserError(f"autoencoder {name} lacks weights, such as {', '.join(list(missing)[:3])}")
+    return loaded.eval()
+
+
+def scale_factor(vae: Any) -> int:
+    """Pixels along the edge of a latent cell; 1 without an autoencoder."""
+    return 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+@torch.no_grad()
+def encode(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the scaled latents (N, C, h, w) of pixels (N, c, H, W), in float32.
+
+    The standard deviation is zero for an autoencoder without one. Clips (N, c, F, H, W) become latents (N, C,
+    F, h, w), each frame by itself.
+    """
+    if pixels.ndim == 5:
+        parts = [encode(vae, part) for part in pixels.transpose(1, 2).flatten(0, 1).split(FRAMES_AT_ONCE)]
+        mean, spread = (torch.cat(found) for found in zip(*parts, strict=True))  # (N F, C, h, w)
+        return _clips(mean, len(pixels)), _clips(spread, len(pixels))
+    encoded = vae.encode(pixels.to(vae.dtype))
+    if not hasattr(encoded, "latent_dist"):
+        return _scaled(vae, encoded.latents), torch.zeros_like(encoded.latents, dtype=torch.float32)
+    drawn = encoded.latent_dist
+    spread = drawn.std.float() * vae.config.scaling_factor / _statistic(vae, "latents_std", 1.0, drawn.std)
+    return _scaled(vae, drawn.mean), spread
+
+
+@torch.no_grad()
+def decode(vae: Any, latents: Tensor) -> Tensor:
+    """Pixels (N, c, H, W) of scaled latents (N, C, h, w), in float32; clips as for `encode`."""
+    if latents.ndim == 5:
+        parts = [decode(vae, part) for part in latents.transpose(1, 2).flatten(0, 1).split(FRAMES_AT_ONCE)]
+        return _clips(torch.cat(parts), len(latents))
+    raw = latents / vae.config.scaling_factor * _statistic(vae, "latents_std", 1.0, latents)
+    raw = raw + _offset(vae, latents)
+    return vae.decode(raw.to(vae.dtype), return_dict=False)[0].float()
+
+
+def _clips(frames: Tensor, count: int) -> Tensor:
+    """(N F, C, h, w) -> (N, C, F, h, w)."""
+    return frames.unflatten(0, (count, -1)).transpose(1, 2)
+
+
+def _scaled(vae: Any, raw: Tensor) -> Tensor:
+    scaled = (raw.float() - _offset(vae, raw)) * vae.config.scaling_factor
+    return scaled / _statistic(vae, "latents_std", 1.0, raw)
+
+
+def _offset(vae: Any, like: Tensor) -> Tensor:
+    """What scaling takes away first: the shift factor, or the mean of each channel."""
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    return _statistic(vae, "latents_mean", shift, like)
+
+
+def _statistic(vae: Any, name: str, default: float, like: Tensor) -> Tensor:
+    """A number for each latent channel, (1, C, 1, 1), from the autoencoder's config."""
+    named = getattr(vae.config, name, None)
+    values = torch.tensor([default] if named is None else named, dtype=torch.float32, device=like.device)
+    return values[None, :, None, None]

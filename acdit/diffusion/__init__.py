@@ -1,0 +1,1 @@
+"""Noise processes: objectives, schedulers, the block-by-block loop, likelihoods."""

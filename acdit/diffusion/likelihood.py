@@ -1,0 +1,193 @@
+"""Likelihoods of texts under masked diffusion: the NELBO exactly, by counts of masks, or by times.
+
+Without time conditioning the NELBO's integral over time can be done by hand: a set of n of a block's B tokens
+is masked with the total weight (n - 1)! (B - n)! / B!, whatever the schedule. So small blocks are summed over
+all their sets, a block of one token is exact autoregression, and larger ones are estimated from drawn sets.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import chain, combinations
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..model.layout import Layout
+from ..utils.randomness import generator
+from .masked import Schedule, loss_weight, masked_nll, masked_share, strata
+from .objective import TRAIN_STEPS, SampleKey
+
+EXACT_TOKENS = 4  # blocks of up to so many tokens are summed over all their 2^B - 1 sets
+MOST_LOGITS = 2**26  # of one call, in values
+Estimate = Literal["counts", "times"]
+
+
+class Masks(NamedTuple):
+    """Views to ask for, D of each block, and what each counts in the sum of a block's masked tokens.
+
+    Attributes:
+        masked: (N, T, D, B).
+        weights: (N, T, D).
+        hidden: (N, T, 1, B) behind the ends of texts: masked in every view, and never counted.
+        times: (N, T, D) in [0, 1], for networks that see them.
+    """
+
+    masked: Tensor
+    weights: Tensor
+    hidden: Tensor
+    times: Tensor | None = None
+
+    def of(self, texts: slice) -> "Masks":
+        """Those of some of the texts."""
+        times = None if self.times is None else self.times[texts]
+        return Masks(self.masked[texts], self.weights[texts], self.hidden[texts], times)
+
+
+def all_masks(lengths: Tensor, layout: Layout) -> Masks:
+    """Every set of masked tokens with its exact weight; the sum over the sets is the NELBO.
+
+    Args:
+        lengths: tokens of each text, (N,).
+        layout: of the blocks.
+    """
+    size, (real, hidden) = layout.block_tokens, _ends(lengths, layout)
+    sets = list(chain.from_iterable(combinations(range(size), count) for count in range(1, size + 1)))
+    masked = torch.zeros(len(sets), size, dtype=torch.bool)
+    for row, places in enumerate(sets):
+        masked[row, list(places)] = True
+    weights = torch.zeros(size + 1, len(sets), dtype=torch.float64)  # by a block's tokens that are text
+    for tokens in range(1, size + 1):
+        for row, places in enumerate(sets):
+            if places[-1] < tokens:
+                weights[tokens, row] = 1 / (len(places) * math.comb(tokens, len(places)))
+    return Masks(masked.expand(*real.shape, -1, -1), weights[real], hidden)
+
+
+def counted_masks(key: SampleKey, lengths: Tensor, layout: Layout, draws: Sequence[int]) -> Masks:
+    """For each draw a number n of 1..B, spread evenly over blocks, and n random tokens, with weight B / n.
+
+    Each draw is an unbiased estimate by itself, of finite variance: no time is cut off. Of a text that ends
+    inside a block B is what lies before its end.
+    """
+    real, hidden = _ends(lengths, layout)
+    shares, orders = _draws(key, layout, draws)
+    tokens = real[..., None]  # (N, T, 1)
+    counts = torch.minimum((shares * tokens).long() + 1, tokens)  # (N, T, D), 0 behind the end
+    ranks = orders.masked_fill(hidden, 2.0).argsort(-1).argsort(-1)
+    return Masks(ranks < counts[..., None], tokens / counts.clamp(min=1).double(), hidden)
+
+
+def timed_masks(
+    key: SampleKey,
+    lengths: Tensor,
+    layout: Layout,
+    draws: Sequence[int],
+    schedule: Schedule = "log_linear",
+    low: float = 1e-3,
+) -> Masks:
+    """The protocol of the block-diffusion papers: a time of [low, 1] for each draw, tokens masked by it."""
+    _, hidden = _ends(lengths, layout)
+    shares, thresholds = _draws(key, layout, draws)
+    times = 1 - (1 - low) * shares
+    masked = (thresholds < masked_share(times, schedule)[..., None]) & ~hidden
+    return Masks(masked, loss_weight(times, schedule), hidden, times)
+
+
+def is_exact(model: Any, layout: Layout, estimate: Estimate) -> bool:
+    """Whether `text_nelbo` sums over all ways to mask a block."""
+    size = layout.block_tokens
+    small = size == 1 or (estimate == "counts" and size <= EXACT_TOKENS)
+    return small and not model.config["time_conditioning"]
+
+
+def text_nelbo(
+    model: Any,
+    tokens: Tensor,
+    lengths: Tensor,
+    layout: Layout,
+    *,
+    key: SampleKey,
+    draws: int,
+    estimate: Estimate = "counts",
+    schedule: Schedule = "log_linear",
+) -> Tensor:
+    """Draws of the NELBO of texts, in nats: (N, D), float64; a single column where it is known exactly.
+
+    Args:
+        model: an `ACDiTTransformer` over token ids, the mask last.
+        tokens: (N, L), filled up with anything behind the ends of texts.
+        lengths: of the texts, (N,).
+        layout: of (L,).
+        key: of the draws.
+        draws: D.
+        estimate: `counts`, exact for blocks of up to 4 tokens, or `times`, the papers' protocol, which a
+            network with time conditioning needs. Blocks of one token are exact without time conditioning.
+        schedule: of the times.
+    """
+    exact = is_exact(model, layout, estimate)
+    if exact:
+        masks = all_masks(lengths, layout)
+    elif estimate == "counts" and not model.config["time_conditioning"]:
+        masks = counted_masks(key, lengths, layout, range(draws))
+    else:
+        masks = timed_masks(key, lengths, layout, range(draws), schedule)
+    found = nelbo(model, layout.to_blocks(tokens), layout, masks).sum(1)  # (N, D)
+    return found.sum(-1, keepdim=True) if exact else found
+
+
+@torch.no_grad()
+def nelbo(model: Any, tokens: Tensor, layout: Layout, masks: Masks) -> Tensor:
+    """What each view adds to the NELBO, in nats: (N, T, D), float64.
+
+    The sum over the views of `all_masks`, or of one draw of the others, over all blocks is that of a text.
+
+    Args:
+        model: an `ACDiTTransformer` over token ids, the mask last.
+        tokens: clean (N, T, B).
+        layout: of the blocks.
+        masks: the views; those of a call share a pass over the clean tokens.
+    """
+    vocabulary = model.config["vocab_size"]
+    most = max(1, MOST_LOGITS // (tokens[0].numel() * vocabulary))  # texts in one call
+    if len(tokens) > most:
+        parts = [slice(first, first + most) for first in range(0, len(tokens), most)]
+        return torch.cat([nelbo(model, tokens[part], layout, masks.of(part)) for part in parts])
+    chunk = max(1, MOST_LOGITS // (tokens.numel() * vocabulary))  # views of a block in one call
+    found = []
+    for first in range(0, masks.masked.shape[2], chunk):
+        masked = masks.masked[:, :, first : first + chunk].to(tokens.device)  # (N, T, d, B)
+        unseen = masked | masks.hidden.to(tokens.device)
+        target = tokens[:, :, None].expand(masked.shape)
+        views = tuple(block for block in range(layout.num_blocks) for _ in range(masked.shape[2]))
+        times = None if masks.times is None else masks.times[:, :, first : first + chunk].flatten(1)
+        logits = model(
+            target.masked_fill(unseen, vocabulary - 1).flatten(1, 2),
+            None if times is None else (TRAIN_STEPS * times).float().to(tokens.device),
+            layout=layout,
+            blocks=views,
+            clean=tokens[:, :-1] if layout.num_blocks > 1 else None,
+        ).sample
+        losses = masked_nll(logits, target.flatten(1, 2), masked.flatten(1, 2)).double().sum(-1)
+        found.append(losses.unflatten(1, masked.shape[1:3]).cpu())
+    return torch.cat(found, dim=2) * masks.weights
+
+
+def _ends(lengths: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Tokens of each block that are text, (N, T), and which are not, (N, T, 1, B)."""
+    size = layout.block_tokens
+    real = (lengths[:, None] - size * torch.arange(layout.num_blocks)).clamp(0, size)
+    return real, torch.arange(size) >= real[..., None, None]
+
+
+def _draws(key: SampleKey, layout: Layout, draws: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Uniform numbers for each view, (N, T, D), evenly spread, and for each of its tokens, (N, T, D, B)."""
+    shares, inner = [], []
+    for row, (epoch, index) in enumerate(zip(key.epochs, key.indices, strict=True)):
+        for draw in draws:
+            source = generator(key.seed, "likelihood", epoch, index, draw)
+            shares.append(strata(key, row, draw, layout.num_blocks, source))
+            size = layout.num_blocks, layout.block_tokens
+            inner.append(torch.rand(size, generator=source, dtype=torch.float64))
+    rows = len(key.indices), len(draws)
+    return tuple(torch.stack(drawn).unflatten(0, rows).transpose(1, 2) for drawn in (shares, inner))  # pyright: ignore[reportReturnType]

@@ -1,0 +1,160 @@
+"""Absorbing (masked) diffusion of tokens (section 5.1; MDLM, arXiv 2406.07524): noise, objective, weights."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..model.layout import Layout
+from ..utils.randomness import generator, seed_of
+from .objective import TRAIN_STEPS, Losses, SampleKey
+
+Schedule = Literal["log_linear", "cosine"]
+SCHEDULES: tuple[Schedule, ...] = ("log_linear", "cosine")
+
+
+def masked_share(time: Tensor, schedule: Schedule) -> Tensor:
+    """The probability 1 - alpha(t) that a token is masked at time t in [0, 1]."""
+    if schedule == "log_linear":
+        return time  # alpha = 1 - t
+    return torch.sin(math.pi / 2 * time)
+
+
+def loss_weight(time: Tensor, schedule: Schedule) -> Tensor:
+    """What the cross-entropy of a masked token counts at time t in the NELBO: -alpha'(t) / (1 - alpha(t))."""
+    if schedule == "log_linear":
+        return 1 / time
+    return math.pi / 2 / torch.tan(math.pi / 2 * time)
+
+
+def check_mask_token(mask_token: int, vocab_size: int) -> None:
+    """Raise ValueError unless the mask is the last of the vocabulary, which logits are cut before."""
+    if mask_token != vocab_size - 1:
+        raise ValueError(
+            f"mask_token must be the last of the {vocab_size} tokens, {vocab_size - 1}, not {mask_token}"
+        )
+
+
+def masked_nll(logits: Tensor, tokens: Tensor, masked: Tensor) -> Tensor:
+    """-log p of each clean token (..) where it is masked, else 0, in float32 at least (SUBS).
+
+    The mask is never predicted, and tokens that are not masked are copied through.
+
+    Args:
+        logits: (.., V), the mask last.
+        tokens: (..), clean.
+        masked: (..), where the network saw the mask.
+    """
+    wide = logits[..., :-1].to(torch.promote_types(logits.dtype, torch.float32))
+    losses = F.cross_entropy(wide.flatten(0, -2), tokens.flatten(), reduction="none").view_as(tokens)
+    return torch.where(masked, losses, 0.0)
+
+
+class MaskedObjective:
+    """Draws times and masks, and measures the network's prediction of the masked tokens (Eq. 8 of MDLM).
+
+    Args:
+        mask_token: id of the mask, the last of the vocabulary.
+        schedule: alpha(t): `log_linear`, 1 - t, or `cosine`, 1 - sin(pi t / 2).
+        times: lowest and highest time that is drawn. Over (0, 1] the mean is the NELBO per token; near 0 its
+            weights grow without bound.
+        label_dropout: share of draws whose label becomes null.
+    """
+
+    def __init__(
+        self,
+        mask_token: int,
+        schedule: Schedule = "log_linear",
+        times: tuple[float, float] = (1e-3, 1.0),
+        label_dropout: float = 0.1,
+    ):
+        if schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
+        if not 0 <= times[0] < times[1] <= 1:
+            raise ValueError(f"times must rise within 0..1, not {times}")
+        self.mask_token = mask_token
+        self.schedule: Schedule = schedule
+        self.times = times
+        self.label_dropout = label_dropout
+
+    def loss(
+        self,
+        model: Callable[..., Any],
+        data: Tensor,
+        *,
+        layout: Layout,
+        key: SampleKey,
+        labels: Tensor | None = None,
+        null_label: int | None = None,
+        blocks: Sequence[int] | None = None,
+        draws: Sequence[int] = (0,),
+    ) -> Losses:
+        """Mask the blocks of a batch and compare the network's answer with what was there.
+
+        Arguments are those of `DiffusionObjective.loss`, but for the data: token ids (N, T, B).
+        """
+        chosen = tuple(range(layout.num_blocks)) if blocks is None else tuple(blocks)
+        views = tuple(block for block in chosen for _ in draws)
+        times, masked, dropped = self._draw(data, chosen, draws, key)
+        target = data[:, list(views)]  # (N, M, B)
+        if labels is not None:
+            labels = labels[:, None].expand(-1, len(views))  # (N, M)
+            if null_label is not None:
+                labels = torch.where(dropped, null_label, labels)
+        answer = model(
+            target.masked_fill(masked, self.mask_token),
+            times * TRAIN_STEPS,
+            layout=layout,
+            blocks=views,
+            clean=data[:, : max(views)] if max(views) else None,
+            labels=labels,
+        ).sample  # (N, M, B, V)
+        check_mask_token(self.mask_token, answer.shape[-1])
+        errors = masked_nll(answer, target, masked).mean(-1)  # (N, M)
+        weights = loss_weight(times, self.schedule).to(errors.dtype)
+        return Losses(weights * errors, times * TRAIN_STEPS, views)
+
+    def _draw(
+        self, data: Tensor, chosen: Sequence[int], draws: Sequence[int], key: SampleKey
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Times (N, M), masked tokens (N, M, B) and dropped labels (N, M)."""
+        batch, num_blocks, tokens = data.shape
+        shares = torch.empty(batch, len(draws), num_blocks, dtype=torch.float64)
+        thresholds = torch.empty(batch, len(draws), num_blocks, tokens)
+        dropped = torch.empty(batch, len(draws), 1)
+        source = torch.Generator()
+        for row, sample in enumerate(zip(key.epochs, key.indices, strict=True)):
+            for place, draw in enumerate(draws):
+                source.manual_seed(seed_of(key.seed, "masked", *sample, draw))
+                dropped[row, place].uniform_(generator=source)
+                thresholds[row, place].uniform_(generator=source)
+                shares[row, place] = strata(key, row, draw, num_blocks, source)
+        low, high = self.times
+        times = (high - (high - low) * shares).float()  # (N, draws, T), never `low` itself, which may be 0
+        masked = thresholds < masked_share(times, self.schedule)[..., None]
+        lost = (dropped < self.label_dropout).expand(-1, -1, num_blocks)
+        times, masked, lost = (
+            drawn.transpose(1, 2)[:, list(chosen)].flatten(1, 2).to(data.device, non_blocking=True)
+            for drawn in (times, masked, lost)
+        )
+        return times, masked, lost
+
+
+def strata(key: SampleKey, row: int, draw: int, num_blocks: int, source: torch.Generator) -> Tensor:
+    """Uniform numbers (T,) in [0, 1) for a sample's blocks, spread evenly over blocks and over the batch.
+
+    Each block takes one of T equal parts at random, each part is cut into as many as the batch has samples,
+    and which of these a sample takes differs from all others'. So every number is uniform by itself, and the
+    mean over a batch varies less (antithetic draws). What the samples share is drawn from seed and step: the
+    numbers depend on no other sample.
+    """
+    shared = generator(key.seed, "strata", key.step, draw)
+    turns = torch.randint(key.batch, (num_blocks,), generator=shared)  # per part
+    parts = torch.randperm(num_blocks, generator=source)  # of each block
+    place = 0 if key.places is None else key.places[row]
+    fine = (turns[parts] + place) % key.batch
+    inner = torch.rand(num_blocks, generator=source, dtype=torch.float64)
+    return (parts + (fine + inner) / key.batch) / num_blocks

@@ -1,0 +1,83 @@
+"""Features of clips, for Fréchet video distances: a small network fitted here, or a TorchScript file."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from ...data.cached import cached_tensors, fingerprint
+from ...data.moving_digits import VELOCITIES, MovingDigits
+
+VERSION = 1  # of the network and its fitting: raise it when either changes, so that no old weights are used
+
+FEATURES = 64
+STEPS = 800
+BATCH = 32
+LEARNING_RATE = 3e-3
+
+
+class ClipNetwork(nn.Module):
+    """Reads a moving digit and its velocity off clips (N, 1, F, 32, 32) in [-1, 1]."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__()
+        widths, layers = (16, 32, 64), []
+        before = 1
+        for width in widths:  # each halves the edges, down to 4
+            layers += [
+                nn.Conv3d(before, width, 3, padding=1, stride=(1, 2, 2)),
+                nn.BatchNorm3d(width),
+                nn.ReLU(),
+            ]
+            before = width
+        flat = before * frames * 16
+        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, FEATURES), nn.ReLU())
+        self.digit = nn.Linear(FEATURES, 10)
+        self.velocity = nn.Linear(FEATURES, 2)  # as the first frames begin, in pixels a frame
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, 10) and velocities (N, 2)."""
+        features = self.trunk(clips)
+        return self.digit(features), self.velocity(features)
+
+    @torch.inference_mode()
+    def features(self, clips: Tensor, batch: int = 100) -> Tensor:
+        """The last hidden layer, (N, F)."""
+        return torch.cat([self.trunk(part) for part in clips.split(batch)])
+
+
+def fit_clip_network(frames: int, *, steps: int = STEPS, seed: int = 0) -> ClipNetwork:
+    """Fit a network to the training clips of moving digits, the same at each call."""
+    data = MovingDigits(frames)
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(seed)
+        network = ClipNetwork(frames)
+        optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+        order = torch.randperm(len(data))[: steps * BATCH]
+        for rows in tqdm(
+            order.split(BATCH), desc="fitting the judge of clips", unit="step", delay=3, leave=False
+        ):
+            indices = rows.tolist()
+            clips = torch.stack([data.decode(index) for index in indices])
+            velocity = torch.tensor([data.clip(index).motion.velocity for index in indices]).float()
+            digits, moved = network(clips)
+            fastest = max(max(pair) for pair in VELOCITIES)
+            loss = cross_entropy(digits, data.labels[rows]) + (moved - velocity / fastest).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval().requires_grad_(False)
+
+
+def load_clip_network(frames: int, *, seed: int = 0) -> ClipNetwork:
+    """`fit_clip_network`, or the weights that it found before for the same digits, seed and version."""
+    digits = fingerprint({"sprites": MovingDigits(frames).sprites})
+    weights = cached_tensors(
+        f"clips-{VERSION}-{frames}-{seed}-{digits}",
+        lambda: dict(fit_clip_network(frames, seed=seed).state_dict()),
+    )
+    network = ClipNetwork(frames)
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,185 @@
+"""Draw clips of moving digits with a pipeline, continue held-out ones, and score both."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..data.moving_digits import EDGE, MovingDigits
+from ..generation.batches import guidance_of
+from ..pipelines.video import ACDiTVideoPipeline
+from ..utils.errors import UserError, require
+from ..utils.files import whole
+from .clips import K, drift, score_clips
+from .continuation import Continuations, score_continuations
+from .features.clip_network import load_clip_network
+from .features.digit_classifier import load_judge
+from .features.torchscript import torchscript_features
+from .options import EvaluateOptions
+from .report import format_table
+
+CLIPS = 500
+ROLLOUT = 64  # frames of a continued clip
+PREFIX = 4  # of them given
+JUDGED = 20_000  # frames that the judge of frames learns from
+
+
+def evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> dict[str, Any]:
+    """Scores of clips that are drawn with the labels of held-out ones, and of held-out ones continued.
+
+    Continued without label and guidance: what is to come follows from the frames that are given.
+
+    Raises:
+        UserError: if the pipeline does not draw moving digits, or blocks do not end where the prefix does.
+    """
+    span = pipeline.num_frames
+    if (pipeline.pixel_channels, *pipeline.layout.size) != (1, span, EDGE, EDGE) or pipeline.vae is not None:
+        raise UserError(
+            "without --data acdit scores video of moving-digits: grey pixels, 32x32; give real clips of the "
+            "model's kind by --data, and a network of features by --features"
+        )
+    count, length = options.samples or CLIPS, options.frames or ROLLOUT
+    size = pipeline.layout.block[0] * pipeline.layout.patch[0]
+    if PREFIX % size:
+        raise UserError(f"clips are continued from {PREFIX} frames, which are no whole blocks of {size}")
+    if length % size or length <= PREFIX:
+        raise UserError(
+            f"--frames must be a multiple of {size}, a block's, and more than the {PREFIX} that are given, "
+            f"not {length}"
+        )
+    held_out, training = MovingDigits(max(length, span), held_out=True), MovingDigits(span)
+    if not K < count <= len(held_out):
+        raise UserError(
+            f"--samples must be more than {K} and at most {len(held_out)}, the clips held out, not {count}"
+        )
+    if isinstance(options.steps, list) and length != span:
+        raise UserError(
+            f"--steps must be one number where clips of {span} frames are drawn and continued to {length}"
+        )
+    require("torchmetrics.image.fid", "eval")
+    if options.features is not None:
+        features = torchscript_features(Path(options.features), pipeline.device)
+    else:
+        features = load_clip_network(span).features
+    labels = held_out.labels[:count]
+    real = _clips(held_out, count)  # (N, 1, F, H, W)
+    features(real[:1, :, :span])  # what cannot be done is said before clips are drawn
+    frames, of_frames = _frames(training)
+    judge = load_judge(frames, of_frames)
+    began = time.perf_counter()
+    drawn = torch.cat(list(drawn_clips(pipeline, labels, options, count)))
+    drawing = time.perf_counter() - began
+    rolling = {"window": options.window, "sinks": options.sinks or 0}
+    more = {"given": lambda rows: real[rows, :, :PREFIX], "num_frames": length, **rolling}
+    rolled = torch.cat(list(drawn_clips(pipeline, None, options, count, **more)))
+    continued = Continuations(held_out, range(count), rolled.transpose(1, 2), PREFIX)
+    starts = range(PREFIX, length - span + 1, span)
+    return {
+        "guidance": guidance_of(pipeline, options),
+        "seconds": round(drawing, 2),
+        "sampled": score_clips(
+            drawn,
+            labels,
+            train=_clips(training, count),
+            held_out=real[:, :, :span],
+            features=features,
+            judge=judge,
+        ),
+        "continued": {
+            **rolling,
+            "context_noise": options.context_noise or 0.0,
+            **score_continuations(continued, judge.predict, frames.mean((0, 1))),
+            "drift_starts": list(starts),
+            "drift": drift(rolled, real, features, span, starts),
+        },
+    }
+
+
+def clip_table(scores: dict[str, Any]) -> str:
+    """What matters most, in the width of a terminal."""
+    sampled, continued = scores["sampled"], scores["continued"]
+    rows = [
+        ("sampled clips", sampled["clips"]),
+        ("label accuracy", sampled["label_accuracy"]),
+        ("  of real clips", sampled["label_accuracy_real"]),
+        ("coverage", sampled["coverage"]),
+        ("Fréchet video distance", sampled["frechet_video_distance"]),
+        ("  of real clips", sampled["frechet_video_distance_real"]),
+        ("continued clips that bounce", continued["bouncing"]),
+        ("squared error, share of the best guess", continued["error_ratio"]),
+        ("centroid error in pixels", continued["centroid_error"]),
+        ("digit still read in the last frame", continued["by_frame"]["read"][-1]),
+        ("  in the last real frame", continued["read_real"]),
+    ]
+    return format_table([{"score": name, "value": value} for name, value in rows])
+
+
+def plot_rollouts(scores: dict[str, Any], path: Path) -> None:
+    """Errors, centroids, what the judge reads, and drift, over time."""
+    figures: Any = require("matplotlib.figure", "examples")
+    figure = figures.Figure(figsize=(12, 7), layout="constrained")
+    by_frame, continued = scores["continued"]["by_frame"], scores["continued"]
+    frames = range(PREFIX, PREFIX + len(by_frame["read"]))
+    panels = (
+        ("squared_error", "squared error of pixels", None),
+        ("centroid_error", "centroid error in pixels", 0.0),
+        ("read", "share of digits that are read", continued["read_real"]),
+    )
+    for place, (name, label, real) in enumerate(panels):
+        axes = figure.add_subplot(2, 2, place + 1)
+        axes.plot(frames, by_frame[name], label="continued")
+        if real is not None:
+            axes.axhline(real, color="grey", linestyle=":", label="real clips")
+        axes.set(xlabel="frame", ylabel=label, ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    axes = figure.add_subplot(2, 2, 4)
+    axes.plot(continued["drift_starts"], continued["drift"], "o-")
+    axes.set(xlabel="first frame of a part", ylabel="Fréchet video distance", ylim=(0, None))
+    axes.grid(alpha=0.3)
+    with whole(path) as aside:
+        figure.savefig(aside, format="png", dpi=110)
+
+
+def drawn_clips(
+    pipeline: ACDiTVideoPipeline,
+    labels: Tensor | None,
+    options: EvaluateOptions,
+    count: int,
+    given: Callable[[list[int]], Tensor] | None = None,
+    **arguments: Any,
+) -> Iterator[Tensor]:
+    """Batches of clips (n, C, F, H, W) in [-1, 1]; clip i has the seed that is asked for, plus i.
+
+    Of labels (N,), or continued from what is given for clips by their numbers, (n, C, K, H, W).
+    """
+    for first in tqdm(range(0, count, options.batch), unit="batch", desc="sampling", delay=3, leave=False):
+        rows = list(range(first, min(first + options.batch, count)))
+        answer = pipeline(
+            None if labels is None else labels[rows].tolist(),
+            num_videos_per_prompt=1 if labels is not None else len(rows),
+            num_inference_steps=options.steps,
+            guidance_scale=options.guidance,
+            guidance_interval=options.guidance_interval,
+            prefix=None if given is None else (given(rows).transpose(1, 2) + 1) / 2,  # (n, K, C, H, W)
+            context_noise=options.context_noise or 0.0,
+            generator=[torch.Generator().manual_seed(options.seed + row) for row in rows],
+            output_type="pt",
+            **arguments,
+        )
+        yield 2 * answer.frames.transpose(1, 2).cpu() - 1
+
+
+def _clips(data: MovingDigits, count: int) -> Tensor:
+    return torch.stack([data.decode(index) for index in range(count)])
+
+
+def _frames(training: MovingDigits) -> tuple[Tensor, Tensor]:
+    """First frames (N, 1, H, W) of training clips, each at a place of its own, and their labels."""
+    single = MovingDigits(1)
+    rows = range(0, len(training), len(training) // JUDGED)
+    return torch.stack([single.decode(index)[:, 0] for index in rows]), training.labels[list(rows)]

@@ -1,0 +1,214 @@
+"""Likelihoods of texts that a model never saw, their spread, and what a judge says of its own."""
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..data.config import DataConfig
+from ..data.shakespeare import SHAKESPEARE
+from ..data.texts import WrappedTexts, open_texts
+from ..diffusion.likelihood import Estimate, is_exact, nelbo, text_nelbo, timed_masks
+from ..diffusion.objective import SampleKey
+from ..metrics.entropy import token_entropy
+from ..model.layout import Layout, dims, parse_dims
+from ..pipelines.text import ACDiTTextPipeline
+from ..utils.errors import UserError
+from ..utils.randomness import generator
+from .language_model import LanguageJudge
+from .options import EvaluateOptions
+from .report import format_table
+
+JUDGED = 64  # texts that a judge of language reads
+SPREAD_DRAWS = 32  # times of each block, for the spread of the estimates
+WIDTH = 0.5  # least width of a range of times that is compared
+GRID = 0.05  # between their ends
+
+
+class Scoring(NamedTuple):
+    """How likelihoods are measured.
+
+    Attributes:
+        sequences: how many of the texts, in a fixed shuffled order.
+        batch: sequences of a forward.
+        draws: estimates of each, where it is not exact.
+        estimate: see `text_nelbo`.
+        seed: of the draws.
+    """
+
+    sequences: int
+    batch: int
+    draws: int
+    estimate: Estimate
+    seed: int
+
+
+class Part(NamedTuple):
+    """Some sequences (N, L), how many of their tokens are text, which, and their places in the order."""
+
+    tokens: Tensor
+    lengths: Tensor
+    indices: list[int]
+    places: range
+
+
+def evaluate_texts(pipeline: ACDiTTextPipeline, options: EvaluateOptions) -> dict[str, Any]:
+    """Perplexity and bits per byte by block size, and what else the options ask for.
+
+    Raises:
+        UserError: if there are no texts, or a block does not fit.
+    """
+    length = pipeline.layout.num_tokens
+    blocks = options.block or [dims(pipeline.layout.block)]
+    layouts = [Layout((length,), parse_dims(block, "--block of texts", axes=1)) for block in blocks]
+    judge = None if options.judge is None else LanguageJudge(options.judge, pipeline.device)
+    held_out = options.data is None
+    config = DataConfig(
+        source=options.data or SHAKESPEARE,
+        split=options.split or "validation",
+        text_column=options.text_column,
+    )
+    data = open_texts(config, pipeline.tokenizer, length, held_out=held_out)
+    count = min(options.samples or len(data), len(data))
+    scoring = Scoring(count, options.batch, options.draws, options.estimate, options.seed)
+    rows = [likelihood(pipeline, data, layout, scoring) for layout in layouts]
+    name = f"{SHAKESPEARE}, held out" if held_out else options.data
+    scores: dict[str, Any] = {"data": name, "sequences": count, "likelihood": rows}
+    if options.times:
+        scores["spread"] = [_spread(pipeline, data, count, layout, options) for layout in layouts]
+    if judge is not None:
+        scores["drawn"] = [_drawn(pipeline, judge, layout, options) for layout in layouts]
+    return scores
+
+
+def text_table(scores: dict[str, Any]) -> str:
+    """The scores in the width of a terminal."""
+    shown = ("block", "estimate", "nats_per_token", "standard_error", "perplexity", "bits_per_byte")
+    parts = [format_table([{name: row[name] for name in shown} for row in scores["likelihood"]])]
+    if "spread" in scores:
+        shown = ("block", "low", "high", "deviation", "deviation_of_all")
+        parts.append(format_table([{name: row[name] for name in shown} for row in scores["spread"]]))
+    if "drawn" in scores:
+        parts.append(format_table(scores["drawn"]))
+    return "\n\n".join(parts)
+
+
+def likelihood(
+    pipeline: ACDiTTextPipeline, data: WrappedTexts, layout: Layout, scoring: Scoring
+) -> dict[str, Any]:
+    """Perplexity and bits per byte of texts in a layout, and the standard error of their estimate."""
+    nats, tokens, estimate = 0.0, 0, "exact"
+    variance: float | None = 0.0
+    for part in _parts(data, scoring.sequences, scoring.batch, f"blocks of {layout.block_tokens}"):
+        found = text_nelbo(
+            pipeline.transformer,
+            part.tokens.to(pipeline.device),
+            part.lengths,
+            layout,
+            key=_key(part, scoring.sequences, scoring.seed),
+            draws=scoring.draws,
+            estimate=scoring.estimate,
+            schedule=pipeline.scheduler.config["schedule"],
+        )
+        nats += found.mean(1).sum().item()
+        tokens += int(part.lengths.sum())
+        if not is_exact(pipeline.transformer, layout, scoring.estimate):
+            timed = pipeline.transformer.config["time_conditioning"]  # such a network knows no counts
+            estimate = "times" if timed else scoring.estimate
+            if variance is None or scoring.draws == 1:
+                variance = None
+            else:
+                variance += (found.var(1) / scoring.draws).sum().item()
+    size = data.bytes * tokens / int(data.counts.sum())  # of the part that was read, at the texts' mean
+    return {
+        "block": layout.block_tokens,
+        "estimate": estimate,
+        "draws": 1 if estimate == "exact" else scoring.draws,
+        "tokens": tokens,
+        "bytes": round(size),
+        "nats_per_token": nats / tokens,
+        "standard_error": None if variance is None else math.sqrt(variance) / tokens,
+        "perplexity": math.exp(nats / tokens),
+        "bits_per_byte": nats / math.log(2) / size,
+    }
+
+
+def _spread(
+    pipeline: ACDiTTextPipeline, data: WrappedTexts, count: int, layout: Layout, options: EvaluateOptions
+) -> dict[str, Any]:
+    """How far a block's part of the NELBO, per token, lies from its mean when one time is drawn for it, and
+    the range of times for which it lies nearest (clipped schedules of arXiv 2503.09573)."""
+    times, values = [], []
+    for part in _parts(data, min(count, options.batch), options.batch, "spread"):
+        key = _key(part, count, options.seed)
+        schedule = pipeline.scheduler.config["schedule"]
+        masks = timed_masks(key, part.lengths, layout, range(SPREAD_DRAWS), schedule)
+        blocks = layout.to_blocks(part.tokens.to(pipeline.device))
+        found = nelbo(pipeline.transformer, blocks, layout, masks) / layout.block_tokens  # (N, T, D)
+        whole = ~masks.hidden.any(-1).expand(found.shape)  # blocks that no text ends in
+        assert masks.times is not None
+        times.append(masks.times[whole])
+        values.append(found[whole])
+    time, value = torch.cat(times), torch.cat(values)
+    if not len(value):
+        raise UserError(f"--times needs texts of at least one block, {layout.block_tokens} tokens")
+    steps = round(1 / GRID)
+    ranges = [
+        (low * GRID, high * GRID)
+        for low, high in product(range(steps + 1), repeat=2)
+        if high * GRID - low * GRID >= WIDTH - 1e-9
+    ]
+    deviations = {bounds: value[(time >= bounds[0]) & (time <= bounds[1])].std().item() for bounds in ranges}
+    (low, high), least = min(deviations.items(), key=lambda item: item[1])
+    return {
+        "block": layout.block_tokens,
+        "low": round(max(low, 1e-3), 3),
+        "high": round(high, 3),
+        "deviation": least,
+        "deviation_of_all": deviations[0.0, 1.0],
+        "ranges": [
+            {"low": low, "high": high, "deviation": found} for (low, high), found in deviations.items()
+        ],
+    }
+
+
+def _drawn(
+    pipeline: ACDiTTextPipeline, judge: LanguageJudge, layout: Layout, options: EvaluateOptions
+) -> dict[str, Any]:
+    """What the judge says of texts that are written from nothing."""
+    rows, count = [], options.texts or JUDGED
+    for first in tqdm(range(0, count, options.batch), unit="batch", desc="writing", delay=3, leave=False):
+        seeds = range(options.seed + first, options.seed + min(first + options.batch, count))
+        rows += pipeline(
+            num_samples_per_prompt=len(seeds),
+            num_inference_steps=options.steps,
+            block=layout.block_tokens,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            output_type="tokens",
+        ).texts
+    texts = [pipeline.tokenizer.decode(row.tolist()) for row in rows]
+    return {
+        "block": layout.block_tokens,
+        "texts": count,
+        "generative_perplexity": judge.perplexity(texts),
+        "token_entropy": token_entropy(rows),
+    }
+
+
+def _parts(data: WrappedTexts, count: int, batch: int, what: str) -> Iterator[Part]:
+    """Sequences from all over the texts in batches, under a progress bar."""
+    order = torch.randperm(len(data), generator=generator("texts to score"))[:count].tolist()
+    for first in tqdm(range(0, count, batch), unit="batch", desc=what, delay=3, leave=False):
+        places = range(first, min(first + batch, count))
+        indices = order[places.start : places.stop]
+        tokens = torch.stack([data.decode(index) for index in indices])
+        yield Part(tokens, data.counts[indices], indices, places)
+
+
+def _key(part: Part, count: int, seed: int) -> SampleKey:
+    """Times are spread evenly over all sequences that are scored."""
+    return SampleKey(seed, [0] * len(part.indices), part.indices, 0, part.places, count)

@@ -1,0 +1,1 @@
+"""Samples drawn with a pipeline, in batches, sets and files."""

@@ -1,0 +1,279 @@
+"""Sets of samples for evaluators: drawn in parts by any number of ranks, and joined when all are there."""
+
+import hashlib
+import io
+import json
+import time
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from ..diffusion.generate import steps_per_block
+from ..model.layout import dims, parse_dims
+from ..pipelines.image import ACDiTImagePipeline
+from ..pipelines.loading import pipeline_folder
+from ..utils.arguments import differences
+from ..utils.errors import UserError
+from ..utils.files import remove, whole
+from ..utils.randomness import seed_of
+from ..utils.ranks import launched
+from .batches import guidance_of
+from .options import SampleOptions
+
+FORMAT_VERSION = 1
+SETTINGS_FILE = "settings.json"
+LONGEST_WAIT = timedelta(days=7)  # of the first rank to finish for the last
+# Options that the images of a set do not depend on; a digest of the weights stands for the model.
+NOT_OF_A_SET = {
+    *("model", "out", "samples", "prefix", "keep_blocks", "fast"),  # which stands for other options
+    *("keep_frames", "frames", "window", "sinks", "context_noise", "rate"),
+}
+
+
+class SampleSet:
+    """`count` images, image i with the seed `seed + i`, in an .npz or a folder of PNGs.
+
+    Part k holds the images from k x batch on, a uint8 array (n, H, W, 3), in a folder beside the output. It
+    appears whole, so a set can be stopped at any moment; its parts are the same whichever rank draws them.
+
+    Args:
+        pipeline: what draws.
+        options: what is asked for; `count` is set, and `model` is where the pipeline was loaded from.
+    """
+
+    def __init__(self, pipeline: ACDiTImagePipeline, options: SampleOptions):
+        assert options.count is not None
+        self.pipeline = pipeline
+        self.out = options.path
+        self.folder = self.out.with_name(self.out.name + ".parts")
+        self.count, self.batch, self.seed = options.count, options.batch, options.seed
+        self.num_parts = -(-self.count // self.batch)
+        self.settings = _settings(pipeline, options)
+        self.labels = _labels(self.settings, pipeline.transformer.config["num_classes"] or 0)
+
+    def finished(self) -> bool:
+        """Whether the output is there already.
+
+        Raises:
+            UserError: if the output or the parts are there, and are not of this set.
+        """
+        done = self.out.is_file() or (self.out.is_dir() and any(self.out.iterdir()))
+        if done:
+            self._refuse_other(self.out, self._settings_of_output())
+        elif any(self.folder.glob("[!.]*")):
+            self._refuse_other(self.folder, _read_json(self.folder / SETTINGS_FILE))
+        return done
+
+    def draw(self, rank: int = 0, ranks: int = 1) -> None:
+        """Draw those of the parts rank, rank + ranks, .. that are not there yet."""
+        mine = range(rank, self.num_parts, ranks)
+        missing = [part for part in mine if not self.part(part).exists()]
+        there = len(mine) - len(missing)
+        for part in tqdm(
+            missing,
+            "sampling",
+            len(mine),
+            unit="batch",
+            initial=there,
+            leave=False,
+            delay=3,
+            disable=rank > 0,
+        ):
+            written = io.BytesIO()
+            np.save(written, self._pixels(part))
+            with self._kept(self.part(part)):
+                if not (self.folder / SETTINGS_FILE).exists():
+                    with whole(self.folder / SETTINGS_FILE) as aside:
+                        aside.write_text(json.dumps(self.settings, indent=2) + "\n")
+                with whole(self.part(part)) as aside:
+                    aside.write_bytes(written.getvalue())
+
+    def join(self) -> None:
+        """Make the output of the parts, and remove them."""
+        parts = [self.part(part) for part in range(self.num_parts)]
+        missing = [part.name for part in parts if not part.exists()]
+        if missing:
+            raise UserError(
+                f"{self.folder} lacks {len(missing)} of {len(parts)} parts, {missing[0]} first: run the same "
+                "command again, with all ranks on one file system"
+            )
+        for stale in self.out.parent.glob(f".{escape(self.out.name)}.[0-9]*.partial"):
+            remove(stale)  # of a process that was killed while it joined
+        with self._kept(self.out), whole(self.out) as aside:
+            if self.out.suffix:
+                self._write_npz(aside, parts)
+            else:
+                self._write_pngs(aside, parts)
+        self.remove_parts()
+
+    def remove_parts(self) -> None:
+        """Remove the parts of this set, if any are left."""
+        settings = self.folder / SETTINGS_FILE
+        if _read_json(settings) == self.settings:
+            for file in self.folder.iterdir():
+                if file != settings:
+                    file.unlink()
+            settings.unlink()  # last: without it nobody knows whose the others are
+            self.folder.rmdir()
+
+    def part(self, index: int) -> Path:
+        """The file of a part."""
+        return self.folder / f"{index:06d}.npy"
+
+    def _pixels(self, part: int) -> np.ndarray:
+        """The images of a part, 0..255: (n, H, W, 3)."""
+        images = range(self.count)[part * self.batch : (part + 1) * self.batch]
+        made = self.pipeline(
+            [None if self.labels is None else self.labels[image] for image in images],
+            num_inference_steps=self.settings["steps"],
+            guidance_scale=self.settings["guidance"],
+            guidance_rising=self.settings["guidance_rising"],
+            guidance_interval=self.settings["guidance_interval"],
+            block=parse_dims(self.settings["block"]),
+            generator=[torch.Generator().manual_seed(self.seed + image) for image in images],
+            output_type="np",
+        )
+        pixels = (made.images * 255).round().astype(np.uint8)
+        return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))  # grey is repeated
+
+    def _write_npz(self, path: Path, parts: list[Path]) -> None:
+        """Write arr_0, the images (count, H, W, 3), and arr_1, their labels; one part in memory at a time."""
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.comment = json.dumps(self.settings).encode()
+            shape = (self.count, *np.load(parts[0], mmap_mode="r").shape[1:])
+            with archive.open("arr_0.npy", "w", force_zip64=True) as member:
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(member, header)
+                for part in parts:
+                    member.write(np.load(part).data)
+            if self.labels is not None:
+                with archive.open("arr_1.npy", "w") as member:
+                    np.lib.format.write_array(member, np.array(self.labels))
+
+    def _write_pngs(self, folder: Path, parts: list[Path]) -> None:
+        """Write 000000.png and on, labels.json and the settings."""
+        folder.mkdir()
+        names = [f"{image:06d}.png" for image in range(self.count)]
+        with ThreadPoolExecutor() as pool:
+            for index, part in enumerate(parts):
+                pictures = map(Image.fromarray, np.load(part))
+                files = [folder / name for name in names[index * self.batch : (index + 1) * self.batch]]
+                list(pool.map(Image.Image.save, pictures, files))
+        if self.labels is not None:
+            (folder / "labels.json").write_text(json.dumps(dict(zip(names, self.labels, strict=True))))
+        (folder / SETTINGS_FILE).write_text(json.dumps(self.settings, indent=2) + "\n")
+
+    def _settings_of_output(self) -> Any:
+        if self.out.is_dir():
+            return _read_json(self.out / SETTINGS_FILE)
+        try:
+            with zipfile.ZipFile(self.out) as archive:
+                return json.loads(archive.comment)
+        except (zipfile.BadZipFile, ValueError):
+            return None
+
+    def _refuse_other(self, place: Path, found: Any) -> None:
+        """Raise UserError where the settings that were found at a place are not those of this set."""
+        if not isinstance(found, dict):
+            raise UserError(f"{place} is there already, and no set of samples: name another --out")
+        changed = differences(found, self.settings).values()
+        if changed:
+            raise UserError(
+                f"{place} is of another command: {', '.join(changed)}; repeat that command, name another "
+                f"--out, or remove {place}"
+            )
+
+    @contextmanager
+    def _kept(self, path: Path) -> Iterator[None]:
+        """Say of a failure to write `path` that the parts so far are kept."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{path} could not be written: {error.strerror or error}; what was drawn is kept in "
+                f"{self.folder}: mend that and repeat the command"
+            ) from error
+
+
+def draw_set(pipeline: ACDiTImagePipeline, options: SampleOptions) -> str | None:
+    """Draw a set, or go on with it, together with the other ranks that torchrun started.
+
+    Returns:
+        What to tell the user; None on ranks other than the first.
+
+    Raises:
+        UserError: if something else is where the set belongs, or it cannot be written.
+    """
+    ranks = launched()
+    started = time.perf_counter()
+    wanted = SampleSet(pipeline, options)
+    finished = wanted.finished()
+    if not finished:
+        wanted.draw(ranks.rank, ranks.world_size)
+        # Not before: a rank that waits here for one that failed ends by torchrun's signal, silently.
+        with ranks.joined(LONGEST_WAIT):
+            ranks.wait()
+    if not ranks.main:
+        return None
+    if finished:
+        wanted.remove_parts()
+        return f"{wanted.out} is finished already, {wanted.count} images; remove it to draw them again"
+    wanted.join()
+    return f"{wanted.out}: {wanted.count} images in {time.perf_counter() - started:.1f} s"
+
+
+def _settings(pipeline: ACDiTImagePipeline, options: SampleOptions) -> dict[str, Any]:
+    """All that the images depend on, as JSON holds it: the options, with the model's own values put in."""
+    layout = (
+        pipeline.layout if options.block is None else pipeline.layout.with_block(parse_dims(options.block))
+    )
+    steps = pipeline.config["num_inference_steps"] if options.steps is None else options.steps
+    given = {name: value for name, value in asdict(options).items() if name not in NOT_OF_A_SET}
+    settings = given | {
+        "format_version": FORMAT_VERSION,
+        "weights": _fingerprint(pipeline_folder(options.model)),
+        "labels": None if options.labels is None else pipeline.label_ids(options.labels),
+        "block": dims(layout.block),
+        "steps": steps_per_block(steps, layout.num_blocks),
+        "guidance": guidance_of(pipeline, options),
+        "device": pipeline.device.type,
+    }
+    return json.loads(json.dumps(settings))
+
+
+def _fingerprint(folder: Path) -> str:
+    """A digest of a pipeline's weights and configuration, wherever it lies."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted([*folder.rglob("*.json"), *folder.rglob("*.safetensors")]):
+        digest.update(file.relative_to(folder).as_posix().encode())
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "blake2b").digest())
+    return digest.hexdigest()
+
+
+def _labels(settings: dict[str, Any], num_classes: int) -> list[int] | None:
+    """The class of every image: in turn, or drawn from the image's seed; None for a model without classes."""
+    classes = settings["labels"] or range(num_classes)
+    if not classes:
+        if settings["balanced"]:
+            raise UserError("--balanced is for models with classes, and this one has none")
+        return None
+    places = range(settings["count"])
+    if not settings["balanced"]:
+        places = [seed_of(settings["seed"] + image, "label") for image in places]
+    return [classes[place % len(classes)] for place in places]
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None

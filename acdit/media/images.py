@@ -1,0 +1,31 @@
+"""Pictures for people: grids of samples, written whole."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from ..utils.files import whole
+
+EDGE = 64  # pixels that a small image is enlarged to, at least
+GAP = 4
+
+
+def picture_grid(images: list[Image.Image], columns: int) -> Image.Image:
+    """Images of one size in rows of `columns`; small ones are enlarged by a whole factor, unsmoothed."""
+    width, height = images[0].size
+    factor = max(1, EDGE // min(width, height))
+    width, height = width * factor, height * factor
+    rows = -(-len(images) // columns)
+    size = (columns * (width + GAP) + GAP, rows * (height + GAP) + GAP)
+    grid = Image.new("RGB", size, "white")
+    for place, image in enumerate(images):
+        row, column = divmod(place, columns)
+        enlarged = image.convert("RGB").resize((width, height), Image.Resampling.NEAREST)
+        grid.paste(enlarged, (GAP + column * (width + GAP), GAP + row * (height + GAP)))
+    return grid
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture in the format of its suffix, whole or not at all."""
+    with whole(path) as aside:
+        picture.save(aside, format=Image.registered_extensions()[path.suffix.lower()])

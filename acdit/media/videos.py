@@ -1,0 +1,158 @@
+"""Video files: written frame by frame as they are made, and read back; clips side by side for people."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from ..utils.errors import UserError, require
+from ..utils.files import whole
+from .images import picture_grid
+
+Frames = Sequence[Image.Image]
+H264_EDGE = 16_384
+STILLS = ("image2", "tty")  # formats of FFmpeg that are no video, besides its "pipes" of pictures
+GIF_RATE = 50  # players show no frame for less than two hundredths of a second
+
+
+class Writer(Protocol):
+    """Takes frames, in order."""
+
+    def add(self, frame: Image.Image) -> None: ...
+
+
+@contextmanager
+def video_file(path: Path, rate: int) -> Iterator[Writer]:
+    """A file that takes frames of one size, and appears whole or not at all.
+
+    Args:
+        path: an .mp4 (H.264; odd sizes grow by a pixel, which the format asks for) or a .gif, whose frames
+            are held until the end.
+        rate: frames a second.
+
+    Raises:
+        UserError: for another suffix, a rate that a .gif cannot have, a size that H.264 cannot, or without
+            the package that writes it.
+    """
+    kinds = {".mp4": _h264, ".gif": _gif}
+    kind = kinds.get(path.suffix.lower())
+    if kind is None:
+        raise UserError(f"{path} must end in {' or '.join(kinds)}")
+    with whole(path) as aside, kind(aside, rate) as writer:
+        yield writer
+
+
+def read_frames(path: Path, most: int | None = None) -> list[Image.Image]:
+    """The first frames of a video file, or all of them, upright.
+
+    Raises:
+        UserError: if it cannot be read as video.
+    """
+    av: Any = require("av", "video")
+    try:
+        with av.open(str(path)) as container:
+            stream = moving_pictures(container)
+            if stream is None:
+                raise UserError(f"{path} holds no video")
+            frames = [upright(frame) for frame in islice(container.decode(stream), most)]
+    except (av.FFmpegError, OSError) as fault:
+        raise UserError(f"{path} cannot be read as video: {fault}") from fault
+    if not frames:
+        raise UserError(f"{path} holds no frame that can be decoded")
+    return frames
+
+
+def moving_pictures(container: Any) -> Any | None:
+    """The stream of video in an opened file, None if it has none.
+
+    To FFmpeg a still picture, the cover of a song and even text, which it draws, are videos too.
+    """
+    av: Any = require("av", "video")
+    name = container.format.name
+    if name in STILLS or name.endswith("_pipe"):
+        return None
+    cover = av.stream.Disposition.attached_pic
+    return next((each for each in container.streams.video if not each.disposition & cover), None)
+
+
+def upright(frame: Any) -> Image.Image:
+    """A decoded frame as a picture, turned as its display matrix says."""
+    return frame.to_image().rotate(frame.rotation, expand=True)
+
+
+def side_by_side(clips: Sequence[Frames], columns: int) -> Iterator[Image.Image]:
+    """Clips of one length in rows of `columns`, frame by frame; one by itself stays as it is."""
+    for frames in zip(*clips, strict=True):
+        yield frames[0].convert("RGB") if len(frames) == 1 else picture_grid(list(frames), columns)
+
+
+def contact_sheet(clips: Sequence[Frames]) -> Image.Image:
+    """Clips below each other, each a row of its frames."""
+    return picture_grid([frame for clip in clips for frame in clip], len(clips[0]))
+
+
+@contextmanager
+def _h264(path: Path, rate: int) -> Iterator[Writer]:
+    av: Any = require("av", "video")
+    try:
+        with av.open(str(path), "w", format="mp4") as container:
+            writer = _H264(av, container, rate)
+            yield writer
+            writer.finish()
+    except av.FFmpegError as fault:
+        raise UserError(f"the .mp4 cannot be written: {fault}") from fault
+
+
+class _H264:
+    def __init__(self, av: Any, container: Any, rate: int):
+        self.av, self.container = av, container
+        self.stream = container.add_stream("libx264", rate=Fraction(rate))
+        self.stream.pix_fmt = "yuv420p"  # what every player knows
+        self.stream.options = {"crf": "12"}
+        self.sized = False
+
+    def add(self, frame: Image.Image) -> None:
+        pixels = np.asarray(frame.convert("RGB"))
+        odd = [(0, edge % 2) for edge in pixels.shape[:2]]
+        pixels = np.pad(pixels, (*odd, (0, 0)), mode="edge")
+        if not self.sized:
+            if max(pixels.shape[:2]) > H264_EDGE:
+                raise UserError(
+                    f"a frame of {pixels.shape[0]}x{pixels.shape[1]} is larger than H.264 takes, "
+                    f"{H264_EDGE}: draw fewer videos side by side"
+                )
+            self.stream.height, self.stream.width = pixels.shape[:2]
+            self.sized = True
+        self.container.mux(self.stream.encode(self.av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+
+    def finish(self) -> None:
+        if not self.sized:
+            raise UserError("a video needs at least one frame")
+        self.container.mux(self.stream.encode())
+
+
+@contextmanager
+def _gif(path: Path, rate: int) -> Iterator[Writer]:
+    if rate > GIF_RATE:
+        raise UserError(f"a .gif shows at most {GIF_RATE} frames a second, not {rate}; an .mp4 shows more")
+    writer = _Gif()
+    yield writer
+    first, *others = writer.frames or [None]
+    if first is None:
+        raise UserError("a video needs at least one frame")
+    ends = [round(100 * place / rate) for place in range(len(writer.frames) + 1)]  # a GIF counts hundredths
+    durations = [10 * (after - before) for before, after in pairwise(ends)]
+    first.save(path, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
+
+
+class _Gif:
+    def __init__(self) -> None:
+        self.frames: list[Image.Image] = []
+
+    def add(self, frame: Image.Image) -> None:
+        self.frames.append(frame.convert("RGB").quantize(256))

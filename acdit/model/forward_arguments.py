@@ -1,0 +1,64 @@
+"""What a call of the network may ask: whether views, clean blocks and cache fit each other."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .kv_cache import KVCache
+from .layout import Layout
+
+
+def checked_blocks(
+    layout: Layout,
+    *,
+    noised: Tensor | None,
+    timestep: Tensor | None,
+    blocks: Sequence[int] | None,
+    clean: Tensor | None,
+    cache: KVCache | None,
+    axes: int,
+    timed: bool,
+) -> tuple[int, ...]:
+    """The views' blocks, after a check that all that they need is there.
+
+    Args:
+        layout, noised, timestep, blocks, clean, cache: as the network is given them.
+        axes: of the network.
+        timed: whether it sees timesteps.
+
+    Raises:
+        ValueError: for what does not fit, or misses something.
+    """
+    if layout.axes != axes:
+        raise ValueError(f"layout has {layout.axes} axes, the network {axes}")
+    given = 0 if clean is None else clean.shape[1]
+    present = given + (0 if cache is None else cache.num_blocks)
+    if cache is not None:
+        for part in (noised, clean):
+            if part is not None:
+                cache.check(layout, len(part), given)
+    if present > layout.num_blocks:
+        raise ValueError(
+            f"clean must not go beyond the {layout.num_blocks} blocks of {layout}: {present} in all"
+        )
+    if noised is None:
+        return ()
+    if clean is not None and len(clean) != len(noised):
+        raise ValueError(f"clean must hold {len(noised)} samples, as noised does, not {len(clean)}")
+    if timed and (timestep is None or timestep.shape != noised.shape[:2]):
+        shape = None if timestep is None else tuple(timestep.shape)
+        raise ValueError(f"timestep must have one value per view, {tuple(noised.shape[:2])}, not {shape}")
+    blocks = tuple(range(layout.num_blocks)) if blocks is None else tuple(blocks)
+    if not blocks or len(blocks) != noised.shape[1] or list(blocks) != sorted(blocks):
+        raise ValueError(
+            f"blocks must be {noised.shape[1]} sorted indices, one per noised view, not {blocks}"
+        )
+    if blocks[0] < 0 or blocks[-1] >= layout.num_blocks:
+        raise ValueError(f"blocks must lie in 0..{layout.num_blocks - 1}, not {blocks}")
+    if present < blocks[-1]:
+        raise ValueError(
+            f"a view of block {blocks[-1]} needs {blocks[-1]} clean blocks before it, {present} are given"
+        )
+    if cache is not None:
+        cache.check_views(blocks, given)
+    return blocks

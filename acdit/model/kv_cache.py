@@ -1,0 +1,168 @@
+"""KVCache: keys and values of the clean blocks so far, preallocated, written in place, passed along."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..utils.errors import UserError
+from .conditioning import ConditionMemo
+from .layout import Layout
+
+
+def check_sinks(layout: Layout, rope: str) -> None:
+    """Raise UserError unless keys of the first blocks can be moved along with the window.
+
+    That takes blocks that follow each other along the first axis alone, and a rotation, which the published
+    rotary variant is not.
+    """
+    if layout.block[1:] != layout.grid[1:]:
+        raise UserError(f"sinks need blocks that are whole along all axes but the first, not {layout}")
+    if rope == "published":
+        raise UserError("sinks cannot be moved along by the published rotary variant; leave out sinks")
+
+
+class KVCache:
+    """What later blocks need to know of the clean past, for every layer.
+
+    Clean tokens see neither timestep nor label nor noise, so one cache serves every diffusion step and both
+    branches of classifier-free guidance. The last block of a layout is never attended to, so it has no place
+    here. Beside them lies what blocks repeat: `conditions`, the vectors of timesteps and labels.
+
+    With a window w the cache rolls: it holds the last w blocks behind the first s, the sinks (arXiv
+    2309.17453), and one more to be written, however long the layout. Once blocks have gone, the sinks stand
+    directly before the window: their keys are rotated along with it.
+
+    Args:
+        layout: the layout that the blocks belong to.
+        num_layers, batch_size, num_heads, head_dim: shape of what is stored.
+        window: clean blocks that a block sees behind itself, w; None = all.
+        sinks: first blocks that stay, s.
+        turned: keys (N, H, L, D) as they would be so many tokens later along the first axis.
+        dtype, device: of the stored tensors.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        num_layers: int,
+        batch_size: int,
+        num_heads: int,
+        head_dim: int,
+        window: int | None = None,
+        sinks: int = 0,
+        turned: Callable[[Tensor, int], Tensor],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ):
+        if window is None and sinks:
+            raise ValueError(f"{sinks} sinks stay visible beyond a window: name the window too")
+        if (window is not None and window < 1) or sinks < 0:
+            raise ValueError(f"window and sinks must be at least 1 and 0, not {window} and {sinks}")
+        self.layout = layout
+        self.batch_size = batch_size
+        self.window, self.sinks = window, sinks
+        self.capacity = layout.num_blocks - 1
+        if window is not None:
+            self.capacity = min(self.capacity, sinks + window + 1)
+        self.num_blocks = 0
+        """Clean blocks that were taken in."""
+        self.num_gone = 0
+        """Of these, those between sinks and window that are not held any more."""
+        self.conditions = ConditionMemo()
+        self._turned = turned
+        self._first_keys: Tensor | None = None  # of the sinks, where they were written
+        shape = (2, num_layers, batch_size, num_heads, self.capacity * layout.block_tokens, head_dim)
+        self._store = torch.empty(shape, dtype=dtype, device=device)  # (2, layers, N, H, L, D)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held, filled or not."""
+        return self._store.nbytes
+
+    @property
+    def num_held(self) -> int:
+        """Clean blocks whose keys and values are here."""
+        return self.num_blocks - self.num_gone
+
+    @property
+    def _surplus(self) -> int:
+        """Blocks that the window has left behind."""
+        return 0 if self.window is None else max(0, self.num_held - self.sinks - self.window)
+
+    def check(self, layout: Layout, batch_size: int, new_blocks: int) -> None:
+        """Raise ValueError unless `new_blocks` blocks of this layout and batch may follow."""
+        if layout != self.layout or batch_size != self.batch_size:
+            raise ValueError(
+                f"cache is for {self.batch_size} samples of {self.layout}, not {batch_size} of {layout}"
+            )
+        if self.num_blocks + new_blocks <= self.capacity:
+            return
+        if self.window is None or self.num_blocks + new_blocks >= layout.num_blocks:
+            raise ValueError(
+                f"cache has room for {layout.num_blocks - 1} clean blocks (all but the last), has "
+                f"{self.num_blocks}: {new_blocks} more do not fit"
+            )
+        if new_blocks > 1:  # the first of several would look back at what had to go for the last
+            raise ValueError(
+                f"cache holds {self.sinks} + {self.window} clean blocks and a new one: "
+                f"{new_blocks} more must be given one by one"
+            )
+
+    def check_window(self, window: int | None, sinks: int) -> None:
+        """Raise ValueError for a call that names another window than the cache keeps."""
+        if self.window is not None and (window, sinks) not in ((None, 0), (self.window, self.sinks)):
+            raise ValueError(
+                f"cache keeps a window of {self.window} and {self.sinks} sinks: leave out window and sinks, "
+                f"or give the same, not {window} and {sinks}"
+            )
+
+    def check_views(self, blocks: Sequence[int], new_blocks: int) -> None:
+        """Raise ValueError if views of these blocks would miss what has left the window."""
+        gone = self.num_gone + self._surplus
+        if gone and blocks[0] < gone + self.sinks + (self.window or 0):
+            raise ValueError(f"a view of block {blocks[0]} would see blocks that have left the window")
+        if new_blocks and not self.takes_beside_views(new_blocks):
+            raise ValueError(
+                "sinks stand before the window of clean blocks or of views: give each in a call of its own"
+            )
+
+    def takes_beside_views(self, new_blocks: int) -> bool:
+        """Whether so many new clean blocks may come in one call with views of the block after them."""
+        if self.window is None:
+            return True
+        if self.sinks:  # they stand before one window a call
+            return self.num_blocks + new_blocks <= self.sinks + self.window
+        return new_blocks == 1 or self.num_blocks + new_blocks <= self.capacity
+
+    def make_room(self) -> None:
+        """Let go of what the window has left behind, and move the sinks along."""
+        surplus, size = self._surplus, self.layout.block_tokens
+        if not surplus:
+            return
+        self.num_gone += surplus
+        sinks, held = self.sinks * size, self.num_held * size
+        if sinks and self._first_keys is None:
+            self._first_keys = self._store[0, :, :, :, :sinks].clone()
+        for layer in range(self._store.shape[1]):
+            kept = self._store[:, layer, :, :, sinks + surplus * size : held + surplus * size].clone()
+            self._store[:, layer, :, :, sinks:held] = kept
+            if self._first_keys is not None:
+                turned = self._turned(self._first_keys[layer], self.num_gone * self.layout.block[0])
+                self._store[0, layer, :, :, :sinks] = turned
+
+    def write(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Put one layer's keys and values (N, H, P B, D) behind the filled blocks; `advance` counts them."""
+        start = self.num_held * self.layout.block_tokens
+        self._store[0, layer, :, :, start : start + key.shape[2]] = key
+        self._store[1, layer, :, :, start : start + key.shape[2]] = value
+
+    def read(self, layer: int, new_blocks: int) -> tuple[Tensor, Tensor]:
+        """One layer's keys and values of what is held and of new blocks, no copy: two of (N, H, .. B, D)."""
+        stop = (self.num_held + new_blocks) * self.layout.block_tokens
+        return self._store[0, layer, :, :, :stop], self._store[1, layer, :, :, :stop]
+
+    def advance(self, new_blocks: int) -> None:
+        """Count blocks whose keys and values every layer has written."""
+        self.num_blocks += new_blocks

@@ -1,0 +1,301 @@
+"""The split backend: exact SCAM by calls over the keys that are seen, masked only where queries disagree.
+
+On the CPU the calls' results are merged by their log-sum-exps, so that no key is copied, and the backward
+pass adds to one preallocated gradient: slices under autograd would cost full-size zero tensors. Elsewhere,
+and where there are few keys, they are joined, and autograd is left to itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .skip_causal_mask import Visibility, dense_mask
+
+Pair = tuple[Tensor, Tensor]
+
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def split_attention(
+    query: Tensor, clean: Pair | None, own: Pair | None, visibility: Visibility, group_tokens: int
+) -> Tensor:
+    """Attention as `attend` defines it; query blocks are joined into groups of up to `group_tokens`.
+
+    Where all keys are that few, own ones counted twice, one masked call takes less than many small ones.
+    """
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        # the CPU's backward pass takes three times as long in bf16, and parts would be rounded one by one
+        clean, own = (pair and (pair[0].float(), pair[1].float()) for pair in (clean, own))
+        return split_attention(query.float(), clean, own, visibility, group_tokens).to(query.dtype)
+    keys = visibility.clean + 2 * len(visibility.limits) * visibility.own
+    size = max(1, group_tokens // visibility.block_tokens)
+    if query.device.type != "cpu" or keys * visibility.block_tokens <= group_tokens:
+        return _joined_groups(query, clean, own, visibility, size)
+    facts = visibility.clean, visibility.limits, visibility.window, visibility.sinks, visibility.block_tokens
+    output, _ = _merged(query, *(clean or (None, None)), *(own or (None, None)), *facts, size)
+    return output
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Query blocks start..stop-1 against clean blocks low..high-1."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+    sees: bytes  # whether each query block sees each clean block, row by row; empty where all see all
+
+    def tokens(self, size: int) -> tuple[slice, slice]:
+        """Queries and keys, for blocks of so many tokens."""
+        return slice(self.start * size, self.stop * size), slice(self.low * size, self.high * size)
+
+    def mask(self, size: int, dtype: torch.dtype) -> Tensor | None:
+        """(queries, keys), what is added to the scores; None where all see all."""
+        return _mask(self.sees, self.stop - self.start, size, dtype) if self.sees else None
+
+
+@torch.library.custom_op("acdit::merged_attention", mutates_args=())
+def _merged(
+    query: Tensor,
+    clean_key: Tensor | None,
+    clean_value: Tensor | None,
+    own_key: Tensor | None,
+    own_value: Tensor | None,
+    clean: int,
+    limits: Sequence[int],
+    window: int | None,
+    sinks: int,
+    block_tokens: int,
+    group: int,
+) -> tuple[Tensor, Tensor]:
+    """Attention over parts of the keys, merged: exp(lse) weighs what each part answers. Output and lse.
+
+    An operator of torch, so that torch.compile takes it as it is, and does not unroll its loop over parts.
+    """
+    visibility = Visibility(block_tokens, clean, tuple(limits), own_key is not None, window, sinks)
+    if own_key is not None and own_value is not None:
+        each = [_by_block(tensor, block_tokens) for tensor in (query, own_key, own_value)]  # (N M, H, B, D)
+        output, lse = (_by_sample(found, len(query)) for found in _flash(*each))
+    else:
+        output = _zeros(query)
+        lse = torch.full_like(_zeros(query[..., 0]), -torch.inf, dtype=_wide(query))  # (N, H, Q)
+    if clean_key is not None and clean_value is not None:
+        for part in _parts(visibility, group):
+            rows, keys = part.tokens(block_tokens)
+            asking, seen = query[:, :, rows], (clean_key[:, :, keys], clean_value[:, :, keys])
+            found, weight = _flash(asking, *seen, attn_mask=part.mask(block_tokens, query.dtype))
+            _merge(output[:, :, rows], lse[:, :, rows], found, weight)
+    return output, lse
+
+
+@_merged.register_fake
+def _merged_shapes(query: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return _zeros(query), _zeros(query[..., 0]).to(_wide(query))
+
+
+@torch.library.custom_op("acdit::merged_attention_backward", mutates_args=())
+def _merged_backward(
+    grad: Tensor,
+    query: Tensor,
+    clean_key: Tensor | None,
+    clean_value: Tensor | None,
+    own_key: Tensor | None,
+    own_value: Tensor | None,
+    output: Tensor,
+    lse: Tensor,
+    clean: int,
+    limits: Sequence[int],
+    window: int | None,
+    sinks: int,
+    block_tokens: int,
+    group: int,
+) -> list[Tensor]:
+    """Gradients of the query, then of the keys and values that there are.
+
+    Every part takes the merged output and log-sum-exp, and so gives its share.
+    """
+    visibility = Visibility(block_tokens, clean, tuple(limits), own_key is not None, window, sinks)
+    of_own: list[Tensor] = []
+    if own_key is not None and own_value is not None:
+        each = [_by_block(x, block_tokens) for x in (grad, query, own_key, own_value, output, lse)]
+        of_query, *of_own = (_by_sample(part, len(query)) for part in _flash_backward(*each, 0.0, False))
+    else:
+        of_query = _zeros(query)
+    of_clean: list[Tensor] = []
+    if clean_key is not None and clean_value is not None:
+        of_clean = [_zeros(clean_key), _zeros(clean_value)]
+        for part in _parts(visibility, group):
+            rows, keys = part.tokens(block_tokens)
+            asking = grad[:, :, rows], query[:, :, rows]
+            seen, answered = (clean_key[:, :, keys], clean_value[:, :, keys]), output[:, :, rows]
+            mask = part.mask(block_tokens, query.dtype)
+            shares = _flash_backward(*asking, *seen, answered, lse[:, :, rows], 0.0, False, attn_mask=mask)
+            targets = of_query[:, :, rows], *(target[:, :, keys] for target in of_clean)
+            for target, share in zip(targets, shares, strict=True):
+                target += share
+    return [of_query, *of_clean, *of_own]
+
+
+@_merged_backward.register_fake
+def _merged_backward_shapes(_grad: Tensor, *rest: Any) -> list[Tensor]:
+    return [_zeros(tensor) for tensor in rest[:5] if tensor is not None]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:5], *output)
+    ctx.rest = inputs[5:]
+
+
+def _gradients(ctx: Any, grad: Tensor, _of_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+    saved = ctx.saved_tensors  # once: a recomputed checkpoint gives them no second time
+    found = iter(_merged_backward(grad, *saved, *ctx.rest))
+    of_tensors = [None if tensor is None else next(found) for tensor in saved[:5]]
+    return (*of_tensors, *[None] * len(ctx.rest))
+
+
+_merged.register_autograd(_gradients, setup_context=_save)
+
+
+def _merge(output: Tensor, lse: Tensor, found: Tensor, found_lse: Tensor) -> None:
+    """Take one more part into (.., Q, D) and its log-sum-exp (.., Q), in place."""
+    weight = torch.sigmoid(found_lse - lse)
+    output.lerp_(found, weight[..., None].to(output.dtype))
+    torch.logaddexp(lse, found_lse, out=lse)
+
+
+def _by_block(x: Tensor, size: int) -> Tensor:
+    """(N, H, M B, ..) -> (N M, H, B, ..): every view by itself."""
+    return x.transpose(1, 2).unflatten(1, (-1, size)).flatten(0, 1).transpose(1, 2)
+
+
+def _by_sample(x: Tensor, samples: int) -> Tensor:
+    """The inverse of `_by_block`."""
+    return x.transpose(1, 2).unflatten(0, (samples, -1)).flatten(1, 2).transpose(1, 2)
+
+
+def _zeros(like: Tensor) -> Tensor:
+    """(N, H, Q, ..), laid out in memory as the network's are: (N, Q, H, ..)."""
+    return torch.zeros_like(like.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+@lru_cache(maxsize=256)
+def _parts(visibility: Visibility, group: int) -> tuple[_Part, ...]:
+    """Who asks which clean blocks: one call each, no query without a key in it."""
+    parts = []
+    for start in range(0, len(visibility.limits), group):
+        limits = visibility.limits[start : start + group]
+        spans = _spans(visibility, limits)
+        for low, high in spans:
+            seeing = [at for at, limit in enumerate(limits) if _some(visibility, limit, low, high)]
+            for first, last in _runs(seeing):
+                asking, answering = limits[first:last], range(low, high)
+                sees = bytes(visibility.sees(limit, block) for limit in asking for block in answering)
+                parts.append(_Part(start + first, start + last, low, high, sees if 0 in sees else b""))
+    return tuple(parts)
+
+
+def _spans(visibility: Visibility, limits: Sequence[int]) -> list[tuple[int, int]]:
+    """Clean blocks that all of these query blocks see, and those that just some see, as runs of either."""
+    edges = {0, min(visibility.sinks, visibility.clean)}
+    edges.update(limits, (visibility.first(limit) for limit in limits))
+    spans: list[tuple[int, int, bool]] = []
+    for low, high in pairwise(sorted(edges)):
+        count = sum(visibility.sees(limit, low) for limit in limits)
+        if not count:
+            continue
+        whole = count == len(limits)
+        if spans and spans[-1][1:] == (low, whole):
+            low = spans.pop()[0]
+        spans.append((low, high, whole))
+    return [(low, high) for low, high, _ in spans]
+
+
+def _some(visibility: Visibility, limit: int, low: int, high: int) -> bool:
+    return any(visibility.sees(limit, block) for block in range(low, high))
+
+
+def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
+    """Runs of consecutive numbers, as first and last + 1."""
+    starts = [place for place in places if place - 1 not in places]
+    stops = [place + 1 for place in places if place + 1 not in places]
+    return list(zip(starts, stops, strict=True))
+
+
+@lru_cache(maxsize=8)  # few, for they are large; groups of one shape share theirs, and so do layers
+def _mask(sees: bytes, rows: int, size: int, dtype: torch.dtype) -> Tensor:
+    """Zero where a query of these rows of blocks sees a key, else minus infinity."""
+    with torch.inference_mode(False):  # the cached mask must serve training too
+        blocks = torch.frombuffer(bytearray(sees), dtype=torch.bool).view(rows, -1)
+        added = torch.zeros(blocks.shape, dtype=dtype).masked_fill(~blocks, -torch.inf)
+        return added.repeat_interleave(size, 0).repeat_interleave(size, 1)
+
+
+def _joined_groups(
+    query: Tensor, clean: Pair | None, own: Pair | None, visibility: Visibility, size: int
+) -> Tensor:
+    """One call for each group of query blocks, over the joined keys that it sees."""
+    tokens = visibility.block_tokens
+    outputs = []
+    for group in _groups(visibility, size):
+        rows = slice(group.start * tokens, group.stop * tokens)
+        sources = [(clean, slice(low * tokens, high * tokens)) for low, high in group.clean]
+        if visibility.own:
+            sources.append((own, rows))
+        key, value = joined(
+            [(source[0][:, :, span], source[1][:, :, span]) for source, span in sources if source is not None]
+        )
+        mask = dense_mask(group.visibility, query.device) if group.stop - group.start > 1 else None
+        outputs.append(F.scaled_dot_product_attention(query[:, :, rows], key, value, attn_mask=mask))
+    return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
+
+
+def joined(sources: Sequence[Pair]) -> Pair:
+    """Keys and values of several sources, one behind the other; no copy of a single one."""
+    if len(sources) == 1:
+        return sources[0]
+    keys, values = zip(*sources, strict=True)
+    return torch.cat(keys, dim=2), torch.cat(values, dim=2)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Query blocks start..stop-1 against spans of clean blocks, and the predicate among just these."""
+
+    start: int
+    stop: int
+    clean: tuple[tuple[int, int], ...]
+    visibility: Visibility
+
+
+@lru_cache(maxsize=256)
+def _groups(visibility: Visibility, size: int) -> tuple[_Group, ...]:
+    groups = []
+    for start in range(0, len(visibility.limits), size):
+        limits = visibility.limits[start : start + size]
+        low, high = visibility.first(min(limits)), max(limits)
+        sinks = min(visibility.sinks, low)
+        spans = tuple((a, b) for a, b in ((0, sinks), (low, high)) if a < b)
+        # The group's clean keys are the sinks, then low..high-1: shifted down by what lies between.
+        shift = low - sinks
+        inner = Visibility(
+            visibility.block_tokens,
+            high - shift,
+            tuple(limit - shift for limit in limits),
+            visibility.own,
+            visibility.window,
+            sinks if shift else visibility.sinks,
+        )
+        groups.append(_Group(start, start + len(limits), spans, inner))
+    return tuple(groups)

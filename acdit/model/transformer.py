@@ -1,0 +1,351 @@
+"""ACDiTTransformer: the network, one forward for training, sampling and understanding."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders.peft import PeftAdapterMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.outputs import BaseOutput
+from torch import Tensor, nn
+
+from .attention import Backend, check_backend, default_backend
+from .conditioning import Conditions
+from .forward_arguments import checked_blocks
+from .kv_cache import KVCache, check_sinks
+from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Streams, TimestepEmbedder
+from .layout import Layout
+from .linear import Linear
+from .rope import VARIANTS, Rotation, check_split, default_split
+from .skip_causal_mask import clean_visibility, view_visibility
+
+
+class Size(NamedTuple):
+    """A named size (Table 5)."""
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+
+
+SIZES = {
+    "S": Size(6, 128, 4),  # not the paper's: for laptops
+    "B": Size(12, 768, 12),
+    "L": Size(24, 1024, 16),
+    "XL": Size(28, 1152, 18),
+    "H": Size(32, 1280, 20),
+}
+
+
+@dataclass
+class ACDiTOutput(BaseOutput):
+    """What the network answers.
+
+    Attributes:
+        sample: prediction for every noised view, (N, M, B, C), or logits (N, M, B, vocabulary); None without
+            views.
+        hidden_states: last layer's states of the given clean blocks, then of the views, (N, P + M, B,
+            hidden), on request.
+    """
+
+    sample: Tensor | None = None
+    hidden_states: Tensor | None = None
+
+
+class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
+    """Predicts noised blocks from the clean blocks before them, for images, video and text alike.
+
+    The layout is an argument of every call, not a property of the network: one network trains and samples
+        with several.
+
+    Args:
+        in_channels: channels of a token, patch elements included; None for a network over token ids.
+        axis_lengths: tokens along each axis that the rotary bases are made for (Eq. 4); part of the weights'
+            meaning.
+        num_layers, hidden_size, num_heads: see `SIZES`.
+        mlp_ratio: width of the MLP over the hidden size.
+        num_classes: classes of the label table, the null label left out; None = no labels.
+        time_conditioning: whether the network sees timesteps. With neither timesteps nor labels there is no
+            adaLN.
+        vocab_size: token ids, the mask included, for text.
+        rope: `eq4`, or `published` for the published weights.
+        rope_split: dimensions of a head per axis; as in section 4.3 when left out.
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ["ACDiTBlock"]
+    _repeated_blocks = ["ACDiTBlock"]
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int | None = None,
+        axis_lengths: Sequence[int] = (32, 32),
+        num_layers: int = 12,
+        hidden_size: int = 768,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        num_classes: int | None = None,
+        time_conditioning: bool = True,
+        vocab_size: int | None = None,
+        rope: Literal["eq4", "published"] = "eq4",
+        rope_split: Sequence[int] | None = None,
+        format_version: int = 1,
+    ):
+        super().__init__()
+        if (in_channels is None) == (vocab_size is None):
+            raise ValueError("name either in_channels (images, video) or vocab_size (text)")
+        if hidden_size % num_heads:
+            raise ValueError(f"num_heads must divide hidden_size {hidden_size}; {num_heads} does not")
+        if rope not in VARIANTS:
+            raise ValueError(f"rope must be one of {', '.join(VARIANTS)}, not {rope!r}")
+        if format_version != 1:
+            raise ValueError(
+                f"this model has format version {format_version}; this acdit reads version 1: upgrade acdit"
+            )
+        head_dim, axes = hidden_size // num_heads, len(axis_lengths)
+        self._rope_split = tuple(rope_split) if rope_split is not None else default_split(head_dim, axes)
+        check_split(self._rope_split, head_dim, axes)
+        conditioned = time_conditioning or num_classes is not None
+        if in_channels is not None:
+            self.x_embedder = Linear(in_channels, hidden_size, bias=False)
+        else:
+            assert vocab_size is not None
+            self.x_embedder = nn.Embedding(vocab_size, hidden_size)
+        self.t_embedder = TimestepEmbedder(hidden_size) if time_conditioning else None
+        self.y_embedder = LabelEmbedder(num_classes, hidden_size) if num_classes is not None else None
+        mlp_width = int(hidden_size * mlp_ratio)
+        self.blocks = nn.ModuleList(
+            ACDiTBlock(hidden_size, num_heads, mlp_width, conditioned) for _ in range(num_layers)
+        )
+        self.final_layer = FinalLayer(hidden_size, in_channels or vocab_size or 0, conditioned)
+        self.gradient_checkpointing = False
+        self._backend: Backend | None = None
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Initialise as DiT: Xavier linear layers, zero biases, zero adaLN outputs and final layer."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear) and ("adaLN_modulation" in name or name == "final_layer.linear"):
+                nn.init.zeros_(module.weight)
+        if self.t_embedder is not None:
+            for index in (0, 2):
+                nn.init.normal_(self.t_embedder.mlp.get_parameter(f"{index}.weight"), std=0.02)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "ACDiTTransformer":
+        """Load as any diffusers model, but never a pickle."""
+        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+
+    def to_json_string(self) -> str:
+        """The configuration as it is saved, without the place that the network was loaded from."""
+        described = json.loads(super().to_json_string())
+        described.pop("_name_or_path", None)
+        return json.dumps(described, indent=2, sort_keys=True) + "\n"
+
+    def set_attention_backend(self, backend: str | None) -> None:
+        """Choose how attention is computed: `dense`, `split` or `flex`; None = the device's default.
+
+        Raises:
+            ValueError: for an unknown backend, or one that this device does not have.
+        """
+        self._backend = None if backend is None else check_backend(backend, self.device, training=False)
+
+    def new_cache(
+        self,
+        layout: Layout,
+        batch_size: int,
+        *,
+        window: int | None = None,
+        sinks: int = 0,
+        device: torch.device | None = None,
+    ) -> KVCache:
+        """An empty cache for one batch of sequences, see `KVCache`.
+
+        Its device is the network's when left out; a network that is moved only while it computes is told.
+
+        Raises:
+            UserError: for sinks that cannot be, see `check_sinks`.
+        """
+        if window is not None and sinks:
+            check_sinks(layout, self.config["rope"])
+        device = self.device if device is None else device
+        return KVCache(
+            layout,
+            window=window,
+            sinks=sinks,
+            turned=self._rotation(self.dtype, device).turned,
+            num_layers=self.config["num_layers"],
+            batch_size=batch_size,
+            num_heads=self.config["num_heads"],
+            head_dim=self.config["hidden_size"] // self.config["num_heads"],
+            dtype=self.dtype,
+            device=device,
+        )
+
+    def forward(
+        self,
+        noised: Tensor | None,
+        timestep: Tensor | None = None,
+        *,
+        layout: Layout,
+        blocks: Sequence[int] | None = None,
+        clean: Tensor | None = None,
+        labels: Tensor | None = None,
+        condition: Tensor | None = None,
+        cache: KVCache | None = None,
+        window: int | None = None,
+        sinks: int = 0,
+        return_hidden_states: bool = False,
+        return_dict: bool = True,
+    ) -> ACDiTOutput | tuple[Any, ...]:
+        """Predict noised views of blocks from the clean blocks before them (SCAM, section 4.2).
+
+        Args:
+            noised: (N, M, B, C) float, or (N, M, B) token ids; None = the clean stream alone, to fill a
+                cache.
+            timestep: (N, M), raw 0..1000; None without time conditioning.
+            layout: the grid and its blocks.
+            blocks: sorted indices of the M views' blocks, repeats allowed; None = 0..T-1. Guidance is two
+                views of one block.
+            clean: (N, P, B, C) or (N, P, B), the clean blocks that follow those in the cache, which takes
+                them in. Blocks and outputs that nobody reads cost nothing.
+            labels: (N,) or per view (N, M), class or null; None = null.
+            condition: (N, hidden), added to the condition vector.
+            cache: keys and values of earlier clean blocks.
+            window: clean blocks that a block sees behind itself; None = all, or those of a cache that rolls.
+            sinks: first blocks of the sequence that stay visible beyond the window.
+            return_hidden_states: also return the last layer's states.
+            return_dict: an `ACDiTOutput`, or a tuple of what it holds.
+
+        Raises:
+            ValueError: if blocks, clean blocks and cache do not fit each other.
+        """
+        blocks = checked_blocks(
+            layout,
+            noised=noised,
+            timestep=timestep,
+            blocks=blocks,
+            clean=clean,
+            cache=cache,
+            axes=len(self.config["axis_lengths"]),
+            timed=self.t_embedder is not None,
+        )
+        if (window is not None and window < 0) or sinks < 0:
+            raise ValueError(f"window and sinks must not be negative, but are {window} and {sinks}")
+        if cache is not None:
+            cache.check_window(window, sinks)
+        given = 0 if clean is None else clean.shape[1]
+        start = gone = 0
+        if cache is not None:
+            cache.make_room()
+            start, gone = cache.num_blocks, cache.num_gone
+            if cache.window is not None:
+                window, sinks = cache.window, cache.sinks
+        if cache is None and not return_hidden_states:
+            given = min(given, max(blocks, default=0))  # later clean blocks have no reader
+
+        samples = next((len(part) for part in (noised, clean) if part is not None), 1)
+        clean_sees = views_see = None
+        parts: list[Tensor] = []  # all samples' clean blocks, then all samples' views
+        if clean is not None and given:
+            parts.append(clean[:, :given].flatten(0, 1))
+            clean_sees = clean_visibility(
+                layout.block_tokens, start - gone, start - gone + given, window, sinks
+            )
+        if noised is not None:
+            parts.append(noised.flatten(0, 1))
+            held = [block - gone for block in blocks]  # of the blocks that the cache holds
+            views_see = view_visibility(layout.block_tokens, held, window, sinks)
+        if not parts:
+            raise ValueError("give noised blocks, or clean ones and a cache or return_hidden_states")
+        # Weights that are offloaded or cast tell neither where nor in what is computed; their answer does.
+        x = self.x_embedder(torch.cat(parts) if len(parts) > 1 else parts[0])  # (R, B, hidden)
+        backend = self._backend or default_backend(x.device)
+        if self.training and torch.is_grad_enabled():
+            check_backend(backend, x.device, training=True)
+        places = samples * [*range(start, start + given)] + samples * [*blocks]
+        rotation = self._rotation(x.dtype, x.device)
+        rope = rotation.table(layout, range(min(places), max(places) + 1))
+        rope = rope.select(torch.tensor(places, device=x.device) - min(places))
+        streams = Streams(samples, clean_sees, views_see, rope, cache, backend)
+        conditions = None
+        if noised is not None:
+            conditions = self._conditions(noised, timestep, labels, condition, cache, x.dtype)
+
+        for layer, block in enumerate(self.blocks):
+            read = return_hidden_states or layer < len(self.blocks) - 1  # who reads the clean outputs
+            run: Callable[..., Any] = block
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                run = partial(cast(Callable[..., Any], self._gradient_checkpointing_func), block)
+            x = run(x, conditions, streams, layer, read)
+        if cache is not None:
+            cache.advance(given)
+
+        sample = states = None
+        if noised is not None:
+            views = x[-len(parts[-1]) :]
+            sample = self.final_layer(views, conditions).unflatten(0, noised.shape[:2])
+        if return_hidden_states:
+            rows = [len(part) for part in parts]
+            states = torch.cat([part.unflatten(0, (samples, -1)) for part in x.split(rows)], dim=1)
+        return ACDiTOutput(sample, states) if return_dict else (sample, states)
+
+    def _rotation(self, dtype: torch.dtype, device: torch.device) -> Rotation:
+        wide, lengths = torch.promote_types(dtype, torch.float32), tuple(self.config["axis_lengths"])
+        return Rotation(lengths, self._rope_split, self.config["rope"], wide, device)
+
+    def _conditions(
+        self,
+        noised: Tensor,
+        timestep: Tensor | None,
+        labels: Tensor | None,
+        condition: Tensor | None,
+        cache: KVCache | None,
+        dtype: torch.dtype,
+    ) -> Conditions | None:
+        """Sum of timestep, label and other embeddings of every view; None for a network without any."""
+        views = noised.shape[:2]
+        if self.y_embedder is None and labels is not None:
+            raise ValueError("labels were given, but the network was made without num_classes")
+        if self.t_embedder is None and self.y_embedder is None:
+            if condition is not None:
+                raise ValueError(
+                    "condition was given, but the network has no conditions: see time_conditioning"
+                )
+            return None
+        if self.y_embedder is not None:
+            if labels is None:
+                labels = torch.full(views[:1], self.config["num_classes"], device=noised.device)
+            labels = (labels if labels.ndim == 2 else labels[:, None]).expand(views).flatten()
+        timestep = None if self.t_embedder is None or timestep is None else timestep.flatten()
+
+        def embedded(places: list[int] | slice) -> Tensor:
+            made = []
+            if self.t_embedder is not None and timestep is not None:
+                made.append(self.t_embedder(timestep[places], dtype))
+            if self.y_embedder is not None and labels is not None:
+                made.append(self.y_embedder(labels[places]))
+            return made[0] if len(made) == 1 else made[0] + made[1]  # (places, hidden)
+
+        if cache is None or condition is not None or torch.is_grad_enabled() or noised.is_cuda:
+            vectors = embedded(slice(None))
+            if condition is not None:
+                vectors = vectors + condition.repeat_interleave(views[1], 0)
+            return Conditions(vectors)
+        keys = tuple(zip(*(of.tolist() for of in (timestep, labels) if of is not None), strict=True))
+        return Conditions(cache.conditions.rows("embedding", keys, embedded), cache.conditions, keys)
+
+
+for _public in (ACDiTTransformer, ACDiTOutput):
+    _public.__module__ = "acdit"  # saved files name this module, so that the code may move

@@ -1,0 +1,1 @@
+"""The authors' checkpoints: their format, and conversion in and out."""

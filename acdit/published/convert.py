@@ -1,0 +1,210 @@
+"""Published checkpoints in and out: pickled weights and arguments <-> pipeline directories."""
+
+import argparse
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.resources import files
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.autoencoders import load_autoencoder
+from ..diffusion.schedulers import default_sampler
+from ..model.layout import Layout, dims
+from ..model.rope import default_split
+from ..model.transformer import SIZES, ACDiTTransformer, Size
+from ..pipelines.image import ACDiTImagePipeline
+from ..pipelines.loading import load_pipeline
+from ..training.checkpoint import newest_checkpoint, read_part
+from ..utils.errors import UserError
+from ..utils.files import whole
+from .format import PUBLISHED_NAME, PublishedArguments, read_checkpoint
+
+LAYOUT_FILE = "layout.json"  # of a converted video model
+SHOWN = 10  # tensors that an error names
+
+
+def build_transformer(arguments: PublishedArguments, weights: Mapping[str, Tensor]) -> ACDiTTransformer:
+    """The network of a published checkpoint around its weights: sizes from the tensors.
+
+    Raises:
+        UserError: for missing, surplus or misshapen tensors; names the first ten.
+    """
+    layout = arguments.layout()
+    config = _network_config(arguments, layout, weights)
+    with torch.device("meta"):
+        model = ACDiTTransformer(**config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    wrong = [f"{name} is missing" for name in expected if name not in weights]
+    wrong += [f"{name} is surplus" for name in weights if name not in expected]
+    wrong += [
+        f"{name} is {dims(weights[name].shape)}, not {dims(shape)}"
+        for name, shape in expected.items()
+        if name in weights and tuple(weights[name].shape) != shape
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise UserError(f"the weights do not make a network: {'; '.join(wrong[:SHOWN])}{more}")
+    model.load_state_dict(dict(weights), assign=True)
+    return model.eval()
+
+
+def convert_checkpoint(path: Path, out: Path, *, ema: bool = False, vae: str | None = None) -> None:
+    """Write the pipeline directory of a published checkpoint, with an autoencoder where one is named.
+
+    A video checkpoint becomes `transformer/`, `scheduler/` and `layout.json`.
+
+    Raises:
+        UserError: for what `read_checkpoint` and `build_transformer` refuse, an autoencoder that does not
+            fit, or a folder that holds something already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} holds something already: name another --out, or remove it")
+    stored = read_checkpoint(path)
+    if ema and stored.ema is None:
+        raise UserError(f"{path} holds no moving average (ema): leave out --ema")
+    weights = stored.ema if ema and stored.ema is not None else stored.model
+    arguments, layout = stored.arguments, stored.arguments.layout()
+    model = build_transformer(arguments, weights)
+    autoencoder = None if vae is None else load_autoencoder(vae)
+    scheduler = default_sampler("epsilon")
+    with whole(out) as aside:
+        if layout.axes == 2:
+            ACDiTImagePipeline(
+                transformer=model,
+                scheduler=scheduler,
+                vae=autoencoder,
+                grid=layout.grid,
+                block=layout.block,
+                patch=layout.patch,
+                id2label=_label_names(model.config["num_classes"]),
+                vae_scale_factor=arguments.vae_patch_pixels,
+            ).save_pretrained(aside)
+        else:
+            model.save_pretrained(aside / "transformer")
+            scheduler.save_pretrained(aside / "scheduler")
+            if autoencoder is not None:
+                autoencoder.save_pretrained(aside / "vae")
+            described = asdict(layout) | {"vae_scale_factor": arguments.vae_patch_pixels}
+            (aside / LAYOUT_FILE).write_text(json.dumps({"format_version": 1} | described, indent=2) + "\n")
+
+
+def publish(source: Path, out: Path) -> None:
+    """Write a pipeline directory, or a training run, as a published checkpoint.
+
+    Of a run, `model` holds the last weights and `ema` their average; of a pipeline both are what it holds.
+
+    Raises:
+        UserError: for a network or a layout that the published code cannot express, or a file that is there.
+    """
+    if out.exists():
+        raise UserError(f"{out} is there already: name another --out, or remove it")
+    transformer, layout, cell = _opened(source)
+    config = transformer.config
+    if config["rope"] != "published":
+        raise UserError(
+            f"{source} has the rotary embedding {config['rope']}; the published code knows its own alone: "
+            "train from a converted checkpoint (training.init_from) for a model that goes back"
+        )
+    if tuple(config["axis_lengths"]) != layout.grid:
+        raise UserError(
+            f"{source} draws a grid of {dims(layout.grid)} with rotary bases made for "
+            f"{dims(config['axis_lengths'])}; the published code makes them for the grid"
+        )
+    if config["num_classes"] is None or not config["time_conditioning"]:
+        raise UserError(f"{source} has no classes or no timesteps; the published code needs both")
+    arguments = _describe(transformer, layout, cell)
+    try:
+        expressed = arguments.layout()
+    except UserError:
+        expressed = None
+    if expressed != layout:
+        raise UserError(f"{source} has a layout that the published code cannot express: {layout}")
+    model = ema = dict(transformer.state_dict())
+    newest = newest_checkpoint(source / "checkpoints")
+    if newest is not None:
+        model, ema = read_part(newest, "model"), read_part(newest, "ema")
+    stored = {"model": OrderedDict(model), "ema": ema, "args": argparse.Namespace(**asdict(arguments))}
+    with whole(out) as aside, aside.open("wb") as file:  # a file of Python's says why it cannot be written
+        torch.save(stored, file)
+
+
+def _opened(source: Path) -> tuple[ACDiTTransformer, Layout, int]:
+    """Network, layout and pixels of a latent cell of an image pipeline, a run, or a converted video model."""
+    described = source / LAYOUT_FILE
+    if not described.exists():
+        pipeline = load_pipeline(source)
+        return pipeline.transformer, pipeline.layout, pipeline.vae_scale_factor
+    stored = json.loads(described.read_text())
+    layout = Layout(*(tuple(stored[name]) for name in ("grid", "block", "patch")))
+    return ACDiTTransformer.from_pretrained(source / "transformer"), layout, stored["vae_scale_factor"]
+
+
+def _describe(transformer: ACDiTTransformer, layout: Layout, cell: int) -> PublishedArguments:
+    """The arguments of a network and its layout; whether they say the same is for the caller to compare."""
+    config = transformer.config
+    head_dim = config["hidden_size"] // config["num_heads"]
+    split = tuple(config["rope_split"] or default_split(head_dim, layout.axes))
+    usual = split == default_split(head_dim, layout.axes)
+    size = Size(config["num_layers"], config["hidden_size"], config["num_heads"])
+    named = [f"ACDiT-{name}" for name, known in SIZES.items() if known == size]
+    frames = layout.grid[0] if layout.axes == 3 else 1
+    edge, patch = layout.grid[-1], layout.patch[-1]
+    return PublishedArguments(
+        model=named[0] if named else PUBLISHED_NAME,
+        vae_latent_size=config["in_channels"] // layout.patch_elements,
+        patch_size=patch,
+        block_size=layout.block_tokens,
+        ar_len=layout.num_blocks,
+        num_frames=frames,
+        image_size=edge * patch * cell,
+        vae_patch_pixels=cell,
+        nd_split=None if usual else "_".join(str(width // math.gcd(*split)) for width in split),
+        square_block=layout.axes == 2 or layout.block[-1] < edge,
+    )
+
+
+def _network_config(
+    arguments: PublishedArguments, layout: Layout, weights: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """The config of an `ACDiTTransformer` whose sizes are those of the tensors."""
+
+    def shape(name: str, axes: int) -> tuple[int, ...]:
+        found = weights.get(name)
+        if found is None or found.ndim != axes:
+            raise UserError(f"the weights do not make a network: {name} is missing or no {axes}-D tensor")
+        return tuple(found.shape)
+
+    hidden, channels = shape("x_embedder.weight", 2)
+    (head_dim,) = shape("blocks.0.attn.q_norm.weight", 1)
+    wanted = arguments.vae_latent_size * layout.patch_elements
+    if channels != wanted:
+        raise UserError(f"x_embedder.weight takes tokens of {channels} values; args makes them of {wanted}")
+    if not head_dim or not hidden or hidden % head_dim:
+        raise UserError(f"a hidden width of {hidden} is not made of heads of {head_dim} dimensions")
+    return {
+        "in_channels": channels,
+        "axis_lengths": layout.grid,
+        # counted from the first, not read off the highest index, which a damaged file may have anywhere
+        "num_layers": next(layer for layer in count() if f"blocks.{layer}.norm1.weight" not in weights),
+        "hidden_size": hidden,
+        "num_heads": hidden // head_dim,
+        "mlp_ratio": shape("blocks.0.mlp.fc1.weight", 2)[0] / hidden,
+        "num_classes": shape("y_embedder.embedding_table.weight", 2)[0] - 1,
+        "rope": "published",
+        "rope_split": arguments.rope_split(head_dim, layout.axes),
+    }
+
+
+def _label_names(num_classes: int) -> dict[int, str]:
+    """ImageNet's names for its thousand classes; none where the classes are not known."""
+    if num_classes != 1000:
+        return {}
+    listed = files("acdit").joinpath("labels", "imagenet.txt").read_text()
+    return dict(enumerate(listed.splitlines()))

@@ -1,0 +1,177 @@
+"""The format of the published checkpoints: pickled weights and arguments, read without executing anything."""
+
+import argparse
+import math
+import pickle
+import re
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..model.layout import Layout
+from ..model.rope import default_split
+from ..utils.errors import UserError
+
+COUNTS = (
+    "vae_latent_size",
+    "patch_size",
+    "block_size",
+    "ar_len",
+    "num_frames",
+    "image_size",
+    "vae_patch_pixels",
+)
+LARGEST = 2**16  # of a count in the arguments
+PUBLISHED_NAME = "ACDiT-XL"  # for a size without a name: the sizes that count are those of the tensors
+
+
+@dataclass(frozen=True)
+class PublishedArguments:
+    """What a published checkpoint says of its data, as its `args` spell it; checked."""
+
+    model: str
+    vae_latent_size: int
+    """Latent channels."""
+    patch_size: int
+    block_size: int
+    """Tokens of a block."""
+    ar_len: int
+    """Blocks."""
+    num_frames: int
+    image_size: int
+    vae_patch_pixels: int
+    """Pixels along the edge of a latent cell."""
+    nd_split: str | None
+    """Shares of the head dimension that the axes get, such as 2_3_3."""
+    square_block: bool | None
+    """Square blocks, or whole frames; None = square for images, frames for video."""
+
+    @classmethod
+    def read(cls, namespace: Any) -> "PublishedArguments":
+        """From the stored Namespace; a UserError names what is wrong with it."""
+        if type(namespace) is not argparse.Namespace:
+            raise UserError(f"args must be an argparse.Namespace, not {type(namespace).__name__}")
+        stored = vars(namespace)
+        optional: dict[str, Any] = {"model": PUBLISHED_NAME, "nd_split": None, "square_block": None}
+        known = optional | {name: stored[name] for name in _names(cls) if name in stored}
+        missing = [name for name in _names(cls) if name not in known]
+        if missing:
+            raise UserError(f"args lacks {', '.join(missing)}")
+        for name, value in stored.items():
+            if not _is_plain(value):
+                raise UserError(f"args.{name} must be a plain value, not {type(value).__name__}")
+        arguments = cls(**known)
+        arguments.check()
+        return arguments
+
+    def check(self) -> None:
+        for name in COUNTS:
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= LARGEST:
+                raise UserError(f"args.{name} must be a whole number from 1 to {LARGEST}, not {value!r}")
+        if not isinstance(self.model, str):
+            raise UserError(f"args.model must be a name, not {self.model!r}")
+        if not isinstance(self.square_block, bool | None):
+            raise UserError(f"args.square_block must be true or false, not {self.square_block!r}")
+        shares = r"[1-9]\d?(_[1-9]\d?)*"
+        if self.nd_split is not None and not (
+            isinstance(self.nd_split, str) and re.fullmatch(shares, self.nd_split)
+        ):
+            raise UserError(f"args.nd_split must be shares such as 2_3_3, not {self.nd_split!r}")
+
+    def layout(self) -> Layout:
+        """Grid, block and patch in latent cells: (h, w) for one frame, (t, h, w) for several."""
+        edge, rest = divmod(self.image_size, self.vae_patch_pixels * self.patch_size)
+        if rest or not edge:
+            raise UserError(
+                f"args.image_size {self.image_size} must be a multiple of vae_patch_pixels x patch_size, "
+                f"{self.vae_patch_pixels} x {self.patch_size}"
+            )
+        video = self.num_frames > 1
+        if self.square_block if self.square_block is not None else not video:
+            side = math.isqrt(self.block_size)
+            block = (1, side, side)
+        else:
+            block = (self.block_size // edge**2, edge, edge)
+        if math.prod(block) != self.block_size:
+            shape = "square" if block[0] == 1 and block[1] != edge else "of whole frames"
+            raise UserError(f"args.block_size {self.block_size} does not make blocks that are {shape}")
+        grid, patch = (self.num_frames, edge, edge), (1, self.patch_size, self.patch_size)
+        first = 0 if video else 1
+        layout = Layout(grid[first:], block[first:], patch[first:])
+        if layout.num_blocks != self.ar_len:
+            raise UserError(f"args.ar_len {self.ar_len} is not the {layout.num_blocks} blocks of {layout}")
+        return layout
+
+    def rope_split(self, head_dim: int, axes: int) -> tuple[int, ...]:
+        """Dimensions of a head that each axis rotates."""
+        if self.nd_split is None:
+            return default_split(head_dim, axes)
+        shares = [int(share) for share in self.nd_split.split("_")]
+        return tuple(share * head_dim // sum(shares) for share in shares)
+
+
+@dataclass(frozen=True)
+class PublishedCheckpoint:
+    """The content of a published file: arguments, weights, and their moving average where there is one."""
+
+    arguments: PublishedArguments
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor] | None
+
+
+def read_checkpoint(path: Path) -> PublishedCheckpoint:
+    """Read a published checkpoint without executing anything in it.
+
+    Raises:
+        UserError: for a file that is no such checkpoint, is damaged, or would run code.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is not a file; name a published checkpoint such as ACDiT-XL-img.pt")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            # Mapped, not read: of optimiser states and averages that are not asked for nothing enters memory.
+            stored = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as fault:
+        named = re.search(r"GLOBAL (\S+)", str(fault))
+        asks = f": it asks for {named[1]}" if named else ""
+        raise UserError(
+            f"{path} is refused: it is damaged, or holds more than tensors, plain containers and "
+            f"argparse.Namespace{asks}"
+        ) from fault
+    except Exception as fault:  # a damaged pickle makes its reader raise almost anything
+        raise UserError(f"{path} cannot be read as a checkpoint: {' '.join(str(fault).split())}") from fault
+    if not isinstance(stored, dict) or not {"model", "args"} <= stored.keys():
+        raise UserError(f"{path} is not a published checkpoint: it lacks model or args")
+    ema = stored.get("ema")
+    return PublishedCheckpoint(
+        PublishedArguments.read(stored["args"]),
+        _weights(stored["model"], "model"),
+        None if ema is None else _weights(ema, "ema"),
+    )
+
+
+def _weights(stored: Any, name: str) -> dict[str, Tensor]:
+    """A state dict, checked to be one, in float32."""
+    if not isinstance(stored, dict):
+        raise UserError(f"{name} must be a state dict, not {type(stored).__name__}")
+    for key, tensor in stored.items():
+        if not isinstance(key, str) or not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise UserError(f"{name} must hold weights by name; {key!r} is {type(tensor).__name__}")
+    return {key: tensor.detach().float().contiguous() for key, tensor in stored.items()}
+
+
+def _names(cls: type) -> list[str]:
+    return [field.name for field in fields(cls)]
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    return value is None or isinstance(value, int | float | str | bool)

@@ -1,0 +1,216 @@
+"""`acdit` on models of text: what it writes and scores, and one line for what it cannot."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from acdit.cli.main import main
+from acdit.data.texts import WrappedTexts
+from acdit.data.tokenizers import ByteTokenizer, SubwordTokenizer, open_tokenizer
+from acdit.diffusion.masked_schedulers import FirstHittingScheduler
+from acdit.pipelines.loading import load_pipeline
+from acdit.pipelines.text import ACDiTTextPipeline
+from tests.pipelines.test_text import network
+
+BYTES = ByteTokenizer()
+LENGTH = 32
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text") / "model"
+    made = network().float()
+    with torch.no_grad():
+        made.final_layer.linear.bias[32:127] += 6  # mostly readable
+    scheduler = FirstHittingScheduler(mask_token=BYTES.mask)
+    ACDiTTextPipeline(made, scheduler, grid=[LENGTH], block=[4]).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def drawn(model, prompt, seed, **options):
+    pipe = load_pipeline(model)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe(prompt, generator=[torch.Generator().manual_seed(seed)], **options).texts[0]
+
+
+def test_a_text_grows_in_the_terminal(model, capsys, tmp_path):
+    command = ["sample", "--model", model, "--prompt", "To be, or", "--max-new-tokens", "9", "--seed", "5"]
+    assert main([*command, "--top-p", "0.9", "--temperature", "0.7", "--block", "8", "--steps", "4"]) == 0
+    out, err = capsys.readouterr()
+    options = {"max_new_tokens": 9, "top_p": 0.9, "temperature": 0.7, "block": 8, "num_inference_steps": 4}
+    assert out == drawn(model, "To be, or", 5, **options) + "\n"
+    assert "9 tokens in" in err and "8 evaluations" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_texts_into_a_file(model, capsys, tmp_path):
+    command = ["sample", "--model", model, "--prompt", "x", "--samples", "3", "--seed", "2"]
+    assert main([*command, "--out", "deep/texts.txt"]) == 0
+    said = capsys.readouterr().out
+    tokens = re.fullmatch(r"deep/texts.txt: 3 texts, (\d+) tokens in .*\n", said)
+    assert tokens and 3 <= int(tokens[1]) <= 3 * (LENGTH - 1)
+    expected = f"\n{'-' * 80}\n".join(drawn(model, "x", 2 + row) for row in range(3))
+    assert (tmp_path / "deep" / "texts.txt").read_text() == expected + "\n"
+    assert main(command) == 0
+    assert capsys.readouterr().out == expected + "\n"
+
+
+def test_scores_are_the_pipeline_s(model, capsys, tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text("It is a tale told by an idiot, full of sound and fury.")
+    (texts / "b.txt").write_text("Signifying nothing")
+    command = ["evaluate", "--model", model, "--data", str(texts), "--out", "scores.json"]
+    assert main([*command, "--block", "1,2,8", "--estimate", "counts", "--draws", "300"]) == 0
+    table = capsys.readouterr().out
+    rows = json.loads((tmp_path / "scores.json").read_text())["scores"]["likelihood"]
+    assert [row["estimate"] for row in rows] == ["exact", "exact", "counts"]
+    pipe = load_pipeline(model)
+    stream = list(b"It is a tale told by an idiot, full of sound and fury.")
+    stream += [256, *b"Signifying nothing", 256]
+    for row in rows:
+        assert row["tokens"] == len(stream) and row["bytes"] == len(stream) - 2
+        wrapped = [stream[at : at + LENGTH] for at in range(0, len(stream), LENGTH)]
+        nats = errors = 0.0
+        for ids in wrapped:
+            pipe.tokenizer.encode = lambda text, ids=ids: ids
+            scores = pipe.score("any", block=row["block"], draws=300)
+            nats -= scores.log_likelihoods.item()
+            errors += scores.standard_errors.item() ** 2
+        bound = 4 * (errors + (row["standard_error"] * row["tokens"]) ** 2) ** 0.5 + 1e-3
+        assert abs(row["nats_per_token"] * row["tokens"] - nats) < bound
+        assert row["perplexity"] == pytest.approx(torch.tensor(row["nats_per_token"]).exp().item(), rel=1e-5)
+        expected = row["nats_per_token"] * row["tokens"] / torch.tensor(2.0).log().item() / row["bytes"]
+        assert row["bits_per_byte"] == pytest.approx(expected)
+    assert "bits_per_byte" in table and "exact" in table
+
+
+def test_a_single_draw_has_no_standard_error(model, tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("full of sound and fury " * 20)
+    command = ["evaluate", "--model", model, "--data", "a.txt", "--block", "8", "--draws", "1"]
+    assert main([*command, "--samples", "3"]) == 0
+    report = capsys.readouterr().out
+    assert '"standard_error": null' in report and "NaN" not in report
+
+
+def test_the_texts_that_are_scored_come_from_all_over(model, monkeypatch):
+    """And are the same ones whatever the batch."""
+    asked = []
+    plain = WrappedTexts.decode
+    monkeypatch.setattr(WrappedTexts, "decode", lambda self, at: (asked.append(at), plain(self, at))[1])
+    found = {}
+    for batch in ("3", "8"):
+        asked.clear()
+        assert main(["evaluate", "--model", model, "--samples", "8", "--batch", batch, "--draws", "2"]) == 0
+        found[batch] = sorted(asked)
+    assert found["3"] == found["8"] and len(set(found["3"])) == 8
+    works = 467_000 // LENGTH  # sequences of the held-out works, in bytes
+    assert found["3"][0] < works / 3 and found["3"][-1] > works * 2 / 3
+
+
+def test_the_spread_of_times(model, tmp_path):
+    (tmp_path / "a.txt").write_text("full of sound and fury " * 20)
+    command = ["evaluate", "--model", model, "--data", "a.txt", "--times", "--block", "4", "--samples", "8"]
+    assert main([*command, "--out", "scores.json"]) == 0
+    (row,) = json.loads((tmp_path / "scores.json").read_text())["scores"]["spread"]
+    assert row["deviation"] <= row["deviation_of_all"] and row["high"] - row["low"] >= 0.49
+    assert min(each["deviation"] for each in row["ranges"]) == row["deviation"]
+    # near t = 0 few tokens are masked and each counts 1 / t: leaving these times out narrows the spread
+    assert row["low"] > 0.1
+
+
+def test_a_judge_reads_what_is_written(model, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    made = open_tokenizer("bytes")
+    assert main(["tokenizer", "a.txt", "--size", "300"]) == 2  # there is none yet
+    (tmp_path / "a.txt").write_text("full of sound and fury " * 20)
+    assert main(["tokenizer", "a.txt", "--size", "300", "--out", "bpe.json"]) == 0
+    bpe = open_tokenizer("bpe.json")
+    assert isinstance(bpe, SubwordTokenizer)
+    assert made.size < bpe.size <= 300 and bpe.decode(bpe.encode("fury, naïve")) == "fury, naïve"
+    folder = tmp_path / "judge"
+    inner = transformers.PreTrainedTokenizerFast(tokenizer_object=bpe._inner, eos_token=bpe.end)
+    inner.save_pretrained(folder)
+    config = transformers.GPT2Config(vocab_size=bpe.size, n_positions=64, n_embd=8, n_layer=1, n_head=1)
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    command = ["evaluate", "--model", model, "--data", "a.txt", "--judge", str(folder), "--texts", "3"]
+    assert main([*command, "--out", "scores.json"]) == 0
+    (row,) = json.loads((tmp_path / "scores.json").read_text())["scores"]["drawn"]
+    assert row["texts"] == 3 and row["generative_perplexity"] > 1 and row["token_entropy"] > 0
+
+
+def test_info_of_a_text_model(model, capsys):
+    assert main(["info", model, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["vocabulary"] == 258 and facts["sequence_length"] == LENGTH
+    assert facts["parameters"] == load_pipeline(model).transformer.num_parameters()
+    assert {"forward_FLOPs_per_text", "sampling_FLOPs_per_text", "cache_bytes_per_text"} <= set(facts)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sample", "--prompt", "x" * LENGTH], f"prompt must be shorter than the model's {LENGTH} tokens"),
+        (["sample", "--prompt", "x\udcff"], "no Unicode"),
+        (["sample", "--labels", "1,2"], "--labels: for models of images and video, and this one is of text"),
+        (["sample", "--guidance", "2"], "--guidance: for models of images and video"),
+        (["sample", "--out", "a.png"], "--out a.png: for models of images and video"),
+        (["sample", "--temperature", "-1"], "--temperature must be at least 0"),
+        (["sample", "--top-p", "0"], "--top-p must lie above 0"),
+        (["sample", "--max-new-tokens", "0"], "--max-new-tokens must be at least 1"),
+        (["sample", "--block", "5"], "block must divide"),
+        (["sample", "--block", "2x2"], "2x2"),
+        (["evaluate", "--data", "empty.txt"], "empty.txt is empty"),
+        (["evaluate", "--data", "latin.txt"], "latin.txt is not UTF-8: byte 0xe9"),
+        (["evaluate", "--data", "/no/such/file"], "/no/such/file"),
+        (["evaluate", "--data", "good.txt", "--block", "5"], "5"),
+        (["evaluate", "--data", "/no/such/file", "--block", "2x2"], "--block of texts must be 1 number"),
+        (["evaluate", "--data", "short.txt", "--times"], "--times needs texts of at least one block, 4"),
+        (["bench", "text", "--layout", "16/4", "--channels", "1"], "--channels must be at least 2"),
+        (["train", "laptop-text", "--data.tokenizer", "empty.json"], "empty.json is no tokeniser"),
+        (["evaluate", "--data", "/no/such/file", "--judge", "/no/judge"], "--judge /no/judge"),
+        (["evaluate", "--texts", "5"], "give --judge too"),
+        (["evaluate", "--split", "test"], "give --data too"),
+        (["evaluate", "--fast"], "--fast: for models of images and video"),
+        (["tokenizer"], "tokenizer needs texts"),
+        (["tokenizer", "good.txt", "--size", "100"], "at least 257 ids"),
+        (["tokenizer", "good.txt", "--out", "a.txt"], "--out"),
+        (["train", "laptop-text", "--data.source", "empty.txt"], "empty.txt is empty"),
+        (["train", "laptop-text", "--data.tokenizer", "good.txt"], "good.txt is no tokeniser"),
+    ],
+)
+def test_bad_input_is_one_line(model, capsys, tmp_path, words, said):
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "empty.json").write_text('{"acdit": "subwords"}')
+    (tmp_path / "short.txt").write_text("a")
+    (tmp_path / "latin.txt").write_bytes("na\xefve caf\xe9".encode("latin-1").replace(b"\xef", b"i"))
+    (tmp_path / "good.txt").write_text("good " * 20)
+    own = ["--model", model] if words[0] in ("sample", "evaluate") else []
+    assert main([*words, *own]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and said in err and err.startswith("acdit: error: ")
+
+
+def test_other_models_refuse_what_is_of_text(capsys):
+    assert main(["sample", "--model", "mnist", "--prompt", "x", "--top-p", "0.5"]) == 2
+    assert "--prompt, --top-p: for models of text, and this one is of images" in capsys.readouterr().err
+    assert main(["evaluate", "--model", "mnist", "--times"]) == 2
+    assert "--times: for models of text" in capsys.readouterr().err
+
+
+def test_a_tokeniser_of_another_model_is_refused(model, capsys, tmp_path):
+    (tmp_path / "a.txt").write_text("full of sound and fury " * 20)
+    assert main(["tokenizer", "a.txt", "--size", "300", "--out", "bpe.json"]) == 0
+    pipe = load_pipeline(model)
+    pipe.save_pretrained(tmp_path / "other")
+    (tmp_path / "bpe.json").replace(tmp_path / "other" / "tokenizer.json")
+    assert main(["sample", "--model", "other"]) == 2
+    assert "they do not belong together" in capsys.readouterr().err

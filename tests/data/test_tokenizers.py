@@ -1,0 +1,127 @@
+"""Tokenisers: there and back, in parts, on disk, and what is refused."""
+
+import json
+
+import pytest
+import tokenizers
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from acdit.data.tokenizers import (
+    END,
+    ByteTokenizer,
+    SubwordTokenizer,
+    TextStream,
+    open_tokenizer,
+    train_tokenizer,
+)
+from acdit.utils.errors import UserError
+
+TEXTS = ["the cat sat on the mat, the cat sat still", "naïve café — 東京 🎈", "the mat\n\n  the cat\t!"]
+
+
+@pytest.fixture(scope="module")
+def subwords():
+    return train_tokenizer(TEXTS * 4, 290)
+
+
+@given(st.text())
+def test_bytes_there_and_back(text):
+    made = ByteTokenizer()
+    assert made.encode(text) == list(text.encode())
+    assert made.decode(made.encode(text)) == text
+
+
+@given(text=st.text(alphabet=st.characters(codec="utf-8")))
+def test_subwords_there_and_back(subwords, text):
+    assume(END not in text)
+    assert subwords.decode(subwords.encode(text)) == text
+
+
+def test_subwords_are_learned(subwords):
+    """`the` is one token; all ids lie in order, the end and the mask apart."""
+    assert len(subwords.encode(" the cat")) == 2
+    assert subwords.size == 290 and subwords.vocab_size == 291 and subwords.mask == 290
+    assert subwords.encode(f"a{END}") == [*subwords.encode("a"), subwords.eos]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["bytes", "subwords"])
+def test_parts_are_whole_characters_and_end_with_the_text(kind, size, subwords):
+    made = ByteTokenizer() if kind == "bytes" else subwords
+    for text in TEXTS:
+        ids = [*made.encode(text), made.eos, *made.encode("beyond")]
+        stream = TextStream(made)
+        parts = [stream.add(ids[at : at + size]) for at in range(0, len(ids), size)]
+        assert "".join(parts) == text == made.decode(ids)
+        assert not any("\ufffd" in part for part in parts)
+    cut = made.encode("🎈")[:-1] or made.encode("a")
+    stream = TextStream(made)
+    assert stream.add(cut) + stream.add([], last=True) == made.decode(cut)
+
+
+def test_spaces_between_words_depend_on_the_prompt():
+    """As in Llama's tokeniser, whose first word has none."""
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    inner.decoder = tokenizers.decoders.Metaspace()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=60, special_tokens=[END], show_progress=False)
+    inner.train_from_iterator(["to be or not to be"] * 5, trainer)
+    made = SubwordTokenizer(inner.to_str())
+    ids = made.encode("to be or not")
+    for cut in range(1, len(ids)):
+        stream = TextStream(made, [*made.encode("be"), made.eos, *ids[:cut]])
+        parts = [stream.add([token]) for token in ids[cut:]]
+        assert made.decode(ids[:cut]) + "".join(parts) == "to be or not"
+
+
+def test_saved_and_opened(tmp_path, subwords):
+    for made in (ByteTokenizer(), subwords):
+        made.save(tmp_path / "tokenizer.json")
+        again = open_tokenizer(str(tmp_path / "tokenizer.json"))
+        assert type(again) is type(made) and again.eos == made.eos and again.size == made.size
+        assert [again.encode(text) for text in TEXTS] == [made.encode(text) for text in TEXTS]
+    assert isinstance(open_tokenizer("bytes"), ByteTokenizer)
+
+
+def test_a_file_of_the_library_is_opened(tmp_path, subwords):
+    inner = tokenizers.Tokenizer.from_str(json.dumps(subwords.description()["state"]))
+    inner.save(str(tmp_path / "plain.json"))
+    again = open_tokenizer(str(tmp_path / "plain.json"))
+    assert again.encode(TEXTS[0]) == inner.encode(TEXTS[0]).ids
+    assert again.decode(again.encode(TEXTS[1])) == TEXTS[1]
+
+
+def test_a_folder_of_transformers_is_opened(tmp_path, subwords):
+    from transformers import PreTrainedTokenizerFast
+
+    inner = tokenizers.Tokenizer.from_str(json.dumps(subwords.description()["state"]))
+    PreTrainedTokenizerFast(tokenizer_object=inner, eos_token=END).save_pretrained(tmp_path)
+    again = open_tokenizer(str(tmp_path))
+    assert again.encode(TEXTS[0]) == subwords.encode(TEXTS[0]) and again.eos == subwords.eos
+
+
+def test_what_is_refused(tmp_path, subwords):
+    made = ByteTokenizer()
+    with pytest.raises(UserError, match="257 is the mask: tokens of a text are 0"):
+        made.decode([65, 257])
+    with pytest.raises(UserError, match="-1 is no token"):
+        made.decode([-1])
+    for kind in (made, subwords):
+        with pytest.raises(UserError, match="no Unicode at character 2"):
+            kind.encode("ab\udcff")
+    with pytest.raises(UserError, match="at least 257 ids"):
+        train_tokenizer(TEXTS, 256)
+    with pytest.raises(UserError, match="no token '</s>' to end texts with"):
+        SubwordTokenizer(json.dumps(subwords.description()["state"]), "</s>")
+    for content in ("{", "[]", '{"a": 1}', ""):
+        (tmp_path / "bad.json").write_text(content)
+        with pytest.raises(UserError, match="is no tokeniser") as caught:
+            open_tokenizer(str(tmp_path / "bad.json"))
+        assert "\n" not in str(caught.value)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="cannot be loaded"):
+        open_tokenizer(str(tmp_path / "folder"))
+    for name in ("./missing", "missing.json", "~/some/where"):
+        with pytest.raises(UserError, match="cannot be the name of a tokeniser on the hub"):
+            open_tokenizer(name)

@@ -1,0 +1,105 @@
+"""`acdit evaluate` of a model of video against real clips of its kind."""
+
+import json
+
+import pytest
+import torch
+
+from acdit.cli.main import main
+from acdit.data.clips import decode_clip
+from acdit.metrics.distances import coverage_density, frechet
+from acdit.pipelines.loading import load_pipeline
+from tests.data.test_clip_files import shape, write
+from tests.pipelines.small import NAMES, quiet
+from tests.pipelines.test_video import build
+
+COUNT = 8
+
+
+class Levels(torch.nn.Module):
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return clips.mean(dim=(1, 3, 4))[:, ::2]  # (N, 3) of 6 frames
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A model of colour video of three classes, real videos of two of them, and a network of features."""
+    folder = tmp_path_factory.mktemp("place")
+    build(channels=3).save_pretrained(folder / "model")
+    for name, first in ((NAMES[0], 0), (NAMES[2], 5)):
+        (folder / "real" / name).mkdir(parents=True)
+        for index in range(COUNT // 2):
+            write(folder / "real" / name / f"{index}.mp4", range(first + index, first + index + 12))
+    torch.jit.script(Levels()).save(str(folder / "levels.pt"))
+    return folder
+
+
+WORDS = ["evaluate", "--model", "model", "--data", "real", "--features", "levels.pt", "--trust-features"]
+
+
+def test_drawn_and_continued_clips_are_compared_with_real_ones(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    more = ["--stride", "2", "--frames", "12", "--batch", "3", "--seed", "5", "--out", "scores.json"]
+    assert main([*WORDS, *more]) == 0
+    scores = json.loads((place / "scores.json").read_text())["scores"]
+
+    files = sorted((place / "real").rglob("*.mp4"))
+    real = torch.stack([decode_clip(str(file), shape(6, 2, edge=8), 0.5) for file in files])
+    pipe = quiet(load_pipeline(place / "model"))
+    labels = [0] * (COUNT // 2) + [2] * (COUNT // 2)
+
+    def seeds():
+        return [torch.Generator().manual_seed(5 + index) for index in range(COUNT)]
+
+    def features(frames):  # (N, F, C, H, W) in [0, 1]
+        return Levels()(2 * frames.transpose(1, 2) - 1)
+
+    found, of_real = features(pipe(labels, generator=seeds(), output_type="pt").frames), Levels()(real)
+    assert scores["clips"] == COUNT
+    assert scores["frechet_video_distance"] == pytest.approx(frechet(found, of_real), rel=1e-3)
+    assert [scores["coverage"], scores["density"]] == pytest.approx(coverage_density(of_real, found, 5))
+    prefix = (real[:, :, :2].transpose(1, 2) + 1) / 2
+    long = pipe(labels, generator=seeds(), prefix=prefix, num_frames=12, output_type="pt").frames
+    assert scores["drift_starts"] == [0, 6]
+    expected = [frechet(features(part), of_real) for part in long.split(6, 1)]
+    assert scores["drift"] == pytest.approx(expected, rel=1e-3)
+    said = capsys.readouterr().out
+    assert "Fréchet video distance" in said and "continued, from frame 6" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--samples", "5"], "--samples must be more than 5 and at most the 8 clips"),
+        (["--samples", "9"], "at most the 8 clips of real, not 9"),
+        (["--frames", "8"], "--frames must be a multiple of 6"),
+        (["--plot", "a.png"], "--plot is of moving digits"),
+        (["--data", "nowhere.csv"], "does not exist"),
+        (["--stride", "0"], "--stride must be at least 1"),
+        (["--judge", "gpt"], "--judge: for models of text"),
+        (["--stride", "20"], "holds no readable video"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_take_one_line(place, words, said, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    assert main([*WORDS, *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+
+
+def test_what_is_needed_for_a_comparison_is_said(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    assert main(["evaluate", "--model", "model"]) == 2
+    assert "give real clips" in capsys.readouterr().err
+    assert main(["evaluate", "--model", "model", "--data", "real"]) == 2
+    assert "a network of features by --features" in capsys.readouterr().err
+    assert main(["evaluate", "--model", "model", "--stride", "2"]) == 2
+    assert "--stride is that of real videos" in capsys.readouterr().err
+    assert main(["evaluate", "--model", "mnist", "--data", "real"]) == 2
+    assert "--data: for models of text and video" in capsys.readouterr().err
+    write(place / "real" / "elephant.mp4")
+    (place / "real" / "elephant").mkdir()
+    write(place / "real" / "elephant" / "0.mp4")
+    assert main(WORDS) == 2
+    assert "'elephant'" in capsys.readouterr().err

@@ -1,0 +1,96 @@
+"""The models in the package: small, whole, offline, and as good as their cards say."""
+
+import json
+import re
+
+import pytest
+
+from acdit.cli.main import main
+from acdit.model.flops import Dimensions, parameters
+from acdit.model.layout import parse_dims
+from acdit.pipelines.loading import OF_KIND, SHIPPED, load_pipeline, pipeline_folder, shipped_models
+from acdit.utils.errors import UserError
+
+CARD = SHIPPED / "mnist" / "README.md"
+MOVING = SHIPPED / "moving-digits" / "README.md"
+TEXT = SHIPPED / "shakespeare" / "README.md"
+ROW = re.compile(r"^\| (\d+x\d+) \| (\d+) \| [\d.]+ \| ([\d.]+) \| ([\d.]+) \|", re.MULTILINE)
+
+
+def test_they_go_by_name(tmp_path, monkeypatch):
+    assert set(OF_KIND.values()) == set(shipped_models())
+    assert pipeline_folder(None) == pipeline_folder("mnist") == SHIPPED / "mnist"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").mkdir()  # a folder of one's own goes before
+    with pytest.raises(UserError, match=r"mnist is not a model.* in the package: mnist, moving-digits, sha"):
+        load_pipeline("mnist")
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_they_are_small_and_hold_no_pickle(name):
+    pipeline = load_pipeline(name)
+    count = parameters(Dimensions.of(pipeline.transformer.config))
+    most = 4_000_000 if name == OF_KIND["text"] else 2_000_000
+    assert count == sum(weight.numel() for weight in pipeline.transformer.parameters()) <= most
+    kinds = {path.suffix for path in (SHIPPED / name).rglob("*") if path.is_file()}
+    assert kinds == {".json", ".safetensors", ".md"}
+
+
+def test_its_card_lists_scores_of_three_block_sizes():
+    rows = ROW.findall(CARD.read_text())
+    assert [row[0] for row in rows] == ["8x8", "4x4", "2x2"]
+    layout = load_pipeline().layout
+    for block, evaluations, _, _ in rows:
+        assert int(evaluations) == 25 * layout.with_block(parse_dims(block)).num_blocks
+
+
+@pytest.mark.long
+def test_it_scores_what_its_card_says(tmp_path):
+    """With a third of the card's samples, to save time: so accuracy to three standard errors."""
+    out = tmp_path / "scores.json"
+    blocks = "8x8,4x4,2x2"
+    assert main(["evaluate", "--block", blocks, "--samples", "300", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["scores"]
+    listed = ROW.findall(CARD.read_text())
+    for row, (block, evaluations, accuracy, coverage) in zip(found, listed, strict=True):
+        assert (row["block"], row["evaluations"]) == (block, int(evaluations))
+        expected = float(accuracy)
+        spread = 3 * (expected * (1 - expected) / 300) ** 0.5
+        assert row["label_accuracy"] == pytest.approx(expected, abs=max(spread, 0.01))
+        assert row["judge_coverage"] == pytest.approx(float(coverage), abs=0.1)
+
+
+@pytest.mark.long
+def test_shakespeare_has_the_bits_per_byte_of_its_card(tmp_path):
+    """With an eighth of the held-out sequences, always the same, which have 0.01 bits more than all."""
+    out = tmp_path / "scores.json"
+    command = ["evaluate", "--model", "shakespeare", "--block", "1,4,16"]
+    assert main([*command, "--samples", "228", "--out", str(out)]) == 0
+    rows = json.loads(out.read_text())["scores"]["likelihood"]
+    listed = re.findall(r"^\| (\d+) \| [\d.]+ \| [\d.]+ \| ([\d.]+) \|", TEXT.read_text(), re.MULTILINE)
+    assert [row["block"] for row in rows] == [int(block) for block, _ in listed]
+    for row, (_, bits) in zip(rows, listed, strict=True):
+        assert row["bits_per_byte"] == pytest.approx(float(bits), abs=0.02)
+
+
+@pytest.mark.long
+def test_moving_digits_move_as_their_card_says(tmp_path):
+    """With a fifth of the card's clips, and the next frames alone: so shares to three standard errors."""
+    card, out = MOVING.read_text(), tmp_path / "scores.json"
+    command = re.search(r"`acdit (evaluate --model moving-digits .*?)`", card)
+    assert command
+    assert main([*command[1].split(), "--samples", "100", "--frames", "12", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["scores"]
+    for name, value, spread in (
+        ("label accuracy", found["sampled"]["label_accuracy"], 0.085),
+        ("coverage", found["sampled"]["coverage"], 0.15),  # of fewer clips
+        ("digit read in the first new frame", found["continued"]["by_frame"]["read"][0], 0.07),
+        (
+            "squared error of the next 8 frames, share of the best simple guess",
+            found["continued"]["error_ratio"],
+            0.07,
+        ),
+        ("centroid error over them, in pixels", found["continued"]["centroid_error"], 0.2),
+    ):
+        listed = re.search(rf"^\| {re.escape(name)} \| ([\d.]+) \|", card, re.MULTILINE)
+        assert listed and value == pytest.approx(float(listed[1]), abs=spread), name

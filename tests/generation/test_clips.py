@@ -1,0 +1,115 @@
+"""`acdit sample` with a model of video: files that read back as what the pipeline draws."""
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from acdit.cli.main import main
+from acdit.media.videos import read_frames, video_file
+from acdit.pipelines.video import ACDiTVideoPipeline
+from tests.pipelines.small import NAMES, build, network, quiet
+from tests.pipelines.test_video import build as build_video
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    build_video().save_pretrained(folder)
+    return str(folder)
+
+
+def drawn(model, labels, seeds, **arguments):
+    pipeline = quiet(ACDiTVideoPipeline.from_pretrained(model))
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return [
+        list(map(np.asarray, clip)) for clip in pipeline(labels, generator=generators, **arguments).frames
+    ]
+
+
+def near(found, expected, limit):
+    return np.abs(np.asarray(found, float) - np.asarray(expected, float)).mean() < limit
+
+
+def test_a_contact_sheet_has_a_row_for_each_clip(model, tmp_path, capsys):
+    out = tmp_path / "clips.png"
+    words = ["sample", "--model", model, "--labels", "1,ant", "--samples", "2", "--seed", "4"]
+    assert main([*words, "--out", str(out)]) == 0
+    with Image.open(out) as picture:
+        assert picture.size == (6 * 68 + 4, 4 * 68 + 4)
+        sheet = np.asarray(picture.convert("L"))
+    for row, clip in enumerate(drawn(model, [1, 1, 0, 0], [4, 5, 6, 7])):
+        for column, frame in enumerate(clip):
+            top, left = 4 + 68 * row, 4 + 68 * column
+            assert np.array_equal(sheet[top : top + 64 : 8, left : left + 64 : 8], frame)
+    said = capsys.readouterr().out
+    assert "4 videos of 6 frames" in said and "6 network evaluations a video" in said
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "gif"])
+def test_a_long_video_file(model, tmp_path, suffix):
+    out = tmp_path / f"clip.{suffix}"
+    words = ["sample", "--model", model, "--labels", "2", "--frames", "10", "--rate", "5"]
+    assert main([*words, "--window", "1", "--sinks", "1", "--out", str(out)]) == 0
+    (expected,) = drawn(model, [2], [0], num_frames=10, window=1, sinks=1)
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].average_rate == 5
+    read = read_frames(out)
+    assert len(read) == 10 and read[0].size == (8, 8)
+    assert all(near(found.convert("L"), frame, 8) for found, frame in zip(read, expected, strict=True))
+
+
+def test_several_videos_stand_side_by_side(model, tmp_path):
+    out = tmp_path / "clips.mp4"
+    assert main(["sample", "--model", model, "--labels", "0,1,2", "--samples", "2", "--out", str(out)]) == 0
+    assert read_frames(out)[0].size == (2 * 68 + 4, 3 * 68 + 4)
+
+
+def test_a_clip_is_continued_from_a_file(model, tmp_path, capsys):
+    frames = [Image.fromarray(np.full((8, 12, 3), 40 * index + 20, np.uint8)) for index in range(5)]
+    with video_file(tmp_path / "real.mp4", 10) as writer:
+        for frame in frames:
+            writer.add(frame)
+    words = ["sample", "--model", model, "--labels", "1", "--prefix", str(tmp_path / "real.mp4")]
+    assert main([*words, "--keep-frames", "4", "--out", str(tmp_path / "done.png")]) == 0
+    with Image.open(tmp_path / "done.png") as picture:
+        sheet = np.asarray(picture.convert("L"))
+    shown = [sheet[8:60, 8 + 68 * column : 60 + 68 * column] for column in range(6)]
+    assert all(near(shown[index], 40 * index + 20, 8) for index in range(4))
+    assert shown[4].std() > 10  # what the network draws
+    assert main([*words, "--keep-frames", "6", "--frames", "8", "--out", str(tmp_path / "no.png")]) == 2
+    assert "real.mp4 has 5 frames, and --keep-frames asks for 6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--frames", "7"], "multiple of 2"),
+        (["--keep-blocks", "1", "--prefix", "a.mp4"], "--keep-frames"),
+        (["--count", "5", "--out", "set.npz"], "--count are for images"),
+        (["--prefix", "none.mp4", "--keep-frames", "2"], "none.mp4 cannot be read as video"),
+        (["--prefix", "none.mp4"], "must be given together"),
+        (["--samples", "30"], "more than --batch 64"),
+        (["--out", "clip.avi"], "clip.avi"),
+        (["--rate", "30"], "--rate is for an .mp4 or a .gif"),
+        (["--rate", "60", "--out", "clip.gif"], "a .gif shows at most 50 frames a second, not 60"),
+        (["--window", "0"], "window"),
+        (["--sinks", "-1"], "--sinks"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_take_one_line(model, words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", "--model", model, *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_a_model_of_images_draws_no_video(tmp_path, monkeypatch, capsys):
+    build(network(4), id2label=NAMES).save_pretrained(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    for words in (["--out", "clip.gif"], ["--frames", "8"], ["--context-noise", "0.1"]):
+        assert main(["sample", "--model", "model", *words]) == 2
+        err = capsys.readouterr().err
+        assert words[0] in err and "for models of video" in err and err.count("\n") == 1
