@@ -66,7 +66,14 @@ def autoencoder(recipe: AutoencoderOptions) -> None:
 
 def encode(recipe: EncodeOptions) -> None:
     """`acdit encode`: latents of a recipe's images, or what is missing of them."""
-    manifest = encode_pixels(recipe, device=_device(recipe.device), batch=recipe.batch)
+    manifest = encode_pixels(
+        recipe.latents,
+        recipe.data,
+        recipe.autoencoder,
+        seed=recipe.training.seed,
+        device=_device(recipe.device),
+        batch=recipe.batch,
+    )
     if manifest is not None:  # else another rank has the last word
         unread = len(manifest["skipped"])
         count = f"{manifest['count']:,} {recipe.data.noun}"

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -16,21 +16,35 @@ from ..utils.files import check_writable, whole
 from ..utils.ranks import launched
 from .autoencoders import encode, load_autoencoder, scale_factor
 from .cached import fingerprint
+from .config import AutoencoderConfig, DataConfig
 from .dataset import PixelDataset
 from .decode import Unreadable
 from .latents import FORMAT_VERSION, HEADER, MANIFEST, check_settings, latent_settings, shard_header
 from .opening import open_pixels
 
-if TYPE_CHECKING:
-    from ..training.config import Recipe
 
-
-def encode_pixels(recipe: "Recipe", *, device: torch.device, batch: int) -> dict[str, Any] | None:
-    """Encode a recipe's images and their mirror images, in the folder that the recipe names.
+def encode_pixels(
+    folder: Path,
+    config: DataConfig,
+    autoencoder: AutoencoderConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    batch: int,
+) -> dict[str, Any] | None:
+    """Encode images or clips and their mirror images into a folder.
 
     Every rank of torchrun takes each W-th file; the last one to finish writes the manifest. Files that an
     earlier run left are kept. The same batch gives the same bytes, whatever the ranks and restarts; another
     one differs by rounding.
+
+    Args:
+        folder: of the latents.
+        config: of the images or clips.
+        autoencoder: which one, and how latents are stored.
+        seed: of the data set, see `open_pixels`.
+        device: that encodes.
+        batch: images that are encoded at once.
 
     Returns:
         The manifest; None where other ranks have files left to write.
@@ -38,32 +52,31 @@ def encode_pixels(recipe: "Recipe", *, device: torch.device, batch: int) -> dict
     Raises:
         UserError: if images and autoencoder do not fit, or the folder holds latents of other settings.
     """
-    if recipe.autoencoder.model is None:
+    if autoencoder.model is None:
         raise UserError(
             "autoencoder.model must name the autoencoder to encode with; this recipe learns from pixels"
         )
-    folder = recipe.latents
     check_writable(folder / MANIFEST)
-    vae: Any = load_autoencoder(recipe.autoencoder.model)
+    vae: Any = load_autoencoder(autoencoder.model)
     vae.to(device)
-    data = open_pixels(recipe.data, seed=recipe.training.seed, clips=recipe.autoencoder.clips)
-    _check_fit(data, vae, recipe.autoencoder.model)
-    size = recipe.autoencoder.shard_size
-    settings = latent_settings(recipe, vae)
+    data = open_pixels(config, seed=seed, clips=autoencoder.clips)
+    _check_fit(data, vae, autoencoder.model)
+    size = autoencoder.shard_size
+    settings = latent_settings(config, autoencoder, vae)
     # what must stay the same from one start to the next, beyond what training asks
     layout = settings | {"images": fingerprint({"labels": data.labels}), "shard_size": size}
     _check_folder(folder, layout)
     shards = [range(first, min(first + size, len(data))) for first in range(0, len(data), size)]
     ranks = launched()
     mine = list(enumerate(shards))[ranks.rank :: ranks.world_size]
-    dtype = getattr(torch, recipe.autoencoder.dtype)
+    dtype = getattr(torch, autoencoder.dtype)
     with tqdm(
         total=sum(len(rows) for _, rows in mine), unit="image", desc="encoding", disable=not ranks.main
     ) as progress:
         for number, rows in mine:
             path = folder / _name(number)
             if shard_header(path) is None:
-                _encode_shard(path, data, rows, vae, dtype, batch, recipe.data.workers, layout, progress)
+                _encode_shard(path, data, rows, vae, dtype, batch, config.workers, layout, progress)
             else:
                 progress.update(len(rows))
     return _write_manifest(folder, len(shards), data, settings)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,10 +12,8 @@ from ..utils.arguments import differences
 from ..utils.errors import UserError
 from ..utils.randomness import generator
 from .cached import fingerprint
+from .config import AutoencoderConfig, DataConfig
 from .dataset import LabelledDataset
-
-if TYPE_CHECKING:
-    from ..training.config import Recipe
 
 MANIFEST = "manifest.json"
 HEADER = "acdit"  # a single key: safetensors writes several in any order
@@ -63,21 +61,20 @@ class LatentDataset(LabelledDataset):
         return safe_open(self.folder / self.files[shard], framework="pt")
 
 
-def data_settings(recipe: "Recipe") -> dict[str, Any]:
-    """What decides the images or clips that are encoded."""
-    ignored = READERS if recipe.data.frames is not None else (*READERS, *OF_CLIPS)
-    found = {name: value for name, value in asdict(recipe.data).items() if name not in ignored}
-    clips = recipe.autoencoder.clips
+def data_settings(data: DataConfig, clips: int = 1) -> dict[str, Any]:
+    """Return the settings that decide which images or clips are encoded, `clips` of each video."""
+    ignored = READERS if data.frames is not None else (*READERS, *OF_CLIPS)
+    found = {name: value for name, value in asdict(data).items() if name not in ignored}
     return found | ({"clips": clips} if clips > 1 else {})
 
 
-def latent_settings(recipe: "Recipe", vae: Any) -> dict[str, Any]:
-    """What decides the latents of a recipe: the data, and the autoencoder by its weights and scaling."""
+def latent_settings(data: DataConfig, autoencoder: AutoencoderConfig, vae: Any) -> dict[str, Any]:
+    """Return what decides latents: the data, and the autoencoder by its weights and scaling."""
     scaling = {name: vae.config.get(name) for name in SCALING}
     return {
-        "data": data_settings(recipe),
+        "data": data_settings(data, autoencoder.clips),
         "autoencoder": {"weights": fingerprint(vae.state_dict()), **scaling},
-        "dtype": recipe.autoencoder.dtype,
+        "dtype": autoencoder.dtype,
     }
 
 
@@ -105,15 +102,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def open_latents(recipe: "Recipe", vae: Any) -> LatentDataset:
-    """The latents that a recipe learns from.
+def open_latents(
+    folder: Path, data: DataConfig, autoencoder: AutoencoderConfig, vae: Any, *, seed: int
+) -> LatentDataset:
+    """Open the latents in a folder, which `encode_pixels` made of the same data by the same autoencoder.
+
+    Args:
+        folder: of the latents.
+        data, autoencoder: as they were encoded.
+        vae: the autoencoder that `autoencoder` names.
+        seed: of the draws.
 
     Raises:
         UserError: if there are none yet, or if they were made with other settings.
     """
-    manifest = read_manifest(recipe.latents)
-    check_settings(recipe.latents, manifest["settings"], latent_settings(recipe, vae))
-    return LatentDataset(recipe.latents, manifest, seed=recipe.training.seed)
+    manifest = read_manifest(folder)
+    check_settings(folder, manifest["settings"], latent_settings(data, autoencoder, vae))
+    return LatentDataset(folder, manifest, seed=seed)
 
 
 def check_settings(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:

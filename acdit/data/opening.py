@@ -1,9 +1,8 @@
 """From the configuration of data to the data set that it names."""
 
-from typing import TYPE_CHECKING
-
 from ..utils.errors import UserError
 from .clips import ClipShape
+from .config import DataConfig
 from .dataset import InMemoryDataset, PixelDataset
 from .digits import DIGITS, LABEL_NAMES, digit_images
 from .files import FileClips, FileImages
@@ -12,22 +11,19 @@ from .sources import open_table, videos
 from .texts import open_texts
 from .tokenizers import open_tokenizer
 
-if TYPE_CHECKING:
-    from .config import DataConfig
-
 MOVING_DIGITS = "moving-digits"
 WITHOUT_DOWNLOAD = (*DIGITS, MOVING_DIGITS)
 EDGES = {"mnist": 32, "digits": 8, MOVING_DIGITS: EDGE}
 
 
-def open_samples(config: "DataConfig", *, seed: int, held_out: bool = False) -> PixelDataset:
+def open_samples(config: DataConfig, *, seed: int, held_out: bool = False) -> PixelDataset:
     """The texts, images or clips that `config` names; arguments are those of `open_pixels`."""
     if config.tokens is None:
         return open_pixels(config, seed=seed, held_out=held_out)
     return open_texts(config, open_tokenizer(config.tokenizer), config.tokens, held_out=held_out)
 
 
-def open_pixels(config: "DataConfig", *, seed: int, held_out: bool = False, clips: int = 1) -> PixelDataset:
+def open_pixels(config: DataConfig, *, seed: int, held_out: bool = False, clips: int = 1) -> PixelDataset:
     """The images or clips that `config` names; see DataConfig.
 
     Args:

@@ -13,12 +13,11 @@ from tqdm import tqdm
 from ..utils.checks import here_or_on_hub
 from ..utils.errors import UserError
 from .clips import SUFFIXES, ClipShape, check_video
+from .config import DataConfig
 from .decode import Unreadable, check_header
 
 if TYPE_CHECKING:
     import datasets
-
-    from .config import DataConfig
 
 SAVED = ("state.json", "dataset_dict.json")  # what datasets' save_to_disk leaves
 
@@ -79,7 +78,7 @@ class FileTable:
         return replace(self, files=self.files.select(rows), labels=self.labels[rows])
 
 
-def open_table(config: "DataConfig", media: Media = IMAGES) -> FileTable:
+def open_table(config: DataConfig, media: Media = IMAGES) -> FileTable:
     """The table that `config.source` names; a UserError if there is none or if it holds nothing such."""
     folder = source_folder(config.source)
     if folder is None or holds_tables(folder):
@@ -180,7 +179,7 @@ def _listed(folder: Path, listing: Path) -> list[tuple[str, str]]:
     return [(line.split("/")[0], str(folder / line)) for line in sorted(lines)]
 
 
-def load_rows(config: "DataConfig") -> "datasets.Dataset":
+def load_rows(config: DataConfig) -> "datasets.Dataset":
     """The data set that `config.source` names, in a folder or on the hub; UserError if there is none."""
     import datasets
     from datasets.exceptions import DatasetsError
@@ -206,7 +205,7 @@ def load_rows(config: "DataConfig") -> "datasets.Dataset":
     return loaded
 
 
-def _from_columns(rows: "datasets.Dataset", config: "DataConfig", media: Media) -> FileTable:
+def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) -> FileTable:
     import datasets
 
     column = _find_column(rows, type(media.feature()), "data.image_column", config.image_column)

@@ -2,20 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from ..utils.errors import UserError
+from .config import DataConfig
 from .dataset import PixelDataset
 from .shakespeare import SHAKESPEARE, shakespeare_works
 from .sources import holds_tables, load_rows
 from .tokenizers import Tokenizer
-
-if TYPE_CHECKING:
-    from .config import DataConfig
 
 Documents = Sequence[Any]  # of each its ids, as an array or a list
 
@@ -68,7 +66,7 @@ class WrappedTexts(PixelDataset):
 
 
 def open_texts(
-    config: "DataConfig", tokenizer: Tokenizer, length: int, *, held_out: bool = False
+    config: DataConfig, tokenizer: Tokenizer, length: int, *, held_out: bool = False
 ) -> WrappedTexts:
     """The texts that `config.source` names: `shakespeare`, a file, a folder of files, or a data set with a
     column of texts.
@@ -107,7 +105,7 @@ def open_texts(
     return WrappedTexts(ids, counts, length, tokenizer, int(sizes.sum()))
 
 
-def read_texts(config: "DataConfig") -> Iterator[str]:
+def read_texts(config: DataConfig) -> Iterator[str]:
     """The texts of a source one by one, see `open_texts`; of Shakespeare those to learn from."""
     texts = _files(config, held_out=False)
     if texts is not None:
@@ -118,7 +116,7 @@ def read_texts(config: "DataConfig") -> Iterator[str]:
             yield row[column] or ""
 
 
-def _files(config: "DataConfig", held_out: bool) -> Iterable[str] | None:
+def _files(config: DataConfig, held_out: bool) -> Iterable[str] | None:
     """The texts of a source of files; None where it is a data set."""
     if config.source == SHAKESPEARE:
         return shakespeare_works(held_out=held_out).values()
@@ -137,7 +135,7 @@ def _shown(folder: Path) -> Iterator[Path]:
     return (path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
 
 
-def _rows(config: "DataConfig") -> tuple[Any, str]:
+def _rows(config: DataConfig) -> tuple[Any, str]:
     rows = load_rows(config)
     return rows, _text_column(rows, config.text_column)
 

@@ -33,7 +33,8 @@ def open_data(recipe: Recipe) -> tuple[LabelledDataset, Any]:
     if recipe.autoencoder.model is None:
         return open_samples(recipe.data, seed=recipe.training.seed), None
     vae = load_autoencoder(recipe.autoencoder.model)
-    return open_latents(recipe, vae), vae
+    data = open_latents(recipe.latents, recipe.data, recipe.autoencoder, vae, seed=recipe.training.seed)
+    return data, vae
 
 
 def build_layouts(recipe: Recipe, size: Sequence[int]) -> list[Layout]:

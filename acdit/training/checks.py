@@ -145,7 +145,8 @@ def _check_batch(recipe: Recipe, ranks: int) -> str:
 
 def _check_latents(recipe: Recipe) -> str:
     manifest = read_manifest(recipe.latents)
-    check_settings(recipe.latents, {"data": manifest["settings"]["data"]}, {"data": data_settings(recipe)})
+    wanted = {"data": data_settings(recipe.data, recipe.autoencoder.clips)}
+    check_settings(recipe.latents, {"data": manifest["settings"]["data"]}, wanted)
     return (
         f"{manifest['count']:,} {recipe.data.noun} in {recipe.latents}; training compares the autoencoder too"
     )

@@ -78,8 +78,14 @@ def recipe_of(pictures: Path, vae: str, **changes: Any) -> Recipe:
 
 def encoded(recipe: Recipe, batch: int) -> Path:
     """The folder of a recipe's latents, encoded."""
-    encode_pixels(recipe, device=CPU, batch=batch)
+    encode_latents(recipe, batch)
     return recipe.latents
+
+
+def encode_latents(recipe: Recipe, batch: int) -> dict[str, Any] | None:
+    """The manifest of a recipe's latents; None where another rank has files left to write."""
+    seed = recipe.training.seed
+    return encode_pixels(recipe.latents, recipe.data, recipe.autoencoder, seed=seed, device=CPU, batch=batch)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -87,7 +93,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def opened(recipe: Recipe) -> LatentDataset:
-    return open_latents(recipe, load_autoencoder(str(recipe.autoencoder.model)))
+    vae = load_autoencoder(str(recipe.autoencoder.model))
+    return open_latents(recipe.latents, recipe.data, recipe.autoencoder, vae, seed=recipe.training.seed)
 
 
 def test_files_hold_what_the_autoencoder_says_of_images_and_their_mirror_images(pictures, vae):
@@ -168,7 +175,7 @@ def test_ranks_share_the_files_and_the_last_writes_the_manifest(pictures, vae, m
     for rank in ("1", "0"):
         assert not (recipe.latents / "manifest.json").exists()
         monkeypatch.setenv("RANK", rank)
-        manifest = encode_pixels(recipe, device=CPU, batch=2)
+        manifest = encode_latents(recipe, 2)
         assert (manifest is None) == (rank == "1")
     assert contents(recipe.latents) == whole
 

@@ -181,7 +181,7 @@ def test_latents_tell_their_shape_and_their_classes():
     folder.mkdir(parents=True)
     names = [str(index) for index in range(1000)]
     source = {"data.source": "./none"}  # which encoding alone reads
-    settings = {"data": data_settings(load_recipe("imagenet256-b", **source))}
+    settings = {"data": data_settings(load_recipe("imagenet256-b", **source).data)}
     manifest = {"format_version": 1, "shape": [16, 16, 16], "label_names": names, "count": 9, "shards": []}
     manifest |= {"settings": settings}
     (folder / "manifest.json").write_text(json.dumps(manifest))
