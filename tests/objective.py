@@ -1,6 +1,7 @@
 """What tests of the continuous objective share: closed forms, and a network that keeps what it is asked."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ class Recorder:
     def __init__(self, answer=lambda noised, timestep: torch.zeros_like(noised)):
         self.answer = answer
 
-    def __call__(self, noised, timestep, *, layout, blocks, clean, labels):
+    def __call__(self, noised, timestep, *, layout, blocks, clean, labels) -> Any:
         self.noised, self.timestep, self.layout = noised, timestep, layout
         self.blocks, self.clean, self.labels = blocks, clean, labels
         return SimpleNamespace(sample=self.answer(noised, timestep))

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from acdit.bench.options import ROWS, BenchOptions
+from acdit.bench.rows import ROWS
+from acdit.cli.bench_options import BenchOptions
 from acdit.cli.main import POSITIONALS, main
+from acdit.cli.study_options import StudyOptions
 from acdit.media.videos import read_frames
-from acdit.studies.options import StudyOptions
 from acdit.training.recipes import load_recipe
-from acdit.utils.arguments import build, read_arguments
+from acdit.utils.settings import build, read_arguments
 from tests.checkpoints import eightfold_autoencoder, thousand_classes
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .options import Row
+from .rows import Row
 from .timing import Times
 
 

@@ -29,8 +29,8 @@ from .floor import (
     published_training_flops,
     score_products,
 )
-from .options import Row
 from .results import Contender, Result
+from .rows import Row
 from .timing import Times, peak_bytes, take_turns
 from .uncached import write_uncached
 

@@ -4,17 +4,17 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..evaluation.digits import evaluate_pipeline, score_table
-from ..evaluation.options import EvaluateOptions
-from ..generation.options import SampleOptions
-from ..generation.video_files import draw_clips
+from ..generation.batches import Sampling
+from ..generation.video_files import write_clips
 from ..media.images import picture_grid, save_picture
 from ..model.layout import dims
+from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
+from ..pipelines.video import ACDiTVideoPipeline
 from ..training.loop import train
 from ..training.recipes import load_recipe
 from ..utils.files import whole
@@ -22,20 +22,20 @@ from ..utils.files import whole
 OUT = Path("out/demo")
 
 
-def main(out: Path = OUT, **overrides: Any) -> None:
+def main(out: Path = OUT, **overrides: object) -> None:
     """Run the demo from scratch; overrides are those of `load_recipe`."""
     shutil.rmtree(out, ignore_errors=True)
     started = time.monotonic()
     recipe = load_recipe("digits", out=str(out / "run"), **overrides)
     print(f"Training a small ACDiT on 8x8 digits: {recipe.training.steps} steps.", flush=True)
-    pipeline = load_pipeline(train(recipe))
+    pipeline = load_pipeline(train(recipe), kind=ACDiTImagePipeline)
     trained = time.monotonic()
     pipeline.set_progress_bar_config(disable=True)
     layout = pipeline.layout
     print("Drawing and scoring as many digits as were held out, without and with guidance.", flush=True)
     rows = []
     for guidance in (1.0, recipe.sampling.guidance_scale):
-        rows += evaluate_pipeline(pipeline, [layout.block], EvaluateOptions(guidance=guidance))
+        rows += evaluate_pipeline(pipeline, [layout.block], Sampling(guidance=guidance))
     classes = sorted(pipeline.label_names)
     made = pipeline(classes * 8, generator=torch.Generator().manual_seed(0))
     picture = out / "samples.png"
@@ -49,8 +49,9 @@ def main(out: Path = OUT, **overrides: Any) -> None:
     }
     with whole(out / "report.json") as aside:
         aside.write_text(json.dumps(report, indent=2) + "\n")
-    moving = SampleOptions(model="moving-digits", labels=[3, 1, 4, 7], frames=24, out=str(out / "moving.gif"))
-    draw_clips(load_pipeline(moving.model), moving)
+    video, moving = load_pipeline("moving-digits", kind=ACDiTVideoPipeline), out / "moving.gif"
+    video.set_progress_bar_config(disable=True)
+    write_clips(video, [3, 1, 4, 7], moving, Sampling(), frames=24)
     print(
         f"\nTrained in {report['training_seconds']} s; a digit was drawn as {layout.num_blocks} blocks of "
         f"{dims(layout.block)} tokens, each by {made.evaluations // layout.num_blocks} diffusion steps\n"
@@ -60,7 +61,7 @@ def main(out: Path = OUT, **overrides: Any) -> None:
         "frechet       distance to held-out digits; (real) is that of real training digits\n"
         "memorisation  1 = samples are no nearer to training digits than to unseen ones\n\n"
         f"Look at {picture}; the figures are in {out / 'report.json'}.\n"
-        f"{moving.out} is a video by the model of moving digits in the package: 24 frames, two at a time.\n"
+        f"{moving} is a video by the model of moving digits in the package: 24 frames, two at a time.\n"
         f"Next: acdit sample --model {out / 'run'} --labels 3,1,4 --out digits.png"
     )
 

@@ -6,18 +6,19 @@ from pathlib import Path
 from textwrap import fill
 
 from .. import __version__
-from ..bench.options import BenchOptions
-from ..evaluation.options import EvaluateOptions
-from ..generation.options import SampleOptions
-from ..studies.options import StudyOptions
-from ..training.autoencoder_config import AutoencoderOptions, AutoencoderRecipe
+from ..modalities.table import MODALITIES
+from ..pipelines.folders import DEFAULT
+from ..training.autoencoder_config import AutoencoderRecipe
 from ..training.config import NamedRun, Recipe
-from ..training.options import EncodeOptions, PlanOptions, TrainOptions
 from ..training.recipes import recipe_names, recipe_to_yaml, recipe_values
-from ..utils.arguments import build, help_text, nearest, read_arguments
 from ..utils.errors import UserError
 from ..utils.heap import keep_freed_memory
+from ..utils.settings import build, help_text, nearest, read_arguments
+from .bench_options import BenchOptions
+from .modality_options import COMMANDS, UNSET, choose_modality, option_class
 from .options import ConvertOptions, CurvesOptions, DoctorOptions, InfoOptions, TokenizerOptions
+from .recipe_options import AutoencoderOptions, EncodeOptions, PlanOptions, TrainOptions
+from .study_options import StudyOptions
 
 PACKAGE = Path(__file__).parents[1]
 HELP = """usage: acdit COMMAND [--key value ...]
@@ -51,8 +52,6 @@ POSITIONALS = {
     "tokenizer": "source",
 }
 OPTIONS = {
-    "sample": SampleOptions,
-    "evaluate": EvaluateOptions,
     "info": InfoOptions,
     "curves": CurvesOptions,
     "convert": ConvertOptions,
@@ -80,11 +79,6 @@ EXAMPLES = {
     "plan": "acdit plan imagenet256-xl --ranks 256 --flops 4e14 --training.gradient_checkpointing",
     "autoencoder": "acdit autoencoder mnist --steps 1000 --model.channels 16,32,64",
     "encode": "acdit encode imagenet256-xl --data.source FOLDER --batch 64 --device cuda",
-    "sample": "acdit sample --labels 3,1,4 --samples 8 --guidance 1.5 --block 4x4 --out digits.png\n"
-    "  acdit sample --prompt 'To be' --max-new-tokens 200\n"
-    "  torchrun --nproc_per_node 8 -m acdit sample --count 50000 --balanced --out samples.npz",
-    "evaluate": "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json\n"
-    "  acdit evaluate --model shakespeare --block 1,4,16",
     "info": "acdit info runs/mnist --block 2x2",
     "curves": "acdit curves runs/mnist runs/other --smooth 0.99 --out curves.png",
     "convert": "acdit convert ACDiT-XL-img.pt --out models/xl --vae stabilityai/sd-vae-ft-ema",
@@ -120,10 +114,12 @@ def _run(argv: Sequence[str]) -> None:
         print(__version__)
     elif command in RECIPES:
         _run_recipe(command, rest)
+    elif command in COMMANDS:
+        _run_by_modality(command, rest)
     elif command in OPTIONS:
-        _run_model(command, rest)
+        _run_plain(command, rest)
     else:
-        close = nearest(command, [*RECIPES, *OPTIONS])[0]
+        close = nearest(command, [*RECIPES, *COMMANDS, *OPTIONS])[0]
         raise UserError(f"unknown command {command!r}; did you mean {close}? `acdit --help` lists all")
 
 
@@ -148,19 +144,50 @@ def _run_recipe(command: str, argv: list[str]) -> None:
     if printing & set(argv):
         print(recipe_to_yaml(recipe), end="")
         return
-    from ..cli import commands
+    from . import commands
 
     getattr(commands, command)(recipe)
 
 
-def _run_model(command: str, argv: list[str]) -> None:
+def _run_by_modality(command: str, argv: list[str]) -> None:
+    """Run a command whose options depend on the modality of the model."""
+    if "--help" in argv or "-h" in argv:
+        _help_by_modality(command, [word for word in argv if word not in ("--help", "-h")])
+        return
+    modality, words = choose_modality(command, argv)
+    options = option_class(command, modality)
+    values = read_arguments(options, words)
+    if values.get("model") in (None, *UNSET) and modality.model != MODALITIES[DEFAULT].model:
+        values["model"] = modality.model
+    parsed = build(options, values)
+    from . import commands
+
+    getattr(commands, command)(modality, parsed)
+
+
+def _help_by_modality(command: str, argv: list[str]) -> None:
+    """Print the options for models of the modality that other words tell, if they tell one."""
+    try:
+        modality, _ = choose_modality(command, argv)
+    except UserError:
+        modality = MODALITIES[DEFAULT]
+    more = "\n".join(
+        f"with a model of {each.many}: acdit {command} --model {each.model} --help"
+        for each in MODALITIES.values()
+        if each is not modality
+    )
+    options = option_class(command, modality)
+    print(help_text(options, f"acdit {command}", f"{options.example}\n\n{more}"), end="")
+
+
+def _run_plain(command: str, argv: list[str]) -> None:
     options, positional = OPTIONS[command], POSITIONALS.get(command)
     if "--help" in argv or "-h" in argv:
         usage = f"acdit {command}" + USAGE.get(command, "")
         print(help_text(options, usage, EXAMPLES[command]), end="")
         return
     parsed = build(options, read_arguments(options, argv, positional))
-    from ..cli import commands
+    from . import commands
 
     getattr(commands, command)(parsed)
 

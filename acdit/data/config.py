@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ..modalities.modality import Modality
+from ..modalities.table import modality_of_data
 from ..utils.checks import at_least
-from ..utils.errors import UserError
 
 
 @dataclass
@@ -49,17 +50,14 @@ class DataConfig:
     """Images that may turn out damaged, each replaced by the next good one, before training stops."""
 
     @property
-    def noun(self) -> str:
-        """What the data are, in words for the user."""
-        if self.tokens is not None:
-            return "texts"
-        return "images" if self.frames is None else "clips"
+    def modality(self) -> Modality:
+        """The modality of the data: text where `tokens` is given, video where `frames` is, else images."""
+        return modality_of_data(self)
 
     def __post_init__(self) -> None:
         at_least(1, data__image_size=self.image_size, data__num_classes=self.num_classes)
         at_least(2, data__frames=self.frames, data__tokens=self.tokens)
-        if self.frames is not None and self.tokens is not None:
-            raise UserError("data.frames is for video, data.tokens for texts: leave out one")
+        modality_of_data(self)  # of which there must not be several
         at_least(1, data__frame_stride=self.frame_stride)
         at_least(0, data__workers=self.workers, data__max_unreadable=self.max_unreadable)
 

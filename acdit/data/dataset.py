@@ -1,7 +1,7 @@
-"""Data sets for training: every item is a pure function of (seed, epoch, index)."""
+"""The protocol of data sets for training: every item is a pure function of (seed, epoch, index)."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch.utils.data import Dataset
@@ -9,20 +9,50 @@ from torch.utils.data import Dataset
 from ..utils.randomness import generator
 
 
-class LabelledDataset(Dataset[dict[str, Any]], ABC):
-    """Images or clips of labelled classes, or what stands for them.
+class Item(TypedDict):
+    """One item of a data set, before a loader puts several into a batch."""
 
-    An item's key is (epoch, index). The item holds `data` (C, *size) float32 in [-1, 1], `label`, and the
-    key's `epoch` and `index`.
+    data: torch.Tensor  # (C, *size) float32 in [-1, 1], or token ids (L,) int64
+    label: int
+    epoch: int
+    index: int
+
+
+class Batch(TypedDict):
+    """Items as a loader puts them together."""
+
+    data: torch.Tensor  # (n, C, *size), or (n, L)
+    label: torch.Tensor  # (n,)
+    epoch: torch.Tensor  # (n,)
+    index: torch.Tensor  # (n,)
+
+
+class LabelledDataset(Dataset[Item], ABC):
+    """Images or clips of labelled classes, or what stands for them. An item's key is (epoch, index).
+
+    Attributes:
+        channels: of a data element, such as a pixel.
+        size: of an item: (H, W) of square images, (F, H, W) of clips of F frames, (L,) of texts.
+        label_names: of the classes, by label; empty where there are none.
+        labels: (N,).
+        flip_seed: seed of the mirroring; None = nothing is ever mirrored.
     """
 
     channels: int
     size: tuple[int, ...]
-    """Of an item: (H, W) of square images, (F, H, W) of clips of F frames."""
     label_names: tuple[str, ...]
     labels: torch.Tensor  # (N,)
     flip_seed: int | None = None
-    """Seed of the mirroring; None = nothing is ever mirrored."""
+
+    @property
+    def tokenizer_digest(self) -> str | None:
+        """A hash of the tokeniser that made the ids; None for values."""
+        return None
+
+    @property
+    def values(self) -> int:
+        """Values of a data element: its channels, or how many ids a token may be, the mask included."""
+        return self.channels
 
     @property
     def damaged(self) -> torch.Tensor | None:
@@ -37,7 +67,7 @@ class LabelledDataset(Dataset[dict[str, Any]], ABC):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} items")

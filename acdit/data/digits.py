@@ -7,7 +7,6 @@ from ..utils.errors import require
 from ..utils.randomness import seed_of
 from .cached import cached_tensors
 
-DIGITS = ("mnist", "digits")
 LABEL_NAMES = tuple("0123456789")
 HELD_OUT_SHARE = 0.2
 

@@ -20,7 +20,7 @@ from .config import AutoencoderConfig, DataConfig
 from .dataset import PixelDataset
 from .decode import Unreadable
 from .latents import FORMAT_VERSION, HEADER, MANIFEST, check_settings, latent_settings, shard_header
-from .opening import open_pixels
+from .opening import open_samples
 
 
 def encode_pixels(
@@ -42,7 +42,7 @@ def encode_pixels(
         folder: of the latents.
         config: of the images or clips.
         autoencoder: which one, and how latents are stored.
-        seed: of the data set, see `open_pixels`.
+        seed: of the data set, see `open_samples`.
         device: that encodes.
         batch: images that are encoded at once.
 
@@ -59,7 +59,7 @@ def encode_pixels(
     check_writable(folder / MANIFEST)
     vae: Any = load_autoencoder(autoencoder.model)
     vae.to(device)
-    data = open_pixels(config, seed=seed, clips=autoencoder.clips)
+    data = open_samples(config, seed=seed, clips=autoencoder.clips)
     _check_fit(data, vae, autoencoder.model)
     size = autoencoder.shard_size
     settings = latent_settings(config, autoencoder, vae)

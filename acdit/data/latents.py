@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..utils.arguments import differences
 from ..utils.errors import UserError
 from ..utils.randomness import generator
+from ..utils.settings import differences
 from .cached import fingerprint
 from .config import AutoencoderConfig, DataConfig
 from .dataset import LabelledDataset
@@ -19,7 +19,6 @@ MANIFEST = "manifest.json"
 HEADER = "acdit"  # a single key: safetensors writes several in any order
 FORMAT_VERSION = 1
 READERS = ("workers", "num_classes")  # keys of the data that do not change what is encoded
-OF_CLIPS = ("frame_stride", "short_clips")  # and those that mean nothing for images
 SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 
 
@@ -63,7 +62,7 @@ class LatentDataset(LabelledDataset):
 
 def data_settings(data: DataConfig, clips: int = 1) -> dict[str, Any]:
     """Return the settings that decide which images or clips are encoded, `clips` of each video."""
-    ignored = READERS if data.frames is not None else (*READERS, *OF_CLIPS)
+    ignored = {*READERS, *data.modality.not_encoded}
     found = {name: value for name, value in asdict(data).items() if name not in ignored}
     return found | ({"clips": clips} if clips > 1 else {})
 

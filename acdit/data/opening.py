@@ -1,65 +1,96 @@
 """From the configuration of data to the data set that it names."""
 
+from collections.abc import Callable
+from typing import cast
+
+from ..modalities.table import MODALITIES
 from ..utils.errors import UserError
+from ..utils.references import load_object
 from .clips import ClipShape
 from .config import DataConfig
-from .dataset import InMemoryDataset, PixelDataset
-from .digits import DIGITS, LABEL_NAMES, digit_images
+from .data_sets import PIXEL_SETS
+from .dataset import PixelDataset
 from .files import FileClips, FileImages
-from .moving_digits import EDGE, MovingDigits
 from .sources import open_table, videos
 from .texts import open_texts
 from .tokenizers import open_tokenizer
 
-MOVING_DIGITS = "moving-digits"
-WITHOUT_DOWNLOAD = (*DIGITS, MOVING_DIGITS)
-EDGES = {"mnist": 32, "digits": 8, MOVING_DIGITS: EDGE}
 
-
-def open_samples(config: DataConfig, *, seed: int, held_out: bool = False) -> PixelDataset:
-    """The texts, images or clips that `config` names; arguments are those of `open_pixels`."""
-    if config.tokens is None:
-        return open_pixels(config, seed=seed, held_out=held_out)
-    return open_texts(config, open_tokenizer(config.tokenizer), config.tokens, held_out=held_out)
-
-
-def open_pixels(config: DataConfig, *, seed: int, held_out: bool = False, clips: int = 1) -> PixelDataset:
-    """The images or clips that `config` names; see DataConfig.
+def open_samples(config: DataConfig, *, seed: int, held_out: bool = False, clips: int = 1) -> PixelDataset:
+    """Open the images, clips or texts that `config` names; see `DataConfig`.
 
     Args:
+        config: of the data.
         seed: decides, with epoch and index, which images are mirrored; never which are held out.
-        held_out: the fifth of the digits that training never sees. Other sources have no such part.
+        held_out: the part of a built-in data set that training never sees. Other sources have no such part.
         clips: of each video file, evenly spread where nothing is drawn, see `FileClips`.
 
     Raises:
-        UserError: if there are no images, or the configuration does not fit them.
+        UserError: if there are no samples, or the configuration does not fit them.
     """
-    edge = EDGES.get(config.source)
-    if edge is not None and config.image_size not in (None, edge):
-        raise UserError(f"data.image_size of {config.source} is {edge}: leave out {config.image_size}")
-    if clips > 1 and (config.frames is None or config.source == MOVING_DIGITS):
+    opener = cast(Callable[..., PixelDataset], load_object(config.modality.open_data))
+    return opener(config, seed=seed, held_out=held_out, clips=clips)
+
+
+def open_images(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> PixelDataset:
+    """Open images; see `open_samples`."""
+    if clips > 1:
+        raise UserError(_only_of_video(config, clips))
+    if config.source in PIXEL_SETS:
+        return _built_in(config, held_out)
+    side = _side(config, held_out)
+    flip_seed = seed if config.flip else None
+    return FileImages(open_table(config), image_size=side, channels=config.channels, flip_seed=flip_seed)
+
+
+def open_clips(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> PixelDataset:
+    """Open clips of videos; see `open_samples`."""
+    if config.source in PIXEL_SETS:
+        if clips > 1:
+            raise UserError(_only_of_video(config, clips))
+        return _built_in(config, held_out)
+    side = _side(config, held_out)
+    assert config.frames is not None  # its modality would be another
+    shape = ClipShape(config.frames, config.frame_stride, config.short_clips, side, config.channels)
+    table = open_table(config, videos(shape))
+    flip_seed = seed if config.flip else None
+    return FileClips(table, shape=shape, seed=seed, flip_seed=flip_seed, clips=clips)
+
+
+def open_tokens(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> PixelDataset:
+    """Open texts as token ids; see `open_samples`. Nothing is drawn, so that the seed has no effect."""
+    del seed
+    if clips > 1:
+        raise UserError(_only_of_video(config, clips))
+    assert config.tokens is not None  # its modality would be another
+    return open_texts(config, open_tokenizer(config.tokenizer), config.tokens, held_out=held_out)
+
+
+def _built_in(config: DataConfig, held_out: bool) -> PixelDataset:
+    known = PIXEL_SETS[config.source]
+    own, asked = MODALITIES[known.modality], config.modality
+    if own is not asked and own.length_key is not None:
         raise UserError(
-            f"autoencoder.clips is for files of video, not for {config.source}: leave out {clips}"
+            f"data.{own.length_key} must be the {own.length_key} of {own.samples} of {config.source}, "
+            "such as 8"
         )
-    if config.source in DIGITS:
-        images, labels = digit_images(config.source, held_out=held_out)
-        return InMemoryDataset(images, labels, LABEL_NAMES)
-    if config.source == MOVING_DIGITS:
-        if config.frames is None:
-            raise UserError(f"data.frames must be the frames of a clip of {MOVING_DIGITS}, such as 8")
-        return MovingDigits(config.frames, held_out=held_out)
+    if own is not asked:
+        raise UserError(f"data.source {config.source} holds {own.samples}: leave out data.{asked.length_key}")
+    if config.image_size not in (None, known.side):
+        raise UserError(f"data.image_size of {config.source} is {known.side}: leave out {config.image_size}")
+    return known.open(config, held_out)
+
+
+def _side(config: DataConfig, held_out: bool) -> int:
+    """Return the side in pixels that files are cropped to, after a check that they have no held-out part."""
     if held_out:
         raise UserError(
-            f"data.source {config.source} has no held-out part, only {', '.join(WITHOUT_DOWNLOAD)} have"
+            f"data.source {config.source} has no held-out part, only {', '.join(PIXEL_SETS)} have"
         )
     if config.image_size is None or config.image_size < 1:
         raise UserError(f"data.image_size must be the edge in pixels for {config.source}, such as 256")
-    flip_seed = seed if config.flip else None
-    if config.frames is not None:
-        shape = ClipShape(
-            config.frames, config.frame_stride, config.short_clips, config.image_size, config.channels
-        )
-        table = open_table(config, videos(shape))
-        return FileClips(table, shape=shape, seed=seed, flip_seed=flip_seed, clips=clips)
-    table = open_table(config)
-    return FileImages(table, image_size=config.image_size, channels=config.channels, flip_seed=flip_seed)
+    return config.image_size
+
+
+def _only_of_video(config: DataConfig, clips: int) -> str:
+    return f"autoencoder.clips is for files of video, not for {config.source}: leave out {clips}"

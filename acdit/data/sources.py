@@ -34,7 +34,7 @@ class Media(NamedTuple):
     all_rows: bool = False
     """Whether the rows of a data set are checked too, as files are."""
 
-    def feature(self) -> Any:
+    def feature(self) -> "datasets.Image | datasets.Video":
         """Of a column of such files, not decoded."""
         import datasets
 

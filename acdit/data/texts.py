@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from ..utils.errors import UserError
 from .config import DataConfig
+from .data_sets import TEXT_SETS
 from .dataset import PixelDataset
-from .shakespeare import SHAKESPEARE, shakespeare_works
 from .sources import holds_tables, load_rows
 from .tokenizers import Tokenizer
 
@@ -50,6 +50,14 @@ class WrappedTexts(PixelDataset):
         if rows:
             self.counts[-1] = total - (rows - 1) * length
 
+    @property
+    def values(self) -> int:
+        return self.tokenizer.vocab_size
+
+    @property
+    def tokenizer_digest(self) -> str:
+        return self.tokenizer.digest
+
     def decode(self, index: int) -> torch.Tensor:
         first = index * self.length
         row = np.full(self.length, self.tokenizer.eos, dtype=np.int64)
@@ -81,8 +89,9 @@ def open_texts(
     Raises:
         UserError: for no text, a file that is empty or not UTF-8, or a source that cannot be loaded.
     """
-    if held_out and config.source != SHAKESPEARE:
-        raise UserError(f"data.source {config.source} has no held-out part, of texts only {SHAKESPEARE} has")
+    if held_out and config.source not in TEXT_SETS:
+        named = ", ".join(TEXT_SETS)
+        raise UserError(f"data.source {config.source} has no held-out part, of texts only {named} has")
     texts = _files(config, held_out)
     if texts is not None:
         return _in_memory(texts, tokenizer, length)
@@ -118,8 +127,8 @@ def read_texts(config: DataConfig) -> Iterator[str]:
 
 def _files(config: DataConfig, held_out: bool) -> Iterable[str] | None:
     """The texts of a source of files; None where it is a data set."""
-    if config.source == SHAKESPEARE:
-        return shakespeare_works(held_out=held_out).values()
+    if config.source in TEXT_SETS:
+        return TEXT_SETS[config.source](held_out)
     path = Path(config.source).expanduser()
     if not path.is_file() and (not path.is_dir() or holds_tables(path)):
         return None

@@ -1,7 +1,7 @@
 """The continuous objective (Eq. 3) over diffusers' schedulers: epsilon, v and flow prediction."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..model.layout import Layout
 from ..utils.randomness import generator, seed_of
-from .objective import TRAIN_STEPS, Losses, SampleKey
+from .objective import TRAIN_STEPS, Losses, Network, SampleKey
 from .schedulers import LINEAR_BETAS, Prediction
 
 TimestepDistribution = Literal["uniform", "logit_normal"]
@@ -49,7 +49,7 @@ class DiffusionObjective:
 
     def loss(
         self,
-        model: Callable[..., Any],
+        model: Network,
         data: Tensor,
         *,
         layout: Layout,

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ..model.kv_cache import KVCache
 from ..model.layout import Layout
+from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
 from ..utils.randomness import generator
+from .schedulers import Solver
 
 MIDDLE = (0.2, 0.8)  # shares of the noise levels, between which guidance acts where it does so in the middle
 
@@ -133,11 +135,11 @@ def steps_per_block(steps: int | Sequence[int], num_blocks: int) -> list[int]:
 
 @torch.no_grad()
 def generate(
-    model: Any,
+    model: ACDiTTransformer,
     layout: Layout,
     noise: Tensor | Callable[[int], Tensor],
     *,
-    scheduler: Any,
+    scheduler: Solver,
     steps: int | Sequence[int] = 25,
     labels: Tensor | None = None,
     guidance: Guidance | None = None,
@@ -198,7 +200,8 @@ def generate(
     for index in range(start, layout.num_blocks):
         if pending is not None and cache is not None:
             pending = _remembered(model, layout, cache, pending if discrete else pending.to(model.dtype))
-        solver = copy.deepcopy(scheduler)
+        # a scheduler may have more than its contract says
+        solver: Any = copy.deepcopy(scheduler)
         solver.set_timesteps(counts[index], device=device)
         extra = _step_arguments(solver, generators)
         sigmas = noise_levels(solver)
@@ -243,7 +246,7 @@ def generate(
         yield Block(index, sample, done, cache)
 
 
-def _remembered(model: Any, layout: Layout, cache: KVCache, pending: Tensor) -> Tensor | None:
+def _remembered(model: ACDiTTransformer, layout: Layout, cache: KVCache, pending: Tensor) -> Tensor | None:
     """What of the clean blocks (N, P, B, C) may go with the next views; the cache takes in the others now."""
     blocks = list(pending.split(1, dim=1))
     while blocks and not cache.takes_beside_views(len(blocks)):
@@ -263,15 +266,16 @@ def _noisy(clean: Tensor, deviation: float, generators: Sequence[torch.Generator
     return clean + deviation * torch.stack(drawn).to(clean)
 
 
-def noise_levels(solver: Any) -> list[float]:
+def noise_levels(scheduler: Solver) -> list[float]:
     """The sigma of every step: the scheduler's own, or sqrt((1 - alpha) / alpha) where it keeps none."""
+    solver: Any = scheduler
     if hasattr(solver, "sigmas"):
         return [float(sigma) for sigma in solver.sigmas[: len(solver.timesteps)]]
     alphas = solver.alphas_cumprod[solver.timesteps.cpu().long()]
     return ((1 - alphas) / alphas).sqrt().tolist()
 
 
-def middle_levels(scheduler: Any, steps: int) -> tuple[float, float]:
+def middle_levels(scheduler: Solver, steps: int) -> tuple[float, float]:
     """The lowest and the highest of the noise levels of so many steps, without those at either end."""
     solver = copy.deepcopy(scheduler)
     solver.set_timesteps(steps)
@@ -280,6 +284,6 @@ def middle_levels(scheduler: Any, steps: int) -> tuple[float, float]:
     return levels[first], levels[last]
 
 
-def _step_arguments(solver: Any, generators: Sequence[torch.Generator] | None) -> dict[str, Any]:
+def _step_arguments(solver: Solver, generators: Sequence[torch.Generator] | None) -> dict[str, Any]:
     takes_generator = "generator" in inspect.signature(solver.step).parameters
     return {"generator": list(generators)} if takes_generator and generators is not None else {}

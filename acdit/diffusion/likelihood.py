@@ -8,12 +8,13 @@ all their sets, a block of one token is exact autoregression, and larger ones ar
 import math
 from collections.abc import Sequence
 from itertools import chain, combinations
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..model.layout import Layout
+from ..model.transformer import ACDiTTransformer
 from ..utils.randomness import generator
 from .masked import Schedule, loss_weight, masked_nll, masked_share, strata
 from .objective import TRAIN_STEPS, SampleKey
@@ -94,7 +95,7 @@ def timed_masks(
     return Masks(masked, loss_weight(times, schedule), hidden, times)
 
 
-def is_exact(model: Any, layout: Layout, estimate: Estimate) -> bool:
+def is_exact(model: ACDiTTransformer, layout: Layout, estimate: Estimate) -> bool:
     """Whether `text_nelbo` sums over all ways to mask a block."""
     size = layout.block_tokens
     small = size == 1 or (estimate == "counts" and size <= EXACT_TOKENS)
@@ -102,7 +103,7 @@ def is_exact(model: Any, layout: Layout, estimate: Estimate) -> bool:
 
 
 def text_nelbo(
-    model: Any,
+    model: ACDiTTransformer,
     tokens: Tensor,
     lengths: Tensor,
     layout: Layout,
@@ -137,7 +138,7 @@ def text_nelbo(
 
 
 @torch.no_grad()
-def nelbo(model: Any, tokens: Tensor, layout: Layout, masks: Masks) -> Tensor:
+def nelbo(model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks) -> Tensor:
     """What each view adds to the NELBO, in nats: (N, T, D), float64.
 
     The sum over the views of `all_masks`, or of one draw of the others, over all blocks is that of a text.

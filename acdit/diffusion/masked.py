@@ -1,8 +1,8 @@
 """Absorbing (masked) diffusion of tokens (section 5.1; MDLM, arXiv 2406.07524): noise, objective, weights."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..model.layout import Layout
 from ..utils.randomness import generator, seed_of
-from .objective import TRAIN_STEPS, Losses, SampleKey
+from .objective import TRAIN_STEPS, Losses, Network, SampleKey
 
 Schedule = Literal["log_linear", "cosine"]
 SCHEDULES: tuple[Schedule, ...] = ("log_linear", "cosine")
@@ -82,7 +82,7 @@ class MaskedObjective:
 
     def loss(
         self,
-        model: Callable[..., Any],
+        model: Network,
         data: Tensor,
         *,
         layout: Layout,

@@ -1,9 +1,12 @@
-"""What every objective takes and returns: the key of a batch's random draws, and losses by view."""
+"""The protocol of objectives: the key of a batch's random draws in, losses by view out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
+
+from ..model.layout import Layout
 
 TRAIN_STEPS = 1000
 
@@ -44,3 +47,60 @@ class Losses:
     def mean(self) -> Tensor:
         """The loss to minimise."""
         return (self.per_view if self.weights is None else self.weights * self.per_view).mean()
+
+
+class Answer(Protocol):
+    """What a network returns for noised views, such as `ACDiTOutput`."""
+
+    @property
+    def sample(self) -> Tensor:
+        """Predictions (N, M, B, C), or logits (N, M, B, V)."""
+        ...
+
+
+class Network(Protocol):
+    """Anything that is called as `ACDiTTransformer.forward` is, perhaps wrapped for several ranks."""
+
+    def __call__(
+        self,
+        noised: Tensor,
+        timestep: Tensor | None,
+        /,
+        *,
+        layout: Layout,
+        blocks: Sequence[int],
+        clean: Tensor | None,
+        labels: Tensor | None,
+    ) -> Answer:
+        """Predict noised views of blocks from the clean blocks before them."""
+        ...
+
+
+class Objective(Protocol):
+    """What a network learns: anything that measures its loss on a batch. Training asks for nothing else."""
+
+    def loss(
+        self,
+        model: Network,
+        data: Tensor,
+        *,
+        layout: Layout,
+        key: SampleKey,
+        labels: Tensor | None = None,
+        null_label: int | None = None,
+        blocks: Sequence[int] | None = None,
+        draws: Sequence[int] = (0,),
+    ) -> Losses:
+        """Measure the loss of a network on a batch.
+
+        Args:
+            model: the network.
+            data: clean blocks (N, T, B, C), or token ids (N, T, B).
+            layout: of the blocks.
+            key: of the random draws.
+            labels: (N,), with `null_label` where draws may drop them.
+            null_label: the label that stands for none.
+            blocks: the blocks to noise, sorted; None = all.
+            draws: numbers of the noise draws that share a pass over the clean blocks.
+        """
+        ...

@@ -1,5 +1,6 @@
 """Score a model of video against real clips of its kind, by features of the network that one names."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,46 +10,65 @@ from tqdm import tqdm
 
 from ..data.config import DataConfig
 from ..data.dataset import PixelDataset
-from ..data.opening import open_pixels
-from ..generation.batches import guidance_of
+from ..data.opening import open_samples
+from ..generation.batches import Sampling, draw_clips
 from ..metrics.distances import coverage_density, frechet
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError, require
 from .clips import K
 from .features.torchscript import torchscript_features
-from .moving_digits import CLIPS, drawn_clips
-from .options import EvaluateOptions
+from .moving_digits import CLIPS
 from .report import format_table
 
 
-def compare_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> dict[str, Any]:
-    """Scores of clips that are drawn with the classes of real ones, against these; and drift over time.
+def compare_clips(
+    pipeline: ACDiTVideoPipeline,
+    source: str,
+    features: Path,
+    sampling: Sampling,
+    *,
+    samples: int | None = None,
+    split: str = "validation",
+    stride: int = 1,
+    frames: int | None = None,
+    window: int | None = None,
+    sinks: int = 0,
+    context_noise: float = 0.0,
+) -> dict[str, Any]:
+    """Score clips that are drawn with the classes of real ones, against these; and drift over time.
 
-    Where --frames asks for more than a clip, the first block of every real one is continued, and each part
-    of a clip's length is compared with real clips. Clips are held a batch at a time, their features alone
-    are kept.
+    Clips are held a batch at a time, their features alone are kept.
+
+    Args:
+        pipeline: that draws.
+        source: of real clips, a folder or a Hugging Face data set.
+        features: a TorchScript file, see `torchscript_features`.
+        sampling: how clips are drawn.
+        samples: clips; None = 500, or as many as there are.
+        split: of a data set.
+        stride: frames of a real video from one of a clip to the next, at its mean rate.
+        frames: of continued clips. Where they are more than a clip's, the first block of every real one is
+            continued, and each part of a clip's length is compared with real clips.
+        window, sinks, context_noise: see `evaluate_clips`.
 
     Raises:
         UserError: for real clips that do not fit the model, or too few of them.
     """
-    if options.data is None or options.features is None:
-        raise UserError("to compare clips, name real ones by --data and a network of features by --features")
     span = pipeline.num_frames
-    length = options.frames or span
+    length = frames or span
     if length % span:
         raise UserError(f"--frames must be a multiple of {span}, a clip's, not {length}")
-    if isinstance(options.steps, list) and length != span:
+    if isinstance(sampling.steps, Sequence) and length != span:
         raise UserError(
             f"--steps must be one number where clips of {span} frames are drawn and continued to {length}"
         )
     require("torchmetrics.image.fid", "eval")
-    features = torchscript_features(Path(options.features), pipeline.device)
-    data = _open_real(pipeline, options.data, options)
-    count = min(CLIPS, len(data)) if options.samples is None else options.samples
+    extractor = torchscript_features(features, pipeline.device)
+    data = _open_real(pipeline, source, split, stride)
+    count = min(CLIPS, len(data)) if samples is None else samples
     if not K < count <= len(data):
         raise UserError(
-            f"--samples must be more than {K} and at most the {len(data)} clips of {options.data}, "
-            f"not {count}"
+            f"--samples must be more than {K} and at most the {len(data)} clips of {source}, not {count}"
         )
     places = [number * len(data) // count for number in range(count)]  # spread over all classes
 
@@ -56,29 +76,39 @@ def compare_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> dic
         return torch.stack([data.read(places[number])[0] for number in numbers])  # (n, C, F, H, W)
 
     labels = _labels(pipeline, data, places)
-    parts = torch.arange(count).split(options.batch)
+    parts = torch.arange(count).split(sampling.batch)
     bar = tqdm(parts, desc="reading clips", unit="batch", delay=3, leave=False)
-    real = torch.cat([features(read(part.tolist())) for part in bar])
-    found = torch.cat([features(clips) for clips in drawn_clips(pipeline, labels, options, count)])
+    real = torch.cat([extractor(read(part.tolist())) for part in bar])
+    short = draw_clips(pipeline, labels, count, sampling, context_noise=context_noise)
+    found = torch.cat([extractor(clips) for clips in short])
     coverage, density = coverage_density(real, found, K)
     scores: dict[str, Any] = {
         "clips": count,
-        "guidance": guidance_of(pipeline, options),
+        "guidance": sampling.scale(pipeline),
         "frechet_video_distance": frechet(found, real),
         "coverage": coverage,
         "density": density,
     }
     if length > span:
         first = pipeline.layout.block[0] * pipeline.layout.patch[0]
-        rolling = {"window": options.window, "sinks": options.sinks or 0}
-        more = {"given": lambda numbers: read(numbers)[:, :, :first], "num_frames": length, **rolling}
+        long = draw_clips(
+            pipeline,
+            labels,
+            count,
+            sampling,
+            given=lambda numbers: read(numbers)[:, :, :first],
+            num_frames=length,
+            window=window,
+            sinks=sinks,
+            context_noise=context_noise,
+        )
         continued = [
-            torch.stack([features(part) for part in clips.split(span, dim=2)])
-            for clips in drawn_clips(pipeline, labels, options, count, **more)
+            torch.stack([extractor(part) for part in clips.split(span, dim=2)]) for clips in long
         ]  # each (parts, n, D)
         scores |= {
-            **rolling,
-            "context_noise": options.context_noise or 0.0,
+            "window": window,
+            "sinks": sinks,
+            "context_noise": context_noise,
             "drift_starts": list(range(0, length, span)),
             "drift": [frechet(part, real) for part in torch.cat(continued, dim=1)],
         }
@@ -98,22 +128,22 @@ def comparison_table(scores: dict[str, Any]) -> str:
     return format_table([{"score": name, "value": value} for name, value in rows])
 
 
-def _open_real(pipeline: ACDiTVideoPipeline, source: str, options: EvaluateOptions) -> PixelDataset:
+def _open_real(pipeline: ACDiTVideoPipeline, source: str, split: str, stride: int) -> PixelDataset:
     """Real clips of the model's length, size and colours."""
     height, width = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size[1:])
     if height != width:
         raise UserError(f"real clips are cropped to squares, and the model's frames are {height}x{width}")
     config = DataConfig(
         source=source,
-        split=options.split or "validation",
+        split=split,
         image_size=height,
         channels=3 if pipeline.pixel_channels == 3 else 1,
         frames=pipeline.num_frames,
-        frame_stride=options.stride or 1,
+        frame_stride=stride,
         short_clips="skip",
         flip=False,
     )
-    return open_pixels(config, seed=options.seed)
+    return open_samples(config, seed=0)  # nothing is mirrored, and every clip is from the middle
 
 
 def _labels(pipeline: ACDiTVideoPipeline, data: PixelDataset, places: list[int]) -> Tensor | None:

@@ -1,19 +1,24 @@
 """Scores of generated clips beside what real clips score."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from ..metrics.distances import coverage_density, frechet
 from .features.digit_classifier import Judge
+from .features.extractor import FeatureExtractor
 
 K = 5  # neighbours of coverage and density
-Features = Callable[[Tensor], Tensor]
-"""Clips (N, C, F, H, W) in [-1, 1] -> (N, features)."""
 
 
 def score_clips(
-    clips: Tensor, labels: Tensor, *, train: Tensor, held_out: Tensor, features: Features, judge: Judge
+    clips: Tensor,
+    labels: Tensor,
+    *,
+    train: Tensor,
+    held_out: Tensor,
+    features: FeatureExtractor,
+    judge: Judge,
 ) -> dict[str, float]:
     """Scores of clips (N, C, F, H, W) in [-1, 1], ready for JSON; compare only scores of as many clips.
 
@@ -51,7 +56,7 @@ def score_clips(
 
 
 def drift(
-    rollouts: Tensor, real: Tensor, features: Features, span: int, starts: Sequence[int]
+    rollouts: Tensor, real: Tensor, features: FeatureExtractor, span: int, starts: Sequence[int]
 ) -> list[float]:
     """Fréchet video distance of parts of long clips (N, C, F, H, W), `span` frames from each start."""
     return [

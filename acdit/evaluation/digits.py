@@ -1,17 +1,17 @@
 """Scores of generated digits beside what real digits score."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from ..data.digits import digit_images
-from ..generation.batches import draw, guidance_of
+from ..generation.batches import Sampling, draw_images
 from ..metrics.distances import copied_share, coverage_density, frechet, nearest_ratio, spread
 from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import UserError
 from .features.digit_classifier import Judge, load_judge
-from .options import EvaluateOptions
 from .report import format_table
 
 K = 5  # neighbours of coverage and density
@@ -120,19 +120,29 @@ class Scorer:
 
 
 def evaluate_pipeline(
-    pipeline: ACDiTImagePipeline, blocks: list[tuple[int, ...]], options: EvaluateOptions
+    pipeline: ACDiTImagePipeline,
+    blocks: Sequence[Sequence[int]],
+    sampling: Sampling,
+    samples: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Draw as many digits as are held out, with their labels, at each block size; and score them."""
-    scorer = Scorer(pipeline, options.samples)
+    """Draw digits with the labels of held-out ones at each block size, and score them.
+
+    Args:
+        pipeline: that draws.
+        blocks: tokens of a block, once for each row of scores.
+        sampling: how.
+        samples: digits; None = as many as are held out.
+
+    Raises:
+        UserError: see `Scorer`.
+    """
+    scorer = Scorer(pipeline, samples)
     rows = []
     for block in blocks:
-        images, evaluations, cache, seconds = draw(
-            pipeline, scorer.labels.tolist(), options, block=block, output_type="pt"
-        )
-        scores = scorer.scores(images)
-        guidance = guidance_of(pipeline, options)
-        facts = {"block": dims(block), "guidance": guidance, "evaluations": evaluations}
-        rows.append({**facts, "cache_bytes": cache, "seconds": round(seconds, 2), **scores})
+        drawn = draw_images(pipeline, scorer.labels.tolist(), sampling, block=block)
+        facts = {"block": dims(block), "guidance": sampling.scale(pipeline), "evaluations": drawn.evaluations}
+        cost = {"cache_bytes": drawn.cache_bytes, "seconds": round(drawn.seconds, 2)}
+        rows.append({**facts, **cost, **scorer.scores(drawn.images)})
     return rows
 
 

@@ -1,16 +1,15 @@
 """Draw clips of moving digits with a pipeline, continue held-out ones, and score both."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..data.moving_digits import EDGE, MovingDigits
-from ..generation.batches import guidance_of
+from ..generation.batches import Sampling, draw_clips
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError, require
 from ..utils.files import whole
@@ -18,8 +17,8 @@ from .clips import K, drift, score_clips
 from .continuation import Continuations, score_continuations
 from .features.clip_network import load_clip_network
 from .features.digit_classifier import load_judge
+from .features.extractor import FeatureExtractor
 from .features.torchscript import torchscript_features
-from .options import EvaluateOptions
 from .report import format_table
 
 CLIPS = 500
@@ -28,10 +27,29 @@ PREFIX = 4  # of them given
 JUDGED = 20_000  # frames that the judge of frames learns from
 
 
-def evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> dict[str, Any]:
-    """Scores of clips that are drawn with the labels of held-out ones, and of held-out ones continued.
+def evaluate_clips(
+    pipeline: ACDiTVideoPipeline,
+    sampling: Sampling,
+    *,
+    samples: int | None = None,
+    frames: int | None = None,
+    window: int | None = None,
+    sinks: int = 0,
+    context_noise: float = 0.0,
+    features: Path | None = None,
+) -> dict[str, Any]:
+    """Score clips that are drawn with the labels of held-out ones, and held-out ones continued.
 
     Continued without label and guidance: what is to come follows from the frames that are given.
+
+    Args:
+        pipeline: that draws.
+        sampling: how.
+        samples: clips; None = 500.
+        frames: of a continued clip; None = 64.
+        window, sinks, context_noise: of continued clips, and the noise of drawn ones too, see
+            `ACDiTVideoPipeline`.
+        features: a TorchScript file, see `torchscript_features`; None = a small network fitted here.
 
     Raises:
         UserError: if the pipeline does not draw moving digits, or blocks do not end where the prefix does.
@@ -42,7 +60,7 @@ def evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> di
             "without --data acdit scores video of moving-digits: grey pixels, 32x32; give real clips of the "
             "model's kind by --data, and a network of features by --features"
         )
-    count, length = options.samples or CLIPS, options.frames or ROLLOUT
+    count, length = samples or CLIPS, frames or ROLLOUT
     size = pipeline.layout.block[0] * pipeline.layout.patch[0]
     if PREFIX % size:
         raise UserError(f"clips are continued from {PREFIX} frames, which are no whole blocks of {size}")
@@ -56,45 +74,59 @@ def evaluate_clips(pipeline: ACDiTVideoPipeline, options: EvaluateOptions) -> di
         raise UserError(
             f"--samples must be more than {K} and at most {len(held_out)}, the clips held out, not {count}"
         )
-    if isinstance(options.steps, list) and length != span:
+    if isinstance(sampling.steps, Sequence) and length != span:
         raise UserError(
             f"--steps must be one number where clips of {span} frames are drawn and continued to {length}"
         )
     require("torchmetrics.image.fid", "eval")
-    if options.features is not None:
-        features = torchscript_features(Path(options.features), pipeline.device)
-    else:
-        features = load_clip_network(span).features
+    extractor: FeatureExtractor = (
+        load_clip_network(span).features
+        if features is None
+        else torchscript_features(features, pipeline.device)
+    )
     labels = held_out.labels[:count]
     real = _clips(held_out, count)  # (N, 1, F, H, W)
-    features(real[:1, :, :span])  # what cannot be done is said before clips are drawn
-    frames, of_frames = _frames(training)
-    judge = load_judge(frames, of_frames)
+    extractor(real[:1, :, :span])  # what cannot be done is said before clips are drawn
+    first_frames, of_frames = _frames(training)
+    judge = load_judge(first_frames, of_frames)
     began = time.perf_counter()
-    drawn = torch.cat(list(drawn_clips(pipeline, labels, options, count)))
+    drawn = torch.cat(list(draw_clips(pipeline, labels, count, sampling, context_noise=context_noise)))
     drawing = time.perf_counter() - began
-    rolling = {"window": options.window, "sinks": options.sinks or 0}
-    more = {"given": lambda rows: real[rows, :, :PREFIX], "num_frames": length, **rolling}
-    rolled = torch.cat(list(drawn_clips(pipeline, None, options, count, **more)))
+    rolled = torch.cat(
+        list(
+            draw_clips(
+                pipeline,
+                None,
+                count,
+                sampling,
+                given=lambda rows: real[rows, :, :PREFIX],
+                num_frames=length,
+                window=window,
+                sinks=sinks,
+                context_noise=context_noise,
+            )
+        )
+    )
     continued = Continuations(held_out, range(count), rolled.transpose(1, 2), PREFIX)
     starts = range(PREFIX, length - span + 1, span)
     return {
-        "guidance": guidance_of(pipeline, options),
+        "guidance": sampling.scale(pipeline),
         "seconds": round(drawing, 2),
         "sampled": score_clips(
             drawn,
             labels,
             train=_clips(training, count),
             held_out=real[:, :, :span],
-            features=features,
+            features=extractor,
             judge=judge,
         ),
         "continued": {
-            **rolling,
-            "context_noise": options.context_noise or 0.0,
-            **score_continuations(continued, judge.predict, frames.mean((0, 1))),
+            "window": window,
+            "sinks": sinks,
+            "context_noise": context_noise,
+            **score_continuations(continued, judge.predict, first_frames.mean((0, 1))),
             "drift_starts": list(starts),
-            "drift": drift(rolled, real, features, span, starts),
+            "drift": drift(rolled, real, extractor, span, starts),
         },
     }
 
@@ -143,35 +175,6 @@ def plot_rollouts(scores: dict[str, Any], path: Path) -> None:
     axes.grid(alpha=0.3)
     with whole(path) as aside:
         figure.savefig(aside, format="png", dpi=110)
-
-
-def drawn_clips(
-    pipeline: ACDiTVideoPipeline,
-    labels: Tensor | None,
-    options: EvaluateOptions,
-    count: int,
-    given: Callable[[list[int]], Tensor] | None = None,
-    **arguments: Any,
-) -> Iterator[Tensor]:
-    """Batches of clips (n, C, F, H, W) in [-1, 1]; clip i has the seed that is asked for, plus i.
-
-    Of labels (N,), or continued from what is given for clips by their numbers, (n, C, K, H, W).
-    """
-    for first in tqdm(range(0, count, options.batch), unit="batch", desc="sampling", delay=3, leave=False):
-        rows = list(range(first, min(first + options.batch, count)))
-        answer = pipeline(
-            None if labels is None else labels[rows].tolist(),
-            num_videos_per_prompt=1 if labels is not None else len(rows),
-            num_inference_steps=options.steps,
-            guidance_scale=options.guidance,
-            guidance_interval=options.guidance_interval,
-            prefix=None if given is None else (given(rows).transpose(1, 2) + 1) / 2,  # (n, K, C, H, W)
-            context_noise=options.context_noise or 0.0,
-            generator=[torch.Generator().manual_seed(options.seed + row) for row in rows],
-            output_type="pt",
-            **arguments,
-        )
-        yield 2 * answer.frames.transpose(1, 2).cpu() - 1
 
 
 def _clips(data: MovingDigits, count: int) -> Tensor:

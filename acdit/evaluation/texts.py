@@ -1,7 +1,7 @@
 """Likelihoods of texts that a model never saw, their spread, and what a judge says of its own."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -14,13 +14,13 @@ from ..data.shakespeare import SHAKESPEARE
 from ..data.texts import WrappedTexts, open_texts
 from ..diffusion.likelihood import Estimate, is_exact, nelbo, text_nelbo, timed_masks
 from ..diffusion.objective import SampleKey
+from ..generation.batches import Sampling, draw_texts
 from ..metrics.entropy import token_entropy
-from ..model.layout import Layout, dims, parse_dims
+from ..model.layout import Layout
 from ..pipelines.text import ACDiTTextPipeline
 from ..utils.errors import UserError
 from ..utils.randomness import generator
 from .language_model import LanguageJudge
-from .options import EvaluateOptions
 from .report import format_table
 
 JUDGED = 64  # texts that a judge of language reads
@@ -56,32 +56,53 @@ class Part(NamedTuple):
     places: range
 
 
-def evaluate_texts(pipeline: ACDiTTextPipeline, options: EvaluateOptions) -> dict[str, Any]:
-    """Perplexity and bits per byte by block size, and what else the options ask for.
+def evaluate_texts(
+    pipeline: ACDiTTextPipeline,
+    blocks: Sequence[int],
+    sampling: Sampling,
+    *,
+    source: str | None = None,
+    split: str = "validation",
+    text_column: str | None = None,
+    sequences: int | None = None,
+    draws: int = 4,
+    estimate: Estimate = "times",
+    times: bool = False,
+    judge: str | None = None,
+    texts: int = JUDGED,
+) -> dict[str, Any]:
+    """Measure perplexity and bits per byte by block size, and what else is asked for.
+
+    Args:
+        pipeline: whose network is scored.
+        blocks: tokens of a block, once for each row of scores.
+        sampling: seed of the draws, sequences of a forward, and how texts are written.
+        source: of the texts, see `open_texts`; None = the held-out works of Shakespeare.
+        split, text_column: of a Hugging Face data set.
+        sequences: how many are scored; None = all.
+        draws: estimates of every sequence's likelihood, where it is not exact.
+        estimate: see `text_nelbo`.
+        times: whether to measure the spread of a block's loss, by range of times.
+        judge: a causal language model, by name or path, that reads texts which are written.
+        texts: that are written for it.
 
     Raises:
         UserError: if there are no texts, or a block does not fit.
     """
     length = pipeline.layout.num_tokens
-    blocks = options.block or [dims(pipeline.layout.block)]
-    layouts = [Layout((length,), parse_dims(block, "--block of texts", axes=1)) for block in blocks]
-    judge = None if options.judge is None else LanguageJudge(options.judge, pipeline.device)
-    held_out = options.data is None
-    config = DataConfig(
-        source=options.data or SHAKESPEARE,
-        split=options.split or "validation",
-        text_column=options.text_column,
-    )
-    data = open_texts(config, pipeline.tokenizer, length, held_out=held_out)
-    count = min(options.samples or len(data), len(data))
-    scoring = Scoring(count, options.batch, options.draws, options.estimate, options.seed)
+    layouts = [Layout((length,), (block,)) for block in blocks]
+    reader = None if judge is None else LanguageJudge(judge, pipeline.device)
+    config = DataConfig(source=source or SHAKESPEARE, split=split, text_column=text_column)
+    data = open_texts(config, pipeline.tokenizer, length, held_out=source is None)
+    count = min(sequences or len(data), len(data))
+    scoring = Scoring(count, sampling.batch, draws, estimate, sampling.seed)
     rows = [likelihood(pipeline, data, layout, scoring) for layout in layouts]
-    name = f"{SHAKESPEARE}, held out" if held_out else options.data
+    name = source or f"{SHAKESPEARE}, held out"
     scores: dict[str, Any] = {"data": name, "sequences": count, "likelihood": rows}
-    if options.times:
-        scores["spread"] = [_spread(pipeline, data, count, layout, options) for layout in layouts]
-    if judge is not None:
-        scores["drawn"] = [_drawn(pipeline, judge, layout, options) for layout in layouts]
+    if times:
+        scores["spread"] = [_spread(pipeline, data, layout, scoring) for layout in layouts]
+    if reader is not None:
+        scores["drawn"] = [_drawn(pipeline, reader, layout, sampling, texts) for layout in layouts]
     return scores
 
 
@@ -138,13 +159,14 @@ def likelihood(
 
 
 def _spread(
-    pipeline: ACDiTTextPipeline, data: WrappedTexts, count: int, layout: Layout, options: EvaluateOptions
+    pipeline: ACDiTTextPipeline, data: WrappedTexts, layout: Layout, scoring: Scoring
 ) -> dict[str, Any]:
     """How far a block's part of the NELBO, per token, lies from its mean when one time is drawn for it, and
     the range of times for which it lies nearest (clipped schedules of arXiv 2503.09573)."""
     times, values = [], []
-    for part in _parts(data, min(count, options.batch), options.batch, "spread"):
-        key = _key(part, count, options.seed)
+    count, batch = scoring.sequences, scoring.batch
+    for part in _parts(data, min(count, batch), batch, "spread"):
+        key = _key(part, count, scoring.seed)
         schedule = pipeline.scheduler.config["schedule"]
         masks = timed_masks(key, part.lengths, layout, range(SPREAD_DRAWS), schedule)
         blocks = layout.to_blocks(part.tokens.to(pipeline.device))
@@ -177,19 +199,10 @@ def _spread(
 
 
 def _drawn(
-    pipeline: ACDiTTextPipeline, judge: LanguageJudge, layout: Layout, options: EvaluateOptions
+    pipeline: ACDiTTextPipeline, judge: LanguageJudge, layout: Layout, sampling: Sampling, count: int
 ) -> dict[str, Any]:
     """What the judge says of texts that are written from nothing."""
-    rows, count = [], options.texts or JUDGED
-    for first in tqdm(range(0, count, options.batch), unit="batch", desc="writing", delay=3, leave=False):
-        seeds = range(options.seed + first, options.seed + min(first + options.batch, count))
-        rows += pipeline(
-            num_samples_per_prompt=len(seeds),
-            num_inference_steps=options.steps,
-            block=layout.block_tokens,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            output_type="tokens",
-        ).texts
+    rows = draw_texts(pipeline, count, sampling, block=layout.block_tokens)
     texts = [pipeline.tokenizer.decode(row.tolist()) for row in rows]
     return {
         "block": layout.block_tokens,

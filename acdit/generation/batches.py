@@ -1,26 +1,79 @@
-"""Samples in batches, each with a seed of its own."""
+"""Samples in batches: sample i has the seed that is asked for plus i, whatever the batch."""
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ..pipelines.base import ACDiTPipeline
 from ..pipelines.image import ACDiTImagePipeline
-from .options import RunOptions
+from ..pipelines.text import ACDiTTextPipeline
+from ..pipelines.video import ACDiTVideoPipeline
 
 MOST_CLASSES = 10  # that are drawn when none is named
+T = TypeVar("T")
 
 
-def guidance_of(pipeline: ACDiTPipeline, options: RunOptions) -> float:
-    """The guidance that was asked for, or else the model's own."""
-    return pipeline.config["guidance_scale"] if options.guidance is None else options.guidance
+@dataclass(frozen=True)
+class Sampling:
+    """How samples are drawn.
+
+    Attributes:
+        seed: of the first sample.
+        batch: samples that are drawn at once.
+        steps: solver steps of every block, or a number for each; None = the pipeline's own.
+        guidance: classifier-free guidance; None = the pipeline's own.
+        guidance_interval: lowest and highest sigma at which guidance acts; None = all.
+    """
+
+    seed: int = 0
+    batch: int = 64
+    steps: int | Sequence[int] | None = None
+    guidance: float | None = None
+    guidance_interval: tuple[float, float] | None = None
+
+    def scale(self, pipeline: ACDiTPipeline) -> float:
+        """Return the guidance scale that a pipeline draws with."""
+        return pipeline.config["guidance_scale"] if self.guidance is None else self.guidance
+
+    def arguments(self, rows: Sequence[int]) -> dict[str, Any]:
+        """Return the arguments of a pipeline's call that draws some of the samples, by number."""
+        return {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance,
+            "guidance_interval": self.guidance_interval,
+            "generator": generators(self.seed, rows),
+        }
 
 
-def asked_labels(pipeline: ACDiTPipeline, labels: list[int | str] | None, samples: int) -> list[int | None]:
-    """The class of every picture or clip that is asked for: so many of each label, or of the first ten.
+def generators(seed: int, rows: Sequence[int]) -> list[torch.Generator]:
+    """Return a generator for each of some samples, by number."""
+    return [torch.Generator().manual_seed(seed + row) for row in rows]
+
+
+def in_batches(
+    draw: Callable[[list[int]], T], count: int, batch: int, description: str = "sampling"
+) -> Iterator[T]:
+    """Draw samples 0..count - 1 in batches, under a progress bar.
+
+    Args:
+        draw: draws the samples of these numbers.
+        count: samples in all.
+        batch: samples at once.
+        description: of the progress bar.
+    """
+    for first in tqdm(range(0, count, batch), unit="batch", desc=description, delay=3, leave=False):
+        yield draw(list(range(first, min(first + batch, count))))
+
+
+def requested_labels(
+    pipeline: ACDiTPipeline, labels: Sequence[int | str] | None, samples: int
+) -> list[int | None]:
+    """Return the class of every sample: so many of each label, or of the first ten classes.
 
     A model without classes draws so many.
     """
@@ -29,31 +82,112 @@ def asked_labels(pipeline: ACDiTPipeline, labels: list[int | str] | None, sample
     return [label for label in pipeline.label_ids(listed) for _ in range(samples)]
 
 
-def draw(
-    pipeline: ACDiTImagePipeline, labels: Sequence[int | None], options: RunOptions, **arguments: Any
-) -> tuple[Any, int, int, float]:
-    """Images for the labels, in batches; evaluations and cache bytes of an image; and the seconds for all.
+@dataclass(frozen=True)
+class DrawnImages:
+    """Images, and what they took.
 
-    Image i has the seed `options.seed + i`, whatever the batch.
+    Attributes:
+        images: (N, C, H, W) in [0, 1].
+        evaluations: calls of the network for an image.
+        cache_bytes: of the key-value cache of an image.
+        seconds: for all images.
     """
-    drawn, evaluations, cache = [], 0, 0
-    started = time.perf_counter()
-    for first in tqdm(
-        range(0, len(labels), options.batch), unit="batch", desc="sampling", delay=3, leave=False
-    ):
-        part = labels[first : first + options.batch]
-        seeds = range(options.seed + first, options.seed + first + len(part))
+
+    images: Tensor
+    evaluations: int
+    cache_bytes: int
+    seconds: float
+
+
+def draw_images(
+    pipeline: ACDiTImagePipeline,
+    labels: Sequence[int | None],
+    sampling: Sampling,
+    *,
+    block: Sequence[int] | None = None,
+    image: Any = None,
+    keep_blocks: int = 0,
+    guidance_rising: bool = False,
+) -> DrawnImages:
+    """Draw an image for each label, in batches.
+
+    Args:
+        pipeline: that draws.
+        labels: classes, or None.
+        sampling: how.
+        block, image, keep_blocks, guidance_rising: see `ACDiTImagePipeline`.
+    """
+
+    def draw(rows: list[int]) -> tuple[Tensor, int, int]:
         made = pipeline(
-            part,
-            num_inference_steps=options.steps,
-            guidance_scale=options.guidance,
-            guidance_interval=options.guidance_interval,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            **arguments,
+            [labels[row] for row in rows],
+            block=block,
+            image=image,
+            keep_blocks=keep_blocks,
+            guidance_rising=guidance_rising,
+            output_type="pt",
+            **sampling.arguments(rows),
         )
-        drawn.append(made.images)
-        evaluations, cache = made.evaluations, made.cache_bytes // len(part)
+        return made.images.cpu(), made.evaluations, made.cache_bytes // len(rows)
+
+    started = time.perf_counter()
+    parts = list(in_batches(draw, len(labels), sampling.batch))
+    _, evaluations, cache_bytes = parts[-1]
     seconds = time.perf_counter() - started
-    if isinstance(drawn[0], torch.Tensor):
-        return torch.cat(drawn), evaluations, cache, seconds
-    return [image for images in drawn for image in images], evaluations, cache, seconds
+    return DrawnImages(torch.cat([images for images, _, _ in parts]), evaluations, cache_bytes, seconds)
+
+
+def draw_clips(
+    pipeline: ACDiTVideoPipeline,
+    labels: Tensor | None,
+    count: int,
+    sampling: Sampling,
+    *,
+    given: Callable[[list[int]], Tensor] | None = None,
+    num_frames: int | None = None,
+    window: int | None = None,
+    sinks: int = 0,
+    context_noise: float = 0.0,
+) -> Iterator[Tensor]:
+    """Draw clips in batches (n, C, F, H, W) in [-1, 1], of labels (N,) or without.
+
+    Args:
+        pipeline: that draws.
+        labels: (N,) classes; None = without.
+        count: N.
+        sampling: how.
+        given: returns the first frames (n, C, K, H, W) in [-1, 1] of clips by their numbers; None = none.
+        num_frames, window, sinks, context_noise: see `ACDiTVideoPipeline`.
+    """
+
+    def draw(rows: list[int]) -> Tensor:
+        prefix = None if given is None else (given(rows).transpose(1, 2) + 1) / 2  # (n, K, C, H, W)
+        answer = pipeline(
+            None if labels is None else labels[rows].tolist(),
+            num_videos_per_prompt=1 if labels is not None else len(rows),
+            num_frames=num_frames,
+            prefix=prefix,
+            window=window,
+            sinks=sinks,
+            context_noise=context_noise,
+            output_type="pt",
+            **sampling.arguments(rows),
+        )
+        return 2 * answer.frames.transpose(1, 2).cpu() - 1
+
+    return in_batches(draw, count, sampling.batch)
+
+
+def draw_texts(pipeline: ACDiTTextPipeline, count: int, sampling: Sampling, *, block: int) -> list[Tensor]:
+    """Write texts from nothing, as token ids (L,) each, in blocks of so many tokens."""
+
+    def draw(rows: list[int]) -> list[Tensor]:
+        return pipeline(
+            num_samples_per_prompt=len(rows),
+            num_inference_steps=sampling.steps,
+            block=block,
+            generator=generators(sampling.seed, rows),
+            output_type="tokens",
+        ).texts
+
+    return [text for part in in_batches(draw, count, sampling.batch, "writing") for text in part]

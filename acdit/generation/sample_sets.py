@@ -5,10 +5,10 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from datetime import timedelta
 from glob import escape
 from pathlib import Path
@@ -22,23 +22,38 @@ from tqdm import tqdm
 from ..diffusion.generate import steps_per_block
 from ..model.layout import dims, parse_dims
 from ..pipelines.image import ACDiTImagePipeline
-from ..pipelines.loading import pipeline_folder
-from ..utils.arguments import differences
 from ..utils.errors import UserError
 from ..utils.files import remove, whole
 from ..utils.randomness import seed_of
 from ..utils.ranks import launched
-from .batches import guidance_of
-from .options import SampleOptions
+from ..utils.settings import differences
+from .batches import Sampling
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "settings.json"
+NULLS = ("prompt", "max_new_tokens", "temperature", "top_p")  # keys of the format that mean nothing
 LONGEST_WAIT = timedelta(days=7)  # of the first rank to finish for the last
-# Options that the images of a set do not depend on; a digest of the weights stands for the model.
-NOT_OF_A_SET = {
-    *("model", "out", "samples", "prefix", "keep_blocks", "fast"),  # which stands for other options
-    *("keep_frames", "frames", "window", "sinks", "context_noise", "rate"),
-}
+
+
+@dataclass(frozen=True)
+class SetPlan:
+    """What a set of samples holds.
+
+    Attributes:
+        count: images.
+        sampling: how they are drawn; image i has the seed of the first plus i.
+        labels: classes by number or name; None = all.
+        balanced: whether the images take the classes in turn; else each draws its own from its seed.
+        block: tokens of a block; None = the pipeline's own.
+        guidance_rising: whether guidance rises over the blocks.
+    """
+
+    count: int
+    sampling: Sampling
+    labels: Sequence[int | str] | None = None
+    balanced: bool = False
+    block: Sequence[int] | None = None
+    guidance_rising: bool = False
 
 
 class SampleSet:
@@ -49,17 +64,17 @@ class SampleSet:
 
     Args:
         pipeline: what draws.
-        options: what is asked for; `count` is set, and `model` is where the pipeline was loaded from.
+        model: folder that the pipeline was loaded from.
+        out: the .npz file, or a folder.
+        plan: what the set holds.
     """
 
-    def __init__(self, pipeline: ACDiTImagePipeline, options: SampleOptions):
-        assert options.count is not None
-        self.pipeline = pipeline
-        self.out = options.path
+    def __init__(self, pipeline: ACDiTImagePipeline, model: Path, out: Path, plan: SetPlan):
+        self.pipeline, self.out = pipeline, out
         self.folder = self.out.with_name(self.out.name + ".parts")
-        self.count, self.batch, self.seed = options.count, options.batch, options.seed
+        self.count, self.batch, self.seed = plan.count, plan.sampling.batch, plan.sampling.seed
         self.num_parts = -(-self.count // self.batch)
-        self.settings = _settings(pipeline, options)
+        self.settings = _settings(pipeline, model, plan)
         self.labels = _labels(self.settings, pipeline.transformer.config["num_classes"] or 0)
 
     def finished(self) -> bool:
@@ -120,7 +135,8 @@ class SampleSet:
     def remove_parts(self) -> None:
         """Remove the parts of this set, if any are left."""
         settings = self.folder / SETTINGS_FILE
-        if _read_json(settings) == self.settings:
+        stored = _read_json(settings)
+        if isinstance(stored, dict) and not differences(stored, self.settings):
             for file in self.folder.iterdir():
                 if file != settings:
                     file.unlink()
@@ -206,48 +222,66 @@ class SampleSet:
             ) from error
 
 
-def draw_set(pipeline: ACDiTImagePipeline, options: SampleOptions) -> str | None:
+@dataclass(frozen=True)
+class DrawnSet:
+    """A set that is finished.
+
+    Attributes:
+        seconds: that it took; None if it was finished before.
+    """
+
+    seconds: float | None
+
+
+def draw_set(samples: SampleSet) -> DrawnSet | None:
     """Draw a set, or go on with it, together with the other ranks that torchrun started.
 
     Returns:
-        What to tell the user; None on ranks other than the first.
+        None on ranks other than the first.
 
     Raises:
         UserError: if something else is where the set belongs, or it cannot be written.
     """
     ranks = launched()
     started = time.perf_counter()
-    wanted = SampleSet(pipeline, options)
-    finished = wanted.finished()
+    finished = samples.finished()
     if not finished:
-        wanted.draw(ranks.rank, ranks.world_size)
+        samples.draw(ranks.rank, ranks.world_size)
         # Not before: a rank that waits here for one that failed ends by torchrun's signal, silently.
         with ranks.joined(LONGEST_WAIT):
             ranks.wait()
     if not ranks.main:
         return None
     if finished:
-        wanted.remove_parts()
-        return f"{wanted.out} is finished already, {wanted.count} images; remove it to draw them again"
-    wanted.join()
-    return f"{wanted.out}: {wanted.count} images in {time.perf_counter() - started:.1f} s"
+        samples.remove_parts()
+        return DrawnSet(None)
+    samples.join()
+    return DrawnSet(time.perf_counter() - started)
 
 
-def _settings(pipeline: ACDiTImagePipeline, options: SampleOptions) -> dict[str, Any]:
-    """All that the images depend on, as JSON holds it: the options, with the model's own values put in."""
-    layout = (
-        pipeline.layout if options.block is None else pipeline.layout.with_block(parse_dims(options.block))
-    )
-    steps = pipeline.config["num_inference_steps"] if options.steps is None else options.steps
-    given = {name: value for name, value in asdict(options).items() if name not in NOT_OF_A_SET}
-    settings = given | {
-        "format_version": FORMAT_VERSION,
-        "weights": _fingerprint(pipeline_folder(options.model)),
-        "labels": None if options.labels is None else pipeline.label_ids(options.labels),
-        "block": dims(layout.block),
-        "steps": steps_per_block(steps, layout.num_blocks),
-        "guidance": guidance_of(pipeline, options),
+def _settings(pipeline: ACDiTImagePipeline, model: Path, plan: SetPlan) -> dict[str, Any]:
+    """All that the images depend on, as JSON holds it, with the model's own values put in."""
+    layout = pipeline.layout if plan.block is None else pipeline.layout.with_block(plan.block)
+    sampling, vae = plan.sampling, pipeline.vae
+    steps = pipeline.config["num_inference_steps"] if sampling.steps is None else sampling.steps
+    settings = {
+        "seed": sampling.seed,
         "device": pipeline.device.type,
+        "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
+        "batch": sampling.batch,
+        "steps": steps_per_block(steps, layout.num_blocks),
+        "guidance": sampling.scale(pipeline),
+        "guidance_interval": sampling.guidance_interval,
+        "vae_slicing": bool(getattr(vae, "use_slicing", False)),
+        "vae_tiling": bool(getattr(vae, "use_tiling", False)),
+        **dict.fromkeys(NULLS),
+        "labels": None if plan.labels is None else pipeline.label_ids(plan.labels),
+        "count": plan.count,
+        "balanced": plan.balanced,
+        "guidance_rising": plan.guidance_rising,
+        "block": dims(layout.block),
+        "format_version": FORMAT_VERSION,
+        "weights": _fingerprint(model),
     }
     return json.loads(json.dumps(settings))
 

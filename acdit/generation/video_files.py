@@ -1,79 +1,121 @@
-"""Videos that a model draws, written as they are made: what `acdit sample` does with a model of video."""
+"""Video files of clips that a pipeline draws, written frame by frame as blocks are finished."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import torch
 from PIL import Image
 from tqdm import tqdm
 
 from ..data.decode import centre_crop
 from ..media.images import save_picture
 from ..media.videos import Frames, contact_sheet, read_frames, side_by_side, video_file
-from ..model.layout import parse_dims
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError
-from .batches import asked_labels
-from .options import SampleOptions
+from .batches import Sampling
 
 RATE = 8  # frames a second
 
 
-def draw_clips(pipeline: ACDiTVideoPipeline, options: SampleOptions) -> str:
-    """Draw clips, a row for each label, into one file, frame by frame as blocks are finished.
+@dataclass(frozen=True)
+class DrawnVideos:
+    """What a file of clips took.
 
-    Returns:
-        What there is to say of it.
+    Attributes:
+        count: clips.
+        frames: of each.
+        seconds: for all.
+        evaluations: calls of the network for a clip.
+        cache_bytes: of the key-value cache of a clip.
+    """
+
+    count: int
+    frames: int
+    seconds: float
+    evaluations: int
+    cache_bytes: int
+
+
+def write_clips(
+    pipeline: ACDiTVideoPipeline,
+    labels: Sequence[int | None],
+    out: Path,
+    sampling: Sampling,
+    *,
+    columns: int = 1,
+    frames: int | None = None,
+    block: Sequence[int] | None = None,
+    prefix: list[Image.Image] | None = None,
+    window: int | None = None,
+    sinks: int = 0,
+    context_noise: float = 0.0,
+    guidance_rising: bool = False,
+    rate: int = RATE,
+) -> DrawnVideos:
+    """Draw a clip for each label, side by side, into one file.
+
+    Args:
+        pipeline: that draws.
+        labels: classes, or None.
+        out: an .mp4 or .gif, or a .png with a row of frames for each clip.
+        sampling: how; all clips are one batch.
+        columns: clips beside one another in a video.
+        frames: of a clip, those of the prefix included; None = the pipeline's own.
+        prefix: frames that every clip begins with.
+        rate: frames a second of the file.
+        block, window, sinks, context_noise, guidance_rising: see `ACDiTVideoPipeline`.
 
     Raises:
-        UserError: for options of images, more clips than a batch holds, or a prefix that does not fit.
+        UserError: for more clips than a batch holds, or what does not fit the model.
     """
-    if options.keep_blocks is not None or options.count is not None:
-        raise UserError("this model draws video: --keep-blocks and --count are for images; see --keep-frames")
-    if options.rate is not None and options.path.suffix.lower() == ".png":
-        raise UserError("--rate is for an .mp4 or a .gif: a .png shows all frames at once")
-    samples = options.samples or 1
-    asked = asked_labels(pipeline, options.labels, samples)
-    if len(asked) > options.batch:
+    if len(labels) > sampling.batch:
         raise UserError(
-            f"{len(asked)} videos are drawn side by side, more than --batch {options.batch}: "
+            f"{len(labels)} videos are drawn side by side, more than --batch {sampling.batch}: "
             "ask for fewer, or raise it"
         )
-    prefix = None if options.prefix is None else _prefix(pipeline, Path(options.prefix), options.keep_frames)
-    frames = options.frames or pipeline.num_frames
-    out, started = options.path, time.perf_counter()
-    with tqdm(total=frames, unit="frame", desc="sampling", delay=3, leave=False) as progress:
+    length, started = frames or pipeline.num_frames, time.perf_counter()
+    with tqdm(total=length, unit="frame", desc="sampling", delay=3, leave=False) as progress:
         pieces = pipeline.stream(
-            asked,
-            num_inference_steps=options.steps,
-            guidance_scale=options.guidance,
-            guidance_rising=options.guidance_rising,
-            guidance_interval=options.guidance_interval,
-            num_frames=frames,
-            block=None if options.block is None else parse_dims(options.block),
+            labels,
+            num_frames=length,
+            block=block,
             prefix=prefix,
-            window=options.window,
-            sinks=options.sinks or 0,
-            context_noise=options.context_noise or 0.0,
-            generator=[torch.Generator().manual_seed(options.seed + place) for place in range(len(asked))],
+            window=window,
+            sinks=sinks,
+            context_noise=context_noise,
+            guidance_rising=guidance_rising,
+            **sampling.arguments(range(len(labels))),
         )
         piece = None
-        with _file(out, samples, options.rate or RATE) as add:
+        with _file(out, columns, rate) as add:
             if prefix is not None:
-                add([prefix] * len(asked))
+                add([prefix] * len(labels))
                 progress.update(len(prefix))
             for piece in pieces:
                 add(piece.frames)
                 progress.update(len(piece.frames[0]))
     assert piece is not None  # a prefix leaves something to draw
-    return (
-        f"{out}: {len(asked)} videos of {frames} frames in {time.perf_counter() - started:.1f} s; "
-        f"{piece.evaluations} network evaluations a video, "
-        f"key-value cache {piece.cache_bytes / len(asked) / 2**10:.0f} KiB a video"
-    )
+    seconds = time.perf_counter() - started
+    return DrawnVideos(len(labels), length, seconds, piece.evaluations, piece.cache_bytes // len(labels))
+
+
+def read_prefix(pipeline: ACDiTVideoPipeline, path: Path, kept: int | None) -> list[Image.Image]:
+    """Read the first frames of a video file, cropped to the model's.
+
+    Raises:
+        UserError: if it cannot be read or has fewer, or if the model's frames are not square.
+    """
+    frames = read_frames(path, kept)
+    if kept is not None and len(frames) < kept:
+        raise UserError(f"{path} has {len(frames)} frames, and --keep-frames asks for {kept}")
+    height, width = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size[1:])
+    if height != width:
+        raise UserError(f"--prefix is cropped to squares, and the model's frames are {height}x{width}")
+    grey = pipeline.pixel_channels == 1
+    return [centre_crop(frame.convert("L" if grey else "RGB"), height) for frame in frames]
 
 
 @contextmanager
@@ -91,15 +133,3 @@ def _file(out: Path, columns: int, rate: int) -> Iterator[Callable[[Sequence[Fra
     parts: list[Sequence[Frames]] = []
     yield parts.append
     save_picture(contact_sheet([list(chain(*frames)) for frames in zip(*parts, strict=True)]), out)
-
-
-def _prefix(pipeline: ACDiTVideoPipeline, path: Path, kept: int | None) -> list[Image.Image]:
-    """The first frames of a video file, cropped to the model's."""
-    frames = read_frames(path, kept)
-    if kept is not None and len(frames) < kept:
-        raise UserError(f"{path} has {len(frames)} frames, and --keep-frames asks for {kept}")
-    height, width = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size[1:])
-    if height != width:
-        raise UserError(f"--prefix is cropped to squares, and the model's frames are {height}x{width}")
-    grey = pipeline.pixel_channels == 1
-    return [centre_crop(frame.convert("L" if grey else "RGB"), height) for frame in frames]

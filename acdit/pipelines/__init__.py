@@ -1,0 +1,1 @@
+"""Pipelines in the manner of diffusers, for images, video and text."""

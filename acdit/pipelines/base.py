@@ -3,11 +3,10 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from ..data.autoencoders import scale_factor
@@ -15,16 +14,16 @@ from ..diffusion.generate import Block, Guidance, StepEnd, generate, middle_leve
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
+from .block_pipeline import BlockPipeline, check_format
 from .request import Callback, Request, Samples, one_per_sample
 
-FORMAT_VERSION = 1
 FAST_STEPS = 8
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 ClassLabels = int | str | None | Sequence[int | str | None]
 
 
-class ACDiTPipeline(DiffusionPipeline):
+class ACDiTPipeline(BlockPipeline):
     """Generates block by block from class labels; what images and video have in common.
 
     Args:
@@ -60,10 +59,7 @@ class ACDiTPipeline(DiffusionPipeline):
         format_version: int,
     ):
         super().__init__()
-        if format_version != FORMAT_VERSION:
-            raise UserError(
-                f"this pipeline has format version {format_version}, not {FORMAT_VERSION}: upgrade acdit"
-            )
+        check_format(format_version)
         self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae)
         if vae is not None:
             made = vae.config.latent_channels, scale_factor(vae)
@@ -86,11 +82,6 @@ class ACDiTPipeline(DiffusionPipeline):
             format_version=format_version,
         )
         self.vae_scale_factor = vae_scale_factor
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
-        """Load as any diffusers pipeline, but never a pickle."""
-        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
 
     @property
     def layout(self) -> Layout:
@@ -230,7 +221,8 @@ class ACDiTPipeline(DiffusionPipeline):
                 f"callback_on_step_end_tensor_inputs knows latents alone, not {', '.join(sorted(unknown))}"
             )
         tell = None if call is None else Callback(self, call, inputs, request)
-        with self.progress_bar(total=sum(request.steps[request.start :])) as progress:  # pyright: ignore[reportAttributeAccessIssue]
+        bar: Any = self.progress_bar
+        with bar(total=sum(request.steps[request.start :])) as progress:
 
             def on_step(end: StepEnd) -> Tensor | None:
                 progress.update()

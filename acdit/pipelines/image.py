@@ -14,7 +14,8 @@ from ..diffusion.generate import draw_noise
 from ..model.layout import Layout, dims
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from .base import FORMAT_VERSION, ACDiTPipeline, ClassLabels
+from .base import ACDiTPipeline, ClassLabels
+from .block_pipeline import FORMAT_VERSION
 from .pixels import given_pixels
 from .request import Request
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..diffusion.generate import Guidance, StepEnd
 from ..model.layout import Layout
 from ..utils.errors import UserError
+from .block_pipeline import BlockPipeline
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,11 @@ class Callback:
     """
 
     def __init__(
-        self, pipeline: Any, call: Callable[..., dict[str, Any]], inputs: Sequence[str], request: Request
+        self,
+        pipeline: BlockPipeline,
+        call: Callable[..., dict[str, Any]],
+        inputs: Sequence[str],
+        request: Request,
     ):
         self.pipeline, self.call, self.inputs, self.layout = pipeline, call, inputs, request.layout
         noise = request.noise

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 
 from ..data.tokenizers import FILE, ByteTokenizer, TextStream, Tokenizer, open_tokenizer
@@ -16,7 +15,7 @@ from ..diffusion.objective import SampleKey
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from .base import FORMAT_VERSION
+from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
 from .canvas import Canvas
 from .request import one_per_sample
 from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
@@ -24,7 +23,7 @@ from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
 OUTPUT_TYPES = ("text", "tokens")
 
 
-class ACDiTTextPipeline(DiffusionPipeline):
+class ACDiTTextPipeline(BlockPipeline):
     """Continues prompts, and fills in tokens, block by block.
 
     Rows of a batch advance through the same blocks, each with its own prompt, seed and end; what becomes of
@@ -53,10 +52,7 @@ class ACDiTTextPipeline(DiffusionPipeline):
         format_version: int = FORMAT_VERSION,
     ):
         super().__init__()
-        if format_version != FORMAT_VERSION:
-            raise UserError(
-                f"this pipeline has format version {format_version}, not {FORMAT_VERSION}: upgrade acdit"
-            )
+        check_format(format_version)
         self.tokenizer: Tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
         known = transformer.config["vocab_size"]
         if known != self.tokenizer.vocab_size:
@@ -84,7 +80,7 @@ class ACDiTTextPipeline(DiffusionPipeline):
             if not file.exists():
                 raise UserError(f"{pretrained_model_name_or_path} lacks {FILE}: give a tokenizer")
             kwargs["tokenizer"] = open_tokenizer(str(file))
-        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """Save as any diffusers pipeline, and the tokeniser beside it."""
@@ -96,6 +92,15 @@ class ACDiTTextPipeline(DiffusionPipeline):
     def layout(self) -> Layout:
         """The default layout."""
         return Layout(tuple(self.config["grid"]), tuple(self.config["block"]))
+
+    @property
+    def tokenizer_digest(self) -> str:
+        return self.tokenizer.digest
+
+    def default_steps(self, layout: Layout) -> list[int]:
+        """Return the steps that a call takes for each block at most: one for each token, or fewer."""
+        asked = self.config["num_inference_steps"] or layout.block_tokens
+        return [min(asked, layout.block_tokens)] * layout.num_blocks
 
     @torch.no_grad()
     def __call__(

@@ -16,7 +16,8 @@ from ..model.kv_cache import check_sinks
 from ..model.layout import Layout, dims
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from .base import FORMAT_VERSION, ACDiTPipeline, ClassLabels
+from .base import ACDiTPipeline, ClassLabels
+from .block_pipeline import FORMAT_VERSION
 from .pixels import given_pixels
 from .request import Request
 

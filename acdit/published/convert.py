@@ -4,30 +4,35 @@ import argparse
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from ..data.autoencoders import load_autoencoder
 from ..diffusion.schedulers import default_sampler
+from ..modalities.table import modality_of_layout
 from ..model.layout import Layout, dims
 from ..model.rope import default_split
 from ..model.transformer import SIZES, ACDiTTransformer, Size
+from ..pipelines.base import ACDiTPipeline
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
 from ..training.checkpoint import newest_checkpoint, read_part
 from ..utils.errors import UserError
 from ..utils.files import whole
+from ..utils.references import load_object
 from .format import PUBLISHED_NAME, PublishedArguments, read_checkpoint
 
 LAYOUT_FILE = "layout.json"  # of a converted video model
 SHOWN = 10  # tensors that an error names
+SaveConverted = Callable[[Path, ACDiTTransformer, Layout, int, AutoencoderKL | None], None]
 
 
 def build_transformer(arguments: PublishedArguments, weights: Mapping[str, Tensor]) -> ACDiTTransformer:
@@ -73,26 +78,45 @@ def convert_checkpoint(path: Path, out: Path, *, ema: bool = False, vae: str | N
     arguments, layout = stored.arguments, stored.arguments.layout()
     model = build_transformer(arguments, weights)
     autoencoder = None if vae is None else load_autoencoder(vae)
-    scheduler = default_sampler("epsilon")
+    save = cast(SaveConverted, load_object(modality_of_layout(layout.axes).save_converted))
     with whole(out) as aside:
-        if layout.axes == 2:
-            ACDiTImagePipeline(
-                transformer=model,
-                scheduler=scheduler,
-                vae=autoencoder,
-                grid=layout.grid,
-                block=layout.block,
-                patch=layout.patch,
-                id2label=_label_names(model.config["num_classes"]),
-                vae_scale_factor=arguments.vae_patch_pixels,
-            ).save_pretrained(aside)
-        else:
-            model.save_pretrained(aside / "transformer")
-            scheduler.save_pretrained(aside / "scheduler")
-            if autoencoder is not None:
-                autoencoder.save_pretrained(aside / "vae")
-            described = asdict(layout) | {"vae_scale_factor": arguments.vae_patch_pixels}
-            (aside / LAYOUT_FILE).write_text(json.dumps({"format_version": 1} | described, indent=2) + "\n")
+        save(aside, model, layout, arguments.vae_patch_pixels, autoencoder)
+
+
+def save_image_pipeline(
+    folder: Path, model: ACDiTTransformer, layout: Layout, cell: int, vae: AutoencoderKL | None
+) -> None:
+    """Write the pipeline of a published image checkpoint.
+
+    Args:
+        folder: to write.
+        model: the network.
+        layout: of its images.
+        cell: pixels along the edge of a latent cell.
+        vae: the autoencoder, or None.
+    """
+    ACDiTImagePipeline(
+        transformer=model,
+        scheduler=default_sampler("epsilon"),
+        vae=vae,
+        grid=layout.grid,
+        block=layout.block,
+        patch=layout.patch,
+        id2label=_label_names(model.config["num_classes"]),
+        vae_scale_factor=cell,
+    ).save_pretrained(folder)
+
+
+def save_video_parts(
+    folder: Path, model: ACDiTTransformer, layout: Layout, cell: int, vae: AutoencoderKL | None
+) -> None:
+    """Write the parts of a published video checkpoint; arguments are those of `save_image_pipeline`."""
+    model.save_pretrained(folder / "transformer")
+    default_sampler("epsilon").save_pretrained(folder / "scheduler")
+    if vae is not None:
+        vae.save_pretrained(folder / "vae")
+    described = asdict(layout) | {"vae_scale_factor": cell}
+    (folder / LAYOUT_FILE).write_text(json.dumps({"format_version": 1} | described, indent=2) + "\n")
 
 
 def publish(source: Path, out: Path) -> None:
@@ -139,7 +163,7 @@ def _opened(source: Path) -> tuple[ACDiTTransformer, Layout, int]:
     """Network, layout and pixels of a latent cell of an image pipeline, a run, or a converted video model."""
     described = source / LAYOUT_FILE
     if not described.exists():
-        pipeline = load_pipeline(source)
+        pipeline = load_pipeline(source, kind=ACDiTPipeline)
         return pipeline.transformer, pipeline.layout, pipeline.vae_scale_factor
     stored = json.loads(described.read_text())
     layout = Layout(*(tuple(stored[name]) for name in ("grid", "block", "patch")))
@@ -154,7 +178,7 @@ def _describe(transformer: ACDiTTransformer, layout: Layout, cell: int) -> Publi
     usual = split == default_split(head_dim, layout.axes)
     size = Size(config["num_layers"], config["hidden_size"], config["num_heads"])
     named = [f"ACDiT-{name}" for name, known in SIZES.items() if known == size]
-    frames = layout.grid[0] if layout.axes == 3 else 1
+    frames = (1, *layout.grid)[-3]
     edge, patch = layout.grid[-1], layout.patch[-1]
     return PublishedArguments(
         model=named[0] if named else PUBLISHED_NAME,
@@ -166,7 +190,7 @@ def _describe(transformer: ACDiTTransformer, layout: Layout, cell: int) -> Publi
         image_size=edge * patch * cell,
         vae_patch_pixels=cell,
         nd_split=None if usual else "_".join(str(width // math.gcd(*split)) for width in split),
-        square_block=layout.axes == 2 or layout.block[-1] < edge,
+        square_block=frames == 1 or layout.block[-1] < edge,
     )
 
 

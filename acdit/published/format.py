@@ -51,7 +51,7 @@ class PublishedArguments:
     """Square blocks, or whole frames; None = square for images, frames for video."""
 
     @classmethod
-    def read(cls, namespace: Any) -> "PublishedArguments":
+    def read(cls, namespace: object) -> "PublishedArguments":
         """From the stored Namespace; a UserError names what is wrong with it."""
         if type(namespace) is not argparse.Namespace:
             raise UserError(f"args must be an argparse.Namespace, not {type(namespace).__name__}")

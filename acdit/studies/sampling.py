@@ -3,7 +3,7 @@
 import copy
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,17 +12,15 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 from tqdm import tqdm
 
 from ..diffusion.generate import Guidance, middle_levels, noise_levels
+from ..diffusion.schedulers import Solver
 from ..evaluation.digits import Scorer
 from ..evaluation.report import format_table
-from ..generation.batches import draw, guidance_of
-from ..generation.options import RunOptions
+from ..generation.batches import Sampling, draw_images
 from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
-from ..pipelines.loading import pipeline_folder
 from ..utils.errors import require
 from ..utils.files import only_process, whole
 from .measurements import Measurements
-from .options import StudyOptions
 
 SCORES = ("judge_frechet_distance", "judge_frechet_distance_real", "label_accuracy", "judge_coverage")
 
@@ -72,22 +70,39 @@ WAYS = (
 )
 
 
-def study_sampling(pipeline: ACDiTImagePipeline, options: StudyOptions, ways: Sequence[Way] = WAYS) -> None:
+def study_sampling(
+    pipeline: ACDiTImagePipeline,
+    model: Path,
+    folder: Path,
+    sampling: Sampling,
+    *,
+    samples: int,
+    seeds: int,
+    ways: Sequence[Way] = WAYS,
+) -> None:
     """Measure every way with every seed, print the table, and write figures and a picture.
+
+    Args:
+        pipeline: that draws.
+        model: folder that it was loaded from.
+        folder: to write into; the same study goes on with what it holds.
+        sampling: first seed, batch and guidance.
+        samples: digits of each way and seed.
+        seeds: times that each way draws.
+        ways: to compare.
 
     Raises:
         UserError: if the pipeline does not draw digits, or the folder is of another study.
     """
     require("matplotlib", "examples")
-    folder = options.folder
-    scorer = Scorer(pipeline, options.samples)
+    scorer = Scorer(pipeline, samples)
     setting = {
-        "model": str(pipeline_folder(options.model).resolve()),
+        "model": str(model.resolve()),
         "samples": len(scorer.labels),
         "block": dims(pipeline.layout.block),
-        "guidance": guidance_of(pipeline, options),
-        "first_seed": options.seed,
-        "batch": options.batch,
+        "guidance": sampling.scale(pipeline),
+        "first_seed": sampling.seed,
+        "batch": sampling.batch,
         "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
         "device": str(pipeline.device),
         "threads": torch.get_num_threads(),
@@ -95,11 +110,11 @@ def study_sampling(pipeline: ACDiTImagePipeline, options: StudyOptions, ways: Se
     with only_process(folder, "a study"):
         keys = (*Way.__dataclass_fields__, "seed")
         measured = Measurements(folder / "measurements.json", setting, keys, ("views", "seconds", *SCORES))
-        wanted = [(way, seed) for seed in range(options.seeds) for way in ways]  # a slow hour is everybody's
+        wanted = [(way, seed) for seed in range(seeds) for way in ways]  # a slow hour is everybody's
         for way, seed in tqdm(wanted, desc="study", unit="set", leave=False):
             if (*astuple(way), seed) not in measured.rows:
-                measured.add({**asdict(way), "seed": seed, **_measure(pipeline, scorer, options, way, seed)})
-        found = {way: [measured.rows[(*astuple(way), seed)] for seed in range(options.seeds)] for way in ways}
+                measured.add({**asdict(way), "seed": seed, **_measure(pipeline, scorer, sampling, way, seed)})
+        found = {way: [measured.rows[(*astuple(way), seed)] for seed in range(seeds)] for way in ways}
         summaries = {way: _summary(rows) for way, rows in found.items()}
         print(format_table([{"way": way.name, **summary} for way, summary in summaries.items()]))
         _plot(summaries, found[ways[0]][0]["judge_frechet_distance_real"], folder / "sampling.png")
@@ -107,37 +122,28 @@ def study_sampling(pipeline: ACDiTImagePipeline, options: StudyOptions, ways: Se
 
 
 def _measure(
-    pipeline: ACDiTImagePipeline, scorer: Scorer, options: StudyOptions, way: Way, seed: int
+    pipeline: ACDiTImagePipeline, scorer: Scorer, sampling: Sampling, way: Way, seed: int
 ) -> dict[str, float]:
     """Scores of one way, seconds, and views through the network for a digit; each seed draws others."""
     own, blocks = pipeline.scheduler, pipeline.layout.num_blocks
     steps = _steps(way, blocks)
     interval = middle_levels(own, way.first) if way.guided == "middle" else None
+    first = sampling.seed + seed * len(scorer.labels)
+    varied = replace(sampling, seed=first, steps=steps, guidance_interval=interval)
     if way.solver == "unipc":
         pipeline.scheduler = UniPCMultistepScheduler.from_config(own.config)
     try:
-        images, _, _, seconds = draw(
-            pipeline,
-            scorer.labels.tolist(),
-            RunOptions(
-                seed=options.seed + seed * len(scorer.labels),
-                batch=options.batch,
-                guidance=options.guidance,
-                steps=steps,
-                guidance_interval=interval,
-            ),
-            output_type="pt",
-        )
+        drawn = draw_images(pipeline, scorer.labels.tolist(), varied)
     finally:
         pipeline.scheduler = own
-    scores = scorer.scores(images)
-    guidance = Guidance(guidance_of(pipeline, options), interval=interval)
+    scores = scorer.scores(drawn.images)
+    guidance = Guidance(sampling.scale(pipeline), interval=interval)
     views = sum(
         1 if guidance.at(block, blocks, sigma) == 1 else 2
         for block, count in enumerate(steps)
         for sigma in _levels(own, count)
     )
-    return {"views": views, "seconds": round(seconds, 2), **{name: scores[name] for name in SCORES}}
+    return {"views": views, "seconds": round(drawn.seconds, 2), **{name: scores[name] for name in SCORES}}
 
 
 def _steps(way: Way, blocks: int) -> list[int]:
@@ -146,7 +152,7 @@ def _steps(way: Way, blocks: int) -> list[int]:
     return [round(way.first - fall * block) for block in range(blocks)]
 
 
-def _levels(scheduler: Any, steps: int) -> list[float]:
+def _levels(scheduler: Solver, steps: int) -> list[float]:
     """The noise levels of a block's steps."""
     solver = copy.deepcopy(scheduler)
     solver.set_timesteps(steps)

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ from ..evaluation.report import format_table
 from ..evaluation.texts import Scoring, likelihood
 from ..model.layout import Layout
 from ..pipelines.loading import load_pipeline
+from ..pipelines.text import ACDiTTextPipeline
 from ..training.loop import train
 from ..training.recipes import load_recipe
 from ..utils.errors import require
 from ..utils.files import only_process, whole
 from ..utils.ranks import launched
 from .measurements import Measurements
-from .options import StudyOptions
 
 LENGTH = 256
 BLOCKS = (1, 4, 16, 64, LENGTH)
@@ -30,37 +31,60 @@ ALONE, TOGETHER = "alone", "all"  # how a network was trained: on one block size
 NETWORK = {"num_layers": 4, "hidden_size": 128, "num_heads": 4}
 
 
-def study_text(options: StudyOptions, blocks: Sequence[int] = BLOCKS) -> None:
+@dataclass(frozen=True)
+class Budget:
+    """What each network of a study is trained and scored with.
+
+    Attributes:
+        steps: of its training.
+        batch: sequences of a step, and of a forward of the scoring.
+        samples: held-out sequences that are scored.
+    """
+
+    steps: int
+    batch: int
+    samples: int
+
+
+def study_text(
+    folder: Path, budget: Budget, *, first_seed: int, seeds: int, blocks: Sequence[int] = BLOCKS
+) -> None:
     """Train every network with every seed, score the held-out works, print the table and what it shows.
 
-    The same command goes on with networks that were not finished, and with those that were not scored.
+    The same study goes on with networks that were not finished, and with those that were not scored.
+
+    Args:
+        folder: to write into.
+        budget: of each network.
+        first_seed: of the trainings.
+        seeds: trainings of each network.
+        blocks: block sizes in tokens.
     """
     require("matplotlib", "examples")
-    folder = options.folder
     setting = {
         "network": NETWORK,
         "tokens": LENGTH,
-        "steps": options.training_steps,
-        "batch": options.batch,
-        "samples": options.samples,
-        "first_seed": options.seed,
+        "steps": budget.steps,
+        "batch": budget.batch,
+        "samples": budget.samples,
+        "first_seed": first_seed,
         "threads": torch.get_num_threads(),
     }
     with only_process(folder, "a study"):
         columns = ("bits_per_byte", "nats_per_token", "standard_error")
         measured = Measurements(folder / "measurements.json", setting, ("trained", "block", "seed"), columns)
-        for seed in range(options.seed, options.seed + options.seeds):
+        every = range(first_seed, first_seed + seeds)
+        for seed in every:
             for trained, sizes in ((TOGETHER, tuple(blocks)), *((ALONE, (block,)) for block in blocks)):
                 if all((trained, block, seed) in measured.rows for block in sizes):
                     continue
-                run = _trained(options, folder, trained, sizes, seed)
+                run = _trained(budget, folder, trained, sizes, seed)
                 if run is None:
                     return  # it was asked to stop, and has said so
-                for row in _scored(run, options, sizes, seed):
+                for row in _scored(run, budget, sizes, seed):
                     measured.add({"trained": trained, "seed": seed, **row})
-        seeds = range(options.seed, options.seed + options.seeds)
         found = {
-            (trained, block): [measured.rows[trained, block, seed]["bits_per_byte"] for seed in seeds]
+            (trained, block): [measured.rows[trained, block, seed]["bits_per_byte"] for seed in every]
             for trained in (ALONE, TOGETHER)
             for block in blocks
         }
@@ -87,9 +111,7 @@ def order_said(trained: str, found: Mapping[int, Sequence[float]]) -> str:
     return f"smaller blocks, fewer bits a byte with every seed, {who}: {'; '.join(parts)}"
 
 
-def _trained(
-    options: StudyOptions, folder: Path, trained: str, sizes: Sequence[int], seed: int
-) -> Path | None:
+def _trained(budget: Budget, folder: Path, trained: str, sizes: Sequence[int], seed: int) -> Path | None:
     """The run of a network; None if it was stopped before its end."""
     name = f"{trained if trained == TOGETHER else f'block-{sizes[0]}'}-{seed}"
     recipe = load_recipe(
@@ -100,8 +122,8 @@ def _trained(
         data={"tokens": LENGTH},
         layout={"blocks": [str(size) for size in sizes]},
         training={
-            "steps": options.training_steps,
-            "batch_size": options.batch,
+            "steps": budget.steps,
+            "batch_size": budget.batch,
             "seed": seed,
             "keep_checkpoints": 1,
         },
@@ -110,11 +132,11 @@ def _trained(
     return None if train(recipe) is None else recipe.folder
 
 
-def _scored(run: Path, options: StudyOptions, sizes: Sequence[int], seed: int) -> list[dict[str, Any]]:
+def _scored(run: Path, budget: Budget, sizes: Sequence[int], seed: int) -> list[dict[str, Any]]:
     """A row for each block size, of the held-out works."""
-    pipeline = load_pipeline(run).to(launched().device)
+    pipeline = load_pipeline(run, kind=ACDiTTextPipeline).to(launched().device)
     data = open_texts(DataConfig(source=SHAKESPEARE), pipeline.tokenizer, LENGTH, held_out=True)
-    scoring = Scoring(min(options.samples, len(data)), options.batch, draws=4, estimate="counts", seed=seed)
+    scoring = Scoring(min(budget.samples, len(data)), budget.batch, draws=4, estimate="counts", seed=seed)
     return [likelihood(pipeline, data, Layout((LENGTH,), (size,)), scoring) for size in sizes]
 
 

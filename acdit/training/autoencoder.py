@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..data.dataset import PixelDataset
-from ..data.opening import open_pixels
+from ..data.dataset import Batch, PixelDataset
+from ..data.opening import open_samples
 from ..utils.files import check_writable, whole
 from ..utils.randomness import Key, generator, seed_of
 from .autoencoder_config import AutoencoderRecipe
@@ -36,7 +36,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
     """
     checkpoints = recipe.folder / "checkpoints"
     check_writable(checkpoints)
-    data = open_pixels(recipe.data, seed=recipe.seed)
+    data = open_samples(recipe.data, seed=recipe.seed)
     network: Any = build_autoencoder(recipe, data)
     network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.0, fused=True)
@@ -96,13 +96,14 @@ def build_autoencoder(recipe: AutoencoderRecipe, data: PixelDataset) -> Autoenco
         return AutoencoderKL(**config)
 
 
-def losses(network: Any, batch: dict[str, Any], seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def losses(network: AutoencoderKL, batch: Batch, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Squared error and Kullback-Leibler divergence of a batch, both means over its pixels."""
     pixels = batch["data"].to(device)  # (N, C, H, W)
-    posterior = network.encode(pixels).latent_dist
+    encoder: Any = network  # diffusers' own hints know tuples too
+    posterior = encoder.encode(pixels).latent_dist
     keys = zip(batch["epoch"].tolist(), batch["index"].tolist(), strict=True)
     latents = _drawn(posterior, [("posterior", *key) for key in keys], seed)
-    decoded = network.decode(latents).sample
+    decoded = encoder.decode(latents).sample
     return F.mse_loss(decoded, pixels), posterior.kl().sum() / pixels.numel()
 
 

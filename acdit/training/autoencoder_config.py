@@ -46,12 +46,10 @@ class AutoencoderRecipe(NamedRun):
 
     def __post_init__(self) -> None:
         at_least(0, kl_weight=self.kl_weight, learning_rate=self.learning_rate)
+        modality = self.data.modality
+        if "autoencoder.model" in modality.unused_keys:
+            raise UserError(
+                f"an autoencoder is for images, not for {modality.samples}: "
+                f"leave out data.{modality.length_key}"
+            )
         at_least(1, steps=self.steps, batch_size=self.batch_size, checkpoint_every=self.checkpoint_every)
-
-
-@dataclass
-class AutoencoderOptions(AutoencoderRecipe):
-    """Train an autoencoder for latent space."""
-
-    device: str | None = None
-    """Such as cpu or cuda; a GPU where there is one, when left out."""

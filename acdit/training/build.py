@@ -1,6 +1,5 @@
-"""From a recipe to the things that it names: network, layouts, optimiser, pipeline."""
+"""From a recipe to the things that it names: data, layouts, network."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -10,21 +9,14 @@ from ..data.autoencoders import load_autoencoder
 from ..data.dataset import LabelledDataset
 from ..data.latents import open_latents
 from ..data.opening import open_samples
-from ..data.texts import WrappedTexts
 from ..data.tokenizers import FILE
-from ..diffusion.continuous import DiffusionObjective
-from ..diffusion.masked import MaskedObjective
-from ..diffusion.masked_schedulers import AncestralScheduler, FirstHittingScheduler
-from ..diffusion.schedulers import default_sampler
 from ..model.layout import Layout, parse_dims
 from ..model.transformer import SIZES, ACDiTTransformer, Size
-from ..pipelines.image import ACDiTImagePipeline
-from ..pipelines.loading import load_pipeline, pipeline_folder
-from ..pipelines.text import ACDiTTextPipeline
-from ..pipelines.video import ACDiTVideoPipeline
+from ..pipelines.folders import pipeline_folder
+from ..pipelines.loading import load_pipeline
 from ..utils.errors import UserError
 from ..utils.randomness import seed_of
-from .config import DiffusionConfig, ModelConfig, Recipe
+from .config import ModelConfig, Recipe
 from .lora import add_lora
 
 
@@ -47,13 +39,11 @@ def build_layouts(recipe: Recipe, size: Sequence[int]) -> list[Layout]:
     Raises:
         ValueError: if patches do not tile the image, or blocks the grid.
     """
-    if recipe.data.tokens is not None:
-        return [Layout(tuple(size), parse_dims(block)) for block in recipe.layout.blocks]
-    patch, (*frames, height, width) = recipe.layout.patch, size
-    if height % patch or width % patch:
-        raise UserError(f"layout.patch must divide the image's edge of {height}; {patch} does not")
-    grid = (*frames, height // patch, width // patch)
-    patches = (*(1 for _ in frames), patch, patch)
+    patch, cut = recipe.layout.patch, recipe.modality.patch_axes
+    patches = (*[1] * (len(size) - cut), *[patch] * cut)
+    if any(length % edge for length, edge in zip(size, patches, strict=True)):
+        raise UserError(f"layout.patch must divide the image's edge of {size[-1]}; {patch} does not")
+    grid = tuple(length // edge for length, edge in zip(size, patches, strict=True))
     return [Layout(grid, parse_dims(block), patches) for block in recipe.layout.blocks]
 
 
@@ -78,15 +68,10 @@ def build_model(
         elif recipe.training.init_from is not None:
             network = _adapted(recipe.training.init_from, data, layout)
         else:
-            values, texts = token_values(data, layout), isinstance(data, WrappedTexts)
-            timed = recipe.model.time_conditioning
             network = ACDiTTransformer(
-                in_channels=None if texts else values,
-                vocab_size=values if texts else None,
                 axis_lengths=layout.grid,
-                **network_size(recipe.model)._asdict(),
                 num_classes=num_classes,
-                time_conditioning=not texts if timed is None else timed,
+                **network_config(recipe, token_values(data, layout)),
             )
         if recipe.lora.rank:
             add_lora(network, recipe.lora.rank, recipe.lora.alpha, recipe.lora.targets)
@@ -101,11 +86,26 @@ def network_size(model: ModelConfig) -> Size:
     return SIZES[model.size]._replace(**{key: value for key, value in named.items() if value is not None})
 
 
+def network_config(recipe: Recipe, values: int) -> dict[str, Any]:
+    """Return the arguments of a fresh network that do not depend on the data but for its tokens.
+
+    Args:
+        recipe: of the run.
+        values: of a token, see `token_values`.
+    """
+    modality, timed = recipe.modality, recipe.model.time_conditioning
+    return {
+        "in_channels": None,
+        "vocab_size": None,
+        modality.values_key: values,
+        **network_size(recipe.model)._asdict(),
+        "time_conditioning": modality.time_conditioning if timed is None else timed,
+    }
+
+
 def token_values(data: LabelledDataset, layout: Layout) -> int:
-    """Values of a token: channels and patch elements, or of texts the ids that it may have, with the mask."""
-    if isinstance(data, WrappedTexts):
-        return data.tokenizer.vocab_size
-    return data.channels * layout.patch_elements
+    """Return the values of a token: channels and patch elements, or the number of ids that it may be."""
+    return data.values * layout.patch_elements
 
 
 def check_tokens(source: str, config: Mapping[str, Any], makes: int) -> None:
@@ -123,7 +123,7 @@ def _adapted(source: str, data: LabelledDataset, layout: Layout) -> ACDiTTransfo
     pipeline, num_classes = load_pipeline(source), len(data.label_names) or None
     trained = pipeline.transformer
     check_tokens(source, trained.config, token_values(data, layout))
-    if isinstance(data, WrappedTexts) and pipeline.tokenizer.digest != data.tokenizer.digest:
+    if pipeline.tokenizer_digest != data.tokenizer_digest:
         raise UserError(
             f"training.init_from {source} has another tokeniser: name its own, data.tokenizer "
             f"{pipeline_folder(source) / FILE}"
@@ -138,56 +138,3 @@ def _adapted(source: str, data: LabelledDataset, layout: Layout) -> ACDiTTransfo
     }
     model.load_state_dict(kept, strict=False)
     return model
-
-
-def build_objective(recipe: Recipe, data: LabelledDataset, *, plain: bool = False) -> Any:
-    """The objective of a run.
-
-    Args:
-        recipe: of the run.
-        data: that it learns from.
-        plain: without what training alone does, such as weights of errors, so that runs can be compared.
-    """
-    asked = recipe.diffusion
-    if plain:
-        asked = DiffusionConfig(
-            asked.prediction, asked.timesteps, asked.timestep_location, schedule=asked.schedule
-        )
-    if isinstance(data, WrappedTexts):
-        return MaskedObjective(data.tokenizer.mask, asked.schedule, asked.times, asked.label_dropout)
-    return DiffusionObjective(
-        asked.prediction,
-        asked.timesteps,
-        asked.label_dropout,
-        context_noise=asked.context_noise,
-        timestep_location=asked.timestep_location,
-        min_snr=asked.min_snr,
-    )
-
-
-def build_pipeline(
-    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
-) -> Any:
-    """The pipeline that a run samples with and exports, around a copy of the network."""
-    if isinstance(data, WrappedTexts):
-        sampler = AncestralScheduler if model.config["time_conditioning"] else FirstHittingScheduler
-        return ACDiTTextPipeline(
-            transformer=copy.deepcopy(model).eval(),
-            scheduler=sampler(mask_token=data.tokenizer.mask, schedule=recipe.diffusion.schedule),
-            tokenizer=data.tokenizer,
-            grid=layout.grid,
-            block=layout.block,
-            num_inference_steps=recipe.sampling.steps,
-        )
-    kind = ACDiTImagePipeline if layout.axes == 2 else ACDiTVideoPipeline
-    return kind(
-        transformer=copy.deepcopy(model).eval(),
-        scheduler=default_sampler(recipe.diffusion.prediction),
-        vae=vae,
-        grid=layout.grid,
-        block=layout.block,
-        patch=layout.patch,
-        id2label=dict(enumerate(data.label_names)),
-        num_inference_steps=recipe.sampling.steps,
-        guidance_scale=recipe.sampling.guidance_scale,
-    )

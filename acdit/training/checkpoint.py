@@ -20,10 +20,10 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from tqdm import tqdm
 
-from ..utils.arguments import differences, flatten
 from ..utils.errors import UserError
 from ..utils.files import leftovers, remove, whole
 from ..utils.ranks import ALONE, Ranks
+from ..utils.settings import differences, flatten
 
 FORMAT_VERSION = 2  # 1: one file for each part
 STATE_FILE = "state.json"
@@ -80,7 +80,7 @@ def save_checkpoint(
             except OSError as found:
                 fault = _reason(found)
             aside, fault = ranks.told((aside, fault))
-            if fault is None:
+            if fault is None and aside is not None:
                 fault = _write(aside, tensors, state, ranks)
             fault = next(filter(None, ranks.gathered(fault)), None)
             if fault is not None:

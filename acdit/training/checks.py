@@ -1,18 +1,14 @@
 """What a run needs before it starts: configuration, data, latents and room on the disk."""
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from ..data.digits import LABEL_NAMES
+from ..data.data_sets import built_in
 from ..data.latents import check_settings, data_settings, read_manifest
-from ..data.opening import WITHOUT_DOWNLOAD, open_pixels
-from ..data.shakespeare import SHAKESPEARE
-from ..data.sources import holds_tables, source_folder
-from ..data.tokenizers import open_tokenizer
+from ..data.sources import source_folder
 from ..model.flops import Dimensions, parameters
 from ..model.layout import Layout, dims
 from ..model.rope import default_split
@@ -20,12 +16,12 @@ from ..utils.errors import UserError
 from ..utils.files import check_writable
 from .build import build_layouts
 from .config import Recipe
-from .options import PlanOptions
+from .export import check_scheduler
+from .inspection import Data, counted_classes, latent_manifest
+from .objectives import objective_name
 from .validation import check_validation
 
-# Pixels along a latent cell, and channels, of Stable Diffusion's autoencoder: for one that is not at hand.
-USUAL_AUTOENCODER = (8, 4)
-USUAL_VOCABULARY = 50_258  # ids of GPT-2's tokeniser and the mask, for one that is not at hand
+T = TypeVar("T")
 STATES = 4  # in a checkpoint, each of a float32 value per parameter: weights, their average, two moments
 
 
@@ -38,24 +34,14 @@ class Check:
     found: str
 
 
-@dataclass(frozen=True)
-class Data:
-    """What the network sees of the data, as far as it can be known without reading it."""
-
-    values: int  # channels, or of texts the ids, the mask included
-    size: tuple[int, ...]  # (h, w) or (F, h, w), in pixels or latent cells; (L,) of texts
-    num_classes: int | None
-    assumed: tuple[str, ...] = ()
-
-
 @dataclass
 class Checks:
     """Checks made one by one; a check that fails becomes a problem."""
 
     made: list[Check] = field(default_factory=list)
 
-    def make(self, subject: str, check: Callable[[], Any]) -> Any:
-        """What `check` returns, noted as found unless it is None; None after a problem."""
+    def make(self, subject: str, check: Callable[[], T]) -> T | None:
+        """Return what `check` returns, noted as found unless it is None; None after a problem."""
         try:
             found = check()
         except (ValueError, OSError) as error:
@@ -67,63 +53,25 @@ class Checks:
         return found
 
 
-def check_run(options: PlanOptions, data: Data, network: Dimensions) -> tuple[list[Check], list[Layout]]:
-    """All checks, and the layouts of the recipe where they tile."""
+def check_run(
+    recipe: Recipe, ranks: int, data: Data, network: Dimensions
+) -> tuple[list[Check], list[Layout]]:
+    """Make all checks of a run on some ranks; and return the layouts of the recipe, where they tile."""
     checks = Checks()
-    layouts = checks.make("layout", lambda: build_layouts(options, data.size))
+    layouts = checks.make("layout", lambda: build_layouts(recipe, data.size))
     checks.make("heads", lambda: _check_heads(network, len(data.size)))
-    checks.make("batch", lambda: _check_batch(options, options.ranks))
-    if options.autoencoder.model is not None:
-        checks.make("latents", lambda: _check_latents(options))
-    if options.autoencoder.model is None or _manifest(options) is None:
-        checks.make("data", lambda: _check_source(options))
-    if counted := _counted_classes(options):
-        checks.make("classes", lambda: _check_classes(options, counted))
-    checks.make("validation", lambda: check_validation(options))
-    checks.make("disk", lambda: _check_disk(options, parameters(network)))
+    checks.make("batch", lambda: _check_batch(recipe, ranks))
+    if recipe.autoencoder.model is not None:
+        checks.make("latents", lambda: _check_latents(recipe))
+    if recipe.autoencoder.model is None or latent_manifest(recipe) is None:
+        checks.make("data", lambda: _check_source(recipe))
+    if counted := counted_classes(recipe):
+        checks.make("classes", lambda: _check_classes(recipe, counted))
+    checks.make("objective", lambda: recipe.training.objective and objective_name(recipe))
+    checks.make("scheduler", lambda: check_scheduler(recipe))
+    checks.make("validation", lambda: check_validation(recipe))
+    checks.make("disk", lambda: _check_disk(recipe, parameters(network)))
     return checks.made, layouts or []
-
-
-def look_at_data(recipe: Recipe) -> Data:
-    """Size, channels and classes of what the network sees.
-
-    Raises:
-        UserError: if the recipe names no size.
-    """
-    config = recipe.data
-    if config.tokens is not None:
-        return _look_at_texts(config.tokenizer, config.tokens)
-    channels, edge, num_classes = config.channels, config.image_size, _counted_classes(recipe)
-    frames = () if config.frames is None else (config.frames,)
-    if config.source in WITHOUT_DOWNLOAD:
-        digits = open_pixels(config, seed=recipe.training.seed)
-        channels, edge = digits.channels, digits.size[-1]
-    if edge is None:
-        raise UserError(f"data.image_size must be the edge in pixels for {config.source}, such as 256")
-    num_classes = num_classes or config.num_classes
-    assumed = []
-    if num_classes is None:
-        assumed.append("no classes, for the data is not at hand to count them; name data.num_classes")
-    if recipe.autoencoder.model is None:
-        return Data(channels, (*frames, edge, edge), num_classes, tuple(assumed))
-    manifest = _manifest(recipe)
-    if manifest is not None:
-        return Data(manifest["shape"][0], tuple(manifest["shape"][1:]), num_classes, tuple(assumed))
-    cell, channels = _autoencoder_shape(recipe.autoencoder.model) or (None, None)
-    if cell is None or channels is None:
-        cell, channels = USUAL_AUTOENCODER
-        assumed.append(
-            f"an autoencoder of {channels} channels that makes a latent cell of {cell}x{cell} pixels"
-        )
-    return Data(channels, (*frames, edge // cell, edge // cell), num_classes, tuple(assumed))
-
-
-def _look_at_texts(tokenizer: str, tokens: int) -> Data:
-    """What is known of texts; a tokeniser that is neither a file nor a folder is not asked for."""
-    if tokenizer != "bytes" and not Path(tokenizer).expanduser().exists():
-        assumed = f"a vocabulary of {USUAL_VOCABULARY:,}, GPT-2's and the mask, for {tokenizer} is not asked"
-        return Data(USUAL_VOCABULARY, (tokens,), None, (assumed,))
-    return Data(open_tokenizer(tokenizer).vocab_size, (tokens,), None)
 
 
 def _check_heads(network: Dimensions, axes: int) -> str:
@@ -147,17 +95,16 @@ def _check_latents(recipe: Recipe) -> str:
     manifest = read_manifest(recipe.latents)
     wanted = {"data": data_settings(recipe.data, recipe.autoencoder.clips)}
     check_settings(recipe.latents, {"data": manifest["settings"]["data"]}, wanted)
-    return (
-        f"{manifest['count']:,} {recipe.data.noun} in {recipe.latents}; training compares the autoencoder too"
-    )
+    there = f"{manifest['count']:,} {recipe.modality.samples} in {recipe.latents}"
+    return f"{there}; training compares the autoencoder too"
 
 
 def _check_source(recipe: Recipe) -> str:
     """What is known of the source without reading it, or a UserError if it must be a folder and is none."""
     source = recipe.data.source
-    if source in (*WITHOUT_DOWNLOAD, SHAKESPEARE):
+    if source in built_in():
         return f"{source} needs no download"
-    if recipe.data.tokens is not None and Path(source).expanduser().is_file():
+    if recipe.modality.single_file and Path(source).expanduser().is_file():
         return f"{source} is a file; it is not read"
     if source_folder(source) is None:
         return f"{source} is no folder here, so a name on the hub, which is not asked"
@@ -183,39 +130,3 @@ def _check_disk(recipe: Recipe, parameters: int) -> str:
             f"{needs}, {free / 1e9:,.3g} GB are free: name another --out or lower training.keep_checkpoints"
         )
     return f"{needs}, {free / 1e9:,.3g} GB are free"
-
-
-def _manifest(recipe: Recipe) -> dict[str, Any] | None:
-    """The manifest of the latents; None where there is none that can be read."""
-    try:
-        return read_manifest(recipe.latents)
-    except UserError:
-        return None
-
-
-def _counted_classes(recipe: Recipe) -> int | None:
-    """Classes of the latents, the digits, or a folder with a sub-folder for each; None of anything else."""
-    manifest = _manifest(recipe) if recipe.autoencoder.model is not None else None
-    if manifest is not None:
-        return len(manifest["label_names"])
-    if recipe.data.source in WITHOUT_DOWNLOAD:
-        return len(LABEL_NAMES)
-    folder = Path(recipe.data.source).expanduser()
-    if not folder.is_dir() or holds_tables(folder):
-        return None
-    children = [child for child in folder.iterdir() if not child.name.startswith(".")]
-    classes = sum(
-        any(not file.is_dir() for file in child.rglob("[!.]*")) for child in children if child.is_dir()
-    )
-    return classes or (1 if children else None)  # files without a folder are of one class
-
-
-def _autoencoder_shape(model: str) -> tuple[int, int] | None:
-    """Pixels along a latent cell and channels of an autoencoder in a folder; None elsewhere."""
-    for path in (Path(model) / "vae" / "config.json", Path(model) / "config.json"):
-        try:
-            config = json.loads(path.read_text())
-            return 2 ** (len(config["block_out_channels"]) - 1), int(config["latent_channels"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return None

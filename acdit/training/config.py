@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from ..data.config import AutoencoderConfig, DataConfig
+from ..modalities.modality import Modality
+from ..modalities.table import MODALITIES
 from ..model.layout import parse_dims
 from ..utils.checks import at_least
 from ..utils.errors import UserError
 
 FORMAT_VERSION = 1
+RANK_FLOPS = 4e14  # FLOP/s of a rank, for plans: about 40% of the bf16 peak of an H100
 
 
 def _share(**values: float) -> None:
@@ -174,6 +177,9 @@ class TrainingConfig:
     """Steps between entries of log.jsonl and of the trackers."""
     trackers: list[Literal["tensorboard", "wandb"]] = field(default_factory=list)
     """Where entries go besides log.jsonl: tensorboard, wandb."""
+    objective: str | None = None
+    """What the network learns, by its name in `acdit.training.objectives.OBJECTIVES`; when left out what is
+    usual for the data."""
     init_from: str | None = None
     """A pipeline directory or a run to start from: its network takes the place of the section `model`."""
 
@@ -237,6 +243,9 @@ class SamplingConfig:
     """Solver steps per block."""
     guidance_scale: float = 1.5
     """Classifier-free guidance; 1 = none."""
+    scheduler: str | None = None
+    """Sampler, by its name in `acdit.diffusion.schedulers.SCHEDULERS`; when left out DPM-Solver++, and of
+    texts first hitting or, with time conditioning, ancestral sampling."""
 
     def __post_init__(self) -> None:
         at_least(1, sampling__steps=self.steps)
@@ -278,28 +287,24 @@ class Recipe(NamedRun):
                 f"lora.rank {self.lora.rank} adapts a trained network: name it in training.init_from, or "
                 "leave lora.rank at 0"
             )
-        axes, wanted = {
-            "texts": (1, "of texts (data.tokens) must be tokens, such as 16"),
-            "images": (2, "must be heights and widths such as 4x4"),
-            "clips": (3, "of clips (data.frames) must be frames, heights and widths, such as 4x16x16"),
-        }[self.data.noun]
+        modality = self.modality
         for block in self.layout.blocks:
-            if len(parse_dims(block)) != axes:
-                raise UserError(f"layout.blocks {wanted}, not {block!r}")
-        if self.data.tokens is not None:
-            self._check_texts()
+            if len(parse_dims(block)) != modality.axes:
+                raise UserError(f"layout.blocks {modality.block_rule}, not {block!r}")
+        for key in modality.unused_keys:
+            section, name = key.split(".")
+            value = getattr(self, section)
+            if getattr(value, name) != getattr(type(value)(), name):
+                used = [each.many for each in MODALITIES.values() if key not in each.unused_keys]
+                raise UserError(
+                    f"{key} is for {' and '.join(used)}, not for {modality.samples} "
+                    f"(data.{modality.length_key}): leave it out"
+                )
 
-    def _check_texts(self) -> None:
-        """Raise UserError for what texts do not have."""
-        diffusion = self.diffusion
-        for name, given in (
-            ("autoencoder.model", self.autoencoder.model is not None),
-            ("diffusion.context_noise", diffusion.context_noise != 0),
-            ("diffusion.min_snr", diffusion.min_snr is not None),
-            ("diffusion.timesteps", diffusion.timesteps != "uniform"),
-        ):
-            if given:
-                raise UserError(f"{name} is for images and video, not for texts (data.tokens): leave it out")
+    @property
+    def modality(self) -> Modality:
+        """The modality of the data."""
+        return self.data.modality
 
     @property
     def latents(self) -> Path:

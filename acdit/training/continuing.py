@@ -3,7 +3,6 @@
 import torch
 
 from ..data.dataset import LabelledDataset
-from ..data.texts import WrappedTexts
 from ..utils.errors import UserError
 from ..utils.ranks import Ranks
 from .checkpoint import Stored, check_recipe
@@ -31,6 +30,7 @@ CHANGEABLE = {
     "validation.source",
     "validation.split",
     "validation.listed",
+    "sampling.scheduler",
     "sampling.steps",
     "sampling.guidance_scale",
 }
@@ -67,7 +67,7 @@ def compared(stored: Stored, recipe: Recipe, ranks: Ranks, allow_changes: bool) 
 def check_tokenizer(stored: Stored, data: LabelledDataset) -> None:
     """Raise UserError if a run learns other ids than so far: its tokeniser's file was written anew."""
     known = stored.state.get("tokenizer")
-    if isinstance(data, WrappedTexts) and known not in (None, data.tokenizer.digest):
+    if known not in (None, data.tokenizer_digest):
         raise UserError(
             "data.tokenizer is not the one that this run has learned with so far: bring its file back, or "
             "name another --out"

@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
+from ..model.transformer import ACDiTTransformer
 from ..utils.ranks import ALONE, Ranks
 from .checkpoint import Stored, fill
 from .config import OptimizerConfig
@@ -34,7 +35,7 @@ class Learner:
 
     def __init__(
         self,
-        network: Any,
+        network: ACDiTTransformer,
         config: OptimizerConfig,
         ranks: Ranks = ALONE,
         parallel: Literal["ddp", "fsdp"] = "ddp",
@@ -149,7 +150,7 @@ class Learner:
         }
 
 
-def compile_blocks(network: Any, mode: str = "default") -> None:
+def compile_blocks(network: ACDiTTransformer, mode: str = "default") -> None:
     """Compile a network's blocks, once for all of them, in one of torch.compile's modes.
 
     Each layout, batch and way to use them (with gradients or without, the last block or another) has code of

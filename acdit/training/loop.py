@@ -2,26 +2,23 @@
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
-import torch
-
-from ..media.images import picture_grid, save_picture
-from ..media.videos import contact_sheet
-from ..pipelines.text import ACDiTTextPipeline
-from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError
 from ..utils.files import leftovers, only_process, remove, whole
 from ..utils.ranks import Ranks, launched
+from ..utils.references import load_object
 from .checkpoint import validation_losses
 from .config import Recipe
+from .export import check_scheduler
+from .objectives import objective_name
 from .run import Run
 from .stopping import StopRequest
 from .validation import Validation, check_validation
 from .watch import Watch, check_trackers
 
-TEXTS = 4  # in a file of samples
-RULE = f"\n{'-' * 80}\n"  # between them
 GRACE = 30.0  # seconds that launchers leave between asking a process to stop and killing it
 
 
@@ -50,6 +47,8 @@ def train(recipe: Recipe, *, allow_changes: bool = False) -> Path | None:
         )
     check_trackers(recipe)
     check_validation(recipe)
+    objective_name(recipe)
+    check_scheduler(recipe)
     with StopRequest() as stop, ranks.joined():
         return _train(recipe, ranks, stop, allow_changes)
 
@@ -69,7 +68,7 @@ def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool)
         skipped = run.data.skipped if ranks.main else {}
         if skipped:
             shown = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-            watch.say(f"skipped {len(skipped)} unreadable {recipe.data.noun}: {shown}")
+            watch.say(f"skipped {len(skipped)} unreadable {recipe.modality.samples}: {shown}")
         _export(run)
         ranks.wait()
     return run.folder / "pipeline"
@@ -125,7 +124,7 @@ def _save(run: Run, watch: Watch, saved: int | None, last: bool) -> int | None:
 def _export(run: Run) -> None:
     """Write the trained pipeline to `pipeline/` in the run's directory."""
     pipeline, path = run.pipeline(), run.folder / "pipeline"
-    if run.ranks.main:
+    if pipeline is not None:
         for left in leftovers(path):
             remove(left)
         with whole(path) as aside:
@@ -133,22 +132,11 @@ def _export(run: Run) -> None:
 
 
 def _sample(run: Run) -> None:
-    """Write a grid of samples, a column per class, to `samples/`; of clips a row, of texts a few."""
+    """Write samples of the averaged network to `samples/`, of the first ten classes where it has some."""
     pipeline = run.pipeline()
-    if run.ranks.main:
-        classes = list(range(min(10, len(run.data.label_names))))
-        pipeline.to(run.device).set_progress_bar_config(disable=True)
-        source = torch.Generator().manual_seed(0)
-        path = run.folder / "samples" / f"step-{run.step:08d}.png"
-        if isinstance(pipeline, ACDiTTextPipeline):
-            path = path.with_suffix(".txt")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            texts = pipeline(num_samples_per_prompt=TEXTS, generator=source).texts
-            with whole(path) as aside:
-                aside.write_text(RULE.join(texts))
-            return
-        if isinstance(pipeline, ACDiTVideoPipeline):
-            picture = contact_sheet(pipeline(classes, generator=source).frames)
-        else:
-            picture = picture_grid(pipeline(classes * 4, generator=source).images, len(classes))
-        save_picture(picture, path)
+    if pipeline is None:
+        return
+    pipeline.to(run.device).set_progress_bar_config(disable=True)
+    classes = list(range(min(10, len(run.data.label_names))))
+    preview = cast(Callable[..., None], load_object(run.recipe.modality.preview))
+    preview(pipeline, classes, run.folder / "samples" / f"step-{run.step:08d}")

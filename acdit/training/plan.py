@@ -1,4 +1,4 @@
-"""What a run would cost, from its recipe alone, and what it would trip over."""
+"""Estimate a run's cost from its recipe, and check its configuration."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -6,11 +6,11 @@ from typing import Any
 
 from ..model.flops import Dimensions, activation_bytes, forward_flops, parameters, training_flops
 from ..model.layout import Layout
-from ..pipelines.loading import pipeline_folder
-from .build import check_tokens, network_size
-from .checks import Check, check_run, look_at_data
-from .config import Recipe
-from .options import PlanOptions
+from ..pipelines.folders import pipeline_folder
+from .build import check_tokens, network_config
+from .checks import Check, check_run
+from .config import RANK_FLOPS, Recipe
+from .inspection import inspect_data
 
 MLP_RATIO = 4
 
@@ -81,42 +81,46 @@ class Plan:
         return json.dumps(asdict(self) | memory, indent=2)
 
 
-def make_plan(options: PlanOptions) -> Plan:
-    """The plan of a recipe.
+def make_plan(recipe: Recipe, *, ranks: int = 1, flops: float = RANK_FLOPS) -> Plan:
+    """Plan a run.
+
+    Args:
+        recipe: of the run.
+        ranks: processes, one for each accelerator.
+        flops: FLOP/s that a rank reaches.
 
     Raises:
         UserError: if the recipe does not say what is needed to plan it.
     """
-    data, config = look_at_data(options), options.training
-    texts = options.data.tokens is not None
-    values = data.values if texts else data.values * options.layout.patch**2
-    network = _network(options, values, data.num_classes)
+    data, config = inspect_data(recipe), recipe.training
+    values = data.values * recipe.layout.patch**recipe.modality.patch_axes
+    network = _network(recipe, values, data.num_classes)
     count = parameters(network)
-    checks, layouts = check_run(options, data, network)
+    checks, layouts = check_run(recipe, ranks, data, network)
     half = config.precision != "no"
-    costs = [_cost(options, network, layout, half) for layout in layouts]
-    micro_batch = max(1, config.batch_size // (options.ranks * config.accumulation))
+    costs = [_cost(recipe, network, layout, half) for layout in layouts]
+    micro_batch = max(1, config.batch_size // (ranks * config.accumulation))
     step = total = hours = None
     if costs:
         step = config.batch_size * sum(cost.training_flops for cost in costs) / len(costs)
         total = step * config.steps
-        hours = total / (options.ranks * options.flops) / 3600
+        hours = total / (ranks * flops) / 3600
     activations = micro_batch * max((cost.activation_bytes for cost in costs), default=0)
     held = 2 * count if half else 0
-    shard = -(-count // options.ranks)
+    shard = -(-count // ranks)
     assumed = list(data.assumed)
     if config.precision == "auto":
         assumed.append("bf16 autocast, which training.precision auto takes on accelerators that have it")
     return Plan(
-        name=options.name,
+        name=recipe.name,
         network=network,
         parameters=count,
         layouts=costs,
-        ranks=options.ranks,
+        ranks=ranks,
         batch_size=config.batch_size,
         micro_batch=micro_batch,
         steps=config.steps,
-        flops_per_rank=options.flops,
+        flops_per_rank=flops,
         step_flops=step,
         total_flops=total,
         hours=hours,
@@ -176,17 +180,8 @@ def _network(recipe: Recipe, values: int, num_classes: int | None) -> Dimensions
         config: dict[str, Any] = json.loads(path.read_text())
         check_tokens(source, config, values)
         return Dimensions.of(config | {"num_classes": num_classes})
-    layers, hidden, heads = network_size(recipe.model)
-    texts, timed = recipe.data.tokens is not None, recipe.model.time_conditioning
-    return Dimensions(
-        values,
-        layers,
-        hidden,
-        heads,
-        MLP_RATIO * hidden,
-        num_classes,
-        time_conditioning=not texts if timed is None else timed,
-        discrete=texts,
+    return Dimensions.of(
+        network_config(recipe, values) | {"mlp_ratio": MLP_RATIO, "num_classes": num_classes}
     )
 
 

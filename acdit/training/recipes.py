@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from ..utils.arguments import build, flatten, nearest
 from ..utils.errors import UserError
+from ..utils.settings import build, flatten, nearest
 from .autoencoder_config import AutoencoderRecipe
 from .config import FORMAT_VERSION, NamedRun, Recipe
 
@@ -21,7 +21,7 @@ def recipe_names(kind: type[NamedRun] = Recipe) -> list[str]:
     return sorted(path.stem for path in FOLDERS[kind].glob("*.yaml"))
 
 
-def load_recipe(recipe: str | Path, /, **overrides: Any) -> Recipe:
+def load_recipe(recipe: str | Path, /, **overrides: object) -> Recipe:
     """A recipe of the package by name, or a YAML (or JSON) file, with some values replaced.
 
     `load_recipe("mnist", training={"steps": 9})` means `load_recipe("mnist", **{"training.steps": 9})`.

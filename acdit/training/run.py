@@ -12,18 +12,20 @@ from torch import Tensor
 from torch.profiler import record_function
 from torch.utils.data import DataLoader
 
-from ..data.texts import WrappedTexts
 from ..diffusion.objective import SampleKey
 from ..model.flops import Dimensions, training_flops
+from ..pipelines.block_pipeline import BlockPipeline
 from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.ranks import ALONE, Ranks
-from .build import build_layouts, build_model, build_objective, build_pipeline, open_data
+from .build import build_layouts, build_model, open_data
 from .checkpoint import newest_checkpoint, save_checkpoint
 from .config import Recipe
 from .continuing import check_tokenizer, compared
+from .export import build_pipeline
 from .learner import Learner, compile_blocks
 from .lora import merged
+from .objectives import build_objective
 from .order import StepBatches, choice, subset
 from .progress import LISTED, MOST_SKIPPED, Progress, StepResult, listed
 from .recipes import recipe_to_dict
@@ -185,8 +187,8 @@ class Run:
         if self._damaged > most:
             named = "; ".join(map(": ".join, list(self.data.skipped.items())[:LISTED]))
             halt = (
-                f"{self._damaged} {self.recipe.data.noun} cannot be read, more than data.max_unreadable "
-                f"{most}; the state was saved: {named}"
+                f"{self._damaged} {self.recipe.modality.samples} cannot be read, more than "
+                f"data.max_unreadable {most}; the state was saved: {named}"
             )
         return replace(result, skipped=self.progress.skipped, unreadable=self._damaged, halt=halt)
 
@@ -207,7 +209,7 @@ class Run:
             "progress": asdict(self.progress),
             "recipe": recipe_to_dict(self.recipe),
             "network": self.network_config,
-            "tokenizer": self.data.tokenizer.digest if isinstance(self.data, WrappedTexts) else None,
+            "tokenizer": self.data.tokenizer_digest,
             "validation": self.validation_loss,
             "ranks": self.ranks.world_size,
             "threads": torch.get_num_threads(),
@@ -221,7 +223,7 @@ class Run:
             ranks=self.ranks,
         )
 
-    def pipeline(self) -> Any:
+    def pipeline(self) -> BlockPipeline | None:
         """A pipeline around the moving average of the weights; None but on the first rank. All take part."""
         state = self.learner.average()
         if not self.ranks.main:

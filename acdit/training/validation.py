@@ -6,17 +6,17 @@ from typing import Any
 import torch
 
 from ..data.autoencoders import encode
+from ..data.data_sets import built_in
 from ..data.dataset import PixelDataset
-from ..data.opening import WITHOUT_DOWNLOAD, open_samples
-from ..data.shakespeare import SHAKESPEARE
+from ..data.opening import open_samples
 from ..diffusion.objective import TRAIN_STEPS, SampleKey
 from ..model.layout import Layout
 from ..utils.errors import UserError
 from ..utils.randomness import generator
 from ..utils.ranks import Ranks
-from .build import build_objective
 from .config import Recipe
 from .learner import Learner
+from .objectives import build_objective
 
 BINS = 10  # of the timesteps, all of one width
 EPOCH = -1  # of the keys: training's are from 0 on
@@ -33,7 +33,7 @@ def check_validation(recipe: Recipe) -> str | None:
         return None
     if _elsewhere(recipe):
         return "named by the recipe"
-    parted = (*WITHOUT_DOWNLOAD, SHAKESPEARE)
+    parted = built_in()
     if recipe.data.source not in parted:
         raise UserError(
             "validation needs samples that training never sees, and of data sources only "

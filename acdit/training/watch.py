@@ -116,7 +116,8 @@ class Watch:
         self._write({"step": done.step, "seconds": time.monotonic() - self.started, **values}, values)
         shown = "no loss" if self.smooth is None else f"loss {self.smooth:.4f}"
         self.bar.set_postfix_str(
-            f"{shown}, lr {done.learning_rate:.1e}, {images:.0f} {self.recipe.data.noun}/s", refresh=False
+            f"{shown}, lr {done.learning_rate:.1e}, {images:.0f} {self.recipe.modality.samples}/s",
+            refresh=False,
         )
         self.since, self.seconds = [], 0.0
 

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Ranks:
             distributed.all_reduce(values, distributed.ReduceOp.MAX)
         return values
 
-    def gathered(self, value: Any) -> list[Any]:
+    def gathered(self, value: T) -> list[T]:
         """A small value of every rank, in their order."""
         if self.alone:
             return [value]
@@ -72,7 +74,7 @@ class Ranks:
         distributed.all_gather_object(values, value)
         return values
 
-    def told(self, value: Any) -> Any:
+    def told(self, value: T) -> T:
         """A small value of the first rank, on all."""
         return self.gathered(value)[0]
 

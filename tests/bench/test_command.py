@@ -6,7 +6,8 @@ import re
 import pytest
 from PIL import Image
 
-from acdit.bench.options import ROWS, BenchOptions, parse_layout
+from acdit.bench.rows import ROWS
+from acdit.cli.bench_options import BenchOptions, parse_layout
 from acdit.cli.main import main
 from acdit.model.flops import Dimensions, forward_flops, training_flops
 from acdit.model.layout import Layout

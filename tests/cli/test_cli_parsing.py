@@ -9,12 +9,13 @@ import yaml
 
 import acdit
 import acdit.cli
+from acdit.cli.evaluate_images import ImageEvaluateOptions
 from acdit.cli.main import OPTIONS, RECIPES, main
+from acdit.cli.modality_options import COMMANDS
 from acdit.cli.options import CurvesOptions, InfoOptions
-from acdit.evaluation.options import EvaluateOptions
-from acdit.generation.options import SampleOptions
+from acdit.cli.recipe_options import PlanOptions
+from acdit.cli.sample_images import ImageSampleOptions
 from acdit.training.config import Recipe
-from acdit.training.options import PlanOptions
 from acdit.training.recipes import load_recipe
 from acdit.utils.errors import UserError
 
@@ -24,6 +25,8 @@ def calls(monkeypatch):
     """The options that commands are called with."""
     seen = []
     commands = SimpleNamespace(**dict.fromkeys([*RECIPES, *OPTIONS], seen.append))
+    for command in COMMANDS:
+        setattr(commands, command, lambda modality, options: seen.append(options))
     monkeypatch.setitem(sys.modules, "acdit.cli.commands", commands)
     monkeypatch.setattr(acdit.cli, "commands", commands, raising=False)
     return seen
@@ -46,7 +49,7 @@ def mistake(capsys, calls):
 def test_help(capsys):
     assert main(["--help"]) == 0
     overview = capsys.readouterr().out
-    for command in [*RECIPES, *OPTIONS]:
+    for command in [*RECIPES, *COMMANDS, *OPTIONS]:
         assert f"acdit {command}" in overview
         assert main([command, "--help"]) == 0
         text = capsys.readouterr().out
@@ -118,7 +121,7 @@ def test_print_config_reads_back(capsys, calls, tmp_path):
 
 def test_sample_defaults(calls):
     assert main(["sample"]) == 0
-    assert calls == [SampleOptions()]
+    assert calls == [ImageSampleOptions()]
     assert calls[0].steps is None and calls[0].samples is None
 
 
@@ -126,7 +129,7 @@ def test_sample(calls):
     argv = "sample --labels 0,cat,no --steps 25,10 --guidance 3 --guidance-interval 0.1,2 --guidance-rising"
     argv += " --block 4x4 --prefix a.png --keep-blocks 2 --out=x/y.png"
     assert main(argv.split()) == 0
-    expected = SampleOptions(
+    expected = ImageSampleOptions(
         labels=[0, "cat", "no"],
         steps=[25, 10],
         guidance=3.0,
@@ -144,8 +147,8 @@ def test_a_set_of_samples(calls):
     assert main(["sample", "--count", "50000", "--balanced", "--out", "sets/a.npz"]) == 0
     assert main(["sample", "--count", "9", "--balanced=false", "--labels", "3", "--out", "sets/a/"]) == 0
     assert calls == [
-        SampleOptions(count=50000, balanced=True, out="sets/a.npz"),
-        SampleOptions(count=9, labels=[3], out="sets/a/"),
+        ImageSampleOptions(count=50000, balanced=True, out="sets/a.npz"),
+        ImageSampleOptions(count=9, labels=[3], out="sets/a/"),
     ]
 
 
@@ -155,9 +158,9 @@ def test_one_number_of_steps(calls):
 
 
 def test_evaluate(calls):
-    argv = "evaluate --model runs/m --block 8x8,4x4 --block 2x2 --out a.json"
+    argv = "evaluate --model mnist --block 8x8,4x4 --block 2x2 --out a.json"
     assert main(argv.split()) == 0
-    assert calls == [EvaluateOptions(model="runs/m", block=["8x8", "4x4", "2x2"], out="a.json")]
+    assert calls == [ImageEvaluateOptions(model="mnist", block=["8x8", "4x4", "2x2"], out="a.json")]
 
 
 @pytest.mark.parametrize("argv", [["info", "runs/m"], ["info", "--model", "runs/m"]])
@@ -254,7 +257,7 @@ def test_mistakes(mistake, argv, words):
     ],
 )
 def test_errors_of_commands(capsys, calls, monkeypatch, error, code):
-    def fail(options):
+    def fail(modality, options):
         raise error
 
     monkeypatch.setattr(acdit.cli.__dict__["commands"], "sample", fail)
@@ -263,6 +266,6 @@ def test_errors_of_commands(capsys, calls, monkeypatch, error, code):
 
 
 def test_bugs_keep_their_traceback(calls, monkeypatch):
-    monkeypatch.setattr(acdit.cli.__dict__["commands"], "sample", lambda options: int("x"))
+    monkeypatch.setattr(acdit.cli.__dict__["commands"], "sample", lambda modality, options: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
         main(["sample"])

@@ -16,7 +16,7 @@ from acdit.cli.main import main
 from acdit.data.clips import ClipShape, check_video, decode_clip
 from acdit.data.config import DataConfig
 from acdit.data.decode import Unreadable
-from acdit.data.opening import open_pixels
+from acdit.data.opening import open_samples
 from acdit.media.videos import read_frames
 from acdit.utils.errors import UserError
 from tests.pipelines.small import small_autoencoder
@@ -266,7 +266,7 @@ def folder(tmp_path):
 
 def opened(folder, **more):
     config = {"source": str(folder), "frames": 4, "image_size": 16, "flip": False}
-    return open_pixels(DataConfig(**(config | more)), seed=3)
+    return open_samples(DataConfig(**(config | more)), seed=3)
 
 
 def test_a_folder_of_classes(folder, damaged):
@@ -285,7 +285,7 @@ def test_a_folder_of_classes(folder, damaged):
 
 def test_several_clips_of_each_video(folder):
     config = DataConfig(source=str(folder), frames=4, image_size=16, flip=False)
-    data = open_pixels(config, seed=3, clips=3)
+    data = open_samples(config, seed=3, clips=3)
     assert data.labels.tolist() == [0] * 9 + [1] * 6
     firsts = [numbers(data.decode(index))[0] for index in range(len(data))]
     assert firsts == 5 * [int(21 * moment) for moment in (1 / 6, 3 / 6, 5 / 6)]

@@ -6,7 +6,7 @@ import torch
 
 from acdit.data.config import DataConfig
 from acdit.data.digits import digit_images
-from acdit.data.opening import open_pixels
+from acdit.data.opening import open_samples
 from acdit.utils.errors import UserError
 
 
@@ -66,7 +66,7 @@ def test_neither_part_is_the_head_of_the_set():
 
 def test_digits_open_as_they_are():
     config = DataConfig(source="digits", flip=True, channels=3)
-    dataset, other = open_pixels(config, seed=0), open_pixels(config, seed=1)
+    dataset, other = open_samples(config, seed=0), open_samples(config, seed=1)
     images, labels = digit_images("digits")
     assert (dataset.channels, dataset.size, dataset.skipped) == (1, (8, 8), {})
     assert dataset.label_names == tuple("0123456789")
@@ -77,11 +77,11 @@ def test_digits_open_as_they_are():
             assert torch.equal(item["data"], images[index]) and item["label"] == labels[index]
             assert torch.equal(other[epoch, index]["data"], images[index])
             assert (item["epoch"], item["index"]) == (epoch, index)
-    held_out = open_pixels(config, seed=0, held_out=True)
+    held_out = open_samples(config, seed=0, held_out=True)
     assert torch.equal(held_out[0, 7]["data"], digit_images("digits", held_out=True)[0][7])
 
 
 def test_digits_have_their_own_size():
-    assert open_pixels(DataConfig(source="digits", image_size=8), seed=0).size == (8, 8)
+    assert open_samples(DataConfig(source="digits", image_size=8), seed=0).size == (8, 8)
     with pytest.raises(UserError, match=r"data.image_size of digits is 8"):
-        open_pixels(DataConfig(source="digits", image_size=32), seed=0)
+        open_samples(DataConfig(source="digits", image_size=32), seed=0)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from acdit.data.config import DataConfig
 from acdit.data.dataset import PixelDataset
-from acdit.data.opening import open_pixels
+from acdit.data.opening import open_samples
 from acdit.utils.errors import UserError
 
 EDGE = 8
@@ -43,7 +43,7 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 def opened(source: Path | str, seed: int = 0, **options) -> PixelDataset:
     options = {"image_size": EDGE, "flip": False} | options
-    return open_pixels(DataConfig(source=str(source), **options), seed=seed)
+    return open_samples(DataConfig(source=str(source), **options), seed=seed)
 
 
 def check_pictures(dataset: PixelDataset, seeds: Sequence[int], labels: Sequence[int]) -> None:
@@ -166,7 +166,7 @@ def test_configuration_that_does_not_fit_is_an_error(tmp_path):
         with pytest.raises(UserError, match=r"data.image_size must be"):
             opened(folder, image_size=size)
     with pytest.raises(UserError, match=r"no held-out part"):
-        open_pixels(DataConfig(source=str(folder), image_size=EDGE), seed=0, held_out=True)
+        open_samples(DataConfig(source=str(folder), image_size=EDGE), seed=0, held_out=True)
 
 
 # Mirroring

@@ -20,7 +20,7 @@ from acdit.cli.main import main
 from acdit.data.autoencoders import encode, load_autoencoder
 from acdit.data.encoding import encode_pixels
 from acdit.data.latents import LatentDataset, open_latents, read_manifest
-from acdit.data.opening import open_pixels
+from acdit.data.opening import open_samples
 from acdit.training.config import Recipe
 from acdit.training.recipes import load_recipe
 from acdit.utils.errors import UserError
@@ -100,7 +100,7 @@ def opened(recipe: Recipe) -> LatentDataset:
 def test_files_hold_what_the_autoencoder_says_of_images_and_their_mirror_images(pictures, vae):
     recipe = recipe_of(pictures, vae)
     folder = encoded(recipe, 2)
-    images, model = open_pixels(recipe.data, seed=0), load_autoencoder(vae)
+    images, model = open_samples(recipe.data, seed=0), load_autoencoder(vae)
     manifest = read_manifest(folder)
     assert manifest["count"] == 11 and [shard["count"] for shard in manifest["shards"]] == [3, 3, 3, 2]
     assert manifest["label_names"] == ["ant", "bee"] and manifest["shape"] == [3, 4, 4]
@@ -188,7 +188,7 @@ def test_unreadable_pictures_are_left_out_and_counted(pictures, vae):
     manifest, data = read_manifest(folder), opened(recipe)
     assert manifest["count"] == len(data) == 10 and list(manifest["skipped"]) == ["1"]
     assert data.labels.tolist() == [0] * 4 + [1] * 6
-    mean, _ = encode(load_autoencoder(vae), open_pixels(recipe.data, seed=0).read(10)[0][None])
+    mean, _ = encode(load_autoencoder(vae), open_samples(recipe.data, seed=0).read(10)[0][None])
     draws = torch.stack([data.drawn(epoch, 9, False)[0] for epoch in range(200)])
     assert relative_error(draws.mean(0), mean[0]) < 0.5
 

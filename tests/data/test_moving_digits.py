@@ -6,7 +6,7 @@ import torch
 from acdit.data.config import DataConfig
 from acdit.data.digits import digit_images
 from acdit.data.moving_digits import EDGE, PATHS, REACH, VELOCITIES, Motion, MovingDigits, render
-from acdit.data.opening import open_pixels
+from acdit.data.opening import open_samples
 from acdit.utils.errors import UserError
 
 
@@ -79,9 +79,9 @@ def test_what_leaves_the_square_is_left_out():
 
 
 def test_what_the_configuration_must_say():
-    data = open_pixels(DataConfig(source="moving-digits", frames=8), seed=0, held_out=True)
+    data = open_samples(DataConfig(source="moving-digits", frames=8), seed=0, held_out=True)
     assert data.size == (8, 32, 32) and data.channels == 1
-    with pytest.raises(UserError, match=r"data.frames must be the frames of a clip"):
-        open_pixels(DataConfig(source="moving-digits"), seed=0)
+    with pytest.raises(UserError, match=r"data.frames must be the frames of clips"):
+        open_samples(DataConfig(source="moving-digits"), seed=0)
     with pytest.raises(UserError, match=r"data.image_size of moving-digits is 32: leave out 64"):
-        open_pixels(DataConfig(source="moving-digits", frames=8, image_size=64), seed=0)
+        open_samples(DataConfig(source="moving-digits", frames=8, image_size=64), seed=0)

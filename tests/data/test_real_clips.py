@@ -12,7 +12,7 @@ import torch
 from acdit.data.clips import ClipShape, decode_clip
 from acdit.data.config import DataConfig
 from acdit.data.decode import centre_crop
-from acdit.data.opening import open_pixels
+from acdit.data.opening import open_samples
 
 EDGE = 48
 CLIPS = {"carphone_pristine.mp4": (120, 144, 176), "bikes.mp4": (250, 272, 640)}  # frames, height, width
@@ -50,7 +50,7 @@ def test_a_folder_of_real_clips_is_a_data_set(tmp_path):
         (tmp_path / name.split(".")[0]).mkdir()
         shutil.copy(stored(name), tmp_path / name.split(".")[0] / name)
     config = DataConfig(source=str(tmp_path), image_size=EDGE, frames=16, frame_stride=3)
-    clips = open_pixels(config, seed=0)
+    clips = open_samples(config, seed=0)
     assert clips.label_names == ("bikes", "carphone_pristine") and clips.skipped == {}
     drawn = [[clips[epoch, index]["data"] for epoch in range(2)] for index in range(2)]
     for again in drawn:

@@ -9,7 +9,7 @@ from acdit.diffusion.likelihood import all_masks, counted_masks, nelbo, timed_ma
 from acdit.diffusion.masked import SCHEDULES, MaskedObjective, loss_weight, masked_share, strata
 from acdit.diffusion.objective import SampleKey
 from acdit.model.layout import Layout
-from tests.markov import MASK, STATES, ExactChain, draw, negative_log_likelihood
+from tests.markov import MASK, STATES, draw, exact_chain, negative_log_likelihood
 from tests.tiny import tiny_model
 
 LENGTH = 8
@@ -33,7 +33,7 @@ def whole(cut):
 @pytest.mark.parametrize("size", SIZES)
 def test_exact_posterior_has_the_exact_likelihood_at_every_block_size(size):
     layout, tokens, cut = blocks(size)
-    found = nelbo(ExactChain(), cut, layout, all_masks(whole(cut), layout)).sum((1, 2))
+    found = nelbo(exact_chain(), cut, layout, all_masks(whole(cut), layout)).sum((1, 2))
     assert torch.allclose(found, negative_log_likelihood(tokens), rtol=1e-9, atol=0)
 
 
@@ -43,7 +43,7 @@ def test_a_wrong_network_has_a_greater_bound(size):
     layout = Layout((LENGTH,), (size,))
     tokens = draw(40, LENGTH, seed=1)
     cut = tokens.unflatten(1, (-1, size))
-    found = nelbo(ExactChain(wrong=0.7), cut, layout, all_masks(whole(cut), layout)).sum((1, 2)).mean()
+    found = nelbo(exact_chain(wrong=0.7), cut, layout, all_masks(whole(cut), layout)).sum((1, 2)).mean()
     assert found > negative_log_likelihood(tokens).mean() + 0.1
 
 
@@ -59,14 +59,14 @@ def test_texts_that_end_inside_a_block(size, way):
         [negative_log_likelihood(row[None, :length])[0] for row, length in zip(tokens, lengths, strict=True)]
     )
     if way == "all":
-        found = nelbo(ExactChain(), cut, layout, all_masks(lengths, layout)).sum((1, 2))
+        found = nelbo(exact_chain(), cut, layout, all_masks(lengths, layout)).sum((1, 2))
         assert torch.allclose(found, expected, rtol=1e-9, atol=0)
         return
     if way == "counts":
         masks = counted_masks(sources, lengths, layout, range(200))
     else:
         masks = timed_masks(sources, lengths, layout, range(200), low=1e-5)
-    found = nelbo(ExactChain(), cut, layout, masks).sum((0, 1))  # of each draw
+    found = nelbo(exact_chain(), cut, layout, masks).sum((0, 1))  # of each draw
     error = found.std().item() / math.sqrt(len(found)) + 1e-9
     assert abs(found.mean().item() - expected.sum().item()) < 4 * error
 
@@ -74,7 +74,7 @@ def test_texts_that_end_inside_a_block(size, way):
 def test_blocks_of_one_token_take_one_pass():
     """The value is the likelihood, and each token is asked for once."""
     layout, tokens, cut = blocks(1)
-    chain = ExactChain()
+    chain = exact_chain()
     masks = counted_masks(key(len(cut)), whole(cut), layout, range(1))
     found = nelbo(chain, cut, layout, masks).sum((1, 2))
     assert torch.allclose(found, negative_log_likelihood(tokens), rtol=1e-9, atol=0)
@@ -86,7 +86,7 @@ def test_blocks_of_one_token_take_one_pass():
 def test_estimates_are_unbiased(size, way):
     """Of a wrong network, of whose every draw differs: within four standard errors of the exact sum."""
     layout, _, cut = blocks(size, count=8)
-    chain, draws = ExactChain(wrong=0.7), range(400)
+    chain, draws = exact_chain(wrong=0.7), range(400)
     if way == "counts":
         masks = counted_masks(key(len(cut)), whole(cut), layout, draws)
     else:
@@ -101,7 +101,7 @@ def test_estimates_are_unbiased(size, way):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_objective_estimates_the_bound(schedule):
     layout, _, cut = blocks(4, count=8)
-    chain = ExactChain(wrong=0.7)
+    chain = exact_chain(wrong=0.7)
     objective = MaskedObjective(MASK, schedule, times=(1e-5, 1.0))
     exact = nelbo(chain, cut, layout, all_masks(whole(cut), layout)).sum().item() / cut.numel()
     means = torch.stack(
@@ -184,4 +184,4 @@ def test_what_is_refused():
         MaskedObjective(MASK, "linear")  # pyright: ignore[reportArgumentType]
     layout, _, cut = blocks(2)
     with pytest.raises(ValueError, match="mask_token must be the last of the 4 tokens, 3, not 2"):
-        MaskedObjective(2).loss(ExactChain(), cut, layout=layout, key=key(len(cut)))
+        MaskedObjective(2).loss(exact_chain(), cut, layout=layout, key=key(len(cut)))

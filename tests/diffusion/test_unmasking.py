@@ -11,7 +11,7 @@ from acdit.diffusion.generate import generate
 from acdit.diffusion.masked_schedulers import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
 from acdit.model.layout import Layout
 from acdit.utils.errors import UserError
-from tests.markov import MASK, STATES, ExactChain, negative_log_likelihood, posterior, sequences
+from tests.markov import MASK, STATES, exact_chain, negative_log_likelihood, posterior, sequences
 from tests.tiny import tiny_model
 
 
@@ -62,7 +62,7 @@ def chi_square(tokens, law):
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_first_hitting_samples_are_the_chain_at_every_block_size(size):
-    chain = ExactChain()
+    chain = exact_chain()
     blocks = sampled(chain, FirstHittingScheduler(mask_token=MASK), 4, size, 3000, steps=size)
     law = (-negative_log_likelihood(sequences(4))).exp()
     assert abs(chi_square(joined(blocks), law)) < 3
@@ -97,7 +97,7 @@ def ancestral_law(size, steps):
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_ancestral_samples_have_the_law_of_their_steps(steps):
-    tokens = joined(sampled(ExactChain(), AncestralScheduler(mask_token=MASK), 2, 2, 6000, steps))
+    tokens = joined(sampled(exact_chain(), AncestralScheduler(mask_token=MASK), 2, 2, 6000, steps))
     assert abs(chi_square(tokens, ancestral_law(2, steps))) < 3
     if steps == 1:  # the test can tell: the chain's own law is another
         assert chi_square(tokens, (-negative_log_likelihood(sequences(2))).exp()) > 10
@@ -141,7 +141,7 @@ def test_confidence_fills_all_that_is_sure_and_at_least_what_is_due():
 def test_confidence_takes_fewer_evaluations_where_the_network_is_sure():
     """A chain given its first token is never surer than 0.7, so a lower threshold fills in one go."""
     unsure, sure = (
-        sampled(ExactChain(), ConfidenceScheduler(mask_token=MASK, threshold=threshold), 4, 4, 2, steps=4)
+        sampled(exact_chain(), ConfidenceScheduler(mask_token=MASK, threshold=threshold), 4, 4, 2, steps=4)
         for threshold in (1.0, 0.0)
     )
     assert [block.evaluations for block in (*unsure, *sure)] == [4, 1]
@@ -214,7 +214,7 @@ def test_a_sample_does_not_depend_on_its_neighbours(kind, size):
 
 def test_blocks_that_are_given_are_not_computed():
     """The first that has masks takes them in as its clean past."""
-    chain = ExactChain()
+    chain = exact_chain()
     given = torch.tensor([[0, 1, 2, 0, MASK, MASK]])
     blocks = sampled(chain, FirstHittingScheduler(mask_token=MASK), 6, 2, 1, 2, given)
     assert [block.evaluations for block in blocks] == [0, 0, 2]

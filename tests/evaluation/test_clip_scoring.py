@@ -43,7 +43,7 @@ def test_clips_are_drawn_and_continued_and_scored(model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--block", "2x4x4"], "--block compares images"),
+        (["--block", "2x4x4"], "--block: for models of images and text, and this one is of video"),
         (["--samples", "1001"], "at most 1000"),
         (["--samples", "5"], "--samples must be more than 5"),
         (["--steps", "1,1"], "--steps must be one number"),

@@ -6,9 +6,11 @@ import re
 import pytest
 
 from acdit.cli.main import main
+from acdit.modalities.table import MODALITIES
 from acdit.model.flops import Dimensions, parameters
 from acdit.model.layout import parse_dims
-from acdit.pipelines.loading import OF_KIND, SHIPPED, load_pipeline, pipeline_folder, shipped_models
+from acdit.pipelines.folders import SHIPPED, pipeline_folder, shipped_models
+from acdit.pipelines.loading import load_pipeline
 from acdit.utils.errors import UserError
 
 CARD = SHIPPED / "mnist" / "README.md"
@@ -18,7 +20,7 @@ ROW = re.compile(r"^\| (\d+x\d+) \| (\d+) \| [\d.]+ \| ([\d.]+) \| ([\d.]+) \|",
 
 
 def test_they_go_by_name(tmp_path, monkeypatch):
-    assert set(OF_KIND.values()) == set(shipped_models())
+    assert {modality.model for modality in MODALITIES.values()} == set(shipped_models())
     assert pipeline_folder(None) == pipeline_folder("mnist") == SHIPPED / "mnist"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mnist").mkdir()  # a folder of one's own goes before
@@ -30,7 +32,7 @@ def test_they_go_by_name(tmp_path, monkeypatch):
 def test_they_are_small_and_hold_no_pickle(name):
     pipeline = load_pipeline(name)
     count = parameters(Dimensions.of(pipeline.transformer.config))
-    most = 4_000_000 if name == OF_KIND["text"] else 2_000_000
+    most = 4_000_000 if name == MODALITIES["text"].model else 2_000_000
     assert count == sum(weight.numel() for weight in pipeline.transformer.parameters()) <= most
     kinds = {path.suffix for path in (SHIPPED / name).rglob("*") if path.is_file()}
     assert kinds == {".json", ".safetensors", ".md"}

@@ -86,8 +86,8 @@ def test_a_clip_is_continued_from_a_file(model, tmp_path, capsys):
     ("words", "said"),
     [
         (["--frames", "7"], "multiple of 2"),
-        (["--keep-blocks", "1", "--prefix", "a.mp4"], "--keep-frames"),
-        (["--count", "5", "--out", "set.npz"], "--count are for images"),
+        (["--keep-blocks", "1", "--prefix", "a.mp4"], "--keep-blocks: for models of images"),
+        (["--count", "5", "--out", "set.npz"], "--count, --out set.npz: for models of images, and this"),
         (["--prefix", "none.mp4", "--keep-frames", "2"], "none.mp4 cannot be read as video"),
         (["--prefix", "none.mp4"], "must be given together"),
         (["--samples", "30"], "more than --batch 64"),

@@ -16,8 +16,10 @@ import torch
 from PIL import Image
 
 from acdit.cli.main import main
-from acdit.generation.options import SampleOptions
-from acdit.generation.sample_sets import SampleSet
+from acdit.generation.batches import Sampling
+from acdit.generation.sample_sets import SampleSet, SetPlan
+from acdit.pipelines.folders import pipeline_folder
+from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.loading import load_pipeline
 from acdit.utils.errors import UserError
 from tests.pipelines.small import build, latents_of, network, seeded, small_autoencoder
@@ -54,10 +56,11 @@ def drawn(models, tmp_path):
     return run
 
 
-def begun(model: str, out: Path, rank: int = 0, ranks: int = 2, **options) -> SampleSet:
+def begun(model: str, out: Path, rank: int = 0, ranks: int = 2) -> SampleSet:
     """A set of which one rank has drawn its parts: what a stop in the middle leaves."""
-    asked = SampleOptions(model=model, count=20, batch=8, steps=2, out=str(out), **options)
-    samples = SampleSet(load_pipeline(model), asked)
+    pipeline = load_pipeline(model, kind=ACDiTImagePipeline)
+    plan = SetPlan(20, Sampling(batch=8, steps=2))
+    samples = SampleSet(pipeline, pipeline_folder(model), out, plan)
     samples.pipeline.set_progress_bar_config(disable=True)
     samples.draw(rank, ranks)
     return samples
@@ -308,3 +311,17 @@ def test_killed_at_any_moment_or_drawn_by_two_ranks(models, tmp_path):
     assert labels_of(together) == labels_of(alone) == [i % 3 for i in range(200)]
     assert agreement(images_of(together), images_of(alone)) >= 0.999
     assert {path.name for path in tmp_path.iterdir()} == {"undisturbed.npz", "killed.npz", "ranks.npz"}
+
+
+def test_a_set_that_an_earlier_version_began_is_finished(models, tmp_path, drawn):
+    """Its settings hold keys that no set needs, in an order of their own."""
+    half = begun(models["grey"], tmp_path / "samples.npz")
+    settings = half.folder / "settings.json"
+    stored = json.loads(settings.read_text())
+    earlier = {"earlier": None} | dict(sorted(stored.items()))
+    earlier.pop("prompt")
+    settings.write_text(json.dumps(earlier))
+    out = drawn("samples.npz")
+    assert out.exists() and not half.folder.exists()
+    with zipfile.ZipFile(out) as archive:
+        assert list(json.loads(archive.comment)) == list(stored)

@@ -319,8 +319,8 @@ NETWORK = [
         "diffusion/generate.py",
         (
             (
-                "solver = copy.deepcopy(scheduler) solver.set_timesteps(counts",
-                "solver = copy.deepcopy(scheduler) if index == start else solver\n"
+                "solver: Any = copy.deepcopy(scheduler) solver.set_timesteps(counts",
+                "solver: Any = copy.deepcopy(scheduler) if index == start else solver\n"
                 "        solver.set_timesteps(counts",
             ),
             (
@@ -333,8 +333,8 @@ NETWORK = [
     mutant(
         "solver not copied",
         "diffusion/generate.py",
-        "solver = copy.deepcopy(scheduler) solver.set_timesteps(counts",
-        "solver = scheduler\n        solver.set_timesteps(counts",
+        "solver: Any = copy.deepcopy(scheduler) solver.set_timesteps(counts",
+        "solver: Any = scheduler\n        solver.set_timesteps(counts",
         "diffusion/test_sampling.py::test_the_scheduler_is_not_changed",
     ),
     mutant(

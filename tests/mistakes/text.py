@@ -161,9 +161,9 @@ TEXT = [
     ),
     mutant(
         "texts validate on the clipped times of training",
-        "training/build.py",
-        "asked.timestep_location, schedule=asked.schedule",
-        "asked.timestep_location, schedule=asked.schedule, times=asked.times",
+        "training/objectives.py",
+        "schedule=config.schedule, )",
+        "schedule=config.schedule, times=config.times)",
         "training/test_text_runs.py::test_objective_and_pipeline_of_a_recipe",
     ),
     mutant(
@@ -218,8 +218,8 @@ TEXT = [
     mutant(
         "a run takes any tokeniser of its name",
         "training/continuing.py",
-        "known not in (None, data.tokenizer.digest)",
-        "known is data.tokenizer",
+        "known not in (None, data.tokenizer_digest)",
+        "False",
         "training/test_text_runs.py::test_a_run_keeps_to_its_tokeniser",
     ),
     mutant(

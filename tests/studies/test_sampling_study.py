@@ -5,10 +5,12 @@ import json
 import pytest
 import torch
 
-from acdit.cli import commands
+from acdit.cli import opening
 from acdit.cli.main import main
+from acdit.generation.batches import Sampling
+from acdit.pipelines.folders import pipeline_folder
+from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.loading import load_pipeline
-from acdit.studies.options import StudyOptions
 from acdit.studies.sampling import Way, study_sampling
 from acdit.utils.errors import UserError
 
@@ -22,15 +24,14 @@ WAYS = (
 
 @pytest.fixture(scope="module")
 def pipeline():
-    made = load_pipeline(None)
+    made = load_pipeline(None, kind=ACDiTImagePipeline)
     made.set_progress_bar_config(disable=True)
     return made
 
 
 def run(pipeline, folder, **options):
-    study_sampling(
-        pipeline, StudyOptions(name="sampling", samples=10, seeds=2, out=str(folder), **options), WAYS
-    )
+    model, sampling = pipeline_folder("mnist"), Sampling(**options)
+    study_sampling(pipeline, model, folder, sampling, samples=10, seeds=2, ways=WAYS)
     return json.loads((folder / "measurements.json").read_text())
 
 
@@ -108,14 +109,14 @@ def test_refusals(arguments, said, capsys, tmp_path, monkeypatch):
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_a_model_is_loaded(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(commands, "load_pipeline", lambda *_: pytest.fail("it was loaded"))
+    monkeypatch.setattr(opening, "load_pipeline", lambda *_: pytest.fail("it was loaded"))
     (tmp_path / "file").touch()
     assert main(["study", "sampling", "--out", str(tmp_path / "file" / "study")]) == 2
     assert "cannot be written" in capsys.readouterr().err
 
 
 def test_more_samples_than_there_are_real_digits_are_refused(pipeline, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(commands, "load_pipeline", lambda *_: pipeline)
+    monkeypatch.setattr(opening, "load_pipeline", lambda *_: pipeline)
     for command in (["study", "sampling", "--out", str(tmp_path / "study")], ["evaluate"]):
         assert main([*command, "--samples", "5000"]) == 2
         assert "--samples must be at most 1000" in capsys.readouterr().err

@@ -12,9 +12,9 @@ from acdit.data.texts import open_texts
 from acdit.evaluation.texts import Scoring, likelihood
 from acdit.model.layout import Layout
 from acdit.pipelines.loading import load_pipeline
+from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.studies import text
-from acdit.studies.options import StudyOptions
-from acdit.studies.text import order_said, study_text
+from acdit.studies.text import Budget, order_said, study_text
 
 
 @pytest.fixture(autouse=True)
@@ -22,11 +22,11 @@ def small(monkeypatch):
     monkeypatch.setattr(text, "NETWORK", {"num_layers": 1, "hidden_size": 8, "num_heads": 1})
 
 
-def run(folder, **options):
-    asked = StudyOptions(
-        name="text", samples=10, seeds=2, training_steps=2, batch=2, out=str(folder), **options
-    )
-    study_text(asked, blocks=(1, 256))
+BUDGET = Budget(steps=2, batch=2, samples=10)
+
+
+def run(folder):
+    study_text(folder, BUDGET, first_seed=0, seeds=2, blocks=(1, 256))
     return json.loads((folder / "measurements.json").read_text())
 
 
@@ -41,7 +41,7 @@ def test_networks_are_trained_once_and_scored(tmp_path, capsys, monkeypatch):
     blocks = {name: load_pipeline(tmp_path / f"{name}-1").config["block"] for name in ("block-256", "all")}
     assert blocks == {"block-256": [256], "all": [1]} or blocks == {"block-256": (256,), "all": (1,)}
 
-    pipeline = load_pipeline(tmp_path / "block-256-1")
+    pipeline = load_pipeline(tmp_path / "block-256-1", kind=ACDiTTextPipeline)
     held_out = open_texts(DataConfig(source=SHAKESPEARE), pipeline.tokenizer, 256, held_out=True)
     row = next(
         row for row in made["rows"] if (row["trained"], row["block"], row["seed"]) == ("alone", 256, 1)
@@ -59,8 +59,7 @@ def test_networks_are_trained_once_and_scored(tmp_path, capsys, monkeypatch):
 
 def test_a_stopped_training_ends_the_study(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(text, "train", lambda *_: None)
-    asked = StudyOptions(name="text", samples=10, seeds=2, training_steps=2, batch=2, out=str(tmp_path))
-    study_text(asked)
+    study_text(tmp_path, BUDGET, first_seed=0, seeds=2)
     assert not (tmp_path / "measurements.json").exists() and capsys.readouterr().out == ""
 
 

@@ -8,14 +8,14 @@ import torch
 
 from acdit.cli.main import main
 from acdit.data.autoencoders import encode, load_autoencoder
-from acdit.data.opening import open_pixels
+from acdit.data.opening import open_samples
 from acdit.training import autoencoder
 from acdit.training.autoencoder import build_autoencoder, losses, train_autoencoder
 from acdit.training.autoencoder_config import AutoencoderRecipe
 from acdit.training.recipes import recipe_names, recipe_to_yaml, recipe_values
-from acdit.utils.arguments import build
 from acdit.utils.errors import UserError
 from acdit.utils.randomness import generator
+from acdit.utils.settings import build
 from tests.tiny import relative_error
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def recipe_of(out: Path, **changes) -> AutoencoderRecipe:
 
 def test_losses_are_squared_error_and_divergence_per_pixel(tmp_path):
     recipe = recipe_of(tmp_path)
-    data = open_pixels(recipe.data, seed=0)
+    data = open_samples(recipe.data, seed=0)
     network: Any = build_autoencoder(recipe, data)
     batch = torch.utils.data.default_collate([data[(2, index)] for index in (5, 9, 11)])
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
 def test_latents_are_scaled_to_mean_zero_and_deviation_one(tmp_path):
     recipe = recipe_of(tmp_path, steps=20)
     train_autoencoder(recipe, CPU)
-    vae, data = load_autoencoder(tmp_path), open_pixels(recipe.data, seed=0)
+    vae, data = load_autoencoder(tmp_path), open_samples(recipe.data, seed=0)
     mean, deviation = encode(vae, torch.stack([data.read(index)[0] for index in range(1000)]))
     drawn = mean + deviation * torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
     assert abs(drawn.mean()) < 0.05 and abs(drawn.std() - 1) < 0.05
@@ -87,7 +87,7 @@ def test_latents_are_scaled_to_mean_zero_and_deviation_one(tmp_path):
 
 def test_it_learns(tmp_path):
     recipe = recipe_of(tmp_path, steps=60, batch_size=32, **{"model.channels": [16, 16]})
-    data = open_pixels(recipe.data, seed=0)
+    data = open_samples(recipe.data, seed=0)
     pixels = torch.stack([data.read(index)[0] for index in range(64)])
     fresh = build_autoencoder(recipe, data).eval()
     train_autoencoder(recipe, CPU)
@@ -126,3 +126,10 @@ def test_shipped_recipes_read_back(name, tmp_path):
     recipe = build(AutoencoderRecipe, recipe_values(name, AutoencoderRecipe))
     (tmp_path / "again.yaml").write_text(recipe_to_yaml(recipe))
     assert build(AutoencoderRecipe, recipe_values(tmp_path / "again.yaml", AutoencoderRecipe)) == recipe
+
+
+def test_texts_are_refused(tmp_path):
+    with pytest.raises(
+        UserError, match=r"an autoencoder is for images, not for texts: leave out data\.tokens"
+    ):
+        recipe_of(tmp_path, **{"data.source": "shakespeare", "data.tokens": 64})

@@ -10,16 +10,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from acdit.cli.main import main
+from acdit.cli.recipe_options import PlanOptions
 from acdit.data.latents import data_settings
 from acdit.model import split_attention as split
 from acdit.model.transformer import ACDiTTransformer
 from acdit.training import checks
 from acdit.training.build import build_model
-from acdit.training.options import PlanOptions
 from acdit.training.plan import Plan, make_plan
 from acdit.training.recipes import load_recipe, recipe_names, recipe_values
-from acdit.utils.arguments import build
 from acdit.utils.errors import UserError
+from acdit.utils.settings import build
 
 PUBLISHED = [name for name in recipe_names() if name.startswith(("imagenet256", "ucf101"))]
 MILLIONS = {"b": 130.3, "l": 457.9, "xl": 674.9, "h": 951.0}
@@ -31,7 +31,8 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def plan(recipe: str, **values: Any) -> Plan:
-    return make_plan(build(PlanOptions, recipe_values(recipe) | values))
+    options = build(PlanOptions, recipe_values(recipe) | values)
+    return make_plan(options, ranks=options.ranks, flops=options.flops)
 
 
 def problems(made: Plan) -> dict[str, str]:

@@ -13,15 +13,17 @@ from acdit.diffusion.objective import SampleKey
 from acdit.model.flops import Dimensions, parameters
 from acdit.model.transformer import ACDiTTransformer
 from acdit.pipelines.loading import load_pipeline
-from acdit.training.build import build_model, build_objective, build_pipeline
+from acdit.training.build import build_model
+from acdit.training.config import Recipe
+from acdit.training.export import build_pipeline
 from acdit.training.loop import train
-from acdit.training.options import PlanOptions
+from acdit.training.objectives import build_objective
 from acdit.training.plan import make_plan
 from acdit.training.recipes import load_recipe, recipe_values
 from acdit.training.run import Run
 from acdit.training.validation import Validation
-from acdit.utils.arguments import build
 from acdit.utils.errors import UserError
+from acdit.utils.settings import build
 from tests.training.small import advance, all_state, unequal
 
 BYTES = ByteTokenizer()
@@ -140,7 +142,11 @@ def test_time_conditioning_is_a_choice(tmp_path, text):
     run = Run(recipe(tmp_path / "run", text, model__time_conditioning=True, diffusion__schedule="cosine"))
     assert run.network_config["time_conditioning"]
     pipe = run.pipeline()
-    assert isinstance(pipe.scheduler, AncestralScheduler) and pipe.scheduler.config["schedule"] == "cosine"
+    assert (
+        pipe is not None
+        and isinstance(pipe.scheduler, AncestralScheduler)
+        and pipe.scheduler.config["schedule"] == "cosine"
+    )
 
 
 def test_a_run_starts_from_another(tmp_path, text):
@@ -167,7 +173,7 @@ def test_the_paper_s_text_run():
 @pytest.mark.parametrize("timed", [False, True])
 def test_a_plan_counts_the_network_of_texts(tmp_path, timed):
     values = recipe_values("openwebtext-b") | {"model.num_layers": 2, "model.time_conditioning": timed}
-    made = make_plan(build(PlanOptions, values | {"out": str(tmp_path)}))
+    made = make_plan(build(Recipe, values | {"out": str(tmp_path)}))
     with torch.device("meta"):
         network = ACDiTTransformer(
             None, (1024,), 2, 768, 12, vocab_size=50_258, num_classes=None, time_conditioning=timed
@@ -179,7 +185,7 @@ def test_a_plan_counts_the_network_of_texts(tmp_path, timed):
 
 def test_a_plan_knows_local_texts(tmp_path, text):
     values = recipe_values("laptop-text") | {"data.source": str(text), "out": str(tmp_path / "run")}
-    made = make_plan(build(PlanOptions, values))
+    made = make_plan(build(Recipe, values))
     run = Run(load_recipe("laptop-text", **{"data.source": str(text), "out": str(tmp_path / "run")}))
     assert made.parameters == run.learner.network.num_parameters() and made.problems == []
     found = {check.subject: check.found for check in made.checks}
@@ -191,9 +197,9 @@ def test_validation_without_texts_is_refused_before_anything_is_read(tmp_path):
     said = r"only mnist, digits, moving-digits, shakespeare have .*validation\.source, or .*every to 0"
     with pytest.raises(UserError, match=said):
         train(load_recipe("laptop-text", **own))
-    made = make_plan(build(PlanOptions, recipe_values("laptop-text") | own))
+    made = make_plan(build(Recipe, recipe_values("laptop-text") | own))
     assert "validation" in {check.subject for check in made.problems}
-    whole = make_plan(build(PlanOptions, recipe_values("laptop-text") | {"validation.every": 5}))
+    whole = make_plan(build(Recipe, recipe_values("laptop-text") | {"validation.every": 5}))
     assert {check.subject: check.found for check in whole.checks}[
         "validation"
     ] == "the held-out part of shakespeare"
@@ -241,8 +247,9 @@ def test_what_texts_cannot_be(tmp_path, text, changes, said, monkeypatch):
 def test_objective_and_pipeline_of_a_recipe(tmp_path, text):
     made = recipe(tmp_path / "run", text, diffusion__times=(0.3, 0.8), sampling__steps=3)
     run = Run(made)
-    assert build_objective(made, run.data).times == (0.3, 0.8)
-    assert build_objective(made, run.data, plain=True).times == (1e-3, 1.0)  # so that runs can be compared
+    objective, plain = build_objective(made, run.data), build_objective(made, run.data, plain=True)
+    assert isinstance(objective, MaskedObjective) and objective.times == (0.3, 0.8)
+    assert isinstance(plain, MaskedObjective) and plain.times == (1e-3, 1.0)  # so that runs can be compared
     network = build_model(made, run.layouts[0], run.data)
     pipe = build_pipeline(made, network, run.layouts[0], run.data, None)
     assert pipe.config["num_inference_steps"] == 3 and pipe.tokenizer.vocab_size == BYTES.vocab_size

@@ -255,7 +255,9 @@ def test_init_from_starts_at_the_exported_weights(trained, tmp_path):
         assert run.learner.network.training
         advance(run, 1)
         assert "final_layer.linear.weight" in unequal(weights(run), exported)
-        run.pipeline().save_pretrained(tmp_path / "saved")
+        pipeline = run.pipeline()
+        assert pipeline is not None
+        pipeline.save_pretrained(tmp_path / "saved")
         before, after = trained / "pipeline", tmp_path / "saved"
         config = "transformer/config.json"  # which does not say where the network was loaded from
         assert (after / config).read_text() == (before / config).read_text()

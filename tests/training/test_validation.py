@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from acdit.data.opening import open_pixels
+from acdit.data.opening import open_samples
 from acdit.diffusion.continuous import DiffusionObjective
 from acdit.diffusion.objective import SampleKey
 from acdit.training.loop import train
@@ -34,9 +34,11 @@ def test_against_a_loop_over_images_blocks_and_bins(tmp_path):
     found = measured(run, 13)
     assert unequal(all_state(run), before) == [] and run.learner.network.training
 
-    held_out = open_pixels(run.recipe.data, seed=0, held_out=True)
+    held_out = open_samples(run.recipe.data, seed=0, held_out=True)
     order = torch.randperm(len(held_out), generator=generator("validation")).tolist()
-    network = run.pipeline().transformer  # around the averaged weights
+    pipeline = run.pipeline()
+    assert pipeline is not None
+    network = pipeline.transformer  # around the averaged weights
     layout, objective = run.layouts[0], DiffusionObjective(run.recipe.diffusion.prediction)
     blocks, bins = ([[] for _ in range(size)] for size in (4, 10))
     for row, index in enumerate(order[:13]):

@@ -1,6 +1,5 @@
 """Features of clips by a TorchScript file, such as I3D."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -9,12 +8,13 @@ from torch.nn.functional import interpolate
 
 from ...model.layout import dims
 from ...utils.errors import UserError
+from .extractor import FeatureExtractor
 
 I3D_EDGE = 224  # what I3D was trained on
 I3D_FRAMES = 10  # fewer leave nothing behind its strides
 
 
-def torchscript_features(path: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+def torchscript_features(path: Path, device: torch.device) -> FeatureExtractor:
     """Features of clips (N, C, F, H, W) in [-1, 1] by a TorchScript file.
 
     The usual one of I3D is called as `network(video, rescale=False, resize=False, return_features=True)`,

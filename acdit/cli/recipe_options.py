@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from ..training.autoencoder_config import AutoencoderRecipe
+from ..training.config import RANK_FLOPS, Recipe
 from ..utils.checks import at_least
-from .config import Recipe
 
 
 @dataclass
@@ -34,7 +35,7 @@ class PlanOptions(Recipe):
 
     ranks: int = 1
     """Processes, one for each accelerator."""
-    flops: float = 4e14
+    flops: float = RANK_FLOPS
     """FLOP/s that a rank reaches; the default is about 40% of the bf16 peak of an H100."""
     json: bool = False
     """Print JSON instead of a table."""
@@ -42,3 +43,11 @@ class PlanOptions(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, ranks=self.ranks, flops=self.flops)
+
+
+@dataclass
+class AutoencoderOptions(AutoencoderRecipe):
+    """Train an autoencoder for latent space."""
+
+    device: str | None = None
+    """Such as cpu or cuda; a GPU where there is one, when left out."""

@@ -54,7 +54,7 @@ class Field:
             return "[true|false]"
         return name.upper() + (",.." if self.is_sequence else "")
 
-    def parse(self, value: Any) -> Any:
+    def parse(self, value: object) -> object:
         """`null` and nothing mean None; text for a sequence is cut at its commas."""
         if value in ("", "null"):
             return None
@@ -139,7 +139,7 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
         if key not in known:
             given = "" if value is None else f" (it was {value!r})"
             section = [candidate for candidate in known if candidate.startswith(f"{key}.")]
-            close = _spelled(nearest(key, section or known)[0])
+            close = spelled(nearest(key, section or known)[0])
             raise UserError(f"unknown option {name}{given}; did you mean --{close}?")
         if value is None and known[key].hint is not bool:
             raise UserError(f"{name} must be given a value: {known[key].described}")
@@ -198,7 +198,7 @@ def _parser(cls: type, defaults: object = None, **about: Any) -> "ArgumentParser
         default = field.default if defaults is None else attrgetter(key)(defaults)
         note = "" if default is None or default is False else f" (default: {_written(default)})"
         action = groups[section].add_argument(
-            f"--{_spelled(key)}",
+            f"--{spelled(key)}",
             type=field.hint,
             default=default,
             metavar=field.metavar(name),
@@ -214,7 +214,7 @@ def _instance(cls: type[T], values: dict[str, Any]) -> T:
     return cls(**values | inner)
 
 
-def _spelled(key: str) -> str:
+def spelled(key: str) -> str:
     """A key as an option: keep-blocks; a dotted key stays as files spell it: training.batch_size."""
     return key if "." in key else key.replace("_", "-")
 

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..generation.options import RunOptions
 from ..utils.checks import option_at_least
 from ..utils.errors import UserError
+from .model_options import GuidedOptions
 
 
 @dataclass
-class StudyOptions(RunOptions):
+class StudyOptions(GuidedOptions):
     """Compare ways to sample digits at their cost, or block sizes of text at one training budget."""
 
     name: Literal["sampling", "text"] | None = None

@@ -1,0 +1,80 @@
+"""`acdit evaluate` with a model of text: its options, and what it does. Torch loads when it runs."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from ..model.layout import dims, parse_dims
+from ..utils.checks import option_at_least, option_suffix
+from ..utils.errors import UserError
+from .model_options import RunOptions, block_of
+from .score_files import check_score_file, write_scores
+
+
+@dataclass
+class TextEvaluateOptions(RunOptions):
+    """Measure the likelihood of texts that a model never saw: those of --data, or works of Shakespeare."""
+
+    example: ClassVar[str] = "acdit evaluate --model shakespeare --block 1,4,16"
+
+    samples: int | None = None
+    """Sequences to score; all when left out."""
+    block: list[str] | None = None
+    """Block sizes to compare, such as 1,4,16; the model's own when left out."""
+    data: str | None = None
+    """Texts to score: a file, a folder or a Hugging Face data set; the held-out works of Shakespeare when
+    left out."""
+    split: str | None = None
+    """Split of such a data set; validation when left out."""
+    text_column: str | None = None
+    """Its column of texts; found by its type when left out."""
+    draws: int = 4
+    """Estimates of every text's likelihood, where it is not exact."""
+    estimate: Literal["times", "counts"] = "times"
+    """times: the protocol of the papers; counts: less spread, and exact for blocks of up to 4 tokens."""
+    times: bool = False
+    """Measure the spread of a block's loss, and the range of times that makes it least."""
+    judge: str | None = None
+    """A causal language model, by name or path, for the generative perplexity of texts that are written."""
+    texts: int | None = None
+    """Texts that are written for the judge; 64 when left out."""
+    out: str | None = None
+    """The JSON file to write."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        option_at_least(1, samples=self.samples, draws=self.draws, texts=self.texts)
+        for block in self.block or ():
+            block_of(block)
+        if self.texts is not None and self.judge is None:
+            raise UserError("--texts are written for a judge: give --judge too")
+        if self.split is not None and self.data is None:
+            raise UserError("--split is that of a data set: give --data too")
+        option_suffix(".json", out=self.out)
+
+
+def run(options: TextEvaluateOptions) -> None:
+    """Score texts, one row a block size."""
+    check_score_file(options.out)
+    from ..evaluation.texts import JUDGED, evaluate_texts, text_table
+    from ..generation.batches import Sampling
+    from ..pipelines.text import ACDiTTextPipeline
+    from .opening import open_pipeline
+
+    pipeline = open_pipeline(options, ACDiTTextPipeline)
+    blocks = options.block or [dims(pipeline.layout.block)]
+    scores = evaluate_texts(
+        pipeline,
+        [parse_dims(block, "--block of texts", axes=1)[0] for block in blocks],
+        Sampling(options.seed, options.batch, options.steps),
+        source=options.data,
+        split=options.split or "validation",
+        text_column=options.text_column,
+        sequences=options.samples,
+        draws=options.draws,
+        estimate=options.estimate,
+        times=options.times,
+        judge=options.judge,
+        texts=options.texts or JUDGED,
+    )
+    print(text_table(scores))
+    write_scores(options.model, scores, options.out)

@@ -1,0 +1,132 @@
+"""`acdit evaluate` with a model of video: its options, and what it does. Torch loads when it runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ..utils.checks import option_at_least, option_suffix
+from ..utils.errors import UserError, require
+from ..utils.files import check_writable
+from .model_options import GuidedOptions
+from .score_files import check_score_file, write_scores
+
+if TYPE_CHECKING:
+    from ..pipelines.video import ACDiTVideoPipeline
+
+
+@dataclass
+class VideoEvaluateOptions(GuidedOptions):
+    """Score drawn and continued clips: of moving digits against held-out ones, or against those of --data.
+
+    Moving digits are drawn, and held-out ones continued from 4 frames.
+    """
+
+    example: ClassVar[str] = (
+        "acdit evaluate --model moving-digits --fast --plot rollouts.png --out scores.json\n"
+        "  acdit evaluate --model runs/video --data FOLDER --features i3d.pt --trust-features"
+    )
+
+    samples: int | None = None
+    """Clips to score; 500 when left out."""
+    data: str | None = None
+    """Real clips that the model's are compared with by --features: a folder of videos, with a sub-folder for
+    each class, or a data set."""
+    split: str | None = None
+    """Split of such a data set; validation when left out."""
+    frames: int | None = None
+    """Frames of a continued clip; 64 when left out."""
+    window: int | None = None
+    """Blocks of a continued clip that a block sees behind itself; when left out as many as in training."""
+    sinks: int | None = None
+    """First blocks of a continued clip that stay visible beyond the window."""
+    context_noise: float | None = None
+    """Standard deviation of noise on finished blocks of clips that others are to see."""
+    features: str | None = None
+    """A network of features of clips as a TorchScript file, such as I3D (for clips of 10 frames or more): a
+    program, so add --trust-features."""
+    stride: int | None = None
+    """Frames of a real video from one of a clip to the next, counted at its mean rate; 1 when left out."""
+    trust_features: bool = False
+    """Run the program in --features, with your rights."""
+    plot: str | None = None
+    """The .png to write: continued clips over time."""
+    out: str | None = None
+    """The JSON file to write."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        option_at_least(1, samples=self.samples, frames=self.frames, window=self.window)
+        option_at_least(1, stride=self.stride)
+        if self.stride is not None and self.data is None:
+            raise UserError("--stride is that of real videos: give --data too")
+        option_at_least(0, sinks=self.sinks, context_noise=self.context_noise)
+        if self.split is not None and self.data is None:
+            raise UserError("--split is that of a data set: give --data too")
+        option_suffix(".json", out=self.out)
+        option_suffix(".png", plot=self.plot)
+        if self.features is not None and not self.trust_features:
+            raise UserError(
+                f"--features {self.features} is a program that would run with your rights: add "
+                "--trust-features if you know where it comes from"
+            )
+
+
+def run(options: VideoEvaluateOptions) -> None:
+    """Score clips of moving digits, or clips against real ones."""
+    check_score_file(options.out)
+    from ..pipelines.video import ACDiTVideoPipeline
+    from .opening import open_guided
+
+    pipeline = open_guided(options, ACDiTVideoPipeline)
+    if options.data is None:
+        _score_moving_digits(pipeline, options)
+    else:
+        _compare(pipeline, options, options.data)
+
+
+def _score_moving_digits(pipeline: "ACDiTVideoPipeline", options: VideoEvaluateOptions) -> None:
+    from ..evaluation.moving_digits import clip_table, evaluate_clips, plot_rollouts
+    from .opening import sampling_of
+
+    if options.plot is not None:
+        require("matplotlib", "examples")
+        check_writable(Path(options.plot))
+    scores = evaluate_clips(
+        pipeline,
+        sampling_of(options, pipeline),
+        samples=options.samples,
+        frames=options.frames,
+        window=options.window,
+        sinks=options.sinks or 0,
+        context_noise=options.context_noise or 0.0,
+        features=None if options.features is None else Path(options.features),
+    )
+    print(clip_table(scores))
+    if options.plot is not None:
+        plot_rollouts(scores, Path(options.plot))
+    write_scores(options.model, scores, options.out)
+
+
+def _compare(pipeline: "ACDiTVideoPipeline", options: VideoEvaluateOptions, source: str) -> None:
+    from ..evaluation.clip_comparison import compare_clips, comparison_table
+    from .opening import sampling_of
+
+    if options.plot is not None:
+        raise UserError("--plot is of moving digits that are continued: leave it out, or --data")
+    if options.features is None:
+        raise UserError("to compare clips, name real ones by --data and a network of features by --features")
+    scores = compare_clips(
+        pipeline,
+        source,
+        Path(options.features),
+        sampling_of(options, pipeline),
+        samples=options.samples,
+        split=options.split or "validation",
+        stride=options.stride or 1,
+        frames=options.frames,
+        window=options.window,
+        sinks=options.sinks or 0,
+        context_noise=options.context_noise or 0.0,
+    )
+    print(comparison_table(scores))
+    write_scores(options.model, scores, options.out)

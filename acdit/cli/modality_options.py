@@ -1,0 +1,114 @@
+"""Options of the commands that depend on the modality of a model: which class reads them. Free of torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from ..modalities.modality import Modality
+from ..modalities.table import MODALITIES
+from ..pipelines.folders import folder_modality, pipeline_folder
+from ..utils.errors import UserError
+from ..utils.references import load_object
+from ..utils.settings import fields_of, nearest, spelled
+from .model_options import RunOptions
+
+COMMANDS = ("sample", "evaluate")
+UNSET = ("", "null")  # values that stand for an option that is left out
+OFF = (*UNSET, "false")
+
+
+class Given(NamedTuple):
+    """An option as it was typed.
+
+    Attributes:
+        key: its name, with underscores.
+        value: None where none follows.
+        words: that it takes on the command line.
+    """
+
+    key: str
+    value: str | None
+    words: tuple[str, ...]
+
+
+def option_class(command: str, modality: Modality) -> type[RunOptions]:
+    """Return the class of the options of a command with models of a modality."""
+    return cast(type[RunOptions], load_object(getattr(modality, f"{command}_options")))
+
+
+def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[str]]:
+    """Return the modality of the model that options name, after a check that they are for such models.
+
+    Where none is named, it is the one that most of the options are for.
+
+    Args:
+        command: `sample` or `evaluate`.
+        argv: the words after it.
+
+    Returns:
+        The modality, and the words without options of other modalities that are switched off.
+
+    Raises:
+        UserError: if the model cannot be found, or if options are for models of other modalities alone.
+    """
+    given = _given(argv)
+    classes = {name: option_class(command, modality) for name, modality in MODALITIES.items()}
+    known = {name: frozenset(fields_of(cls)) for name, cls in classes.items()}
+
+    def users(option: Given) -> list[str]:
+        """The modalities with whose models an option can be used: for an output, by its suffix."""
+        suffix = Path(option.value).suffix.lower() if option.key == "out" and option.value else None
+        return [
+            name
+            for name, cls in classes.items()
+            if option.key in known[name] and (suffix is None or not cls.suffixes or suffix in cls.suffixes)
+        ]
+
+    asked = [option for option in given if option.value not in OFF]
+    named = [option.value for option in asked if option.key == "model" and option.value]
+    if named:
+        modality = folder_modality(pipeline_folder(named[-1]))
+    else:
+        counts = {name: sum(name in users(option) for option in asked) for name in classes}
+        modality = MODALITIES[max(counts, key=lambda name: counts[name])]  # the first of equals
+    foreign = [option for option in asked if users(option) and modality.name not in users(option)]
+    if foreign:
+        alike = [option for option in foreign if users(option) == users(foreign[0])]
+        shown = (f"--out {each.value}" if each.key == "out" else f"--{spelled(each.key)}" for each in alike)
+        others = " and ".join(MODALITIES[name].many for name in users(alike[0]))
+        raise UserError(f"{', '.join(shown)}: for models of {others}, and this one is of {modality.many}")
+    every = dict.fromkeys(key for keys in known.values() for key in keys)
+    for option in given:
+        if option.key not in every:
+            said = "" if option.value is None else f" (it was {option.value!r})"
+            close = spelled(nearest(option.key, every)[0])
+            raise UserError(f"unknown option --{spelled(option.key)}{said}; did you mean --{close}?")
+    off = {option.words for option in given if option.value in OFF and option.key not in known[modality.name]}
+    return modality, _without(argv, off)
+
+
+def _given(argv: Sequence[str]) -> list[Given]:
+    """The options among words."""
+    found = []
+    for place, word in enumerate(argv):
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            key, following = name.replace("-", "_"), argv[place + 1 : place + 2]
+            if equals:
+                found.append(Given(key, value, (word,)))
+            elif following and not following[0].startswith("--"):
+                found.append(Given(key, following[0], (word, *following)))
+            else:
+                found.append(Given(key, None, (word,)))
+    return found
+
+
+def _without(argv: Sequence[str], options: set[tuple[str, ...]]) -> list[str]:
+    """The words without some options."""
+    kept, rest = [], list(argv)
+    while rest:
+        option = next((words for words in options if tuple(rest[: len(words)]) == words), ())
+        if not option:
+            kept.append(rest[0])
+        del rest[: len(option) or 1]
+    return kept

@@ -1,0 +1,70 @@
+"""From options to what they name: the device, the pipeline on it, and how it draws."""
+
+from typing import TypeVar
+
+import torch
+
+from ..generation.batches import Sampling
+from ..pipelines.base import ACDiTPipeline
+from ..pipelines.block_pipeline import BlockPipeline
+from ..pipelines.loading import load_pipeline
+from ..utils.errors import UserError
+from ..utils.ranks import launched
+from .model_options import GuidedOptions, RunOptions
+
+P = TypeVar("P", bound=BlockPipeline)
+G = TypeVar("G", bound=ACDiTPipeline)
+
+
+def open_pipeline(options: RunOptions, kind: type[P]) -> P:
+    """Load the pipeline that options name, on their device and in their precision.
+
+    Args:
+        options: of a command.
+        kind: class that the pipeline must be of.
+
+    Raises:
+        UserError: if it is of another class, or there is no such device.
+    """
+    device = device_of(options.device)
+    pipeline = load_pipeline(options.model, getattr(torch, options.dtype), kind)
+    pipeline.to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def open_guided(options: GuidedOptions, kind: type[G]) -> G:
+    """Load a pipeline of images or video as `open_pipeline` does, and set how its autoencoder decodes.
+
+    Raises:
+        UserError: if there is no autoencoder to set.
+    """
+    pipeline = open_pipeline(options, kind)
+    if options.vae_slicing or options.vae_tiling:
+        if pipeline.vae is None:
+            raise UserError("--vae-slicing and --vae-tiling are for models with an autoencoder")
+        pipeline.vae.use_slicing, pipeline.vae.use_tiling = options.vae_slicing, options.vae_tiling
+    return pipeline
+
+
+def sampling_of(options: GuidedOptions, pipeline: ACDiTPipeline) -> Sampling:
+    """Return how options ask to draw, with steps and interval in place of `fast`."""
+    steps, interval = options.steps, options.guidance_interval
+    if options.fast:
+        fast = pipeline.fast
+        steps, interval = fast["num_inference_steps"], fast["guidance_interval"]
+    return Sampling(options.seed, options.batch, steps, options.guidance, interval)
+
+
+def device_of(name: str | None) -> torch.device:
+    """Return the named device, or the GPU of this rank, or the CPU.
+
+    Raises:
+        UserError: if there is no such device.
+    """
+    ranks = launched()  # each has a GPU of its own
+    chosen = {None: str(ranks.device), "cuda": f"cuda:{ranks.local_rank}"}.get(name, name)
+    try:
+        return torch.empty(0, device=chosen).device
+    except (RuntimeError, AssertionError) as error:  # torch's ways to say that it has no such device
+        raise UserError(f"--device {chosen} cannot be used: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,156 @@
+"""`acdit sample` with a model of images: its options, and what it does. Torch loads when it runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ..utils.checks import option_at_least, option_suffix
+from ..utils.errors import UserError
+from ..utils.files import check_writable
+from .model_options import GuidedOptions, block_of, check_labels
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..pipelines.image import ACDiTImagePipeline
+
+SAMPLES = 8
+
+
+@dataclass
+class ImageSampleOptions(GuidedOptions):
+    """Draw images block by block: one picture with a row for each label, or with --count a set of files."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npz")
+    example: ClassVar[str] = (
+        "acdit sample --labels 3,1,4 --samples 8 --guidance 1.5 --block 4x4 --out digits.png\n"
+        "  torchrun --nproc_per_node 8 -m acdit sample --count 50000 --balanced --out samples.npz"
+    )
+
+    labels: list[int | str] | None = None
+    """Classes by number or name; when left out the first ten, or with --count all."""
+    samples: int | None = None
+    """Images of each label in the picture; 8 when left out."""
+    count: int | None = None
+    """Draw a set of so many images, over any number of ranks; the same command again goes on with it."""
+    balanced: bool = False
+    """Let the images of a set take the classes in turn; each draws its own from its seed when left out."""
+    guidance_rising: bool = False
+    """Let guidance rise from 1 at the first block to its full value at the last."""
+    block: str | None = None
+    """Block size in tokens, such as 4x4; the model's own when left out."""
+    prefix: str | None = None
+    """A picture whose first blocks are continued (needs --keep-blocks)."""
+    keep_blocks: int | None = None
+    """Blocks of a picture that are kept."""
+    out: str | None = None
+    """The .png of a picture, samples.png when left out; of a set the .npz, or a folder of PNGs where there is
+    no suffix."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        option_at_least(1, samples=self.samples, keep_blocks=self.keep_blocks)
+        check_labels(self.labels)
+        block_of(self.block)
+        if (self.prefix is None) != (self.keep_blocks is None):
+            raise UserError("--prefix FILE and --keep-blocks N must be given together")
+        if self.count is not None:
+            self._check_set(self.count)
+        elif self.balanced:
+            raise UserError("--balanced is for a set of images: give --count N too")
+        elif self.out is not None and Path(self.out).suffix.lower() == ".npz":
+            raise UserError(f"--out {self.out} is for a set of images: give --count N, or write a .png file")
+        else:
+            option_suffix(".png", out=self.out)
+
+    @property
+    def path(self) -> Path:
+        """Where pictures go."""
+        return Path(self.out or "samples.png")
+
+    def _check_set(self, count: int) -> None:
+        option_at_least(1, count=count)
+        if self.prefix is not None:
+            raise UserError("--count draws whole images: it takes neither --prefix nor --keep-blocks")
+        if self.samples is not None:
+            raise UserError("--samples is for a picture of samples: leave it out, --count says how many")
+        path = self.path
+        if path.suffix.lower() not in (".npz", "") or path.name in ("", ".."):
+            raise UserError(
+                "with --count, --out must be an .npz file, or a folder for PNGs (a path without suffix), "
+                f"not {str(path)!r}"
+            )
+
+
+def run(options: ImageSampleOptions) -> None:
+    """Draw a picture of samples, or a set of images."""
+    check_writable(options.path)
+    from ..pipelines.image import ACDiTImagePipeline
+    from .opening import open_guided
+
+    pipeline = open_guided(options, ACDiTImagePipeline)
+    if options.count is None:
+        _draw_picture(pipeline, options)
+    else:
+        _draw_set(pipeline, options, options.count)
+
+
+def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -> None:
+    from ..generation.batches import draw_images, requested_labels
+    from ..media.images import picture_grid, save_picture
+    from .opening import sampling_of
+
+    samples = options.samples or SAMPLES
+    prefix = None if options.prefix is None else _read_picture(options.prefix)
+    labels = requested_labels(pipeline, options.labels, samples)
+    if prefix is not None and pipeline.data_channels == 1:
+        prefix = prefix.convert("L")
+    drawn = draw_images(
+        pipeline,
+        labels,
+        sampling_of(options, pipeline),
+        block=block_of(options.block),
+        image=prefix,
+        keep_blocks=options.keep_blocks or 0,
+        guidance_rising=options.guidance_rising,
+    )
+    pictures = pipeline.image_processor.pt_to_numpy(drawn.images)
+    save_picture(picture_grid(pipeline.image_processor.numpy_to_pil(pictures), samples), options.path)
+    print(
+        f"{options.path}: {len(labels)} images in {drawn.seconds:.1f} s; "
+        f"{drawn.evaluations} network evaluations an image, "
+        f"key-value cache {drawn.cache_bytes / 2**10:.0f} KiB an image"
+    )
+
+
+def _draw_set(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions, count: int) -> None:
+    from ..generation.sample_sets import SampleSet, SetPlan, draw_set
+    from ..pipelines.folders import pipeline_folder
+    from .opening import sampling_of
+
+    plan = SetPlan(
+        count,
+        sampling_of(options, pipeline),
+        labels=options.labels,
+        balanced=options.balanced,
+        block=block_of(options.block),
+        guidance_rising=options.guidance_rising,
+    )
+    out = options.path
+    drawn = draw_set(SampleSet(pipeline, pipeline_folder(options.model), out, plan))
+    if drawn is None:
+        return  # another rank speaks
+    if drawn.seconds is None:
+        print(f"{out} is finished already, {count} images; remove it to draw them again")
+    else:
+        print(f"{out}: {count} images in {drawn.seconds:.1f} s")
+
+
+def _read_picture(path: str) -> "Image.Image":
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken files
+        raise UserError(f"--prefix {path} cannot be read as a picture: {error}") from error

@@ -1,0 +1,85 @@
+"""`acdit sample` with a model of text: its options, and what it does. Torch loads when it runs."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ..model.layout import parse_dims
+from ..utils.checks import option_at_least, option_suffix
+from ..utils.errors import UserError
+from ..utils.files import check_writable
+from .model_options import RunOptions, block_of
+
+
+@dataclass
+class TextSampleOptions(RunOptions):
+    """Write texts block by block: to the terminal while they grow, or into a .txt."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".txt",)
+    example: ClassVar[str] = "acdit sample --prompt 'To be' --max-new-tokens 200"
+
+    prompt: str | None = None
+    """The text to continue; from nothing when left out."""
+    max_new_tokens: int | None = None
+    """Tokens of a text after the prompt, at most; as many as the model knows places for when left out."""
+    temperature: float | None = None
+    """Of a text's tokens, 0 = the most likely ones; 1 when left out."""
+    top_p: float | None = None
+    """Of a text's tokens, draw only the likeliest that together have this probability; 1 when left out."""
+    samples: int | None = None
+    """Texts; 1 when left out."""
+    block: str | None = None
+    """Block size in tokens, such as 16; the model's own when left out."""
+    out: str | None = None
+    """The .txt to write; to the terminal when left out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        option_at_least(1, samples=self.samples, max_new_tokens=self.max_new_tokens)
+        option_at_least(0, temperature=self.temperature)
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f"--top-p must lie above 0, up to 1, not {self.top_p}")
+        block_of(self.block)
+        option_suffix(*self.suffixes, out=self.out)
+
+
+def run(options: TextSampleOptions) -> None:
+    """Continue the prompt, or write from nothing."""
+    if options.out is not None:
+        check_writable(Path(options.out))
+    from ..generation.batches import Sampling
+    from ..generation.text_files import joined, save_texts, stream_texts
+    from ..pipelines.text import ACDiTTextPipeline
+    from .opening import open_pipeline
+
+    pipeline = open_pipeline(options, ACDiTTextPipeline)
+    prompt, count, began = options.prompt or "", options.samples or 1, time.perf_counter()
+    block = None if options.block is None else parse_dims(options.block, "--block of texts", axes=1)[0]
+    pieces = stream_texts(
+        pipeline,
+        prompt,
+        count,
+        Sampling(options.seed, options.batch, options.steps),
+        max_new_tokens=options.max_new_tokens,
+        block=block,
+        temperature=options.temperature,
+        top_p=options.top_p,
+    )
+    live = options.out is None and count == 1  # several grow at once, and are shown when they are finished
+    written, evaluations, tokens = [""] * count, 0, 0
+    for number, piece in enumerate(pieces):
+        if live:
+            print(piece.texts[0] if number else prompt + piece.texts[0], end="", flush=True)
+        written = [text + new for text, new in zip(written, piece.texts, strict=True)]
+        evaluations, tokens = piece.evaluations, tokens + piece.tokens
+    seconds = time.perf_counter() - began
+    texts = [prompt + text for text in written]
+    took = f"tokens in {seconds:.1f} s, {tokens / seconds:.0f} a second; {evaluations} evaluations"
+    if options.out is not None:
+        save_texts(texts, Path(options.out))
+        print(f"{options.out}: {count} texts, {tokens:,} {took}")
+        return
+    print("" if live else joined(texts), flush=True)
+    print(f"{tokens:,} {took}", file=sys.stderr)  # the text alone goes where the output goes

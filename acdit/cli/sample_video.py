@@ -1,0 +1,100 @@
+"""`acdit sample` with a model of video: its options, and what it does. Torch loads when it runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ..utils.checks import option_at_least, option_suffix
+from ..utils.errors import UserError
+from ..utils.files import check_writable
+from .model_options import GuidedOptions, block_of, check_labels
+
+MOST_RATE = 1000  # frames a second of a video file
+
+
+@dataclass
+class VideoSampleOptions(GuidedOptions):
+    """Draw clips block by block: an .mp4, a .gif, or a .png with a row of frames for each clip."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".gif", ".mp4")
+    example: ClassVar[str] = "acdit sample --model moving-digits --labels 3,1,4 --frames 24 --out digits.gif"
+
+    labels: list[int | str] | None = None
+    """Classes by number or name; the first ten when left out."""
+    samples: int | None = None
+    """Clips of each label; 1 when left out."""
+    guidance_rising: bool = False
+    """Let guidance rise from 1 at the first block to its full value at the last."""
+    block: str | None = None
+    """Block size in tokens, such as 2x4x4; the model's own when left out."""
+    prefix: str | None = None
+    """A video whose first frames are continued (needs --keep-frames)."""
+    keep_frames: int | None = None
+    """First frames of a video that are kept: whole blocks, one after the other, whatever the file's rate."""
+    frames: int | None = None
+    """Frames of a video, those of the prefix included; the model's own when left out."""
+    window: int | None = None
+    """Blocks of a video that a block sees behind itself; when left out all, or as many as in training."""
+    sinks: int | None = None
+    """First blocks of a video that stay visible beyond the window."""
+    context_noise: float | None = None
+    """Standard deviation of noise on finished blocks that others are to see, against drift of long videos."""
+    rate: int | None = None
+    """Frames a second of a video file; 8 when left out: a model does not know the rate of its clips."""
+    out: str | None = None
+    """The .mp4, .gif or .png to write; samples.png when left out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        option_at_least(1, samples=self.samples, keep_frames=self.keep_frames)
+        option_at_least(1, frames=self.frames, window=self.window, rate=self.rate)
+        if self.rate is not None and self.rate > MOST_RATE:
+            raise UserError(f"--rate must be at most {MOST_RATE} frames a second, not {self.rate}")
+        option_at_least(0, sinks=self.sinks, context_noise=self.context_noise)
+        check_labels(self.labels)
+        block_of(self.block)
+        if (self.prefix is None) != (self.keep_frames is None):
+            raise UserError("--prefix FILE and --keep-frames N must be given together")
+        option_suffix(*self.suffixes, out=self.out)
+        if self.rate is not None and self.path.suffix.lower() == ".png":
+            raise UserError("--rate is for an .mp4 or a .gif: a .png shows all frames at once")
+
+    @property
+    def path(self) -> Path:
+        """Where clips go."""
+        return Path(self.out or "samples.png")
+
+
+def run(options: VideoSampleOptions) -> None:
+    """Draw clips into one file."""
+    check_writable(options.path)
+    from ..generation.batches import requested_labels
+    from ..generation.video_files import RATE, read_prefix, write_clips
+    from ..pipelines.video import ACDiTVideoPipeline
+    from .opening import open_guided, sampling_of
+
+    pipeline = open_guided(options, ACDiTVideoPipeline)
+    samples = options.samples or 1
+    prefix = None
+    if options.prefix is not None:
+        prefix = read_prefix(pipeline, Path(options.prefix), options.keep_frames)
+    drawn = write_clips(
+        pipeline,
+        requested_labels(pipeline, options.labels, samples),
+        options.path,
+        sampling_of(options, pipeline),
+        columns=samples,
+        frames=options.frames,
+        block=block_of(options.block),
+        prefix=prefix,
+        window=options.window,
+        sinks=options.sinks or 0,
+        context_noise=options.context_noise or 0.0,
+        guidance_rising=options.guidance_rising,
+        rate=options.rate or RATE,
+    )
+    print(
+        f"{options.path}: {drawn.count} videos of {drawn.frames} frames in {drawn.seconds:.1f} s; "
+        f"{drawn.evaluations} network evaluations a video, "
+        f"key-value cache {drawn.cache_bytes / 2**10:.0f} KiB a video"
+    )

@@ -1,0 +1,17 @@
+"""The protocol of feature extractors."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+
+class FeatureExtractor(Protocol):
+    """Anything that turns samples into features, such as `Judge.features` or a TorchScript network."""
+
+    def __call__(self, samples: Tensor, /) -> Tensor:
+        """Return the features (N, F) of images (N, C, H, W) or clips (N, C, F, H, W) in [-1, 1].
+
+        Raises:
+            UserError: if it cannot take samples of that shape.
+        """
+        ...

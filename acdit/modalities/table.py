@@ -1,0 +1,44 @@
+"""MODALITIES: every modality by name, and which of them data and pipelines are of."""
+
+from itertools import pairwise
+
+from ..utils.errors import UserError
+from .image import IMAGE
+from .modality import Modality
+from .text import TEXT
+from .video import VIDEO
+
+MODALITIES: dict[str, Modality] = {modality.name: modality for modality in (IMAGE, TEXT, VIDEO)}
+
+
+def modality_of_data(data: object) -> Modality:
+    """Return the modality of a `DataConfig`: that whose length is given, or the one that has none.
+
+    Raises:
+        UserError: if the lengths of several are given.
+    """
+    keys = {modality.length_key: modality for modality in MODALITIES.values()}
+    given = [modality for key, modality in keys.items() if key and getattr(data, key, None) is not None]
+    for one, other in pairwise(given):
+        raise UserError(
+            f"data.{one.length_key} is for {one.many}, data.{other.length_key} for {other.many}: "
+            "leave out one"
+        )
+    return given[0] if given else keys[None]
+
+
+def modality_of_layout(axes: int) -> Modality:
+    """Return the first modality whose layouts have so many axes.
+
+    Raises:
+        UserError: if there is none.
+    """
+    for modality in MODALITIES.values():
+        if modality.axes == axes:
+            return modality
+    raise UserError(f"no modality has layouts of {axes} axes")
+
+
+def modality_of_pipeline(class_name: str) -> Modality | None:
+    """Return the modality whose pipelines are of a class, by its name; None if there is none."""
+    return next((each for each in MODALITIES.values() if each.pipeline_name == class_name), None)

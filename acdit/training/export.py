@@ -1,0 +1,106 @@
+"""Pipelines of training runs, one function for each modality: what a run samples with and exports."""
+
+import copy
+from collections.abc import Callable
+from typing import Any, cast
+
+from ..data.dataset import LabelledDataset
+from ..data.texts import WrappedTexts
+from ..diffusion.schedulers import SCHEDULERS, Solver
+from ..model.layout import Layout
+from ..model.transformer import ACDiTTransformer
+from ..pipelines.block_pipeline import BlockPipeline
+from ..pipelines.image import ACDiTImagePipeline
+from ..pipelines.text import ACDiTTextPipeline
+from ..pipelines.video import ACDiTVideoPipeline
+from ..utils.errors import UserError
+from ..utils.references import load_object
+from ..utils.settings import nearest
+from .config import Recipe
+
+Export = Callable[[Recipe, ACDiTTransformer, Layout, LabelledDataset, Any], BlockPipeline]
+
+
+def build_pipeline(
+    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
+) -> BlockPipeline:
+    """Build the pipeline that a run samples with and exports, around a copy of the network.
+
+    Args:
+        recipe: of the run.
+        model: the network.
+        layout: the pipeline's default.
+        data: that the network learned from.
+        vae: the autoencoder of its latents, or None.
+    """
+    export = cast(Export, load_object(recipe.modality.export))
+    return export(recipe, copy.deepcopy(model).eval(), layout, data, vae)
+
+
+def check_scheduler(recipe: Recipe) -> str | None:
+    """Return the name of the scheduler that a recipe asks for, or None.
+
+    Raises:
+        UserError: if there is none of that name for its modality.
+    """
+    known, name = SCHEDULERS[recipe.modality.noise], recipe.sampling.scheduler
+    if name is not None and name not in known:
+        raise UserError(
+            f"sampling.scheduler of {recipe.modality.samples} must be one of {', '.join(known)}, "
+            f"not {name!r}; did you mean {nearest(name, known)[0]}?"
+        )
+    return name
+
+
+def image_pipeline(
+    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
+) -> ACDiTImagePipeline:
+    """Build a pipeline of images; see `build_pipeline`."""
+    return ACDiTImagePipeline(**_components(recipe, model, layout, data, vae))
+
+
+def video_pipeline(
+    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
+) -> ACDiTVideoPipeline:
+    """Build a pipeline of video; see `build_pipeline`."""
+    return ACDiTVideoPipeline(**_components(recipe, model, layout, data, vae))
+
+
+def text_pipeline(
+    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
+) -> ACDiTTextPipeline:
+    """Build a pipeline of text; see `build_pipeline`."""
+    del vae  # there is none for texts
+    tokenizer = cast(WrappedTexts, data).tokenizer
+    usual = "ancestral" if model.config["time_conditioning"] else "first-hitting"
+    scheduler = _scheduler(recipe, usual, mask_token=tokenizer.mask, schedule=recipe.diffusion.schedule)
+    return ACDiTTextPipeline(
+        transformer=model,
+        scheduler=scheduler,
+        tokenizer=tokenizer,
+        grid=layout.grid,
+        block=layout.block,
+        num_inference_steps=recipe.sampling.steps,
+    )
+
+
+def _components(
+    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
+) -> dict[str, Any]:
+    """Return the arguments that pipelines of images and of video share."""
+    return {
+        "transformer": model,
+        "scheduler": _scheduler(recipe, "dpmsolver++", prediction=recipe.diffusion.prediction),
+        "vae": vae,
+        "grid": layout.grid,
+        "block": layout.block,
+        "patch": layout.patch,
+        "id2label": dict(enumerate(data.label_names)),
+        "num_inference_steps": recipe.sampling.steps,
+        "guidance_scale": recipe.sampling.guidance_scale,
+    }
+
+
+def _scheduler(recipe: Recipe, usual: str, **process: object) -> Solver:
+    """Build the recipe's scheduler, or the usual one, for a noise process."""
+    return SCHEDULERS[recipe.modality.noise][recipe.sampling.scheduler or usual](**process)

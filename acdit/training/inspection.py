@@ -1,0 +1,123 @@
+"""What a run's data look like, as far as that can be known without reading them, for `acdit plan`."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ..data.data_sets import PIXEL_SETS
+from ..data.latents import read_manifest
+from ..data.opening import open_samples
+from ..data.sources import holds_tables
+from ..data.tokenizers import open_tokenizer
+from ..utils.errors import UserError
+from ..utils.references import load_object
+from .config import Recipe
+
+# Pixels along a latent cell, and channels, of Stable Diffusion's autoencoder: for one that is not at hand.
+USUAL_AUTOENCODER = (8, 4)
+USUAL_VOCABULARY = 50_258  # ids of GPT-2's tokeniser and the mask, for one that is not at hand
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the network sees of the data.
+
+    Attributes:
+        values: of a data element: channels, or of texts the ids, the mask included.
+        size: (h, w) or (F, h, w), in pixels or latent cells; (L,) of texts.
+        num_classes: None where there are none.
+        assumed: what was taken for granted, in words.
+    """
+
+    values: int
+    size: tuple[int, ...]
+    num_classes: int | None
+    assumed: tuple[str, ...] = ()
+
+
+def inspect_data(recipe: Recipe) -> Data:
+    """Return size, values and classes of what the network of a recipe sees.
+
+    Raises:
+        UserError: if the recipe names no size.
+    """
+    inspect = cast(Callable[[Recipe], Data], load_object(recipe.modality.inspect_data))
+    return inspect(recipe)
+
+
+def inspect_pixels(recipe: Recipe) -> Data:
+    """Describe images or clips, or the latents made of them; see `inspect_data`."""
+    config, lengths = recipe.data, recipe.modality.lengths(recipe.data)
+    channels, side, num_classes = config.channels, config.image_size, counted_classes(recipe)
+    if config.source in PIXEL_SETS:
+        opened = open_samples(config, seed=recipe.training.seed)
+        channels, side = opened.channels, opened.size[-1]
+    if side is None:
+        raise UserError(f"data.image_size must be the edge in pixels for {config.source}, such as 256")
+    num_classes = num_classes or config.num_classes
+    assumed = []
+    if num_classes is None:
+        assumed.append("no classes, for the data is not at hand to count them; name data.num_classes")
+    if recipe.autoencoder.model is None:
+        return Data(channels, (*lengths, side, side), num_classes, tuple(assumed))
+    manifest = latent_manifest(recipe)
+    if manifest is not None:
+        return Data(manifest["shape"][0], tuple(manifest["shape"][1:]), num_classes, tuple(assumed))
+    cell, channels = _autoencoder_shape(recipe.autoencoder.model) or (None, None)
+    if cell is None or channels is None:
+        cell, channels = USUAL_AUTOENCODER
+        assumed.append(
+            f"an autoencoder of {channels} channels that makes a latent cell of {cell}x{cell} pixels"
+        )
+    return Data(channels, (*lengths, side // cell, side // cell), num_classes, tuple(assumed))
+
+
+def inspect_texts(recipe: Recipe) -> Data:
+    """Describe texts; see `inspect_data`. A tokeniser that is no file or folder is not asked for."""
+    tokenizer, lengths = recipe.data.tokenizer, recipe.modality.lengths(recipe.data)
+    if tokenizer != "bytes" and not Path(tokenizer).expanduser().exists():
+        assumed = f"a vocabulary of {USUAL_VOCABULARY:,}, GPT-2's and the mask, for {tokenizer} is not asked"
+        return Data(USUAL_VOCABULARY, lengths, None, (assumed,))
+    return Data(open_tokenizer(tokenizer).vocab_size, lengths, None)
+
+
+def counted_classes(recipe: Recipe) -> int | None:
+    """Count the classes of latents, of a built-in data set, or of a folder with a sub-folder for each.
+
+    Returns:
+        None for anything else.
+    """
+    manifest = latent_manifest(recipe) if recipe.autoencoder.model is not None else None
+    if manifest is not None:
+        return len(manifest["label_names"])
+    if recipe.data.source in PIXEL_SETS:
+        return len(PIXEL_SETS[recipe.data.source].label_names)
+    folder = Path(recipe.data.source).expanduser()
+    if not folder.is_dir() or holds_tables(folder):
+        return None
+    children = [child for child in folder.iterdir() if not child.name.startswith(".")]
+    classes = sum(
+        any(not file.is_dir() for file in child.rglob("[!.]*")) for child in children if child.is_dir()
+    )
+    return classes or (1 if children else None)  # files without a folder are of one class
+
+
+def latent_manifest(recipe: Recipe) -> dict[str, Any] | None:
+    """Return the manifest of a recipe's latents; None where there is none that can be read."""
+    try:
+        return read_manifest(recipe.latents)
+    except UserError:
+        return None
+
+
+def _autoencoder_shape(model: str) -> tuple[int, int] | None:
+    """Pixels along a latent cell and channels of an autoencoder in a folder; None elsewhere."""
+    for path in (Path(model) / "vae" / "config.json", Path(model) / "config.json"):
+        try:
+            config = json.loads(path.read_text())
+            return 2 ** (len(config["block_out_channels"]) - 1), int(config["latent_channels"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None

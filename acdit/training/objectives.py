@@ -1,0 +1,71 @@
+"""OBJECTIVES: what a network can learn, by noise process and name."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..data.dataset import LabelledDataset
+from ..diffusion.continuous import DiffusionObjective
+from ..diffusion.masked import MaskedObjective
+from ..diffusion.objective import Objective
+from ..utils.errors import UserError
+from ..utils.settings import nearest
+from .config import DiffusionConfig, Recipe
+
+
+def _continuous(config: DiffusionConfig, data: LabelledDataset) -> Objective:
+    del data
+    return DiffusionObjective(
+        config.prediction,
+        config.timesteps,
+        config.label_dropout,
+        context_noise=config.context_noise,
+        timestep_location=config.timestep_location,
+        min_snr=config.min_snr,
+    )
+
+
+def _masked(config: DiffusionConfig, data: LabelledDataset) -> Objective:
+    mask = data.values - 1  # the last of the ids
+    return MaskedObjective(mask, config.schedule, config.times, config.label_dropout)
+
+
+# Builders of objectives by noise process and name.
+OBJECTIVES: dict[str, dict[str, Callable[[DiffusionConfig, LabelledDataset], Objective]]] = {
+    "continuous": {"diffusion": _continuous},
+    "masked": {"diffusion": _masked},
+}
+
+
+def build_objective(recipe: Recipe, data: LabelledDataset, *, plain: bool = False) -> Objective:
+    """Build the objective of a run: the one that the recipe names, or else that of its modality.
+
+    Args:
+        recipe: of the run.
+        data: that it learns from.
+        plain: without what training alone does, such as weights of errors, so that runs can be compared.
+    """
+    config = recipe.diffusion
+    if plain:
+        config = replace(
+            DiffusionConfig(),
+            prediction=config.prediction,
+            timesteps=config.timesteps,
+            timestep_location=config.timestep_location,
+            schedule=config.schedule,
+        )
+    return OBJECTIVES[recipe.modality.noise][objective_name(recipe)](config, data)
+
+
+def objective_name(recipe: Recipe) -> str:
+    """Return the name of a recipe's objective.
+
+    Raises:
+        UserError: if there is none of that name for its modality.
+    """
+    known, name = OBJECTIVES[recipe.modality.noise], recipe.training.objective or recipe.modality.objective
+    if name not in known:
+        raise UserError(
+            f"training.objective of {recipe.modality.samples} must be one of {', '.join(known)}, "
+            f"not {name!r}; did you mean {nearest(name, known)[0]}?"
+        )
+    return name
