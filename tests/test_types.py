@@ -24,7 +24,7 @@ OTHERS = {
 EXCEPTIONS = {
     "media.videos.moving_pictures(container)": "PyAV, an extra",
     "media.videos.upright(frame)": "PyAV, an extra",
-    "pipelines.pixels.given_pixels(given)": "pictures as callers have them: PIL, NumPy or torch",
+    "pipelines.input_images.given_pixels(given)": "pictures as callers have them: PIL, NumPy or torch",
     "pipelines.block_pipeline.BlockPipeline.__call__ ->": "an output or a tuple, as diffusers has it",
     "pipelines.image.ACDiTImagePipeline.__call__ ->": "the same",
     "pipelines.text.ACDiTTextPipeline.__call__ ->": "the same",

@@ -21,7 +21,8 @@ from ..model.transformer import SIZES, ACDiTTransformer
 from ..training.config import OptimizerConfig
 from ..training.learner import Learner, compile_blocks
 from .baseline import Published
-from .floor import (
+from .results import Contender, Result
+from .roofline import (
     attention_flops,
     generation_flops,
     linear_products,
@@ -29,7 +30,6 @@ from .floor import (
     published_training_flops,
     score_products,
 )
-from .results import Contender, Result
 from .rows import Row
 from .timing import Times, peak_bytes, take_turns
 from .uncached import write_uncached

@@ -36,7 +36,7 @@ from ..utils.references import load_object
 from .bench_options import BenchOptions
 from .info import model_facts
 from .model_options import RunOptions
-from .opening import device_of, open_guided, sampling_of
+from .open_model import device_of, open_guided, sampling_of
 from .options import ConvertOptions, CurvesOptions, DoctorOptions, InfoOptions, TokenizerOptions
 from .recipe_options import AutoencoderOptions, EncodeOptions, PlanOptions, TrainOptions
 from .study_options import StudyOptions

@@ -35,7 +35,7 @@ def run(options: ImageEvaluateOptions) -> None:
     check_score_file(options.out)
     from ..evaluation.digits import evaluate_pipeline, score_table
     from ..pipelines.image import ACDiTImagePipeline
-    from .opening import open_guided, sampling_of
+    from .open_model import open_guided, sampling_of
 
     pipeline = open_guided(options, ACDiTImagePipeline)
     blocks = [parse_dims(block, "--block") for block in options.block or [dims(pipeline.layout.block)]]

@@ -58,7 +58,7 @@ def run(options: TextEvaluateOptions) -> None:
     from ..evaluation.texts import JUDGED, evaluate_texts, text_table
     from ..generation.batches import Sampling
     from ..pipelines.text import ACDiTTextPipeline
-    from .opening import open_pipeline
+    from .open_model import open_pipeline
 
     pipeline = open_pipeline(options, ACDiTTextPipeline)
     blocks = options.block or [dims(pipeline.layout.block)]

@@ -75,7 +75,7 @@ def run(options: VideoEvaluateOptions) -> None:
     """Score clips of moving digits, or clips against real ones."""
     check_score_file(options.out)
     from ..pipelines.video import ACDiTVideoPipeline
-    from .opening import open_guided
+    from .open_model import open_guided
 
     pipeline = open_guided(options, ACDiTVideoPipeline)
     if options.data is None:
@@ -86,7 +86,7 @@ def run(options: VideoEvaluateOptions) -> None:
 
 def _score_moving_digits(pipeline: "ACDiTVideoPipeline", options: VideoEvaluateOptions) -> None:
     from ..evaluation.moving_digits import clip_table, evaluate_clips, plot_rollouts
-    from .opening import sampling_of
+    from .open_model import sampling_of
 
     if options.plot is not None:
         require("matplotlib", "examples")
@@ -109,7 +109,7 @@ def _score_moving_digits(pipeline: "ACDiTVideoPipeline", options: VideoEvaluateO
 
 def _compare(pipeline: "ACDiTVideoPipeline", options: VideoEvaluateOptions, source: str) -> None:
     from ..evaluation.clip_comparison import compare_clips, comparison_table
-    from .opening import sampling_of
+    from .open_model import sampling_of
 
     if options.plot is not None:
         raise UserError("--plot is of moving digits that are continued: leave it out, or --data")

@@ -144,7 +144,7 @@ def _run_recipe(command: str, argv: list[str]) -> None:
     if printing & set(argv):
         print(recipe_to_yaml(recipe), end="")
         return
-    from . import commands
+    from ..cli import commands
 
     getattr(commands, command)(recipe)
 
@@ -160,7 +160,7 @@ def _run_by_modality(command: str, argv: list[str]) -> None:
     if values.get("model") in (None, *UNSET) and modality.model != MODALITIES[DEFAULT].model:
         values["model"] = modality.model
     parsed = build(options, values)
-    from . import commands
+    from ..cli import commands
 
     getattr(commands, command)(modality, parsed)
 
@@ -187,7 +187,7 @@ def _run_plain(command: str, argv: list[str]) -> None:
         print(help_text(options, usage, EXAMPLES[command]), end="")
         return
     parsed = build(options, read_arguments(options, argv, positional))
-    from . import commands
+    from ..cli import commands
 
     getattr(commands, command)(parsed)
 

@@ -86,7 +86,7 @@ def run(options: ImageSampleOptions) -> None:
     """Draw a picture of samples, or a set of images."""
     check_writable(options.path)
     from ..pipelines.image import ACDiTImagePipeline
-    from .opening import open_guided
+    from .open_model import open_guided
 
     pipeline = open_guided(options, ACDiTImagePipeline)
     if options.count is None:
@@ -98,7 +98,7 @@ def run(options: ImageSampleOptions) -> None:
 def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -> None:
     from ..generation.batches import draw_images, requested_labels
     from ..media.images import picture_grid, save_picture
-    from .opening import sampling_of
+    from .open_model import sampling_of
 
     samples = options.samples or SAMPLES
     prefix = None if options.prefix is None else _read_picture(options.prefix)
@@ -126,7 +126,7 @@ def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -
 def _draw_set(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions, count: int) -> None:
     from ..generation.sample_sets import SampleSet, SetPlan, draw_set
     from ..pipelines.folders import pipeline_folder
-    from .opening import sampling_of
+    from .open_model import sampling_of
 
     plan = SetPlan(
         count,

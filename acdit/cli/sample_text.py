@@ -52,7 +52,7 @@ def run(options: TextSampleOptions) -> None:
     from ..generation.batches import Sampling
     from ..generation.text_files import joined, save_texts, stream_texts
     from ..pipelines.text import ACDiTTextPipeline
-    from .opening import open_pipeline
+    from .open_model import open_pipeline
 
     pipeline = open_pipeline(options, ACDiTTextPipeline)
     prompt, count, began = options.prompt or "", options.samples or 1, time.perf_counter()

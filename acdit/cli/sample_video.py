@@ -71,7 +71,7 @@ def run(options: VideoSampleOptions) -> None:
     from ..generation.batches import requested_labels
     from ..generation.video_files import RATE, read_prefix, write_clips
     from ..pipelines.video import ACDiTVideoPipeline
-    from .opening import open_guided, sampling_of
+    from .open_model import open_guided, sampling_of
 
     pipeline = open_guided(options, ACDiTVideoPipeline)
     samples = options.samples or 1

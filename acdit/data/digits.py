@@ -5,7 +5,7 @@ from torch.nn.functional import pad
 
 from ..utils.errors import require
 from ..utils.randomness import seed_of
-from .cached import cached_tensors
+from .tensor_cache import cached_tensors
 
 LABEL_NAMES = tuple("0123456789")
 HELD_OUT_SHARE = 0.2

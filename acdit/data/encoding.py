@@ -15,12 +15,12 @@ from ..utils.errors import UserError
 from ..utils.files import check_writable, whole
 from ..utils.ranks import launched
 from .autoencoders import encode, load_autoencoder, scale_factor
-from .cached import fingerprint
 from .config import AutoencoderConfig, DataConfig
 from .dataset import PixelDataset
-from .decode import Unreadable
+from .image_decoding import Unreadable
 from .latents import FORMAT_VERSION, HEADER, MANIFEST, check_settings, latent_settings, shard_header
 from .opening import open_samples
+from .tensor_cache import fingerprint
 
 
 def encode_pixels(

@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from ..utils.errors import UserError
 from ..utils.randomness import generator
 from ..utils.settings import differences
-from .cached import fingerprint
 from .config import AutoencoderConfig, DataConfig
 from .dataset import LabelledDataset
+from .tensor_cache import fingerprint
 
 MANIFEST = "manifest.json"
 HEADER = "acdit"  # a single key: safetensors writes several in any order

@@ -6,14 +6,14 @@ from typing import cast
 from ..modalities.table import MODALITIES
 from ..utils.errors import UserError
 from ..utils.references import load_object
-from .clips import ClipShape
 from .config import DataConfig
 from .data_sets import PIXEL_SETS
 from .dataset import PixelDataset
-from .files import FileClips, FileImages
-from .sources import open_table, videos
+from .file_data_sets import FileClips, FileImages
+from .file_tables import open_table, videos
 from .texts import open_texts
 from .tokenizers import open_tokenizer
+from .video_decoding import ClipShape
 
 
 def open_samples(config: DataConfig, *, seed: int, held_out: bool = False, clips: int = 1) -> PixelDataset:

@@ -12,7 +12,7 @@ from ..utils.errors import UserError
 from .config import DataConfig
 from .data_sets import TEXT_SETS
 from .dataset import PixelDataset
-from .sources import holds_tables, load_rows
+from .file_tables import holds_tables, load_rows
 from .tokenizers import Tokenizer
 
 Documents = Sequence[Any]  # of each its ids, as an array or a list

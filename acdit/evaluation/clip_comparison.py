@@ -15,7 +15,7 @@ from ..generation.batches import Sampling, draw_clips
 from ..metrics.distances import coverage_density, frechet
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError, require
-from .clips import K
+from .clip_scores import K
 from .features.torchscript import torchscript_features
 from .moving_digits import CLIPS
 from .report import format_table

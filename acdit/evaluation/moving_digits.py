@@ -13,7 +13,7 @@ from ..generation.batches import Sampling, draw_clips
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError, require
 from ..utils.files import whole
-from .clips import K, drift, score_clips
+from .clip_scores import K, drift, score_clips
 from .continuation import Continuations, score_continuations
 from .features.clip_network import load_clip_network
 from .features.digit_classifier import load_judge

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..pipelines.base import ACDiTPipeline
 from ..pipelines.image import ACDiTImagePipeline
+from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.video import ACDiTVideoPipeline
 

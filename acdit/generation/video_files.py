@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.decode import centre_crop
+from ..data.image_decoding import centre_crop
 from ..media.images import save_picture
 from ..media.videos import Frames, contact_sheet, read_frames, side_by_side, video_file
 from ..pipelines.video import ACDiTVideoPipeline

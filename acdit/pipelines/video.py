@@ -16,9 +16,9 @@ from ..model.kv_cache import check_sinks
 from ..model.layout import Layout, dims
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from .base import ACDiTPipeline, ClassLabels
 from .block_pipeline import FORMAT_VERSION
-from .pixels import given_pixels
+from .input_images import given_pixels
+from .pixel_pipeline import ACDiTPipeline, ClassLabels
 from .request import Request
 
 

@@ -21,9 +21,9 @@ from ..modalities.table import modality_of_layout
 from ..model.layout import Layout, dims
 from ..model.rope import default_split
 from ..model.transformer import SIZES, ACDiTTransformer, Size
-from ..pipelines.base import ACDiTPipeline
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
+from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..training.checkpoint import newest_checkpoint, read_part
 from ..utils.errors import UserError
 from ..utils.files import whole

@@ -19,9 +19,9 @@ from .autoencoder_config import AutoencoderRecipe
 from .checkpoint import check_recipe, fill, newest_checkpoint, save_checkpoint
 from .config import OptimizerConfig
 from .learner import optimizer_tensors, start_moments
-from .order import StepBatches
 from .recipes import recipe_to_dict
 from .schedules import rate_factor
+from .step_batches import StepBatches
 
 CHANGEABLE = {"name", "out", "data.workers", "checkpoint_every"}
 SCALED_ON = 2048  # images that the scaling of the latents is measured on

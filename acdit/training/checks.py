@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..data.data_sets import built_in
+from ..data.file_tables import source_folder
 from ..data.latents import check_settings, data_settings, read_manifest
-from ..data.sources import source_folder
 from ..model.flops import Dimensions, parameters
 from ..model.layout import Layout, dims
 from ..model.rope import default_split

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..data.data_sets import PIXEL_SETS
+from ..data.file_tables import holds_tables
 from ..data.latents import read_manifest
 from ..data.opening import open_samples
-from ..data.sources import holds_tables
 from ..data.tokenizers import open_tokenizer
 from ..utils.errors import UserError
 from ..utils.references import load_object

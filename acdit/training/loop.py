@@ -13,11 +13,11 @@ from ..utils.references import load_object
 from .checkpoint import validation_losses
 from .config import Recipe
 from .export import check_scheduler
+from .monitoring import Watch, check_trackers
 from .objectives import objective_name
 from .run import Run
-from .stopping import StopRequest
+from .signals import StopRequest
 from .validation import Validation, check_validation
-from .watch import Watch, check_trackers
 
 GRACE = 30.0  # seconds that launchers leave between asking a process to stop and killing it
 

@@ -21,15 +21,15 @@ from ..utils.ranks import ALONE, Ranks
 from .build import build_layouts, build_model, open_data
 from .checkpoint import newest_checkpoint, save_checkpoint
 from .config import Recipe
-from .continuing import check_tokenizer, compared
 from .export import build_pipeline
 from .learner import Learner, compile_blocks
 from .lora import merged
 from .objectives import build_objective
-from .order import StepBatches, choice, subset
 from .progress import LISTED, MOST_SKIPPED, Progress, StepResult, listed
 from .recipes import recipe_to_dict
+from .resuming import check_tokenizer, compared
 from .schedules import rate_factor
+from .step_batches import StepBatches, choice, subset
 
 
 class Run:

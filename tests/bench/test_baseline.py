@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from acdit.bench.baseline import Published, sampling_mask, training_mask
-from acdit.bench.floor import published_sampling_flops, published_training_flops
+from acdit.bench.roofline import published_sampling_flops, published_training_flops
 from acdit.diffusion.generate import Guidance, draw_noise, generate
 from acdit.diffusion.schedulers import default_sampler
 from acdit.model.flops import Dimensions

@@ -190,7 +190,7 @@ def test_bad_input_is_one_line(model, tmp_path, monkeypatch, capsys, words, said
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("acdit.cli.opening.load_pipeline", lambda *_: pytest.fail("work began"))
+    monkeypatch.setattr("acdit.cli.open_model.load_pipeline", lambda *_: pytest.fail("work began"))
     (tmp_path / "file").touch()
     assert main(["sample", "--model", model, "--out", str(tmp_path / "file" / "a.png")]) == 2
     assert "cannot be written" in capsys.readouterr().err

@@ -13,10 +13,10 @@ from av.stream import Disposition
 from PIL import Image
 
 from acdit.cli.main import main
-from acdit.data.clips import ClipShape, check_video, decode_clip
 from acdit.data.config import DataConfig
-from acdit.data.decode import Unreadable
+from acdit.data.image_decoding import Unreadable
 from acdit.data.opening import open_samples
+from acdit.data.video_decoding import ClipShape, check_video, decode_clip
 from acdit.media.videos import read_frames
 from acdit.utils.errors import UserError
 from tests.pipelines.small import small_autoencoder

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from acdit.data.clips import ClipShape, decode_clip
 from acdit.data.config import DataConfig
-from acdit.data.decode import centre_crop
+from acdit.data.image_decoding import centre_crop
 from acdit.data.opening import open_samples
+from acdit.data.video_decoding import ClipShape, decode_clip
 
 EDGE = 48
 CLIPS = {"carphone_pristine.mp4": (120, 144, 176), "bikes.mp4": (250, 272, 640)}  # frames, height, width

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from acdit.cli.main import main
-from acdit.data.clips import decode_clip
+from acdit.data.video_decoding import decode_clip
 from acdit.metrics.distances import coverage_density, frechet
 from acdit.pipelines.loading import load_pipeline
 from tests.data.test_clip_files import shape, write

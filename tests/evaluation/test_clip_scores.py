@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from acdit.data.moving_digits import MovingDigits
-from acdit.evaluation.clips import drift, score_clips
+from acdit.evaluation.clip_scores import drift, score_clips
 from acdit.evaluation.features.clip_network import fit_clip_network
 from acdit.evaluation.features.digit_classifier import fit_judge
 from acdit.evaluation.features.torchscript import torchscript_features

@@ -217,7 +217,7 @@ TEXT = [
     ),
     mutant(
         "a run takes any tokeniser of its name",
-        "training/continuing.py",
+        "training/resuming.py",
         "known not in (None, data.tokenizer_digest)",
         "False",
         "training/test_text_runs.py::test_a_run_keeps_to_its_tokeniser",

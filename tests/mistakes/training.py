@@ -148,7 +148,7 @@ TRAINING = [
         "training/learner.py",
         "for name, tensor in self.tensors().items()}, self.ranks)",
         'for name, tensor in self.tensors().items() if name[:4] != "ema."}, self.ranks)',
-        "training/test_resume.py::test_resume_restores_the_moving_average",
+        "training/test_resuming.py::test_resume_restores_the_moving_average",
     ),
     mutant(
         "a poisoned step taken",
@@ -211,7 +211,7 @@ TRAINING = [
         "training/run.py",
         "network = merged(network)",
         "network.unload_lora()",
-        "training/test_watch.py::test_adapters_alone_learn_and_the_export_is_a_plain_pipeline",
+        "training/test_monitoring.py::test_adapters_alone_learn_and_the_export_is_a_plain_pipeline",
     ),
     mutant(
         "mirror images never read",

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from acdit.cli import opening
+from acdit.cli import open_model as opening
 from acdit.cli.main import main
 from acdit.generation.batches import Sampling
 from acdit.pipelines.folders import pipeline_folder

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from acdit.training.checkpoint import newest_checkpoint, read_part
 from acdit.training.loop import train
+from acdit.training.monitoring import Watch
 from acdit.training.recipes import recipe_to_yaml
 from acdit.training.run import Run
-from acdit.training.watch import Watch
 from acdit.utils.errors import UserError
 from acdit.utils.ranks import launched
 from tests.processes import Processes, on_ranks

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from ...data.cached import cached_tensors, fingerprint
 from ...data.moving_digits import VELOCITIES, MovingDigits
+from ...data.tensor_cache import cached_tensors, fingerprint
 
 VERSION = 1  # of the network and its fitting: raise it when either changes, so that no old weights are used
 

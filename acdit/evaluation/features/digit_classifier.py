@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, pad
 
-from ...data.cached import cached_tensors, fingerprint
+from ...data.tensor_cache import cached_tensors, fingerprint
 
 VERSION = 1  # of the network and its fitting: raise it when either changes, so that no old weights are used
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from acdit.data.cached import cached_tensors, fingerprint
+from acdit.data.tensor_cache import cached_tensors, fingerprint
 
 
 @pytest.fixture

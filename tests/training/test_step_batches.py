@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acdit.training.order import StepBatches, choice, subset
+from acdit.training.step_batches import StepBatches, choice, subset
 
 few = settings(max_examples=25, deadline=None)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from acdit.data.decode import Unreadable, check_header, decode_image
+from acdit.data.image_decoding import Unreadable, check_header, decode_image
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from acdit.bench.floor import attention_flops, generation_flops, linear_products, score_products
+from acdit.bench.roofline import attention_flops, generation_flops, linear_products, score_products
 from acdit.model.attention import attend
 from acdit.model.flops import Dimensions, forward_flops
 from acdit.model.layout import Layout

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..media.videos import moving_pictures, upright
 from ..utils.errors import require
-from .decode import Unreadable, centre_crop
+from .image_decoding import Unreadable, centre_crop
 
 SUFFIXES = frozenset((".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
 

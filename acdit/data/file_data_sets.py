@@ -6,10 +6,10 @@ import torch
 
 from ..utils.errors import UserError
 from ..utils.randomness import generator
-from .clips import ClipShape, decode_clip
 from .dataset import PixelDataset
-from .decode import Unreadable, decode_image
-from .sources import FileTable
+from .file_tables import FileTable
+from .image_decoding import Unreadable, decode_image
+from .video_decoding import ClipShape, decode_clip
 
 CENTRE = 0.5  # where a clip lies in its video when nothing is drawn
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.decode import Unreadable, eight_bit
+from ..data.image_decoding import Unreadable, eight_bit
 from ..utils.errors import UserError
 
 ROUNDING = 1e-3  # values may lie so far beyond 0 and 1

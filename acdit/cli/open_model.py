@@ -5,9 +5,9 @@ from typing import TypeVar
 import torch
 
 from ..generation.batches import Sampling
-from ..pipelines.base import ACDiTPipeline
 from ..pipelines.block_pipeline import BlockPipeline
 from ..pipelines.loading import load_pipeline
+from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..utils.errors import UserError
 from ..utils.ranks import launched
 from .model_options import GuidedOptions, RunOptions

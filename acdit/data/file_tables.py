@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from ..utils.checks import here_or_on_hub
 from ..utils.errors import UserError
-from .clips import SUFFIXES, ClipShape, check_video
 from .config import DataConfig
-from .decode import Unreadable, check_header
+from .image_decoding import Unreadable, check_header
+from .video_decoding import SUFFIXES, ClipShape, check_video
 
 if TYPE_CHECKING:
     import datasets
