@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from acdit.bench.rows import ROWS
-from acdit.cli.bench_options import BenchOptions
-from acdit.cli.main import POSITIONALS, main
-from acdit.cli.study_options import StudyOptions
+from acdit.cli.bench import BenchOptions
+from acdit.cli.main import main
+from acdit.cli.study import StudyOptions
 from acdit.media.videos import read_frames
 from acdit.training.recipes import load_recipe
 from acdit.utils.settings import build, read_arguments
@@ -152,14 +152,14 @@ def test_training_commands_name_recipes_and_keys_that_there_are(words, tmp_path,
 
 @pytest.mark.parametrize("words", commands("study"), ids=" ".join)
 def test_studies_are_read_alone_for_they_take_long(words):
-    assert build(StudyOptions, read_arguments(StudyOptions, words[1:], POSITIONALS["study"])).name == words[1]
+    assert build(StudyOptions, read_arguments(StudyOptions, words[1:], "name")).name == words[1]
 
 
 @pytest.mark.parametrize("words", commands("bench"), ids=" ".join)
 def test_benchmarks(words, tmp_path, monkeypatch):
     """Named rows are read alone, for they take long."""
     monkeypatch.chdir(tmp_path)
-    options = build(BenchOptions, read_arguments(BenchOptions, words[1:], POSITIONALS["bench"]))
+    options = build(BenchOptions, read_arguments(BenchOptions, words[1:], "work"))
     if options.layout is None:
         assert {row.name for row in options.chosen()} <= set(ROWS)
     else:

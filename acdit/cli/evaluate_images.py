@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..model.layout import dims, parse_dims
-from ..utils.checks import option_at_least, option_suffix
+from ..utils.checks import option_suffix
+from ..utils.ranges import Count
 from .model_options import GuidedOptions, block_of
 from .score_files import check_score_file, write_scores
 
@@ -15,7 +16,7 @@ class ImageEvaluateOptions(GuidedOptions):
 
     example: ClassVar[str] = "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json"
 
-    samples: int | None = None
+    samples: Count | None = None
     """Images to score; as many as there are held-out digits when left out."""
     block: list[str] | None = None
     """Block sizes to compare, such as 8x8,4x4,2x2; the model's own when left out."""
@@ -24,7 +25,6 @@ class ImageEvaluateOptions(GuidedOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        option_at_least(1, samples=self.samples)
         for block in self.block or ():
             block_of(block)
         option_suffix(".json", out=self.out)

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ..model.layout import dims, parse_dims
-from ..utils.checks import option_at_least, option_suffix
+from ..utils.checks import option_suffix
 from ..utils.errors import UserError
+from ..utils.ranges import Count
 from .model_options import RunOptions, block_of
 from .score_files import check_score_file, write_scores
 
@@ -16,7 +17,7 @@ class TextEvaluateOptions(RunOptions):
 
     example: ClassVar[str] = "acdit evaluate --model shakespeare --block 1,4,16"
 
-    samples: int | None = None
+    samples: Count | None = None
     """Sequences to score; all when left out."""
     block: list[str] | None = None
     """Block sizes to compare, such as 1,4,16; the model's own when left out."""
@@ -27,7 +28,7 @@ class TextEvaluateOptions(RunOptions):
     """Split of such a data set; validation when left out."""
     text_column: str | None = None
     """Its column of texts; found by its type when left out."""
-    draws: int = 4
+    draws: Count = 4
     """Estimates of every text's likelihood, where it is not exact."""
     estimate: Literal["times", "counts"] = "times"
     """times: the protocol of the papers; counts: less spread, and exact for blocks of up to 4 tokens."""
@@ -35,14 +36,13 @@ class TextEvaluateOptions(RunOptions):
     """Measure the spread of a block's loss, and the range of times that makes it least."""
     judge: str | None = None
     """A causal language model, by name or path, for the generative perplexity of texts that are written."""
-    texts: int | None = None
+    texts: Count | None = None
     """Texts that are written for the judge; 64 when left out."""
     out: str | None = None
     """The JSON file to write."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        option_at_least(1, samples=self.samples, draws=self.draws, texts=self.texts)
         for block in self.block or ():
             block_of(block)
         if self.texts is not None and self.judge is None:

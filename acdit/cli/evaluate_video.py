@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ..utils.checks import option_at_least, option_suffix
+from ..utils.checks import option_suffix
 from ..utils.errors import UserError, require
 from ..utils.files import check_writable
+from ..utils.ranges import Count, CountFromZero, NonNegative
 from .model_options import GuidedOptions
 from .score_files import check_score_file, write_scores
 
@@ -26,25 +27,25 @@ class VideoEvaluateOptions(GuidedOptions):
         "  acdit evaluate --model runs/video --data FOLDER --features i3d.pt --trust-features"
     )
 
-    samples: int | None = None
+    samples: Count | None = None
     """Clips to score; 500 when left out."""
     data: str | None = None
     """Real clips that the model's are compared with by --features: a folder of videos, with a sub-folder for
     each class, or a data set."""
     split: str | None = None
     """Split of such a data set; validation when left out."""
-    frames: int | None = None
+    frames: Count | None = None
     """Frames of a continued clip; 64 when left out."""
-    window: int | None = None
+    window: Count | None = None
     """Blocks of a continued clip that a block sees behind itself; when left out as many as in training."""
-    sinks: int | None = None
+    sinks: CountFromZero | None = None
     """First blocks of a continued clip that stay visible beyond the window."""
-    context_noise: float | None = None
+    context_noise: NonNegative | None = None
     """Standard deviation of noise on finished blocks of clips that others are to see."""
     features: str | None = None
     """A network of features of clips as a TorchScript file, such as I3D (for clips of 10 frames or more): a
     program, so add --trust-features."""
-    stride: int | None = None
+    stride: Count | None = None
     """Frames of a real video from one of a clip to the next, counted at its mean rate; 1 when left out."""
     trust_features: bool = False
     """Run the program in --features, with your rights."""
@@ -55,11 +56,8 @@ class VideoEvaluateOptions(GuidedOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        option_at_least(1, samples=self.samples, frames=self.frames, window=self.window)
-        option_at_least(1, stride=self.stride)
         if self.stride is not None and self.data is None:
             raise UserError("--stride is that of real videos: give --data too")
-        option_at_least(0, sinks=self.sinks, context_noise=self.context_noise)
         if self.split is not None and self.data is None:
             raise UserError("--split is that of a data set: give --data too")
         option_suffix(".json", out=self.out)

@@ -1,12 +1,53 @@
-"""What `acdit info` says of a model: its sizes, its blocks, and what it costs to draw with it."""
+"""`acdit info`: the sizes of a model, its blocks, and what it costs to sample with it."""
 
-from ..modalities.modality import Modality
-from ..model.flops import Dimensions, cache_bytes, forward_flops, parameters, sampling_flops
-from ..model.layout import Layout
-from ..pipelines.block_pipeline import BlockPipeline
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..model.layout import parse_dims
+from ..pipelines.folders import folder_modality, pipeline_folder
+from .command import PlainCommand
+
+if TYPE_CHECKING:
+    from ..modalities.modality import Modality
+    from ..model.layout import Layout
+    from ..pipelines.block_pipeline import BlockPipeline
 
 
-def model_facts(pipeline: BlockPipeline, layout: Layout, modality: Modality) -> dict[str, str | int]:
+@dataclass
+class InfoOptions:
+    """Parameters, layout, sequence length, forward FLOPs and cache bytes of a model."""
+
+    model: str | None = None
+    """A pipeline directory, a training run, or mnist, moving-digits or shakespeare, the models in the
+    package; mnist when left out."""
+    block: str | None = None
+    """Block size in tokens, such as 4x4; the model's own when left out."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __post_init__(self) -> None:
+        if self.block is not None:
+            parse_dims(self.block, "--block")
+
+
+def run(options: InfoOptions) -> None:
+    """Print the facts as a table or as JSON."""
+    from ..pipelines.loading import load_pipeline
+
+    pipeline = load_pipeline(options.model)
+    folder, layout = pipeline_folder(options.model), pipeline.layout
+    if options.block is not None:
+        layout = layout.with_block(parse_dims(options.block))
+    facts = {"model": str(folder)} | model_facts(pipeline, layout, folder_modality(folder))
+    if options.json:
+        print(json.dumps({name.replace(" ", "_"): value for name, value in facts.items()}, indent=2))
+    else:
+        for name, value in facts.items():
+            print(f"{name:26}{f'{value:,}' if isinstance(value, int) else value}")
+
+
+def model_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Modality") -> dict[str, str | int]:
     """Return names and values: FLOPs and bytes for one sample, cut into the blocks of a layout.
 
     Args:
@@ -14,6 +55,8 @@ def model_facts(pipeline: BlockPipeline, layout: Layout, modality: Modality) -> 
         layout: of the samples.
         modality: of the model.
     """
+    from ..model.flops import Dimensions, cache_bytes, forward_flops, parameters, sampling_flops
+
     model, what = Dimensions.of(pipeline.transformer.config), modality.name
     steps, (name, key) = pipeline.default_steps(layout), modality.vocabulary
     return {
@@ -29,3 +72,14 @@ def model_facts(pipeline: BlockPipeline, layout: Layout, modality: Modality) -> 
         f"sampling FLOPs per {what}": sampling_flops(model, layout, steps, guided=modality.guided),
         f"cache bytes per {what}": cache_bytes(model, layout, pipeline.transformer.dtype.itemsize),
     }
+
+
+COMMAND = PlainCommand(
+    name="info",
+    summary="parameters and cost",
+    arguments="[MODEL]",
+    example="acdit info runs/mnist --block 2x2",
+    options=InfoOptions,
+    positional="model",
+    run=run,
+)

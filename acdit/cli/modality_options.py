@@ -12,7 +12,6 @@ from ..utils.references import load_object
 from ..utils.settings import fields_of, nearest, spelled
 from .model_options import RunOptions
 
-COMMANDS = ("sample", "evaluate")
 UNSET = ("", "null")  # values that stand for an option that is left out
 OFF = (*UNSET, "false")
 

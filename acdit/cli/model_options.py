@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ..model.layout import parse_dims
-from ..utils.checks import option_at_least
 from ..utils.errors import UserError
+from ..utils.ranges import Count, NonNegative, Number, Ranged, Seed
 
 
 @dataclass
-class RunOptions:
+class RunOptions(Ranged):
     """What every command that runs a model takes."""
 
+    section: ClassVar[str] = "--"
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Those that --out may have, where the modality of the model decides on them."""
     example: ClassVar[str] = ""
@@ -20,30 +21,25 @@ class RunOptions:
     model: str | None = None
     """A pipeline directory, a training run, or mnist, moving-digits or shakespeare, the models in the
     package; when left out mnist, or where options are for video or for text the one that they are for."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the noise."""
     device: str | None = None
     """Such as cpu or cuda; a GPU where there is one, when left out."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the network."""
-    batch: int = 64
+    batch: Count = 64
     """Samples that are drawn at once."""
-    steps: int | list[int] | None = None
+    steps: Count | list[Count] | None = None
     """Solver steps per block, one number or one for each block; the model's own when left out."""
-
-    def __post_init__(self) -> None:
-        option_at_least(1, batch=self.batch)
-        for steps in self.steps if isinstance(self.steps, list) else [self.steps]:
-            option_at_least(1, steps=steps)
 
 
 @dataclass
 class GuidedOptions(RunOptions):
     """What commands take that run a model of images or of video."""
 
-    guidance: float | None = None
+    guidance: Number | None = None
     """Classifier-free guidance, 1 = none; the model's own when left out."""
-    guidance_interval: tuple[float, float] | None = None
+    guidance_interval: tuple[NonNegative, NonNegative] | None = None
     """Lowest and highest noise level (sigma) at which guidance acts; all when left out."""
     fast: bool = False
     """8 steps a block, guided at the middle noise levels alone, for --steps and --guidance-interval: a
@@ -56,7 +52,7 @@ class GuidedOptions(RunOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         low, high = self.guidance_interval or (0, 1)
-        if not 0 <= low < high:
+        if not low < high:
             raise UserError(f"--guidance-interval must be LOW,HIGH with 0 <= LOW < HIGH, not {low},{high}")
         if self.fast and (self.steps is not None or self.guidance_interval is not None):
             raise UserError("--fast stands for --steps and --guidance-interval: give it without them")

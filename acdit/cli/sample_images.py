@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ..utils.checks import option_at_least, option_suffix
+from ..utils.checks import option_suffix
 from ..utils.errors import UserError
 from ..utils.files import check_writable
+from ..utils.ranges import Count
 from .model_options import GuidedOptions, block_of, check_labels
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ class ImageSampleOptions(GuidedOptions):
 
     labels: list[int | str] | None = None
     """Classes by number or name; when left out the first ten, or with --count all."""
-    samples: int | None = None
+    samples: Count | None = None
     """Images of each label in the picture; 8 when left out."""
-    count: int | None = None
+    count: Count | None = None
     """Draw a set of so many images, over any number of ranks; the same command again goes on with it."""
     balanced: bool = False
     """Let the images of a set take the classes in turn; each draws its own from its seed when left out."""
@@ -41,7 +42,7 @@ class ImageSampleOptions(GuidedOptions):
     """Block size in tokens, such as 4x4; the model's own when left out."""
     prefix: str | None = None
     """A picture whose first blocks are continued (needs --keep-blocks)."""
-    keep_blocks: int | None = None
+    keep_blocks: Count | None = None
     """Blocks of a picture that are kept."""
     out: str | None = None
     """The .png of a picture, samples.png when left out; of a set the .npz, or a folder of PNGs where there is
@@ -49,7 +50,6 @@ class ImageSampleOptions(GuidedOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        option_at_least(1, samples=self.samples, keep_blocks=self.keep_blocks)
         check_labels(self.labels)
         block_of(self.block)
         if (self.prefix is None) != (self.keep_blocks is None):
@@ -69,7 +69,6 @@ class ImageSampleOptions(GuidedOptions):
         return Path(self.out or "samples.png")
 
     def _check_set(self, count: int) -> None:
-        option_at_least(1, count=count)
         if self.prefix is not None:
             raise UserError("--count draws whole images: it takes neither --prefix nor --keep-blocks")
         if self.samples is not None:
@@ -96,12 +95,22 @@ def run(options: ImageSampleOptions) -> None:
 
 
 def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -> None:
-    from ..generation.batches import draw_images, requested_labels
+    from ..generation.batches import draw_images, requested_count, requested_labels
+    from ..generation.sizes import pixel_bytes, require_sampling_memory
     from ..media.images import picture_grid, save_picture
     from .open_model import sampling_of
 
     samples = options.samples or SAMPLES
     prefix = None if options.prefix is None else _read_picture(options.prefix)
+    block = block_of(options.block)
+    layout = pipeline.layout if block is None else pipeline.layout.with_block(block)
+    require_sampling_memory(
+        pipeline,
+        layout,
+        count=requested_count(pipeline, options.labels, samples),
+        batch=options.batch,
+        kept=pixel_bytes(pipeline, layout),
+    )
     labels = requested_labels(pipeline, options.labels, samples)
     if prefix is not None and pipeline.data_channels == 1:
         prefix = prefix.convert("L")
@@ -109,7 +118,7 @@ def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -
         pipeline,
         labels,
         sampling_of(options, pipeline),
-        block=block_of(options.block),
+        block=block,
         image=prefix,
         keep_blocks=options.keep_blocks or 0,
         guidance_rising=options.guidance_rising,
@@ -125,9 +134,12 @@ def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -
 
 def _draw_set(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions, count: int) -> None:
     from ..generation.sample_sets import SampleSet, SetPlan, draw_set
+    from ..generation.sizes import require_sampling_memory, require_set_disk
     from ..pipelines.folders import pipeline_folder
     from .open_model import sampling_of
 
+    require_set_disk(pipeline, options.path, count)
+    require_sampling_memory(pipeline, pipeline.layout, count=count, batch=options.batch, kept=0)
     plan = SetPlan(
         count,
         sampling_of(options, pipeline),

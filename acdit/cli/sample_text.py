@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..model.layout import parse_dims
-from ..utils.checks import option_at_least, option_suffix
-from ..utils.errors import UserError
+from ..utils.checks import option_suffix
 from ..utils.files import check_writable
+from ..utils.ranges import Count, FractionAboveZero, NonNegative
 from .model_options import RunOptions, block_of
 
 
@@ -22,13 +22,13 @@ class TextSampleOptions(RunOptions):
 
     prompt: str | None = None
     """The text to continue; from nothing when left out."""
-    max_new_tokens: int | None = None
+    max_new_tokens: Count | None = None
     """Tokens of a text after the prompt, at most; as many as the model knows places for when left out."""
-    temperature: float | None = None
+    temperature: NonNegative | None = None
     """Of a text's tokens, 0 = the most likely ones; 1 when left out."""
-    top_p: float | None = None
+    top_p: FractionAboveZero | None = None
     """Of a text's tokens, draw only the likeliest that together have this probability; 1 when left out."""
-    samples: int | None = None
+    samples: Count | None = None
     """Texts; 1 when left out."""
     block: str | None = None
     """Block size in tokens, such as 16; the model's own when left out."""
@@ -37,10 +37,6 @@ class TextSampleOptions(RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        option_at_least(1, samples=self.samples, max_new_tokens=self.max_new_tokens)
-        option_at_least(0, temperature=self.temperature)
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UserError(f"--top-p must lie above 0, up to 1, not {self.top_p}")
         block_of(self.block)
         option_suffix(*self.suffixes, out=self.out)
 
@@ -50,6 +46,7 @@ def run(options: TextSampleOptions) -> None:
     if options.out is not None:
         check_writable(Path(options.out))
     from ..generation.batches import Sampling
+    from ..generation.sizes import require_sampling_memory
     from ..generation.text_files import joined, save_texts, stream_texts
     from ..pipelines.text import ACDiTTextPipeline
     from .open_model import open_pipeline
@@ -57,6 +54,9 @@ def run(options: TextSampleOptions) -> None:
     pipeline = open_pipeline(options, ACDiTTextPipeline)
     prompt, count, began = options.prompt or "", options.samples or 1, time.perf_counter()
     block = None if options.block is None else parse_dims(options.block, "--block of texts", axes=1)[0]
+    require_sampling_memory(
+        pipeline, pipeline.layout, count=count, batch=count, kept=16 * pipeline.layout.num_tokens
+    )
     pieces = stream_texts(
         pipeline,
         prompt,

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from ..utils.checks import option_at_least, option_suffix
+from ..utils.checks import option_suffix
 from ..utils.errors import UserError
 from ..utils.files import check_writable
+from ..utils.ranges import Count, CountFromZero, NonNegative, Range
 from .model_options import GuidedOptions, block_of, check_labels
 
 MOST_RATE = 1000  # frames a second of a video file
@@ -21,7 +22,7 @@ class VideoSampleOptions(GuidedOptions):
 
     labels: list[int | str] | None = None
     """Classes by number or name; the first ten when left out."""
-    samples: int | None = None
+    samples: Count | None = None
     """Clips of each label; 1 when left out."""
     guidance_rising: bool = False
     """Let guidance rise from 1 at the first block to its full value at the last."""
@@ -29,28 +30,23 @@ class VideoSampleOptions(GuidedOptions):
     """Block size in tokens, such as 2x4x4; the model's own when left out."""
     prefix: str | None = None
     """A video whose first frames are continued (needs --keep-frames)."""
-    keep_frames: int | None = None
+    keep_frames: Count | None = None
     """First frames of a video that are kept: whole blocks, one after the other, whatever the file's rate."""
-    frames: int | None = None
+    frames: Count | None = None
     """Frames of a video, those of the prefix included; the model's own when left out."""
-    window: int | None = None
+    window: Count | None = None
     """Blocks of a video that a block sees behind itself; when left out all, or as many as in training."""
-    sinks: int | None = None
+    sinks: CountFromZero | None = None
     """First blocks of a video that stay visible beyond the window."""
-    context_noise: float | None = None
+    context_noise: NonNegative | None = None
     """Standard deviation of noise on finished blocks that others are to see, against drift of long videos."""
-    rate: int | None = None
+    rate: Annotated[int, Range(1, MOST_RATE)] | None = None
     """Frames a second of a video file; 8 when left out: a model does not know the rate of its clips."""
     out: str | None = None
     """The .mp4, .gif or .png to write; samples.png when left out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        option_at_least(1, samples=self.samples, keep_frames=self.keep_frames)
-        option_at_least(1, frames=self.frames, window=self.window, rate=self.rate)
-        if self.rate is not None and self.rate > MOST_RATE:
-            raise UserError(f"--rate must be at most {MOST_RATE} frames a second, not {self.rate}")
-        option_at_least(0, sinks=self.sinks, context_noise=self.context_noise)
         check_labels(self.labels)
         block_of(self.block)
         if (self.prefix is None) != (self.keep_frames is None):
@@ -68,13 +64,24 @@ class VideoSampleOptions(GuidedOptions):
 def run(options: VideoSampleOptions) -> None:
     """Draw clips into one file."""
     check_writable(options.path)
-    from ..generation.batches import requested_labels
+    from ..generation.batches import requested_count, requested_labels
+    from ..generation.sizes import clip_layout, pixel_bytes, require_sampling_memory
     from ..generation.video_files import RATE, read_prefix, write_clips
     from ..pipelines.video import ACDiTVideoPipeline
     from .open_model import open_guided, sampling_of
 
     pipeline = open_guided(options, ACDiTVideoPipeline)
     samples = options.samples or 1
+    frames = clip_layout(pipeline, options.frames or pipeline.num_frames)
+    sheet = options.path.suffix.lower() == ".png"  # other files are written as they grow
+    require_sampling_memory(
+        pipeline,
+        frames,
+        count=requested_count(pipeline, options.labels, samples),
+        batch=options.batch,
+        kept=pixel_bytes(pipeline, frames) if sheet else 0,
+        window=pipeline.num_frames + (options.window or 0) + (options.sinks or 0),
+    )
     prefix = None
     if options.prefix is not None:
         prefix = read_prefix(pipeline, Path(options.prefix), options.keep_frames)

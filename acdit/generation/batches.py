@@ -82,6 +82,11 @@ def requested_labels(
     return [label for label in pipeline.label_ids(listed) for _ in range(samples)]
 
 
+def requested_count(pipeline: ACDiTPipeline, labels: Sequence[int | str] | None, samples: int) -> int:
+    """Return how many labels `requested_labels` returns, without making them."""
+    return samples * len(labels or requested_labels(pipeline, None, 1))
+
+
 @dataclass(frozen=True)
 class DrawnImages:
     """Images, and what they took.

@@ -1,6 +1,5 @@
 """What a run needs before it starts: configuration, data, latents and room on the disk."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..model.layout import Layout, dims
 from ..model.rope import default_split
 from ..utils.errors import UserError
 from ..utils.files import check_writable
+from ..utils.resources import free_disk
 from .build import build_layouts
 from .config import Recipe
 from .export import check_scheduler
@@ -122,8 +122,7 @@ def _check_disk(recipe: Recipe, parameters: int) -> str:
     check_writable(recipe.folder / "checkpoints")
     kept = recipe.training.keep_checkpoints + 1  # the newest is written before the oldest goes
     wanted = kept * STATES * 4 * parameters
-    folder = recipe.folder.absolute()
-    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    free = free_disk(recipe.folder)
     needs = f"{kept} checkpoints of {recipe.folder} take {wanted / 1e9:,.3g} GB"
     if wanted > free:
         raise UserError(

@@ -5,65 +5,61 @@ Free of torch, so that the command line answers `--help` at once.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ..data.config import AutoencoderConfig, DataConfig
 from ..modalities.modality import Modality
 from ..modalities.table import MODALITIES
 from ..model.layout import parse_dims
-from ..utils.checks import at_least
 from ..utils.errors import UserError
+from ..utils.ranges import (
+    Count,
+    CountFromZero,
+    Fraction,
+    FractionBelowOne,
+    NonNegative,
+    Number,
+    Positive,
+    Ranged,
+    Seed,
+)
 
 FORMAT_VERSION = 1
 RANK_FLOPS = 4e14  # FLOP/s of a rank, for plans: about 40% of the bf16 peak of an H100
 
 
-def _share(**values: float) -> None:
-    """Raise UserError for a value outside 0..1."""
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise UserError(f"{name.replace('__', '.')} must lie between 0 and 1, not {value}")
-
-
-def _positive(**values: float | None) -> None:
-    """Raise UserError for a value that is not above 0; None is left out."""
-    for name, value in values.items():
-        if value is not None and not value > 0:
-            raise UserError(f"{name.replace('__', '.')} must be above 0, not {value}")
-
-
 @dataclass
-class ModelConfig:
+class ModelConfig(Ranged):
     """The network; what is left out follows from the size."""
+
+    section: ClassVar[str] = "model."
 
     size: Literal["S", "B", "L", "XL", "H"] = "S"
     """Named size (Table 5); S is for laptops."""
-    num_layers: int | None = None
+    num_layers: Count | None = None
     """Layers, if not the named size's."""
-    hidden_size: int | None = None
+    hidden_size: Count | None = None
     """Hidden width, if not the named size's."""
-    num_heads: int | None = None
+    num_heads: Count | None = None
     """Attention heads, if not the named size's."""
     time_conditioning: bool | None = None
     """Whether the network is told the time; if left out, of images and video, not of texts."""
 
-    def __post_init__(self) -> None:
-        at_least(1, model__num_layers=self.num_layers, model__hidden_size=self.hidden_size)
-        at_least(1, model__num_heads=self.num_heads)
-
 
 @dataclass
-class LayoutConfig:
+class LayoutConfig(Ranged):
     """How an image becomes tokens, and tokens blocks."""
 
-    patch: int = 4
+    section: ClassVar[str] = "layout."
+
+    patch: Count = 4
     """Edge of a token's patch in pixels (or latent cells); texts have none."""
     blocks: list[str] = field(default_factory=lambda: ["4x4"])
     """Block sizes in tokens, such as 4x4, 4x16x16 for clips or 16 for texts; of several, one is drawn per
     step. A pipeline takes the first."""
 
     def __post_init__(self) -> None:
-        at_least(1, layout__patch=self.patch)
+        super().__post_init__()
         if not self.blocks:
             raise UserError("layout.blocks must name at least one block size, such as 4x4")
         for block in self.blocks:
@@ -71,35 +67,34 @@ class LayoutConfig:
 
 
 @dataclass
-class DiffusionConfig:
+class DiffusionConfig(Ranged):
     """The noise process and the objective."""
+
+    section: ClassVar[str] = "diffusion."
 
     prediction: Literal["epsilon", "v", "flow"] = "epsilon"
     """What the network predicts: epsilon and v with DDPM's linear betas, flow on straight paths."""
     timesteps: Literal["uniform", "logit_normal"] = "uniform"
     """Distribution of training timesteps."""
-    timestep_location: float = 0.0
+    timestep_location: Number = 0.0
     """Location of logit_normal: above 0, noisier views are drawn more often (arXiv 2403.03206)."""
-    label_dropout: float = 0.1
+    label_dropout: Fraction = 0.1
     """Share of draws whose label is replaced by null, for classifier-free guidance."""
-    draws: int = 1
+    draws: Count = 1
     """Noise draws that share one pass over the clean blocks."""
-    views: int | None = None
+    views: Count | None = None
     """Blocks that are noised in a step, drawn at random; all when left out."""
-    context_noise: float = 0.0
+    context_noise: NonNegative = 0.0
     """Standard deviation of noise on the clean blocks that the network is given, against drift."""
-    min_snr: float | None = None
+    min_snr: Positive | None = None
     """Gamma of min-SNR loss weights, such as 5 (arXiv 2303.09556); unweighted when left out."""
     schedule: Literal["log_linear", "cosine"] = "log_linear"
     """Of texts, the share of tokens that is not masked at time t: 1 - t, or 1 - sin(pi t / 2)."""
-    times: tuple[float, float] = (1e-3, 1.0)
+    times: tuple[Fraction, Fraction] = (1e-3, 1.0)
     """Of texts, the lowest and highest time that is drawn."""
 
     def __post_init__(self) -> None:
-        _share(diffusion__label_dropout=self.label_dropout)
-        at_least(1, diffusion__draws=self.draws, diffusion__views=self.views)
-        at_least(0, diffusion__context_noise=self.context_noise)
-        _positive(diffusion__min_snr=self.min_snr)
+        super().__post_init__()
         low, high = self.times
         if not 0 < low < high <= 1:
             raise UserError(f"diffusion.times must be LOW,HIGH with 0 < LOW < HIGH <= 1, not {low},{high}")
@@ -111,45 +106,44 @@ class DiffusionConfig:
 
 
 @dataclass
-class OptimizerConfig:
+class OptimizerConfig(Ranged):
     """AdamW and its schedule (Appendix B)."""
 
-    learning_rate: float = 3e-4
+    section: ClassVar[str] = "optimizer."
+
+    learning_rate: NonNegative = 3e-4
     """Peak learning rate."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[FractionBelowOne, FractionBelowOne] = (0.9, 0.95)
     """AdamW's betas."""
-    weight_decay: float = 0.0
+    weight_decay: NonNegative = 0.0
     """AdamW's weight decay."""
-    clip: float = 1.0
+    clip: NonNegative = 1.0
     """Largest gradient norm."""
     schedule: Literal["wsd", "cosine", "constant"] = "wsd"
     """Learning rate after the warm-up: stable, then decaying (wsd); cosine to zero; or constant."""
-    warmup_steps: int = 0
+    warmup_steps: CountFromZero = 0
     """Steps of linear warm-up."""
-    decay_share: float = 0.15
+    decay_share: Fraction = 0.15
     """Share of the steps, at the end, in which wsd decays."""
-    ema_decay: float = 0.9999
+    ema_decay: Fraction = 0.9999
     """Decay of the moving average of the weights."""
     ema_warmup: bool = False
     """Start the average at a low decay, (1 + n) / (10 + n), which short runs need."""
 
-    def __post_init__(self) -> None:
-        at_least(0, optimizer__learning_rate=self.learning_rate, optimizer__clip=self.clip)
-        at_least(0, optimizer__weight_decay=self.weight_decay, optimizer__warmup_steps=self.warmup_steps)
-        _share(optimizer__decay_share=self.decay_share, optimizer__ema_decay=self.ema_decay)
-
 
 @dataclass
-class TrainingConfig:
+class TrainingConfig(Ranged):
     """The run itself."""
 
-    steps: int = 1000
+    section: ClassVar[str] = "training."
+
+    steps: Count = 1000
     """Optimiser steps."""
-    batch_size: int = 64
+    batch_size: Count = 64
     """Images in an optimiser step, over all ranks and accumulation steps."""
-    accumulation: int = 1
+    accumulation: Count = 1
     """Forward passes that an optimiser step is cut into."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of every random draw."""
     precision: Literal["auto", "no", "bf16"] = "auto"
     """bf16 autocast, or float32; auto takes bf16 where the accelerator has it."""
@@ -163,17 +157,17 @@ class TrainingConfig:
     """What torch.compile tries: reduce-overhead and max-autotune record CUDA graphs."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """How ranks share the work: all hold everything, or weights and optimiser are sharded over them."""
-    world_size: int | None = None
+    world_size: Count | None = None
     """Ranks that there must be, where no launcher says how many it started."""
-    checkpoint_every: int = 1000
+    checkpoint_every: Count = 1000
     """Steps between checkpoints."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Count = 2
     """Newest checkpoints that are kept; the best by validation loss is kept besides."""
-    keep_every: int = 0
+    keep_every: CountFromZero = 0
     """Keep the checkpoints at multiples of so many steps for good; 0 = none."""
-    sample_every: int = 0
+    sample_every: CountFromZero = 0
     """Steps between sample grids, written to `samples/`; 0 = none."""
-    log_every: int = 10
+    log_every: Count = 10
     """Steps between entries of log.jsonl and of the trackers."""
     trackers: list[Literal["tensorboard", "wandb"]] = field(default_factory=list)
     """Where entries go besides log.jsonl: tensorboard, wandb."""
@@ -184,24 +178,20 @@ class TrainingConfig:
     """A pipeline directory or a run to start from: its network takes the place of the section `model`."""
 
     def __post_init__(self) -> None:
-        at_least(1, training__steps=self.steps, training__batch_size=self.batch_size)
-        at_least(
-            1, training__accumulation=self.accumulation, training__checkpoint_every=self.checkpoint_every
-        )
-        at_least(1, training__keep_checkpoints=self.keep_checkpoints, training__log_every=self.log_every)
-        at_least(0, training__sample_every=self.sample_every, training__keep_every=self.keep_every)
-        at_least(1, training__world_size=self.world_size)
+        super().__post_init__()
         if self.compile_mode != "default" and not self.compile:
             raise UserError(f"training.compile_mode {self.compile_mode} needs training.compile")
 
 
 @dataclass
-class ValidationConfig:
+class ValidationConfig(Ranged):
     """Loss of the averaged weights on images that training never sees."""
 
-    every: int = 0
+    section: ClassVar[str] = "validation."
+
+    every: CountFromZero = 0
     """Steps between validations; 0 = none."""
-    images: int = 512
+    images: Count = 512
     """Images that it is measured on, the first of the source in a fixed shuffled order."""
     source: str | None = None
     """Where they come from, as data.source; the held-out part of the digits when left out."""
@@ -210,18 +200,16 @@ class ValidationConfig:
     listed: str | None = None
     """As data.listed, which it is when left out, such as UCF-101's testlist01.txt."""
 
-    def __post_init__(self) -> None:
-        at_least(0, validation__every=self.every)
-        at_least(1, validation__images=self.images)
-
 
 @dataclass
-class LoraConfig:
+class LoraConfig(Ranged):
     """Low-rank adapters that learn beside the frozen network of `training.init_from` (arXiv 2106.09685)."""
 
-    rank: int = 0
+    section: ClassVar[str] = "lora."
+
+    rank: CountFromZero = 0
     """Rank of the adapters; 0 = none, the whole network learns."""
-    alpha: float | None = None
+    alpha: Positive | None = None
     """The adapters are scaled by alpha / rank; as large as the rank when left out."""
     targets: list[str] = field(default_factory=lambda: ["qkv", "proj", "fc1", "fc2"])
     """Linear layers that get an adapter, by the end of their names."""
@@ -229,30 +217,28 @@ class LoraConfig:
     """Learn the class table besides: classes are new, or mean something new."""
 
     def __post_init__(self) -> None:
-        at_least(0, lora__rank=self.rank)
-        _positive(lora__alpha=self.alpha)
+        super().__post_init__()
         if self.rank and not self.targets:
             raise UserError("lora.targets must name at least one linear layer, such as qkv")
 
 
 @dataclass
-class SamplingConfig:
+class SamplingConfig(Ranged):
     """Defaults that the exported pipeline carries."""
 
-    steps: int = 25
+    section: ClassVar[str] = "sampling."
+
+    steps: Count = 25
     """Solver steps per block."""
-    guidance_scale: float = 1.5
+    guidance_scale: Number = 1.5
     """Classifier-free guidance; 1 = none."""
     scheduler: str | None = None
     """Sampler, by its name in `acdit.diffusion.schedulers.SCHEDULERS`; when left out DPM-Solver++, and of
     texts first hitting or, with time conditioning, ancestral sampling."""
 
-    def __post_init__(self) -> None:
-        at_least(1, sampling__steps=self.steps)
-
 
 @dataclass
-class NamedRun:
+class NamedRun(Ranged):
     """What every training run has."""
 
     name: str = "run"
@@ -282,6 +268,7 @@ class Recipe(NamedRun):
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.lora.rank and self.training.init_from is None:
             raise UserError(
                 f"lora.rank {self.lora.rank} adapts a trained network: name it in training.init_from, or "

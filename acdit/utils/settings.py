@@ -10,10 +10,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import partial
+from functools import cache, partial
 from operator import attrgetter
 from textwrap import shorten
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import UserError
@@ -43,7 +43,7 @@ class Field:
 
     @property
     def described(self) -> str:
-        return " or ".join(_described(hint) for hint in self.alternatives if hint is not NoneType)
+        return _described(self.hint)
 
     def metavar(self, name: str) -> str:
         """How the help shows the value of an option."""
@@ -63,8 +63,13 @@ class Field:
         return list(value) if isinstance(value, tuple) else value
 
 
-def fields_of(cls: type, prefix: str = "") -> dict[str, Field]:
-    """Every value of `cls` by its dotted key, in order."""
+@cache
+def fields_of(cls: type) -> Mapping[str, Field]:
+    """Return every value of a dataclass, and of dataclasses in it, by its dotted key, in order."""
+    return MappingProxyType(_fields(cls, ""))
+
+
+def _fields(cls: type, prefix: str) -> dict[str, Field]:
     import docstring_parser
 
     hints = get_type_hints(cls)
@@ -77,7 +82,7 @@ def fields_of(cls: type, prefix: str = "") -> dict[str, Field]:
     for field in fields(cls):
         key, hint = prefix + field.name, hints[field.name]
         if is_dataclass(hint):
-            found |= fields_of(hint, key + ".")  # pyright: ignore[reportArgumentType]
+            found |= _fields(hint, key + ".")  # pyright: ignore[reportArgumentType]
         else:
             default = field.default if field.default_factory is MISSING else field.default_factory()
             found[key] = Field(hint, default, docs.get(field.name, ""))
@@ -169,7 +174,7 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
         if parsed[key] is None and NoneType not in known[key].alternatives:
             raise UserError(f"{where}{key} must be {known[key].described}, not empty")
     try:
-        checked = _parser(cls).parse_object(parsed)
+        checked = _checker(cls).parse_object(parsed)
     except argparse.ArgumentError as error:
         named = re.match(r'Parser key "(.+?)"', str(error))
         if named is None:
@@ -183,6 +188,12 @@ def help_text(cls: type, command: str, example: str, defaults: object = None) ->
     """The help of a command whose options are the values of `cls`; `defaults`: an instance with others."""
     about = {"usage": f"{command} [--key value ...]", "epilog": f"example:\n  {example}"}
     return _parser(cls, defaults, **about).format_help()
+
+
+@cache
+def _checker(cls: type) -> "ArgumentParser":
+    """The parser that checks the values of a dataclass."""
+    return _parser(cls)
 
 
 def _parser(cls: type, defaults: object = None, **about: Any) -> "ArgumentParser":
@@ -224,6 +235,7 @@ def _written(value: Any) -> str:
 
 
 def _described(hint: Any) -> str:
+    """What a value of a type looks like, in words."""
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     arguments = get_args(hint)
     if get_origin(hint) is Literal:
@@ -231,6 +243,7 @@ def _described(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return f"{len(arguments)} values joined by commas, each {_described(arguments[0])}"
     if get_origin(hint) is list:
-        items = get_args(arguments[0]) or arguments
-        return "values joined by commas, each " + " or ".join(map(_described, items))
+        return "values joined by commas, each " + _described(arguments[0])
+    if get_origin(hint) in (UnionType, Union):
+        return " or ".join(_described(each) for each in arguments if each is not NoneType)
     return words[hint]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from acdit.bench.rows import ROWS
-from acdit.cli.bench_options import BenchOptions, parse_layout
+from acdit.cli.bench import BenchOptions, parse_layout
 from acdit.cli.main import main
 from acdit.model.flops import Dimensions, forward_flops, training_flops
 from acdit.model.layout import Layout

@@ -1,34 +1,40 @@
 """The command line until a command runs: help, options, and one clear line for each mistake."""
 
-import sys
-from dataclasses import asdict
-from types import SimpleNamespace
+from dataclasses import asdict, replace
 
 import pytest
 import yaml
 
 import acdit
-import acdit.cli
+from acdit.cli.command import ModalityCommand, PlainCommand, RecipeCommand
+from acdit.cli.curves import CurvesOptions
 from acdit.cli.evaluate_images import ImageEvaluateOptions
-from acdit.cli.main import OPTIONS, RECIPES, main
-from acdit.cli.modality_options import COMMANDS
-from acdit.cli.options import CurvesOptions, InfoOptions
-from acdit.cli.recipe_options import PlanOptions
+from acdit.cli.info import InfoOptions
+from acdit.cli.main import COMMANDS, load_command, main
+from acdit.cli.plan import PlanOptions
 from acdit.cli.sample_images import ImageSampleOptions
 from acdit.training.config import Recipe
 from acdit.training.recipes import load_recipe
 from acdit.utils.errors import UserError
 
 
+def record(monkeypatch, name, function):
+    """Have a command give its options to a function in place of what it does."""
+    command = load_command(name)
+    if isinstance(command, ModalityCommand):
+        command = replace(command, run=lambda modality, options: function(options))
+    else:
+        assert isinstance(command, PlainCommand | RecipeCommand)
+        command = replace(command, run=function)
+    monkeypatch.setattr(f"acdit.cli.{name}.COMMAND", command)
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """The options that commands are called with."""
     seen = []
-    commands = SimpleNamespace(**dict.fromkeys([*RECIPES, *OPTIONS], seen.append))
-    for command in COMMANDS:
-        setattr(commands, command, lambda modality, options: seen.append(options))
-    monkeypatch.setitem(sys.modules, "acdit.cli.commands", commands)
-    monkeypatch.setattr(acdit.cli, "commands", commands, raising=False)
+    for name in COMMANDS:
+        record(monkeypatch, name, seen.append)
     return seen
 
 
@@ -49,7 +55,7 @@ def mistake(capsys, calls):
 def test_help(capsys):
     assert main(["--help"]) == 0
     overview = capsys.readouterr().out
-    for command in [*RECIPES, *COMMANDS, *OPTIONS]:
+    for command in COMMANDS:
         assert f"acdit {command}" in overview
         assert main([command, "--help"]) == 0
         text = capsys.readouterr().out
@@ -57,6 +63,21 @@ def test_help(capsys):
         assert "+ " not in text.replace(" + ", "") and all(len(line) <= 100 for line in text.splitlines())
     assert main([]) == 0
     assert capsys.readouterr().out == overview
+
+
+def test_help_of_a_command(capsys):
+    assert main(["help", "curves"]) == 0
+    helped = capsys.readouterr().out
+    assert main(["curves", "--help"]) == 0
+    assert capsys.readouterr().out == helped and "--smooth" in helped
+    assert main(["help"]) == 0
+    overview = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == overview and all(len(line) <= 100 for line in overview.splitlines())
+    assert main(["help", "train", "digits"]) == 0
+    assert "(default: 2000)" in capsys.readouterr().out
+    assert main(["help", "curvs"]) == 2
+    assert "did you mean curves" in capsys.readouterr().err
 
 
 def test_version(capsys):
@@ -257,15 +278,15 @@ def test_mistakes(mistake, argv, words):
     ],
 )
 def test_errors_of_commands(capsys, calls, monkeypatch, error, code):
-    def fail(modality, options):
+    def fail(options):
         raise error
 
-    monkeypatch.setattr(acdit.cli.__dict__["commands"], "sample", fail)
+    record(monkeypatch, "sample", fail)
     assert main(["sample"]) == code
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_bugs_keep_their_traceback(calls, monkeypatch):
-    monkeypatch.setattr(acdit.cli.__dict__["commands"], "sample", lambda modality, options: int("x"))
+    record(monkeypatch, "sample", lambda options: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
         main(["sample"])

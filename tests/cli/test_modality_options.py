@@ -1,32 +1,31 @@
 """Which modality a command line is for, and what becomes of options of other modalities."""
 
-import sys
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 
-import acdit.cli
+from acdit.cli.command import ModalityCommand
 from acdit.cli.evaluate_text import TextEvaluateOptions
-from acdit.cli.main import main
-from acdit.cli.modality_options import COMMANDS, choose_modality, option_class
+from acdit.cli.main import load_command, main
+from acdit.cli.modality_options import choose_modality, option_class
 from acdit.cli.sample_images import ImageSampleOptions
 from acdit.cli.sample_text import TextSampleOptions
 from acdit.cli.sample_video import VideoSampleOptions
 from acdit.modalities.table import MODALITIES
 from acdit.utils.errors import UserError
 
+COMMANDS = ("sample", "evaluate")
+
 
 @pytest.fixture
 def calls(monkeypatch):
     """The options that `sample` and `evaluate` are called with."""
     seen = []
-
-    def call(modality, options):
-        seen.append(options)
-
-    commands = SimpleNamespace(**dict.fromkeys(COMMANDS, call))
-    monkeypatch.setitem(sys.modules, "acdit.cli.commands", commands)
-    monkeypatch.setattr(acdit.cli, "commands", commands, raising=False)
+    for name in COMMANDS:
+        command = load_command(name)
+        assert isinstance(command, ModalityCommand)
+        recorded = replace(command, run=lambda modality, options: seen.append(options))
+        monkeypatch.setattr(f"acdit.cli.{name}.COMMAND", recorded)
     return seen
 
 

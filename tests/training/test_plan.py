@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from acdit.cli.main import main
-from acdit.cli.recipe_options import PlanOptions
+from acdit.cli.plan import PlanOptions
 from acdit.data.latents import data_settings
 from acdit.model import split_attention as split
 from acdit.model.transformer import ACDiTTransformer
@@ -18,6 +18,7 @@ from acdit.training import checks
 from acdit.training.build import build_model
 from acdit.training.plan import Plan, make_plan
 from acdit.training.recipes import load_recipe, recipe_names, recipe_values
+from acdit.utils import resources
 from acdit.utils.errors import UserError
 from acdit.utils.settings import build
 
@@ -214,7 +215,9 @@ def test_a_full_disk(monkeypatch):
         3 * 4 * 4 * count
     )  # two checkpoints and one in the making; weights, average, two moments; float32
     for free, expected in ((needed - 1, True), (needed, False)):
-        monkeypatch.setattr(checks.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        monkeypatch.setattr(
+            resources.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free)
+        )
         assert ("disk" in problems(plan("digits"))) == expected
 
 

@@ -1,17 +1,23 @@
-"""What `acdit bench` takes, typed. Free of torch."""
+"""`acdit bench`: time this package beside the published computation."""
 
+import json
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from ..bench.rows import BYTES, IMAGE_CHANNELS, IMAGE_STEPS, ROWS, SAMPLING_BATCH, Row, parse_layout
 from ..utils.checks import option_at_least, option_suffix
-from ..utils.errors import UserError
+from ..utils.errors import UserError, require
+from ..utils.ranges import Count, Number, Ranged
 from ..utils.settings import nearest
+from .command import PlainCommand
 
 
 @dataclass
-class BenchOptions:
+class BenchOptions(Ranged):
     """Time this package beside the published computation, and beside the floor that arithmetic sets."""
+
+    section: ClassVar[str] = "--"
 
     work: Literal["train", "sample", "text", "attention"] | None = None
     """A training step (forward, backward, clipping, AdamW, moving average), the sampling of a batch, the
@@ -22,21 +28,21 @@ class BenchOptions:
     """Rows of your own: grids and blocks in tokens, such as 32x32/16x16,32x32/8x8."""
     size: Literal["S", "B", "L", "XL", "H"] = "B"
     """Named size of the network."""
-    layers: int | None = None
+    layers: Count | None = None
     """Layers, if not the named size's."""
-    batch: int | None = None
+    batch: Count | None = None
     """Samples; 1, and 2 to sample, when left out."""
-    channels: int | None = None
+    channels: Count | None = None
     """Values of a pixel or latent cell, 4 when left out; of text the vocabulary, 258."""
-    patch: int = 1
+    patch: Count = 1
     """Edge of a token's patch."""
-    classes: int = 1000
+    classes: Count = 1000
     """Classes of the network."""
-    steps: int | None = None
+    steps: Count | None = None
     """Solver steps per block, to sample, 8 when left out; of text as many as a block has tokens."""
-    guidance: float = 1.5
+    guidance: Number = 1.5
     """Classifier-free guidance, to sample; 1 = none."""
-    repeats: int = 5
+    repeats: Count = 5
     """Times that every work item is measured."""
     device: str | None = None
     """Such as cpu or cuda; a GPU where there is one, when left out."""
@@ -50,8 +56,7 @@ class BenchOptions:
     """The .png to write: time against sequence length; needs --layout with several layouts."""
 
     def __post_init__(self) -> None:
-        counts = ("layers", "batch", "channels", "patch", "classes", "steps", "repeats")
-        option_at_least(1, **{name: getattr(self, name) for name in counts})
+        super().__post_init__()
         option_suffix(".json", json=self.json)
         option_suffix(".png", plot=self.plot)
         if self.layout is None:
@@ -111,3 +116,50 @@ class BenchOptions:
         return [
             Row(f"{self.work} {layout}", self.work, layout, *shape, self.guidance) for layout in self.layout
         ]
+
+
+def run(options: BenchOptions) -> None:
+    """Print each row when it is done, then write the files."""
+    import torch
+
+    from ..bench.report import heading, plot, table_lines
+    from ..bench.runs import Bench
+    from ..bench.timing import machine
+    from ..utils.files import check_writable, whole
+    from .open_model import device_of
+
+    written = [Path(path) for path in (options.json, options.plot) if path is not None]
+    for path in written:
+        check_writable(path)
+    if options.plot is not None:
+        require("matplotlib", "examples")
+    device = device_of(options.device)
+    facts = machine(device)
+    print(heading(facts, options.repeats, options.dtype))
+    bench = Bench(options.repeats, device, getattr(torch, options.dtype), options.compile)
+    results = []
+    for row in options.chosen():
+        for result in bench.run(row):
+            print(table_lines(result), flush=True)
+            results.append(result)
+    if options.json is not None:
+        rows = [result.to_json() for result in results]
+        report = {"machine": facts, "dtype": options.dtype, "repeats": options.repeats, "rows": rows}
+        with whole(Path(options.json)) as temporary_path:
+            temporary_path.write_text(json.dumps(report, indent=2) + "\n")
+    if options.plot is not None:
+        plot(results, Path(options.plot))
+    if written:
+        print(f"written: {', '.join(map(str, written))}")
+
+
+COMMAND = PlainCommand(
+    name="bench",
+    summary="benchmark speed",
+    arguments="[WORK]",
+    example="acdit bench --rows train-4,sample-16 --json bench.json\n"
+    "  acdit bench train --layout 16x16/8x8,32x32/16x16 --layers 2 --plot bench.png",
+    options=BenchOptions,
+    positional="work",
+    run=run,
+)

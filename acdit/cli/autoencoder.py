@@ -1,0 +1,34 @@
+"""`acdit autoencoder`: train an autoencoder, or resume its training."""
+
+from dataclasses import dataclass
+
+from ..training.autoencoder_config import AutoencoderRecipe
+from .command import RecipeCommand
+
+
+@dataclass
+class AutoencoderOptions(AutoencoderRecipe):
+    """Train an autoencoder for latent space."""
+
+    device: str | None = None
+    """Such as cpu or cuda; a GPU where there is one, when left out."""
+
+
+def run(options: AutoencoderOptions) -> None:
+    """Train to the end of the recipe, and say where the autoencoder is."""
+    from ..training.autoencoder import train_autoencoder
+    from .open_model import device_of
+
+    print(f"the trained autoencoder is in {train_autoencoder(options, device_of(options.device))}")
+
+
+COMMAND = RecipeCommand(
+    name="autoencoder",
+    summary="learn a latent space",
+    arguments="RECIPE",
+    brief="acdit autoencoder mnist",
+    example="acdit autoencoder mnist --steps 1000 --model.channels 16,32,64",
+    kind=AutoencoderRecipe,
+    options=AutoencoderOptions,
+    run=run,
+)

@@ -1,0 +1,148 @@
+"""Commands: how each reads its words, shows its help and runs. Free of torch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from textwrap import fill
+from typing import Generic, TypeVar
+
+from ..modalities.modality import Modality
+from ..modalities.table import MODALITIES
+from ..pipelines.folders import DEFAULT
+from ..training.config import NamedRun
+from ..training.recipes import recipe_names, recipe_to_yaml, recipe_values
+from ..utils.errors import UserError
+from ..utils.settings import build, help_text, read_arguments
+from .modality_options import UNSET, choose_modality, option_class
+from .model_options import RunOptions
+
+Options = TypeVar("Options")
+R = TypeVar("R", bound=NamedRun)
+PRINTING = {"--print_config", "--print-config"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(ABC):
+    """A command: one entry in the table of `acdit.cli.main`.
+
+    Attributes:
+        name: as it is typed.
+        summary: what it does, in a few words.
+        arguments: what follows its name in the usage line, such as "[MODEL]".
+        example: command lines, one or more.
+        brief: a short example for the overview; the first line of `example` when left out.
+    """
+
+    name: str
+    summary: str
+    arguments: str = ""
+    example: str
+    brief: str = ""
+
+    @abstractmethod
+    def main(self, argv: list[str]) -> None:
+        """Read the words after the command's name, and run it."""
+
+    @abstractmethod
+    def help(self, argv: list[str]) -> str:
+        """Return the help, for the words that are given besides --help."""
+
+    @abstractmethod
+    def option_classes(self) -> list[type]:
+        """Return the dataclasses whose fields are the command's options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainCommand(Command, Generic[Options]):
+    """A command whose options are the fields of a dataclass.
+
+    Attributes:
+        options: the dataclass.
+        positional: name of the option that may be given without a key.
+        run: runs the command.
+    """
+
+    options: type[Options]
+    positional: str | None = None
+    run: Callable[[Options], None]
+
+    def main(self, argv: list[str]) -> None:
+        self.run(build(self.options, read_arguments(self.options, argv, self.positional)))
+
+    def help(self, argv: list[str]) -> str:
+        del argv
+        return help_text(self.options, f"acdit {self.name} {self.arguments}".rstrip(), self.example)
+
+    def option_classes(self) -> list[type]:
+        return [self.options]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeCommand(Command, Generic[R]):
+    """A command that starts from a recipe: its options are those of the recipe, and some of its own.
+
+    Attributes:
+        kind: class of the recipe.
+        options: a subclass of it.
+        run: runs the command.
+    """
+
+    kind: type[NamedRun]
+    options: type[R]
+    run: Callable[[R], None]
+
+    def main(self, argv: list[str]) -> None:
+        recipes = ", ".join(recipe_names(self.kind))
+        if not argv or argv[0].startswith("-"):
+            raise UserError(f"{self.name} needs a recipe first: {recipes} or the path of a YAML file")
+        overrides = read_arguments(self.options, [word for word in argv[1:] if word not in PRINTING])
+        recipe = build(self.options, recipe_values(argv[0], self.kind) | overrides)
+        if PRINTING & set(argv):
+            print(recipe_to_yaml(recipe), end="")
+        else:
+            self.run(recipe)
+
+    def help(self, argv: list[str]) -> str:
+        named = bool(argv) and not argv[0].startswith("-")
+        defaults = build(self.options, recipe_values(argv[0], self.kind)) if named else None
+        listed = fill(f"recipes: {', '.join(recipe_names(self.kind))}", 100, break_on_hyphens=False)
+        usage = f"acdit {self.name} {argv[0] if named else 'RECIPE'}"
+        return help_text(self.options, usage, f"{self.example}\n\n{listed}", defaults)
+
+    def option_classes(self) -> list[type]:
+        return [self.options]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModalityCommand(Command):
+    """A command whose options depend on the modality of the model.
+
+    Attributes:
+        run: runs the command with a model of a modality.
+    """
+
+    run: Callable[[Modality, RunOptions], None]
+
+    def main(self, argv: list[str]) -> None:
+        modality, words = choose_modality(self.name, argv)
+        options = option_class(self.name, modality)
+        values = read_arguments(options, words)
+        if values.get("model") in (None, *UNSET) and modality.model != MODALITIES[DEFAULT].model:
+            values["model"] = modality.model
+        self.run(modality, build(options, values))
+
+    def help(self, argv: list[str]) -> str:
+        try:
+            modality, _ = choose_modality(self.name, argv)
+        except UserError:
+            modality = MODALITIES[DEFAULT]
+        more = "\n".join(
+            f"with a model of {each.many}: acdit {self.name} --model {each.model} --help"
+            for each in MODALITIES.values()
+            if each is not modality
+        )
+        options = option_class(self.name, modality)
+        return help_text(options, f"acdit {self.name}", f"{options.example}\n\n{more}")
+
+    def option_classes(self) -> list[type]:
+        return [option_class(self.name, modality) for modality in MODALITIES.values()]

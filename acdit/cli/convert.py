@@ -1,0 +1,59 @@
+"""`acdit convert`: published checkpoints to pipeline directories and back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..utils.checks import option_suffix
+from ..utils.errors import UserError
+from .command import PlainCommand
+
+
+@dataclass
+class ConvertOptions:
+    """Turn a published checkpoint into a pipeline directory, or a model into a published checkpoint."""
+
+    source: str | None = None
+    """A checkpoint such as ACDiT-XL-img.pt; with --to-published a pipeline directory or a training run."""
+    out: str | None = None
+    """The directory to write; with --to-published the .pt file."""
+    ema: bool = False
+    """Take the moving average of the weights, where the checkpoint holds one."""
+    vae: str | None = None
+    """Autoencoder (AutoencoderKL) to put beside the network: a name on the hub, or a folder."""
+    to_published: bool = False
+    """Write the format of the published code, for a network with its rotary embedding."""
+
+    def __post_init__(self) -> None:
+        if self.source is None or self.out is None:
+            raise UserError("convert needs a source and a target: acdit convert CHECKPOINT.pt --out DIR")
+        if self.to_published:
+            option_suffix(".pt", out=self.out)
+            if self.ema or self.vae is not None:
+                raise UserError("--to-published takes neither --ema nor --vae")
+
+
+def run(options: ConvertOptions) -> None:
+    """Convert, and say where the result is."""
+    from ..published.convert import convert_checkpoint, publish
+    from ..utils.files import check_writable
+
+    assert options.source is not None and options.out is not None  # the options were checked
+    source, out = Path(options.source), Path(options.out)
+    check_writable(out)
+    if options.to_published:
+        publish(source, out)
+    else:
+        convert_checkpoint(source, out, ema=options.ema, vae=options.vae)
+    print(f"{source} was converted to {out}")
+
+
+COMMAND = PlainCommand(
+    name="convert",
+    summary="published weights",
+    arguments="SOURCE --out PATH",
+    brief="acdit convert ACDiT-XL-img.pt --out models/xl",
+    example="acdit convert ACDiT-XL-img.pt --out models/xl --vae stabilityai/sd-vae-ft-ema",
+    options=ConvertOptions,
+    positional="source",
+    run=run,
+)

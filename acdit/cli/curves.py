@@ -1,0 +1,62 @@
+"""`acdit curves`: training curves of runs in one picture."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from ..utils.checks import option_suffix
+from ..utils.errors import UserError
+from ..utils.ranges import FractionBelowOne, Ranged
+from .command import PlainCommand
+
+
+@dataclass
+class CurvesOptions(Ranged):
+    """Draw loss, learning rate and throughput of training runs, and their validations, in one picture."""
+
+    section: ClassVar[str] = "--"
+
+    runs: list[str] = field(default_factory=list)
+    """Directories of training runs, or their log.jsonl."""
+    smooth: FractionBelowOne = 0.98
+    """Weight of an entry of the log in the mean of the one beside it, from 0 (not smoothed) to below 1."""
+    out: str = "curves.png"
+    """The .png to write."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.runs:
+            raise UserError("curves needs at least one training run: acdit curves runs/mnist")
+        option_suffix(".png", out=self.out)
+
+
+def run(options: CurvesOptions) -> None:
+    """Draw the curves into a .png."""
+    from ..training.curves import draw_curves
+    from ..training.log import read_log
+    from ..utils.files import check_writable, whole
+
+    out = Path(options.out)
+    check_writable(out)
+    paths = [Path(run) for run in options.runs]
+    folders = [path if path.is_dir() else path.absolute().parent for path in paths]
+    short = len({folder.name for folder in folders}) == len(folders)
+    names = [folder.name if short else str(path) for folder, path in zip(folders, paths, strict=True)]
+    logs = {name: read_log(path) for name, path in zip(names, paths, strict=True)}
+    figure = draw_curves(logs, options.smooth)
+    with whole(out) as temporary_path:
+        figure.savefig(temporary_path, format="png")
+    drawn = ", ".join(f"{name} to step {log.steps[-1]['step']:,}" for name, log in logs.items())
+    print(f"{out}: {drawn}")
+
+
+COMMAND = PlainCommand(
+    name="curves",
+    summary="plot runs",
+    arguments="RUN ...",
+    brief="acdit curves runs/a runs/b --out curves.png",
+    example="acdit curves runs/mnist runs/other --smooth 0.99 --out curves.png",
+    options=CurvesOptions,
+    positional="runs",
+    run=run,
+)

@@ -1,0 +1,47 @@
+"""`acdit doctor`: what this machine has, what will be used and why, and whether it computes correctly."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from ..utils.errors import UserError
+from .command import PlainCommand
+
+
+@dataclass
+class DoctorOptions:
+    """Say what this machine has, what will be used and why, and check that it computes correctly."""
+
+    device: str | None = None
+    """Such as cpu or cuda; a GPU where there is one, when left out."""
+    json: bool = False
+    """Print JSON."""
+
+
+def run(options: DoctorOptions) -> None:
+    """Print the findings.
+
+    Raises:
+        UserError: after the report, if a check failed.
+    """
+    from ..bench.doctor import examine, format_findings
+    from .open_model import device_of
+
+    findings = examine(device_of(options.device))
+    if options.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        print(format_findings(findings))
+    failed = [finding.subject for finding in findings if finding.state == "FAILED"]
+    if failed:
+        raise UserError(
+            f"these checks failed: {', '.join(failed)}; with another version of torch they may not"
+        )
+
+
+COMMAND = PlainCommand(
+    name="doctor",
+    summary="check this machine",
+    example="acdit doctor --device cuda",
+    options=DoctorOptions,
+    run=run,
+)

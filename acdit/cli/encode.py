@@ -1,0 +1,48 @@
+"""`acdit encode`: encode the images of a recipe to latents, or those that are still missing."""
+
+from dataclasses import dataclass
+
+from ..training.config import Recipe
+from ..utils.ranges import Count
+from .command import RecipeCommand
+
+
+@dataclass
+class EncodeOptions(Recipe):
+    """Encode the images of a recipe to latents on disk."""
+
+    device: str | None = None
+    """Such as cpu or cuda; a GPU where there is one, when left out."""
+    batch: Count = 32
+    """Images that are encoded at once."""
+
+
+def run(options: EncodeOptions) -> None:
+    """Encode, and say how many latents there are."""
+    from ..data.encoding import encode_pixels
+    from .open_model import device_of
+
+    manifest = encode_pixels(
+        options.latents,
+        options.data,
+        options.autoencoder,
+        seed=options.training.seed,
+        device=device_of(options.device),
+        batch=options.batch,
+    )
+    if manifest is not None:  # else another rank finishes last
+        unread = len(manifest["skipped"])
+        count = f"{manifest['count']:,} {options.modality.samples}"
+        print(f"{options.latents} holds latents of {count}; {unread} could not be read")
+
+
+COMMAND = RecipeCommand(
+    name="encode",
+    summary="latents to train on",
+    arguments="RECIPE",
+    brief="acdit encode imagenet256-xl --data.source FOLDER",
+    example="acdit encode imagenet256-xl --data.source FOLDER --batch 64 --device cuda",
+    kind=Recipe,
+    options=EncodeOptions,
+    run=run,
+)

@@ -1,0 +1,48 @@
+"""`acdit plan`: what a training run would cost, and what it lacks."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from ..training.config import RANK_FLOPS, Recipe
+from ..utils.errors import UserError
+from ..utils.ranges import Count, Range
+from .command import RecipeCommand
+
+
+@dataclass
+class PlanOptions(Recipe):
+    """Estimate the time and memory of a training run, and check its configuration."""
+
+    ranks: Count = 1
+    """Processes, one for each accelerator."""
+    flops: Annotated[float, Range(1, 1e30)] = RANK_FLOPS
+    """FLOP/s that a rank reaches; the default is about 40% of the bf16 peak of an H100."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+def run(options: PlanOptions) -> None:
+    """Print the plan.
+
+    Raises:
+        UserError: after the report, if there is a problem.
+    """
+    from ..training.plan import format_plan, make_plan
+
+    plan = make_plan(options, ranks=options.ranks, flops=options.flops)
+    print(plan.to_json() if options.json else format_plan(plan))
+    if plan.problems:
+        names = ", ".join(check.subject for check in plan.problems)
+        raise UserError(f"{options.name} cannot start as it stands; see the checks: {names}")
+
+
+COMMAND = RecipeCommand(
+    name="plan",
+    summary="estimate a run",
+    arguments="RECIPE",
+    brief="acdit plan imagenet256-xl --ranks 256",
+    example="acdit plan imagenet256-xl --ranks 256 --flops 4e14 --training.gradient_checkpointing",
+    kind=Recipe,
+    options=PlanOptions,
+    run=run,
+)

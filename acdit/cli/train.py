@@ -1,0 +1,36 @@
+"""`acdit train`: run a recipe, or resume it."""
+
+from dataclasses import dataclass
+
+from ..training.config import Recipe
+from .command import RecipeCommand
+
+
+@dataclass
+class TrainOptions(Recipe):
+    """Train a model by a recipe, or resume an earlier run of it."""
+
+    allow_changes: bool = False
+    """Resume a run that was started with another recipe, and list what differs."""
+
+
+def run(options: TrainOptions) -> None:
+    """Train to the end of the recipe, and say where the pipeline is."""
+    from ..training.loop import train
+    from ..utils.ranks import launched
+
+    trained = train(options, allow_changes=options.allow_changes)
+    if trained is not None and launched().main:
+        print(f"the trained pipeline is in {trained}")
+
+
+COMMAND = RecipeCommand(
+    name="train",
+    summary="train a model",
+    arguments="RECIPE",
+    brief="acdit train mnist --training.steps 1000",
+    example="acdit train mnist --training.steps 1000 --layout.blocks 4x4,2x2 --print_config",
+    kind=Recipe,
+    options=TrainOptions,
+    run=run,
+)

@@ -1,0 +1,66 @@
+"""Estimates of what samples take in memory and on disk, so that what cannot fit is refused at once."""
+
+from pathlib import Path
+
+from ..model.flops import Dimensions, cache_bytes
+from ..model.layout import Layout, dims
+from ..pipelines.block_pipeline import BlockPipeline
+from ..pipelines.pixel_pipeline import ACDiTPipeline
+from ..pipelines.video import ACDiTVideoPipeline
+from ..utils.resources import require_disk, require_memory
+
+OVERHEAD = 200  # bytes of a Python object for each sample or block: label, generator, number of steps
+
+
+def require_sampling_memory(
+    pipeline: BlockPipeline, layout: Layout, *, count: int, batch: int, kept: int, window: int | None = None
+) -> None:
+    """Raise UserError unless samples fit into memory, with the key-value cache of a batch.
+
+    Pipelines on an accelerator have memory of their own, of which nothing is known here.
+
+    Args:
+        pipeline: that draws.
+        layout: of the samples.
+        count: samples in all.
+        batch: samples at once.
+        kept: bytes of a finished sample that stay in memory.
+        window: blocks that the cache keeps; None = all.
+    """
+    if pipeline.device.type != "cpu":
+        return
+    blocks = layout.num_blocks if window is None else min(window + 1, layout.num_blocks)
+    held = Layout((blocks * layout.block_tokens,), (layout.block_tokens,))
+    network = Dimensions.of(pipeline.transformer.config)
+    cache = cache_bytes(network, held, pipeline.transformer.dtype.itemsize)
+    state = 4 * 4 * network.in_channels * layout.block_tokens  # noise, sample, prediction, logits
+    alike = min(batch, count)
+    wanted = alike * (cache + state) + count * (kept + OVERHEAD) + layout.num_blocks * OVERHEAD
+    require_memory(
+        wanted,
+        f"{count:,} samples, {alike:,} at once,",
+        "ask for fewer or shorter ones, or lower --batch",
+    )
+
+
+def require_set_disk(pipeline: ACDiTPipeline, out: Path, count: int) -> None:
+    """Raise UserError unless a set of images fits on the disk: as parts, and joined, before these go."""
+    height, width = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size[-2:])
+    shape = dims((height, width))
+    require_disk(2 * 3 * count * height * width, out, f"{count:,} images of {shape} pixels", "lower --count")
+
+
+def clip_layout(pipeline: ACDiTVideoPipeline, frames: int) -> Layout:
+    """Return the layout of a clip in blocks of one token along time, for estimates alone."""
+    own = pipeline.layout
+    return Layout((max(1, frames // own.patch[0]), *own.grid[1:]), (1, *own.grid[1:]), own.patch)
+
+
+def pixel_bytes(pipeline: ACDiTPipeline, layout: Layout) -> int:
+    """Return the bytes of a finished image or clip in float32 beside its 8-bit copy."""
+    *frames, height, width = layout.size
+    scale = pipeline.vae_scale_factor**2
+    total = pipeline.pixel_channels * height * width * scale
+    for length in frames:
+        total *= length
+    return 5 * total

@@ -1,0 +1,87 @@
+"""Ranges of numbers in dataclasses, declared with their types and checked when an instance is made."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, ClassVar, get_args, get_type_hints
+
+from .errors import UserError
+
+MANY = 10**9
+LARGE = 1e9
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`; NaN and infinity lie in no range.
+
+    Attributes:
+        low, high: the least and the greatest.
+        above, below: whether `low`, or `high`, is left out itself.
+    """
+
+    low: float
+    high: float
+    above: bool = False
+    below: bool = False
+
+    def check(self, name: str, value: float) -> None:
+        """Raise UserError for a number that lies outside, under a name."""
+        if not math.isfinite(value):
+            raise UserError(f"{name} must be a finite number, not {value}")
+        if value < self.low or (self.above and value == self.low):
+            words = "lie above" if self.above else "be at least"
+            raise UserError(f"{name} must {words} {self.low:g}, not {value}")
+        if value > self.high or (self.below and value == self.high):
+            words = "lie below" if self.below else "be at most"
+            raise UserError(f"{name} must {words} {self.high:g}, not {value}")
+
+
+Count = Annotated[int, Range(1, MANY)]
+CountFromZero = Annotated[int, Range(0, MANY)]
+SeveralTokens = Annotated[int, Range(2, MANY)]
+Seed = Annotated[int, Range(-(2**62), 2**62)]
+Number = Annotated[float, Range(-LARGE, LARGE)]
+NonNegative = Annotated[float, Range(0, LARGE)]
+Positive = Annotated[float, Range(0, LARGE, above=True)]
+Fraction = Annotated[float, Range(0, 1)]
+FractionBelowOne = Annotated[float, Range(0, 1, below=True)]
+FractionAboveZero = Annotated[float, Range(0, 1, above=True)]
+
+
+class Ranged:
+    """Base of dataclasses whose numbers are checked against their ranges."""
+
+    section: ClassVar[str] = ""
+    """What stands before the name of a field in messages, such as "training."; "--" for options."""
+
+    def __post_init__(self) -> None:
+        for name, bounds in ranges_of(type(self)).items():
+            shown = self.section + (name.replace("_", "-") if self.section == "--" else name)
+            for value in _numbers(getattr(self, name)):
+                bounds.check(shown, value)
+
+
+@cache
+def ranges_of(cls: type) -> dict[str, Range]:
+    """Return the range of every field of a dataclass that declares one."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {name: found for name, hint in hints.items() if (found := _range(hint)) is not None}
+
+
+def _range(hint: object) -> Range | None:
+    """The range in a type, at any depth."""
+    if isinstance(hint, Range):
+        return hint
+    inner = (*get_args(hint), *getattr(hint, "__metadata__", ()))
+    return next((found for each in inner if (found := _range(each)) is not None), None)
+
+
+def _numbers(value: object) -> Iterator[float]:
+    """The numbers in a value: itself, or those of a list."""
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _numbers(each)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value

@@ -1,0 +1,47 @@
+"""What cannot fit in memory or on disk is refused at once, with an estimate."""
+
+import pytest
+
+from acdit.cli.main import main
+from acdit.utils import resources
+from acdit.utils.errors import UserError
+from acdit.utils.resources import require_disk, require_memory, size
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["--count", "999999999", "--out", "x.npz"],
+            "images of 32x32 pixels take about 6.14 TB at x",
+        ),
+        (["--samples", "99999999"], "999,999,990 samples, 64 at once, take about"),
+        (["--frames", "999999998", "--model", "moving-digits", "--out", "a.gif"], "of memory"),
+        (["--samples", "99999999", "--model", "moving-digits", "--out", "a.gif"], "ask for fewer or shorter"),
+        (["--prompt", "hi", "--samples", "99999999"], "99,999,999 samples, 99,999,999 at once, take about"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_huge_requests_are_refused(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err and "are free" in err and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_fits_is_not_refused(tmp_path, monkeypatch):
+    memory = type("Memory", (), {"available": 10**9})
+    monkeypatch.setattr(resources.psutil, "virtual_memory", lambda: memory)
+    require_memory(10**9, "all of it", "less")
+    with pytest.raises(UserError, match=r"more take about 1 GB of memory, 1 GB are free: less"):
+        require_memory(10**9 + 1, "more", "less")
+    require_disk(0, tmp_path / "not" / "there", "nothing", "less")
+    with pytest.raises(UserError, match=r"much take about 1,000 TB at .*: less"):
+        require_disk(1e15, tmp_path / "not" / "there", "much", "less")
+
+
+def test_sizes_in_words():
+    assert [size(value) for value in (0, 1500, 2.5e6, 1e9, 1.5e12, 3e15)] == [
+        *("0 kB", "1.5 kB", "2.5 MB", "1 GB", "1.5 TB", "3,000 TB")
+    ]
