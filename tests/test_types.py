@@ -22,6 +22,7 @@ OTHERS = {
 }
 # Functions that may say Any besides, and why.
 EXCEPTIONS = {
+    "utils.progress_bar.ProgressBar.display ->": "tqdm says None and returns whether something was shown",
     "media.videos.moving_pictures(container)": "PyAV, an extra",
     "media.videos.upright(frame)": "PyAV, an extra",
     "pipelines.input_images.given_pixels(given)": "pictures as callers have them: PIL, NumPy or torch",

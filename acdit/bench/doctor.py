@@ -12,13 +12,13 @@ from importlib.util import find_spec
 from typing import Literal
 
 import torch
-from tqdm import tqdm
 
 from .. import __version__
 from ..model.attention import BACKENDS, Backend, agrees, default_backend, disagreement, supports
 from ..model.layout import Layout
 from ..model.matmul_rate import best_rate
 from ..model.transformer import ACDiTTransformer
+from ..utils.progress_bar import ProgressBar
 from .timing import machine
 
 State = Literal["has", "uses", "right", "FAILED", "lacks"]
@@ -49,7 +49,7 @@ def examine(device: torch.device) -> list[Finding]:
         "torch.compile": _compiler,
     }
     findings: list[Finding] = []
-    for subject, step in tqdm(steps.items(), desc="doctor", unit="check", delay=1, leave=False):
+    for subject, step in ProgressBar(steps.items(), desc="doctor", unit="check", delay=1, leave=False):
         try:
             findings.extend(step(device))
         except Exception as fault:  # noqa: BLE001  whatever a machine's fault is, it is what was asked for

@@ -9,10 +9,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..utils.errors import UserError
 from ..utils.files import check_writable, whole
+from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import launched
 from .autoencoders import encode, load_autoencoder, scale_factor
 from .config import AutoencoderConfig, DataConfig
@@ -70,7 +70,7 @@ def encode_pixels(
     ranks = launched()
     mine = list(enumerate(shards))[ranks.rank :: ranks.world_size]
     dtype = getattr(torch, autoencoder.dtype)
-    with tqdm(
+    with ProgressBar(
         total=sum(len(rows) for _, rows in mine), unit="image", desc="encoding", disable=not ranks.main
     ) as progress:
         for number, rows in mine:
@@ -91,7 +91,7 @@ def _encode_shard(
     batch: int,
     workers: int,
     layout: dict[str, Any],
-    progress: "tqdm[Any]",
+    progress: ProgressBar,
 ) -> None:
     """Write one file: mean and deviation (n, 1 or 2 with mirror images, C, h, w), label and index (n,)."""
     means, deviations, indices, skipped = [], [], [], {}

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from ..utils.checks import here_or_on_hub
 from ..utils.errors import UserError
+from ..utils.progress_bar import ProgressBar
 from .config import DataConfig
 from .image_decoding import Unreadable, check_header
 from .video_decoding import SUFFIXES, ClipShape, check_video
@@ -124,7 +124,7 @@ def _from_folder(folder: Path, media: Media, listing: Path | None) -> FileTable:
 
     skipped: dict[str, str] = {}
     readable: dict[str, list[str]] = {}
-    for name, file in tqdm(files, desc=f"checking {media.noun}s", unit="file", delay=2, leave=False):
+    for name, file in ProgressBar(files, desc=f"checking {media.noun}s", unit="file", delay=2, leave=False):
         try:
             media.check(file)
             readable.setdefault(name, []).append(file)
@@ -243,7 +243,7 @@ def _checked(table: FileTable, media: Media) -> FileTable:
     """The rows of a data set that can be used."""
     good: list[int] = []
     rows = range(len(table.labels))
-    for row in tqdm(rows, desc=f"checking {media.noun}s", unit="row", delay=2, leave=False):
+    for row in ProgressBar(rows, desc=f"checking {media.noun}s", unit="row", delay=2, leave=False):
         encoded = table.encoded(row)
         try:
             if not encoded:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ..utils.errors import UserError
+from ..utils.progress_bar import ProgressBar
 from .config import DataConfig
 from .data_sets import TEXT_SETS
 from .dataset import PixelDataset
@@ -135,7 +135,7 @@ def _files(config: DataConfig, held_out: bool) -> Iterable[str] | None:
     files = [path] if path.is_file() else sorted(filter(Path.is_file, _shown(path)))
     if not files:
         raise UserError(f"data.source {config.source} is empty; it should hold text files")
-    return map(read_text, tqdm(files, desc="reading texts", unit="file", delay=2, leave=False))
+    return map(read_text, ProgressBar(files, desc="reading texts", unit="file", delay=2, leave=False))
 
 
 def _shown(folder: Path) -> Iterator[Path]:

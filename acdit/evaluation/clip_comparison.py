@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..data.config import DataConfig
 from ..data.dataset import PixelDataset
@@ -15,6 +14,7 @@ from ..generation.batches import Sampling, draw_clips
 from ..metrics.distances import coverage_density, frechet
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError, require
+from ..utils.progress_bar import ProgressBar
 from .clip_scores import K
 from .features.torchscript import torchscript_features
 from .moving_digits import CLIPS
@@ -77,7 +77,7 @@ def compare_clips(
 
     labels = _labels(pipeline, data, places)
     parts = torch.arange(count).split(sampling.batch)
-    bar = tqdm(parts, desc="reading clips", unit="batch", delay=3, leave=False)
+    bar = ProgressBar(parts, desc="reading clips", unit="batch", delay=3, leave=False)
     real = torch.cat([extractor(read(part.tolist())) for part in bar])
     short = draw_clips(pipeline, labels, count, sampling, context_noise=context_noise)
     found = torch.cat([extractor(clips) for clips in short])

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..data.config import DataConfig
 from ..data.shakespeare import SHAKESPEARE
@@ -19,6 +18,7 @@ from ..metrics.entropy import token_entropy
 from ..model.layout import Layout
 from ..pipelines.text import ACDiTTextPipeline
 from ..utils.errors import UserError
+from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import generator
 from .language_model import LanguageJudge
 from .report import format_table
@@ -215,7 +215,7 @@ def _drawn(
 def _parts(data: WrappedTexts, count: int, batch: int, what: str) -> Iterator[Part]:
     """Sequences from all over the texts in batches, under a progress bar."""
     order = torch.randperm(len(data), generator=generator("texts to score"))[:count].tolist()
-    for first in tqdm(range(0, count, batch), unit="batch", desc=what, delay=3, leave=False):
+    for first in ProgressBar(range(0, count, batch), unit="batch", desc=what, delay=3, leave=False):
         places = range(first, min(first + batch, count))
         indices = order[places.start : places.stop]
         tokens = torch.stack([data.decode(index) for index in indices])

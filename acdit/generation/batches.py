@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.video import ACDiTVideoPipeline
+from ..utils.progress_bar import ProgressBar
 
 MOST_CLASSES = 10  # that are drawn when none is named
 T = TypeVar("T")
@@ -66,7 +66,7 @@ def in_batches(
         batch: samples at once.
         description: of the progress bar.
     """
-    for first in tqdm(range(0, count, batch), unit="batch", desc=description, delay=3, leave=False):
+    for first in ProgressBar(range(0, count, batch), unit="batch", desc=description, delay=3, leave=False):
         yield draw(list(range(first, min(first + batch, count))))
 
 

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from ..diffusion.generate import steps_per_block
 from ..model.layout import dims, parse_dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import UserError
 from ..utils.files import remove, whole
+from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import seed_of
 from ..utils.ranks import launched
 from ..utils.settings import differences
@@ -95,7 +95,7 @@ class SampleSet:
         mine = range(rank, self.num_parts, ranks)
         missing = [part for part in mine if not self.part(part).exists()]
         there = len(mine) - len(missing)
-        for part in tqdm(
+        for part in ProgressBar(
             missing,
             "sampling",
             len(mine),

@@ -8,13 +8,13 @@ from itertools import chain
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 from ..data.image_decoding import centre_crop
 from ..media.images import save_picture
 from ..media.videos import Frames, contact_sheet, read_frames, side_by_side, video_file
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError
+from ..utils.progress_bar import ProgressBar
 from .batches import Sampling
 
 RATE = 8  # frames a second
@@ -77,7 +77,7 @@ def write_clips(
             "ask for fewer, or raise it"
         )
     length, started = frames or pipeline.num_frames, time.perf_counter()
-    with tqdm(total=length, unit="frame", desc="sampling", delay=3, leave=False) as progress:
+    with ProgressBar(total=length, unit="frame", desc="sampling", delay=3, leave=False) as progress:
         pieces = pipeline.stream(
             labels,
             num_frames=length,

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
-from tqdm import tqdm
 
 from ..diffusion.generate import Guidance, middle_levels, noise_levels
 from ..diffusion.schedulers import Solver
@@ -20,6 +19,7 @@ from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import require
 from ..utils.files import only_process, whole
+from ..utils.progress_bar import ProgressBar
 from .measurements import Measurements
 
 SCORES = ("judge_frechet_distance", "judge_frechet_distance_real", "label_accuracy", "judge_coverage")
@@ -111,7 +111,7 @@ def study_sampling(
         keys = (*Way.__dataclass_fields__, "seed")
         measured = Measurements(folder / "measurements.json", setting, keys, ("views", "seconds", *SCORES))
         wanted = [(way, seed) for seed in range(seeds) for way in ways]  # a slow hour is everybody's
-        for way, seed in tqdm(wanted, desc="study", unit="set", leave=False):
+        for way, seed in ProgressBar(wanted, desc="study", unit="set", leave=False):
             if (*astuple(way), seed) not in measured.rows:
                 measured.add({**asdict(way), "seed": seed, **_measure(pipeline, scorer, sampling, way, seed)})
         found = {way: [measured.rows[(*astuple(way), seed)] for seed in range(seeds)] for way in ways}

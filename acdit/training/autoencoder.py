@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..data.dataset import Batch, PixelDataset
 from ..data.opening import open_samples
 from ..utils.files import check_writable, whole
+from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import Key, generator, seed_of
 from .autoencoder_config import AutoencoderRecipe
 from .checkpoint import check_recipe, fill, newest_checkpoint, save_checkpoint
@@ -55,7 +55,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
     order = StepBatches(len(data), recipe.batch_size, range(step, recipe.steps), seed=recipe.seed)
     loader = DataLoader(data, batch_sampler=order, num_workers=recipe.data.workers)
     network.train()
-    with tqdm(total=recipe.steps, initial=step, desc=recipe.name, unit="step") as progress:
+    with ProgressBar(total=recipe.steps, initial=step, desc=recipe.name, unit="step") as progress:
         for batch in loader:
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * rate_factor(step, recipe.steps, COSINE)

@@ -18,10 +18,10 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
-from tqdm import tqdm
 
 from ..utils.errors import UserError
 from ..utils.files import leftovers, remove, whole
+from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import ALONE, Ranks
 from ..utils.settings import differences, flatten
 
@@ -136,7 +136,7 @@ def newest_checkpoint(folder: Path, ranks: Ranks = ALONE) -> Stored | None:
             remove(moved)
             path.rename(moved)
             words = f"warning: {path} is damaged; it is now {moved.name}, and the one before is taken"
-            tqdm.write(words, file=sys.stderr)
+            ProgressBar.write(words, file=sys.stderr)
         ranks.wait()
     if found:
         raise UserError(f"every checkpoint in {folder} is damaged; remove {folder} to start anew")

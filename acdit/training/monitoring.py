@@ -10,10 +10,10 @@ from typing import Any
 
 import psutil
 import torch
-from tqdm import tqdm
 
 from ..model.matmul_rate import best_rate
 from ..utils.errors import require
+from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import Ranks
 from .config import Recipe
 from .log import LOG_FILE, cut_log
@@ -36,7 +36,7 @@ class Watch:
     def __init__(self, recipe: Recipe, step: int, ranks: Ranks, half: bool):
         self.recipe, self.ranks, self.path = recipe, ranks, recipe.folder / LOG_FILE
         self.trackers: list[Any] = []
-        self.bar = tqdm(
+        self.bar = ProgressBar(
             total=recipe.training.steps, initial=step, desc=recipe.name, unit="step", disable=not ranks.main
         )
         self.smooth: float | None = None
@@ -94,7 +94,7 @@ class Watch:
     def say(self, words: str) -> None:
         """A line to the user, from the first rank."""
         if self.ranks.main:
-            tqdm.write(words, file=sys.stderr)
+            ProgressBar.write(words, file=sys.stderr)
 
     def _entry(self, done: StepResult) -> None:
         steps, seconds = len(self.since), self.seconds

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
 from ...data.moving_digits import VELOCITIES, MovingDigits
 from ...data.tensor_cache import cached_tensors, fingerprint
+from ...utils.progress_bar import ProgressBar
 
 VERSION = 1  # of the network and its fitting: raise it when either changes, so that no old weights are used
 
@@ -55,7 +55,7 @@ def fit_clip_network(frames: int, *, steps: int = STEPS, seed: int = 0) -> ClipN
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
         order = torch.randperm(len(data))[: steps * BATCH]
-        for rows in tqdm(
+        for rows in ProgressBar(
             order.split(BATCH), desc="fitting the judge of clips", unit="step", delay=3, leave=False
         ):
             indices = rows.tolist()
