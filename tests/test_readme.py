@@ -1,4 +1,4 @@
-"""What the README shows is run: its Python as it stands, its `acdit` commands but for the training."""
+"""What the README and the pages show is run: Python as it stands, `acdit` commands but for the training."""
 
 import json
 import re
@@ -10,21 +10,31 @@ from PIL import Image
 
 from acdit.bench.rows import ROWS
 from acdit.cli.bench import BenchOptions
-from acdit.cli.main import main
+from acdit.cli.main import load_command, main
 from acdit.cli.study import StudyOptions
 from acdit.media.videos import read_frames
 from acdit.training.recipes import load_recipe
 from acdit.utils.settings import build, read_arguments
 from tests.checkpoints import eightfold_autoencoder, thousand_classes
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    shlex.split(line, comments=True)[1:]
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    if line.startswith("acdit ")
-]
+ROOT = Path(__file__).parents[1]
+NAMES = ("sampling", "training", "video", "text", "latent-space", "published-weights", "scores", "speed")
+README = (ROOT / "README.md").read_text()
+PAGES = "\n".join((ROOT / "docs" / f"{name}.md").read_text() for name in NAMES)
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGES, re.DOTALL)
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The `acdit` commands in the shell blocks of a page, as words."""
+    return [
+        shlex.split(line, comments=True)[1:]
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("acdit ")
+    ]
+
+
+COMMANDS = commands_of(PAGES)
 
 
 def test_there_is_something_to_run():
@@ -33,6 +43,28 @@ def test_there_is_something_to_run():
         *("sample", "info", "train", "curves", "evaluate", "convert", "autoencoder", "encode", "plan"),
         *("bench", "study", "tokenizer"),
     }
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    assert len(prose.split()) <= 900
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+        local = [link for link in links if not link.startswith("http")]
+        assert [link for link in local if not (page.parent / link).exists()] == [], page
+
+
+def test_the_readme_shows_commands_of_the_pages_or_shorter_ones(tmp_path, monkeypatch, capsys):
+    """Those that are on no page are run, or read where they train or score."""
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    assert Path("three.png").exists()
+    own = [words for words in commands_of(README) if words not in COMMANDS]
+    assert [words[0] for words in own] == ["plan", "evaluate", "evaluate"]
+    assert main(own[0]) == 2 and "latents" in capsys.readouterr().out
+    for words in own[1:]:
+        assert load_command("evaluate").help(words[3:]).startswith("usage: acdit evaluate")
 
 
 def test_the_sampling_example(tmp_path, monkeypatch):
