@@ -1,6 +1,6 @@
 """ACDiT: autoregressive blocks of conditional diffusion transformers (arXiv 2412.07720).
 
-Public names load when first used, so that `import acdit` is quick and has no side effect.
+Public names are imported on first use, so `import acdit` is quick and has no side effects.
 """
 
 from importlib import import_module
@@ -56,7 +56,7 @@ _HOMES = {
     "generate": "acdit.diffusion.generate",
     "load_pipeline": "acdit.pipelines.loading",
     "load_recipe": "acdit.training.recipes",
-    # diffusers looks up these base classes on the module that model_index.json names
+    # diffusers looks up these base classes in the module that model_index.json names
     "DiffusionPipeline": "diffusers",
     "ModelMixin": "diffusers",
     "SchedulerMixin": "diffusers",

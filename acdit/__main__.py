@@ -1,4 +1,4 @@
-"""`python -m acdit`, the same as the command `acdit`."""
+"""Run the command `acdit` as `python -m acdit`."""
 
 import sys
 

@@ -1,1 +1,1 @@
-"""The benchmarks: what the package costs beside the published computation and beside what arithmetic asks."""
+"""Benchmarks: the cost of the package, compared with the published computation and with the roofline."""

@@ -1,21 +1,23 @@
-"""The published computation over the same weights: what the benchmarks compare with, and a second opinion.
+"""The published computation over the same weights: baseline of the benchmarks, and an independent check.
 
-Nothing here is taken from `layers.py`, `attention.py` or `sampling.py`, so that what makes those fast leaves
-this as it is; matrix products alone take the same kernels, whose speed is not what is compared.
+No computation here is taken from `layers.py`, `attention.py` or `generate.py`, so that their optimisations
+do not affect this module. Only the matrix products use the same kernels, whose speed is not compared.
 
 The facts, from the paper (sections 4.2, 4.4 and 4.5, Fig. 2, Appendix C) and the code that its
 authors published with the weights:
 
-- training passes one sequence of 2 L tokens, all clean blocks before all noised ones, through every layer,
-  attention with a dense boolean mask of (2 L)^2; the last clean block and the last layer's clean outputs too;
-- adaLN's linear layer runs once a block; each of its six vectors is repeated for every token of the block;
-  modulated or gated noised tokens are joined with the clean ones by concatenation;
-- sampling gives a block's first step the clean block before it, under a mask of two blocks of queries; its
-  keys and values go to each layer's cache, which grows by concatenation; every step joins cache and own keys;
-- with guidance the batch is doubled, caches included: the clean past is computed and kept for each branch.
+- Training passes one sequence of 2 L tokens, all clean blocks before all noised ones, through every layer.
+  Attention uses a dense boolean mask of (2 L)^2. The last clean block and the last layer's clean outputs are
+  computed too.
+- adaLN's linear layer runs once per block; each of its six vectors is repeated for every token of the block.
+  Modulated or gated noised tokens are joined with the clean ones by concatenation.
+- In sampling, the first step of a block also gets the clean block before it, under a mask of two blocks of
+  queries. The keys and values of the clean block go to each layer's cache, which grows by concatenation.
+  Every step concatenates the cache with its own keys.
+- With guidance the batch is doubled, caches included: the clean past is computed and kept for each branch.
 
-Where those facts leave a choice, the faster is taken: masks and rotary tables are made once per layout, what
-is not needed for a backward pass is changed in place, sampling runs in inference mode.
+Where these facts leave a choice, the faster option is taken: masks and rotary tables are made once per
+layout, tensors that no backward pass needs are changed in place, and sampling runs in inference mode.
 """
 
 import copy
@@ -37,7 +39,7 @@ Weights = tuple[Tensor, Tensor]
 
 
 class _Layer(NamedTuple):
-    """Weights of one layer, by their published names (weight and bias of what is linear)."""
+    """Weights of one layer, by their published names (weight and bias for linear layers)."""
 
     norm1: Tensor
     qkv: Weights
@@ -51,9 +53,9 @@ class _Layer(NamedTuple):
 
 
 class _Sequence(NamedTuple):
-    """What every layer needs to know of the tokens that pass it."""
+    """Description of the tokens that pass through the layers."""
 
-    clean: int  # clean tokens, which come first
+    clean: int  # number of clean tokens, which come first
     block_tokens: int
     rope: RopeTable  # cosines and sines (S, D)
     mask: Tensor | None  # (S, keys)
@@ -61,13 +63,13 @@ class _Sequence(NamedTuple):
 
 
 class Published:
-    """The computation as published, with the parameters of a network (shared, not copied).
+    """Published computation with the parameters of a network (shared, not copied).
 
     Args:
-        network: one that knows timesteps and classes, as every published one does.
+        network: network with timesteps and classes, as every published network has them.
 
     Raises:
-        ValueError: for a network without timesteps or classes.
+        ValueError: if the network has no timesteps or no classes.
     """
 
     def __init__(self, network: ACDiTTransformer):
@@ -105,13 +107,14 @@ class Published:
     def predict(
         self, noised: Tensor, timestep: Tensor, clean: Tensor, labels: Tensor, *, layout: Layout
     ) -> Tensor:
-        """Prediction for every noised block (N, T, B, C), in one pass over the sequence of 2 T blocks.
+        """Predict every noised block (N, T, B, C), in one pass over the sequence of 2 T blocks.
 
         Args:
-            noised, clean: all blocks (N, T, B, C).
-            timestep: (N, T), raw 0..1000.
-            labels: (N,), class or null.
-            layout: of the blocks.
+            noised: all noised blocks (N, T, B, C).
+            timestep: timesteps (N, T), raw 0..1000.
+            clean: all clean blocks (N, T, B, C).
+            labels: class or null label of each sample, (N,).
+            layout: layout of the blocks.
         """
         tokens = layout.num_tokens
         x = torch.cat((clean, noised), dim=1).flatten(1, 2)  # (N, S = 2 L, C)
@@ -132,14 +135,14 @@ class Published:
         labels: Tensor,
         guidance: float = 1.0,
     ) -> tuple[Tensor, int]:
-        """Samples (N, T, B, C), and the bytes that the caches hold at the end.
+        """Generate samples (N, T, B, C), and return them with the size of the caches at the end, in bytes.
 
         Args:
-            layout: of the samples.
-            noise: (N, T, B, C).
+            layout: layout of the samples.
+            noise: initial noise (N, T, B, C).
             scheduler: a diffusers scheduler; it is copied, not changed.
-            steps: solver steps per block.
-            labels: (N,) classes.
+            steps: number of solver steps per block.
+            labels: classes (N,).
             guidance: scale of classifier-free guidance; 1 = none.
         """
         solver, dtype = copy.deepcopy(scheduler), self.network.dtype
@@ -175,7 +178,7 @@ class Published:
         return torch.stack(done, dim=1), sum(cache.nbytes for cache in caches)
 
     def _through(self, x: Tensor, sequence: _Sequence, caches: "Sequence[_Cache] | None" = None) -> Tensor:
-        """Tokens (N, S, C) through all layers; the noised ones' prediction (N, T, B, C)."""
+        """Pass tokens (N, S, C) through all layers, and return the noised blocks' prediction (N, T, B, C)."""
         x = linear(x, self.embedding)  # (N, S, hidden)
         for layer, weights in enumerate(self.layers):
             x = self._layer(x, weights, sequence, None if caches is None else caches[layer])
@@ -185,7 +188,7 @@ class Published:
         return x.unflatten(1, (-1, sequence.block_tokens))
 
     def _layer(self, x: Tensor, weights: _Layer, sequence: _Sequence, cache: "_Cache | None") -> Tensor:
-        """One layer over tokens (N, S, hidden)."""
+        """Apply one layer to tokens (N, S, hidden)."""
         clean, rope = sequence.clean, sequence.rope
         vectors = _per_token(sequence, weights.modulation, 6)  # each (N, T B, hidden)
         inner = _modulated(_norm(x, weights.norm1), clean, *vectors[:2])
@@ -203,11 +206,11 @@ class Published:
         return _added(x, clean, vectors[5], branch)
 
     def _condition(self, timestep: Tensor, labels: Tensor) -> Tensor:
-        """SiLU of timestep and label embedding, (N, T, hidden), for timesteps (N, T) and labels (N,)."""
+        """Compute the SiLU of timestep (N, T) and label (N,) embeddings, (N, T, hidden)."""
         return F.silu(self.embed_time(timestep, self.embedding.dtype) + self.embed_label(labels)[:, None])
 
     def _rope(self, layout: Layout) -> RopeTable:
-        """Cosines and sines of every token in the sequence, (L, D)."""
+        """Return the cosines and sines of every token in the sequence, (L, D)."""
         config = self.network.config
         head_dim = config["hidden_size"] // self.heads
         rotation = Rotation(
@@ -222,17 +225,18 @@ class Published:
 
 
 class _Cache:
-    """One layer's keys and values (N, H, cached tokens, D), grown by concatenation."""
+    """Keys and values (N, H, cached tokens, D) of one layer, grown by concatenation."""
 
     def __init__(self) -> None:
         self._held: tuple[Tensor, Tensor] | None = None
 
     @property
     def nbytes(self) -> int:
+        """Return the size of the keys and values in bytes."""
         return sum(tensor.nbytes for tensor in self._held or ())
 
     def joined(self, key: Tensor, value: Tensor, clean: int) -> tuple[Tensor, Tensor]:
-        """Take in what belongs to the first, clean tokens; everything cached, then what is left."""
+        """Cache the keys and values of the first, clean tokens; return all cached ones, then the others."""
         if clean:
             fresh = key[:, :, :clean], value[:, :, :clean]
             if self._held is None:
@@ -247,8 +251,8 @@ class _Cache:
 
 @lru_cache(maxsize=4)
 def training_mask(layout: Layout, device: torch.device) -> Tensor:
-    """SCAM (Fig. 2a) of c_0.., n_0..: (2 L, 2 L) boolean, true where the query (row) sees the key."""
-    with torch.inference_mode(False):  # the cached mask must serve training too
+    """Return SCAM (Fig. 2a) of c_0.., n_0..: (2 L, 2 L) boolean, true where the query (row) sees the key."""
+    with torch.inference_mode(False):  # because the cached mask is used in training too
         block = torch.arange(layout.num_tokens, device=device) // layout.block_tokens
         asking, answering = block[:, None], block[None]
         clean = torch.cat((answering <= asking, torch.zeros_like(answering > asking)), dim=1)
@@ -258,14 +262,17 @@ def training_mask(layout: Layout, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=64)
 def sampling_mask(block_tokens: int, index: int, device: torch.device) -> Tensor:
-    """Of clean block `index` - 1 and noised block `index` over all keys so far: (2 B, (index + 1) B)."""
+    """Return the mask of clean block `index` - 1 and noised block `index` over all keys so far.
+
+    Its shape is (2 B, (index + 1) B).
+    """
     mask = torch.ones(2 * block_tokens, (index + 1) * block_tokens, dtype=torch.bool, device=device)
     mask[:block_tokens, -block_tokens:] = False
     return mask
 
 
 def _per_token(sequence: _Sequence, modulation: Weights, parts: int) -> list[Tensor]:
-    """Shift, scale, .. of every noised token, each (N, T B, hidden) and all in memory."""
+    """Return shift, scale, .. of every noised token, each (N, T B, hidden) and materialised in memory."""
     vectors = linear(sequence.condition, *modulation).chunk(parts, dim=-1)  # each (N, T, hidden)
     size = sequence.block_tokens
     return [vector[:, :, None].expand(-1, -1, size, -1).flatten(1, 2) for vector in vectors]
@@ -276,7 +283,7 @@ def _norm(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _modulated(normed: Tensor, clean: int, shift: Tensor, scale: Tensor) -> Tensor:
-    """Noised tokens modulated, the first, clean ones as they are; `normed` is nobody else's."""
+    """Modulate the noised tokens and keep the first, clean ones; `normed` may be changed in place."""
     if not torch.is_grad_enabled():
         normed[:, clean:].mul_(1 + scale).add_(shift)
         return normed
@@ -284,7 +291,7 @@ def _modulated(normed: Tensor, clean: int, shift: Tensor, scale: Tensor) -> Tens
 
 
 def _added(x: Tensor, clean: int, gate: Tensor, branch: Tensor) -> Tensor:
-    """What a branch adds to the tokens, gated for the noised ones; `x` and `branch` are nobody else's."""
+    """Add a branch to the tokens, gated for the noised ones; `x` and `branch` may be changed in place."""
     if not torch.is_grad_enabled():
         branch[:, clean:].mul_(gate)
         return x.add_(branch)
@@ -292,7 +299,7 @@ def _added(x: Tensor, clean: int, gate: Tensor, branch: Tensor) -> Tensor:
 
 
 def _rotated(x: Tensor, rope: RopeTable) -> Tensor:
-    """Queries or keys (N, H, S, D) turned by their tokens' coordinates, at least in float32."""
+    """Rotate queries or keys (N, H, S, D) by their tokens' coordinates, at least in float32."""
     wide = x.to(rope.cos.dtype)
     halves = (part.chunk(2, dim=-1) for part in wide.split(rope.segments, dim=-1))
     turned = torch.cat([half for first, second in halves for half in (-second, first)], dim=-1)

@@ -1,4 +1,4 @@
-"""What this machine has, what will be used of it and why, and whether it computes correctly."""
+"""Diagnosis of this machine: what it has, what is used and why, and whether it computes correctly."""
 
 import os
 import re
@@ -27,7 +27,7 @@ CORE = ("torch", "diffusers", "accelerate", "datasets", "safetensors")
 
 @dataclass(frozen=True)
 class Finding:
-    """One fact: what it is about, whether it is there, used or checked, and the rest in words."""
+    """Finding about the machine: its subject, its state (present, used or checked), and the details."""
 
     subject: str
     state: State
@@ -35,8 +35,8 @@ class Finding:
 
 
 def examine(device: torch.device) -> list[Finding]:
-    """Everything about a device and the packages around it; takes some seconds."""
-    # On the CPU a dense call is what the others are compared with.
+    """Examine a device and the installed packages; this takes some seconds."""
+    # On the CPU the dense call is the reference for the other backends.
     backends: list[Backend] = [backend for backend in BACKENDS if (backend, device.type) != ("dense", "cpu")]
     steps = {
         "packages": _packages,
@@ -52,14 +52,14 @@ def examine(device: torch.device) -> list[Finding]:
     for subject, step in ProgressBar(steps.items(), desc="doctor", unit="check", delay=1, leave=False):
         try:
             findings.extend(step(device))
-        except Exception as fault:  # noqa: BLE001  whatever a machine's fault is, it is what was asked for
+        except Exception as fault:  # noqa: BLE001  any fault of the machine is a finding
             first = next(iter(str(fault).splitlines()), "")
             findings.append(Finding(subject, "FAILED", f"{type(fault).__name__}: {first}"))
     return findings
 
 
 def format_findings(findings: Sequence[Finding]) -> str:
-    """A line for each."""
+    """Format the findings, one per line."""
     return "\n".join(f"{finding.state:8}{finding.subject:22}{finding.text}" for finding in findings)
 
 
@@ -70,7 +70,7 @@ def _packages(device: torch.device) -> list[Finding]:
 
 
 def _extras(device: torch.device) -> list[Finding]:
-    """What `pip install acdit[..]` would add; nothing where acdit runs without having been installed."""
+    """Check the packages that `pip install acdit[..]` adds; return nothing if acdit is not installed."""
     wanted: dict[str, list[str]] = {}
     for requirement in (requires("acdit") or []) if _installed("acdit") else []:
         name, extra = (
@@ -113,7 +113,7 @@ def _hardware(device: torch.device) -> list[Finding]:
 
 
 def _rates(device: torch.device) -> list[Finding]:
-    """The rate of products of the sizes that a network of size B has, by precision."""
+    """Measure the rate of matrix products with the sizes of a network of size B, by precision."""
     found: dict[torch.dtype, float] = {}
     for dtype in (torch.float32, torch.bfloat16):
         found[dtype] = best_rate([(1, 1024, 768, 3072)], dtype, device)
@@ -126,7 +126,7 @@ def _rates(device: torch.device) -> list[Finding]:
 
 
 def _backend(backend: Backend, device: torch.device) -> list[Finding]:
-    """A backend against one dense call on the CPU."""
+    """Compare a backend with one dense call on the CPU."""
     training = supports(backend, device, training=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
@@ -145,13 +145,13 @@ def _chosen_backend(device: torch.device) -> list[Finding]:
 
 
 def _cache(device: torch.device) -> list[Finding]:
-    """Blocks one by one through the cache, against all of them in one call."""
+    """Compare blocks computed one by one through the cache with all of them in one call."""
     layout = Layout((4, 4), (2, 2))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = ACDiTTransformer(3, layout.grid, 2, 32, 2, num_classes=4).eval()
         for parameter in network.parameters():
-            torch.nn.init.normal_(parameter, std=0.2)  # a fresh network answers nothing but zeros
+            torch.nn.init.normal_(parameter, std=0.2)  # a fresh network outputs zeros only
         clean, noised = (torch.randn(2, layout.num_blocks, layout.block_tokens, 3) for _ in range(2))
     torch.nn.Module.to(network, device)
     clean, noised = clean.to(device), noised.to(device)

@@ -1,4 +1,4 @@
-"""What the benchmark says: lines of a table as rows are done, and a plot."""
+"""Report of the benchmark: lines of a table as rows are finished, and a plot."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ COLUMNS = ("seconds", "least", "most", "ratio", "GFLOP", "floor", "share")
 
 
 def heading(machine: dict[str, Any], repeats: int, dtype: str) -> str:
-    """The machine's facts, what the columns mean, and their names."""
+    """Return the heading of the table: facts about the machine, meanings of the columns, and their names."""
     settings = " ".join(f"{name}={value}" for name, value in machine["settings"].items())
     lines = [
         f"{machine['processor']} ({machine['device']}), {machine['threads']} threads, {dtype}, "
@@ -27,7 +27,7 @@ def heading(machine: dict[str, Any], repeats: int, dtype: str) -> str:
 
 
 def table_lines(result: Result) -> str:
-    """A line for every contender of a row, and one about the row."""
+    """Return a line for every contender of a row, and one about the row."""
     lines = []
     for each in result.contenders:
         times = each.times
@@ -52,7 +52,9 @@ def table_lines(result: Result) -> str:
 
 
 def plot(results: Sequence[Result], path: Path) -> None:
-    """Time against sequence length, a line for each contender and number of blocks, its floor dotted.
+    """Plot time against sequence length.
+
+    There is a line for each contender and number of blocks, with its roofline dotted.
 
     Raises:
         UserError: if matplotlib is missing.
@@ -83,7 +85,7 @@ def plot(results: Sequence[Result], path: Path) -> None:
 
 
 def _draw(axes: Any, results: Sequence[Result], label: str) -> None:
-    """Medians of every contender with their spreads, and dotted its floors."""
+    """Plot the medians of every contender with their spreads, and its rooflines dotted."""
     lengths = [result.row.tokens.num_tokens for result in results]
     for index, contender in enumerate(results[0].contenders):
         times = [result.contenders[index].times for result in results]

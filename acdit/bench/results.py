@@ -1,4 +1,4 @@
-"""What a row of the benchmark measured, and what follows from it."""
+"""Measurements of a row of the benchmark, and values derived from them."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,14 +9,14 @@ from .timing import Times
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to do the work.
+    """One implementation of the work of a row.
 
     Attributes:
-        name: of the package, the published computation, or a backend of attention.
-        times: of its runs.
-        flops: that it must do; for the published computation those that it does.
-        relative_error: of its answer, against that of the one that it is compared with.
-        bytes: what it holds, by name.
+        name: name of the implementation: the package, the published computation, or an attention backend.
+        times: times of its runs.
+        flops: FLOPs that the work requires; for the published computation, the FLOPs that it executes.
+        relative_error: error of its output, relative to the output of the first contender.
+        bytes: sizes of its memory in bytes, by name.
     """
 
     name: str
@@ -28,13 +28,13 @@ class Contender:
 
 @dataclass(frozen=True)
 class Result:
-    """A row's contenders, the first of which is what the others are compared with.
+    """Contenders of a row, of which the first is the reference for the others.
 
     Attributes:
-        row: what was done.
-        measured: in words.
-        rate: of the matrix products, FLOP/s.
-        contenders: in the order in which they took turns.
+        row: row that was measured.
+        measured: description of the measured work.
+        rate: rate of the matrix products in FLOP/s.
+        contenders: contenders in the order in which they took turns.
     """
 
     row: Row
@@ -43,23 +43,23 @@ class Result:
     contenders: tuple[Contender, ...]
 
     def ratio(self, contender: Contender) -> float:
-        """How many times faster a contender is than the first, by medians."""
+        """Return the speed-up of a contender over the first one, by medians."""
         return self.contenders[0].times.median / contender.times.median
 
     def tokens_per_second(self, contender: Contender) -> float:
-        """Tokens of all samples over the median."""
+        """Return the number of tokens of all samples over the median time."""
         return self.row.batch * self.row.tokens.num_tokens / contender.times.median
 
     def floor(self, contender: Contender) -> float:
-        """Seconds that a contender's FLOPs take at the rate of the matrix products."""
+        """Return the roofline: seconds that a contender's FLOPs take at the rate of the matrix products."""
         return contender.flops / self.rate
 
     def share(self, contender: Contender) -> float:
-        """The share of its floor that a contender reaches, 1 = nothing is lost."""
+        """Return the fraction of its roofline that a contender reaches; 1 = nothing is lost."""
         return self.floor(contender) / contender.times.median
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, for a file."""
+        """Return all values, ready for JSON."""
         contenders = {
             each.name: {
                 "seconds": list(each.times.seconds),

@@ -1,4 +1,4 @@
-"""The floor that arithmetic sets: the FLOPs that must be done over the best rate of matrix products."""
+"""Roofline: lower bound on the time, the required FLOPs over the best rate of matrix products."""
 
 from dataclasses import replace
 
@@ -8,14 +8,14 @@ from ..model.matmul_rate import Product
 
 
 def linear_products(model: Dimensions, rows: int) -> list[Product]:
-    """The products of a layer's linear maps over so many tokens."""
+    """Return the matrix products of a layer's linear maps over `rows` tokens."""
     hidden, width = model.hidden_size, model.mlp_width
     pairs = ((hidden, 3 * hidden), (hidden, hidden), (hidden, width), (width, hidden))
     return [(1, rows, inner, columns) for inner, columns in pairs]
 
 
 def score_products(model: Dimensions, layout: Layout, batch: int) -> list[Product]:
-    """The products of one block's queries with the keys of one block, of half of them, and of all."""
+    """Return the products of one block's queries with the keys of one block, half the blocks, and all."""
     head_dim = model.hidden_size // model.num_heads
     counts = {1, max(1, layout.num_blocks // 2), layout.num_blocks}
     size, heads = layout.block_tokens, batch * model.num_heads
@@ -25,16 +25,16 @@ def score_products(model: Dimensions, layout: Layout, batch: int) -> list[Produc
 def generation_flops(
     model: Dimensions, layout: Layout, *, batch: int, steps: int, labels: int, guided: bool
 ) -> int:
-    """FLOPs that must be done to generate a batch block by block with a cache.
+    """Count the FLOPs that are required to generate a batch block by block with a cache.
 
-    adaLN's vectors count once for every pair of timestep and label, which all blocks have in common.
+    adaLN's vectors count once for every pair of timestep and label, because all blocks share them.
 
     Args:
-        model: the network.
-        layout: of the samples.
-        batch: samples.
-        steps: solver steps per block.
-        labels: different labels among the samples, null left out.
+        model: dimensions of the network.
+        layout: layout of the samples.
+        batch: number of samples.
+        steps: number of solver steps per block.
+        labels: number of different labels among the samples, without the null label.
         guided: whether guidance adds a branch with the null label.
     """
     timeless = replace(model, time_conditioning=False)
@@ -47,17 +47,18 @@ def generation_flops(
 
 
 def attention_flops(model: Dimensions, layout: Layout, *, batch: int, backward: bool) -> int:
-    """FLOPs of one layer's attention in a training step: all clean blocks but the last, and all views.
+    """Count the FLOPs of one layer's attention in a training step.
 
-    SCAM is counted exactly, and the backward as two forwards.
+    All clean blocks but the last and all views are counted. SCAM is counted exactly, and the backward pass as
+    two forward passes.
     """
     blocks = layout.num_blocks
-    pairs = sum(range(1, blocks)) + sum(range(1, blocks + 1))  # blocks of queries with blocks of keys
+    pairs = sum(range(1, blocks)) + sum(range(1, blocks + 1))  # pairs of query block and key block
     return batch * (3 if backward else 1) * pairs * 2 * 2 * model.hidden_size * layout.block_tokens**2
 
 
 def published_training_flops(model: Dimensions, layout: Layout, *, batch: int) -> int:
-    """FLOPs of the published computation's forward and backward: the whole square of 2 L tokens."""
+    """Count the FLOPs of the published forward and backward pass: the whole square of 2 L tokens."""
     tokens = layout.num_tokens
     return 3 * batch * _published_flops(model, 2 * tokens, tokens, 2 * tokens, layout.num_blocks)
 
@@ -65,7 +66,7 @@ def published_training_flops(model: Dimensions, layout: Layout, *, batch: int) -
 def published_sampling_flops(
     model: Dimensions, layout: Layout, *, batch: int, steps: int, guided: bool
 ) -> int:
-    """FLOPs of the published computation's sampling: both branches in full, conditions at every step."""
+    """Count the FLOPs of the published sampling: both branches in full, conditions at every step."""
     size, total = layout.block_tokens, 0
     for block in range(layout.num_blocks):
         keys = (block + 1) * size
@@ -75,7 +76,7 @@ def published_sampling_flops(
 
 
 def _published_flops(model: Dimensions, tokens: int, noised: int, keys: int, vectors: int) -> int:
-    """FLOPs of one pass of tokens, each over so many keys, with as many condition vectors."""
+    """Count the FLOPs of one pass of `tokens`, each over `keys`, with `vectors` condition vectors."""
     hidden = model.hidden_size
     layer = 2 * tokens * hidden * (4 * hidden + 2 * model.mlp_width + 2 * keys)
     ends = 2 * (tokens + noised) * model.in_channels * hidden

@@ -1,4 +1,4 @@
-"""Rows of the benchmark: the pieces of work that it measures, by name. Free of torch."""
+"""Rows of the benchmark: the workloads that it measures, by name. Does not import torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,24 +9,26 @@ from ..utils.errors import UserError
 Work = Literal["train", "sample", "text", "attention"]
 SAMPLING_BATCH = 2
 IMAGE_STEPS, IMAGE_CHANNELS = 8, 4
-BYTES = 258  # the vocabulary of bytes, with its end and its mask
+BYTES = 258  # size of the vocabulary of bytes, including the end token and the mask
 
 
 @dataclass(frozen=True)
 class Row:
-    """One piece of work: what is done, by which network, on what.
+    """One workload: the kind of work, the network, and the data.
 
     Attributes:
-        name: of the row.
-        work: a training step, the sampling of a batch, that of texts, or one layer's attention in a training
-            step.
-        layout: GRID/BLOCK in tokens, such as 32x32/16x16.
+        name: name of the row.
+        work: kind of work: a training step, the sampling of a batch, the generation of texts, or one layer's
+            attention in a training step.
+        layout: layout as GRID/BLOCK in tokens, such as 32x32/16x16.
         size: named size of the network (Table 5).
-        layers: if not the named size's.
-        batch: samples.
-        channels, patch: values of a data element (of texts the vocabulary), and the edge of a token's patch.
-        classes: of the label table.
-        steps, guidance: of sampling; texts are not guided, and None is as many steps as a block has tokens.
+        layers: number of layers; None = that of the named size.
+        batch: number of samples.
+        channels: number of values of a data element; for texts, the size of the vocabulary.
+        patch: side of a token's patch.
+        classes: number of classes of the label table.
+        steps: number of sampling steps per block; None = the number of tokens of a block.
+        guidance: scale of classifier-free guidance in sampling; texts are generated without guidance.
     """
 
     name: str
@@ -43,15 +45,15 @@ class Row:
 
     @property
     def tokens(self) -> Layout:
-        """The layout; the patch lies along the last two axes, not along time."""
+        """Return the layout; the patch lies along the last two axes, not along time."""
         return parse_layout(self.layout, self.patch)
 
 
 def parse_layout(text: str, patch: int = 1) -> Layout:
-    """Read a layout as it is written on the command line: "32x32/16x16", grid and block in tokens.
+    """Parse a layout in the form of the command line, "32x32/16x16": grid and block in tokens.
 
     Raises:
-        ValueError: if it cannot be read, or the block does not tile the grid.
+        ValueError: if the text cannot be parsed, or the block does not tile the grid.
     """
     grid, slash, block = text.partition("/")
     if not slash:

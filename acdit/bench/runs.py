@@ -1,4 +1,4 @@
-"""Runs the rows of the benchmark: this package and the published computation, taking turns."""
+"""Runs of the benchmark's rows, in which this package and the published computation take turns."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -39,13 +39,13 @@ OURS, COMPILED, PUBLISHED, UNCACHED = "acdit", "compiled", "published", "uncache
 
 @dataclass(frozen=True)
 class Bench:
-    """Where and how often rows are run.
+    """Benchmark that measures rows with given settings.
 
     Attributes:
-        repeats: times that each contender of a row is measured.
-        device: that everything runs on.
-        dtype: float32, or bfloat16 (training: autocast over float32 weights).
-        compile: whether training is measured with compiled blocks too.
+        repeats: number of measurements of each contender of a row.
+        device: device that everything runs on.
+        dtype: data type, float32 or bfloat16 (training: autocast over float32 weights).
+        compile: whether training is also measured with compiled blocks.
     """
 
     repeats: int
@@ -54,7 +54,7 @@ class Bench:
     compile: bool = False
 
     def run(self, row: Row) -> list[Result]:
-        """Measure a row; attention gives two results, without and with backward."""
+        """Measure a row; attention gives two results, without and with the backward pass."""
         if row.work == "train":
             return [self._train(row)]
         if row.work == "sample":
@@ -87,7 +87,7 @@ class Bench:
         with torch.no_grad(), self._autocast():
             answers = {name: predict() for name, predict in predictions.items()}
         steppers = {name: self._stepper(each, target) for name, each in networks.items()}
-        steppers[PUBLISHED] = steppers[OURS]  # of the same weights
+        steppers[PUBLISHED] = steppers[OURS]  # with the same weights
         steps = {name: partial(steppers[name], predict) for name, predict in predictions.items()}
         tokens = row.batch * layout.num_tokens
         rate = MatmulRate(
@@ -101,9 +101,10 @@ class Bench:
         return self._result(row, "training step", rate, answers, times, flops, held)
 
     def _stepper(self, network: ACDiTTransformer, target: Tensor) -> Callable[..., None]:
-        """A training step with the training loop's own clipping, AdamW and average, given how to predict.
+        """Return a training step, which takes the prediction function as its argument.
 
-        To measure memory it may keep the gradients' tensors, which then are there before and after.
+        The step uses the clipping, AdamW and moving average of the training loop. For measurements of memory
+        it can keep the gradients' tensors, which then exist before and after the step.
         """
         learner = Learner(network, OptimizerConfig())
 
@@ -118,13 +119,13 @@ class Bench:
         return step
 
     def _autocast(self) -> torch.autocast:
-        """What a training step computes under."""
+        """Return the autocast context of a training step."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     def _sample(self, row: Row) -> Result:
         layout = row.tokens
         network = self._network(row).eval()
-        nn.Module.to(network, self.dtype)  # diffusers' own `to` warns of casts
+        nn.Module.to(network, self.dtype)  # diffusers' own `to` warns about casts
         published, sizes = Published(network), Dimensions.of(network.config)
         noise, labels = self._random(row, 0), self._labels(row)
         guided = row.guidance != 1
@@ -156,9 +157,9 @@ class Bench:
         return self._result(row, "sampling", rate, answers, times, flops, held)
 
     def _text(self, row: Row) -> Result:
-        """Texts from nothing, with the cache and without."""
+        """Measure the generation of texts without prompts, with the cache and without."""
         layout, network = row.tokens, self._network(row).eval()
-        nn.Module.to(network, self.dtype)  # diffusers' own `to` warns of casts
+        nn.Module.to(network, self.dtype)  # diffusers' own `to` warns about casts
         sizes, mask = Dimensions.of(network.config), row.channels - 1
         shape = (row.batch, layout.num_blocks, layout.block_tokens)
         masked = torch.full(shape, mask, device=self.device)
@@ -195,7 +196,7 @@ class Bench:
         head_dim = size.hidden_size // size.num_heads
         past = layout.num_tokens - layout.block_tokens
         drawn = torch.Generator().manual_seed(0)
-        # Laid out as the network's are: (N, tokens, H, D) in memory, of the views and of the clean blocks.
+        # In memory (N, tokens, H, D), as in the network; for the views and for the clean blocks.
         tensors = [
             torch.randn(row.batch, tokens, size.num_heads, head_dim, generator=drawn)
             .to(self.device, self.dtype)
@@ -259,7 +260,7 @@ class Bench:
         return Result(row, measured, rate.best, contenders)
 
     def _config(self, row: Row) -> dict[str, Any]:
-        """The network's, with the published rotary embedding, which both computations then share."""
+        """Return the network's config, with the published rotary embedding, which both computations share."""
         layout, size = row.tokens, SIZES[row.size]
         texts = row.work == "text"
         values = (
@@ -278,7 +279,7 @@ class Bench:
         }
 
     def _network(self, row: Row) -> ACDiTTransformer:
-        """A network without zeros: a fresh one has them, and answers nothing else."""
+        """Return a network whose zero parameters are replaced, because a fresh network outputs only zeros."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = ACDiTTransformer(**self._config(row))
@@ -289,7 +290,7 @@ class Bench:
         return network
 
     def _random(self, row: Row, index: int) -> Tensor:
-        """Unit noise (N, T, B, C)."""
+        """Return unit noise (N, T, B, C)."""
         layout = row.tokens
         channels = row.channels * layout.patch_elements
         shape = (row.batch, layout.num_blocks, layout.block_tokens, channels)

@@ -1,4 +1,4 @@
-"""Clocks and counters: seconds of runs that take turns, the peak of their memory, and the machine's facts."""
+"""Measurements: seconds of runs that take turns, their peak memory, and facts about the machine."""
 
 import gc
 import os
@@ -20,20 +20,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of every repeat."""
+    """Seconds of every repetition."""
 
     seconds: tuple[float, ...]
 
     @property
     def median(self) -> float:
+        """Return the median."""
         return statistics.median(self.seconds)
 
     @property
     def least(self) -> float:
+        """Return the smallest value."""
         return min(self.seconds)
 
     @property
     def most(self) -> float:
+        """Return the largest value."""
         return max(self.seconds)
 
 
@@ -43,15 +46,16 @@ def take_turns(
     device: torch.device,
     between: Callable[[], object],
 ) -> tuple[dict[str, Times], dict[str, T]]:
-    """Times of runs, one of each in every round, so that a slow minute of the machine is everybody's.
+    """Time runs, one of each in every round, so that slowdowns of the machine affect all equally.
 
-    Each runs once unmeasured first; what that returned comes back beside the times.
+    Each run is first executed once without measurement; the results of these executions are returned with
+    the times.
 
     Args:
-        runs: what to time, by name.
-        repeats: rounds.
-        device: that the runs work on.
-        between: called once a round, untimed.
+        runs: functions to time, by name.
+        repeats: number of rounds.
+        device: device that the runs use.
+        between: function that is called once per round, untimed.
     """
     answers = {name: run() for name, run in runs.items()}
     taken: dict[str, list[float]] = {name: [] for name in runs}
@@ -64,10 +68,11 @@ def take_turns(
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """The most bytes that a run holds at once beyond what there is before it.
+    """Return the peak memory of a run in bytes, beyond the memory in use before it.
 
-    On the CPU: the running sum of the allocations and releases of torch's allocator, as its profiler records
-    them, temporary buffers inside operations included; what oneDNN and MKL take by themselves is not.
+    On the CPU this is the peak of the running sum of allocations and releases of torch's allocator, as its
+    profiler records them. Temporary buffers inside operations are included; memory that oneDNN and MKL
+    allocate by themselves is not.
     """
     gc.collect()
     if device.type == "cuda":
@@ -77,7 +82,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         run()
         synchronise(device)
         return torch.cuda.max_memory_allocated(device) - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler prints when it starts and stops
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler prints at start and end
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
         run()
     results: Any = recorded.profiler and recorded.profiler.kineto_results
@@ -92,7 +97,7 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the times depend on besides the code."""
+    """Return facts about the machine, on which the times depend besides the code."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         served = f"{torch.cuda.get_allocator_backend()} of torch"

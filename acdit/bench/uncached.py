@@ -1,4 +1,4 @@
-"""Texts written without a cache: every step computes all blocks before it anew."""
+"""Generation of texts without a cache: every step computes all previous blocks again."""
 
 import copy
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ def write_uncached(
     steps: int,
     generators: Sequence[torch.Generator],
 ) -> Tensor:
-    """The tokens (N, T, B) that `generate` gives from the same masked ones and generators.
+    """Return the tokens (N, T, B) that `generate` gives for the same masked tokens and generators.
 
-    For networks without conditions.
+    The network must have no conditions.
     """
     finished = masked[:, :0]
     for block in range(layout.num_blocks):

@@ -1,1 +1,1 @@
-"""The command line: parsing, and what each command does."""
+"""Command line: parsing of arguments, and the commands."""

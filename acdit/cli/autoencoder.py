@@ -11,11 +11,11 @@ class AutoencoderOptions(AutoencoderRecipe):
     """Train an autoencoder for latent space."""
 
     device: str | None = None
-    """Such as cpu or cuda; a GPU where there is one, when left out."""
+    """Device, such as cpu or cuda; default: a GPU if there is one."""
 
 
 def run(options: AutoencoderOptions) -> None:
-    """Train to the end of the recipe, and say where the autoencoder is."""
+    """Train to the end of the recipe, and print the path of the autoencoder."""
     from ..training.autoencoder import train_autoencoder
     from .open_model import device_of
 

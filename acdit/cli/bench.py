@@ -1,4 +1,4 @@
-"""`acdit bench`: time this package beside the published computation."""
+"""`acdit bench`: benchmark training and sampling against the published computation."""
 
 import json
 from dataclasses import dataclass
@@ -15,45 +15,46 @@ from .command import PlainCommand
 
 @dataclass
 class BenchOptions(Ranged):
-    """Time this package beside the published computation, and beside the floor that arithmetic sets."""
+    """Time this package against the published computation and against the roofline."""
 
     section: ClassVar[str] = "--"
 
     work: Literal["train", "sample", "text", "attention"] | None = None
-    """A training step (forward, backward, clipping, AdamW, moving average), the sampling of a batch, the
-    writing of texts with the cache and without, or one layer's attention; all four when left out."""
+    """Work to time: train, a training step (forward, backward, clipping, AdamW, moving average); sample, the
+    sampling of a batch; text, the generation of texts with and without the cache; attention, the
+    attention of one layer; default: all four."""
     rows: list[str] | None = None
-    """Named rows to run, such as train-4,sample-16; all of WORK when left out."""
+    """Named rows to run, such as train-4,sample-16; default: all rows of WORK."""
     layout: list[str] | None = None
-    """Rows of your own: grids and blocks in tokens, such as 32x32/16x16,32x32/8x8."""
+    """Layouts of custom rows, grid/block in tokens, such as 32x32/16x16,32x32/8x8; default: named rows."""
     size: Literal["S", "B", "L", "XL", "H"] = "B"
     """Named size of the network."""
     layers: Count | None = None
-    """Layers, if not the named size's."""
+    """Number of layers; default: that of the named size."""
     batch: Count | None = None
-    """Samples; 1, and 2 to sample, when left out."""
+    """Number of samples in a batch; default: 1, or 2 for sampling."""
     channels: Count | None = None
-    """Values of a pixel or latent cell, 4 when left out; of text the vocabulary, 258."""
+    """Channels of a pixel or latent cell, default: 4; for text, vocabulary size, default: 258."""
     patch: Count = 1
-    """Edge of a token's patch."""
+    """Side of the patch in a token."""
     classes: Count = 1000
-    """Classes of the network."""
+    """Number of classes of the network."""
     steps: Count | None = None
-    """Solver steps per block, to sample, 8 when left out; of text as many as a block has tokens."""
+    """Sampling steps per block; default: 8, for text the number of tokens of a block."""
     guidance: Number = 1.5
-    """Classifier-free guidance, to sample; 1 = none."""
+    """Scale of classifier-free guidance for sampling; 1 = none."""
     repeats: Count = 5
-    """Times that every work item is measured."""
+    """Number of measurements of every work item."""
     device: str | None = None
-    """Such as cpu or cuda; a GPU where there is one, when left out."""
+    """Device, such as cpu or cuda; default: a GPU if there is one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision; in training bfloat16 means autocast."""
+    """Precision; for training, bfloat16 means autocast."""
     compile: bool = False
     """Also time training with the network's blocks compiled by torch.compile."""
     json: str | None = None
-    """The JSON file to write."""
+    """JSON file to write."""
     plot: str | None = None
-    """The .png to write: time against sequence length; needs --layout with several layouts."""
+    """PNG file to write: time against sequence length; needs --layout with several layouts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,7 +68,7 @@ class BenchOptions(Ranged):
             raise UserError("--compile is for training: name train, or rows of it")
 
     def _check_named(self) -> None:
-        """The named rows say themselves what they are."""
+        """Raise UserError if other options conflict with named rows, which have settings of their own."""
         shape = ("size", "layers", "batch", "channels", "patch", "classes", "steps", "guidance")
         given = [f"--{name}" for name in shape if getattr(self, name) != getattr(BenchOptions, name)]
         if given:
@@ -94,7 +95,7 @@ class BenchOptions(Ranged):
         for layout in layouts:
             parse_layout(layout, self.patch)
         if self.work == "text":
-            option_at_least(2, channels=self.channels)  # an id, and the mask
+            option_at_least(2, channels=self.channels)  # an id and the mask
         if self.work not in ("sample", "text") and self.steps is not None:
             raise UserError(f"--steps is for sample and text, not for {self.work}")
         if self.work != "sample" and self.guidance != BenchOptions.guidance:
@@ -103,11 +104,11 @@ class BenchOptions(Ranged):
             raise UserError("--plot needs layouts of at least two sequence lengths in --layout")
 
     def chosen(self) -> list[Row]:
-        """The rows to run, in order."""
+        """Return the rows to run, in order."""
         if self.layout is None:
             listed = self.rows or [name for name, row in ROWS.items() if self.work in (None, row.work)]
             return [ROWS[name] for name in listed]
-        assert self.work is not None  # it was checked
+        assert self.work is not None  # checked in __post_init__
         texts = self.work == "text"
         batch = self.batch or (SAMPLING_BATCH if self.work == "sample" else 1)
         channels = self.channels or (BYTES if texts else IMAGE_CHANNELS)
@@ -119,7 +120,7 @@ class BenchOptions(Ranged):
 
 
 def run(options: BenchOptions) -> None:
-    """Print each row when it is done, then write the files."""
+    """Run the rows, print each result when it is finished, then write the files."""
     import torch
 
     from ..bench.report import heading, plot, table_lines

@@ -1,4 +1,4 @@
-"""Commands: how each reads its words, shows its help and runs. Free of torch."""
+"""Commands that parse their arguments, show their help and run. Does not import torch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -23,14 +23,14 @@ PRINTING = {"--print_config", "--print-config"}
 
 @dataclass(frozen=True, kw_only=True)
 class Command(ABC):
-    """A command: one entry in the table of `acdit.cli.main`.
+    """Command: one entry in the table of `acdit.cli.main`.
 
     Attributes:
-        name: as it is typed.
-        summary: what it does, in a few words.
-        arguments: what follows its name in the usage line, such as "[MODEL]".
-        example: command lines, one or more.
-        brief: a short example for the overview; the first line of `example` when left out.
+        name: name that the user types.
+        summary: description in a few words.
+        arguments: text that follows the name in the usage line, such as "[MODEL]".
+        example: one or more command lines.
+        brief: short example for the overview; default: the first line of `example`.
     """
 
     name: str
@@ -41,25 +41,25 @@ class Command(ABC):
 
     @abstractmethod
     def main(self, argv: list[str]) -> None:
-        """Read the words after the command's name, and run it."""
+        """Parse the arguments after the command's name, and run the command."""
 
     @abstractmethod
     def help(self, argv: list[str]) -> str:
-        """Return the help, for the words that are given besides --help."""
+        """Return the help, given the arguments other than --help."""
 
     @abstractmethod
     def option_classes(self) -> list[type]:
-        """Return the dataclasses whose fields are the command's options."""
+        """Return the dataclasses whose fields are the options of the command."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlainCommand(Command, Generic[Options]):
-    """A command whose options are the fields of a dataclass.
+    """Command whose options are the fields of a dataclass.
 
     Attributes:
-        options: the dataclass.
+        options: dataclass of the options.
         positional: name of the option that may be given without a key.
-        run: runs the command.
+        run: function that runs the command.
     """
 
     options: type[Options]
@@ -67,24 +67,27 @@ class PlainCommand(Command, Generic[Options]):
     run: Callable[[Options], None]
 
     def main(self, argv: list[str]) -> None:
+        """Parse the arguments, and run the command."""
         self.run(build(self.options, read_arguments(self.options, argv, self.positional)))
 
     def help(self, argv: list[str]) -> str:
+        """Return the help, regardless of the arguments."""
         del argv
         return help_text(self.options, f"acdit {self.name} {self.arguments}".rstrip(), self.example)
 
     def option_classes(self) -> list[type]:
+        """Return the dataclass of the options."""
         return [self.options]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeCommand(Command, Generic[R]):
-    """A command that starts from a recipe: its options are those of the recipe, and some of its own.
+    """Command that starts from a recipe; its options are the values of the recipe and options of its own.
 
     Attributes:
         kind: class of the recipe.
-        options: a subclass of it.
-        run: runs the command.
+        options: subclass of the recipe with the options of the command.
+        run: function that runs the command.
     """
 
     kind: type[NamedRun]
@@ -92,6 +95,7 @@ class RecipeCommand(Command, Generic[R]):
     run: Callable[[R], None]
 
     def main(self, argv: list[str]) -> None:
+        """Build the recipe from the arguments, and run the command or print the recipe."""
         recipes = ", ".join(recipe_names(self.kind))
         if not argv or argv[0].startswith("-"):
             raise UserError(f"{self.name} needs a recipe first: {recipes} or the path of a YAML file")
@@ -103,6 +107,7 @@ class RecipeCommand(Command, Generic[R]):
             self.run(recipe)
 
     def help(self, argv: list[str]) -> str:
+        """Return the help, with the defaults of a recipe if the arguments name one."""
         named = bool(argv) and not argv[0].startswith("-")
         defaults = build(self.options, recipe_values(argv[0], self.kind)) if named else None
         listed = fill(f"recipes: {', '.join(recipe_names(self.kind))}", 100, break_on_hyphens=False)
@@ -110,20 +115,22 @@ class RecipeCommand(Command, Generic[R]):
         return help_text(self.options, usage, f"{self.example}\n\n{listed}", defaults)
 
     def option_classes(self) -> list[type]:
+        """Return the dataclass of the options."""
         return [self.options]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModalityCommand(Command):
-    """A command whose options depend on the modality of the model.
+    """Command whose options depend on the modality of the model.
 
     Attributes:
-        run: runs the command with a model of a modality.
+        run: function that runs the command for a modality.
     """
 
     run: Callable[[Modality, RunOptions], None]
 
     def main(self, argv: list[str]) -> None:
+        """Choose the modality, parse the arguments with its options, and run the command."""
         modality, words = choose_modality(self.name, argv)
         options = option_class(self.name, modality)
         values = read_arguments(options, words)
@@ -132,6 +139,7 @@ class ModalityCommand(Command):
         self.run(modality, build(options, values))
 
     def help(self, argv: list[str]) -> str:
+        """Return the help for the modality that the arguments are for."""
         try:
             modality, _ = choose_modality(self.name, argv)
         except UserError:
@@ -145,4 +153,5 @@ class ModalityCommand(Command):
         return help_text(options, f"acdit {self.name}", f"{options.example}\n\n{more}")
 
     def option_classes(self) -> list[type]:
+        """Return the dataclasses of the options, one for each modality."""
         return [option_class(self.name, modality) for modality in MODALITIES.values()]

@@ -1,4 +1,4 @@
-"""`acdit completion`: a script that completes commands and options in a shell."""
+"""`acdit completion`: print a script that completes commands and options in a shell."""
 
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -31,10 +31,10 @@ autoload -U +X bashcompinit && bashcompinit
 
 @dataclass
 class CompletionOptions:
-    """Print a script that completes commands, options and files in a shell: eval it when the shell starts."""
+    """Print a script that completes commands, options and files in a shell; eval it when the shell starts."""
 
     shell: Literal["bash", "zsh"] | None = None
-    """The shell."""
+    """Shell that the script is for."""
 
     def __post_init__(self) -> None:
         if self.shell is None:

@@ -1,4 +1,4 @@
-"""`acdit convert`: published checkpoints to pipeline directories and back."""
+"""`acdit convert`: convert published checkpoints to pipeline directories and back."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +10,18 @@ from .command import PlainCommand
 
 @dataclass
 class ConvertOptions:
-    """Turn a published checkpoint into a pipeline directory, or a model into a published checkpoint."""
+    """Convert a published checkpoint to a pipeline directory, or a model to a published checkpoint."""
 
     source: str | None = None
-    """A checkpoint such as ACDiT-XL-img.pt; with --to-published a pipeline directory or a training run."""
+    """Checkpoint, such as ACDiT-XL-img.pt; with --to-published a pipeline directory or a training run."""
     out: str | None = None
-    """The directory to write; with --to-published the .pt file."""
+    """Directory to write; with --to-published the .pt file."""
     ema: bool = False
-    """Take the moving average of the weights, where the checkpoint holds one."""
+    """Use the moving average of the weights, if the checkpoint holds one."""
     vae: str | None = None
-    """Autoencoder (AutoencoderKL) to put beside the network: a name on the hub, or a folder."""
+    """Autoencoder (AutoencoderKL) to store with the network: a name on the hub, or a folder."""
     to_published: bool = False
-    """Write the format of the published code, for a network with its rotary embedding."""
+    """Write the format of the published code; only for networks with its rotary embedding."""
 
     def __post_init__(self) -> None:
         if self.source is None or self.out is None:
@@ -33,11 +33,11 @@ class ConvertOptions:
 
 
 def run(options: ConvertOptions) -> None:
-    """Convert, and say where the result is."""
+    """Convert the source, and print the path of the result."""
     from ..published.convert import convert_checkpoint, publish
     from ..utils.files import check_writable
 
-    assert options.source is not None and options.out is not None  # the options were checked
+    assert options.source is not None and options.out is not None  # checked in __post_init__
     source, out = Path(options.source), Path(options.out)
     check_writable(out)
     if options.to_published:

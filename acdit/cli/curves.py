@@ -1,4 +1,4 @@
-"""`acdit curves`: training curves of runs in one picture."""
+"""`acdit curves`: plot the training curves of several runs in one picture."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +12,16 @@ from .command import PlainCommand
 
 @dataclass
 class CurvesOptions(Ranged):
-    """Draw loss, learning rate and throughput of training runs, and their validations, in one picture."""
+    """Plot loss, learning rate, throughput and validations of training runs in one picture."""
 
     section: ClassVar[str] = "--"
 
     runs: list[str] = field(default_factory=list)
-    """Directories of training runs, or their log.jsonl."""
+    """Directories of training runs, or their log.jsonl files."""
     smooth: FractionBelowOne = 0.98
-    """Weight of an entry of the log in the mean of the one beside it, from 0 (not smoothed) to below 1."""
+    """Smoothing factor, from 0 (not smoothed) to below 1."""
     out: str = "curves.png"
-    """The .png to write."""
+    """PNG file to write."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -31,7 +31,7 @@ class CurvesOptions(Ranged):
 
 
 def run(options: CurvesOptions) -> None:
-    """Draw the curves into a .png."""
+    """Plot the curves to a PNG file."""
     from ..training.curves import draw_curves
     from ..training.log import read_log
     from ..utils.files import check_writable, whole

@@ -1,4 +1,4 @@
-"""`make demo`: train on real 8x8 digits from scratch, sample block by block, score; see out/demo/."""
+"""`make demo`: train on real 8x8 digits from scratch, sample block by block and score; see out/demo/."""
 
 import json
 import shutil
@@ -23,7 +23,12 @@ OUT = Path("out/demo")
 
 
 def main(out: Path = OUT, **overrides: object) -> None:
-    """Run the demo from scratch; overrides are those of `load_recipe`."""
+    """Run the demo from scratch.
+
+    Args:
+        out: folder of the results.
+        **overrides: overrides of the recipe, see `load_recipe`.
+    """
     shutil.rmtree(out, ignore_errors=True)
     started = time.monotonic()
     recipe = load_recipe("digits", out=str(out / "run"), **overrides)

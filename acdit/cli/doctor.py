@@ -1,4 +1,4 @@
-"""`acdit doctor`: what this machine has, what will be used and why, and whether it computes correctly."""
+"""`acdit doctor`: report what this machine has, what will be used and why, and check its computations."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -9,12 +9,12 @@ from .command import PlainCommand
 
 @dataclass
 class DoctorOptions:
-    """Say what this machine has, what will be used and why, and check that it computes correctly."""
+    """Report what this machine has, what will be used and why, and check that it computes correctly."""
 
     device: str | None = None
-    """Such as cpu or cuda; a GPU where there is one, when left out."""
+    """Device, such as cpu or cuda; default: a GPU if there is one."""
     json: bool = False
-    """Print JSON."""
+    """Print the findings as JSON."""
 
 
 def run(options: DoctorOptions) -> None:

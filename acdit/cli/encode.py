@@ -1,4 +1,4 @@
-"""`acdit encode`: encode the images of a recipe to latents, or those that are still missing."""
+"""`acdit encode`: encode the images of a recipe to latents, or only those that are still missing."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ class EncodeOptions(Recipe):
     """Encode the images of a recipe to latents on disk."""
 
     device: str | None = None
-    """Such as cpu or cuda; a GPU where there is one, when left out."""
+    """Device, such as cpu or cuda; default: a GPU if there is one."""
     batch: Count = 32
-    """Images that are encoded at once."""
+    """Number of images encoded at once."""
 
 
 def run(options: EncodeOptions) -> None:
-    """Encode, and say how many latents there are."""
+    """Encode the images, and print the number of latents."""
     from ..data.encoding import encode_pixels
     from .open_model import device_of
 
@@ -30,7 +30,7 @@ def run(options: EncodeOptions) -> None:
         device=device_of(options.device),
         batch=options.batch,
     )
-    if manifest is not None:  # else another rank finishes last
+    if manifest is not None:  # otherwise another rank finishes last
         unread = len(manifest["skipped"])
         count = f"{manifest['count']:,} {options.modality.samples}"
         print(f"{options.latents} holds latents of {count}; {unread} could not be read")

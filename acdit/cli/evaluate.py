@@ -1,4 +1,4 @@
-"""`acdit evaluate`: scores of a model. Its options: evaluate_images.py and so on."""
+"""`acdit evaluate`: score a model. Its options are in evaluate_images.py and so on."""
 
 from collections.abc import Callable
 from typing import cast
@@ -10,7 +10,7 @@ from .model_options import RunOptions
 
 
 def run(modality: Modality, options: RunOptions) -> None:
-    """Score a model of a modality."""
+    """Score a model with the function of its modality."""
     cast(Callable[[RunOptions], None], load_object(modality.evaluate))(options)
 
 

@@ -1,4 +1,4 @@
-"""`acdit evaluate` with a model of images: its options, and what it does. Torch loads when it runs."""
+"""`acdit evaluate` with a model of images: options and execution. Imports torch only when it runs."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,16 +12,16 @@ from .score_files import check_score_file, write_scores
 
 @dataclass
 class ImageEvaluateOptions(GuidedOptions):
-    """Score a model's digits with an independent judge, as a table and as JSON."""
+    """Score a model's digits with an independent classifier, as a table and as JSON."""
 
     example: ClassVar[str] = "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json"
 
     samples: Count | None = None
-    """Images to score; as many as there are held-out digits when left out."""
+    """Number of images to score; default: the number of held-out digits."""
     block: list[str] | None = None
-    """Block sizes to compare, such as 8x8,4x4,2x2; the model's own when left out."""
+    """Block sizes to compare, such as 8x8,4x4,2x2; default: the model's own."""
     out: str | None = None
-    """The JSON file to write."""
+    """JSON file to write; default: print the JSON."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -31,7 +31,7 @@ class ImageEvaluateOptions(GuidedOptions):
 
 
 def run(options: ImageEvaluateOptions) -> None:
-    """Score digits, one row a block size."""
+    """Score digits, with one row per block size."""
     check_score_file(options.out)
     from ..evaluation.digits import evaluate_pipeline, score_table
     from ..pipelines.image import ACDiTImagePipeline
@@ -40,7 +40,7 @@ def run(options: ImageEvaluateOptions) -> None:
     pipeline = open_guided(options, ACDiTImagePipeline)
     blocks = [parse_dims(block, "--block") for block in options.block or [dims(pipeline.layout.block)]]
     for block in blocks:
-        pipeline.layout.with_block(block)  # all of them tile the grid, or none is drawn
+        pipeline.layout.with_block(block)  # all must tile the grid before any is sampled
     rows = evaluate_pipeline(pipeline, blocks, sampling_of(options, pipeline), options.samples)
     print(score_table(rows))
     write_scores(options.model, rows, options.out)

@@ -1,4 +1,4 @@
-"""`acdit evaluate` with a model of text: its options, and what it does. Torch loads when it runs."""
+"""`acdit evaluate` with a model of text: options and execution. Imports torch only when it runs."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -13,33 +13,34 @@ from .score_files import check_score_file, write_scores
 
 @dataclass
 class TextEvaluateOptions(RunOptions):
-    """Measure the likelihood of texts that a model never saw: those of --data, or works of Shakespeare."""
+    """Measure the likelihood of held-out texts: those of --data, or works of Shakespeare."""
 
     example: ClassVar[str] = "acdit evaluate --model shakespeare --block 1,4,16"
 
     samples: Count | None = None
-    """Sequences to score; all when left out."""
+    """Number of sequences to score; default: all."""
     block: list[str] | None = None
-    """Block sizes to compare, such as 1,4,16; the model's own when left out."""
+    """Block sizes to compare, such as 1,4,16; default: the model's own."""
     data: str | None = None
-    """Texts to score: a file, a folder or a Hugging Face data set; the held-out works of Shakespeare when
-    left out."""
+    """Texts to score: a file, a folder or a Hugging Face data set; default: the held-out works of
+    Shakespeare."""
     split: str | None = None
-    """Split of such a data set; validation when left out."""
+    """Split of the Hugging Face data set; default: validation."""
     text_column: str | None = None
-    """Its column of texts; found by its type when left out."""
+    """Column of the Hugging Face data set that holds texts; default: found by its type."""
     draws: Count = 4
-    """Estimates of every text's likelihood, where it is not exact."""
+    """Number of estimates of every text's likelihood, where it is not exact."""
     estimate: Literal["times", "counts"] = "times"
-    """times: the protocol of the papers; counts: less spread, and exact for blocks of up to 4 tokens."""
+    """Estimator: times, the protocol of the papers; counts, less spread, and exact for blocks of up to 4
+    tokens."""
     times: bool = False
-    """Measure the spread of a block's loss, and the range of times that makes it least."""
+    """Measure the spread of a block's loss, and the range of times with the least spread."""
     judge: str | None = None
-    """A causal language model, by name or path, for the generative perplexity of texts that are written."""
+    """External causal language model, by name or path, for the generative perplexity of generated texts."""
     texts: Count | None = None
-    """Texts that are written for the judge; 64 when left out."""
+    """Number of texts to generate for --judge; default: 64."""
     out: str | None = None
-    """The JSON file to write."""
+    """JSON file to write; default: print the JSON."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,7 +54,7 @@ class TextEvaluateOptions(RunOptions):
 
 
 def run(options: TextEvaluateOptions) -> None:
-    """Score texts, one row a block size."""
+    """Score texts, with one row per block size."""
     check_score_file(options.out)
     from ..evaluation.texts import JUDGED, evaluate_texts, text_table
     from ..generation.batches import Sampling

@@ -1,4 +1,4 @@
-"""`acdit evaluate` with a model of video: its options, and what it does. Torch loads when it runs."""
+"""`acdit evaluate` with a model of video: options and execution. Imports torch only when it runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class VideoEvaluateOptions(GuidedOptions):
-    """Score drawn and continued clips: of moving digits against held-out ones, or against those of --data.
+    """Score generated and continued clips against held-out moving digits, or against the clips of --data.
 
-    Moving digits are drawn, and held-out ones continued from 4 frames.
+    Moving digits are generated, and held-out clips are continued from 4 frames.
     """
 
     example: ClassVar[str] = (
@@ -28,31 +28,33 @@ class VideoEvaluateOptions(GuidedOptions):
     )
 
     samples: Count | None = None
-    """Clips to score; 500 when left out."""
+    """Number of clips to score; default: 500."""
     data: str | None = None
-    """Real clips that the model's are compared with by --features: a folder of videos, with a sub-folder for
-    each class, or a data set."""
+    """Real clips to compare with the model's clips by --features: a folder of videos with one sub-folder per
+    class, or a Hugging Face data set."""
     split: str | None = None
-    """Split of such a data set; validation when left out."""
+    """Split of the Hugging Face data set; default: validation."""
     frames: Count | None = None
-    """Frames of a continued clip; 64 when left out."""
+    """Number of frames of a continued clip; default: 64."""
     window: Count | None = None
-    """Blocks of a continued clip that a block sees behind itself; when left out as many as in training."""
+    """Attention window of continued clips: number of previous blocks visible to each block; default: as in
+    training."""
     sinks: CountFromZero | None = None
-    """First blocks of a continued clip that stay visible beyond the window."""
+    """Number of first blocks of a continued clip that stay visible beyond the window."""
     context_noise: NonNegative | None = None
-    """Standard deviation of noise on finished blocks of clips that others are to see."""
+    """Standard deviation of the noise on finished blocks of clips that later blocks attend to."""
     features: str | None = None
-    """A network of features of clips as a TorchScript file, such as I3D (for clips of 10 frames or more): a
-    program, so add --trust-features."""
+    """Network that computes features of clips, as a TorchScript file, such as I3D (for clips of 10 frames or
+    more). The file is a program, so add --trust-features."""
     stride: Count | None = None
-    """Frames of a real video from one of a clip to the next, counted at its mean rate; 1 when left out."""
+    """Distance between consecutive frames of a real clip, in frames of the video at its mean rate;
+    default: 1."""
     trust_features: bool = False
-    """Run the program in --features, with your rights."""
+    """Allow the program in --features to run with your rights."""
     plot: str | None = None
-    """The .png to write: continued clips over time."""
+    """PNG file to write: scores of continued clips over time."""
     out: str | None = None
-    """The JSON file to write."""
+    """JSON file to write; default: print the JSON."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,7 +72,7 @@ class VideoEvaluateOptions(GuidedOptions):
 
 
 def run(options: VideoEvaluateOptions) -> None:
-    """Score clips of moving digits, or clips against real ones."""
+    """Score clips of moving digits, or compare clips with real ones."""
     check_score_file(options.out)
     from ..pipelines.video import ACDiTVideoPipeline
     from .open_model import open_guided

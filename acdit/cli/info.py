@@ -1,4 +1,4 @@
-"""`acdit info`: the sizes of a model, its blocks, and what it costs to sample with it."""
+"""`acdit info`: print the sizes of a model, its blocks, and the cost of sampling."""
 
 import json
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class InfoOptions:
-    """Parameters, layout, sequence length, forward FLOPs and cache bytes of a model."""
+    """Print parameters, layout, sequence length, forward FLOPs and cache bytes of a model."""
 
     model: str | None = None
-    """A pipeline directory, a training run, or mnist, moving-digits or shakespeare, the models in the
-    package; mnist when left out."""
+    """Pipeline directory, training run, or a model in the package (mnist, moving-digits or shakespeare);
+    default: mnist."""
     block: str | None = None
-    """Block size in tokens, such as 4x4; the model's own when left out."""
+    """Block size in tokens, such as 4x4; default: the model's own."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -48,12 +48,12 @@ def run(options: InfoOptions) -> None:
 
 
 def model_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Modality") -> dict[str, str | int]:
-    """Return names and values: FLOPs and bytes for one sample, cut into the blocks of a layout.
+    """Return facts about a model by name, with FLOPs and bytes for one sample in the blocks of a layout.
 
     Args:
-        pipeline: of the model.
-        layout: of the samples.
-        modality: of the model.
+        pipeline: pipeline of the model.
+        layout: layout of a sample.
+        modality: modality of the model.
     """
     from ..model.flops import Dimensions, cache_bytes, forward_flops, parameters, sampling_flops
 

@@ -1,4 +1,4 @@
-"""The command `acdit`: find the command in the table, and let it parse and run. Torch loads when one runs."""
+"""Entry point of `acdit`: find the command in a table and run it. Imports torch only when a command runs."""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ..utils.settings import nearest
 from .command import Command
 
 PACKAGE = Path(__file__).parents[1]
-# Every command by name, in the order of the help.
+# Import strings of all commands by name, in the order of the help.
 COMMANDS: dict[str, str] = {
     "train": "acdit.cli.train:COMMAND",
     "plan": "acdit.cli.plan:COMMAND",
@@ -45,9 +45,12 @@ Without --model, a command takes the small model of MNIST digits that comes with
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
+    Args:
+        argv: arguments of `acdit`; None = those of the process.
+
     Returns:
-        0 when it is done; 2 after one line on stderr about an error that the user can fix; 130 when it is
-        interrupted. Bugs raise.
+        0 on success; 2 after a one-line message on stderr about an error that the user can fix; 130 after an
+        interruption. Bugs raise an exception.
     """
     keep_freed_memory()
     try:
@@ -64,10 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def load_command(name: str) -> Command:
-    """Return a command of the table.
+    """Return a command of the table by name.
 
     Raises:
-        UserError: if there is none of that name; names the nearest.
+        UserError: if there is no command of that name; the message names the nearest one.
     """
     if name not in COMMANDS:
         close = nearest(name, COMMANDS)[0]
@@ -95,7 +98,7 @@ def _run(argv: list[str]) -> None:
 
 
 def overview() -> str:
-    """Return the help of `acdit`: every command with an example."""
+    """Return the help of `acdit`: all commands, each with an example."""
     commands = [load_command(name) for name in COMMANDS]
     lines = [
         f"  {f'{command.name} {command.arguments}'.partition(' --')[0]:20}{command.summary:22}"
@@ -106,7 +109,7 @@ def overview() -> str:
 
 
 def _raised_here(error: ValueError) -> bool:
-    """Whether a check of this package raised the error, and not a library that it called."""
+    """Return whether this package raised the error itself, and not a library that it called."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

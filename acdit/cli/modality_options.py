@@ -1,4 +1,4 @@
-"""Options of the commands that depend on the modality of a model: which class reads them. Free of torch."""
+"""Choose the option class of a command by the modality of the model. Does not import torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +12,17 @@ from ..utils.references import load_object
 from ..utils.settings import fields_of, nearest, spelled
 from .model_options import RunOptions
 
-UNSET = ("", "null")  # values that stand for an option that is left out
+UNSET = ("", "null")  # values that stand for an omitted option
 OFF = (*UNSET, "false")
 
 
 class Given(NamedTuple):
-    """An option as it was typed.
+    """Option as typed on the command line.
 
     Attributes:
-        key: its name, with underscores.
-        value: None where none follows.
-        words: that it takes on the command line.
+        key: name of the option, with underscores.
+        value: value of the option; None if there is none.
+        words: arguments that the option takes up on the command line.
     """
 
     key: str
@@ -31,31 +31,31 @@ class Given(NamedTuple):
 
 
 def option_class(command: str, modality: Modality) -> type[RunOptions]:
-    """Return the class of the options of a command with models of a modality."""
+    """Return the option class of a command for models of a modality."""
     return cast(type[RunOptions], load_object(getattr(modality, f"{command}_options")))
 
 
 def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[str]]:
-    """Return the modality of the model that options name, after a check that they are for such models.
+    """Return the modality of the model that the options name, and check that they are for such models.
 
-    Where none is named, it is the one that most of the options are for.
+    If no model is named, return the modality that most of the options are for.
 
     Args:
         command: `sample` or `evaluate`.
-        argv: the words after it.
+        argv: arguments after the command.
 
     Returns:
-        The modality, and the words without options of other modalities that are switched off.
+        The modality, and the arguments without options of other modalities that are switched off.
 
     Raises:
-        UserError: if the model cannot be found, or if options are for models of other modalities alone.
+        UserError: if the model cannot be found, or if options are only for models of other modalities.
     """
     given = _given(argv)
     classes = {name: option_class(command, modality) for name, modality in MODALITIES.items()}
     known = {name: frozenset(fields_of(cls)) for name, cls in classes.items()}
 
     def users(option: Given) -> list[str]:
-        """The modalities with whose models an option can be used: for an output, by its suffix."""
+        """Return the modalities whose models an option can be used with; for --out, decide by the suffix."""
         suffix = Path(option.value).suffix.lower() if option.key == "out" and option.value else None
         return [
             name
@@ -69,7 +69,7 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
         modality = folder_modality(pipeline_folder(named[-1]))
     else:
         counts = {name: sum(name in users(option) for option in asked) for name in classes}
-        modality = MODALITIES[max(counts, key=lambda name: counts[name])]  # the first of equals
+        modality = MODALITIES[max(counts, key=lambda name: counts[name])]  # the first in a tie
     foreign = [option for option in asked if users(option) and modality.name not in users(option)]
     if foreign:
         alike = [option for option in foreign if users(option) == users(foreign[0])]
@@ -87,7 +87,7 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
 
 
 def _given(argv: Sequence[str]) -> list[Given]:
-    """The options among words."""
+    """Return the options among the arguments."""
     found = []
     for place, word in enumerate(argv):
         if word.startswith("--"):
@@ -103,7 +103,7 @@ def _given(argv: Sequence[str]) -> list[Given]:
 
 
 def _without(argv: Sequence[str], options: set[tuple[str, ...]]) -> list[str]:
-    """The words without some options."""
+    """Return the arguments without the given options."""
     kept, rest = [], list(argv)
     while rest:
         option = next((words for words in options if tuple(rest[: len(words)]) == words), ())

@@ -1,4 +1,4 @@
-"""Options of every command that runs a model, and of those whose models take guidance. Free of torch."""
+"""Options of commands that run a model, with or without guidance. Does not import torch."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -10,44 +10,44 @@ from ..utils.ranges import Count, NonNegative, Number, Ranged, Seed
 
 @dataclass
 class RunOptions(Ranged):
-    """What every command that runs a model takes."""
+    """Options of every command that runs a model."""
 
     section: ClassVar[str] = "--"
     suffixes: ClassVar[tuple[str, ...]] = ()
-    """Those that --out may have, where the modality of the model decides on them."""
+    """Suffixes that --out may have, if they depend on the modality of the model."""
     example: ClassVar[str] = ""
-    """Command lines for the help."""
+    """Command lines that the help shows as an example."""
 
     model: str | None = None
-    """A pipeline directory, a training run, or mnist, moving-digits or shakespeare, the models in the
-    package; when left out mnist, or where options are for video or for text the one that they are for."""
+    """Pipeline directory, training run, or a model in the package (mnist, moving-digits or shakespeare);
+    default: mnist, or the model for video or text if the options are for video or text."""
     seed: Seed = 0
     """Seed of the noise."""
     device: str | None = None
-    """Such as cpu or cuda; a GPU where there is one, when left out."""
+    """Device, such as cpu or cuda; default: a GPU if there is one."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the network."""
     batch: Count = 64
-    """Samples that are drawn at once."""
+    """Number of samples generated at once."""
     steps: Count | list[Count] | None = None
-    """Solver steps per block, one number or one for each block; the model's own when left out."""
+    """Sampling steps per block, one number or one for each block; default: the model's own."""
 
 
 @dataclass
 class GuidedOptions(RunOptions):
-    """What commands take that run a model of images or of video."""
+    """Options of commands that run a model of images or of video."""
 
     guidance: Number | None = None
-    """Classifier-free guidance, 1 = none; the model's own when left out."""
+    """Scale of classifier-free guidance, 1 = none; default: the model's own."""
     guidance_interval: tuple[NonNegative, NonNegative] | None = None
-    """Lowest and highest noise level (sigma) at which guidance acts; all when left out."""
+    """Lowest and highest noise level (sigma) at which guidance applies; default: all."""
     fast: bool = False
-    """8 steps a block, guided at the middle noise levels alone, for --steps and --guidance-interval: a
-    quarter of the cost of 25 guided steps."""
+    """Use 8 steps per block, guided only at the middle noise levels, in place of --steps and
+    --guidance-interval: a quarter of the cost of 25 guided steps."""
     vae_slicing: bool = False
-    """Let the autoencoder decode images one by one, to save memory."""
+    """Decode images one by one with the autoencoder, to save memory."""
     vae_tiling: bool = False
-    """Let the autoencoder decode large images tile by tile, to save memory."""
+    """Decode large images tile by tile with the autoencoder, to save memory."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,7 +59,7 @@ class GuidedOptions(RunOptions):
 
 
 def block_of(block: str | None) -> tuple[int, ...] | None:
-    """Return the sizes of a block as it is typed, such as 4x4; None where none is given."""
+    """Parse a block size, such as 4x4, to a tuple; return None if none is given."""
     return None if block is None else parse_dims(block, "--block")
 
 

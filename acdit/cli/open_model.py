@@ -1,4 +1,4 @@
-"""From options to what they name: the device, the pipeline on it, and how it draws."""
+"""Open the device and the pipeline that options name, and read the settings of sampling."""
 
 from typing import TypeVar
 
@@ -20,11 +20,11 @@ def open_pipeline(options: RunOptions, kind: type[P]) -> P:
     """Load the pipeline that options name, on their device and in their precision.
 
     Args:
-        options: of a command.
-        kind: class that the pipeline must be of.
+        options: options of a command.
+        kind: class that the pipeline must have.
 
     Raises:
-        UserError: if it is of another class, or there is no such device.
+        UserError: if the pipeline is of another class, or there is no such device.
     """
     device = device_of(options.device)
     pipeline = load_pipeline(options.model, getattr(torch, options.dtype), kind)
@@ -34,10 +34,10 @@ def open_pipeline(options: RunOptions, kind: type[P]) -> P:
 
 
 def open_guided(options: GuidedOptions, kind: type[G]) -> G:
-    """Load a pipeline of images or video as `open_pipeline` does, and set how its autoencoder decodes.
+    """Load a pipeline of images or video as `open_pipeline` does, and set up its autoencoder's decoding.
 
     Raises:
-        UserError: if there is no autoencoder to set.
+        UserError: if slicing or tiling is requested and there is no autoencoder.
     """
     pipeline = open_pipeline(options, kind)
     if options.vae_slicing or options.vae_tiling:
@@ -48,7 +48,7 @@ def open_guided(options: GuidedOptions, kind: type[G]) -> G:
 
 
 def sampling_of(options: GuidedOptions, pipeline: ACDiTPipeline) -> Sampling:
-    """Return how options ask to draw, with steps and interval in place of `fast`."""
+    """Return the settings of sampling, with steps and guidance interval in place of `fast`."""
     steps, interval = options.steps, options.guidance_interval
     if options.fast:
         fast = pipeline.fast
@@ -57,14 +57,14 @@ def sampling_of(options: GuidedOptions, pipeline: ACDiTPipeline) -> Sampling:
 
 
 def device_of(name: str | None) -> torch.device:
-    """Return the named device, or the GPU of this rank, or the CPU.
+    """Return the named device; by default the GPU of this rank, or the CPU if there is none.
 
     Raises:
         UserError: if there is no such device.
     """
-    ranks = launched()  # each has a GPU of its own
+    ranks = launched()  # each rank has a GPU of its own
     chosen = {None: str(ranks.device), "cuda": f"cuda:{ranks.local_rank}"}.get(name, name)
     try:
         return torch.empty(0, device=chosen).device
-    except (RuntimeError, AssertionError) as error:  # torch's ways to say that it has no such device
+    except (RuntimeError, AssertionError) as error:  # raised by torch if there is no such device
         raise UserError(f"--device {chosen} cannot be used: {str(error).splitlines()[0]}") from error

@@ -1,4 +1,4 @@
-"""`acdit plan`: what a training run would cost, and what it lacks."""
+"""`acdit plan`: estimate the cost of a training run, and check its configuration."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -14,9 +14,9 @@ class PlanOptions(Recipe):
     """Estimate the time and memory of a training run, and check its configuration."""
 
     ranks: Count = 1
-    """Processes, one for each accelerator."""
+    """Number of processes, one per accelerator."""
     flops: Annotated[float, Range(1, 1e30)] = RANK_FLOPS
-    """FLOP/s that a rank reaches; the default is about 40% of the bf16 peak of an H100."""
+    """FLOP/s that each rank achieves; the default is about 40% of the bf16 peak of an H100."""
     json: bool = False
     """Print JSON instead of a table."""
 

@@ -1,4 +1,4 @@
-"""`acdit sample`: images, videos or texts that a model generates. Its options: sample_images.py and so on."""
+"""`acdit sample`: generate images, videos or texts. Its options are in sample_images.py and so on."""
 
 from collections.abc import Callable
 from typing import cast
@@ -10,7 +10,7 @@ from .model_options import RunOptions
 
 
 def run(modality: Modality, options: RunOptions) -> None:
-    """Sample with a model of a modality."""
+    """Generate samples with the function of a modality."""
     cast(Callable[[RunOptions], None], load_object(modality.sample))(options)
 
 

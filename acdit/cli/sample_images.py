@@ -1,4 +1,4 @@
-"""`acdit sample` with a model of images: its options, and what it does. Torch loads when it runs."""
+"""`acdit sample` with a model of images: options and execution. Imports torch only when it runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ SAMPLES = 8
 
 @dataclass
 class ImageSampleOptions(GuidedOptions):
-    """Draw images block by block: one picture with a row for each label, or with --count a set of files."""
+    """Generate images block by block: a picture with a row for each label, or with --count a set of files."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".npz")
     example: ClassVar[str] = (
@@ -29,23 +29,23 @@ class ImageSampleOptions(GuidedOptions):
     )
 
     labels: list[int | str] | None = None
-    """Classes by number or name; when left out the first ten, or with --count all."""
+    """Classes by number or name; default: the first ten, or all with --count."""
     samples: Count | None = None
-    """Images of each label in the picture; 8 when left out."""
+    """Number of images of each label in the picture; default: 8."""
     count: Count | None = None
-    """Draw a set of so many images, over any number of ranks; the same command again goes on with it."""
+    """Generate a set of this many images on any number of ranks; run the same command again to resume it."""
     balanced: bool = False
-    """Let the images of a set take the classes in turn; each draws its own from its seed when left out."""
+    """Assign the classes to the images of a set in turn; default: draw each class from the image's seed."""
     guidance_rising: bool = False
-    """Let guidance rise from 1 at the first block to its full value at the last."""
+    """Increase guidance from 1 at the first block to its full value at the last."""
     block: str | None = None
-    """Block size in tokens, such as 4x4; the model's own when left out."""
+    """Block size in tokens, such as 4x4; default: the model's own."""
     prefix: str | None = None
-    """A picture whose first blocks are continued (needs --keep-blocks)."""
+    """Picture whose first blocks are continued (needs --keep-blocks)."""
     keep_blocks: Count | None = None
-    """Blocks of a picture that are kept."""
+    """Number of blocks of the picture in --prefix that are kept."""
     out: str | None = None
-    """The .png of a picture, samples.png when left out; of a set the .npz, or a folder of PNGs where there is
+    """PNG file of the picture, default: samples.png; for a set an .npz file, or a folder of PNGs if there is
     no suffix."""
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class ImageSampleOptions(GuidedOptions):
 
     @property
     def path(self) -> Path:
-        """Where pictures go."""
+        """Return the path of the output."""
         return Path(self.out or "samples.png")
 
     def _check_set(self, count: int) -> None:
@@ -82,7 +82,7 @@ class ImageSampleOptions(GuidedOptions):
 
 
 def run(options: ImageSampleOptions) -> None:
-    """Draw a picture of samples, or a set of images."""
+    """Generate a picture of samples, or a set of images."""
     check_writable(options.path)
     from ..pipelines.image import ACDiTImagePipeline
     from .open_model import open_guided
@@ -151,7 +151,7 @@ def _draw_set(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions, count
     out = options.path
     drawn = draw_set(SampleSet(pipeline, pipeline_folder(options.model), out, plan))
     if drawn is None:
-        return  # another rank speaks
+        return  # another rank prints the result
     if drawn.seconds is None:
         print(f"{out} is finished already, {count} images; remove it to draw them again")
     else:

@@ -1,4 +1,4 @@
-"""`acdit sample` with a model of text: its options, and what it does. Torch loads when it runs."""
+"""`acdit sample` with a model of text: options and execution. Imports torch only when it runs."""
 
 import sys
 import time
@@ -15,25 +15,25 @@ from .model_options import RunOptions, block_of
 
 @dataclass
 class TextSampleOptions(RunOptions):
-    """Write texts block by block: to the terminal while they grow, or into a .txt."""
+    """Generate texts block by block: print them while they grow, or write them to a .txt file."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".txt",)
     example: ClassVar[str] = "acdit sample --prompt 'To be' --max-new-tokens 200"
 
     prompt: str | None = None
-    """The text to continue; from nothing when left out."""
+    """Text to continue; default: none."""
     max_new_tokens: Count | None = None
-    """Tokens of a text after the prompt, at most; as many as the model knows places for when left out."""
+    """Maximum number of tokens after the prompt; default: up to the context length."""
     temperature: NonNegative | None = None
-    """Of a text's tokens, 0 = the most likely ones; 1 when left out."""
+    """Sampling temperature of the tokens, 0 = the most likely ones; default: 1."""
     top_p: FractionAboveZero | None = None
-    """Of a text's tokens, draw only the likeliest that together have this probability; 1 when left out."""
+    """Sample only from the most likely tokens that together have this probability; default: 1."""
     samples: Count | None = None
-    """Texts; 1 when left out."""
+    """Number of texts; default: 1."""
     block: str | None = None
-    """Block size in tokens, such as 16; the model's own when left out."""
+    """Block size in tokens, such as 16; default: the model's own."""
     out: str | None = None
-    """The .txt to write; to the terminal when left out."""
+    """.txt file to write; default: print to the terminal."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,7 +42,7 @@ class TextSampleOptions(RunOptions):
 
 
 def run(options: TextSampleOptions) -> None:
-    """Continue the prompt, or write from nothing."""
+    """Continue the prompt, or generate texts without one."""
     if options.out is not None:
         check_writable(Path(options.out))
     from ..generation.batches import Sampling
@@ -67,7 +67,7 @@ def run(options: TextSampleOptions) -> None:
         temperature=options.temperature,
         top_p=options.top_p,
     )
-    live = options.out is None and count == 1  # several grow at once, and are shown when they are finished
+    live = options.out is None and count == 1  # several texts grow at once and are printed when finished
     written, evaluations, tokens = [""] * count, 0, 0
     for number, piece in enumerate(pieces):
         if live:
@@ -82,4 +82,4 @@ def run(options: TextSampleOptions) -> None:
         print(f"{options.out}: {count} texts, {tokens:,} {took}")
         return
     print("" if live else joined(texts), flush=True)
-    print(f"{tokens:,} {took}", file=sys.stderr)  # the text alone goes where the output goes
+    print(f"{tokens:,} {took}", file=sys.stderr)  # only the text goes to stdout

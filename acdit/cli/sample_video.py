@@ -1,4 +1,4 @@
-"""`acdit sample` with a model of video: its options, and what it does. Torch loads when it runs."""
+"""`acdit sample` with a model of video: options and execution. Imports torch only when it runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,40 +10,43 @@ from ..utils.files import check_writable
 from ..utils.ranges import Count, CountFromZero, NonNegative, Range
 from .model_options import GuidedOptions, block_of, check_labels
 
-MOST_RATE = 1000  # frames a second of a video file
+MOST_RATE = 1000  # frames per second of a video file
 
 
 @dataclass
 class VideoSampleOptions(GuidedOptions):
-    """Draw clips block by block: an .mp4, a .gif, or a .png with a row of frames for each clip."""
+    """Generate clips block by block: an .mp4, a .gif, or a .png with a row of frames for each clip."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".gif", ".mp4")
     example: ClassVar[str] = "acdit sample --model moving-digits --labels 3,1,4 --frames 24 --out digits.gif"
 
     labels: list[int | str] | None = None
-    """Classes by number or name; the first ten when left out."""
+    """Classes by number or name; default: the first ten."""
     samples: Count | None = None
-    """Clips of each label; 1 when left out."""
+    """Number of clips of each label; default: 1."""
     guidance_rising: bool = False
-    """Let guidance rise from 1 at the first block to its full value at the last."""
+    """Increase guidance from 1 at the first block to its full value at the last."""
     block: str | None = None
-    """Block size in tokens, such as 2x4x4; the model's own when left out."""
+    """Block size in tokens, such as 2x4x4; default: the model's own."""
     prefix: str | None = None
-    """A video whose first frames are continued (needs --keep-frames)."""
+    """Video whose first frames are continued (needs --keep-frames)."""
     keep_frames: Count | None = None
-    """First frames of a video that are kept: whole blocks, one after the other, whatever the file's rate."""
+    """Number of first frames of --prefix that are kept: whole blocks of consecutive frames, regardless of the
+    frame rate of the file."""
     frames: Count | None = None
-    """Frames of a video, those of the prefix included; the model's own when left out."""
+    """Number of frames of a video, including the prefix; default: the model's own."""
     window: Count | None = None
-    """Blocks of a video that a block sees behind itself; when left out all, or as many as in training."""
+    """Attention window: number of previous blocks visible to each block; default: all, or as many as in
+    training if the video is longer."""
     sinks: CountFromZero | None = None
-    """First blocks of a video that stay visible beyond the window."""
+    """Number of first blocks of a video that stay visible beyond the window."""
     context_noise: NonNegative | None = None
-    """Standard deviation of noise on finished blocks that others are to see, against drift of long videos."""
+    """Standard deviation of the noise on finished blocks that later blocks attend to, against drift of long
+    videos."""
     rate: Annotated[int, Range(1, MOST_RATE)] | None = None
-    """Frames a second of a video file; 8 when left out: a model does not know the rate of its clips."""
+    """Frames per second of a video file; default: 8, since a model does not know the rate of its clips."""
     out: str | None = None
-    """The .mp4, .gif or .png to write; samples.png when left out."""
+    """.mp4, .gif or .png file to write; default: samples.png."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,12 +60,12 @@ class VideoSampleOptions(GuidedOptions):
 
     @property
     def path(self) -> Path:
-        """Where clips go."""
+        """Return the path of the output."""
         return Path(self.out or "samples.png")
 
 
 def run(options: VideoSampleOptions) -> None:
-    """Draw clips into one file."""
+    """Generate clips, and write them to one file."""
     check_writable(options.path)
     from ..generation.batches import requested_count, requested_labels
     from ..generation.sizes import clip_layout, pixel_bytes, require_sampling_memory
@@ -73,7 +76,7 @@ def run(options: VideoSampleOptions) -> None:
     pipeline = open_guided(options, ACDiTVideoPipeline)
     samples = options.samples or 1
     frames = clip_layout(pipeline, options.frames or pipeline.num_frames)
-    sheet = options.path.suffix.lower() == ".png"  # other files are written as they grow
+    sheet = options.path.suffix.lower() == ".png"  # other files are written frame by frame
     require_sampling_memory(
         pipeline,
         frames,

@@ -1,4 +1,4 @@
-"""JSON files of scores, as `acdit evaluate` writes them."""
+"""JSON files of scores, written by `acdit evaluate`."""
 
 import json
 from pathlib import Path
@@ -8,13 +8,13 @@ from ..utils.files import check_writable, whole
 
 
 def check_score_file(out: str | None) -> None:
-    """Raise UserError if scores could not be written, before the work that would be lost."""
+    """Raise UserError if the score file cannot be written; call it before the work that would be lost."""
     if out is not None:
         check_writable(Path(out))
 
 
 def write_scores(model: str | None, scores: object, out: str | None) -> None:
-    """Write the scores of a model as JSON into a file, or print them where none is named."""
+    """Write the scores of a model to a JSON file, or print them if no file is named."""
     report = json.dumps({"model": str(pipeline_folder(model)), "scores": scores}, indent=2)
     if out is None:
         print(report)

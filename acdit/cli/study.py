@@ -12,22 +12,22 @@ from .model_options import GuidedOptions
 
 @dataclass
 class StudyOptions(GuidedOptions):
-    """Compare ways to sample digits at their cost, or block sizes of text at one training budget."""
+    """Compare settings for sampling digits at their cost, or block sizes of text at one training budget."""
 
     name: Literal["sampling", "text"] | None = None
-    """What is studied: `sampling`, solvers and numbers of steps; `text`, block sizes and likelihood."""
+    """Study to run: `sampling`, solvers and numbers of steps; `text`, block sizes and likelihood."""
     samples: Annotated[int, Range(10, MANY)] = 500
-    """Digits of each way and seed; of text held-out sequences."""
+    """Number of digits per setting and seed; for text, number of held-out sequences."""
     seeds: Annotated[int, Range(2, MANY)] = 3
-    """Times that each way draws; of text that each network is trained."""
+    """Number of seeds per setting; for text, number of times that each network is trained."""
     training_steps: Count = 500
-    """Of text, steps of each network, over --batch sequences of 256 bytes."""
+    """For text: training steps of each network, over --batch sequences of 256 bytes."""
     out: str | None = None
-    """The folder to write, out/study-NAME when left out; the same command again goes on with it."""
+    """Folder to write, default: out/study-NAME; run the same command again to resume the study."""
 
     @property
     def folder(self) -> Path:
-        """What to write into."""
+        """Return the folder to write."""
         return Path(self.out or f"out/study-{self.name}")
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class StudyOptions(GuidedOptions):
 
 
 def run(options: StudyOptions) -> None:
-    """Measure what is missing, print the table, and write the picture and the measurements."""
+    """Run the missing measurements, print the table, and write the picture and the measurements."""
     from ..utils.files import check_writable
 
     check_writable(options.folder / "measurements.json")

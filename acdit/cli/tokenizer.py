@@ -1,4 +1,4 @@
-"""`acdit tokenizer`: learn a byte-level BPE tokenizer from texts."""
+"""`acdit tokenizer`: train a byte-level BPE tokenizer on texts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +12,20 @@ from .command import PlainCommand
 
 @dataclass
 class TokenizerOptions(Ranged):
-    """Learn a byte-level BPE tokeniser from texts, for --data.tokenizer of a training."""
+    """Train a byte-level BPE tokenizer on texts, for --data.tokenizer of a training run."""
 
     section: ClassVar[str] = "--"
 
     source: str | None = None
-    """`shakespeare`, a text file, a folder of them, or a Hugging Face data set."""
+    """Texts: `shakespeare`, a text file, a folder of text files, or a Hugging Face data set."""
     size: Count = 4096
-    """Ids, the 256 bytes and the end included; fewer where the texts give no more."""
+    """Maximum number of ids, including the 256 bytes and the end token; the texts may give fewer."""
     split: str = "train"
     """Split of a Hugging Face data set."""
     text_column: str | None = None
-    """Its column of texts; found by its type when left out."""
+    """Column of a Hugging Face data set that holds texts; default: found by its type."""
     out: str = "tokenizer.json"
-    """The file to write."""
+    """JSON file to write."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -35,13 +35,13 @@ class TokenizerOptions(Ranged):
 
 
 def run(options: TokenizerOptions) -> None:
-    """Learn the tokenizer, and write it."""
+    """Train the tokenizer, and write it to a file."""
     from ..data.config import DataConfig
     from ..data.texts import read_texts
     from ..data.tokenizers import train_tokenizer
     from ..utils.files import check_writable
 
-    assert options.source is not None  # the options were checked
+    assert options.source is not None  # checked in __post_init__
     out = Path(options.out)
     check_writable(out)
     config = DataConfig(source=options.source, split=options.split, text_column=options.text_column)

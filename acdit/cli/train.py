@@ -1,4 +1,4 @@
-"""`acdit train`: run a recipe, or resume it."""
+"""`acdit train`: train a model by a recipe, or resume its training."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ class TrainOptions(Recipe):
     """Train a model by a recipe, or resume an earlier run of it."""
 
     allow_changes: bool = False
-    """Resume a run that was started with another recipe, and list what differs."""
+    """Resume a run that was started with another recipe, and list the differences."""
 
 
 def run(options: TrainOptions) -> None:
-    """Train to the end of the recipe, and say where the pipeline is."""
+    """Train to the end of the recipe, and print the path of the pipeline."""
     from ..training.loop import train
     from ..utils.ranks import launched
 

@@ -1,1 +1,1 @@
-"""Readers of training data, and the small real data sets that need no download."""
+"""Readers of training data, and small real data sets that need no download."""

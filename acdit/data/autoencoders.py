@@ -1,4 +1,4 @@
-"""Autoencoders of diffusers: from pixels to scaled latents and back, and loading without a pickle."""
+"""Load diffusers autoencoders without pickles, and convert between pixels and scaled latents."""
 
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,18 @@ from torch import Tensor
 
 from ..utils.errors import UserError
 
-FRAMES_AT_ONCE = 32  # of clips: a batch of them is hundreds of images
+FRAMES_AT_ONCE = 32  # frames of clips per call: a batch of clips is hundreds of images
 
 
 def load_autoencoder(name: str | Path, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
-    """An AutoencoderKL by hub name, folder, or folder of a whole pipeline, from safetensors alone.
+    """Load an AutoencoderKL from safetensors files only.
+
+    Args:
+        name: name on the hub, folder of the autoencoder, or folder of a whole pipeline.
+        dtype: data type of the weights.
 
     Raises:
-        UserError: if there is none, if it is of another class, or if weights are missing.
+        UserError: if there is no such autoencoder, if it is of another class, or if weights are missing.
     """
     inner = Path(name) / "vae"
     place = str(inner if inner.is_dir() else name)
@@ -30,7 +34,7 @@ def load_autoencoder(name: str | Path, dtype: torch.dtype = torch.float32) -> Au
         )
     except UserError:
         raise
-    except (OSError, ValueError, RuntimeError) as fault:  # unknown, unreachable, pickled or misshapen weights
+    except (OSError, ValueError, RuntimeError) as fault:  # unknown, unreachable, pickled, wrong shapes
         reason = " ".join(str(fault).split())
         raise UserError(f"autoencoder {name} cannot be loaded: {reason}") from fault
     loaded, report = answer
@@ -41,16 +45,16 @@ def load_autoencoder(name: str | Path, dtype: torch.dtype = torch.float32) -> Au
 
 
 def scale_factor(vae: Any) -> int:
-    """Pixels along the edge of a latent cell; 1 without an autoencoder."""
+    """Return the number of pixels along one side of a latent cell; 1 without an autoencoder."""
     return 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
 
 
 @torch.no_grad()
 def encode(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the scaled latents (N, C, h, w) of pixels (N, c, H, W), in float32.
+    """Return the mean and standard deviation of the scaled latents of pixels, in float32.
 
-    The standard deviation is zero for an autoencoder without one. Clips (N, c, F, H, W) become latents (N, C,
-    F, h, w), each frame by itself.
+    Images (N, c, H, W) become latents (N, C, h, w). Clips (N, c, F, H, W) become latents (N, C, F, h, w), and
+    each frame is encoded separately. The standard deviation is zero for an autoencoder without one.
     """
     if pixels.ndim == 5:
         parts = [encode(vae, part) for part in pixels.transpose(1, 2).flatten(0, 1).split(FRAMES_AT_ONCE)]
@@ -66,7 +70,10 @@ def encode(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def decode(vae: Any, latents: Tensor) -> Tensor:
-    """Pixels (N, c, H, W) of scaled latents (N, C, h, w), in float32; clips as for `encode`."""
+    """Return the pixels (N, c, H, W) of scaled latents (N, C, h, w), in float32.
+
+    Clips (N, C, F, h, w) are decoded frame by frame, as in `encode`.
+    """
     if latents.ndim == 5:
         parts = [decode(vae, part) for part in latents.transpose(1, 2).flatten(0, 1).split(FRAMES_AT_ONCE)]
         return _clips(torch.cat(parts), len(latents))
@@ -76,7 +83,7 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
 
 
 def _clips(frames: Tensor, count: int) -> Tensor:
-    """(N F, C, h, w) -> (N, C, F, h, w)."""
+    """Convert frames (N F, C, h, w) to clips (N, C, F, h, w)."""
     return frames.unflatten(0, (count, -1)).transpose(1, 2)
 
 
@@ -86,13 +93,13 @@ def _scaled(vae: Any, raw: Tensor) -> Tensor:
 
 
 def _offset(vae: Any, like: Tensor) -> Tensor:
-    """What scaling takes away first: the shift factor, or the mean of each channel."""
+    """Return the offset that scaling subtracts first: the shift factor, or the mean of each channel."""
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     return _statistic(vae, "latents_mean", shift, like)
 
 
 def _statistic(vae: Any, name: str, default: float, like: Tensor) -> Tensor:
-    """A number for each latent channel, (1, C, 1, 1), from the autoencoder's config."""
+    """Return one number for each latent channel, (1, C, 1, 1), from the autoencoder's config."""
     named = getattr(vae.config, name, None)
     values = torch.tensor([default] if named is None else named, dtype=torch.float32, device=like.device)
     return values[None, :, None, None]

@@ -1,4 +1,4 @@
-"""The typed configuration of data and of the latents made of it. Free of torch."""
+"""Typed configuration of the data and of its latents. Does not import torch."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -10,70 +10,71 @@ from ..utils.ranges import Count, CountFromZero, Ranged, SeveralTokens
 
 @dataclass
 class DataConfig(Ranged):
-    """What to learn from: images or video clips, scaled to [-1, 1], or texts."""
+    """Configuration of the training data: images or video clips, scaled to [-1, 1], or texts."""
 
     section: ClassVar[str] = "data."
 
     source: str = "mnist"
-    """`mnist` (padded to 32x32), `digits` (8x8) or as video `moving-digits` (32x32) without download, a
-    folder of images or videos with one sub-folder a class, or a Hugging Face data set by name or path. As
-    texts `shakespeare`, a file, a folder of files, or such a data set."""
+    """Data source. Without download: `mnist` (padded to 32x32) or `digits` (8x8) for images, `moving-digits`
+    (32x32) for video, `shakespeare` for text. Otherwise a folder of images or videos with one sub-folder per
+    class, a text file, a folder of text files, or a Hugging Face data set by name or path."""
     split: str = "train"
     """Split of a Hugging Face data set."""
     image_column: str | None = None
-    """Column of a Hugging Face data set that holds images or videos; found by its type when left out."""
+    """Column of a Hugging Face data set that holds images or videos; default: found by its type."""
     text_column: str | None = None
-    """Column of a Hugging Face data set that holds texts; found by its type when left out."""
+    """Column of a Hugging Face data set that holds texts; default: found by its type."""
     label_column: str | None = None
-    """Column of a Hugging Face data set that holds the class; found by its type when left out."""
+    """Column of a Hugging Face data set that holds the class; default: found by its type."""
     image_size: Count | None = None
-    """Edge in pixels after centre crop; the digits have their own."""
+    """Side in pixels after the centre crop; the digits have a size of their own."""
     channels: Literal[1, 3] = 3
-    """Grey or colour; the digits are grey."""
+    """Number of channels: 1 for grey, 3 for colour; the digits are grey."""
     frames: SeveralTokens | None = None
-    """Frames of a clip, where the source holds videos; left out for images."""
+    """Number of frames of a clip, if the source holds videos; leave out for images."""
     frame_stride: Count = 1
-    """Frames of a video from one of a clip to the next, at its mean rate."""
+    """Distance between consecutive frames of a clip, in frames of the video at its mean rate."""
     short_clips: Literal["loop", "skip"] = "loop"
-    """What becomes of videos that are too short for a clip: repeated, or left out."""
+    """Treatment of videos that are too short for a clip: `loop` repeats them, `skip` leaves them out."""
     tokens: SeveralTokens | None = None
-    """Tokens of a sequence, where the source holds texts; left out for images and video."""
+    """Number of tokens of a sequence, if the source holds texts; leave out for images and video."""
     tokenizer: str = "bytes"
-    """What makes tokens of texts: `bytes`, a file of `acdit tokenizer`, or a Hugging Face one."""
+    """Tokenizer of texts: `bytes`, a file written by `acdit tokenizer`, or a Hugging Face tokenizer."""
     listed: str | None = None
-    """A list of the files of a folder to take, CLASS/FILE in each line, such as UCF-101's trainlist01.txt."""
+    """File that lists the files of a folder to use, CLASS/FILE on each line, such as UCF-101's
+    trainlist01.txt; default: all files."""
     num_classes: Count | None = None
-    """Classes, to plan a run where the data is not at hand; training insists that the data agrees."""
+    """Number of classes, to plan a run without the data; training checks that it matches the data."""
     flip: bool = True
-    """Mirror half of the images, at random; never done to digits."""
+    """Mirror half of the images at random; digits are never mirrored."""
     workers: CountFromZero = 0
-    """Processes that read images, for each rank."""
+    """Number of processes per rank that read images."""
     max_unreadable: CountFromZero = 100
-    """Images that may turn out damaged, each replaced by the next good one, before training stops."""
+    """Maximum number of damaged images before training stops; each is replaced by the next readable one."""
 
     @property
     def modality(self) -> Modality:
-        """The modality of the data: text where `tokens` is given, video where `frames` is, else images."""
+        """Return the modality of the data: text if `tokens` is given, video if `frames` is, else images."""
         return modality_of_data(self)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        modality_of_data(self)  # of which there must not be several
+        modality_of_data(self)  # raises UserError if several are given
 
 
 @dataclass
 class AutoencoderConfig(Ranged):
-    """Latent space: training reads latents that `acdit encode` made of the images."""
+    """Configuration of the latent space: training reads the latents that `acdit encode` wrote."""
 
     section: ClassVar[str] = "autoencoder."
 
     model: str | None = None
-    """An AutoencoderKL: a name on the hub, or a folder; None = pixels."""
+    """AutoencoderKL: a name on the hub, or a folder; default: none, the model works on pixels."""
     latents: str | None = None
-    """Folder of the encoded latents; latents/NAME when left out."""
+    """Folder of the encoded latents; default: latents/NAME."""
     dtype: Literal["float16", "float32"] = "float16"
-    """Precision in which latents are stored."""
+    """Precision of the stored latents."""
     shard_size: Count = 4096
-    """Images in a file of latents."""
+    """Number of images per file of latents."""
     clips: Count = 1
-    """Clips of each video that are encoded, evenly spread over it; 1 = from its middle."""
+    """Number of clips encoded per video, evenly spread over it; 1 = a single clip from its middle."""

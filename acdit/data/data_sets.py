@@ -1,4 +1,4 @@
-"""Tables of the data sets that need no download, by the name that `data.source` gives them."""
+"""Tables of the data sets that need no download, by the name that `data.source` uses."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ from .shakespeare import SHAKESPEARE, shakespeare_works
 
 @dataclass(frozen=True)
 class PixelSet:
-    """Images or clips by name.
+    """Built-in set of images or clips.
 
     Attributes:
-        open: takes the configuration, and whether the held-out part is wanted, which training never sees.
+        open: function that opens the set, given the configuration and whether to open the held-out part,
+            which training never sees.
         modality: name of the modality.
         side: height and width in pixels.
-        label_names: of the classes.
+        label_names: names of the classes.
     """
 
     open: Callable[[DataConfig, bool], PixelDataset]
@@ -43,7 +44,7 @@ PIXEL_SETS: dict[str, PixelSet] = {
     "moving-digits": PixelSet(_open_moving_digits, "video", EDGE, LABEL_NAMES),
 }
 
-# Functions that take whether the held-out part is wanted, and return its documents.
+# Functions that return the documents of the held-out part if the argument is true, else the training ones.
 TEXT_SETS: dict[str, Callable[[bool], Iterable[str]]] = {
     SHAKESPEARE: lambda held_out: shakespeare_works(held_out=held_out).values(),
 }

@@ -1,4 +1,4 @@
-"""The protocol of data sets for training: every item is a pure function of (seed, epoch, index)."""
+"""Base classes of training data sets, whose items are pure functions of (seed, epoch, index)."""
 
 from abc import ABC, abstractmethod
 from typing import TypedDict
@@ -10,7 +10,7 @@ from ..utils.randomness import generator
 
 
 class Item(TypedDict):
-    """One item of a data set, before a loader puts several into a batch."""
+    """One item of a data set, before a loader collates several into a batch."""
 
     data: torch.Tensor  # (C, *size) float32 in [-1, 1], or token ids (L,) int64
     label: int
@@ -19,7 +19,7 @@ class Item(TypedDict):
 
 
 class Batch(TypedDict):
-    """Items as a loader puts them together."""
+    """Batch of items, as a loader collates them."""
 
     data: torch.Tensor  # (n, C, *size), or (n, L)
     label: torch.Tensor  # (n,)
@@ -28,14 +28,14 @@ class Batch(TypedDict):
 
 
 class LabelledDataset(Dataset[Item], ABC):
-    """Images or clips of labelled classes, or what stands for them. An item's key is (epoch, index).
+    """Data set of images, clips, latents or texts with class labels. The key of an item is (epoch, index).
 
     Attributes:
-        channels: of a data element, such as a pixel.
-        size: of an item: (H, W) of square images, (F, H, W) of clips of F frames, (L,) of texts.
-        label_names: of the classes, by label; empty where there are none.
-        labels: (N,).
-        flip_seed: seed of the mirroring; None = nothing is ever mirrored.
+        channels: number of channels of a data element, such as a pixel.
+        size: size of an item: (H, W) for square images, (F, H, W) for clips of F frames, (L,) for texts.
+        label_names: names of the classes, indexed by label; empty if there are none.
+        labels: class of each item, (N,).
+        flip_seed: seed of the random mirroring; None = items are never mirrored.
     """
 
     channels: int
@@ -46,22 +46,22 @@ class LabelledDataset(Dataset[Item], ABC):
 
     @property
     def tokenizer_digest(self) -> str | None:
-        """A hash of the tokeniser that made the ids; None for values."""
+        """Return a hash of the tokenizer that produced the ids; None if the data are not token ids."""
         return None
 
     @property
     def values(self) -> int:
-        """Values of a data element: its channels, or how many ids a token may be, the mask included."""
+        """Return the number of channels of a data element, or of ids of a token, including the mask."""
         return self.channels
 
     @property
     def damaged(self) -> torch.Tensor | None:
-        """Which items (N,) could not be read so far, where that is known only when they are read."""
+        """Return a mask (N,) of the items that could not be read so far; None if it is not recorded."""
         return None
 
     @property
     def skipped(self) -> dict[str, str]:
-        """What could not be read so far, and why."""
+        """Return the items that could not be read so far, by name, with the reasons."""
         return {}
 
     def __len__(self) -> int:
@@ -80,31 +80,37 @@ class LabelledDataset(Dataset[Item], ABC):
 
     @abstractmethod
     def drawn(self, epoch: int, index: int, mirrored: bool) -> tuple[torch.Tensor, int]:
-        """Data (C, *size), perhaps mirrored, and label, as a visit to it gives them."""
+        """Return the data (C, *size), mirrored if requested, and the label of an item in an epoch."""
 
 
 class PixelDataset(LabelledDataset):
-    """Pixels that can be read without augmentation."""
+    """Data set of pixels that can be read without augmentation."""
 
     def drawn(self, epoch: int, index: int, mirrored: bool) -> tuple[torch.Tensor, int]:
+        """Return the data (C, *size), mirrored if requested, and the label of an item."""
         data, label = self.read(index)
         return (data.flip(-1) if mirrored else data), label
 
     def read(self, index: int) -> tuple[torch.Tensor, int]:
-        """Data (C, *size) and label, without augmentation."""
+        """Return the data (C, *size) and the label of an item, without augmentation."""
         return self.decode(index), int(self.labels[index])
 
     @abstractmethod
     def decode(self, index: int) -> torch.Tensor:
-        """Data (C, *size); Unreadable if this very one is damaged."""
+        """Return the data (C, *size) of an item, without augmentation.
+
+        Raises:
+            Unreadable: if this item itself is damaged.
+        """
 
 
 class InMemoryDataset(PixelDataset):
-    """`data` (N, C, *size) in [-1, 1] and `labels` (N,), in memory."""
+    """Data set of `data` (N, C, *size) in [-1, 1] and `labels` (N,) in memory."""
 
     def __init__(self, data: torch.Tensor, labels: torch.Tensor, label_names: tuple[str, ...]) -> None:
         self.data, self.labels, self.label_names = data, labels, label_names
         self.channels, self.size = data.shape[1], tuple(data.shape[2:])
 
     def decode(self, index: int) -> torch.Tensor:
+        """Return the data (C, *size) of an item."""
         return self.data[index]

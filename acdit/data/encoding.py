@@ -1,4 +1,4 @@
-"""Encoding images to latents on disk: file by file, so that a killed run goes on where it stopped."""
+"""Encode images to latents on disk, file by file, so that a killed run resumes where it stopped."""
 
 import json
 from collections.abc import Iterator
@@ -34,23 +34,23 @@ def encode_pixels(
 ) -> dict[str, Any] | None:
     """Encode images or clips and their mirror images into a folder.
 
-    Every rank of torchrun takes each W-th file; the last one to finish writes the manifest. Files that an
-    earlier run left are kept. The same batch gives the same bytes, whatever the ranks and restarts; another
-    one differs by rounding.
+    With torchrun, each of the W ranks writes every W-th file, and the last rank to finish writes the
+    manifest. Files of an earlier run are kept. The same batch size gives the same bytes, regardless of ranks
+    and restarts; with another batch size the latents differ by rounding.
 
     Args:
-        folder: of the latents.
-        config: of the images or clips.
-        autoencoder: which one, and how latents are stored.
-        seed: of the data set, see `open_samples`.
-        device: that encodes.
-        batch: images that are encoded at once.
+        folder: folder of the latents.
+        config: configuration of the images or clips.
+        autoencoder: configuration of the autoencoder and of the stored latents.
+        seed: seed of the data set, see `open_samples`.
+        device: device that the autoencoder runs on.
+        batch: number of images encoded at once.
 
     Returns:
-        The manifest; None where other ranks have files left to write.
+        The manifest, or None if other ranks still have files to write.
 
     Raises:
-        UserError: if images and autoencoder do not fit, or the folder holds latents of other settings.
+        UserError: if the images do not fit the autoencoder, or the folder holds latents of other settings.
     """
     if autoencoder.model is None:
         raise UserError(
@@ -63,7 +63,7 @@ def encode_pixels(
     _check_fit(data, vae, autoencoder.model)
     size = autoencoder.shard_size
     settings = latent_settings(config, autoencoder, vae)
-    # what must stay the same from one start to the next, beyond what training asks
+    # must stay the same between restarts; training checks `settings` only
     layout = settings | {"images": fingerprint({"labels": data.labels}), "shard_size": size}
     _check_folder(folder, layout)
     shards = [range(first, min(first + size, len(data))) for first in range(0, len(data), size)]
@@ -93,7 +93,10 @@ def _encode_shard(
     layout: dict[str, Any],
     progress: ProgressBar,
 ) -> None:
-    """Write one file: mean and deviation (n, 1 or 2 with mirror images, C, h, w), label and index (n,)."""
+    """Write one file of latents: mean and deviation, label (n,) and index (n,).
+
+    Mean and deviation have the shape (n, 1, C, h, w), or (n, 2, C, h, w) with mirror images.
+    """
     means, deviations, indices, skipped = [], [], [], {}
     for read in _batches(data, rows, batch, workers):
         readable = [(index, image) for index, image in read if isinstance(image, torch.Tensor)]
@@ -125,14 +128,17 @@ def _encode_shard(
 
 
 def _batches(data: PixelDataset, rows: range, batch: int, workers: int) -> Iterator[list[tuple[int, Any]]]:
-    """Index and image, or the reason why there is none, in batches that start with the rows' first."""
+    """Return batches of (index, image), or (index, reason) where an image cannot be read.
+
+    The first batch starts with the first of the rows.
+    """
     cut = [list(rows[first : first + batch]) for first in range(0, len(rows), batch)]
     read: Any = _Readings(data)
     return iter(DataLoader(read, batch_sampler=cut, num_workers=workers, collate_fn=list))
 
 
 class _Readings:
-    """Every image by its index, or why it cannot be read."""
+    """Data set of (index, image), or (index, reason) for images that cannot be read."""
 
     def __init__(self, data: PixelDataset) -> None:
         self.data = data
@@ -157,18 +163,18 @@ def _check_fit(data: PixelDataset, vae: Any, name: str) -> None:
 
 
 def _check_folder(folder: Path, layout: dict[str, Any]) -> None:
-    """Raise UserError if the folder holds latents of other settings; these are left as they are."""
+    """Raise UserError if the folder holds latents of other settings, which are left unchanged."""
     for path in sorted(folder.glob("latents-*.safetensors")):
         header = shard_header(path)
         if header is None:
-            continue  # it is made again
+            continue  # the file is written again
         check_settings(folder, header["layout"], layout)
 
 
 def _write_manifest(
     folder: Path, count: int, data: PixelDataset, settings: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """Write the manifest, if no rank has files left to write.
+    """Write the manifest and return it; return None if any rank still has files to write.
 
     Raises:
         UserError: if no image of a class could be read.

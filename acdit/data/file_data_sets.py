@@ -1,4 +1,4 @@
-"""Images and clips from files, as data sets for training."""
+"""Data sets of images and clips from files, for training."""
 
 from abc import abstractmethod
 
@@ -11,29 +11,31 @@ from .file_tables import FileTable
 from .image_decoding import Unreadable, decode_image
 from .video_decoding import ClipShape, decode_clip
 
-CENTRE = 0.5  # where a clip lies in its video when nothing is drawn
+CENTRE = 0.5  # default position of a clip in its video, see `decode_clip`
 
 
 class FileDataset(PixelDataset):
-    """Files that are decoded when read; where one is damaged, the next good one takes its place.
+    """Data set of files that are decoded when read; the next readable file replaces a damaged one.
 
     Args:
-        table: of the files.
-        flip_seed: see `LabelledDataset`.
+        table: table of the files.
+        flip_seed: seed of the random mirroring, see `LabelledDataset`.
     """
 
     def __init__(self, table: FileTable, flip_seed: int | None) -> None:
         self.table, self.labels, self.label_names = table, table.labels, table.label_names
         self.flip_seed = flip_seed
-        # shared with the loader's worker processes, so that `skipped` knows what they found
+        # shared with the loader's worker processes, so that `skipped` includes the damage that they find
         self._damaged = torch.zeros(len(self), dtype=torch.bool).share_memory_()
 
     @property
     def damaged(self) -> torch.Tensor:
+        """Return a mask (N,) of the files that could not be decoded so far."""
         return self._damaged
 
     @property
     def skipped(self) -> dict[str, str]:
+        """Return the files that were left out or could not be decoded so far, with the reasons."""
         found = {}
         for index in self.damaged.nonzero().flatten().tolist():
             encoded = self.table.encoded(index)
@@ -46,20 +48,36 @@ class FileDataset(PixelDataset):
         return self.table.skipped | found
 
     def read(self, index: int) -> tuple[torch.Tensor, int]:
+        """Return the data (C, *size) and the label of an item, without augmentation."""
         return self.read_at(index, self.moment(index))
 
     def decode(self, index: int) -> torch.Tensor:
+        """Return the data (C, *size) of an item, without augmentation.
+
+        Raises:
+            Unreadable: if this item itself is damaged.
+        """
         return self._decoded(index, self.moment(index))
 
     def moment(self, index: int) -> float:
-        """Where a clip lies in its video when nothing is drawn, see `decode_clip`."""
+        """Return the position of a clip in its video when it is not drawn at random, see `decode_clip`."""
         return CENTRE
 
     def read_at(self, index: int, moment: float) -> tuple[torch.Tensor, int]:
-        """Data (C, *size) and label, without augmentation; of a video at a moment, see `decode_clip`."""
+        """Return the data (C, *size) and the label of an item, without augmentation.
+
+        Args:
+            index: index of the item.
+            moment: position of a clip in its video, see `decode_clip`; images ignore it.
+
+        Raises:
+            UserError: if no file can be decoded.
+        """
         for step in range(len(self)):
             good = (index + step) % len(self)
-            try:  # known damage too: a video may be damaged in places, and an item depends on no past
+            # files known to be damaged are tried too: a video may be damaged in part, and an item must not
+            # depend on earlier reads
+            try:
                 return self._decoded(good, moment), int(self.labels[good])
             except Unreadable:
                 self.damaged[good] = True
@@ -76,29 +94,37 @@ class FileDataset(PixelDataset):
 
     @abstractmethod
     def cut(self, encoded: bytes | str, moment: float) -> torch.Tensor:
-        """Data (C, *size) of a file or its bytes; Unreadable if it is damaged."""
+        """Return the data (C, *size) of a file, given its path or its bytes.
+
+        Raises:
+            Unreadable: if the file is damaged.
+        """
 
 
 class FileImages(FileDataset):
-    """Images, cropped to squares."""
+    """Data set of image files, cropped to squares."""
 
     def __init__(self, table: FileTable, *, image_size: int, channels: int, flip_seed: int | None) -> None:
         super().__init__(table, flip_seed)
         self.size, self.channels = (image_size, image_size), channels
 
     def cut(self, encoded: bytes | str, moment: float) -> torch.Tensor:
+        """Return the centre crop (C, H, W) of an image file, see `decode_image`."""
         return decode_image(encoded, self.size[0], self.channels)
 
 
 class FileClips(FileDataset):
-    """Clips of videos: in training from anywhere in them, drawn anew at every visit; else evenly spread.
+    """Data set of clips from video files.
+
+    In training, the position of a clip in its video is drawn anew at every visit; otherwise the clips of a
+    video are evenly spread over it.
 
     Args:
-        table: of the files.
-        shape: of a clip.
-        seed: of the draws.
-        flip_seed: see `LabelledDataset`.
-        clips: items of each file, in a row; a single one is from its middle.
+        table: table of the files.
+        shape: shape of a clip.
+        seed: seed of the random positions.
+        flip_seed: seed of the random mirroring, see `LabelledDataset`.
+        clips: number of consecutive items per file; a single clip is taken from the middle.
     """
 
     def __init__(
@@ -109,12 +135,15 @@ class FileClips(FileDataset):
         self.size, self.channels = (shape.frames, shape.edge, shape.edge), shape.channels
 
     def drawn(self, epoch: int, index: int, mirrored: bool) -> tuple[torch.Tensor, int]:
+        """Return a clip (C, F, H, W) from a random position, mirrored if requested, and its label."""
         moment = torch.rand((), generator=generator(self.seed, "clip", epoch, index)).item()
         data, label = self.read_at(index, moment)
         return (data.flip(-1) if mirrored else data), label
 
     def moment(self, index: int) -> float:
+        """Return the position of a clip in its video: the clips of a file are evenly spread."""
         return (index % self.clips + 0.5) / self.clips
 
     def cut(self, encoded: bytes | str, moment: float) -> torch.Tensor:
+        """Return a clip (C, F, H, W) of a video file, see `decode_clip`."""
         return decode_clip(encoded, self.shape, moment)

@@ -1,4 +1,4 @@
-"""Tables of encoded images or videos and their classes: from a folder, or from a Hugging Face data set."""
+"""Tables of encoded images or videos and their classes, from a folder or a Hugging Face data set."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,23 +19,23 @@ from .video_decoding import SUFFIXES, ClipShape, check_video
 if TYPE_CHECKING:
     import datasets
 
-SAVED = ("state.json", "dataset_dict.json")  # what datasets' save_to_disk leaves
+SAVED = ("state.json", "dataset_dict.json")  # files that datasets' save_to_disk writes
 
 
 class Media(NamedTuple):
-    """What kind of files a source holds."""
+    """Type of the files of a source: images or videos."""
 
     noun: str
     """`image` or `video`."""
     check: Callable[[bytes | str], None]
-    """Raises Unreadable for a file that can be told to be none without reading much of it."""
+    """Function that reads little of a file and raises Unreadable if it is recognisably not of this type."""
     suffixes: Callable[[], Collection[str]]
-    """Gives those of files that mean to be such."""
+    """Function that returns the suffixes of files of this type."""
     all_rows: bool = False
-    """Whether the rows of a data set are checked too, as files are."""
+    """If true, the rows of a data set are checked as files are."""
 
     def feature(self) -> "datasets.Image | datasets.Video":
-        """Of a column of such files, not decoded."""
+        """Return the feature of a column of such files, without decoding."""
         import datasets
 
         return getattr(datasets, self.noun.capitalize())(decode=False)
@@ -45,41 +45,48 @@ IMAGES = Media("image", check_header, Image.registered_extensions)
 
 
 def videos(shape: ClipShape) -> Media:
-    """Videos that clips are cut from; those that are too short to be found before training."""
+    """Return the media type of videos that clips of a shape are cut from.
+
+    If videos that are too short are skipped, they are found before training.
+    """
     return Media("video", partial(check_video, shape=shape), lambda: SUFFIXES, shape.short == "skip")
 
 
 @dataclass
 class FileTable:
-    """Encoded images or videos with a class each."""
+    """Table of encoded images or videos, each with a class."""
 
     noun: str
     files: "datasets.Dataset"
-    """One column, `file`, of dictionaries that hold the `bytes` of a file or its `path`."""
+    """Data set with one column, `file`, of dictionaries with the `bytes` of a file or its `path`."""
     labels: torch.Tensor
-    """(N,) int64."""
+    """Class of each file, (N,) int64."""
     label_names: tuple[str, ...]
     skipped: dict[str, str] = field(default_factory=dict)
-    """Files that were left out, and why."""
+    """Files that were left out, with the reasons."""
 
     def encoded(self, row: int) -> bytes | str | None:
-        """A file's bytes or its path."""
+        """Return the bytes of a file, or its path; None if the row holds neither."""
         cell = self.files[row]["file"] or {}
         return cell.get("bytes") or cell.get("path")
 
     def repeated(self, times: int) -> "FileTable":
-        """Every file so many times in a row."""
+        """Return a table in which every file is repeated `times` times in a row."""
         if times == 1:
             return self
         return self.select([row for row in range(len(self.labels)) for _ in range(times)])
 
     def select(self, rows: list[int]) -> "FileTable":
-        """These rows, in this order."""
+        """Return a table of the given rows, in the given order."""
         return replace(self, files=self.files.select(rows), labels=self.labels[rows])
 
 
 def open_table(config: DataConfig, media: Media = IMAGES) -> FileTable:
-    """The table that `config.source` names; a UserError if there is none or if it holds nothing such."""
+    """Open the table that `config.source` names.
+
+    Raises:
+        UserError: if there is no such source, or if it holds no files of this type.
+    """
     folder = source_folder(config.source)
     if folder is None or holds_tables(folder):
         if config.listed is not None:
@@ -90,10 +97,10 @@ def open_table(config: DataConfig, media: Media = IMAGES) -> FileTable:
 
 
 def source_folder(source: str) -> Path | None:
-    """The folder that a source names; None for a name on the hub, which is not asked.
+    """Return the folder that a source names; None for a name on the hub, which is not contacted.
 
     Raises:
-        UserError: for a file, an empty folder, or what can only be a folder and is none.
+        UserError: for a file, an empty folder, or a path that does not exist and cannot be a name on the hub.
     """
     folder = Path(source).expanduser()
     if folder.is_file():
@@ -107,7 +114,7 @@ def source_folder(source: str) -> Path | None:
 
 
 def holds_tables(folder: Path) -> bool:
-    """Whether a folder holds a data set in files of its own, not a folder of images for each class."""
+    """Return whether a folder holds the files of a data set, not a folder of images for each class."""
     patterns = (*SAVED, "*.parquet", "*/*.parquet")
     return any(next(folder.glob(pattern), None) is not None for pattern in patterns)
 
@@ -137,7 +144,7 @@ def _from_folder(folder: Path, media: Media, listing: Path | None) -> FileTable:
     if not readable:
         readable = {folder.resolve().name: loose}
     else:
-        unread = []  # other files make no class, but one that is empty or damaged would shift the numbers
+        unread = []  # folders of other files are no classes; an empty or damaged class would shift the labels
         for child in children:
             if child.is_dir() and child.name not in readable:
                 inside = [file for file in skipped if Path(file).relative_to(folder).parts[0] == child.name]
@@ -159,16 +166,19 @@ def _from_folder(folder: Path, media: Media, listing: Path | None) -> FileTable:
 
 
 def _in_folders(children: Sequence[Path]) -> list[tuple[str, str]]:
-    """Class and path of every file in the folders of classes, and of loose ones, whose class is ""."""
+    """Return class and path of every file in class folders, and of loose files, whose class is ""."""
     files = [("", child) for child in children]
     for child in children:
-        if child.is_dir():  # also one that is a link
+        if child.is_dir():  # includes links to folders
             files += [(child.name, file) for file in sorted(child.rglob("[!.]*"))]
     return [(name, str(file)) for name, file in files if not file.is_dir()]
 
 
 def _listed(folder: Path, listing: Path) -> list[tuple[str, str]]:
-    """Class and path of every file in a list like UCF-101's trainlist01.txt: CLASS/FILE, perhaps a number."""
+    """Return class and path of every file in a list such as UCF-101's trainlist01.txt.
+
+    Each line holds CLASS/FILE, optionally followed by a number.
+    """
     try:
         lines = [line.split()[0] for line in listing.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as fault:
@@ -180,7 +190,11 @@ def _listed(folder: Path, listing: Path) -> list[tuple[str, str]]:
 
 
 def load_rows(config: DataConfig) -> "datasets.Dataset":
-    """The data set that `config.source` names, in a folder or on the hub; UserError if there is none."""
+    """Load the data set that `config.source` names, from a folder or from the hub.
+
+    Raises:
+        UserError: if there is no such data set, or if it cannot be loaded.
+    """
     import datasets
     from datasets.exceptions import DatasetsError
 
@@ -191,9 +205,9 @@ def load_rows(config: DataConfig) -> "datasets.Dataset":
             loaded = datasets.load_from_disk(str(folder))
         else:
             loaded = datasets.load_dataset(folder.as_posix(), split=config.split)
-    except IndexError as fault:  # what datasets itself raises for a set that was saved without rows
+    except IndexError as fault:  # raised by datasets for a set that was saved without rows
         raise UserError(f"data.source {config.source} has no rows") from fault
-    except (OSError, ValueError, DatasetsError) as fault:  # unknown, unreachable, damaged
+    except (OSError, ValueError, DatasetsError) as fault:  # unknown, unreachable or damaged
         reason = " ".join(str(fault).split())
         raise UserError(f"data.source {config.source} cannot be loaded: {reason}") from fault
     if isinstance(loaded, datasets.DatasetDict):
@@ -201,7 +215,7 @@ def load_rows(config: DataConfig) -> "datasets.Dataset":
             splits = ", ".join(map(str, loaded))
             raise UserError(f"data.split of {config.source} must be one of {splits}, not {config.split!r}")
         loaded = loaded[config.split]
-    assert isinstance(loaded, datasets.Dataset)  # a split was named and nothing is streamed
+    assert isinstance(loaded, datasets.Dataset)  # since a split is named and streaming is off
     return loaded
 
 
@@ -240,7 +254,7 @@ def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) ->
 
 
 def _checked(table: FileTable, media: Media) -> FileTable:
-    """The rows of a data set that can be used."""
+    """Return a table of the rows that pass the check; the others are added to `skipped`."""
     good: list[int] = []
     rows = range(len(table.labels))
     for row in ProgressBar(rows, desc=f"checking {media.noun}s", unit="row", delay=2, leave=False):
@@ -259,7 +273,7 @@ def _checked(table: FileTable, media: Media) -> FileTable:
 
 
 def _may_hold(feature: Any, media: Media) -> bool:
-    """Whether a column is of images or videos, or of their files' paths or bytes."""
+    """Return whether a column may hold images or videos, or the paths or bytes of their files."""
     import datasets
 
     if isinstance(feature, datasets.Value):
@@ -270,7 +284,7 @@ def _may_hold(feature: Any, media: Media) -> bool:
 
 
 def _find_column(rows: "datasets.Dataset", kind: type, option: str, named: str | None) -> str | None:
-    """The named column, or the only one of this kind."""
+    """Return the named column, or the only column of this type; None if there is none."""
     if named is not None:
         if named not in rows.column_names:
             raise UserError(f"{option} {named!r} is not a column; there are: {', '.join(rows.column_names)}")

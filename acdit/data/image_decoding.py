@@ -1,4 +1,4 @@
-"""From an encoded image to a square tensor, whatever its mode, orientation or damage."""
+"""Decode images of any mode and orientation to square tensors, and detect damaged ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,23 +8,31 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-MAX_ASPECT = 100  # ADM's crop resizes the whole image first: a line of pixels would take gigabytes
+MAX_ASPECT = 100  # ADM's crop first resizes the whole image, which takes gigabytes for a line of pixels
 
 
 class Unreadable(Exception):
-    """An image that cannot be decoded; the message is the reason."""
+    """Exception for a file that cannot be decoded; its message is the reason."""
 
 
 def check_header(encoded: bytes | str) -> None:
-    """Raise Unreadable unless the file starts like an image. Reads a few bytes only."""
+    """Raise Unreadable unless the file starts like an image. Only a few bytes are read."""
     with _opened(encoded):
         pass
 
 
 def decode_image(encoded: bytes | str, edge: int, channels: int) -> torch.Tensor:
-    """Centre crop of an image file, or of its bytes: (channels, edge, edge) float32 in [-1, 1].
+    """Return the centre crop of an image as (channels, edge, edge) float32 in [-1, 1].
 
-    The EXIF orientation is applied and transparent pixels lie on white. Raises Unreadable.
+    The EXIF orientation is applied, and transparent pixels are composited onto white.
+
+    Args:
+        encoded: bytes or path of the image file.
+        edge: side of the crop in pixels.
+        channels: 1 for grey, 3 for colour.
+
+    Raises:
+        Unreadable: if the file cannot be decoded.
     """
     with _opened(encoded) as image:
         if max(image.size) > MAX_ASPECT * min(image.size):
@@ -44,12 +52,16 @@ def _opened(encoded: bytes | str) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError as fault:
         raise Unreadable("not an image") from fault
-    except Exception as fault:  # Pillow raises almost anything on broken files: SyntaxError, struct.error ..
+    except Exception as fault:  # Pillow raises SyntaxError, struct.error and others on broken files
         raise Unreadable(f"{type(fault).__name__}: {fault}") from fault
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """8 bits a channel and no transparency."""
+    """Convert an image to 8 bits per channel without transparency.
+
+    Raises:
+        Unreadable: if it has 32-bit pixels.
+    """
     if image.mode in ("I", "F"):
         raise Unreadable(f"32-bit pixels (mode {image.mode}) have no fixed range")
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
@@ -60,7 +72,11 @@ def eight_bit(image: Image.Image) -> Image.Image:
 
 
 def centre_crop(image: Image.Image, edge: int) -> Image.Image:
-    """ADM's crop: halve with a box filter while twice too large, then bicubic, then the central square."""
+    """Crop the central square of an image as in ADM.
+
+    The image is halved with a box filter while it is at least twice too large, resized with a bicubic filter,
+    and cropped.
+    """
     while min(image.size) >= 2 * edge:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = edge / min(image.size)

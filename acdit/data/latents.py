@@ -1,4 +1,4 @@
-"""Latents on disk: files of means and deviations beside a manifest, and the data set that draws from them."""
+"""Latents on disk: files of means and deviations with a manifest, and the data set that draws from them."""
 
 import json
 from dataclasses import asdict
@@ -16,21 +16,21 @@ from .dataset import LabelledDataset
 from .tensor_cache import fingerprint
 
 MANIFEST = "manifest.json"
-HEADER = "acdit"  # a single key: safetensors writes several in any order
+HEADER = "acdit"  # a single key, since safetensors writes several in arbitrary order
 FORMAT_VERSION = 1
-READERS = ("workers", "num_classes")  # keys of the data that do not change what is encoded
+READERS = ("workers", "num_classes")  # keys of the section `data` that do not affect the latents
 SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 
 
 class LatentDataset(LabelledDataset):
-    """Latents drawn anew at every visit, from the mean and deviation of an image or of its mirror image.
+    """Data set of latents, drawn at every visit from the mean and deviation of an image or its mirror image.
 
-    An item is that of `LabelledDataset`, with the scaled latent (C, h, w) as its `data`.
+    The `data` of an item is the scaled latent (C, h, w); the rest is as in `LabelledDataset`.
 
     Args:
-        folder: that `acdit encode` wrote.
-        manifest: of that folder, see `read_manifest`.
-        seed: of the draws.
+        folder: folder that `acdit encode` wrote.
+        manifest: manifest of that folder, see `read_manifest`.
+        seed: seed of the random draws.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any], *, seed: int) -> None:
@@ -46,6 +46,7 @@ class LatentDataset(LabelledDataset):
         )
 
     def drawn(self, epoch: int, index: int, mirrored: bool) -> tuple[torch.Tensor, int]:
+        """Return a latent (C, h, w) drawn for an epoch, of the mirror image if requested, and its label."""
         shard = int(torch.searchsorted(self.ends, index, right=True))
         row = index - (int(self.ends[shard - 1]) if shard else 0)
         mean, deviation = (
@@ -56,19 +57,19 @@ class LatentDataset(LabelledDataset):
         return mean + deviation * noise, int(self.labels[index])  # (C, h, w)
 
     def _tensors(self, shard: int) -> Any:
-        """A file of latents, mapped into memory."""
+        """Open a file of latents, mapped into memory."""
         return safe_open(self.folder / self.files[shard], framework="pt")
 
 
 def data_settings(data: DataConfig, clips: int = 1) -> dict[str, Any]:
-    """Return the settings that decide which images or clips are encoded, `clips` of each video."""
+    """Return the settings that determine which images or clips are encoded, `clips` per video."""
     ignored = {*READERS, *data.modality.not_encoded}
     found = {name: value for name, value in asdict(data).items() if name not in ignored}
     return found | ({"clips": clips} if clips > 1 else {})
 
 
 def latent_settings(data: DataConfig, autoencoder: AutoencoderConfig, vae: Any) -> dict[str, Any]:
-    """Return what decides latents: the data, and the autoencoder by its weights and scaling."""
+    """Return the settings that determine the latents: the data, and the autoencoder's weights and scaling."""
     scaling = {name: vae.config.get(name) for name in SCALING}
     return {
         "data": data_settings(data, autoencoder.clips),
@@ -78,10 +79,10 @@ def latent_settings(data: DataConfig, autoencoder: AutoencoderConfig, vae: Any) 
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder of latents.
+    """Read the manifest of a folder of latents.
 
     Raises:
-        UserError: if there is none, if a newer version wrote it, or if a file that it names is not whole.
+        UserError: if there is none, if a newer version wrote it, or if a file that it lists is incomplete.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -104,16 +105,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def open_latents(
     folder: Path, data: DataConfig, autoencoder: AutoencoderConfig, vae: Any, *, seed: int
 ) -> LatentDataset:
-    """Open the latents in a folder, which `encode_pixels` made of the same data by the same autoencoder.
+    """Open the latents that `encode_pixels` wrote for the same data and the same autoencoder.
 
     Args:
-        folder: of the latents.
-        data, autoencoder: as they were encoded.
-        vae: the autoencoder that `autoencoder` names.
-        seed: of the draws.
+        folder: folder of the latents.
+        data: configuration of the encoded data.
+        autoencoder: configuration of the autoencoder.
+        vae: autoencoder that `autoencoder` names.
+        seed: seed of the random draws.
 
     Raises:
-        UserError: if there are none yet, or if they were made with other settings.
+        UserError: if there are no latents yet, or if they were encoded with other settings.
     """
     manifest = read_manifest(folder)
     check_settings(folder, manifest["settings"], latent_settings(data, autoencoder, vae))
@@ -121,7 +123,7 @@ def open_latents(
 
 
 def check_settings(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raise UserError if latents were made with other settings than are wanted."""
+    """Raise UserError if the stored settings of latents differ from the wanted ones."""
     changed = differences(stored, wanted).values()
     if changed:
         raise UserError(
@@ -131,7 +133,7 @@ def check_settings(folder: Path, stored: dict[str, Any], wanted: dict[str, Any])
 
 
 def shard_header(path: Path) -> dict[str, Any] | None:
-    """What a file of latents says of itself; None where it is missing or damaged."""
+    """Return the header of a file of latents; None if the file is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             written = (file.metadata() or {}).get(HEADER)

@@ -1,4 +1,4 @@
-"""Moving digits: a real handwritten digit that bounces in a square, with the digit as its class."""
+"""Moving digits: clips of a real handwritten digit that bounces in a square, with the digit as class."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -11,28 +11,28 @@ from ..utils.randomness import generator
 from .dataset import PixelDataset
 from .digits import LABEL_NAMES, digit_images
 
-EDGE = 32  # of a frame, in pixels
-DIGIT = 16  # edge of the digit in it
-REACH = EDGE - DIGIT  # the digit's top left corner lies at 0..REACH along each axis
-MARGIN = 2  # of the padding that `digit_images` adds to MNIST
-SPEEDS = (2, 4)  # pixels a frame, the least and the most
-PATHS = 25  # clips of every digit to learn from; of held-out ones there is one each
-STRIDE = 389  # from one clip's digit to the next one's: MNIST lies sorted by class
+EDGE = 32  # side of a frame in pixels
+DIGIT = 16  # side of the digit in pixels
+REACH = EDGE - DIGIT  # the digit's top left corner is at 0..REACH along each axis
+MARGIN = 2  # width of the padding that `digit_images` adds to MNIST
+SPEEDS = (2, 4)  # least and greatest speed in pixels per frame
+PATHS = 25  # number of clips of each training digit; each held-out digit has one clip
+STRIDE = 389  # step between the digits of consecutive clips, since MNIST is sorted by class
 
 
 class Motion(NamedTuple):
-    """Where a digit's top left corner (row, column) starts, and its pixels a frame, all whole numbers."""
+    """Start of a digit's top left corner (row, column) and its velocity in pixels per frame, as integers."""
 
     start: tuple[int, int]
     velocity: tuple[int, int]
 
     def corners(self, frames: int) -> torch.Tensor:
-        """The corner in every frame, (F, 2): it turns round at the edges as light at a mirror."""
+        """Return the corner in every frame, (F, 2), reflected at the borders."""
         straight = self.straight(frames) % (2 * REACH)
         return REACH - (straight - REACH).abs()
 
     def straight(self, frames: int) -> torch.Tensor:
-        """Where the corner would be without edges, (F, 2)."""
+        """Return the corner in every frame, (F, 2), as if there were no borders."""
         start, velocity = torch.tensor(self.start), torch.tensor(self.velocity)
         return start + torch.arange(frames)[:, None] * velocity
 
@@ -46,21 +46,23 @@ VELOCITIES = tuple(
 
 @dataclass(frozen=True)
 class Clip:
-    """What a clip shows."""
+    """Content of a clip: a digit and its motion."""
 
     digit: int
-    """Place of the digit among those of its part."""
+    """Index of the digit within its part, training or held-out."""
     motion: Motion
 
 
 class MovingDigits(PixelDataset):
-    """Clips (1, F, 32, 32): MNIST's digits scaled to 16x16, each at 2 to 4 pixels a frame, always the same.
+    """Data set of clips (1, F, 32, 32) of MNIST digits, scaled to 16x16, which move 2 to 4 pixels per frame.
 
-    Whole pixels a frame, so that a clip that meets no edge goes on exactly as it began.
+    The clips are always the same. Digits move by whole pixels per frame, so that a digit that meets no border
+    continues exactly as it began.
 
     Args:
-        frames: of a clip.
-        held_out: one clip of each digit that training never sees, in place of 25 of each other one.
+        frames: number of frames of a clip.
+        held_out: whether to use the held-out digits, which training never sees, with one clip each, instead
+            of the training digits with 25 clips each.
     """
 
     channels = 1
@@ -76,20 +78,21 @@ class MovingDigits(PixelDataset):
         self.label_names = LABEL_NAMES
 
     def clip(self, index: int) -> Clip:
-        """What a clip shows."""
+        """Return the content of a clip."""
         drawn = generator("moving digits", "held out" if self.held_out else "training", index)
         row, column = torch.randint(REACH + 1, (2,), generator=drawn).tolist()
         velocity = VELOCITIES[int(torch.randint(len(VELOCITIES), (), generator=drawn))]
         return Clip(index * STRIDE % len(self.sprites), Motion((row, column), velocity))
 
     def decode(self, index: int) -> torch.Tensor:
+        """Return the frames of a clip, (1, F, 32, 32)."""
         clip = self.clip(index)
         return render(self.sprites[clip.digit], clip.motion.corners(self.size[0]))
 
 
 def render(sprite: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
-    """A digit (16, 16) at corners (F, 2) on black, parts outside left out: (1, F, 32, 32)."""
-    room = DIGIT  # on every side, for corners outside
+    """Render a digit (16, 16) at corners (F, 2) on black, clipped to the frame: (1, F, 32, 32)."""
+    room = DIGIT  # padding on every side, for corners outside the frame
     frames = torch.full((1, len(corners), EDGE + 2 * room, EDGE + 2 * room), -1.0)
     for frame, (row, column) in zip(frames[0], corners.clamp(-DIGIT, EDGE).tolist(), strict=True):
         frame[row + room : row + room + DIGIT, column + room : column + room + DIGIT] = sprite

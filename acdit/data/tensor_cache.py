@@ -1,4 +1,4 @@
-"""Tensors that are slow to make, kept on disk between runs."""
+"""Cache on disk for tensors that are slow to compute."""
 
 import hashlib
 import os
@@ -14,10 +14,14 @@ from ..utils.files import whole
 
 
 def cached_tensors(name: str, build: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The tensors that `build` makes, read from NAME.safetensors in the cache directory if that is undamaged.
+    """Return the tensors that `build` computes, from NAME.safetensors in the cache directory if undamaged.
 
-    The directory is ACDIT_CACHE, or ~/.cache/acdit. Where it cannot be written, a warning says so and the
-    tensors are made anew each time.
+    The directory is ACDIT_CACHE, or ~/.cache/acdit. If it cannot be written, a warning is issued and the
+    tensors are computed anew each time.
+
+    Args:
+        name: name of the file, without suffix.
+        build: function that computes the tensors.
     """
     directory = Path(os.environ.get("ACDIT_CACHE") or "~/.cache/acdit").expanduser()
     path = directory / f"{name}.safetensors"
@@ -35,7 +39,7 @@ def cached_tensors(name: str, build: Callable[[], dict[str, torch.Tensor]]) -> d
 
 
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
-    """A hash of names, types, shapes and values."""
+    """Return a hash of the names, types, shapes and values of tensors."""
     digest = hashlib.blake2b(digest_size=16)
     for key in sorted(tensors):
         values = tensors[key].detach().cpu().contiguous()

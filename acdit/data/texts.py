@@ -1,4 +1,4 @@
-"""Texts as sequences of tokens: documents of files or of a data set, joined by their ends and wrapped."""
+"""Texts as sequences of tokens: documents of files or of a data set, joined by end tokens and wrapped."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,21 +15,21 @@ from .dataset import PixelDataset
 from .file_tables import holds_tables, load_rows
 from .tokenizers import Tokenizer
 
-Documents = Sequence[Any]  # of each its ids, as an array or a list
+Documents = Sequence[Any]  # token ids of each document, as an array or a list
 
 
 class WrappedTexts(PixelDataset):
-    """One stream of documents, each followed by its end, cut into sequences of one length.
+    """Data set of sequences of one length, cut from a stream of documents, each followed by an end token.
 
-    An item's `data` are ids (L,), int64. The last one is filled up with ends; `counts` says how many tokens
-    of each are text.
+    The `data` of an item are ids (L,), int64. The last sequence is padded with end tokens; `counts` holds the
+    number of tokens of each sequence that are text.
 
     Args:
-        documents: their ids; read when they are asked for.
-        lengths: of the documents, (D,).
-        length: L, of a sequence.
-        tokenizer: that made the ids.
-        text_bytes: of the documents in UTF-8.
+        documents: token ids of each document, read on access.
+        lengths: number of tokens of each document, (D,).
+        length: number of tokens of a sequence, L.
+        tokenizer: tokenizer that produced the ids.
+        text_bytes: size of the documents in UTF-8, in bytes.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class WrappedTexts(PixelDataset):
         text_bytes: int,
     ):
         self.documents, self.length, self.tokenizer, self.bytes = documents, length, tokenizer, text_bytes
-        self.ends = np.cumsum(np.asarray(lengths, dtype=np.int64) + 1)  # of each with its end, in the stream
+        self.ends = np.cumsum(np.asarray(lengths, dtype=np.int64) + 1)  # in the stream, end tokens included
         total = int(self.ends[-1]) if len(self.ends) else 0
         rows = -(-total // length)
         self.channels, self.size, self.label_names = 1, (length,), ()
@@ -52,13 +52,16 @@ class WrappedTexts(PixelDataset):
 
     @property
     def values(self) -> int:
+        """Return the number of ids of a token, including the mask."""
         return self.tokenizer.vocab_size
 
     @property
     def tokenizer_digest(self) -> str:
+        """Return a hash of the tokenizer that produced the ids."""
         return self.tokenizer.digest
 
     def decode(self, index: int) -> torch.Tensor:
+        """Return the ids of a sequence, (L,) int64."""
         first = index * self.length
         row = np.full(self.length, self.tokenizer.eos, dtype=np.int64)
         document = int(np.searchsorted(self.ends, first, side="right"))
@@ -68,7 +71,7 @@ class WrappedTexts(PixelDataset):
             ids = np.asarray(self.documents[document], dtype=np.int64)[first + filled - begins :]
             part = ids[: self.length - filled]
             row[filled : filled + len(part)] = part
-            filled = int(self.ends[document]) - first  # its end included, which stands there already
+            filled = int(self.ends[document]) - first  # includes the end token, which `row` already holds
             document += 1
         return torch.from_numpy(row)
 
@@ -76,18 +79,20 @@ class WrappedTexts(PixelDataset):
 def open_texts(
     config: DataConfig, tokenizer: Tokenizer, length: int, *, held_out: bool = False
 ) -> WrappedTexts:
-    """The texts that `config.source` names: `shakespeare`, a file, a folder of files, or a data set with a
-    column of texts.
+    """Open the texts that `config.source` names as sequences of tokens.
 
-    Every file is a document, and so is every row.
+    The source is `shakespeare`, a file, a folder of files, or a data set with a column of texts. Every file
+    is a document, and so is every row.
 
     Args:
-        tokenizer: makes the tokens.
-        length: of a sequence, in tokens.
-        held_out: the works of Shakespeare that training never sees. Other sources have no such part.
+        config: configuration of the data.
+        tokenizer: tokenizer of the texts.
+        length: number of tokens of a sequence.
+        held_out: whether to open the held-out works of Shakespeare, which training never sees; other sources
+            have no such part.
 
     Raises:
-        UserError: for no text, a file that is empty or not UTF-8, or a source that cannot be loaded.
+        UserError: if there is no text, a file is empty or not UTF-8, or the source cannot be loaded.
     """
     if held_out and config.source not in TEXT_SETS:
         named = ", ".join(TEXT_SETS)
@@ -115,7 +120,7 @@ def open_texts(
 
 
 def read_texts(config: DataConfig) -> Iterator[str]:
-    """The texts of a source one by one, see `open_texts`; of Shakespeare those to learn from."""
+    """Yield the texts of a source one by one, see `open_texts`; for Shakespeare the training works."""
     texts = _files(config, held_out=False)
     if texts is not None:
         yield from texts
@@ -126,7 +131,7 @@ def read_texts(config: DataConfig) -> Iterator[str]:
 
 
 def _files(config: DataConfig, held_out: bool) -> Iterable[str] | None:
-    """The texts of a source of files; None where it is a data set."""
+    """Return the texts of a source that consists of files; None if it is a data set."""
     if config.source in TEXT_SETS:
         return TEXT_SETS[config.source](held_out)
     path = Path(config.source).expanduser()
@@ -139,7 +144,7 @@ def _files(config: DataConfig, held_out: bool) -> Iterable[str] | None:
 
 
 def _shown(folder: Path) -> Iterator[Path]:
-    """What lies in a folder at any depth, hidden files and folders aside."""
+    """Return the paths in a folder at any depth, except hidden files and folders."""
     found = folder.rglob("*")
     return (path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
 
@@ -158,10 +163,10 @@ def _in_memory(texts: Iterable[str], tokenizer: Tokenizer, length: int) -> Wrapp
 
 
 def read_text(path: Path) -> str:
-    """The text of a file.
+    """Read a text file.
 
     Raises:
-        UserError: if it is empty or not UTF-8.
+        UserError: if the file is empty or not UTF-8.
     """
     content = path.read_bytes()
     if not content:
@@ -176,7 +181,7 @@ def read_text(path: Path) -> str:
 
 
 def _text_column(rows: Any, named: str | None) -> str:
-    """The named column, or the only one of texts."""
+    """Return the named column, or the only column of texts."""
     texts = [
         name
         for name, feature in rows.features.items()

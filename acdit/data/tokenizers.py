@@ -1,4 +1,4 @@
-"""Tokenisers: texts to ids and back; the end of a text is an id of its own, and the mask follows the last."""
+"""Tokenizers: texts to ids and back. The end of a text is an id of its own; the mask follows the last id."""
 
 import hashlib
 import json
@@ -16,11 +16,13 @@ END = "<|endoftext|>"
 
 
 class Tokenizer(ABC):
-    """Ids 0..size - 1, `eos` among them; `mask` is the id behind them, which no text has.
+    """Base class of tokenizers with the ids 0..size - 1.
+
+    `eos` is one of the ids; `mask` is the id after them, which no text contains.
 
     Attributes:
-        size: ids, without the mask.
-        eos: the end of a text.
+        size: number of ids, without the mask.
+        eos: id of the end of a text.
     """
 
     size: int
@@ -28,19 +30,19 @@ class Tokenizer(ABC):
 
     @property
     def mask(self) -> int:
-        """The id of a token that is yet to be drawn."""
+        """Return the id of a token that is yet to be generated."""
         return self.size
 
     @property
     def vocab_size(self) -> int:
-        """Ids that a network must know, the mask included."""
+        """Return the number of ids that a network needs, including the mask."""
         return self.size + 1
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, without an end.
+        """Return the ids of a text, without an end token.
 
         Raises:
-            UserError: for halves of characters, as a terminal's undecodable bytes become.
+            UserError: if the text holds lone surrogates, which stand for undecodable bytes of a terminal.
         """
         try:
             text.encode()
@@ -51,10 +53,12 @@ class Tokenizer(ABC):
         return self._encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids up to the first end; what is no whole character reads as the replacement character.
+        """Return the text of ids up to the first end token.
+
+        Bytes that form no whole character become the replacement character.
 
         Raises:
-            UserError: for an id that is none of these, such as the mask.
+            UserError: if an id is outside 0..size - 1, such as the mask.
         """
         listed = [int(token) for token in ids]
         strange = next((token for token in listed if not 0 <= token < self.size), None)
@@ -73,25 +77,27 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def description(self) -> dict[str, Any]:
-        """What `tokenizer_of` makes the same one of, ready for JSON."""
+        """Return a description, ready for JSON, from which `tokenizer_of` builds the same tokenizer."""
 
     @property
     def digest(self) -> str:
-        """A hash of what it is."""
+        """Return a hash of the description."""
         return hashlib.blake2b(json.dumps(self.description()).encode(), digest_size=16).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write a file that `open_tokenizer` reads."""
+        """Write the tokenizer to a file that `open_tokenizer` reads."""
         with whole(path) as aside:
             aside.write_text(json.dumps(self.description(), ensure_ascii=False))
 
 
 class TextStream:
-    """The text of ids that come in parts: whole characters as soon as they are there, up to the end.
+    """Incremental decoder of ids that arrive in parts, up to the end token.
+
+    Characters are returned as soon as they are complete.
 
     Args:
-        tokenizer: of the ids.
-        prompt: ids before them: what these read as may depend on those, such as a space between words.
+        tokenizer: tokenizer of the ids.
+        prompt: ids before the parts, on which the text may depend, such as a space between words.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()):
@@ -102,17 +108,22 @@ class TextStream:
         self._given = len(tokenizer.decode(given))
 
     def add(self, ids: Sequence[int], last: bool = False) -> str:
-        """What is new with these ids; nothing follows the last, so what is no whole character is shown."""
+        """Return the text that the given ids add.
+
+        Args:
+            ids: the next ids.
+            last: whether no ids follow; an incomplete character at the end is then returned too.
+        """
         self._seen: list[int] = [*self._seen, *ids]
         text = self._tokenizer.decode(self._seen)[self._given :]
         if not last and self._tokenizer.eos not in self._seen:
-            text = text.rstrip("\ufffd")  # perhaps the beginning of a character
+            text = text.rstrip("\ufffd")  # may be the start of a character
         new, self._shown = text[len(self._shown) :], text
         return new
 
 
 class ByteTokenizer(Tokenizer):
-    """The bytes of UTF-8: nothing to learn, nothing to download."""
+    """Tokenizer whose ids are the bytes of UTF-8; it needs neither training nor download."""
 
     size = 257
     eos = 256
@@ -124,18 +135,19 @@ class ByteTokenizer(Tokenizer):
         return bytes(ids).decode(errors="replace")
 
     def description(self) -> dict[str, Any]:
+        """Return the description, see `Tokenizer.description`."""
         return {"acdit": "bytes"}
 
 
 class SubwordTokenizer(Tokenizer):
-    """Any tokeniser of the library `tokenizers`, GPT-2's for one.
+    """Tokenizer of the library `tokenizers`, such as that of GPT-2.
 
     Args:
-        state: its JSON.
-        end: the token that ends a text.
+        state: JSON of the tokenizer.
+        end: token that ends a text.
 
     Raises:
-        UserError: if there is no such token.
+        UserError: if the tokenizer has no such token.
     """
 
     def __init__(self, state: str, end: str = END):
@@ -156,14 +168,19 @@ class SubwordTokenizer(Tokenizer):
         return self._inner.decode(ids, skip_special_tokens=False)
 
     def description(self) -> dict[str, Any]:
+        """Return the description, see `Tokenizer.description`."""
         return {"acdit": "subwords", "end": self.end, "state": json.loads(self._inner.to_str())}
 
 
 def train_tokenizer(texts: Iterable[str], size: int) -> SubwordTokenizer:
-    """A byte-level BPE of at most `size` ids, the end included, learned from texts.
+    """Train a byte-level BPE tokenizer on texts.
+
+    Args:
+        texts: texts to train on.
+        size: maximum number of ids, including the end token.
 
     Raises:
-        UserError: for fewer ids than all bytes and the end need.
+        UserError: if `size` is too small for all bytes and the end token.
     """
     if size < 257:
         raise UserError(f"a byte-level tokeniser has at least 257 ids, 256 bytes and the end, not {size}")
@@ -182,11 +199,14 @@ def train_tokenizer(texts: Iterable[str], size: int) -> SubwordTokenizer:
 
 
 def open_tokenizer(name: str) -> Tokenizer:
-    """`bytes`, a file that `Tokenizer.save` or the library `tokenizers` wrote, or a Hugging Face one by name
-    or folder.
+    """Open a tokenizer by name.
+
+    Args:
+        name: `bytes`, a file that `Tokenizer.save` or the library `tokenizers` wrote, or the name or folder
+            of a Hugging Face tokenizer.
 
     Raises:
-        UserError: if there is none, or it cannot be used.
+        UserError: if there is no such tokenizer, or it cannot be used.
     """
     if name == "bytes":
         return ByteTokenizer()
@@ -215,10 +235,10 @@ def open_tokenizer(name: str) -> Tokenizer:
 
 
 def tokenizer_of(description: dict[str, Any]) -> Tokenizer:
-    """The tokeniser of a description, or of the JSON of the library `tokenizers`.
+    """Build the tokenizer of a description, or of the JSON of the library `tokenizers`.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if the argument is neither.
     """
     kind = description.get("acdit")
     if kind == "bytes":
@@ -229,5 +249,5 @@ def tokenizer_of(description: dict[str, Any]) -> Tokenizer:
         return SubwordTokenizer(json.dumps(description))
     except UserError:
         raise
-    except Exception as fault:  # the library raises nothing narrower
+    except Exception as fault:  # the library raises no narrower exception
         raise ValueError(f"not a tokeniser's JSON: {fault}") from fault

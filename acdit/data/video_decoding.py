@@ -1,4 +1,4 @@
-"""From an encoded video to a clip of square frames, whatever its rate, rotation or damage."""
+"""Decode videos of any frame rate and rotation to clips of square frames, and detect damaged ones."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,13 +19,14 @@ SUFFIXES = frozenset((".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", "
 
 @dataclass(frozen=True)
 class ClipShape:
-    """What a clip is cut to.
+    """Shape of a clip, and how it is taken from a video.
 
     Attributes:
-        frames: of a clip.
-        stride: frames of the video from one of the clip to the next, counted at its mean rate.
-        short: what becomes of a video that is too short: it is repeated, or left out.
-        edge, channels: of a frame.
+        frames: number of frames of a clip.
+        stride: distance between consecutive frames of a clip, in frames of the video at its mean rate.
+        short: treatment of a video that is too short: `loop` repeats it, `skip` leaves it out.
+        edge: side of a frame in pixels.
+        channels: number of channels of a frame.
     """
 
     frames: int
@@ -36,12 +37,12 @@ class ClipShape:
 
     @property
     def span(self) -> int:
-        """Frames of a video that a clip reaches over."""
+        """Return the number of video frames that a clip spans."""
         return (self.frames - 1) * self.stride + 1
 
 
 def check_video(encoded: bytes | str, shape: ClipShape) -> None:
-    """Raise Unreadable unless the file is a video, long enough, whose first frame can be decoded."""
+    """Raise Unreadable unless a file is a video that is long enough and has a decodable first frame."""
     with _opened(encoded) as (container, stream):
         _extent(container, stream, shape)
         if next(container.decode(stream), None) is None:
@@ -49,17 +50,17 @@ def check_video(encoded: bytes | str, shape: ClipShape) -> None:
 
 
 def decode_clip(encoded: bytes | str, shape: ClipShape, moment: float) -> torch.Tensor:
-    """A clip of a video file, or of its bytes: (channels, F, edge, edge) float32 in [-1, 1].
+    """Return a clip of a video as (channels, F, edge, edge) float32 in [-1, 1].
 
-    Frames are taken by the time at which they are shown, so that a rate that varies does no harm.
+    Frames are selected by the time at which they are shown, so that the frame rate may vary.
 
     Args:
-        encoded: the file.
-        shape: of the clip.
-        moment: where it begins, from 0 for as early as possible to 1 for as late.
+        encoded: bytes or path of the video file.
+        shape: shape of the clip.
+        moment: start of the clip, from 0 (as early as possible) to 1 (as late as possible).
 
     Raises:
-        Unreadable: if it cannot be decoded so far.
+        Unreadable: if the video cannot be decoded up to the end of the clip.
     """
     try:
         chosen = _chosen(encoded, shape, moment)
@@ -70,14 +71,14 @@ def decode_clip(encoded: bytes | str, shape: ClipShape, moment: float) -> torch.
 
 
 class _NotFound(Exception):
-    """Every search in a file lands behind what is asked for: it must be decoded from its beginning."""
+    """Exception for files whose seeks all land after the requested frame: decode them from the start."""
 
 
 def _chosen(encoded: bytes | str, shape: ClipShape, moment: float, search: bool = True) -> list[np.ndarray]:
-    """The frames of a clip."""
+    """Return the frames of a clip, each of shape (edge, edge, channels)."""
     with _opened(encoded) as (container, stream):
         length, interval = _extent(container, stream, shape)
-        if length < shape.span:  # over again
+        if length < shape.span:  # repeat the video
             every = [
                 _square(frame, shape) for frame in _frames_at(container, stream, range(length), interval)
             ]
@@ -89,7 +90,7 @@ def _chosen(encoded: bytes | str, shape: ClipShape, moment: float, search: bool 
 
 @contextmanager
 def _opened(encoded: bytes | str) -> Iterator[tuple[Any, Any]]:
-    """The file and its stream of video."""
+    """Open a video, and yield its container and its video stream."""
     av: Any = require("av", "video")
     try:
         with av.open(BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as container:
@@ -105,18 +106,18 @@ def _opened(encoded: bytes | str) -> Iterator[tuple[Any, Any]]:
 
 
 def _extent(container: Any, stream: Any, shape: ClipShape) -> tuple[int, float]:
-    """Frames of a video at its mean rate, and seconds from one to the next.
+    """Return the number of frames of a video at its mean rate, and the seconds between frames.
 
-    As its header says, or by the times of its packets.
+    Both come from the header of the video, or from the timestamps of its packets.
     """
     length, rate = stream.frames, stream.average_rate
     if not length or not rate:
-        # the container's duration is no help: it may be that of the sound
+        # the container's duration cannot be used: it may be that of the audio
         shown = [packet.pts for packet in container.demux(stream) if packet.size]
         length, known = len(shown), [moment for moment in shown if moment is not None]
         if length > 1 and len(known) == length:
             seconds = float((max(known) - min(known)) * stream.time_base)
-            if not rate:  # what is guessed then may be the ticks of its clock
+            if not rate:  # `guessed_rate` may then be the tick rate of the clock
                 rate = (length - 1) / seconds if seconds else 0
             length = round(seconds * float(rate)) + 1
         container.seek(0)
@@ -130,12 +131,12 @@ def _extent(container: Any, stream: Any, shape: ClipShape) -> tuple[int, float]:
 def _frames_at(
     container: Any, stream: Any, places: Sequence[int], interval: float, search: bool = False
 ) -> Iterator[Any]:
-    """The frames that are shown when those of these numbers would be at the video's mean rate."""
+    """Yield the frames that are shown at the times of the given frame numbers at the mean rate."""
     decoded = container.decode(stream)
     shown = next(decoded, None)
     if shown is None:
         raise Unreadable("holds no frame that can be decoded")
-    origin = shown.time or 0.0  # some headers say another one
+    origin = shown.time or 0.0  # some headers give another origin
     if places[0] and search:
         shown, decoded = _sought(container, stream, origin, origin + places[0] * interval, interval)
     wanted = iter(places)
@@ -150,7 +151,7 @@ def _frames_at(
             place = following
         shown = frame
     ends = (shown.time or 0.0) - origin + 1.5 * interval
-    while place * interval < ends:  # the last frame is shown for as long as others
+    while place * interval < ends:  # the last frame is shown as long as the others
         yield shown
         following = next(wanted, None)
         if following is None:
@@ -162,10 +163,10 @@ def _frames_at(
 def _sought(
     container: Any, stream: Any, origin: float, moment: float, interval: float
 ) -> tuple[Any, Iterator[Any]]:
-    """A frame that is shown at a moment or before it, and those that follow.
+    """Return a frame that is shown at a moment or before it, and an iterator over the frames that follow.
 
-    Where a container has no index, or its groups of frames are open, a search may land behind what was asked
-    for: then it starts earlier.
+    If a container has no index, or its groups of pictures are open, a seek may land after the requested
+    moment; it is then repeated from an earlier one.
     """
     back = 0.0
     while True:

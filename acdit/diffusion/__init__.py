@@ -1,1 +1,1 @@
-"""Noise processes: objectives, schedulers, the block-by-block loop, likelihoods."""
+"""Noise processes: objectives, schedulers, block-by-block sampling, likelihoods."""

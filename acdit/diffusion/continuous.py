@@ -1,4 +1,4 @@
-"""The continuous objective (Eq. 3) over diffusers' schedulers: epsilon, v and flow prediction."""
+"""Continuous objective (Eq. 3) with diffusers' schedulers: epsilon, v and flow prediction."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -16,18 +16,19 @@ TimestepDistribution = Literal["uniform", "logit_normal"]
 
 
 class DiffusionObjective:
-    """Draws noise, timesteps and dropped labels, and measures the network's prediction of the target.
+    """Objective that draws noise, timesteps and dropped labels, and computes the error of the prediction.
 
     Args:
-        prediction: what the network predicts: `epsilon`, `v` (both over DDPM's 1000 linear betas) or `flow`,
-            the velocity noise - data of the straight path x_t = (1 - t/1000) x + t/1000 noise.
-        timesteps: `uniform`, or `logit_normal` (scale 1).
-        label_dropout: share of draws whose label becomes null, for classifier-free guidance.
-        context_noise: standard deviation of Gaussian noise on the clean blocks that the network is given as
-            context, so that it learns to bear the errors of blocks that it drew itself; targets stay as
-            they are.
-        timestep_location: of `logit_normal`; above 0 draws noisier views more often (arXiv 2403.03206).
-        min_snr: gamma of min-SNR weights (arXiv 2303.09556); None = every view counts alike.
+        prediction: Target of the network: `epsilon`, `v` (both with DDPM's 1000 linear betas) or `flow`, the
+            velocity noise - data of the straight path x_t = (1 - t/1000) x + t/1000 noise.
+        timesteps: Distribution of the timesteps: `uniform`, or `logit_normal` (scale 1).
+        label_dropout: Fraction of draws whose label becomes the null label, for classifier-free guidance.
+        context_noise: Standard deviation of Gaussian noise on the clean blocks that the network gets as
+            context, so that it learns to tolerate errors in blocks that it generated itself; targets are
+            unchanged.
+        timestep_location: Location of `logit_normal`; values above 0 draw noisier views more often (arXiv
+            2403.03206).
+        min_snr: Gamma of min-SNR weights (arXiv 2303.09556); None = all views have the same weight.
     """
 
     def __init__(
@@ -59,17 +60,18 @@ class DiffusionObjective:
         blocks: Sequence[int] | None = None,
         draws: Sequence[int] = (0,),
     ) -> Losses:
-        """Noise the blocks of a batch and compare the network's answer with the target.
+        """Noise the blocks of a batch and compare the network's prediction with the target.
 
         Args:
-            model: the network, called as `ACDiTTransformer` is.
-            data: clean blocks (N, T, B, C).
-            layout: of the blocks.
-            key: of the random draws.
-            labels: (N,), with `null_label` where draws may drop them.
-            blocks: the blocks to noise, sorted; None = all.
-            draws: numbers of the noise draws that share the clean pass; d draws give the mean gradient of d
-                passes.
+            model: Network with the signature of `ACDiTTransformer`.
+            data: Clean blocks (N, T, B, C).
+            layout: Layout of the blocks.
+            key: Key of the random draws.
+            labels: Labels (N,); None = no labels.
+            null_label: Label that replaces dropped labels; None = no label is dropped.
+            blocks: Blocks to noise, sorted; None = all.
+            draws: Numbers of the noise draws that share the pass over the clean blocks; d draws give the mean
+                gradient of d passes.
         """
         chosen = tuple(range(layout.num_blocks)) if blocks is None else tuple(blocks)
         views = tuple(block for block in chosen for _ in draws)
@@ -87,7 +89,7 @@ class DiffusionObjective:
         return Losses(errors, timesteps, views, weights)
 
     def corrupt(self, data: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """Noised data and the network's target, for data and noise (N, M, B, C) and timesteps (N, M)."""
+        """Return noised data and the target for data and noise (N, M, B, C) and timesteps (N, M)."""
         if self.prediction == "flow":
             share = (timesteps / TRAIN_STEPS)[..., None, None].to(data.dtype)
             return torch.lerp(data, noise, share), noise - data
@@ -99,28 +101,29 @@ class DiffusionObjective:
         return noised.view_as(data), target
 
     def _weights(self, timesteps: Tensor, gamma: float) -> Tensor:
-        """What the predicted quantity's squared error counts for timesteps (N, M).
+        """Return the weight of the predicted quantity's squared error for timesteps (N, M).
 
-        The error of the data x that the prediction implies counts min(SNR, gamma) (arXiv 2303.09556).
+        The squared error of the data x that the prediction implies has the weight min(SNR, gamma) (arXiv
+        2303.09556).
         """
         if self.prediction == "flow":
             # x_t = (1 - s) x + s noise and velocity = noise - x, so x = x_t - s velocity: an error e of the
-            # velocity is one of s e in x. SNR = (1 - s)^2 / s^2; the weight min(SNR, gamma) s^2 is
+            # velocity is an error s e of x. SNR = (1 - s)^2 / s^2, so the weight is min(SNR, gamma) s^2.
             share = timesteps / TRAIN_STEPS
             return torch.minimum((1 - share).square(), gamma * share.square())
-        # x_t = a x + b noise with a^2 + b^2 = 1, a^2 = alpha bar, SNR = a^2 / b^2. In float64, for at the
-        # first steps b^2 is 1e-4 and a float32 alpha bar would leave it three digits.
+        # x_t = a x + b noise with a^2 + b^2 = 1, a^2 = alpha bar, SNR = a^2 / b^2. Computed in float64: at
+        # the first steps b^2 is 1e-4, and a float32 alpha bar would leave only three of its digits.
         signal = (1 - self._process.betas.double()).cumprod(0)  # a^2 of every step
         if self.prediction == "v":
-            # v = a noise - b x, so x = a x_t - b v: an error e of v is one of b e in x.
+            # v = a noise - b x, so x = a x_t - b v: an error e of v is an error b e of x.
             weights = torch.minimum(signal, gamma * (1 - signal))  # min(SNR, gamma) b^2
         else:
-            # x = (x_t - b noise) / a: an error e of the noise is one of e b / a in x.
+            # x = (x_t - b noise) / a: an error e of the noise is an error e b / a of x.
             weights = (gamma * (1 - signal) / signal).clamp(max=1)  # min(SNR, gamma) / SNR
         return weights.to(timesteps.device, timesteps.dtype)[timesteps.long()]
 
     def _context(self, data: Tensor, key: SampleKey) -> Tensor:
-        """The clean blocks (N, T, B, C) as the network is given them, the same for all draws of a sample."""
+        """Return the clean blocks (N, T, B, C) with context noise, the same for all draws of a sample."""
         if self.context_noise == 0:
             return data
         noise = torch.empty(data.shape)
@@ -131,7 +134,7 @@ class DiffusionObjective:
     def _draw(
         self, data: Tensor, chosen: Sequence[int], draws: Sequence[int], key: SampleKey
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Noise (N, M, B, C), timesteps and dropped labels (N, M), each sample's from its own generators."""
+        """Draw noise (N, M, B, C), timesteps and dropped labels (N, M), with a seed per sample and draw."""
         batch, num_blocks = data.shape[:2]
         noise = torch.empty(batch, len(draws), *data.shape[1:])  # (N, draws, T, B, C)
         timesteps = torch.empty(batch, len(draws), num_blocks)
@@ -139,7 +142,7 @@ class DiffusionObjective:
         samples = zip(key.epochs, key.indices, strict=True)
         keys = [(*sample, draw) for sample in samples for draw in draws]
         rows = (drawn.flatten(0, 1).unbind() for drawn in (dropped, timesteps, noise))
-        source = torch.Generator()  # of one after the other: to make 64 costs more than to draw from them
+        source = torch.Generator()  # reseeded each time: creating 64 costs more than drawing from them
         for one, own_dropped, own_timesteps, own_noise in zip(keys, *rows, strict=True):
             source.manual_seed(seed_of(key.seed, "diffusion", *one))
             own_dropped.uniform_(generator=source)

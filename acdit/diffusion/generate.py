@@ -1,4 +1,7 @@
-"""generate(): the one block-by-block loop of all modalities, a generator of finished blocks; and guidance."""
+"""Block-by-block sampling of all modalities, and classifier-free guidance.
+
+`generate` yields the finished blocks one by one.
+"""
 
 import copy
 import inspect
@@ -16,7 +19,7 @@ from ..utils.errors import UserError
 from ..utils.randomness import generator
 from .schedulers import Solver
 
-MIDDLE = (0.2, 0.8)  # shares of the noise levels, between which guidance acts where it does so in the middle
+MIDDLE = (0.2, 0.8)  # bounds of guidance in the middle, as fractions of the noise levels
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,9 @@ class Guidance:
     """Classifier-free guidance, uncond + s (cond - uncond).
 
     Attributes:
-        scale: s; 1 = none.
-        rising: whether s grows linearly over the blocks, from 1 at the first to `scale` at the last.
-        interval: lowest and highest noise level (the scheduler's sigma) at which guidance acts; None = all.
+        scale: Guidance scale s; 1 = no guidance.
+        rising: Whether s grows linearly over the blocks, from 1 at the first to `scale` at the last.
+        interval: Lowest and highest noise level (the scheduler's sigma) at which guidance acts; None = all.
     """
 
     scale: float = 1.5
@@ -40,7 +43,7 @@ class Guidance:
             )
 
     def at(self, block: int, num_blocks: int, sigma: float) -> float:
-        """The scale for a step of one block."""
+        """Return the guidance scale for a sampling step of one block."""
         if self.interval is not None and not self.interval[0] <= sigma <= self.interval[1]:
             return 1.0
         if self.rising:
@@ -50,13 +53,13 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Block:
-    """One finished block, and what it took.
+    """One finished block and its cost.
 
     Attributes:
-        index: place in the sequence.
-        sample: (N, B, C), or tokens (N, B).
-        evaluations: calls of the network; with guidance one call holds two views.
-        cache: keys and values that are held now; None for a layout of one block.
+        index: Index in the sequence.
+        sample: Values (N, B, C), or tokens (N, B).
+        evaluations: Number of calls of the network; with guidance, one call holds two views.
+        cache: Current cache of keys and values; None for a layout of one block.
     """
 
     index: int
@@ -67,7 +70,10 @@ class Block:
 
 @dataclass(frozen=True)
 class StepEnd:
-    """What a callback sees after a solver step, counted over all blocks: the block's sample (N, B, C)."""
+    """Argument of a callback after a sampling step: the block's sample is (N, B, C).
+
+    `step` is counted over all blocks.
+    """
 
     step: int
     timestep: Tensor
@@ -76,10 +82,10 @@ class StepEnd:
 
 
 def draw_noise(seeds: Sequence[int] | Sequence[torch.Generator], layout: Layout, channels: int) -> Tensor:
-    """Unit noise (N, T, B, C), each sample's from its own seed: for the whole grid, then cut.
+    """Draw unit noise (N, T, B, C), with a separate seed for each sample.
 
-    So a seed means the same noise at every block size. `channels` counts those of a data element, not of a
-    token.
+    The noise is drawn for the whole grid and then cut into blocks, so that a seed gives the same noise at
+    every block size. `channels` is the number of channels of a data element, not of a token.
     """
     drawn = []
     for seed in seeds:
@@ -89,24 +95,25 @@ def draw_noise(seeds: Sequence[int] | Sequence[torch.Generator], layout: Layout,
 
 
 class FrameNoise:
-    """Unit noise of clips, one frame after another, so that a seed means the same however long the clip.
+    """Unit noise of clips, drawn frame by frame, so that a seed gives the same noise for every clip length.
 
     Args:
-        seeds: of the samples.
-        layout: of a clip (t, h, w), of any length.
-        channels: of a data element.
-        device: where the noise is wanted.
+        seeds: Seeds of the samples.
+        layout: Layout of a clip (t, h, w), of any length.
+        channels: Number of channels of a data element.
+        device: Device of the returned noise.
     """
 
     def __init__(self, seeds: Sequence[int], layout: Layout, channels: int, device: torch.device):
         self.seeds, self.layout, self.channels, self.device = tuple(seeds), layout, channels, device
-        self.frames = layout.block[0] * layout.patch[0]  # of a slab, which blocks side by side share
+        # number of frames of a slab, which holds all blocks of these frames
+        self.frames = layout.block[0] * layout.patch[0]
         slab = (layout.block[0], *layout.grid[1:])
         self.slab = Layout(slab, layout.block, layout.patch)
-        self._drawn: tuple[int, Tensor] | None = None  # the slab asked for last: blocks come in order
+        self._drawn: tuple[int, Tensor] | None = None  # the last requested slab: blocks come in order
 
     def __call__(self, block: int) -> Tensor:
-        """Of one block, (N, B, C)."""
+        """Return the noise of one block, (N, B, C)."""
         slab, place = divmod(block, self.slab.num_blocks)
         if self._drawn is None or self._drawn[0] != slab:
             frames = range(slab * self.frames, (slab + 1) * self.frames)
@@ -120,10 +127,10 @@ class FrameNoise:
 
 
 def steps_per_block(steps: int | Sequence[int], num_blocks: int) -> list[int]:
-    """One number of solver steps for every block.
+    """Return the number of sampling steps of every block.
 
     Raises:
-        UserError: if a list does not name one positive number per block.
+        UserError: If `steps` is neither a positive number nor a list of one positive number per block.
     """
     listed = list(steps) if isinstance(steps, Sequence) else [int(steps)] * num_blocks
     if len(listed) != num_blocks or any(count < 1 for count in listed):
@@ -150,31 +157,33 @@ def generate(
     generators: Sequence[torch.Generator] | None = None,
     on_step: Callable[[StepEnd], Tensor | None] | None = None,
 ) -> Iterator[Block]:
-    """Sample block by block (section 4.4, Fig. 2b), each from its noise and the cached clean past.
+    """Sample block by block (section 4.4, Fig. 2b), each from its noise and the cached earlier clean blocks.
 
-    The clean block and the first step of the next one go through the network in one call. Both branches of
-    guidance are two views of the same block on one cache. The solver starts anew at each block.
+    A finished block and the first step of the next one go through the network in one call. The two branches
+    of guidance are two views of the same block and use one cache. The solver starts anew at each block.
 
     Args:
-        model: an `ACDiTTransformer`.
-        layout: of the samples; any that the network's axes allow.
-        noise: (N, T, B, C), see `draw_noise`, or what gives that of one block by its index, (N, B, C); the
-            solver computes in its dtype, float32 as a rule. Of text: tokens (N, T, B), masked where they are
-            to be drawn, given elsewhere; a block without masks is not computed.
-        scheduler: a diffusers scheduler; it is copied, not changed.
-        steps: solver steps per block, one number or one for each.
-        labels: (N,) classes; None = unconditional.
-        guidance: None = none; acts where there are labels.
-        prefix: (N, K, B, C) clean blocks to continue from.
-        window, sinks: clean blocks that a block sees behind itself, None = all, and first ones that it sees
-            besides; then memory stays the same however long the layout, see `KVCache`.
-        context_noise: standard deviation of noise on finished blocks that others are to see; it damps
-            errors that add up from block to block where the network has learned to bear it.
-        generators: one per sample, for context noise and for schedulers that draw noise in their steps.
-        on_step: called after each step; a tensor that it returns takes the sample's place.
+        model: Network, an `ACDiTTransformer`.
+        layout: Layout of the samples; any that the network's axes allow.
+        noise: Noise (N, T, B, C), see `draw_noise`, or a function that returns the noise (N, B, C) of a block
+            index. The solver computes in its dtype, usually float32. For text: tokens (N, T, B), masked where
+            they are to be generated, given elsewhere; a block without masks is not computed.
+        scheduler: Diffusers scheduler; it is copied, not changed.
+        steps: Number of sampling steps per block, one number for all or one for each.
+        labels: Classes (N,); None = unconditional.
+        guidance: Classifier-free guidance, which acts only if there are labels; None = no guidance.
+        prefix: Clean blocks (N, K, B, C) to continue from.
+        window: Number of previous clean blocks visible to each block; None = all. With a window, memory does
+            not grow with the length of the layout, see `KVCache`.
+        sinks: Number of first blocks that stay visible beyond the window.
+        context_noise: Standard deviation of noise on finished blocks that later blocks see. It reduces errors
+            that add up from block to block, if the network has learned to tolerate it.
+        generators: Random generators, one per sample, for context noise and for schedulers that draw noise in
+            their steps.
+        on_step: Function that is called after each step; a tensor that it returns replaces the sample.
 
     Yields:
-        Every block after the prefix, finished.
+        Every finished block after the prefix.
     """
     counts = steps_per_block(steps, layout.num_blocks)
     guidance = guidance or Guidance(scale=1.0)
@@ -192,7 +201,7 @@ def generate(
     cache = None
     if layout.num_blocks > 1:
         cache = model.new_cache(layout, batch, window=window, sinks=sinks, device=device)
-    pending = None  # clean blocks that the cache does not hold yet
+    pending = None  # clean blocks that are not yet in the cache
     if prefix is not None and start:
         pending = _noisy(prefix, context_noise, generators)
     discrete = not dtype.is_floating_point
@@ -200,12 +209,12 @@ def generate(
     for index in range(start, layout.num_blocks):
         if pending is not None and cache is not None:
             pending = _remembered(model, layout, cache, pending if discrete else pending.to(model.dtype))
-        # a scheduler may have more than its contract says
+        # a scheduler may have attributes that are not in the protocol
         solver: Any = copy.deepcopy(scheduler)
         solver.set_timesteps(counts[index], device=device)
         extra = _step_arguments(solver, generators)
         sigmas = noise_levels(solver)
-        # Flow-matching schedulers of diffusers neither scale their start nor what the network sees.
+        # Flow-matching schedulers of diffusers scale neither the initial noise nor the network's input.
         sample = noise_of(index) * getattr(solver, "init_noise_sigma", 1)  # (N, B, C), or (N, B)
         done = 0
         for timestep, sigma in zip(solver.timesteps, sigmas, strict=True):
@@ -247,7 +256,10 @@ def generate(
 
 
 def _remembered(model: ACDiTTransformer, layout: Layout, cache: KVCache, pending: Tensor) -> Tensor | None:
-    """What of the clean blocks (N, P, B, C) may go with the next views; the cache takes in the others now."""
+    """Write clean blocks (N, P, B, C) to the cache until the others may share a call with the next views.
+
+    Return the others, or None if there are none.
+    """
     blocks = list(pending.split(1, dim=1))
     while blocks and not cache.takes_beside_views(len(blocks)):
         model(None, layout=layout, clean=blocks.pop(0), cache=cache)
@@ -255,7 +267,7 @@ def _remembered(model: ACDiTTransformer, layout: Layout, cache: KVCache, pending
 
 
 def _noisy(clean: Tensor, deviation: float, generators: Sequence[torch.Generator] | None) -> Tensor:
-    """Clean blocks (N, P, B, C) with noise of this standard deviation."""
+    """Return clean blocks (N, P, B, C) with added noise of a standard deviation."""
     if not deviation:
         return clean
     sources: Sequence[torch.Generator | None] = generators or [None] * len(clean)
@@ -267,7 +279,7 @@ def _noisy(clean: Tensor, deviation: float, generators: Sequence[torch.Generator
 
 
 def noise_levels(scheduler: Solver) -> list[float]:
-    """The sigma of every step: the scheduler's own, or sqrt((1 - alpha) / alpha) where it keeps none."""
+    """Return the sigma of every step: the scheduler's own, or sqrt((1 - alpha) / alpha) if it has none."""
     solver: Any = scheduler
     if hasattr(solver, "sigmas"):
         return [float(sigma) for sigma in solver.sigmas[: len(solver.timesteps)]]
@@ -276,7 +288,7 @@ def noise_levels(scheduler: Solver) -> list[float]:
 
 
 def middle_levels(scheduler: Solver, steps: int) -> tuple[float, float]:
-    """The lowest and the highest of the noise levels of so many steps, without those at either end."""
+    """Return the lowest and the highest middle noise level of this number of steps; see `MIDDLE`."""
     solver = copy.deepcopy(scheduler)
     solver.set_timesteps(steps)
     levels = sorted(noise_levels(solver))

@@ -1,8 +1,9 @@
-"""Likelihoods of texts under masked diffusion: the NELBO exactly, by counts of masks, or by times.
+"""Likelihoods of texts under masked diffusion: the NELBO, exact or estimated from mask counts or from times.
 
-Without time conditioning the NELBO's integral over time can be done by hand: a set of n of a block's B tokens
-is masked with the total weight (n - 1)! (B - n)! / B!, whatever the schedule. So small blocks are summed over
-all their sets, a block of one token is exact autoregression, and larger ones are estimated from drawn sets.
+Without time conditioning, the NELBO's integral over time has a closed form: a set of n of a block's B tokens
+is masked with the total weight (n - 1)! (B - n)! / B!, for every schedule. Small blocks are therefore summed
+over all their sets, a block of one token is exact autoregression, and larger blocks are estimated from drawn
+sets.
 """
 
 import math
@@ -19,19 +20,21 @@ from ..utils.randomness import generator
 from .masked import Schedule, loss_weight, masked_nll, masked_share, strata
 from .objective import TRAIN_STEPS, SampleKey
 
-EXACT_TOKENS = 4  # blocks of up to so many tokens are summed over all their 2^B - 1 sets
-MOST_LOGITS = 2**26  # of one call, in values
+EXACT_TOKENS = 4  # blocks of up to this many tokens are summed over all their 2^B - 1 sets
+MOST_LOGITS = 2**26  # maximum number of values in the logits of one call
 Estimate = Literal["counts", "times"]
 
 
 class Masks(NamedTuple):
-    """Views to ask for, D of each block, and what each counts in the sum of a block's masked tokens.
+    """Masks of the views to evaluate, D of each block, and the weights of the views.
+
+    The weight of a view applies to the sum over its masked tokens.
 
     Attributes:
-        masked: (N, T, D, B).
-        weights: (N, T, D).
-        hidden: (N, T, 1, B) behind the ends of texts: masked in every view, and never counted.
-        times: (N, T, D) in [0, 1], for networks that see them.
+        masked: Masked tokens (N, T, D, B).
+        weights: Weights of the views (N, T, D).
+        hidden: Positions (N, T, 1, B) after the ends of texts: masked in every view, and never counted.
+        times: Times (N, T, D) in [0, 1], for networks with time conditioning.
     """
 
     masked: Tensor
@@ -40,24 +43,25 @@ class Masks(NamedTuple):
     times: Tensor | None = None
 
     def of(self, texts: slice) -> "Masks":
-        """Those of some of the texts."""
+        """Return the masks of some of the texts."""
         times = None if self.times is None else self.times[texts]
         return Masks(self.masked[texts], self.weights[texts], self.hidden[texts], times)
 
 
 def all_masks(lengths: Tensor, layout: Layout) -> Masks:
-    """Every set of masked tokens with its exact weight; the sum over the sets is the NELBO.
+    """Return every set of masked tokens with its exact weight; the sum over the sets is the NELBO.
 
     Args:
-        lengths: tokens of each text, (N,).
-        layout: of the blocks.
+        lengths: Number of tokens of each text, (N,).
+        layout: Layout of the blocks.
     """
     size, (real, hidden) = layout.block_tokens, _ends(lengths, layout)
     sets = list(chain.from_iterable(combinations(range(size), count) for count in range(1, size + 1)))
     masked = torch.zeros(len(sets), size, dtype=torch.bool)
     for row, places in enumerate(sets):
         masked[row, list(places)] = True
-    weights = torch.zeros(size + 1, len(sets), dtype=torch.float64)  # by a block's tokens that are text
+    # one row for each possible number of text tokens in a block
+    weights = torch.zeros(size + 1, len(sets), dtype=torch.float64)
     for tokens in range(1, size + 1):
         for row, places in enumerate(sets):
             if places[-1] < tokens:
@@ -66,15 +70,15 @@ def all_masks(lengths: Tensor, layout: Layout) -> Masks:
 
 
 def counted_masks(key: SampleKey, lengths: Tensor, layout: Layout, draws: Sequence[int]) -> Masks:
-    """For each draw a number n of 1..B, spread evenly over blocks, and n random tokens, with weight B / n.
+    """Draw a number n of 1..B, spread evenly over blocks, and n random tokens to mask, with weight B / n.
 
-    Each draw is an unbiased estimate by itself, of finite variance: no time is cut off. Of a text that ends
-    inside a block B is what lies before its end.
+    Each draw by itself is an unbiased estimate of finite variance: no time is cut off. If a text ends inside
+    a block, B is the number of tokens before its end.
     """
     real, hidden = _ends(lengths, layout)
     shares, orders = _draws(key, layout, draws)
     tokens = real[..., None]  # (N, T, 1)
-    counts = torch.minimum((shares * tokens).long() + 1, tokens)  # (N, T, D), 0 behind the end
+    counts = torch.minimum((shares * tokens).long() + 1, tokens)  # (N, T, D), 0 after the end
     ranks = orders.masked_fill(hidden, 2.0).argsort(-1).argsort(-1)
     return Masks(ranks < counts[..., None], tokens / counts.clamp(min=1).double(), hidden)
 
@@ -87,7 +91,10 @@ def timed_masks(
     schedule: Schedule = "log_linear",
     low: float = 1e-3,
 ) -> Masks:
-    """The protocol of the block-diffusion papers: a time of [low, 1] for each draw, tokens masked by it."""
+    """Draw masks by the protocol of the block-diffusion papers.
+
+    Each draw takes a time in [low, 1] and masks tokens with the probability at this time.
+    """
     _, hidden = _ends(lengths, layout)
     shares, thresholds = _draws(key, layout, draws)
     times = 1 - (1 - low) * shares
@@ -96,7 +103,7 @@ def timed_masks(
 
 
 def is_exact(model: ACDiTTransformer, layout: Layout, estimate: Estimate) -> bool:
-    """Whether `text_nelbo` sums over all ways to mask a block."""
+    """Return whether `text_nelbo` sums over all sets of masked tokens of a block."""
     size = layout.block_tokens
     small = size == 1 or (estimate == "counts" and size <= EXACT_TOKENS)
     return small and not model.config["time_conditioning"]
@@ -113,18 +120,18 @@ def text_nelbo(
     estimate: Estimate = "counts",
     schedule: Schedule = "log_linear",
 ) -> Tensor:
-    """Draws of the NELBO of texts, in nats: (N, D), float64; a single column where it is known exactly.
+    """Return draws of the NELBO of texts in nats, (N, D) in float64; a single column if it is exact.
 
     Args:
-        model: an `ACDiTTransformer` over token ids, the mask last.
-        tokens: (N, L), filled up with anything behind the ends of texts.
-        lengths: of the texts, (N,).
-        layout: of (L,).
-        key: of the draws.
-        draws: D.
+        model: Network over token ids, an `ACDiTTransformer`, with the mask as the last id.
+        tokens: Token ids (N, L), padded with any ids after the ends of texts.
+        lengths: Number of tokens of each text, (N,).
+        layout: Layout of (L,).
+        key: Key of the random draws.
+        draws: Number of draws, D.
         estimate: `counts`, exact for blocks of up to 4 tokens, or `times`, the papers' protocol, which a
             network with time conditioning needs. Blocks of one token are exact without time conditioning.
-        schedule: of the times.
+        schedule: Noise schedule of the times.
     """
     exact = is_exact(model, layout, estimate)
     if exact:
@@ -139,15 +146,16 @@ def text_nelbo(
 
 @torch.no_grad()
 def nelbo(model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks) -> Tensor:
-    """What each view adds to the NELBO, in nats: (N, T, D), float64.
+    """Return the contribution of each view to the NELBO, in nats: (N, T, D), float64.
 
-    The sum over the views of `all_masks`, or of one draw of the others, over all blocks is that of a text.
+    The NELBO of a text is the sum over all its blocks and over the views of `all_masks`, or over those of one
+    draw of `counted_masks` or `timed_masks`.
 
     Args:
-        model: an `ACDiTTransformer` over token ids, the mask last.
-        tokens: clean (N, T, B).
-        layout: of the blocks.
-        masks: the views; those of a call share a pass over the clean tokens.
+        model: Network over token ids, an `ACDiTTransformer`, with the mask as the last id.
+        tokens: Clean token ids (N, T, B).
+        layout: Layout of the blocks.
+        masks: Masks of the views; the views of a call share a pass over the clean tokens.
     """
     vocabulary = model.config["vocab_size"]
     most = max(1, MOST_LOGITS // (tokens[0].numel() * vocabulary))  # texts in one call
@@ -175,14 +183,14 @@ def nelbo(model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks)
 
 
 def _ends(lengths: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Tokens of each block that are text, (N, T), and which are not, (N, T, 1, B)."""
+    """Return the number of text tokens of each block, (N, T), and a mask of the others, (N, T, 1, B)."""
     size = layout.block_tokens
     real = (lengths[:, None] - size * torch.arange(layout.num_blocks)).clamp(0, size)
     return real, torch.arange(size) >= real[..., None, None]
 
 
 def _draws(key: SampleKey, layout: Layout, draws: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Uniform numbers for each view, (N, T, D), evenly spread, and for each of its tokens, (N, T, D, B)."""
+    """Draw uniform numbers for views, (N, T, D), evenly spread, and for their tokens, (N, T, D, B)."""
     shares, inner = [], []
     for row, (epoch, index) in enumerate(zip(key.epochs, key.indices, strict=True)):
         for draw in draws:

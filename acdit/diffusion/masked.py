@@ -17,21 +17,24 @@ SCHEDULES: tuple[Schedule, ...] = ("log_linear", "cosine")
 
 
 def masked_share(time: Tensor, schedule: Schedule) -> Tensor:
-    """The probability 1 - alpha(t) that a token is masked at time t in [0, 1]."""
+    """Return the probability 1 - alpha(t) that a token is masked at time t in [0, 1]."""
     if schedule == "log_linear":
         return time  # alpha = 1 - t
     return torch.sin(math.pi / 2 * time)
 
 
 def loss_weight(time: Tensor, schedule: Schedule) -> Tensor:
-    """What the cross-entropy of a masked token counts at time t in the NELBO: -alpha'(t) / (1 - alpha(t))."""
+    """Return a masked token's weight in the NELBO at time t: -alpha'(t) / (1 - alpha(t)).
+
+    It is the weight of the token's cross-entropy.
+    """
     if schedule == "log_linear":
         return 1 / time
     return math.pi / 2 / torch.tan(math.pi / 2 * time)
 
 
 def check_mask_token(mask_token: int, vocab_size: int) -> None:
-    """Raise ValueError unless the mask is the last of the vocabulary, which logits are cut before."""
+    """Raise ValueError unless the mask is the last token of the vocabulary, whose logit is dropped."""
     if mask_token != vocab_size - 1:
         raise ValueError(
             f"mask_token must be the last of the {vocab_size} tokens, {vocab_size - 1}, not {mask_token}"
@@ -39,14 +42,14 @@ def check_mask_token(mask_token: int, vocab_size: int) -> None:
 
 
 def masked_nll(logits: Tensor, tokens: Tensor, masked: Tensor) -> Tensor:
-    """-log p of each clean token (..) where it is masked, else 0, in float32 at least (SUBS).
+    """Return -log p of each clean token (..) where it is masked, else 0, in at least float32 (SUBS).
 
-    The mask is never predicted, and tokens that are not masked are copied through.
+    The mask is never predicted, and tokens that are not masked are copied.
 
     Args:
-        logits: (.., V), the mask last.
-        tokens: (..), clean.
-        masked: (..), where the network saw the mask.
+        logits: Logits (.., V), with the mask last.
+        tokens: Clean token ids (..).
+        masked: Positions (..) where the input of the network was the mask.
     """
     wide = logits[..., :-1].to(torch.promote_types(logits.dtype, torch.float32))
     losses = F.cross_entropy(wide.flatten(0, -2), tokens.flatten(), reduction="none").view_as(tokens)
@@ -54,14 +57,14 @@ def masked_nll(logits: Tensor, tokens: Tensor, masked: Tensor) -> Tensor:
 
 
 class MaskedObjective:
-    """Draws times and masks, and measures the network's prediction of the masked tokens (Eq. 8 of MDLM).
+    """Objective that draws times and masks, and computes the loss of the masked tokens (Eq. 8 of MDLM).
 
     Args:
-        mask_token: id of the mask, the last of the vocabulary.
-        schedule: alpha(t): `log_linear`, 1 - t, or `cosine`, 1 - sin(pi t / 2).
-        times: lowest and highest time that is drawn. Over (0, 1] the mean is the NELBO per token; near 0 its
-            weights grow without bound.
-        label_dropout: share of draws whose label becomes null.
+        mask_token: Id of the mask, the last of the vocabulary.
+        schedule: Noise schedule alpha(t): `log_linear`, 1 - t, or `cosine`, 1 - sin(pi t / 2).
+        times: Lowest and highest time that is drawn. Over (0, 1] the mean loss is the NELBO per token; near 0
+            its weights grow without bound.
+        label_dropout: Fraction of draws whose label becomes the null label.
     """
 
     def __init__(
@@ -92,9 +95,9 @@ class MaskedObjective:
         blocks: Sequence[int] | None = None,
         draws: Sequence[int] = (0,),
     ) -> Losses:
-        """Mask the blocks of a batch and compare the network's answer with what was there.
+        """Mask the blocks of a batch and compare the network's prediction with the original tokens.
 
-        Arguments are those of `DiffusionObjective.loss`, but for the data: token ids (N, T, B).
+        The arguments are those of `DiffusionObjective.loss`, except that the data are token ids (N, T, B).
         """
         chosen = tuple(range(layout.num_blocks)) if blocks is None else tuple(blocks)
         views = tuple(block for block in chosen for _ in draws)
@@ -120,7 +123,7 @@ class MaskedObjective:
     def _draw(
         self, data: Tensor, chosen: Sequence[int], draws: Sequence[int], key: SampleKey
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Times (N, M), masked tokens (N, M, B) and dropped labels (N, M)."""
+        """Draw times (N, M), masked tokens (N, M, B) and dropped labels (N, M)."""
         batch, num_blocks, tokens = data.shape
         shares = torch.empty(batch, len(draws), num_blocks, dtype=torch.float64)
         thresholds = torch.empty(batch, len(draws), num_blocks, tokens)
@@ -144,16 +147,16 @@ class MaskedObjective:
 
 
 def strata(key: SampleKey, row: int, draw: int, num_blocks: int, source: torch.Generator) -> Tensor:
-    """Uniform numbers (T,) in [0, 1) for a sample's blocks, spread evenly over blocks and over the batch.
+    """Draw uniform numbers (T,) in [0, 1) for a sample's blocks, spread evenly over blocks and the batch.
 
-    Each block takes one of T equal parts at random, each part is cut into as many as the batch has samples,
-    and which of these a sample takes differs from all others'. So every number is uniform by itself, and the
-    mean over a batch varies less (antithetic draws). What the samples share is drawn from seed and step: the
-    numbers depend on no other sample.
+    Each block takes one of T equal parts at random. Each part is cut into as many pieces as the batch has
+    samples, and every sample takes a different piece. So every number is uniform by itself, and the mean over
+    a batch varies less (antithetic draws). The values that the samples share are drawn from seed and step, so
+    the numbers do not depend on other samples.
     """
     shared = generator(key.seed, "strata", key.step, draw)
-    turns = torch.randint(key.batch, (num_blocks,), generator=shared)  # per part
-    parts = torch.randperm(num_blocks, generator=source)  # of each block
+    turns = torch.randint(key.batch, (num_blocks,), generator=shared)  # offset of each part
+    parts = torch.randperm(num_blocks, generator=source)  # part of each block
     place = 0 if key.places is None else key.places[row]
     fine = (turns[parts] + place) % key.batch
     inner = torch.rand(num_blocks, generator=source, dtype=torch.float64)

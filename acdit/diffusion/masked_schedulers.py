@@ -1,4 +1,4 @@
-"""Samplers of masked diffusion, as diffusers schedulers: each step fills some of a block's masked tokens."""
+"""Samplers of masked diffusion as diffusers schedulers: each step fills some of a block's masked tokens."""
 
 import math
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from .objective import TRAIN_STEPS
 
 
 class MaskedScheduler(SchedulerMixin, ConfigMixin):
-    """What the samplers share: times, and draws of tokens in float64, each sample's from its own generator.
+    """Base class of the samplers: times, and draws of tokens in float64, with a generator for each sample.
 
-    A sample without masks is left as it is and draws nothing, so what a sample becomes does not depend on
-    how long its neighbours take.
+    A sample without masks is left unchanged and draws nothing, so the result of a sample does not depend on
+    the number of steps that the other samples take.
 
     Args:
-        mask_token: id of the mask, the last of the vocabulary.
-        schedule: alpha(t) as trained, see `MaskedObjective`.
-        temperature: logits are divided by it; 0 = the most likely token.
-        top_p: only the most likely tokens that together have this probability are drawn.
+        mask_token: Id of the mask, the last of the vocabulary.
+        schedule: Noise schedule alpha(t) of the training, see `MaskedObjective`.
+        temperature: Divisor of the logits; 0 = the most likely token.
+        top_p: Total probability of the most likely tokens, to which draws are limited.
     """
 
     order = 1
@@ -44,7 +44,7 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin):
         self.set_timesteps(1)
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
-        """Evenly spaced times from 1 down, those at which the network is asked."""
+        """Set the times at which the network is called, evenly spaced from 1 down."""
         if num_inference_steps < 1:
             raise ValueError(f"num_inference_steps must be positive, not {num_inference_steps}")
         self.num_inference_steps = num_inference_steps
@@ -53,7 +53,7 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin):
         self.sigmas = masked_share(self.times[:-1], self.config["schedule"])
 
     def finished(self, sample: Tensor) -> bool:
-        """Whether no token (N, B) is masked."""
+        """Return whether no token (N, B) is masked."""
         return not bool((sample == self.config["mask_token"]).any())
 
     def step(
@@ -67,17 +67,17 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin):
         """Fill some masked tokens.
 
         Args:
-            model_output: logits (N, B, V).
-            timestep: one of `timesteps`.
-            sample: tokens (N, B).
-            generator: one per sample; None = torch's own.
-            return_dict: a `SchedulerOutput`, or a tuple.
+            model_output: Logits (N, B, V).
+            timestep: One of `timesteps`.
+            sample: Token ids (N, B).
+            generator: Random generators, one per sample; None = torch's own.
+            return_dict: Whether to return a `SchedulerOutput` or a tuple.
         """
         check_mask_token(self.config["mask_token"], model_output.shape[-1])
         place = int((self.timesteps - timestep).abs().argmin())
         filled = sample.clone()
         for row in range(len(sample)):
-            at = (sample[row] == self.config["mask_token"]).nonzero().flatten()  # masked places (n,)
+            at = (sample[row] == self.config["mask_token"]).nonzero().flatten()  # masked positions (n,)
             if len(at):
                 source = None if generator is None else generator[row]
                 logits = model_output[row, at, :-1].double()
@@ -86,11 +86,14 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin):
         return SchedulerOutput(prev_sample=filled) if return_dict else (filled,)  # pyright: ignore[reportArgumentType]
 
     def _chosen(self, logits: Tensor, place: int, source: torch.Generator | None) -> Tensor:
-        """Which of the masked places to fill now, as indices, from the logits (n, V - 1) there."""
+        """Return the indices of the masked positions to fill now, given their logits (n, V - 1)."""
         raise NotImplementedError
 
     def _due(self, count: int, place: int) -> int:
-        """How many of `count` masked tokens the step must fill at least, to be done with the last one."""
+        """Return the minimum number of tokens to fill in this step, when `count` tokens are masked.
+
+        With this minimum in every step, the last step fills the last masked token.
+        """
         return math.ceil(count / (self.num_inference_steps - place))
 
     def _probabilities(self, logits: Tensor) -> Tensor:
@@ -107,11 +110,11 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin):
 
 
 class AncestralScheduler(MaskedScheduler):
-    """The reverse process in as many steps as asked: each masked token is filled with the probability
-    (alpha_s - alpha_t) / (1 - alpha_t) (Eq. 7 of MDLM), all of a step at once.
+    """Reverse process in the requested number of steps.
 
-    The law of the samples is that of the network as steps grow; with few, tokens of one step do not know of
-    each other.
+    Each masked token is filled with the probability (alpha_s - alpha_t) / (1 - alpha_t) (Eq. 7 of MDLM), all
+    tokens of a step at once. The distribution of the samples approaches that of the network as the number of
+    steps grows; with few steps, the tokens of one step are drawn independently of each other.
     """
 
     def _chosen(self, logits: Tensor, place: int, source: torch.Generator | None) -> Tensor:
@@ -120,11 +123,11 @@ class AncestralScheduler(MaskedScheduler):
 
 
 class FirstHittingScheduler(MaskedScheduler):
-    """The exact order of the reverse process: one masked token after another, each at random (arXiv
-    2409.02908), in at most one evaluation per token.
+    """Exact order of the reverse process: masked tokens are filled one by one, in random order.
 
-    For networks without time conditioning, which the time of a token's filling does not matter to. With
-    fewer steps than tokens several are filled in one, evenly over the steps.
+    The method (arXiv 2409.02908) takes at most one evaluation per token. It is for networks without time
+    conditioning, whose predictions do not depend on the unmasking time. With fewer steps than tokens, several
+    tokens are filled per step, evenly over the steps.
     """
 
     def _chosen(self, logits: Tensor, place: int, source: torch.Generator | None) -> Tensor:
@@ -133,10 +136,14 @@ class FirstHittingScheduler(MaskedScheduler):
 
 
 class ConfidenceScheduler(MaskedScheduler):
-    """Parallel filling: in each step all tokens of which the network is sure, at least as many as are due.
+    """Parallel filling: each step fills all confident predictions, and at least the tokens that are due.
 
     Args:
-        threshold: probability of the most likely token from which on it counts as sure.
+        mask_token: See `MaskedScheduler`.
+        schedule: See `MaskedScheduler`.
+        temperature: See `MaskedScheduler`.
+        top_p: See `MaskedScheduler`.
+        threshold: Minimum probability of the most likely token for a prediction to count as confident.
     """
 
     @register_to_config
@@ -154,20 +161,26 @@ class ConfidenceScheduler(MaskedScheduler):
         super().__init__(mask_token=mask_token, schedule=schedule, temperature=temperature, top_p=top_p)
 
     def _chosen(self, logits: Tensor, place: int, source: torch.Generator | None) -> Tensor:
-        surest = logits.softmax(-1).amax(-1)  # whatever temperature and top_p
+        surest = logits.softmax(-1).amax(-1)  # independent of temperature and top_p
         ordered, order = surest.sort(dim=0, descending=True, stable=True)
         sure = int((ordered >= self.config["threshold"]).sum())
         return order[: max(sure, self._due(len(order), place))]
 
 
 def _uniform(count: int, source: torch.Generator | None) -> Tensor:
-    """Numbers (count,) in [0, 1), float64, drawn where the generator is, on the CPU."""
+    """Return random numbers (count,) in [0, 1) as float64 on the CPU.
+
+    They are drawn on the device of the generator.
+    """
     device = torch.device("cpu") if source is None else source.device
     return torch.rand(count, generator=source, dtype=torch.float64, device=device).cpu()
 
 
 def _drawn(probabilities: Tensor, source: torch.Generator | None) -> Tensor:
-    """A token (n,) from each row of (n, V - 1), by the inverse of its distribution function in float64."""
+    """Draw a token from each row of (n, V - 1), and return them as (n,).
+
+    The distribution function of each row is inverted in float64.
+    """
     shares = _uniform(len(probabilities), source).to(probabilities.device)
     sums = probabilities.cumsum(-1)
     if not sums[:, -1].isfinite().all():
@@ -177,4 +190,4 @@ def _drawn(probabilities: Tensor, source: torch.Generator | None) -> Tensor:
 
 
 for _public in (AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler):
-    _public.__module__ = "acdit"  # saved files name this module, so that the code may move
+    _public.__module__ = "acdit"  # saved files refer to this module, so that the code can be moved

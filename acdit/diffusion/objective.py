@@ -1,4 +1,4 @@
-"""The protocol of objectives: the key of a batch's random draws in, losses by view out."""
+"""Protocol of objectives, with the key of a batch's random draws as input and losses per view as output."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,15 @@ TRAIN_STEPS = 1000
 
 @dataclass(frozen=True)
 class SampleKey:
-    """What the draws for a batch are keyed by, so that they depend on neither ranks nor restarts.
+    """Key of the random draws for a batch, so that they depend on neither ranks nor restarts.
 
     Attributes:
-        seed: of the run.
-        epochs, indices: of every sample: the pass over the data set, and the place in it.
-        step: of the run; what the samples of a batch share may depend on it.
-        places: of every sample among those of the step, over all ranks; None = all are the first.
-        batch: samples of the step.
+        seed: Seed of the run.
+        epochs: Pass over the data set of every sample.
+        indices: Index in the data set of every sample.
+        step: Step of the run; values that the samples of a batch share may depend on it.
+        places: Index of every sample among those of the step, over all ranks; None = 0 for all.
+        batch: Number of samples of the step.
     """
 
     seed: int
@@ -33,9 +34,10 @@ class SampleKey:
 
 @dataclass(frozen=True)
 class Losses:
-    """The mean error of every noised view, unweighted, beside what it was for and what it counts.
+    """Mean error of every noised view, unweighted, with the timesteps, blocks and weights of the views.
 
-    Squared errors of continuous data; of text what a view adds to the NELBO, in nats per token.
+    The errors are squared errors for continuous data; for text, they are the contributions of the views to
+    the NELBO, in nats per token.
     """
 
     per_view: Tensor  # (N, M)
@@ -45,21 +47,21 @@ class Losses:
 
     @property
     def mean(self) -> Tensor:
-        """The loss to minimise."""
+        """Return the loss to minimise."""
         return (self.per_view if self.weights is None else self.weights * self.per_view).mean()
 
 
 class Answer(Protocol):
-    """What a network returns for noised views, such as `ACDiTOutput`."""
+    """Output of a network for noised views, such as `ACDiTOutput`."""
 
     @property
     def sample(self) -> Tensor:
-        """Predictions (N, M, B, C), or logits (N, M, B, V)."""
+        """Return predictions (N, M, B, C), or logits (N, M, B, V)."""
         ...
 
 
 class Network(Protocol):
-    """Anything that is called as `ACDiTTransformer.forward` is, perhaps wrapped for several ranks."""
+    """Callable with the signature of `ACDiTTransformer.forward`, possibly wrapped for several ranks."""
 
     def __call__(
         self,
@@ -77,7 +79,10 @@ class Network(Protocol):
 
 
 class Objective(Protocol):
-    """What a network learns: anything that measures its loss on a batch. Training asks for nothing else."""
+    """Training objective: any object that computes the loss of a network on a batch.
+
+    Training requires no other method.
+    """
 
     def loss(
         self,
@@ -91,16 +96,16 @@ class Objective(Protocol):
         blocks: Sequence[int] | None = None,
         draws: Sequence[int] = (0,),
     ) -> Losses:
-        """Measure the loss of a network on a batch.
+        """Compute the loss of a network on a batch.
 
         Args:
-            model: the network.
-            data: clean blocks (N, T, B, C), or token ids (N, T, B).
-            layout: of the blocks.
-            key: of the random draws.
-            labels: (N,), with `null_label` where draws may drop them.
-            null_label: the label that stands for none.
-            blocks: the blocks to noise, sorted; None = all.
-            draws: numbers of the noise draws that share a pass over the clean blocks.
+            model: Network to train.
+            data: Clean blocks (N, T, B, C), or token ids (N, T, B).
+            layout: Layout of the blocks.
+            key: Key of the random draws.
+            labels: Labels (N,); None = no labels.
+            null_label: Label that replaces dropped labels; None = no label is dropped.
+            blocks: Blocks to noise, sorted; None = all.
+            draws: Numbers of the noise draws that share a pass over the clean blocks.
         """
         ...

@@ -1,4 +1,4 @@
-"""Noise processes and the schedulers that sample them: the protocol, and a table of those in the package."""
+"""Noise processes and the schedulers that sample them: the protocol, and a table of schedulers."""
 
 from collections.abc import Callable
 from typing import Literal, Protocol, cast
@@ -28,35 +28,36 @@ LINEAR_BETAS = {
 
 
 class Solver(Protocol):
-    """The contract of diffusers schedulers, which every noise process keeps, that of text included.
+    """Protocol of diffusers schedulers, which every noise process follows, including that of text.
 
-    A solver may have more: `sigmas` or `alphas_cumprod` (its noise levels), `scale_model_input`, `finished`
-    (whether nothing is left to do), and an argument `generator` of `step`; see `generate`.
+    A solver may also have `sigmas` or `alphas_cumprod` (its noise levels), `scale_model_input`, `finished`
+    (whether no step is left to take), and an argument `generator` of `step`; see `generate`.
     """
 
     @property
     def timesteps(self) -> Tensor:
-        """The timesteps (steps,) of a generation, the noisiest first."""
+        """Return the timesteps (steps,) of a generation, the noisiest first."""
         ...
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device = ...) -> None:
-        """Start a generation of so many steps on a device."""
+        """Start a generation with this number of steps on a device."""
         ...
 
     def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, /) -> object:
-        """Take a step, from a prediction and a sample at a timestep to the next one.
+        """Take a step from a timestep to the next one, given a prediction and a sample at the timestep.
 
         Returns:
-            A `SchedulerOutput`, whose `prev_sample` (N, B, C), or tokens (N, B), is the sample there.
+            A `SchedulerOutput` whose `prev_sample` (N, B, C), or tokens (N, B), is the sample at the next
+            timestep.
         """
         ...
 
 
 def default_sampler(prediction: Prediction) -> DPMSolverMultistepScheduler:
-    """The solver of the paper's samples (Appendix B): DPM-Solver++ 2M, every option written out.
+    """Return the solver of the paper's samples (Appendix B): DPM-Solver++ 2M, every option written out.
 
-    For flow prediction the same solver runs over the straight path's noise levels; it rounds the
-    timesteps that it tells the network down to integers.
+    For flow prediction, the same solver uses the noise levels of the straight path. It rounds the timesteps
+    that it passes to the network down to integers.
     """
     return DPMSolverMultistepScheduler(
         **LINEAR_BETAS,
@@ -81,8 +82,8 @@ def unipc_sampler(prediction: Prediction) -> UniPCMultistepScheduler:
     )
 
 
-# Builders of schedulers by noise process and name. Those of continuous data take `prediction`, those of
-# masked tokens `mask_token` and `schedule`.
+# Constructors of schedulers by noise process and name. Those for continuous data take `prediction`; those for
+# masked tokens take `mask_token` and `schedule`.
 SCHEDULERS: dict[str, dict[str, Callable[..., Solver]]] = {
     "continuous": {"dpmsolver++": default_sampler, "unipc": unipc_sampler},
     "masked": {

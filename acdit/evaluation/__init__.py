@@ -1,1 +1,1 @@
-"""Measures of samples: distances between sets of features, and a judge of digits."""
+"""Evaluation metrics of samples: distances between sets of features, and a classifier of digits."""

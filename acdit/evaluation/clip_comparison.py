@@ -1,4 +1,4 @@
-"""Score a model of video against real clips of its kind, by features of the network that one names."""
+"""Scores of a video model against real clips of its kind, on features of a given network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,24 +35,26 @@ def compare_clips(
     sinks: int = 0,
     context_noise: float = 0.0,
 ) -> dict[str, Any]:
-    """Score clips that are drawn with the classes of real ones, against these; and drift over time.
+    """Generate clips with the classes of real ones and score them against these, with the drift over time.
 
-    Clips are held a batch at a time, their features alone are kept.
+    Only one batch of clips is in memory at a time; only the features of all clips are kept.
 
     Args:
-        pipeline: that draws.
-        source: of real clips, a folder or a Hugging Face data set.
-        features: a TorchScript file, see `torchscript_features`.
-        sampling: how clips are drawn.
-        samples: clips; None = 500, or as many as there are.
-        split: of a data set.
-        stride: frames of a real video from one of a clip to the next, at its mean rate.
-        frames: of continued clips. Where they are more than a clip's, the first block of every real one is
-            continued, and each part of a clip's length is compared with real clips.
-        window, sinks, context_noise: see `evaluate_clips`.
+        pipeline: pipeline that generates clips.
+        source: source of the real clips, a folder or a Hugging Face data set.
+        features: path of a TorchScript file, see `torchscript_features`.
+        sampling: sampling settings.
+        samples: number of clips; None = 500, or all if there are fewer.
+        split: split of a Hugging Face data set.
+        stride: number of frames of a real video from one frame of a clip to the next, at its mean rate.
+        frames: number of frames of continued clips. If it exceeds the length of a clip, the first block of
+            every real clip is continued, and each part with the length of a clip is compared with real clips.
+        window: attention window of the continued clips, see `ACDiTVideoPipeline`.
+        sinks: number of sinks of the continued clips, see `ACDiTVideoPipeline`.
+        context_noise: standard deviation of the context noise, see `ACDiTVideoPipeline`.
 
     Raises:
-        UserError: for real clips that do not fit the model, or too few of them.
+        UserError: if the real clips do not fit the model, or there are too few of them.
     """
     span = pipeline.num_frames
     length = frames or span
@@ -116,7 +118,7 @@ def compare_clips(
 
 
 def comparison_table(scores: dict[str, Any]) -> str:
-    """The scores in the width of a terminal."""
+    """Format the scores as a table that fits the width of a terminal."""
     rows = [
         ("clips", scores["clips"]),
         ("Fréchet video distance", scores["frechet_video_distance"]),
@@ -129,7 +131,7 @@ def comparison_table(scores: dict[str, Any]) -> str:
 
 
 def _open_real(pipeline: ACDiTVideoPipeline, source: str, split: str, stride: int) -> PixelDataset:
-    """Real clips of the model's length, size and colours."""
+    """Open real clips with the length, size and colours of the model's clips."""
     height, width = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size[1:])
     if height != width:
         raise UserError(f"real clips are cropped to squares, and the model's frames are {height}x{width}")
@@ -143,11 +145,11 @@ def _open_real(pipeline: ACDiTVideoPipeline, source: str, split: str, stride: in
         short_clips="skip",
         flip=False,
     )
-    return open_samples(config, seed=0)  # nothing is mirrored, and every clip is from the middle
+    return open_samples(config, seed=0)  # without mirroring, and every clip from the middle
 
 
 def _labels(pipeline: ACDiTVideoPipeline, data: PixelDataset, places: list[int]) -> Tensor | None:
-    """The classes of real clips as the model counts them, (N,); None for a model that knows none."""
+    """Return the model's class ids of the real clips, (N,), or None for a model without classes."""
     if pipeline.transformer.config["num_classes"] is None:
         return None
     names = [data.label_names[label] for label in data.labels[places].tolist()]

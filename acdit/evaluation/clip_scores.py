@@ -1,4 +1,4 @@
-"""Scores of generated clips beside what real clips score."""
+"""Scores of generated clips, beside the scores of real clips."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from ..metrics.distances import coverage_density, frechet
 from .features.digit_classifier import Judge
 from .features.extractor import FeatureExtractor
 
-K = 5  # neighbours of coverage and density
+K = 5  # number of neighbours for coverage and density
 
 
 def score_clips(
@@ -20,21 +20,25 @@ def score_clips(
     features: FeatureExtractor,
     judge: Judge,
 ) -> dict[str, float]:
-    """Scores of clips (N, C, F, H, W) in [-1, 1], ready for JSON; compare only scores of as many clips.
+    """Return scores of clips (N, C, F, H, W) in [-1, 1], ready for JSON.
 
-    - `label_accuracy`: share of the clips that show the digit that was asked for, as the judge reads most of
-      their frames
-    - `frechet_video_distance`: of the clips to held-out ones, on features of clips; lower is better
-    - `frechet_frame_distance`: of their frames, on features of the judge of frames
-    - `coverage`, `density`: of the held-out clips, on features of clips; see `coverage_density`
-    - `.._real`: the same for as many training clips in place of the samples; samples can reach it
+    Compare only scores of equal numbers of clips.
+
+    - `label_accuracy`: fraction of the clips that show the requested digit, according to the classifier's
+      most frequent prediction over their frames
+    - `frechet_video_distance`: distance of the clips to held-out ones, on features of clips; lower is better
+    - `frechet_frame_distance`: distance of their frames, on features of the frame classifier
+    - `coverage`, `density`: coverage and density of the held-out clips, on features of clips; see
+      `coverage_density`
+    - `.._real`: the same for an equal number of training clips in place of the samples; samples can reach it
 
     Args:
-        clips: as many as `train` and `held_out`.
-        labels: (N,), that the clips were asked for, and those of the held-out ones.
-        train, held_out: real clips.
-        features: of clips.
-        judge: of frames.
+        clips: generated clips, as many as in `train` and in `held_out`.
+        labels: labels (N,) that were requested, which are those of the held-out clips.
+        train: real clips of the training set.
+        held_out: real clips of the held-out set.
+        features: extractor of features of clips.
+        judge: classifier of frames.
     """
     found, real, training = features(clips), features(held_out), features(train)
     coverage, density = coverage_density(real, found, K)
@@ -58,7 +62,10 @@ def score_clips(
 def drift(
     rollouts: Tensor, real: Tensor, features: FeatureExtractor, span: int, starts: Sequence[int]
 ) -> list[float]:
-    """Fréchet video distance of parts of long clips (N, C, F, H, W), `span` frames from each start."""
+    """Return the Fréchet video distances of parts of long clips (N, C, F, H, W) to real parts.
+
+    Each part has `span` frames from one of the starts, and is compared with the same frames of `real`.
+    """
     return [
         frechet(features(rollouts[:, :, start : start + span]), features(real[:, :, start : start + span]))
         for start in starts

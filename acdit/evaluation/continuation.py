@@ -1,4 +1,4 @@
-"""How well moving digits go on: errors, centroids and what the judge reads, frame by frame."""
+"""Scores of continued moving digits, frame by frame: errors, centroids and recognised digits."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from torch import Tensor
 from ..data.moving_digits import Clip, MovingDigits, render
 from ..utils.errors import UserError
 
-DARK = -0.9  # pixels below this are background, so that faint noise does not move a centroid
+DARK = -0.9  # pixels below this value are background, so that faint noise does not move a centroid
 
 
 @dataclass(frozen=True)
 class Continuations:
-    """Held-out clips, and what a model made of their beginnings.
+    """Held-out clips, and their first frames as continued by a model.
 
     Attributes:
-        data: the held-out clips, of at least as many frames.
-        indices: which of them, N.
-        made: (N, F, 1, H, W) in [-1, 1], the prefix included.
-        prefix: frames that were given.
+        data: held-out clips, with at least as many frames as the continued ones.
+        indices: indices of the N clips that were continued.
+        made: continued clips (N, F, 1, H, W) in [-1, 1], including the prefix.
+        prefix: number of given frames.
     """
 
     data: MovingDigits
@@ -31,18 +31,21 @@ class Continuations:
 
     @property
     def clips(self) -> list[Clip]:
-        """What the clips show."""
+        """Return the digits and motions of the clips."""
         return [self.data.clip(index) for index in self.indices]
 
     def real(self) -> Tensor:
-        """How the clips go on in truth, (N, F, 1, H, W)."""
+        """Return the true frames of the clips, (N, F, 1, H, W)."""
         frames = self.made.shape[1]
         return torch.stack(
             [render(self.data.sprites[clip.digit], clip.motion.corners(frames))[0] for clip in self.clips]
         )[:, :, None]
 
     def extrapolated(self) -> Tensor:
-        """The digit moved on as it did between the last two given frames, past any edge: (N, F, 1, H, W)."""
+        """Return the clips continued by linear extrapolation of the digit's motion, (N, F, 1, H, W).
+
+        The digit moves on as it did between the last two given frames, even past the border.
+        """
         frames = self.made.shape[1]
         return torch.stack(
             [
@@ -52,7 +55,7 @@ class Continuations:
         )[:, :, None]
 
     def bounces(self, frames: int) -> Tensor:
-        """Which clips (N,) meet an edge within so many frames after the prefix."""
+        """Return a mask (N,) of the clips that reach the border within `frames` frames after the prefix."""
         end = self.prefix + frames
         return torch.tensor(
             [
@@ -63,7 +66,7 @@ class Continuations:
 
 
 def straight_on(clip: Clip, prefix: int, frames: int) -> Tensor:
-    """Corners (F, 2): the true ones of the prefix, then on as between its last two frames."""
+    """Return corners (F, 2): the true ones of the prefix, then extrapolated from its last two frames."""
     corners = clip.motion.corners(frames)
     last, before = corners[prefix - 1], corners[prefix - 2]
     steps = torch.arange(1, frames - prefix + 1)[:, None]
@@ -73,26 +76,30 @@ def straight_on(clip: Clip, prefix: int, frames: int) -> Tensor:
 def score_continuations(
     made: Continuations, read: Callable[[Tensor], Tensor], mean: Tensor, near: int = 8
 ) -> dict[str, Any]:
-    """Scores of continued clips, ready for JSON; squared errors are of pixels in [-1, 1].
+    """Return scores of continued clips, ready for JSON; squared errors are of pixels in [-1, 1].
 
-    Over the first `near` frames after the prefix, of the clips that meet an edge in them:
+    These scores cover the first `near` frames after the prefix, for the clips that reach the border in them:
 
-    - `bouncing`: how many those are; the others stand under `straight_squared_error`, for which linear
-      extrapolation is exact
-    - `squared_error`: of the model; `.._black`, `.._mean`, `.._repeated`, `.._extrapolated`: of a black
-      frame, the mean of the training pixels, the last given frame, and the digit moved on in a straight line
-    - `error_ratio`: the model's over the least of these
+    - `bouncing`: number of these clips; for the others, linear extrapolation is exact, and their error is
+      given as `straight_squared_error`
+    - `squared_error`: error of the model; `.._black`, `.._mean`, `.._repeated`, `.._extrapolated`: errors of
+      a black frame, the mean of the training pixels, the last given frame, and the digit moved on in a
+      straight line
+    - `error_ratio`: error of the model over the smallest of the other errors
     - `centroid_error`: mean distance of the centroids, in pixels
 
-    Over all frames after the prefix, as lists: `by_frame` has `squared_error`, `centroid_error` and `read`,
-    the share of clips in whose frame the digit is read that was given; `read_real` is that of the last true
-    frame.
+    These scores cover all frames after the prefix, as lists: `by_frame` has `squared_error`, `centroid_error`
+    and `read`, the fraction of clips in whose frame the given digit is recognised. `read_real` is this
+    fraction for the last true frame.
 
     Args:
-        made: the clips.
-        read: the digits (N,) of frames (N, 1, H, W), as a judge reads them.
-        mean: of the training pixels, (H, W).
-        near: frames of the first part, or as many as there are.
+        made: continued clips.
+        read: function that recognises the digits (N,) of frames (N, 1, H, W), such as a classifier.
+        mean: mean of the training pixels, (H, W).
+        near: number of frames of the first part, or all frames if there are fewer.
+
+    Raises:
+        UserError: if none of the clips reaches the border within `near` frames.
     """
     real, prefix = made.real(), made.prefix
     near = min(near, real.shape[1] - prefix)
@@ -138,8 +145,10 @@ def score_continuations(
 
 
 def centroids(frames: Tensor) -> Tensor:
-    """Centre of mass of what is brighter than the background, (.., 1, H, W) -> (.., 2); an empty frame's is
-    its middle."""
+    """Return the centre of mass of pixels brighter than the background, (.., 1, H, W) -> (.., 2).
+
+    For an empty frame it is the middle of the frame.
+    """
     mass = (frames.squeeze(-3) - DARK).clamp(min=0).double()
     height, width = mass.shape[-2:]
     rows, columns = torch.arange(height, dtype=mass.dtype), torch.arange(width, dtype=mass.dtype)

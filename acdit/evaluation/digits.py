@@ -1,4 +1,4 @@
-"""Scores of generated digits beside what real digits score."""
+"""Scores of generated digits, beside the scores of real digits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from ..utils.errors import UserError
 from .features.digit_classifier import Judge, load_judge
 from .report import format_table
 
-K = 5  # neighbours of coverage and density
+K = 5  # number of neighbours for coverage and density
 LabelledImages = tuple[torch.Tensor, torch.Tensor]
 """Images (N, C, H, W) in [-1, 1] and labels (N,)."""
 
@@ -27,20 +27,34 @@ def score_digits(
     held_out: LabelledImages,
     judge: Judge,
 ) -> dict[str, float]:
-    """Scores of samples (N, 1, H, W) in [-1, 1] that were asked for with labels (N,), ready for JSON.
+    """Return scores of samples (N, 1, H, W) in [-1, 1] generated for labels (N,), ready for JSON.
 
-    The best number of samples is that of the held-out digits. With fewer, the real digits that they are
-    compared with are cut to as many, because these scores depend on the sizes of the sets: compare only
-    scores of as many samples. Raises UserError for samples of another shape, for more, and for too few.
+    The best number of samples is the number of held-out digits. With fewer samples, the real digits for the
+    comparison are reduced to the same number, because these scores depend on the sizes of the sets: compare
+    only scores of equal numbers of samples.
 
-    - `samples`: how many there are
-    - `judge_accuracy_held_out`: share of all held-out digits that the judge recognises; samples can reach it
-    - `label_accuracy`: share of the samples that the judge takes for the digit that was asked for
-    - `judge_frechet_distance`: of the samples to the held-out digits, on judge features; lower is better
-    - `judge_coverage`, `judge_density`: of the held-out digits, on judge features; see `coverage_density`
-    - `.._real`: the same for as many training digits in place of the samples; samples can reach it
-    - `memorisation_ratio_pixels`, `memorisation_ratio_judge`: see `nearest_ratio`; 1 = none, lower = copies
-    - `copied_share_pixels`: share of the samples that copy any training digit; see `copied_share`
+    - `samples`: number of samples
+    - `judge_accuracy_held_out`: fraction of all held-out digits that the classifier recognises; samples can
+      reach it
+    - `label_accuracy`: fraction of the samples that the classifier recognises as the requested digit
+    - `judge_frechet_distance`: distance of the samples to the held-out digits, on classifier features; lower
+      is better
+    - `judge_coverage`, `judge_density`: coverage and density of the held-out digits, on classifier features;
+      see `coverage_density`
+    - `.._real`: the same for an equal number of training digits in place of the samples; samples can reach it
+    - `memorisation_ratio_pixels`, `memorisation_ratio_judge`: see `nearest_ratio`; 1 = no memorisation,
+      lower = copies
+    - `copied_share_pixels`: fraction of the samples that copy any training digit; see `copied_share`
+
+    Args:
+        samples: generated digits.
+        labels: requested labels.
+        train: training digits.
+        held_out: held-out digits.
+        judge: classifier of digits.
+
+    Raises:
+        UserError: if the samples have another shape than the held-out digits, or are too many or too few.
     """
     if samples.shape[1:] != held_out[0].shape[1:] or labels.shape != samples.shape[:1]:
         raise UserError(
@@ -83,14 +97,14 @@ SCORED: dict[tuple[int, ...], str] = {
 
 
 class Scorer:
-    """Real digits of the size that a pipeline draws, and a judge that was trained on them.
+    """Real digits of the size that a pipeline generates, and a classifier trained on them.
 
     Args:
-        pipeline: draws digits.
-        samples: that will be scored; None = as many as are held out.
+        pipeline: pipeline that generates digits.
+        samples: number of samples to score; None = the number of held-out digits.
 
     Raises:
-        UserError: if the pipeline does not draw digits, or fewer are held out.
+        UserError: if the pipeline does not generate digits, or `samples` exceeds the number of held-out ones.
     """
 
     def __init__(self, pipeline: ACDiTImagePipeline, samples: int | None):
@@ -102,7 +116,7 @@ class Scorer:
                 "acdit scores models of the digits alone: mnist (32x32) and digits (8x8), both grey"
             )
         self._training, self._held_out = digit_images(source), digit_images(source, held_out=True)
-        self.labels = self._held_out[1]  # to ask the pipeline for
+        self.labels = self._held_out[1]  # labels to request from the pipeline
         if samples is not None:
             if samples > len(self.labels):
                 raise UserError(
@@ -113,7 +127,7 @@ class Scorer:
         self._judge = load_judge(*self._training)
 
     def scores(self, images: torch.Tensor) -> dict[str, float]:
-        """Of images (N, 1, H, W) in [0, 1], drawn for the labels; see `score_digits`."""
+        """Return scores of images (N, 1, H, W) in [0, 1] generated for the labels; see `score_digits`."""
         return score_digits(
             2 * images - 1, self.labels, train=self._training, held_out=self._held_out, judge=self._judge
         )
@@ -125,13 +139,13 @@ def evaluate_pipeline(
     sampling: Sampling,
     samples: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Draw digits with the labels of held-out ones at each block size, and score them.
+    """Generate digits with the labels of the held-out ones at each block size, and score them.
 
     Args:
-        pipeline: that draws.
-        blocks: tokens of a block, once for each row of scores.
-        sampling: how.
-        samples: digits; None = as many as are held out.
+        pipeline: pipeline that generates digits.
+        blocks: block sizes in tokens, one for each row of scores.
+        sampling: sampling settings.
+        samples: number of digits; None = the number of held-out digits.
 
     Raises:
         UserError: see `Scorer`.
@@ -147,7 +161,7 @@ def evaluate_pipeline(
 
 
 def score_table(rows: list[dict[str, Any]]) -> str:
-    """The scores that matter most, in the width of a terminal."""
+    """Format the most important scores as a table that fits the width of a terminal."""
     names = {
         "block": "block",
         "guidance": "guidance",

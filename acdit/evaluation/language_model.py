@@ -1,4 +1,4 @@
-"""Texts as an independent causal language model sees them, and how varied their tokens are."""
+"""Scores of texts under an independent causal language model."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,14 @@ from ..utils.errors import UserError, require
 
 
 class LanguageJudge:
-    """A causal language model of `transformers`, by name or path; weights are safetensors, no code is run.
+    """Causal language model of `transformers`, loaded from safetensors without executing code.
+
+    Args:
+        name: name or path of the model.
+        device: device that the model runs on.
 
     Raises:
-        UserError: if it cannot be loaded.
+        UserError: if the model cannot be loaded.
     """
 
     def __init__(self, name: str, device: torch.device):
@@ -31,7 +35,10 @@ class LanguageJudge:
 
     @torch.no_grad()
     def negative_log_likelihood(self, text: str) -> tuple[float, int]:
-        """Nats, and the tokens of the judge that they are of: all but the first, as far as it can read."""
+        """Return the negative log-likelihood of a text in nats, and the number of tokens that it covers.
+
+        These are all tokens of the language model except the first, up to its maximum length.
+        """
         ids = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=self._most).input_ids
         if ids.shape[1] < 2:
             return 0.0, 0
@@ -41,6 +48,9 @@ class LanguageJudge:
         return nats.item(), ids.shape[1] - 1
 
     def perplexity(self, texts: Sequence[str]) -> float | None:
-        """Generative perplexity: of all texts, per token of the judge; None where they hold none."""
+        """Return the generative perplexity of all texts, per token of the language model.
+
+        It is None if the texts hold no tokens.
+        """
         nats, tokens = (sum(part) for part in zip(*map(self.negative_log_likelihood, texts), strict=True))
         return math.exp(nats / tokens) if tokens else None

@@ -1,4 +1,4 @@
-"""Draw clips of moving digits with a pipeline, continue held-out ones, and score both."""
+"""Scores of generated clips of moving digits, and of continued held-out clips."""
 
 import time
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ from .features.torchscript import torchscript_features
 from .report import format_table
 
 CLIPS = 500
-ROLLOUT = 64  # frames of a continued clip
-PREFIX = 4  # of them given
-JUDGED = 20_000  # frames that the judge of frames learns from
+ROLLOUT = 64  # number of frames of a continued clip
+PREFIX = 4  # number of given frames among them
+JUDGED = 20_000  # number of frames that the frame classifier is trained on
 
 
 def evaluate_clips(
@@ -38,21 +38,22 @@ def evaluate_clips(
     context_noise: float = 0.0,
     features: Path | None = None,
 ) -> dict[str, Any]:
-    """Score clips that are drawn with the labels of held-out ones, and held-out ones continued.
+    """Score clips generated with the labels of held-out ones, and continuations of held-out clips.
 
-    Continued without label and guidance: what is to come follows from the frames that are given.
+    Clips are continued without label and guidance, because the given frames determine the following ones.
 
     Args:
-        pipeline: that draws.
-        sampling: how.
-        samples: clips; None = 500.
-        frames: of a continued clip; None = 64.
-        window, sinks, context_noise: of continued clips, and the noise of drawn ones too, see
-            `ACDiTVideoPipeline`.
-        features: a TorchScript file, see `torchscript_features`; None = a small network fitted here.
+        pipeline: pipeline that generates clips.
+        sampling: sampling settings.
+        samples: number of clips; None = 500.
+        frames: number of frames of a continued clip; None = 64.
+        window: attention window of continued clips, see `ACDiTVideoPipeline`.
+        sinks: number of sinks of continued clips, see `ACDiTVideoPipeline`.
+        context_noise: standard deviation of the context noise of all clips, see `ACDiTVideoPipeline`.
+        features: path of a TorchScript file, see `torchscript_features`; None = a small network fitted here.
 
     Raises:
-        UserError: if the pipeline does not draw moving digits, or blocks do not end where the prefix does.
+        UserError: if the pipeline does not generate moving digits, or the prefix would end inside a block.
     """
     span = pipeline.num_frames
     if (pipeline.pixel_channels, *pipeline.layout.size) != (1, span, EDGE, EDGE) or pipeline.vae is not None:
@@ -86,7 +87,7 @@ def evaluate_clips(
     )
     labels = held_out.labels[:count]
     real = _clips(held_out, count)  # (N, 1, F, H, W)
-    extractor(real[:1, :, :span])  # what cannot be done is said before clips are drawn
+    extractor(real[:1, :, :span])  # raises errors before clips are generated
     first_frames, of_frames = _frames(training)
     judge = load_judge(first_frames, of_frames)
     began = time.perf_counter()
@@ -132,7 +133,7 @@ def evaluate_clips(
 
 
 def clip_table(scores: dict[str, Any]) -> str:
-    """What matters most, in the width of a terminal."""
+    """Format the most important scores as a table that fits the width of a terminal."""
     sampled, continued = scores["sampled"], scores["continued"]
     rows = [
         ("sampled clips", sampled["clips"]),
@@ -151,7 +152,7 @@ def clip_table(scores: dict[str, Any]) -> str:
 
 
 def plot_rollouts(scores: dict[str, Any], path: Path) -> None:
-    """Errors, centroids, what the judge reads, and drift, over time."""
+    """Plot squared errors, centroid errors, recognised digits and drift over time."""
     figures: Any = require("matplotlib.figure", "examples")
     figure = figures.Figure(figsize=(12, 7), layout="constrained")
     by_frame, continued = scores["continued"]["by_frame"], scores["continued"]
@@ -182,7 +183,7 @@ def _clips(data: MovingDigits, count: int) -> Tensor:
 
 
 def _frames(training: MovingDigits) -> tuple[Tensor, Tensor]:
-    """First frames (N, 1, H, W) of training clips, each at a place of its own, and their labels."""
+    """Return first frames (N, 1, H, W) of training clips, each at its own position, and their labels."""
     single = MovingDigits(1)
     rows = range(0, len(training), len(training) // JUDGED)
     return torch.stack([single.decode(index)[:, 0] for index in rows]), training.labels[list(rows)]

@@ -1,10 +1,13 @@
-"""Scores as tables."""
+"""Tables of scores."""
 
 from collections.abc import Mapping, Sequence
 
 
 def format_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Plain text table of rows with the keys of the first: text on the left, numbers on the right."""
+    """Format rows as a plain text table, with text aligned left and numbers aligned right.
+
+    The columns are the keys of the first row.
+    """
     columns = []
     for name in rows[0]:
         values = [row[name] for row in rows]

@@ -1,4 +1,4 @@
-"""Likelihoods of texts that a model never saw, their spread, and what a judge says of its own."""
+"""Likelihoods of unseen texts, their spread, and generative perplexity under an external language model."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,21 +23,21 @@ from ..utils.randomness import generator
 from .language_model import LanguageJudge
 from .report import format_table
 
-JUDGED = 64  # texts that a judge of language reads
-SPREAD_DRAWS = 32  # times of each block, for the spread of the estimates
-WIDTH = 0.5  # least width of a range of times that is compared
-GRID = 0.05  # between their ends
+JUDGED = 64  # number of texts for the external language model
+SPREAD_DRAWS = 32  # number of times per block, for the spread of the estimates
+WIDTH = 0.5  # minimum width of the ranges of times that are compared
+GRID = 0.05  # spacing of the ends of these ranges
 
 
 class Scoring(NamedTuple):
-    """How likelihoods are measured.
+    """Settings of a likelihood measurement.
 
     Attributes:
-        sequences: how many of the texts, in a fixed shuffled order.
-        batch: sequences of a forward.
-        draws: estimates of each, where it is not exact.
-        estimate: see `text_nelbo`.
-        seed: of the draws.
+        sequences: number of sequences, the first of the texts in a fixed shuffled order.
+        batch: number of sequences per forward pass.
+        draws: number of estimates per sequence, where the likelihood is not exact.
+        estimate: method of estimation, see `text_nelbo`.
+        seed: seed of the draws.
     """
 
     sequences: int
@@ -48,7 +48,14 @@ class Scoring(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some sequences (N, L), how many of their tokens are text, which, and their places in the order."""
+    """Batch of sequences.
+
+    Attributes:
+        tokens: token ids (N, L).
+        lengths: number of text tokens of each sequence.
+        indices: indices of the sequences in the data.
+        places: positions of the sequences in the shuffled order.
+    """
 
     tokens: Tensor
     lengths: Tensor
@@ -71,20 +78,21 @@ def evaluate_texts(
     judge: str | None = None,
     texts: int = JUDGED,
 ) -> dict[str, Any]:
-    """Measure perplexity and bits per byte by block size, and what else is asked for.
+    """Measure perplexity and bits per byte by block size, and further scores on request.
 
     Args:
-        pipeline: whose network is scored.
-        blocks: tokens of a block, once for each row of scores.
-        sampling: seed of the draws, sequences of a forward, and how texts are written.
-        source: of the texts, see `open_texts`; None = the held-out works of Shakespeare.
-        split, text_column: of a Hugging Face data set.
-        sequences: how many are scored; None = all.
-        draws: estimates of every sequence's likelihood, where it is not exact.
-        estimate: see `text_nelbo`.
+        pipeline: pipeline whose network is scored.
+        blocks: block sizes in tokens, one for each row of scores.
+        sampling: seed of the draws, sequences per forward pass, and settings for the generation of texts.
+        source: source of the texts, see `open_texts`; None = the held-out works of Shakespeare.
+        split: split of a Hugging Face data set.
+        text_column: text column of a Hugging Face data set.
+        sequences: number of sequences to score; None = all.
+        draws: number of estimates of each sequence's likelihood, where it is not exact.
+        estimate: method of estimation, see `text_nelbo`.
         times: whether to measure the spread of a block's loss, by range of times.
-        judge: a causal language model, by name or path, that reads texts which are written.
-        texts: that are written for it.
+        judge: name or path of a causal language model that scores generated texts; None = no such scores.
+        texts: number of texts to generate for the language model.
 
     Raises:
         UserError: if there are no texts, or a block does not fit.
@@ -107,7 +115,7 @@ def evaluate_texts(
 
 
 def text_table(scores: dict[str, Any]) -> str:
-    """The scores in the width of a terminal."""
+    """Format the scores as tables that fit the width of a terminal."""
     shown = ("block", "estimate", "nats_per_token", "standard_error", "perplexity", "bits_per_byte")
     parts = [format_table([{name: row[name] for name in shown} for row in scores["likelihood"]])]
     if "spread" in scores:
@@ -121,7 +129,7 @@ def text_table(scores: dict[str, Any]) -> str:
 def likelihood(
     pipeline: ACDiTTextPipeline, data: WrappedTexts, layout: Layout, scoring: Scoring
 ) -> dict[str, Any]:
-    """Perplexity and bits per byte of texts in a layout, and the standard error of their estimate."""
+    """Measure perplexity and bits per byte of texts in a layout, and the standard error of the estimate."""
     nats, tokens, estimate = 0.0, 0, "exact"
     variance: float | None = 0.0
     for part in _parts(data, scoring.sequences, scoring.batch, f"blocks of {layout.block_tokens}"):
@@ -138,13 +146,13 @@ def likelihood(
         nats += found.mean(1).sum().item()
         tokens += int(part.lengths.sum())
         if not is_exact(pipeline.transformer, layout, scoring.estimate):
-            timed = pipeline.transformer.config["time_conditioning"]  # such a network knows no counts
+            timed = pipeline.transformer.config["time_conditioning"]  # such a network needs times
             estimate = "times" if timed else scoring.estimate
             if variance is None or scoring.draws == 1:
                 variance = None
             else:
                 variance += (found.var(1) / scoring.draws).sum().item()
-    size = data.bytes * tokens / int(data.counts.sum())  # of the part that was read, at the texts' mean
+    size = data.bytes * tokens / int(data.counts.sum())  # bytes of the scored part, at the overall mean
     return {
         "block": layout.block_tokens,
         "estimate": estimate,
@@ -161,8 +169,11 @@ def likelihood(
 def _spread(
     pipeline: ACDiTTextPipeline, data: WrappedTexts, layout: Layout, scoring: Scoring
 ) -> dict[str, Any]:
-    """How far a block's part of the NELBO, per token, lies from its mean when one time is drawn for it, and
-    the range of times for which it lies nearest (clipped schedules of arXiv 2503.09573)."""
+    """Measure the spread of a block's part of the NELBO, per token, when one time is drawn for the block.
+
+    The spread is the standard deviation. The result also names the range of times with the smallest spread
+    (clipped schedules of arXiv 2503.09573).
+    """
     times, values = [], []
     count, batch = scoring.sequences, scoring.batch
     for part in _parts(data, min(count, batch), batch, "spread"):
@@ -171,7 +182,7 @@ def _spread(
         masks = timed_masks(key, part.lengths, layout, range(SPREAD_DRAWS), schedule)
         blocks = layout.to_blocks(part.tokens.to(pipeline.device))
         found = nelbo(pipeline.transformer, blocks, layout, masks) / layout.block_tokens  # (N, T, D)
-        whole = ~masks.hidden.any(-1).expand(found.shape)  # blocks that no text ends in
+        whole = ~masks.hidden.any(-1).expand(found.shape)  # blocks in which no text ends
         assert masks.times is not None
         times.append(masks.times[whole])
         values.append(found[whole])
@@ -201,7 +212,7 @@ def _spread(
 def _drawn(
     pipeline: ACDiTTextPipeline, judge: LanguageJudge, layout: Layout, sampling: Sampling, count: int
 ) -> dict[str, Any]:
-    """What the judge says of texts that are written from nothing."""
+    """Generate texts without prompts and score them with the language model."""
     rows = draw_texts(pipeline, count, sampling, block=layout.block_tokens)
     texts = [pipeline.tokenizer.decode(row.tolist()) for row in rows]
     return {
@@ -213,7 +224,7 @@ def _drawn(
 
 
 def _parts(data: WrappedTexts, count: int, batch: int, what: str) -> Iterator[Part]:
-    """Sequences from all over the texts in batches, under a progress bar."""
+    """Yield batches of sequences from all parts of the texts, with a progress bar."""
     order = torch.randperm(len(data), generator=generator("texts to score"))[:count].tolist()
     for first in ProgressBar(range(0, count, batch), unit="batch", desc=what, delay=3, leave=False):
         places = range(first, min(first + batch, count))
@@ -223,5 +234,5 @@ def _parts(data: WrappedTexts, count: int, batch: int, what: str) -> Iterator[Pa
 
 
 def _key(part: Part, count: int, seed: int) -> SampleKey:
-    """Times are spread evenly over all sequences that are scored."""
+    """Return the key of a batch's draws, which spreads times evenly over all sequences that are scored."""
     return SampleKey(seed, [0] * len(part.indices), part.indices, 0, part.places, count)

@@ -1,1 +1,1 @@
-"""Samples drawn with a pipeline, in batches, sets and files."""
+"""Generate samples with a pipeline, in batches, sets and files."""

@@ -1,4 +1,4 @@
-"""Samples in batches: sample i has the seed that is asked for plus i, whatever the batch."""
+"""Generate samples in batches; sample i has the requested seed plus i, regardless of the batch size."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,20 +14,20 @@ from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.progress_bar import ProgressBar
 
-MOST_CLASSES = 10  # that are drawn when none is named
+MOST_CLASSES = 10  # number of classes that are sampled when none is named
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How samples are drawn.
+    """Settings of sampling.
 
     Attributes:
-        seed: of the first sample.
-        batch: samples that are drawn at once.
-        steps: solver steps of every block, or a number for each; None = the pipeline's own.
-        guidance: classifier-free guidance; None = the pipeline's own.
-        guidance_interval: lowest and highest sigma at which guidance acts; None = all.
+        seed: seed of the first sample.
+        batch: number of samples generated at once.
+        steps: sampling steps per block, one number or one for each block; None = the pipeline's default.
+        guidance: scale of classifier-free guidance; None = the pipeline's default.
+        guidance_interval: lowest and highest sigma at which guidance applies; None = all.
     """
 
     seed: int = 0
@@ -37,11 +37,11 @@ class Sampling:
     guidance_interval: tuple[float, float] | None = None
 
     def scale(self, pipeline: ACDiTPipeline) -> float:
-        """Return the guidance scale that a pipeline draws with."""
+        """Return the guidance scale that a pipeline uses with these settings."""
         return pipeline.config["guidance_scale"] if self.guidance is None else self.guidance
 
     def arguments(self, rows: Sequence[int]) -> dict[str, Any]:
-        """Return the arguments of a pipeline's call that draws some of the samples, by number."""
+        """Return the arguments of a pipeline call that generates the samples with the given indices."""
         return {
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance,
@@ -51,20 +51,23 @@ class Sampling:
 
 
 def generators(seed: int, rows: Sequence[int]) -> list[torch.Generator]:
-    """Return a generator for each of some samples, by number."""
+    """Return a random generator for each sample, seeded with `seed` plus the index of the sample."""
     return [torch.Generator().manual_seed(seed + row) for row in rows]
 
 
 def in_batches(
     draw: Callable[[list[int]], T], count: int, batch: int, description: str = "sampling"
 ) -> Iterator[T]:
-    """Draw samples 0..count - 1 in batches, under a progress bar.
+    """Generate samples 0..count - 1 in batches, with a progress bar.
 
     Args:
-        draw: draws the samples of these numbers.
-        count: samples in all.
-        batch: samples at once.
-        description: of the progress bar.
+        draw: function that generates the samples with the given indices.
+        count: total number of samples.
+        batch: number of samples generated at once.
+        description: label of the progress bar.
+
+    Yields:
+        The result of `draw` for each batch.
     """
     for first in ProgressBar(range(0, count, batch), unit="batch", desc=description, delay=3, leave=False):
         yield draw(list(range(first, min(first + batch, count))))
@@ -73,9 +76,9 @@ def in_batches(
 def requested_labels(
     pipeline: ACDiTPipeline, labels: Sequence[int | str] | None, samples: int
 ) -> list[int | None]:
-    """Return the class of every sample: so many of each label, or of the first ten classes.
+    """Return the class of every sample: `samples` of each label, or of the first ten classes.
 
-    A model without classes draws so many.
+    For a model without classes, return `samples` times None.
     """
     classes = pipeline.transformer.config["num_classes"]
     listed: Any = labels or (classes and range(min(classes, MOST_CLASSES)))
@@ -83,19 +86,19 @@ def requested_labels(
 
 
 def requested_count(pipeline: ACDiTPipeline, labels: Sequence[int | str] | None, samples: int) -> int:
-    """Return how many labels `requested_labels` returns, without making them."""
+    """Return the number of labels that `requested_labels` returns, without building the list."""
     return samples * len(labels or requested_labels(pipeline, None, 1))
 
 
 @dataclass(frozen=True)
 class DrawnImages:
-    """Images, and what they took.
+    """Generated images, and the cost of generating them.
 
     Attributes:
-        images: (N, C, H, W) in [0, 1].
-        evaluations: calls of the network for an image.
-        cache_bytes: of the key-value cache of an image.
-        seconds: for all images.
+        images: images (N, C, H, W) in [0, 1].
+        evaluations: number of network evaluations per image.
+        cache_bytes: size of the key-value cache per image.
+        seconds: time for all images.
     """
 
     images: Tensor
@@ -114,13 +117,16 @@ def draw_images(
     keep_blocks: int = 0,
     guidance_rising: bool = False,
 ) -> DrawnImages:
-    """Draw an image for each label, in batches.
+    """Generate an image for each label, in batches.
 
     Args:
-        pipeline: that draws.
-        labels: classes, or None.
-        sampling: how.
-        block, image, keep_blocks, guidance_rising: see `ACDiTImagePipeline`.
+        pipeline: pipeline that generates the images.
+        labels: class of each image, or None.
+        sampling: settings of sampling.
+        block: tokens of a block, (h, w); None = the pipeline's default.
+        image: image to continue, see `ACDiTImagePipeline`.
+        keep_blocks: number of blocks of `image` that are kept.
+        guidance_rising: whether guidance rises over the blocks from 1 to its scale.
     """
 
     def draw(rows: list[int]) -> tuple[Tensor, int, int]:
@@ -154,15 +160,19 @@ def draw_clips(
     sinks: int = 0,
     context_noise: float = 0.0,
 ) -> Iterator[Tensor]:
-    """Draw clips in batches (n, C, F, H, W) in [-1, 1], of labels (N,) or without.
+    """Generate clips in batches (n, C, F, H, W) in [-1, 1], with or without labels.
 
     Args:
-        pipeline: that draws.
-        labels: (N,) classes; None = without.
-        count: N.
-        sampling: how.
-        given: returns the first frames (n, C, K, H, W) in [-1, 1] of clips by their numbers; None = none.
-        num_frames, window, sinks, context_noise: see `ACDiTVideoPipeline`.
+        pipeline: pipeline that generates the clips.
+        labels: class of each clip, (N,); None = no classes.
+        count: number of clips, N.
+        sampling: settings of sampling.
+        given: function that returns the first frames (n, C, K, H, W) in [-1, 1] of the clips with the given
+            indices; None = no frames are given.
+        num_frames: number of frames of a clip; None = the pipeline's default.
+        window: attention window, see `ACDiTVideoPipeline`.
+        sinks: number of first blocks that stay visible beyond the window.
+        context_noise: standard deviation of the noise on finished blocks that later blocks attend to.
     """
 
     def draw(rows: list[int]) -> Tensor:
@@ -184,7 +194,7 @@ def draw_clips(
 
 
 def draw_texts(pipeline: ACDiTTextPipeline, count: int, sampling: Sampling, *, block: int) -> list[Tensor]:
-    """Write texts from nothing, as token ids (L,) each, in blocks of so many tokens."""
+    """Generate texts without a prompt, as token ids (L,) each, in blocks of `block` tokens."""
 
     def draw(rows: list[int]) -> list[Tensor]:
         return pipeline(

@@ -1,4 +1,4 @@
-"""Sets of samples for evaluators: drawn in parts by any number of ranks, and joined when all are there."""
+"""Sets of samples for evaluators, generated in parts by any number of ranks and joined when complete."""
 
 import hashlib
 import io
@@ -31,20 +31,21 @@ from .batches import Sampling
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "settings.json"
-NULLS = ("prompt", "max_new_tokens", "temperature", "top_p")  # keys of the format that mean nothing
-LONGEST_WAIT = timedelta(days=7)  # of the first rank to finish for the last
+NULLS = ("prompt", "max_new_tokens", "temperature", "top_p")  # keys of the format that have no meaning here
+LONGEST_WAIT = timedelta(days=7)  # time that the first rank to finish waits for the last one
 
 
 @dataclass(frozen=True)
 class SetPlan:
-    """What a set of samples holds.
+    """Contents of a set of samples.
 
     Attributes:
-        count: images.
-        sampling: how they are drawn; image i has the seed of the first plus i.
+        count: number of images.
+        sampling: settings of sampling; the seed of image i is that of the first plus i.
         labels: classes by number or name; None = all.
-        balanced: whether the images take the classes in turn; else each draws its own from its seed.
-        block: tokens of a block; None = the pipeline's own.
+        balanced: whether the images take the classes in turn; otherwise a class is drawn from each image's
+            seed.
+        block: tokens of a block, (h, w); None = the pipeline's default.
         guidance_rising: whether guidance rises over the blocks.
     """
 
@@ -57,16 +58,17 @@ class SetPlan:
 
 
 class SampleSet:
-    """`count` images, image i with the seed `seed + i`, in an .npz or a folder of PNGs.
+    """Set of `count` images in an .npz file or a folder of PNGs; image i has the seed `seed + i`.
 
-    Part k holds the images from k x batch on, a uint8 array (n, H, W, 3), in a folder beside the output. It
-    appears whole, so a set can be stopped at any moment; its parts are the same whichever rank draws them.
+    Part k holds the images from index k x batch on, as a uint8 array (n, H, W, 3), in a folder beside the
+    output. Each part is written atomically, so that generation can be stopped at any moment. The parts do not
+    depend on the rank that generates them.
 
     Args:
-        pipeline: what draws.
+        pipeline: pipeline that generates the images.
         model: folder that the pipeline was loaded from.
-        out: the .npz file, or a folder.
-        plan: what the set holds.
+        out: path of the .npz file, or of the folder.
+        plan: contents of the set.
     """
 
     def __init__(self, pipeline: ACDiTImagePipeline, model: Path, out: Path, plan: SetPlan):
@@ -78,10 +80,10 @@ class SampleSet:
         self.labels = _labels(self.settings, pipeline.transformer.config["num_classes"] or 0)
 
     def finished(self) -> bool:
-        """Whether the output is there already.
+        """Return whether the output exists already.
 
         Raises:
-            UserError: if the output or the parts are there, and are not of this set.
+            UserError: if the output or the parts exist and do not belong to this set.
         """
         done = self.out.is_file() or (self.out.is_dir() and any(self.out.iterdir()))
         if done:
@@ -91,7 +93,7 @@ class SampleSet:
         return done
 
     def draw(self, rank: int = 0, ranks: int = 1) -> None:
-        """Draw those of the parts rank, rank + ranks, .. that are not there yet."""
+        """Generate those of the parts rank, rank + ranks, .. that do not exist yet."""
         mine = range(rank, self.num_parts, ranks)
         missing = [part for part in mine if not self.part(part).exists()]
         there = len(mine) - len(missing)
@@ -115,7 +117,11 @@ class SampleSet:
                     aside.write_bytes(written.getvalue())
 
     def join(self) -> None:
-        """Make the output of the parts, and remove them."""
+        """Join the parts into the output, and remove them.
+
+        Raises:
+            UserError: if a part is missing, or the output cannot be written.
+        """
         parts = [self.part(part) for part in range(self.num_parts)]
         missing = [part.name for part in parts if not part.exists()]
         if missing:
@@ -124,7 +130,7 @@ class SampleSet:
                 "command again, with all ranks on one file system"
             )
         for stale in self.out.parent.glob(f".{escape(self.out.name)}.[0-9]*.partial"):
-            remove(stale)  # of a process that was killed while it joined
+            remove(stale)  # left by a process that was killed while joining
         with self._kept(self.out), whole(self.out) as aside:
             if self.out.suffix:
                 self._write_npz(aside, parts)
@@ -140,15 +146,15 @@ class SampleSet:
             for file in self.folder.iterdir():
                 if file != settings:
                     file.unlink()
-            settings.unlink()  # last: without it nobody knows whose the others are
+            settings.unlink()  # last, since it identifies the set of the other files
             self.folder.rmdir()
 
     def part(self, index: int) -> Path:
-        """The file of a part."""
+        """Return the path of a part."""
         return self.folder / f"{index:06d}.npy"
 
     def _pixels(self, part: int) -> np.ndarray:
-        """The images of a part, 0..255: (n, H, W, 3)."""
+        """Generate the images of a part, (n, H, W, 3) with values 0..255."""
         images = range(self.count)[part * self.batch : (part + 1) * self.batch]
         made = self.pipeline(
             [None if self.labels is None else self.labels[image] for image in images],
@@ -161,10 +167,13 @@ class SampleSet:
             output_type="np",
         )
         pixels = (made.images * 255).round().astype(np.uint8)
-        return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))  # grey is repeated
+        return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))  # a grey channel is repeated
 
     def _write_npz(self, path: Path, parts: list[Path]) -> None:
-        """Write arr_0, the images (count, H, W, 3), and arr_1, their labels; one part in memory at a time."""
+        """Write arr_0, the images (count, H, W, 3), and arr_1, their labels.
+
+        Only one part is in memory at a time.
+        """
         with zipfile.ZipFile(path, "w") as archive:
             archive.comment = json.dumps(self.settings).encode()
             shape = (self.count, *np.load(parts[0], mmap_mode="r").shape[1:])
@@ -178,7 +187,7 @@ class SampleSet:
                     np.lib.format.write_array(member, np.array(self.labels))
 
     def _write_pngs(self, folder: Path, parts: list[Path]) -> None:
-        """Write 000000.png and on, labels.json and the settings."""
+        """Write 000000.png and so on, labels.json and the settings."""
         folder.mkdir()
         names = [f"{image:06d}.png" for image in range(self.count)]
         with ThreadPoolExecutor() as pool:
@@ -200,7 +209,7 @@ class SampleSet:
             return None
 
     def _refuse_other(self, place: Path, found: Any) -> None:
-        """Raise UserError where the settings that were found at a place are not those of this set."""
+        """Raise UserError unless the settings found at a path are those of this set."""
         if not isinstance(found, dict):
             raise UserError(f"{place} is there already, and no set of samples: name another --out")
         changed = differences(found, self.settings).values()
@@ -212,7 +221,7 @@ class SampleSet:
 
     @contextmanager
     def _kept(self, path: Path) -> Iterator[None]:
-        """Say of a failure to write `path` that the parts so far are kept."""
+        """Raise UserError if `path` cannot be written; the message says that the finished parts are kept."""
         try:
             yield
         except OSError as error:
@@ -224,30 +233,30 @@ class SampleSet:
 
 @dataclass(frozen=True)
 class DrawnSet:
-    """A set that is finished.
+    """Finished set of samples.
 
     Attributes:
-        seconds: that it took; None if it was finished before.
+        seconds: time that the set took; None if it was finished before.
     """
 
     seconds: float | None
 
 
 def draw_set(samples: SampleSet) -> DrawnSet | None:
-    """Draw a set, or go on with it, together with the other ranks that torchrun started.
+    """Generate a set, or resume it, together with the other ranks that torchrun started.
 
     Returns:
-        None on ranks other than the first.
+        The finished set; None on ranks other than the first.
 
     Raises:
-        UserError: if something else is where the set belongs, or it cannot be written.
+        UserError: if something else exists at the path of the set, or the set cannot be written.
     """
     ranks = launched()
     started = time.perf_counter()
     finished = samples.finished()
     if not finished:
         samples.draw(ranks.rank, ranks.world_size)
-        # Not before: a rank that waits here for one that failed ends by torchrun's signal, silently.
+        # Ranks join only now: a rank that waits for a failed one is ended silently by torchrun's signal.
         with ranks.joined(LONGEST_WAIT):
             ranks.wait()
     if not ranks.main:
@@ -260,7 +269,7 @@ def draw_set(samples: SampleSet) -> DrawnSet | None:
 
 
 def _settings(pipeline: ACDiTImagePipeline, model: Path, plan: SetPlan) -> dict[str, Any]:
-    """All that the images depend on, as JSON holds it, with the model's own values put in."""
+    """Return all settings that the images depend on, as JSON values, with the model's defaults filled in."""
     layout = pipeline.layout if plan.block is None else pipeline.layout.with_block(plan.block)
     sampling, vae = plan.sampling, pipeline.vae
     steps = pipeline.config["num_inference_steps"] if sampling.steps is None else sampling.steps
@@ -287,7 +296,7 @@ def _settings(pipeline: ACDiTImagePipeline, model: Path, plan: SetPlan) -> dict[
 
 
 def _fingerprint(folder: Path) -> str:
-    """A digest of a pipeline's weights and configuration, wherever it lies."""
+    """Return a digest of a pipeline's weights and configuration that does not depend on its path."""
     digest = hashlib.blake2b(digest_size=8)
     for file in sorted([*folder.rglob("*.json"), *folder.rglob("*.safetensors")]):
         digest.update(file.relative_to(folder).as_posix().encode())
@@ -297,7 +306,7 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _labels(settings: dict[str, Any], num_classes: int) -> list[int] | None:
-    """The class of every image: in turn, or drawn from the image's seed; None for a model without classes."""
+    """Return the class of every image, in turn or drawn from its seed; None for a model without classes."""
     classes = settings["labels"] or range(num_classes)
     if not classes:
         if settings["balanced"]:

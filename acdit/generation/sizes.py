@@ -1,4 +1,4 @@
-"""Estimates of what samples take in memory and on disk, so that what cannot fit is refused at once."""
+"""Estimate the memory and disk space of samples, so that requests that cannot fit are refused at once."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.resources import require_disk, require_memory
 
-OVERHEAD = 200  # bytes of a Python object for each sample or block: label, generator, number of steps
+OVERHEAD = 200  # bytes of Python objects per sample or block: label, generator, number of steps
 
 
 def require_sampling_memory(
@@ -17,15 +17,15 @@ def require_sampling_memory(
 ) -> None:
     """Raise UserError unless samples fit into memory, with the key-value cache of a batch.
 
-    Pipelines on an accelerator have memory of their own, of which nothing is known here.
+    Pipelines on an accelerator are not checked, since the size of its memory is not known here.
 
     Args:
-        pipeline: that draws.
-        layout: of the samples.
-        count: samples in all.
-        batch: samples at once.
+        pipeline: pipeline that generates the samples.
+        layout: layout of a sample.
+        count: total number of samples.
+        batch: number of samples generated at once.
         kept: bytes of a finished sample that stay in memory.
-        window: blocks that the cache keeps; None = all.
+        window: number of blocks that the cache keeps; None = all.
     """
     if pipeline.device.type != "cpu":
         return
@@ -44,20 +44,20 @@ def require_sampling_memory(
 
 
 def require_set_disk(pipeline: ACDiTPipeline, out: Path, count: int) -> None:
-    """Raise UserError unless a set of images fits on the disk: as parts, and joined, before these go."""
+    """Raise UserError unless a set of images fits on the disk, as parts and joined at the same time."""
     height, width = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size[-2:])
     shape = dims((height, width))
     require_disk(2 * 3 * count * height * width, out, f"{count:,} images of {shape} pixels", "lower --count")
 
 
 def clip_layout(pipeline: ACDiTVideoPipeline, frames: int) -> Layout:
-    """Return the layout of a clip in blocks of one token along time, for estimates alone."""
+    """Return the layout of a clip in blocks of one token along time, for estimates only."""
     own = pipeline.layout
     return Layout((max(1, frames // own.patch[0]), *own.grid[1:]), (1, *own.grid[1:]), own.patch)
 
 
 def pixel_bytes(pipeline: ACDiTPipeline, layout: Layout) -> int:
-    """Return the bytes of a finished image or clip in float32 beside its 8-bit copy."""
+    """Return the number of bytes of a finished image or clip in float32 and of its 8-bit copy."""
     *frames, height, width = layout.size
     scale = pipeline.vae_scale_factor**2
     total = pipeline.pixel_channels * height * width * scale

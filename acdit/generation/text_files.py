@@ -1,4 +1,4 @@
-"""Texts that a pipeline writes: as blocks are finished, and joined into one file."""
+"""Generate texts with a pipeline as a stream of blocks, and join texts into one file."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from ..pipelines.text_outputs import TextPiece
 from ..utils.files import whole
 from .batches import Sampling, generators
 
-RULE = "-" * 80  # between texts
+RULE = "-" * 80  # separator of texts
 
 
 def stream_texts(
@@ -25,14 +25,17 @@ def stream_texts(
     """Continue a prompt several times; text i has the seed of the first plus i.
 
     Args:
-        pipeline: that writes.
-        prompt: to continue; "" = from nothing.
-        count: texts.
-        sampling: how; all texts are one batch.
-        max_new_tokens, block, temperature, top_p: see `ACDiTTextPipeline`.
+        pipeline: pipeline that generates the texts.
+        prompt: text to continue; "" = no prompt.
+        count: number of texts.
+        sampling: settings of sampling; all texts are one batch.
+        max_new_tokens: maximum number of tokens after the prompt; None = as many as fit.
+        block: tokens of a block; None = the pipeline's default.
+        temperature: sampling temperature; None = the scheduler's.
+        top_p: probability of the most likely tokens to sample from; None = the scheduler's.
 
     Yields:
-        What each block adds to every text.
+        The text that each block adds to every text.
     """
     return pipeline.stream(
         prompt,
@@ -47,11 +50,11 @@ def stream_texts(
 
 
 def joined(texts: Sequence[str]) -> str:
-    """Join texts into one, with a rule between them."""
+    """Join texts into one, separated by a rule."""
     return f"\n{RULE}\n".join(texts)
 
 
 def save_texts(texts: Sequence[str], path: Path) -> None:
-    """Write texts into a file, whole or not at all."""
+    """Write texts to a file atomically."""
     with whole(path) as temporary_path:
         temporary_path.write_text(joined(texts) + "\n")

@@ -1,4 +1,4 @@
-"""Video files of clips that a pipeline draws, written frame by frame as blocks are finished."""
+"""Generate clips with a pipeline, and write them to video files frame by frame as blocks are finished."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,19 +17,19 @@ from ..utils.errors import UserError
 from ..utils.progress_bar import ProgressBar
 from .batches import Sampling
 
-RATE = 8  # frames a second
+RATE = 8  # frames per second
 
 
 @dataclass(frozen=True)
 class DrawnVideos:
-    """What a file of clips took.
+    """Size and cost of a file of generated clips.
 
     Attributes:
-        count: clips.
-        frames: of each.
-        seconds: for all.
-        evaluations: calls of the network for a clip.
-        cache_bytes: of the key-value cache of a clip.
+        count: number of clips.
+        frames: number of frames of each clip.
+        seconds: time for all clips.
+        evaluations: number of network evaluations per clip.
+        cache_bytes: size of the key-value cache per clip.
     """
 
     count: int
@@ -55,21 +55,25 @@ def write_clips(
     guidance_rising: bool = False,
     rate: int = RATE,
 ) -> DrawnVideos:
-    """Draw a clip for each label, side by side, into one file.
+    """Generate a clip for each label, and write the clips side by side to one file.
 
     Args:
-        pipeline: that draws.
-        labels: classes, or None.
-        out: an .mp4 or .gif, or a .png with a row of frames for each clip.
-        sampling: how; all clips are one batch.
-        columns: clips beside one another in a video.
-        frames: of a clip, those of the prefix included; None = the pipeline's own.
+        pipeline: pipeline that generates the clips.
+        labels: class of each clip, or None.
+        out: path of an .mp4 or .gif, or of a .png with a row of frames for each clip.
+        sampling: settings of sampling; all clips are one batch.
+        columns: number of clips in a row of the video.
+        frames: number of frames of a clip, including the prefix; None = the pipeline's default.
+        block: tokens of a block, (t, h, w); None = the pipeline's default.
         prefix: frames that every clip begins with.
-        rate: frames a second of the file.
-        block, window, sinks, context_noise, guidance_rising: see `ACDiTVideoPipeline`.
+        window: attention window, see `ACDiTVideoPipeline`.
+        sinks: number of first blocks that stay visible beyond the window.
+        context_noise: standard deviation of the noise on finished blocks that later blocks attend to.
+        guidance_rising: whether guidance rises over the blocks from 1 to its scale.
+        rate: frames per second of the file.
 
     Raises:
-        UserError: for more clips than a batch holds, or what does not fit the model.
+        UserError: for more clips than a batch holds, or arguments that do not fit the model.
     """
     if len(labels) > sampling.batch:
         raise UserError(
@@ -97,16 +101,16 @@ def write_clips(
             for piece in pieces:
                 add(piece.frames)
                 progress.update(len(piece.frames[0]))
-    assert piece is not None  # a prefix leaves something to draw
+    assert piece is not None  # a prefix leaves at least one block to generate
     seconds = time.perf_counter() - started
     return DrawnVideos(len(labels), length, seconds, piece.evaluations, piece.cache_bytes // len(labels))
 
 
 def read_prefix(pipeline: ACDiTVideoPipeline, path: Path, kept: int | None) -> list[Image.Image]:
-    """Read the first frames of a video file, cropped to the model's.
+    """Read the first `kept` frames of a video file, cropped to the size of the model's frames.
 
     Raises:
-        UserError: if it cannot be read or has fewer, or if the model's frames are not square.
+        UserError: if the file cannot be read or has fewer frames, or if the model's frames are not square.
     """
     frames = read_frames(path, kept)
     if kept is not None and len(frames) < kept:
@@ -120,7 +124,10 @@ def read_prefix(pipeline: ACDiTVideoPipeline, path: Path, kept: int | None) -> l
 
 @contextmanager
 def _file(out: Path, columns: int, rate: int) -> Iterator[Callable[[Sequence[Frames]], None]]:
-    """Takes the next frames of all clips: a video of them side by side, or a sheet with a row for each."""
+    """Yield a function that adds the next frames of all clips to a file.
+
+    A .png is a sheet with a row of frames for each clip; other files are videos of the clips side by side.
+    """
     if out.suffix.lower() != ".png":
         with video_file(out, rate) as writer:
 

@@ -1,4 +1,4 @@
-"""Pictures for people: grids of samples, written whole."""
+"""Pictures of samples: grids, and files that are written atomically."""
 
 from pathlib import Path
 
@@ -6,12 +6,15 @@ from PIL import Image
 
 from ..utils.files import whole
 
-EDGE = 64  # pixels that a small image is enlarged to, at least
+EDGE = 64  # side in pixels up to which small images are enlarged
 GAP = 4
 
 
 def picture_grid(images: list[Image.Image], columns: int) -> Image.Image:
-    """Images of one size in rows of `columns`; small ones are enlarged by a whole factor, unsmoothed."""
+    """Arrange images of one size in rows of `columns`.
+
+    Small images are enlarged by an integer factor, without smoothing.
+    """
     width, height = images[0].size
     factor = max(1, EDGE // min(width, height))
     width, height = width * factor, height * factor
@@ -26,6 +29,6 @@ def picture_grid(images: list[Image.Image], columns: int) -> Image.Image:
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture in the format of its suffix, whole or not at all."""
+    """Write a picture atomically, in the format of the suffix."""
     with whole(path) as aside:
         picture.save(aside, format=Image.registered_extensions()[path.suffix.lower()])

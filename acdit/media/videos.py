@@ -1,4 +1,4 @@
-"""Video files: written frame by frame as they are made, and read back; clips side by side for people."""
+"""Video files: write them frame by frame, read them, and arrange clips side by side."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,28 +16,33 @@ from .images import picture_grid
 
 Frames = Sequence[Image.Image]
 H264_EDGE = 16_384
-STILLS = ("image2", "tty")  # formats of FFmpeg that are no video, besides its "pipes" of pictures
-GIF_RATE = 50  # players show no frame for less than two hundredths of a second
+STILLS = ("image2", "tty")  # formats of FFmpeg that are not video, besides its "pipes" of pictures
+GIF_RATE = 50  # players show every frame for at least two hundredths of a second
 
 
 class Writer(Protocol):
-    """Takes frames, in order."""
+    """Writer of frames, in order."""
 
-    def add(self, frame: Image.Image) -> None: ...
+    def add(self, frame: Image.Image) -> None:
+        """Add the next frame."""
+        ...
 
 
 @contextmanager
 def video_file(path: Path, rate: int) -> Iterator[Writer]:
-    """A file that takes frames of one size, and appears whole or not at all.
+    """Open a video file for frames of one size; the file is written atomically.
 
     Args:
-        path: an .mp4 (H.264; odd sizes grow by a pixel, which the format asks for) or a .gif, whose frames
-            are held until the end.
-        rate: frames a second.
+        path: path of an .mp4 (H.264; odd sizes grow by a pixel, since the format requires even ones) or of a
+            .gif, whose frames are kept in memory until the end.
+        rate: frames per second.
+
+    Yields:
+        A writer of frames.
 
     Raises:
-        UserError: for another suffix, a rate that a .gif cannot have, a size that H.264 cannot, or without
-            the package that writes it.
+        UserError: for another suffix, a rate that a .gif cannot have, a size that H.264 cannot have, or if
+            the package that writes the format is missing.
     """
     kinds = {".mp4": _h264, ".gif": _gif}
     kind = kinds.get(path.suffix.lower())
@@ -48,10 +53,10 @@ def video_file(path: Path, rate: int) -> Iterator[Writer]:
 
 
 def read_frames(path: Path, most: int | None = None) -> list[Image.Image]:
-    """The first frames of a video file, or all of them, upright.
+    """Return the first `most` frames of a video file, or all of them if None, upright.
 
     Raises:
-        UserError: if it cannot be read as video.
+        UserError: if the file cannot be read as video.
     """
     av: Any = require("av", "video")
     try:
@@ -68,9 +73,10 @@ def read_frames(path: Path, most: int | None = None) -> list[Image.Image]:
 
 
 def moving_pictures(container: Any) -> Any | None:
-    """The stream of video in an opened file, None if it has none.
+    """Return the video stream of an opened file, or None if it has none.
 
-    To FFmpeg a still picture, the cover of a song and even text, which it draws, are videos too.
+    FFmpeg also treats a still picture, the cover of a song and even text, which it renders, as video; these
+    do not count.
     """
     av: Any = require("av", "video")
     name = container.format.name
@@ -81,18 +87,18 @@ def moving_pictures(container: Any) -> Any | None:
 
 
 def upright(frame: Any) -> Image.Image:
-    """A decoded frame as a picture, turned as its display matrix says."""
+    """Convert a decoded frame to a picture, rotated by its display matrix."""
     return frame.to_image().rotate(frame.rotation, expand=True)
 
 
 def side_by_side(clips: Sequence[Frames], columns: int) -> Iterator[Image.Image]:
-    """Clips of one length in rows of `columns`, frame by frame; one by itself stays as it is."""
+    """Arrange clips of one length in rows of `columns`, frame by frame; a single clip is not rearranged."""
     for frames in zip(*clips, strict=True):
         yield frames[0].convert("RGB") if len(frames) == 1 else picture_grid(list(frames), columns)
 
 
 def contact_sheet(clips: Sequence[Frames]) -> Image.Image:
-    """Clips below each other, each a row of its frames."""
+    """Arrange clips below each other, each as a row of its frames."""
     return picture_grid([frame for clip in clips for frame in clip], len(clips[0]))
 
 
@@ -112,7 +118,7 @@ class _H264:
     def __init__(self, av: Any, container: Any, rate: int):
         self.av, self.container = av, container
         self.stream = container.add_stream("libx264", rate=Fraction(rate))
-        self.stream.pix_fmt = "yuv420p"  # what every player knows
+        self.stream.pix_fmt = "yuv420p"  # every player supports it
         self.stream.options = {"crf": "12"}
         self.sized = False
 
@@ -145,7 +151,7 @@ def _gif(path: Path, rate: int) -> Iterator[Writer]:
     first, *others = writer.frames or [None]
     if first is None:
         raise UserError("a video needs at least one frame")
-    ends = [round(100 * place / rate) for place in range(len(writer.frames) + 1)]  # a GIF counts hundredths
+    ends = [round(100 * place / rate) for place in range(len(writer.frames) + 1)]  # GIF counts hundredths
     durations = [10 * (after - before) for before, after in pairwise(ends)]
     first.save(path, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
 

@@ -1,1 +1,1 @@
-"""Pure functions of features and tokens."""
+"""Evaluation metrics as pure functions of features and tokens."""

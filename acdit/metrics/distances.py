@@ -1,6 +1,6 @@
 """Distances between sets of features (N, F) or of flattened images (N, pixels). Pure functions.
 
-All of these numbers depend on the sizes of the sets: compare only numbers taken at the same sizes.
+All of these metrics depend on the sizes of the sets: compare only values computed at the same sizes.
 """
 
 import torch
@@ -8,15 +8,15 @@ from torch import nn
 
 from ..utils.errors import UserError, require
 
-CHUNK = 1024  # rows of a matrix of distances that are in memory at a time
+CHUNK = 1024  # rows of a distance matrix that are in memory at a time
 COPY = 1 / 3  # Yoon et al. 2023: a copy is three times nearer to one training example than to the next
 
 
 def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Fréchet distance of Gaussians fitted to two sets of features (N, F) and (M, F), in float64."""
+    """Return the Fréchet distance of Gaussians fitted to features (N, F) and (M, F), in float64."""
     _check(2, a, b)
     identity = nn.Identity()
-    identity.num_features = a.shape[1]  # pyright: ignore[reportArgumentType] (what torchmetrics asks of a network)
+    identity.num_features = a.shape[1]  # pyright: ignore[reportArgumentType] (torchmetrics requires it)
     metric = require("torchmetrics.image.fid", "eval").FrechetInceptionDistance(feature=identity)
     metric.update(a.double(), real=True)
     metric.update(b.double(), real=False)
@@ -24,17 +24,17 @@ def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def coverage_density(real: torch.Tensor, fake: torch.Tensor, k: int = 5) -> tuple[float, float]:
-    """Coverage and density (Naeem et al. 2020, equations 5 and 6) of features (N, F) and (M, F).
+    """Return coverage and density (Naeem et al. 2020, equations 5 and 6) of features (N, F) and (M, F).
 
-    The ball of a real point reaches to its k-th nearest real neighbour. Coverage, 0 to 1, is the share of
-    balls that hold a fake point; density is the mean number of balls that a fake point lies in, over k, and
-    about 1 for fakes that are distributed like the real points.
+    The ball of a real point extends to its k-th nearest real neighbour. Coverage, 0 to 1, is the fraction of
+    balls that contain a fake point. Density is the mean number of balls that a fake point lies in, divided by
+    k; it is about 1 for fakes that are distributed like the real points.
     """
     _check(k + 1, real)
     _check(1, real, fake)
     covered = inside = 0
     for part in real.split(CHUNK):
-        radius = _distances(part, real).kthvalue(k + 1, dim=1, keepdim=True).values  # (n, 1), itself first
+        radius = _distances(part, real).kthvalue(k + 1, dim=1, keepdim=True).values  # (n, 1), itself included
         within = _distances(part, fake) < radius  # (n, M)
         covered += int(within.any(dim=1).sum())
         inside += int(within.sum())
@@ -42,22 +42,27 @@ def coverage_density(real: torch.Tensor, fake: torch.Tensor, k: int = 5) -> tupl
 
 
 def nearest_ratio(samples: torch.Tensor, train: torch.Tensor, held_out: torch.Tensor) -> float:
-    """Mean distance of samples to the nearest training example, over that to the nearest held-out one.
+    """Return the ratio of the distances of samples to the nearest training and held-out examples.
 
-    1 means no memorisation, less means samples that lie nearer to what was trained on. The larger set is cut
-    to the size of the smaller by `spread`, since the nearest of more examples is nearer. So of a training set
-    four times as large a quarter is looked at, and full copying of it still leaves about 3/4; `copied_share`
-    looks at all of it. The mean, not the median, so that a few copies show. Each set is (N, F).
+    The ratio is the mean distance to the nearest training example over that to the nearest held-out one. 1
+    means no memorisation; less than 1 means that samples lie nearer to the training data. The larger set is
+    cut to the size of the smaller by `spread`, since the nearest of more examples is nearer. Therefore,
+    only a quarter of a training set that is four times as large is used, and full copying of the training set
+    still leaves a ratio of about 3/4; `copied_share` uses the whole set. The mean is used, not the median, so
+    that a few copies show. Each set is (N, F).
     """
     _check(1, samples, train, held_out)
     size = min(len(train), len(held_out))
     to_train, to_held_out = (_nearest(samples, spread(part, size), 1).mean() for part in (train, held_out))
-    # samples that are the held-out examples themselves give a huge number, but one that JSON can hold
+    # if the samples are the held-out examples themselves, the ratio is huge, but JSON can hold it
     return float(to_train / to_held_out.clamp(min=torch.finfo(torch.float64).eps))
 
 
 def copied_share(samples: torch.Tensor, train: torch.Tensor) -> float:
-    """Share of samples (N, F) three times nearer to one training example (M, F) than to any other."""
+    """Return the fraction of samples (N, F) that are copies of a training example (M, F).
+
+    A copy is three times nearer to one training example than to any other.
+    """
     _check(1, samples, train)
     _check(2, train)
     first, second = _nearest(samples, train, 2).unbind(dim=1)
@@ -65,12 +70,12 @@ def copied_share(samples: torch.Tensor, train: torch.Tensor) -> float:
 
 
 def spread(rows: torch.Tensor, size: int) -> torch.Tensor:
-    """`size` of the rows at even steps, so that a set sorted by class keeps its proportions."""
+    """Return `size` of the rows at even steps, so that a set sorted by class keeps its proportions."""
     return rows[torch.arange(size, device=rows.device) * len(rows) // size]
 
 
 def _nearest(samples: torch.Tensor, examples: torch.Tensor, count: int) -> torch.Tensor:
-    """Distances to the nearest examples, in rising order: (N, count)."""
+    """Return the distances to the nearest examples in ascending order, (N, count)."""
     parts = [_distances(part, examples).topk(count, largest=False).values for part in samples.split(CHUNK)]
     return torch.cat(parts)
 

@@ -1,4 +1,4 @@
-"""How varied the tokens of texts are."""
+"""Entropy of the tokens of texts."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import torch
 
 
 def token_entropy(rows: Sequence[torch.Tensor]) -> float:
-    """The mean over texts, as ids (L,), of the entropy in nats of which tokens they are made of."""
+    """Return the mean entropy, in nats, of the token frequencies of each text, given as ids (L,)."""
     entropies = []
     for row in rows:
         shares = torch.unique(row, return_counts=True)[1].double() / len(row)

@@ -1,1 +1,1 @@
-"""What differs between images, video and text: one value for each. Free of torch."""
+"""Differences between images, video and text: one value per modality. Does not import torch."""

@@ -1,4 +1,4 @@
-"""Images: squares of pixels, or of latent cells."""
+"""Image modality: squares of pixels or of latent cells."""
 
 from .modality import Modality
 

@@ -1,4 +1,7 @@
-"""Modality: names and import strings of what differs between images, video and text. Free of torch."""
+"""Modality: names and import strings of everything that differs between images, video and text.
+
+This module does not import torch.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,39 +9,43 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Modality:
-    """A kind of data, with everything that its models need and others do not.
+    """Modality, with everything that is specific to its models.
 
-    Classes and functions are import strings, MODULE:NAME, which `load_object` resolves where they are used:
-    so a value of this class costs no import. The signatures are those of the three in the package.
+    Classes and functions are import strings, MODULE:NAME, which `load_object` resolves where they are used,
+    so that a value of this class needs no imports. The signatures are those of the three modalities in the
+    package.
 
     Attributes:
-        name: of one sample, such as `image`.
-        samples: of a data set, in messages, such as `images` or `clips`.
-        many: what a model is "of", in messages, such as `images` or `video`.
-        model: name of the model in the package that is taken when none is named.
-        length_key: key of the section `data` of a recipe that is given for this modality alone; None for
-            the modality of recipes that give none of them.
-        axes: of a layout.
-        patch_axes: how many of the last axes are cut into patches of `layout.patch`.
-        block_rule: how block sizes are written, for an error about `layout.blocks`.
-        values_key: argument of the network that takes the number of values of a token.
-        time_conditioning: whether a network is told the time, unless the recipe says otherwise.
-        guided: whether sampling takes two views of each block, for classifier-free guidance.
-        vocabulary: what `acdit info` calls the number of classes or of token ids, and the network's argument.
-        unused_keys: keys of a recipe that mean nothing here, and must be left out.
-        not_encoded: keys of the section `data` that do not change what `acdit encode` writes.
-        single_file: whether a data source may be one file.
-        open_data: function that opens the data set of a `DataConfig`.
-        inspect_data: function that describes the data of a recipe without reading it, for `acdit plan`.
-        noise: name of the noise process in `acdit.training.objectives.OBJECTIVES` and
+        name: Name of one sample, such as `image`.
+        samples: Word for the samples of a data set, in messages, such as `images` or `clips`.
+        many: Word that follows "a model of" in messages, such as `images` or `video`.
+        model: Name of the model in the package that is used by default.
+        length_key: Key of the section `data` of a recipe that is given only for this modality; None for the
+            modality of recipes that give none of these keys.
+        axes: Number of axes of a layout.
+        patch_axes: Number of last axes that are cut into patches of `layout.patch`.
+        block_rule: Description of valid block sizes, for an error about `layout.blocks`.
+        values_key: Argument of the network that takes the number of values of a token.
+        time_conditioning: Whether a network takes timesteps, unless the recipe says otherwise.
+        guided: Whether sampling uses two views of each block, for classifier-free guidance.
+        vocabulary: Name of the number of classes or of token ids in `acdit info`, and the network's argument
+            for this number.
+        unused_keys: Keys of a recipe that have no meaning for this modality, and must be left out.
+        not_encoded: Keys of the section `data` that do not change the output of `acdit encode`.
+        single_file: Whether a data source may be one file.
+        open_data: Function that opens the data set of a `DataConfig`.
+        inspect_data: Function that describes the data of a recipe without reading it, for `acdit plan`.
+        noise: Name of the noise process in `acdit.training.objectives.OBJECTIVES` and
             `acdit.diffusion.schedulers.SCHEDULERS`.
-        objective: name of the usual objective, among those of the noise process.
-        pipeline: class of the pipeline.
-        export: function that builds the pipeline of a training run.
-        preview: function that writes samples of a training run.
-        save_converted: function that writes the model of a published checkpoint; none where it is empty.
-        sample_options, sample: options of `acdit sample`, and the function that they are given to.
-        evaluate_options, evaluate: the same of `acdit evaluate`.
+        objective: Name of the default objective, among those of the noise process.
+        pipeline: Class of the pipeline.
+        export: Function that builds the pipeline of a training run.
+        preview: Function that writes samples of a training run.
+        save_converted: Function that writes the model of a published checkpoint; empty if there is none.
+        sample_options: Class of the options of `acdit sample`.
+        sample: Function that runs `acdit sample` with these options.
+        evaluate_options: Class of the options of `acdit evaluate`.
+        evaluate: Function that runs `acdit evaluate` with these options.
     """
 
     name: str
@@ -73,13 +80,13 @@ class Modality:
 
     @property
     def pipeline_name(self) -> str:
-        """Name of the pipeline's class, as model_index.json holds it."""
+        """Return the name of the pipeline's class, as in model_index.json."""
         return self.pipeline.partition(":")[2]
 
     def lengths(self, data: object) -> tuple[int, ...]:
-        """Return the frames of a clip as (F,), the tokens of a text as (L,), and () for images.
+        """Return the number of frames of a clip as (F,), of tokens of a text as (L,), and () for images.
 
         Args:
-            data: a `DataConfig`.
+            data: A `DataConfig`.
         """
         return () if self.length_key is None else (getattr(data, self.length_key),)

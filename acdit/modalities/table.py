@@ -1,4 +1,4 @@
-"""MODALITIES: every modality by name, and which of them data and pipelines are of."""
+"""Table of modalities by name, and the modality of data, layouts and pipelines."""
 
 from itertools import pairwise
 
@@ -12,10 +12,10 @@ MODALITIES: dict[str, Modality] = {modality.name: modality for modality in (IMAG
 
 
 def modality_of_data(data: object) -> Modality:
-    """Return the modality of a `DataConfig`: that whose length is given, or the one that has none.
+    """Return the modality of a `DataConfig`: the one whose length is given, or the one without lengths.
 
     Raises:
-        UserError: if the lengths of several are given.
+        UserError: If the lengths of several modalities are given.
     """
     keys = {modality.length_key: modality for modality in MODALITIES.values()}
     given = [modality for key, modality in keys.items() if key and getattr(data, key, None) is not None]
@@ -28,10 +28,10 @@ def modality_of_data(data: object) -> Modality:
 
 
 def modality_of_layout(axes: int) -> Modality:
-    """Return the first modality whose layouts have so many axes.
+    """Return the first modality whose layouts have this number of axes.
 
     Raises:
-        UserError: if there is none.
+        UserError: If there is no such modality.
     """
     for modality in MODALITIES.values():
         if modality.axes == axes:
@@ -40,5 +40,5 @@ def modality_of_layout(axes: int) -> Modality:
 
 
 def modality_of_pipeline(class_name: str) -> Modality | None:
-    """Return the modality whose pipelines are of a class, by its name; None if there is none."""
+    """Return the modality whose pipeline class has this name; None if there is none."""
     return next((each for each in MODALITIES.values() if each.pipeline_name == class_name), None)

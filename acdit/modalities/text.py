@@ -1,4 +1,4 @@
-"""Text: sequences of token ids."""
+"""Text modality: sequences of token ids."""
 
 from .modality import Modality
 

@@ -1,4 +1,4 @@
-"""Video: clips of square frames, of pixels or of latent cells."""
+"""Video modality: clips of square frames of pixels or of latent cells."""
 
 from .modality import Modality
 

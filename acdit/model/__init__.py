@@ -1,1 +1,1 @@
-"""The network: layout, mask, attention, cache, and one forward for training and sampling."""
+"""The network: layout, mask, attention, cache, and one forward pass for training and sampling."""

@@ -1,4 +1,4 @@
-"""One door to the backends that compute Skip-Causal Attention (section 4.2) exactly."""
+"""Exact Skip-Causal Attention (section 4.2): one function, `attend`, for several backends."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,7 +15,8 @@ from .split_attention import joined, split_attention
 Backend = Literal["dense", "split", "flex"]
 BACKENDS: tuple[Backend, ...] = ("dense", "split", "flex")
 
-# Query blocks are grouped until they hold this many tokens: few masked pieces beat many small exact ones.
+# Number of tokens up to which query blocks are joined into one group. A few calls with masks are faster than
+# many small calls without masks.
 GROUP_TOKENS = 256
 
 
@@ -27,20 +28,20 @@ def attend(
     backend: Backend = "split",
     group_tokens: int = GROUP_TOKENS,
 ) -> Tensor:
-    """Softmax attention of one stream of query blocks under SCAM, scale 1 / sqrt(D).
+    """Compute softmax attention of one stream of query blocks under SCAM, with scale 1 / sqrt(D).
 
     Args:
-        query: (N, H, Q, D), Q = query blocks x tokens a block.
-        clean: keys and values of the clean blocks, two of (N, H, clean x tokens a block, D); None if there
-            are none.
-        own: keys and values of the stream itself, two of (N, H, Q, D), where `visibility.own`.
-        visibility: who sees whom.
-        backend: `dense` (one masked call, the reference), `split` (masks on small pieces alone), `flex`
-            (FlexAttention).
-        group_tokens: `split` joins query blocks up to this many tokens into one piece.
+        query: Queries (N, H, Q, D), where Q = query blocks x tokens per block.
+        clean: Keys and values of the clean blocks, two of (N, H, clean x tokens per block, D); None if there
+            are no clean blocks.
+        own: Keys and values of the stream itself, two of (N, H, Q, D), if `visibility.own` is true.
+        visibility: Keys that each query block sees.
+        backend: `dense` (one masked call, the reference), `split` (several calls, masks only on small
+            pieces) or `flex` (FlexAttention).
+        group_tokens: Number of tokens up to which `split` joins query blocks into one piece.
 
     Returns:
-        (N, H, Q, D)
+        Attention output (N, H, Q, D).
     """
     if backend == "split":
         return split_attention(query, clean, own, visibility, group_tokens)
@@ -51,17 +52,23 @@ def attend(
         )
     kernel = _compiled_flex() if query.is_cuda else flex_attention
     output = kernel(query, key, value, block_mask=_flex_mask(visibility, query.device))
-    assert isinstance(output, Tensor)  # no log-sum-exp was asked for
+    assert isinstance(output, Tensor)  # a single tensor, because no log-sum-exp was requested
     return output
 
 
 def supports(backend: Backend, device: torch.device, training: bool) -> bool:
-    """Whether a backend works on a device; FlexAttention has a backward pass on CUDA alone."""
+    """Return whether a backend works on a device.
+
+    FlexAttention has a backward pass only on CUDA.
+    """
     return backend != "flex" or not training or device.type == "cuda"
 
 
 def check_backend(backend: str, device: torch.device, training: bool) -> Backend:
-    """The backend by name, or an error that says what can be had: there is no silent switch."""
+    """Return the backend with this name, or raise ValueError if it is unknown or cannot be used.
+
+    The error lists the alternatives; no other backend is substituted silently.
+    """
     if backend not in BACKENDS:
         raise ValueError(f"attention backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     if not supports(backend, device, training):
@@ -73,24 +80,28 @@ def check_backend(backend: str, device: torch.device, training: bool) -> Backend
 
 @lru_cache(maxsize=4)
 def default_backend(device: torch.device) -> Backend:
-    """flex on a CUDA device where it agrees with one dense call on the CPU, forward and backward, else split.
+    """Return `flex` on a CUDA device where it agrees with one dense call on the CPU, else `split`.
 
-    Compiled FlexAttention has given wrong gradients for masks like this one (pytorch issue 158212), so it is
-    checked once.
+    The forward and the backward pass are compared. Compiled FlexAttention has computed wrong gradients for
+    masks like this one (pytorch issue 158212), so it is checked once.
     """
     return "flex" if device.type == "cuda" and agrees(disagreement("flex", device), device) else "split"
 
 
 def agrees(error: float, device: torch.device) -> bool:
-    """Whether a relative error is rounding: float32's on the CPU, elsewhere TF32's, which is of 1e-3.
+    """Return whether a relative error can be explained by rounding.
 
-    The known fault of FlexAttention is of order one.
+    Rounding is that of float32 on the CPU, and elsewhere that of TF32, which is about 1e-3. The known bug of
+    FlexAttention causes errors of order one.
     """
     return error < (1e-4 if device.type == "cpu" else 1e-2)
 
 
 def disagreement(backend: Backend, device: torch.device, backward: bool = True) -> float:
-    """The largest relative error of a backend, output and gradients, against one dense call on the CPU."""
+    """Return the largest relative error of a backend against one dense call on the CPU.
+
+    The output is compared and, with `backward`, the gradients.
+    """
     generator = torch.Generator().manual_seed(0)
     tensors = [torch.randn(1, 2, 4 * 128, 64, generator=generator) for _ in range(5)]
     visibility = view_visibility(128, (0, 1, 3, 4))

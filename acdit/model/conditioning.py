@@ -1,4 +1,4 @@
-"""Conditions of noised views, and a memo of what the network makes of them for the blocks that ask again."""
+"""Conditioning vectors of noised views, and a memo that reuses them across blocks."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
@@ -10,10 +10,10 @@ MAX_BYTES = 2**28
 
 
 class ConditionMemo:
-    """Vectors by their use and by (timestep, label): every block of a generation asks for the same ones.
+    """Memo of vectors by use and by (timestep, label); every block of a generation needs the same ones.
 
     Args:
-        max_bytes: held before all is forgotten and the memo starts anew.
+        max_bytes: Size in bytes above which the memo is cleared.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES):
@@ -22,7 +22,10 @@ class ConditionMemo:
         self._nbytes = 0
 
     def rows(self, use: Hashable, keys: Sequence[Hashable], compute: Callable[[list[int]], Tensor]) -> Tensor:
-        """The vectors of all keys, (keys, ..); `compute` is asked for those at the places of new ones."""
+        """Return the vectors of all keys, (keys, ..).
+
+        `compute` is called with the indices of the keys that are not in the memo.
+        """
         if self._nbytes > self.max_bytes:
             self._held.clear()
             self._nbytes = 0
@@ -36,14 +39,17 @@ class ConditionMemo:
 
 
 class Conditions(NamedTuple):
-    """What adaLN acts by: a vector for each view, and the memo, if there is one, with a key for each view."""
+    """Conditioning vectors for adaLN, one per noised view, with an optional memo and one key per view."""
 
     vectors: Tensor  # (N M, hidden)
     memo: ConditionMemo | None = None
     keys: tuple[Hashable, ...] = ()
 
     def through(self, use: Hashable, module: Callable[[Tensor], Tensor]) -> Tensor:
-        """What a module, named by its use, makes of the vectors."""
+        """Return the output of a module for the vectors, from the memo if there is one.
+
+        `use` names the module in the memo.
+        """
         if self.memo is None:
             return module(self.vectors)
         return self.memo.rows(use, self.keys, lambda places: module(self.vectors[places]))

@@ -1,7 +1,7 @@
-"""Norms, modulation and rotation as single steps: few passes over memory, forward and backward.
+"""Norms, modulation and rotation as single operations: few passes over memory, forward and backward.
 
-Autograd would keep every intermediate tensor; these keep their input and one number a token, and compute in
-float32 at least.
+Autograd would keep every intermediate tensor. These operations keep their input and one number per token, and
+compute in at least float32.
 """
 
 from typing import Any
@@ -16,13 +16,14 @@ from .rope import RopeTable
 def modulated_norm(
     x: Tensor, weight: Tensor, eps: float, scale: Tensor | None = None, shift: Tensor | None = None
 ) -> Tensor:
-    """RMSNorm over the last axis, then (1 + scale) and shift (adaLN, section 4.5).
+    """Apply RMSNorm over the last axis, then (1 + scale) and shift (adaLN, section 4.5).
 
     Args:
-        x: (R, B, hidden).
-        weight: (hidden,).
-        eps: added to the mean square.
-        scale, shift: (R, 1, hidden), or neither.
+        x: Tokens (R, B, hidden).
+        weight: Weight of the norm (hidden,).
+        eps: Constant that is added to the mean square.
+        scale: Scale vectors (R, 1, hidden); None if there is no modulation.
+        shift: Shift vectors (R, 1, hidden); None if there is no modulation.
     """
     if not torch.is_grad_enabled():
         return _modulated(x, weight, eps, scale, shift)[0]
@@ -31,13 +32,13 @@ def modulated_norm(
 
 
 def norm_and_rotate(x: Tensor, weights: Tensor, eps: float, rope: RopeTable) -> Tensor:
-    """RMSNorm over the head dimension, then rotation: (R, B, K, H, D) -> (K, R, B, H, D).
+    """Apply RMSNorm over the head dimension, then rotation: (R, B, K, H, D) -> (K, R, B, H, D).
 
     Args:
-        x: queries and keys, or keys alone (K = 2, 1).
-        weights: of the norms, (K, D).
-        eps: added to the mean square.
-        rope: tables of the R blocks.
+        x: Queries and keys (K = 2), or only keys (K = 1).
+        weights: Weights of the norms (K, D).
+        eps: Constant that is added to the mean square.
+        rope: Rotary tables of the R blocks.
     """
     if not torch.is_grad_enabled():
         return _rotated(x, weights, eps, rope)[0]
@@ -46,7 +47,7 @@ def norm_and_rotate(x: Tensor, weights: Tensor, eps: float, rope: RopeTable) -> 
 
 
 def _inverse_rms(x: Tensor, eps: float) -> Tensor:
-    """1 / sqrt(mean square + eps) over the last axis, kept as one of length 1."""
+    """Return 1 / sqrt(mean square + eps) over the last axis, which is kept with length 1."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
 
@@ -54,7 +55,7 @@ def _inverse_rms(x: Tensor, eps: float) -> Tensor:
 def _modulated(
     x: Tensor, weight: Tensor, eps: float, scale: Tensor | None, shift: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """What `modulated_norm` gives, and 1 / rms."""
+    """Return the output of `modulated_norm`, and 1 / rms."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     inverse = _inverse_rms(wide, eps)
     output = wide * inverse
@@ -66,21 +67,21 @@ def _modulated(
 
 
 def _rotated(x: Tensor, weights: Tensor, eps: float, rope: RopeTable) -> tuple[Tensor, Tensor]:
-    """What `norm_and_rotate` gives, and 1 / rms."""
+    """Return the output of `norm_and_rotate`, and 1 / rms."""
     turned = x.movedim(2, 0)  # (K, R, B, H, D)
     inverse = _inverse_rms(turned.to(rope.cos.dtype), eps)
-    unit = torch.empty(turned.shape, dtype=rope.cos.dtype, device=x.device)  # in this order in memory
+    unit = torch.empty(turned.shape, dtype=rope.cos.dtype, device=x.device)  # contiguous in this order
     torch.mul(turned, inverse, out=unit).mul_(_per_head(weights))
     return rope.rotate(unit).to(x.dtype), inverse
 
 
 def _through_norm(grad: Tensor, unit: Tensor, product: Tensor, inverse: Tensor) -> Tensor:
-    """The gradient of x in unit = x * inverse, from that of `unit` (changed in place).
+    """Return the gradient of x in unit = x * inverse, from that of `unit` (changed in place).
 
     Args:
-        grad: of `unit`.
-        unit: the normed x.
-        product: sum of grad * unit over the last axis, kept.
+        grad: Gradient of `unit`.
+        unit: Normalised x.
+        product: Sum of grad * unit over the last axis, which is kept.
         inverse: 1 / rms.
     """
     return grad.addcmul_(unit, product, value=-1 / unit.shape[-1]).mul_(inverse)

@@ -1,4 +1,4 @@
-"""Every count of FLOPs, bytes and parameters, from layout and configuration alone."""
+"""Counts of FLOPs, bytes and parameters, from the layout and the configuration alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,10 @@ from .layout import Layout
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What the counts need to know of a network; of one over token ids `in_channels` is the vocabulary."""
+    """Dimensions of a network, as the counts need them.
+
+    For a network over token ids, `in_channels` is the size of the vocabulary.
+    """
 
     in_channels: int
     num_layers: int
@@ -24,7 +27,10 @@ class Dimensions:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Dimensions":
-        """From the config of an `ACDiTTransformer`; `vocab_size` may be left out, for values."""
+        """Create the dimensions from the config of an `ACDiTTransformer`.
+
+        The config of a network over continuous values may omit `vocab_size`.
+        """
         return cls(
             config["in_channels"] or config["vocab_size"],
             config["num_layers"],
@@ -38,15 +44,16 @@ class Dimensions:
 
     @property
     def conditioned(self) -> bool:
+        """Return whether the network is conditioned on timesteps or labels."""
         return self.time_conditioning or self.num_classes is not None
 
 
 def parameters(model: Dimensions) -> int:
-    """Parameters of the network."""
+    """Return the number of parameters of the network."""
     hidden, width, head = model.hidden_size, model.mlp_width, model.hidden_size // model.num_heads
     attention = 4 * hidden * hidden + 4 * hidden + 2 * head  # qkv, projection, QK-norm
     mlp = 2 * hidden * width + width + hidden
-    layer = attention + mlp + 2 * hidden  # and two norms
+    layer = attention + mlp + 2 * hidden  # the last term: two norms
     final = hidden + (hidden + 1) * model.in_channels
     total = model.in_channels * hidden
     if model.conditioned:
@@ -60,7 +67,7 @@ def parameters(model: Dimensions) -> int:
 
 
 def seen_blocks(blocks: Sequence[int]) -> int:
-    """Key blocks that noised views see in sum: their own, and the clean ones before."""
+    """Return the total number of key blocks that noised views see: their own and the earlier clean ones."""
     return sum(block + 1 for block in blocks)
 
 
@@ -72,26 +79,28 @@ def forward_flops(
     cached: int = 0,
     clean: int | None = None,
 ) -> int:
-    """FLOPs of one forward of one sample: matrix products, SCAM counted exactly, a multiply-add as two.
+    """Return the FLOPs of one forward pass of one sample.
+
+    The matrix products are counted, SCAM exactly, and a multiply-add counts as two.
 
     Args:
-        model: the network.
-        layout: of the sample.
-        blocks: the noised views' blocks; None = all.
-        cached: clean blocks that are in the cache already.
-        clean: clean blocks that are given; None = those that the views need.
+        model: Dimensions of the network.
+        layout: Layout of the sample.
+        blocks: Blocks of the noised views; None = all.
+        cached: Number of clean blocks that are already in the cache.
+        clean: Number of clean blocks that are given; None = those that the views need.
     """
     views = range(layout.num_blocks) if blocks is None else blocks
     given = max(0, max(views, default=0) - cached) if clean is None else clean
     tokens, hidden, width = layout.block_tokens, model.hidden_size, model.mlp_width
-    after_keys = 2 * 2 * hidden * hidden + 2 * 2 * hidden * width  # query and projection, and the MLP
+    after_keys = 2 * 2 * hidden * hidden + 2 * 2 * hidden * width  # query, projection and MLP
     keys = 2 * 2 * hidden * hidden
-    pair = 2 * 2 * hidden * tokens * tokens  # scores and weighted sum of one block of queries on one of keys
+    pair = 2 * 2 * hidden * tokens * tokens  # scores and weighted sum, one query block over one key block
     clean_pairs = sum(cached + index + 1 for index in range(given))
     view_layer = len(views) * tokens * (keys + after_keys) + seen_blocks(views) * pair
     clean_full = given * tokens * (keys + after_keys) + clean_pairs * pair
-    clean_last = given * tokens * keys  # nobody reads the last layer's clean outputs
-    embedded = 0 if model.discrete else given + len(views)  # ids are looked up in a table
+    clean_last = given * tokens * keys  # the last layer's clean outputs are not used
+    embedded = 0 if model.discrete else given + len(views)  # token ids are looked up in a table
     ends = (embedded + len(views)) * tokens * 2 * model.in_channels * hidden
     conditions = 0
     if model.conditioned:
@@ -110,22 +119,24 @@ def training_flops(
     views: int | None = None,
     checkpointing: bool = False,
 ) -> float:
-    """FLOPs of a forward and a backward of one sample, the mean over the blocks that a step may noise.
+    """Return the FLOPs of a forward and a backward pass of one sample.
 
-    The backward counts as two forwards, and gradient checkpointing as one more.
+    The result is the mean over the blocks that a training step may noise. The backward pass counts as two
+    forward passes, and gradient checkpointing as one more.
 
     Args:
-        model: the network.
-        layout: of the sample.
-        draws: noise draws of each block.
-        views: blocks that are noised, drawn at random; None = all.
-        checkpointing: whether activations are recomputed.
+        model: Dimensions of the network.
+        layout: Layout of the sample.
+        draws: Number of noise draws per block.
+        views: Number of blocks that are noised, drawn at random; None = all.
+        checkpointing: Whether activations are recomputed.
     """
     blocks = layout.num_blocks
     count = blocks if views is None else min(views, blocks)
     total = 0
     for last in range(count - 1, blocks):
-        # FLOPs are linear in the sum of the other blocks, whose mean is that of the first and the last ones.
+        # FLOPs are linear in the sum of the other blocks' indices. The mean of this sum over all choices is
+        # its mean over the lowest and the highest choice.
         for others in (range(count - 1), range(last - count + 1, last)):
             drawn = [block for block in (*others, last) for _ in range(draws)]
             total += comb(last, count - 1) * forward_flops(model, layout, blocks=drawn)
@@ -141,23 +152,25 @@ def activation_bytes(
     views: int | None = None,
     checkpointing: bool = False,
 ) -> int:
-    """Bytes of one sample that autograd keeps from the forward to the backward; of random views, the most.
+    """Estimate the bytes per sample that autograd keeps from the forward to the backward pass.
 
-    An estimate from the tensors that a layer saves, in values of the hidden size (w: of the MLP's width) that
-    take 2 bytes under bf16 autocast, else 4:
+    With randomly drawn views, the result is the maximum. The estimate adds up the tensors that a layer saves,
+    in vectors of the hidden size (w: of the MLP's width), whose values take 2 bytes under bf16 autocast,
+    else 4:
 
-        token      inputs and outputs of 2 norms, the projection's query, key and value, query and key as they
-                   are turned, attention's output, the same as both streams' joined, 2 branches, 2 w
+        token      inputs and outputs of 2 norms, the projection's query, key and value, rotated query and
+                   key, attention output, the same joined over both streams, 2 branches, 2 w
         attention  key and value, joined for the noised tokens
-        block      6 adaLN vectors, and a view's condition after SiLU
+        block      6 adaLN vectors, and for a view the condition after SiLU
 
-    In the last layer clean tokens give keys and values alone. Gradient checkpointing keeps the inputs of
-    every layer and, while it goes back, all of one layer. What attention keeps is that of one call over
-    joined keys, FlexAttention's; the CPU's keeps none. Weights in bf16 are not counted here.
+    In the last layer, clean tokens yield only keys and values. Gradient checkpointing keeps the inputs of
+    every layer and, during the backward pass, all tensors of one layer. The entry for attention is that of
+    one call over joined keys, as in FlexAttention; attention on the CPU keeps no joined keys. Weights in bf16
+    are not counted here.
     """
     blocks = layout.num_blocks
     count = blocks if views is None else min(views, blocks)
-    given = blocks - 1  # of the blocks to noise the last is the costliest
+    given = blocks - 1  # the most expensive choice of blocks includes the last one
     noised, clean = count * draws * layout.block_tokens, given * layout.block_tokens
     value = 2 if half else 4
     hidden, width = model.hidden_size * value, model.mlp_width * value
@@ -175,7 +188,10 @@ def activation_bytes(
 
 
 def sampling_flops(model: Dimensions, layout: Layout, steps: Sequence[int], *, guided: bool) -> int:
-    """FLOPs to generate one sample with a cache, `steps` for each block; with guidance both branches."""
+    """Return the FLOPs of generating one sample with a cache.
+
+    `steps` holds the number of sampling steps of each block. With guidance, both branches are counted.
+    """
     total = 0
     for block, count in enumerate(steps):
         views = (block,) * (2 if guided else 1)
@@ -185,7 +201,7 @@ def sampling_flops(model: Dimensions, layout: Layout, steps: Sequence[int], *, g
 
 
 def cache_bytes(model: Dimensions, layout: Layout, bytes_per_value: int = 4) -> int:
-    """Bytes of one sample's keys and values of all blocks but the last."""
+    """Return the bytes of the keys and values of one sample, for all blocks but the last."""
     return (
         2
         * model.num_layers

@@ -1,4 +1,4 @@
-"""What a call of the network may ask: whether views, clean blocks and cache fit each other."""
+"""Validation of the arguments of `ACDiTTransformer.forward`: views, clean blocks and cache must fit."""
 
 from collections.abc import Sequence
 
@@ -19,15 +19,20 @@ def checked_blocks(
     axes: int,
     timed: bool,
 ) -> tuple[int, ...]:
-    """The views' blocks, after a check that all that they need is there.
+    """Return the blocks of the views, after checking that the arguments are complete and fit each other.
 
     Args:
-        layout, noised, timestep, blocks, clean, cache: as the network is given them.
-        axes: of the network.
-        timed: whether it sees timesteps.
+        layout: Layout of the samples.
+        noised: Noised views, or None.
+        timestep: Timesteps of the views, or None.
+        blocks: Block index of each view; None = all blocks in order.
+        clean: Clean blocks, or None.
+        cache: Keys and values of earlier clean blocks, or None.
+        axes: Number of axes of the network.
+        timed: Whether the network takes timesteps.
 
     Raises:
-        ValueError: for what does not fit, or misses something.
+        ValueError: If arguments do not fit each other, or a required one is missing.
     """
     if layout.axes != axes:
         raise ValueError(f"layout has {layout.axes} axes, the network {axes}")

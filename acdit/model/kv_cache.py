@@ -1,4 +1,4 @@
-"""KVCache: keys and values of the clean blocks so far, preallocated, written in place, passed along."""
+"""KVCache: preallocated keys and values of earlier clean blocks, written in place and passed to each call."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,10 +11,10 @@ from .layout import Layout
 
 
 def check_sinks(layout: Layout, rope: str) -> None:
-    """Raise UserError unless keys of the first blocks can be moved along with the window.
+    """Raise UserError unless the keys of the first blocks can be moved along with the window.
 
-    That takes blocks that follow each other along the first axis alone, and a rotation, which the published
-    rotary variant is not.
+    This requires blocks that follow each other along the first axis only, and a true rotation, which the
+    published rotary variant is not.
     """
     if layout.block[1:] != layout.grid[1:]:
         raise UserError(f"sinks need blocks that are whole along all axes but the first, not {layout}")
@@ -23,23 +23,29 @@ def check_sinks(layout: Layout, rope: str) -> None:
 
 
 class KVCache:
-    """What later blocks need to know of the clean past, for every layer.
+    """Cache of the keys and values of earlier clean blocks, for every layer.
 
-    Clean tokens see neither timestep nor label nor noise, so one cache serves every diffusion step and both
-    branches of classifier-free guidance. The last block of a layout is never attended to, so it has no place
-    here. Beside them lies what blocks repeat: `conditions`, the vectors of timesteps and labels.
+    Clean tokens depend on neither timestep nor label nor noise, so one cache serves every diffusion step and
+    both branches of classifier-free guidance. The last block of a layout is never attended to, so it is not
+    cached. The cache also holds `conditions`, a memo of the vectors of timesteps and labels, which repeat
+    from block to block.
 
-    With a window w the cache rolls: it holds the last w blocks behind the first s, the sinks (arXiv
-    2309.17453), and one more to be written, however long the layout. Once blocks have gone, the sinks stand
-    directly before the window: their keys are rotated along with it.
+    With a window w the cache rolls: for a layout of any length it holds the first s blocks, the sinks (arXiv
+    2309.17453), the last w blocks, and one more that is being written. After blocks have been evicted, the
+    sinks are treated as if they were directly before the window: their keys are rotated accordingly.
 
     Args:
-        layout: the layout that the blocks belong to.
-        num_layers, batch_size, num_heads, head_dim: shape of what is stored.
-        window: clean blocks that a block sees behind itself, w; None = all.
-        sinks: first blocks that stay, s.
-        turned: keys (N, H, L, D) as they would be so many tokens later along the first axis.
-        dtype, device: of the stored tensors.
+        layout: Layout that the blocks belong to.
+        num_layers: Number of layers of the network.
+        batch_size: Number of samples.
+        num_heads: Number of attention heads.
+        head_dim: Dimension of a head.
+        window: Number of previous clean blocks visible to each block, w; None = all.
+        sinks: Number of first blocks that are never evicted, s.
+        turned: Function of rotated keys (N, H, L, D) and a number of tokens; it returns the keys as they
+            would be that many tokens later along the first axis.
+        dtype: Data type of the stored tensors.
+        device: Device of the stored tensors.
     """
 
     def __init__(
@@ -67,32 +73,32 @@ class KVCache:
         if window is not None:
             self.capacity = min(self.capacity, sinks + window + 1)
         self.num_blocks = 0
-        """Clean blocks that were taken in."""
+        """Number of clean blocks that were written."""
         self.num_gone = 0
-        """Of these, those between sinks and window that are not held any more."""
+        """Number of these blocks that were evicted; they lie between the sinks and the window."""
         self.conditions = ConditionMemo()
         self._turned = turned
-        self._first_keys: Tensor | None = None  # of the sinks, where they were written
+        self._first_keys: Tensor | None = None  # keys of the sinks at their original positions
         shape = (2, num_layers, batch_size, num_heads, self.capacity * layout.block_tokens, head_dim)
         self._store = torch.empty(shape, dtype=dtype, device=device)  # (2, layers, N, H, L, D)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are held, filled or not."""
+        """Return the number of allocated bytes, filled or not."""
         return self._store.nbytes
 
     @property
     def num_held(self) -> int:
-        """Clean blocks whose keys and values are here."""
+        """Return the number of clean blocks whose keys and values are in the cache."""
         return self.num_blocks - self.num_gone
 
     @property
     def _surplus(self) -> int:
-        """Blocks that the window has left behind."""
+        """Return the number of cached blocks that have left the window."""
         return 0 if self.window is None else max(0, self.num_held - self.sinks - self.window)
 
     def check(self, layout: Layout, batch_size: int, new_blocks: int) -> None:
-        """Raise ValueError unless `new_blocks` blocks of this layout and batch may follow."""
+        """Raise ValueError unless `new_blocks` blocks of this layout and batch size can be added."""
         if layout != self.layout or batch_size != self.batch_size:
             raise ValueError(
                 f"cache is for {self.batch_size} samples of {self.layout}, not {batch_size} of {layout}"
@@ -104,14 +110,14 @@ class KVCache:
                 f"cache has room for {layout.num_blocks - 1} clean blocks (all but the last), has "
                 f"{self.num_blocks}: {new_blocks} more do not fit"
             )
-        if new_blocks > 1:  # the first of several would look back at what had to go for the last
+        if new_blocks > 1:  # the first would still see a block that is evicted for the last
             raise ValueError(
                 f"cache holds {self.sinks} + {self.window} clean blocks and a new one: "
                 f"{new_blocks} more must be given one by one"
             )
 
     def check_window(self, window: int | None, sinks: int) -> None:
-        """Raise ValueError for a call that names another window than the cache keeps."""
+        """Raise ValueError if a call names another window than that of the cache."""
         if self.window is not None and (window, sinks) not in ((None, 0), (self.window, self.sinks)):
             raise ValueError(
                 f"cache keeps a window of {self.window} and {self.sinks} sinks: leave out window and sinks, "
@@ -119,7 +125,10 @@ class KVCache:
             )
 
     def check_views(self, blocks: Sequence[int], new_blocks: int) -> None:
-        """Raise ValueError if views of these blocks would miss what has left the window."""
+        """Raise ValueError unless a call may hold views of these blocks together with the new blocks.
+
+        Views must not need blocks that have left the window.
+        """
         gone = self.num_gone + self._surplus
         if gone and blocks[0] < gone + self.sinks + (self.window or 0):
             raise ValueError(f"a view of block {blocks[0]} would see blocks that have left the window")
@@ -129,15 +138,15 @@ class KVCache:
             )
 
     def takes_beside_views(self, new_blocks: int) -> bool:
-        """Whether so many new clean blocks may come in one call with views of the block after them."""
+        """Return whether new clean blocks may share a call with views of the block after them."""
         if self.window is None:
             return True
-        if self.sinks:  # they stand before one window a call
+        if self.sinks:  # sinks can be placed before only one window per call
             return self.num_blocks + new_blocks <= self.sinks + self.window
         return new_blocks == 1 or self.num_blocks + new_blocks <= self.capacity
 
     def make_room(self) -> None:
-        """Let go of what the window has left behind, and move the sinks along."""
+        """Evict the blocks that have left the window, and rotate the keys of the sinks."""
         surplus, size = self._surplus, self.layout.block_tokens
         if not surplus:
             return
@@ -153,16 +162,22 @@ class KVCache:
                 self._store[0, layer, :, :, :sinks] = turned
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Put one layer's keys and values (N, H, P B, D) behind the filled blocks; `advance` counts them."""
+        """Write one layer's keys and values (N, H, P B, D) after the filled blocks.
+
+        `advance` then counts the blocks.
+        """
         start = self.num_held * self.layout.block_tokens
         self._store[0, layer, :, :, start : start + key.shape[2]] = key
         self._store[1, layer, :, :, start : start + key.shape[2]] = value
 
     def read(self, layer: int, new_blocks: int) -> tuple[Tensor, Tensor]:
-        """One layer's keys and values of what is held and of new blocks, no copy: two of (N, H, .. B, D)."""
+        """Return one layer's keys and values of the held and the new blocks, two of (N, H, .. B, D).
+
+        The tensors are not copied.
+        """
         stop = (self.num_held + new_blocks) * self.layout.block_tokens
         return self._store[0, layer, :, :, :stop], self._store[1, layer, :, :, :stop]
 
     def advance(self, new_blocks: int) -> None:
-        """Count blocks whose keys and values every layer has written."""
+        """Count new blocks as filled, after every layer has written their keys and values."""
         self.num_blocks += new_blocks

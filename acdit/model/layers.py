@@ -1,4 +1,4 @@
-"""The layers of ACDiT (section 4.5, Appendix B): clean and noised blocks through the same weights."""
+"""Layers of ACDiT (section 4.5, Appendix B): clean and noised blocks use the same weights."""
 
 import math
 from functools import lru_cache
@@ -19,26 +19,26 @@ NORM_EPS = 1e-6
 
 
 class Streams(NamedTuple):
-    """What layers must know of their R blocks: first all samples' clean ones, then all samples' views.
+    """Properties of the R blocks of a call: first the clean blocks of all samples, then all their views.
 
-    So each stream is one piece of memory, and every weight is used once a layer.
+    With this order each stream is contiguous in memory, and every weight is used once per layer.
     """
 
     samples: int  # N
     clean: Visibility | None
     views: Visibility | None
-    rope: RopeTable  # of the R blocks
+    rope: RopeTable  # tables of the R blocks
     cache: KVCache | None
     backend: Backend
 
     @property
     def clean_rows(self) -> int:
-        """How many of the R blocks are clean."""
+        """Return the number of clean blocks among the R blocks."""
         return 0 if self.clean is None else self.samples * len(self.clean.limits)
 
 
 class Modulation(NamedTuple):
-    """adaLN-Zero's vectors, each (R, 1, hidden); None leaves tokens unmodulated and ungated."""
+    """Vectors of adaLN-Zero, each (R, 1, hidden); None leaves tokens unmodulated and ungated."""
 
     shift1: Tensor | None = None
     scale1: Tensor | None = None
@@ -49,25 +49,30 @@ class Modulation(NamedTuple):
 
 
 class ModulatedNorm(nn.RMSNorm):
-    """RMSNorm, then (1 + scale) and shift where they are given, see `modulated_norm`."""
+    """RMSNorm, then (1 + scale) and shift if they are given; see `modulated_norm`."""
 
     def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """Normalise tokens (R, B, hidden), and modulate them if scale and shift are given."""
         return modulated_norm(x, self.weight, NORM_EPS, scale, shift)
 
 
 class HeadNorm(nn.Module):
-    """Holds the weight that `norm_and_rotate` takes, and gives it: offloaded, it is there in a call alone."""
+    """Weight of a norm in `norm_and_rotate`.
+
+    A call returns the weight, because an offloaded weight is available only during a call of its module.
+    """
 
     def __init__(self, head_dim: int):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(head_dim))
 
     def forward(self) -> Tensor:
+        """Return the weight (D,)."""
         return self.weight
 
 
 class ACDiTAttention(nn.Module):
-    """Projections, QK-norm and rotation, and the attention of both streams."""
+    """Projections, QK-norm, rotation and attention of both streams."""
 
     def __init__(self, hidden_size: int, num_heads: int):
         super().__init__()
@@ -78,7 +83,10 @@ class ACDiTAttention(nn.Module):
         self.proj = Linear(hidden_size, hidden_size)
 
     def forward(self, x: Tensor, streams: Streams, layer: int, clean_output: bool) -> Tensor | None:
-        """What normed blocks (R, B, hidden) take from others; without `clean_output` the views alone do."""
+        """Compute the attention output of normalised blocks (R, B, hidden).
+
+        Without `clean_output`, only the views have an output. The result is None if no block has one.
+        """
         count, samples = streams.clean_rows, streams.samples
         counts = count, len(x) - count
         if clean_output or not count:
@@ -89,7 +97,7 @@ class ACDiTAttention(nn.Module):
             key, value = self._heads(x[:count], streams.rope.select(slice(count)), with_query=False)
             views = self._heads(x[count:], streams.rope.select(slice(count, None)))
             view_query, view_key, view_value = views
-        keys = None  # keys and values of all clean blocks that somebody sees, cached ones included
+        keys = None  # keys and values of all visible clean blocks, cached ones included
         if count:
             keys = _by_head(key, samples), _by_head(value, samples)
         if streams.cache is not None:
@@ -110,9 +118,9 @@ class ACDiTAttention(nn.Module):
         return self.proj(torch.cat(blocks) if len(blocks) > 1 else blocks[0])
 
     def _heads(self, x: Tensor, rope: RopeTable, with_query: bool = True) -> tuple[Tensor, ...]:
-        """Query (on request), key and value of normed blocks (R, B, hidden), each (R, B, H, D)."""
-        # The rows of the query are skipped for a plain layer alone: what else may stand in its place, such
-        # as one with an adapter, adds more than its weight says.
+        """Return query (if requested), key and value (R, B, H, D) of normalised blocks (R, B, hidden)."""
+        # The rows of the query are skipped only for a plain layer. A module that replaces it, such as a layer
+        # with an adapter, may add terms that are not part of its weight.
         skip = 0 if with_query else x.shape[-1]
         plain = skip and type(self.qkv) is Linear
         projected = self.qkv(x, skip=skip) if plain else self.qkv(x)[..., skip:]
@@ -124,12 +132,12 @@ class ACDiTAttention(nn.Module):
 
 
 def _by_head(x: Tensor, samples: int) -> Tensor:
-    """(N S, B, H, D) -> (N, H, S B, D)."""
+    """Rearrange blocks (N S, B, H, D) into (N, H, S B, D)."""
     return x.unflatten(0, (samples, -1)).flatten(1, 2).transpose(1, 2)
 
 
 def _first_blocks(keys: tuple[Tensor, Tensor] | None, visibility: Visibility) -> tuple[Tensor, Tensor] | None:
-    """The keys and values of just the clean blocks that the predicate counts."""
+    """Return the keys and values of the first `visibility.clean` clean blocks only."""
     if keys is None or visibility.clean == 0:
         return None
     stop = visibility.clean * visibility.block_tokens
@@ -137,19 +145,26 @@ def _first_blocks(keys: tuple[Tensor, Tensor] | None, visibility: Visibility) ->
 
 
 class ACDiTMLP(nn.Module):
+    """MLP of two linear layers with GELU between them."""
+
     def __init__(self, hidden_size: int, width: int):
         super().__init__()
         self.fc1 = Linear(hidden_size, width)
         self.fc2 = Linear(width, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the MLP to tokens (R, B, hidden)."""
         if type(self.fc1) is Linear:
             return self.fc2(self.fc1(x, gelu=True))
-        return self.fc2(gelu_tanh(self.fc1(x)))  # of what else may stand in its place
+        return self.fc2(gelu_tanh(self.fc1(x)))  # for a module that replaces the plain layer
 
 
 class ACDiTBlock(nn.Module):
-    """One layer. Clean tokens pass norms and weights unmodulated and ungated, noised ones adaLN-Zero too."""
+    """One layer of the network.
+
+    Clean and noised tokens pass through the same norms and weights. Clean tokens are neither modulated nor
+    gated; noised tokens are, by adaLN-Zero.
+    """
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_width: int, conditioned: bool):
         super().__init__()
@@ -163,9 +178,9 @@ class ACDiTBlock(nn.Module):
     def forward(
         self, x: Tensor, conditions: Conditions | None, streams: Streams, layer: int, clean_output: bool
     ) -> Tensor:
-        """The layer's blocks (R, B, hidden); see `Streams`.
+        """Compute the layer's output for blocks (R, B, hidden); see `Streams`.
 
-        Without `clean_output` the clean ones leave nothing but their keys and values.
+        Without `clean_output`, clean blocks yield only keys and values, and no output.
         """
         modulation = Modulation()
         if conditions is not None:
@@ -185,7 +200,10 @@ class ACDiTBlock(nn.Module):
 
 
 def _modulation(vectors: Tensor, clean: int) -> Modulation:
-    """Of so many clean blocks, which are to stay as they are, and of the views: (N M, 6 hidden)."""
+    """Return the modulation of all blocks from the vectors of the views, (N M, 6 hidden).
+
+    The first `clean` blocks are clean and remain unchanged.
+    """
     parts = vectors.unflatten(-1, (6, 1, -1))  # (N M, 6, 1, hidden)
     if clean:
         unchanged = torch.zeros_like(parts[:1])
@@ -200,14 +218,20 @@ def _gated(x: Tensor, gate: Tensor | None, branch: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _frequencies(count: int, device: torch.device) -> Tensor:
-    """exp(-ln(10000) i / count), exponents in float32 as published: at t = 999 another rounding shows."""
-    with torch.inference_mode(False):  # the cached tensor must serve training too
+    """Return exp(-ln(10000) i / count).
+
+    The exponents are float32, as published: another rounding makes a visible difference at t = 999.
+    """
+    with torch.inference_mode(False):  # the cached tensor must be usable in training too
         exponents = -math.log(10000) * torch.arange(count, dtype=torch.float32) / count
         return exponents.double().exp().float().to(device)
 
 
 class TimestepEmbedder(nn.Module):
-    """Sinusoid of width 256 (cos | sin, period to 10000) of the raw timestep, then Linear, SiLU, Linear."""
+    """Embedding of raw timesteps.
+
+    A sinusoid of width 256 (cos | sin, period up to 10000) is followed by Linear, SiLU and Linear.
+    """
 
     width = 256
 
@@ -216,24 +240,27 @@ class TimestepEmbedder(nn.Module):
         self.mlp = nn.Sequential(Linear(self.width, hidden_size), nn.SiLU(), Linear(hidden_size, hidden_size))
 
     def forward(self, timestep: Tensor, dtype: torch.dtype) -> Tensor:
-        """Embeddings (.., hidden) of timesteps (..), computed in a dtype; angles in float32 at least."""
+        """Compute embeddings (.., hidden) of timesteps (..) in a dtype; angles are in at least float32."""
         frequencies = _frequencies(self.width // 2, timestep.device)
         angles = timestep.to(torch.promote_types(dtype, torch.float32))[..., None] * frequencies
         return self.mlp(torch.cat((angles.cos(), angles.sin()), dim=-1).to(dtype))
 
 
 class LabelEmbedder(nn.Module):
-    """A table of class embeddings whose last row is the null label."""
+    """Table of class embeddings; the last row is the null label."""
 
     def __init__(self, num_classes: int, hidden_size: int):
         super().__init__()
         self.embedding_table = nn.Embedding(num_classes + 1, hidden_size)
 
     def forward(self, labels: Tensor) -> Tensor:
+        """Return the embeddings (.., hidden) of labels (..)."""
         return self.embedding_table(labels)
 
 
 class FinalLayer(nn.Module):
+    """Final norm with adaLN modulation if the network is conditioned, then a linear layer."""
+
     def __init__(self, hidden_size: int, out_channels: int, conditioned: bool):
         super().__init__()
         self.norm_final = ModulatedNorm(hidden_size, eps=NORM_EPS)
@@ -242,7 +269,7 @@ class FinalLayer(nn.Module):
             self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(hidden_size, 2 * hidden_size))
 
     def forward(self, x: Tensor, conditions: Conditions | None) -> Tensor:
-        """Views (N M, B, hidden) to predictions (N M, B, C)."""
+        """Map views (N M, B, hidden) to predictions (N M, B, C)."""
         shift = scale = None
         if conditions is not None:
             shift, scale = conditions.through("output", self.adaLN_modulation)[:, None].chunk(2, dim=-1)

@@ -1,4 +1,7 @@
-"""Layout: an N-D grid of tokens cut into N-D blocks. Sole owner of patches, block order and coordinates."""
+"""Layout: an N-D grid of tokens cut into N-D blocks.
+
+Patches, block order and coordinates are defined only here.
+"""
 
 import math
 import re
@@ -13,16 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """A token grid, the blocks that tile it, and the patch of data that each token holds.
+    """Token grid, the blocks that tile it, and the patch of data that each token holds.
 
-    An image of 4 blocks of 256 tokens is `Layout((32, 32), (16, 16))`, a video of 4 blocks of 4 frames
-    `Layout((16, 16, 16), (4, 16, 16), (1, 2, 2))`, a text `Layout((1024,), (8,))`. Blocks come in raster
-    order, and so do the tokens inside a block.
+    An image of 4 blocks of 256 tokens is `Layout((32, 32), (16, 16))`, a video of 4 blocks of 4 frames is
+    `Layout((16, 16, 16), (4, 16, 16), (1, 2, 2))`, and a text is `Layout((1024,), (8,))`. Blocks are in
+    raster order, and so are the tokens inside a block.
 
     Args:
-        grid: tokens along each axis, (h, w), (t, h, w) or (l,).
-        block: tokens of one block along each axis; each must divide the grid's.
-        patch: data elements (pixels, frames) of one token along each axis; 1 along each by default.
+        grid: Number of tokens along each axis, (h, w), (t, h, w) or (l,).
+        block: Number of tokens of one block along each axis; each must divide that of the grid.
+        patch: Number of data elements (pixels, frames) of one token along each axis; 1 along each by default.
     """
 
     grid: tuple[int, ...]
@@ -48,42 +51,48 @@ class Layout:
 
     @property
     def axes(self) -> int:
+        """Return the number of axes."""
         return len(self.grid)
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Data elements along each axis: grid times patch."""
+        """Return the number of data elements along each axis: grid times patch."""
         return tuple(tokens * edge for tokens, edge in zip(self.grid, self.patch, strict=True))
 
     @property
     def block_counts(self) -> tuple[int, ...]:
-        """Blocks along each axis."""
+        """Return the number of blocks along each axis."""
         return tuple(tokens // edge for tokens, edge in zip(self.grid, self.block, strict=True))
 
     @property
     def num_blocks(self) -> int:
+        """Return the number of blocks."""
         return math.prod(self.block_counts)
 
     @property
     def block_tokens(self) -> int:
+        """Return the number of tokens per block."""
         return math.prod(self.block)
 
     @property
     def num_tokens(self) -> int:
+        """Return the number of tokens of the grid."""
         return math.prod(self.grid)
 
     @property
     def patch_elements(self) -> int:
+        """Return the number of data elements per token."""
         return math.prod(self.patch)
 
     def with_block(self, block: Sequence[int]) -> "Layout":
-        """The same grid cut into other blocks."""
+        """Return a layout with the same grid cut into other blocks."""
         return replace(self, block=tuple(block))
 
     def to_blocks(self, data: "torch.Tensor") -> "torch.Tensor":
-        """(N, C, *size) -> (N, T, B, patch elements x C), a patch in the order (row, column, channel).
+        """Cut data (N, C, *size) into blocks (N, T, B, patch elements x C).
 
-        Data without channels, such as token ids (N, L), becomes (N, T, B).
+        The values of a patch are in the order (row, column, channel). Data without channels, such as token
+        ids (N, L), become (N, T, B).
         """
         if data.ndim == self.axes + 1 and self.patch_elements == 1:
             return self.to_blocks(data[:, None]).squeeze(-1)
@@ -102,7 +111,7 @@ class Layout:
         )  # (N, T, B, C)
 
     def from_blocks(self, blocks: "torch.Tensor") -> "torch.Tensor":
-        """The inverse of `to_blocks`: (N, T, B, patch elements x C) -> (N, C, *size)."""
+        """Invert `to_blocks`: (N, T, B, patch elements x C) -> (N, C, *size)."""
         expected = (self.num_blocks, self.block_tokens)
         if blocks.ndim != 4 or tuple(blocks.shape[1:3]) != expected or blocks.shape[3] % self.patch_elements:
             raise ValueError(
@@ -117,7 +126,7 @@ class Layout:
         return cut.reshape(len(blocks), cut.shape[1], *self.size)  # (N, C, *size)
 
     def coordinates(self, blocks: range | None = None) -> "torch.Tensor":
-        """Integer grid coordinates of every token of some blocks, or of all: (T, B, axes)."""
+        """Return the integer grid coordinates (T, B, axes) of every token of some blocks, or of all."""
         import torch
 
         blocks = range(self.num_blocks) if blocks is None else blocks
@@ -135,10 +144,10 @@ class Layout:
 
 
 def parse_dims(text: str, name: str = "block", axes: int | None = None) -> tuple[int, ...]:
-    """Read sizes as they are written on the command line and in recipes: "4x4" -> (4, 4).
+    """Parse sizes as they are written on the command line and in recipes: "4x4" -> (4, 4).
 
     Raises:
-        ValueError: if they are none, or not of as many axes as there must be.
+        ValueError: If the text does not contain sizes, or their number is not `axes`.
     """
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
         raise ValueError(f"{name} must be sizes joined by x, such as 4x4, not {text!r}")
@@ -149,5 +158,5 @@ def parse_dims(text: str, name: str = "block", axes: int | None = None) -> tuple
 
 
 def dims(sizes: Sequence[int], joint: str = "x") -> str:
-    """The inverse of `parse_dims`: (4, 4) -> "4x4"."""
+    """Format sizes as text, the inverse of `parse_dims`: (4, 4) -> "4x4"."""
     return joint.join(str(size) for size in sizes)

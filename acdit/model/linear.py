@@ -1,4 +1,4 @@
-"""Linear layers: in float32 on the CPU by oneDNN's kernels, where those that torch takes need more time."""
+"""Linear layers that use oneDNN's kernels for float32 on the CPU, where torch's own choice is slower."""
 
 import math
 import platform
@@ -13,10 +13,13 @@ from torch.autograd.function import once_differentiable
 
 
 class Linear(nn.Linear):
-    """`torch.nn.Linear`, by `linear`; called with what else is asked of it, so that hooks see every use."""
+    """`torch.nn.Linear` that is computed by `linear`.
+
+    `skip` and `gelu` are arguments of the call, so that hooks see every use of the layer.
+    """
 
     def forward(self, input: Tensor, *, skip: int = 0, gelu: bool = False) -> Tensor:
-        """The outputs after the first `skip` ones; `gelu` as in `linear`."""
+        """Compute the outputs after the first `skip` ones; `gelu` is as in `linear`."""
         weight, bias = self.weight, self.bias
         if skip:
             weight, bias = weight[skip:], None if bias is None else bias[skip:]
@@ -24,19 +27,23 @@ class Linear(nn.Linear):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
-    """x (.., I) by weight (O, I) transposed, plus bias (O,): (.., O); on request GELU of that, by tanh."""
+    """Multiply x (.., I) by the transposed weight (O, I) and add the bias (O,): (.., O).
+
+    With `gelu`, the result is passed through GELU (tanh approximation).
+    """
     if not _by_onednn(x, weight):
         output: Any = F.linear(x, weight, bias)
     elif torch.is_grad_enabled():
-        output = _Linear.apply(x, weight, bias)  # GELU apart: its backward pass needs what it was given
+        output = _Linear.apply(x, weight, bias)  # GELU is separate: its backward pass needs its input
     else:
         return _product(x, weight, bias, gelu)
     return gelu_tanh(output) if gelu else output
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU by tanh; compiled by the logistic function, which is the same and has faster code on a CPU.
+    """Compute the tanh approximation of GELU.
 
+    When compiled, it uses the logistic function, which gives the same values and has faster code on a CPU:
     tanh(u) = 2 sigmoid(2 u) - 1, with u = sqrt(2 / pi) (x + 0.044715 x^3).
     """
     if not torch.compiler.is_compiling():
@@ -48,7 +55,7 @@ def gelu_tanh(x: Tensor) -> Tensor:
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
-        not torch.compiler.is_compiling()  # which chooses for itself
+        not torch.compiler.is_compiling()  # the compiler makes its own choice
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
         and x.numel() * len(weight) >= _least(torch.is_grad_enabled())
@@ -59,11 +66,11 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
 
 @lru_cache(maxsize=2)
 def _least(learning: bool) -> float:
-    """Multiplications from which on oneDNN takes less time, on x86; torch's own choice stands elsewhere.
+    """Return the smallest number of multiplications for which oneDNN is faster, on x86.
 
-    Torch takes MKL, whose calls cost less by themselves. On processors of others than Intel its products
-    run at two thirds of oneDNN's rate; on Intel's oneDNN wins for few rows by large weights alone, as
-    sampling has them (docs/log.md).
+    Elsewhere the result is infinite, so that torch's own choice is used. Torch uses MKL, whose calls have
+    less overhead. On processors that are not from Intel, products of MKL reach two thirds of oneDNN's rate.
+    On Intel's, oneDNN is faster only for products of few rows by large weights, as in sampling (docs/log.md).
     """
     if not torch.backends.mkldnn.is_available() or "AVX" not in torch.backends.cpu.get_cpu_capability():
         return math.inf
@@ -91,7 +98,7 @@ class _Linear(torch.autograd.Function):
         for_x, for_weight, for_bias = ctx.needs_input_grad
         rows = grad.reshape(-1, grad.shape[-1])
         return (
-            # turned round first: oneDNN is slower on a weight that lies transposed
+            # made contiguous first: oneDNN is slower on a weight that is transposed in memory
             _product(grad, weight.t().contiguous(), None) if for_x else None,
             rows.t() @ x.reshape(-1, x.shape[-1]) if for_weight else None,
             rows.sum(0) if for_bias else None,

@@ -1,4 +1,4 @@
-"""RoPE-ND (section 4.3, Eq. 4): rotary tables from integer coordinates, and the rotation."""
+"""RoPE-ND (section 4.3, Eq. 4): rotary tables for integer coordinates, and the rotation."""
 
 import math
 from functools import lru_cache
@@ -14,32 +14,37 @@ VARIANTS: tuple[Variant, ...] = ("eq4", "published")
 
 
 class RopeTable(NamedTuple):
-    """Cosines and sines of every token, and the segments inside which the rotation pairs dimensions."""
+    """Cosines and sines for every token, and the segments within which the rotation pairs dimensions."""
 
     cos: Tensor  # (T, B, 1, D)
     sin: Tensor  # (T, B, 1, D)
     segments: tuple[int, ...]  # sums to D
 
     def select(self, blocks: "slice | Tensor") -> "RopeTable":
-        """The tables of some blocks of the sequence."""
+        """Return the tables of some blocks of the sequence."""
         return RopeTable(self.cos[blocks], self.sin[blocks], self.segments)
 
     def rotate(self, x: Tensor) -> Tensor:
-        """Rotate queries or keys (.., T, B, H, D) by their tokens' coordinates, at least in float32."""
+        """Rotate queries or keys (.., T, B, H, D) by the coordinates of their tokens, in at least float32."""
         wide = x.to(self.cos.dtype)
         return _half_turn(wide, self.segments).mul_(self.sin).addcmul_(wide, self.cos).to(x.dtype)
 
     def rotate_gradient(self, grad: Tensor) -> Tensor:
-        """The transpose of `rotate`: the half turn is antisymmetric, so the one back is its negative."""
+        """Apply the transpose of `rotate`.
+
+        `_half_turn` is antisymmetric, so its transpose is its negative.
+        """
         wide = grad.to(self.cos.dtype)
         return (wide * self.cos).sub_(_half_turn(wide * self.sin, self.segments))
 
 
 def default_split(head_dim: int, axes: int) -> tuple[int, ...]:
-    """Dimensions of a head that each axis rotates: 64 splits 64, 32|32 and 16|24|24 (section 4.3).
+    """Return the number of dimensions of a head that each axis rotates.
+
+    A head dimension of 64 is split into 64, 32|32 or 16|24|24 for 1, 2 or 3 axes (section 4.3).
 
     Raises:
-        ValueError: if the head dimension cannot be split so; name a split then.
+        ValueError: If the head dimension cannot be split like this; another split must be given in that case.
     """
     shares = {1: (1,), 2: (1, 1), 3: (2, 3, 3)}.get(axes)
     if shares is None:
@@ -53,7 +58,7 @@ def default_split(head_dim: int, axes: int) -> tuple[int, ...]:
 
 
 def check_split(split: tuple[int, ...], head_dim: int, axes: int) -> None:
-    """Raise ValueError unless `split` gives every axis an even share of the head dimension."""
+    """Raise ValueError unless `split` gives every axis an even number of the head's dimensions."""
     if len(split) != axes or sum(split) != head_dim or any(width < 2 or width % 2 for width in split):
         raise ValueError(
             f"rope_split must be {axes} even widths that sum to the head dimension {head_dim}, not {split}"
@@ -61,33 +66,36 @@ def check_split(split: tuple[int, ...], head_dim: int, axes: int) -> None:
 
 
 def rope_base(length: int, variant: Variant) -> int:
-    """Base of an axis of `length` tokens: its longest wavelength is about eight times the axis."""
+    """Return the base of an axis of `length` tokens.
+
+    The longest wavelength is about eight times the axis.
+    """
     if variant == "published":
         return (int(8 * length / math.pi) // 100 + 1) * 100
     return 100 * math.ceil(8 * length / (100 * math.pi))
 
 
 class Rotation(NamedTuple):
-    """The rotation of a network's heads: what tables are made of, coordinates aside."""
+    """Rotation of a network's heads: everything that determines the tables, except the coordinates."""
 
     lengths: tuple[int, ...]
-    """Tokens along each axis that the bases are made for."""
+    """Number of tokens along each axis that the bases are computed for."""
     split: tuple[int, ...]
-    """Dimensions of a head that each axis rotates."""
+    """Number of dimensions of a head that each axis rotates."""
     variant: Variant
     dtype: torch.dtype
     device: torch.device
 
     def table(self, layout: Layout, blocks: range) -> RopeTable:
-        """Tables for the tokens of some blocks."""
+        """Return the tables for the tokens of some blocks."""
         return _table(self, layout, blocks)
 
     def at(self, coordinates: Tensor) -> RopeTable:
-        """Tables for integer coordinates (T, B, axes), computed in float64.
+        """Compute the tables for integer coordinates (T, B, axes), in float64.
 
-        The published weights (`variant="published"`) were trained with both ends of the exponents included,
-        every axis' angles written twice, and pairs across the whole head that do not line up with the axes:
-        not a true rotation, kept for them alone.
+        The published weights (`variant="published"`) were trained with exponents that include both ends, with
+        the angles of every axis written twice, and with pairs across the whole head that do not line up with
+        the axes. This is not a true rotation and is supported only for these weights.
         """
         head_dim = sum(self.split)
         angles = []
@@ -106,9 +114,9 @@ class Rotation(NamedTuple):
         )
 
     def turned(self, keys: Tensor, tokens: int) -> Tensor:
-        """Rotated keys (N, H, L, D) as they would be so many tokens further along the first axis.
+        """Return rotated keys (N, H, L, D) as they would be this many tokens further along the first axis.
 
-        For true rotations alone, so not for the published variant.
+        This is valid only for true rotations, so not for the published variant.
         """
         step = torch.tensor([tokens] + [0] * (len(self.split) - 1))
         return self.at(step[None, None]).rotate(keys)
@@ -116,12 +124,12 @@ class Rotation(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _table(rotation: Rotation, layout: Layout, blocks: range) -> RopeTable:
-    with torch.inference_mode(False):  # the cached tables must serve training too
+    with torch.inference_mode(False):  # the cached tables must be usable in training too
         return rotation.at(layout.coordinates(blocks))
 
 
 def _half_turn(x: Tensor, segments: tuple[int, ...]) -> Tensor:
-    """(x1, x2) -> (-x2, x1) with x1 and x2 the halves of each segment."""
+    """Map (x1, x2) to (-x2, x1), where x1 and x2 are the halves of each segment."""
     if len(set(segments)) == 1:
         first, second = x.unflatten(-1, (len(segments), 2, -1)).unbind(-2)
         return torch.stack((-second, first), dim=-2).flatten(-3)

@@ -1,4 +1,4 @@
-"""Skip-Causal Attention (section 4.2, Fig. 2a) as one predicate: which keys every query sees."""
+"""Skip-Causal Attention (section 4.2, Fig. 2a) as one predicate: the keys that each query sees."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Visibility:
-    """Which keys the query blocks of one stream see: clean blocks 0..clean-1, then the stream's own.
+    """Keys that the query blocks of one stream see: clean blocks 0..clean-1, then the stream's own.
 
-    A query block with the limit b sees clean blocks j < b (with a window w also j >= its index - w, or j <
-    sinks), and with `own` also itself, in full: a clean block i has the limit i + 1 and finds itself among
-    the clean keys; a noised view of block i has the limit i and brings its own keys.
+    A query block with the limit b sees clean blocks j < b. With a window w, j >= its index - w or j < sinks
+    must hold too. With `own`, the query block also sees itself, in full. A clean block i has the limit i + 1,
+    and its own keys are among the clean keys. A noised view of block i has the limit i, and its own keys are
+    separate.
     """
 
     block_tokens: int
@@ -25,33 +26,37 @@ class Visibility:
     sinks: int = 0
 
     def first(self, limit: int) -> int:
-        """The first clean block inside the window of a query block."""
+        """Return the first clean block inside the window of a query block with this limit."""
         index = limit if self.own else limit - 1
         return 0 if self.window is None else max(0, index - self.window)
 
     def sees(self, limit: int, block: int) -> bool:
-        """Whether a query block with this limit sees a clean block."""
+        """Return whether a query block with this limit sees a clean block."""
         return block < limit and (block >= self.first(limit) or block < self.sinks)
 
 
 def clean_visibility(
     block_tokens: int, start: int, stop: int, window: int | None = None, sinks: int = 0
 ) -> Visibility:
-    """Clean blocks start..stop-1 ask, clean blocks 0..stop-1 answer: c_i sees c_j for j <= i."""
+    """Return which of the clean blocks 0..stop-1 are seen by the clean blocks start..stop-1.
+
+    c_i sees c_j for j <= i.
+    """
     return Visibility(block_tokens, stop, tuple(range(start + 1, stop + 1)), False, window, sinks)
 
 
 def view_visibility(
     block_tokens: int, blocks: Sequence[int], window: int | None = None, sinks: int = 0
 ) -> Visibility:
-    """Noised views ask: n_i sees c_j for j < i, and itself."""
+    """Return which blocks noised views see: n_i sees c_j for j < i, and itself."""
     return Visibility(block_tokens, max(blocks), tuple(blocks), True, window, sinks)
 
 
 def predicate(visibility: Visibility, device: torch.device) -> tuple[Callable[..., Tensor], int, int]:
-    """The predicate on token indices (broadcastable), with the numbers of queries and keys."""
+    """Return the predicate on token indices (broadcastable), and the numbers of queries and keys."""
     tokens, blocks = visibility.block_tokens, len(visibility.limits)
-    # Index tensors, not constants: a compiled mask function then serves every subset of as many blocks.
+    # Index tensors, not constants: a compiled mask function can then be used for every subset of the same
+    # number of blocks.
     limit = torch.tensor(visibility.limits, device=device)
     first = torch.tensor([visibility.first(limit) for limit in visibility.limits], device=device)
     clean, sinks = visibility.clean, visibility.sinks
@@ -66,7 +71,7 @@ def predicate(visibility: Visibility, device: torch.device) -> tuple[Callable[..
 
 @lru_cache(maxsize=64)
 def dense_mask(visibility: Visibility, device: torch.device) -> Tensor:
-    """(Q, K) boolean, true where the query sees the key."""
-    with torch.inference_mode(False):  # the cached mask must serve training too
+    """Return a boolean mask (Q, K), which is true where the query sees the key."""
+    with torch.inference_mode(False):  # the cached mask must be usable in training too
         sees, queries, keys = predicate(visibility, device)
         return sees(torch.arange(queries, device=device)[:, None], torch.arange(keys, device=device)[None])

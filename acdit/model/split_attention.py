@@ -1,8 +1,8 @@
-"""The split backend: exact SCAM by calls over the keys that are seen, masked only where queries disagree.
+"""Split backend: exact SCAM by calls over the visible keys, with masks only where the queries differ.
 
-On the CPU the calls' results are merged by their log-sum-exps, so that no key is copied, and the backward
-pass adds to one preallocated gradient: slices under autograd would cost full-size zero tensors. Elsewhere,
-and where there are few keys, they are joined, and autograd is left to itself.
+On the CPU the results of the calls are merged by their log-sum-exps, so that no key is copied, and the
+backward pass adds to one preallocated gradient: slices under autograd would cost zero tensors of full size.
+On other devices, and if there are few keys, the keys are joined, and autograd computes the backward pass.
 """
 
 from collections.abc import Sequence
@@ -26,12 +26,13 @@ _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 def split_attention(
     query: Tensor, clean: Pair | None, own: Pair | None, visibility: Visibility, group_tokens: int
 ) -> Tensor:
-    """Attention as `attend` defines it; query blocks are joined into groups of up to `group_tokens`.
+    """Compute attention as defined by `attend`, with query blocks in groups of up to `group_tokens` tokens.
 
-    Where all keys are that few, own ones counted twice, one masked call takes less than many small ones.
+    If there are at most `group_tokens` keys, own keys counted twice, one masked call is faster than many
+    small ones.
     """
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        # the CPU's backward pass takes three times as long in bf16, and parts would be rounded one by one
+        # the CPU's backward pass takes three times as long in bf16, and each part would be rounded separately
         clean, own = (pair and (pair[0].float(), pair[1].float()) for pair in (clean, own))
         return split_attention(query.float(), clean, own, visibility, group_tokens).to(query.dtype)
     keys = visibility.clean + 2 * len(visibility.limits) * visibility.own
@@ -45,20 +46,20 @@ def split_attention(
 
 @dataclass(frozen=True)
 class _Part:
-    """Query blocks start..stop-1 against clean blocks low..high-1."""
+    """Query blocks start..stop-1, and clean blocks low..high-1 as their keys."""
 
     start: int
     stop: int
     low: int
     high: int
-    sees: bytes  # whether each query block sees each clean block, row by row; empty where all see all
+    sees: bytes  # whether each query block sees each clean block, row by row; empty if all see all
 
     def tokens(self, size: int) -> tuple[slice, slice]:
-        """Queries and keys, for blocks of so many tokens."""
+        """Return the slices of the queries and of the keys, for blocks of `size` tokens."""
         return slice(self.start * size, self.stop * size), slice(self.low * size, self.high * size)
 
     def mask(self, size: int, dtype: torch.dtype) -> Tensor | None:
-        """(queries, keys), what is added to the scores; None where all see all."""
+        """Return the mask (queries, keys) that is added to the scores; None if all see all."""
         return _mask(self.sees, self.stop - self.start, size, dtype) if self.sees else None
 
 
@@ -76,9 +77,10 @@ def _merged(
     block_tokens: int,
     group: int,
 ) -> tuple[Tensor, Tensor]:
-    """Attention over parts of the keys, merged: exp(lse) weighs what each part answers. Output and lse.
+    """Compute attention over parts of the keys and merge the results; return the output and its lse.
 
-    An operator of torch, so that torch.compile takes it as it is, and does not unroll its loop over parts.
+    The result of each part is weighted by exp(lse). This is an operator of torch, so that torch.compile
+    calls it as it is and does not unroll its loop over parts.
     """
     visibility = Visibility(block_tokens, clean, tuple(limits), own_key is not None, window, sinks)
     if own_key is not None and own_value is not None:
@@ -118,9 +120,10 @@ def _merged_backward(
     block_tokens: int,
     group: int,
 ) -> list[Tensor]:
-    """Gradients of the query, then of the keys and values that there are.
+    """Return the gradients of the query, then of the keys and values that are given.
 
-    Every part takes the merged output and log-sum-exp, and so gives its share.
+    The backward pass of each part uses the merged output and log-sum-exp, so it returns the contribution of
+    the part to the whole gradient.
     """
     visibility = Visibility(block_tokens, clean, tuple(limits), own_key is not None, window, sinks)
     of_own: list[Tensor] = []
@@ -155,7 +158,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _gradients(ctx: Any, grad: Tensor, _of_lse: Tensor | None) -> tuple[Tensor | None, ...]:
-    saved = ctx.saved_tensors  # once: a recomputed checkpoint gives them no second time
+    saved = ctx.saved_tensors  # read once: under gradient checkpointing they cannot be read again
     found = iter(_merged_backward(grad, *saved, *ctx.rest))
     of_tensors = [None if tensor is None else next(found) for tensor in saved[:5]]
     return (*of_tensors, *[None] * len(ctx.rest))
@@ -165,24 +168,24 @@ _merged.register_autograd(_gradients, setup_context=_save)
 
 
 def _merge(output: Tensor, lse: Tensor, found: Tensor, found_lse: Tensor) -> None:
-    """Take one more part into (.., Q, D) and its log-sum-exp (.., Q), in place."""
+    """Merge one more part into the output (.., Q, D) and its log-sum-exp (.., Q), in place."""
     weight = torch.sigmoid(found_lse - lse)
     output.lerp_(found, weight[..., None].to(output.dtype))
     torch.logaddexp(lse, found_lse, out=lse)
 
 
 def _by_block(x: Tensor, size: int) -> Tensor:
-    """(N, H, M B, ..) -> (N M, H, B, ..): every view by itself."""
+    """Rearrange (N, H, M B, ..) into (N M, H, B, ..), so that views are separate."""
     return x.transpose(1, 2).unflatten(1, (-1, size)).flatten(0, 1).transpose(1, 2)
 
 
 def _by_sample(x: Tensor, samples: int) -> Tensor:
-    """The inverse of `_by_block`."""
+    """Invert `_by_block`."""
     return x.transpose(1, 2).unflatten(0, (samples, -1)).flatten(1, 2).transpose(1, 2)
 
 
 def _zeros(like: Tensor) -> Tensor:
-    """(N, H, Q, ..), laid out in memory as the network's are: (N, Q, H, ..)."""
+    """Return zeros (N, H, Q, ..), in the memory order of the network's tensors: (N, Q, H, ..)."""
     return torch.zeros_like(like.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
 
 
@@ -192,7 +195,10 @@ def _wide(x: Tensor) -> torch.dtype:
 
 @lru_cache(maxsize=256)
 def _parts(visibility: Visibility, group: int) -> tuple[_Part, ...]:
-    """Who asks which clean blocks: one call each, no query without a key in it."""
+    """Return the parts of queries and clean blocks, one call each.
+
+    Each query of a part sees at least one of its keys.
+    """
     parts = []
     for start in range(0, len(visibility.limits), group):
         limits = visibility.limits[start : start + group]
@@ -207,7 +213,10 @@ def _parts(visibility: Visibility, group: int) -> tuple[_Part, ...]:
 
 
 def _spans(visibility: Visibility, limits: Sequence[int]) -> list[tuple[int, int]]:
-    """Clean blocks that all of these query blocks see, and those that just some see, as runs of either."""
+    """Return runs (low, high) of clean blocks low..high-1 that some of these query blocks see.
+
+    All blocks of a run are either seen by all query blocks, or each by only some of them.
+    """
     edges = {0, min(visibility.sinks, visibility.clean)}
     edges.update(limits, (visibility.first(limit) for limit in limits))
     spans: list[tuple[int, int, bool]] = []
@@ -227,16 +236,16 @@ def _some(visibility: Visibility, limit: int, low: int, high: int) -> bool:
 
 
 def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
-    """Runs of consecutive numbers, as first and last + 1."""
+    """Return the runs of consecutive numbers, as (first, last + 1)."""
     starts = [place for place in places if place - 1 not in places]
     stops = [place + 1 for place in places if place + 1 not in places]
     return list(zip(starts, stops, strict=True))
 
 
-@lru_cache(maxsize=8)  # few, for they are large; groups of one shape share theirs, and so do layers
+@lru_cache(maxsize=8)  # few, because masks are large; groups of the same shape and all layers share one
 def _mask(sees: bytes, rows: int, size: int, dtype: torch.dtype) -> Tensor:
-    """Zero where a query of these rows of blocks sees a key, else minus infinity."""
-    with torch.inference_mode(False):  # the cached mask must serve training too
+    """Return a mask that is zero where a query of these rows of blocks sees a key, else minus infinity."""
+    with torch.inference_mode(False):  # the cached mask must be usable in training too
         blocks = torch.frombuffer(bytearray(sees), dtype=torch.bool).view(rows, -1)
         added = torch.zeros(blocks.shape, dtype=dtype).masked_fill(~blocks, -torch.inf)
         return added.repeat_interleave(size, 0).repeat_interleave(size, 1)
@@ -245,7 +254,7 @@ def _mask(sees: bytes, rows: int, size: int, dtype: torch.dtype) -> Tensor:
 def _joined_groups(
     query: Tensor, clean: Pair | None, own: Pair | None, visibility: Visibility, size: int
 ) -> Tensor:
-    """One call for each group of query blocks, over the joined keys that it sees."""
+    """Compute attention with one call per group of query blocks, over the joined keys that it sees."""
     tokens = visibility.block_tokens
     outputs = []
     for group in _groups(visibility, size):
@@ -262,7 +271,7 @@ def _joined_groups(
 
 
 def joined(sources: Sequence[Pair]) -> Pair:
-    """Keys and values of several sources, one behind the other; no copy of a single one."""
+    """Concatenate the keys and values of several sources; a single source is not copied."""
     if len(sources) == 1:
         return sources[0]
     keys, values = zip(*sources, strict=True)
@@ -271,7 +280,7 @@ def joined(sources: Sequence[Pair]) -> Pair:
 
 @dataclass(frozen=True)
 class _Group:
-    """Query blocks start..stop-1 against spans of clean blocks, and the predicate among just these."""
+    """Query blocks start..stop-1, spans of clean blocks as their keys, and the visibility among these."""
 
     start: int
     stop: int
@@ -287,7 +296,7 @@ def _groups(visibility: Visibility, size: int) -> tuple[_Group, ...]:
         low, high = visibility.first(min(limits)), max(limits)
         sinks = min(visibility.sinks, low)
         spans = tuple((a, b) for a, b in ((0, sinks), (low, high)) if a < b)
-        # The group's clean keys are the sinks, then low..high-1: shifted down by what lies between.
+        # The group's clean keys are the sinks, then low..high-1, which are shifted down by the gap between.
         shift = low - sinks
         inner = Visibility(
             visibility.block_tokens,

@@ -1,4 +1,4 @@
-"""ACDiTTransformer: the network, one forward for training, sampling and understanding."""
+"""ACDiTTransformer: the network, with one forward pass for training, sampling and understanding."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from .skip_causal_mask import clean_visibility, view_visibility
 
 
 class Size(NamedTuple):
-    """A named size (Table 5)."""
+    """Named size of the network (Table 5)."""
 
     num_layers: int
     hidden_size: int
@@ -33,7 +33,7 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "S": Size(6, 128, 4),  # not the paper's: for laptops
+    "S": Size(6, 128, 4),  # not in the paper: for laptops
     "B": Size(12, 768, 12),
     "L": Size(24, 1024, 16),
     "XL": Size(28, 1152, 18),
@@ -43,13 +43,13 @@ SIZES = {
 
 @dataclass
 class ACDiTOutput(BaseOutput):
-    """What the network answers.
+    """Output of the network.
 
     Attributes:
-        sample: prediction for every noised view, (N, M, B, C), or logits (N, M, B, vocabulary); None without
+        sample: Prediction for every noised view, (N, M, B, C), or logits (N, M, B, vocabulary); None without
             views.
-        hidden_states: last layer's states of the given clean blocks, then of the views, (N, P + M, B,
-            hidden), on request.
+        hidden_states: Last layer's states of the given clean blocks, then of the views, (N, P + M, B,
+            hidden), if requested.
     """
 
     sample: Tensor | None = None
@@ -57,23 +57,27 @@ class ACDiTOutput(BaseOutput):
 
 
 class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
-    """Predicts noised blocks from the clean blocks before them, for images, video and text alike.
+    """Network that predicts noised blocks from the clean blocks before them, for images, video and text.
 
-    The layout is an argument of every call, not a property of the network: one network trains and samples
-        with several.
+    The layout is an argument of every call, not a property of the network: one network can train and sample
+    with several layouts.
 
     Args:
-        in_channels: channels of a token, patch elements included; None for a network over token ids.
-        axis_lengths: tokens along each axis that the rotary bases are made for (Eq. 4); part of the weights'
-            meaning.
-        num_layers, hidden_size, num_heads: see `SIZES`.
-        mlp_ratio: width of the MLP over the hidden size.
-        num_classes: classes of the label table, the null label left out; None = no labels.
-        time_conditioning: whether the network sees timesteps. With neither timesteps nor labels there is no
+        in_channels: Number of channels of a token, patch elements included; None for a network over token
+            ids.
+        axis_lengths: Number of tokens along each axis that the rotary bases are computed for (Eq. 4). The
+            weights depend on these lengths.
+        num_layers: Number of layers, see `SIZES`.
+        hidden_size: Hidden size, see `SIZES`.
+        num_heads: Number of attention heads, see `SIZES`.
+        mlp_ratio: Width of the MLP divided by the hidden size.
+        num_classes: Number of classes of the label table, without the null label; None = no labels.
+        time_conditioning: Whether the network takes timesteps. With neither timesteps nor labels there is no
             adaLN.
-        vocab_size: token ids, the mask included, for text.
-        rope: `eq4`, or `published` for the published weights.
-        rope_split: dimensions of a head per axis; as in section 4.3 when left out.
+        vocab_size: Number of token ids, including the mask, for text.
+        rope: Rotary variant: `eq4`, or `published` for the published weights.
+        rope_split: Number of dimensions of a head per axis; default: as in section 4.3.
+        format_version: Version of the model's format; this acdit reads version 1.
     """
 
     _supports_gradient_checkpointing = True
@@ -128,7 +132,7 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Initialise as DiT: Xavier linear layers, zero biases, zero adaLN outputs and final layer."""
+        """Initialise as in DiT: Xavier linear layers, zero biases, zero adaLN outputs, zero final layer."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -144,20 +148,20 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "ACDiTTransformer":
-        """Load as any diffusers model, but never a pickle."""
+        """Load a network like any diffusers model, but never from a pickle."""
         return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
 
     def to_json_string(self) -> str:
-        """The configuration as it is saved, without the place that the network was loaded from."""
+        """Return the configuration as it is saved, without the path that the network was loaded from."""
         described = json.loads(super().to_json_string())
         described.pop("_name_or_path", None)
         return json.dumps(described, indent=2, sort_keys=True) + "\n"
 
     def set_attention_backend(self, backend: str | None) -> None:
-        """Choose how attention is computed: `dense`, `split` or `flex`; None = the device's default.
+        """Set the attention backend: `dense`, `split` or `flex`; None = the device's default.
 
         Raises:
-            ValueError: for an unknown backend, or one that this device does not have.
+            ValueError: If the backend is unknown, or not available on this device.
         """
         self._backend = None if backend is None else check_backend(backend, self.device, training=False)
 
@@ -170,12 +174,13 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         sinks: int = 0,
         device: torch.device | None = None,
     ) -> KVCache:
-        """An empty cache for one batch of sequences, see `KVCache`.
+        """Create an empty cache for one batch of sequences, see `KVCache`.
 
-        Its device is the network's when left out; a network that is moved only while it computes is told.
+        The default device is that of the network. For a network that is moved to a device only while it
+        computes, pass that device.
 
         Raises:
-            UserError: for sinks that cannot be, see `check_sinks`.
+            UserError: If sinks are not possible, see `check_sinks`.
         """
         if window is not None and sinks:
             check_sinks(layout, self.config["rope"])
@@ -212,24 +217,25 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         """Predict noised views of blocks from the clean blocks before them (SCAM, section 4.2).
 
         Args:
-            noised: (N, M, B, C) float, or (N, M, B) token ids; None = the clean stream alone, to fill a
-                cache.
-            timestep: (N, M), raw 0..1000; None without time conditioning.
-            layout: the grid and its blocks.
-            blocks: sorted indices of the M views' blocks, repeats allowed; None = 0..T-1. Guidance is two
+            noised: Noised views (N, M, B, C) in floating point, or (N, M, B) as token ids; None = only the
+                clean stream, to fill a cache.
+            timestep: Raw timesteps (N, M) in 0..1000; None without time conditioning.
+            layout: Grid of tokens and its blocks.
+            blocks: Sorted block indices of the M views, repeats allowed; None = 0..T-1. Guidance uses two
                 views of one block.
-            clean: (N, P, B, C) or (N, P, B), the clean blocks that follow those in the cache, which takes
-                them in. Blocks and outputs that nobody reads cost nothing.
-            labels: (N,) or per view (N, M), class or null; None = null.
-            condition: (N, hidden), added to the condition vector.
-            cache: keys and values of earlier clean blocks.
-            window: clean blocks that a block sees behind itself; None = all, or those of a cache that rolls.
-            sinks: first blocks of the sequence that stay visible beyond the window.
-            return_hidden_states: also return the last layer's states.
-            return_dict: an `ACDiTOutput`, or a tuple of what it holds.
+            clean: Clean blocks (N, P, B, C) or (N, P, B) that follow those in the cache, to which they are
+                added. Blocks and outputs that are not used cost nothing.
+            labels: Classes or null labels, (N,) or per view (N, M); None = null labels.
+            condition: Vectors (N, hidden) that are added to the condition vector.
+            cache: Keys and values of earlier clean blocks.
+            window: Number of previous blocks visible to each block; None = all, or the window of a rolling
+                cache.
+            sinks: Number of first blocks of the sequence that stay visible beyond the window.
+            return_hidden_states: Whether to return the last layer's states too.
+            return_dict: Whether to return an `ACDiTOutput` or a tuple of its values.
 
         Raises:
-            ValueError: if blocks, clean blocks and cache do not fit each other.
+            ValueError: If blocks, clean blocks and cache do not fit each other.
         """
         blocks = checked_blocks(
             layout,
@@ -253,11 +259,11 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             if cache.window is not None:
                 window, sinks = cache.window, cache.sinks
         if cache is None and not return_hidden_states:
-            given = min(given, max(blocks, default=0))  # later clean blocks have no reader
+            given = min(given, max(blocks, default=0))  # later clean blocks are not used
 
         samples = next((len(part) for part in (noised, clean) if part is not None), 1)
         clean_sees = views_see = None
-        parts: list[Tensor] = []  # all samples' clean blocks, then all samples' views
+        parts: list[Tensor] = []  # clean blocks of all samples, then views of all samples
         if clean is not None and given:
             parts.append(clean[:, :given].flatten(0, 1))
             clean_sees = clean_visibility(
@@ -265,11 +271,12 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             )
         if noised is not None:
             parts.append(noised.flatten(0, 1))
-            held = [block - gone for block in blocks]  # of the blocks that the cache holds
+            held = [block - gone for block in blocks]  # indices without the evicted blocks
             views_see = view_visibility(layout.block_tokens, held, window, sinks)
         if not parts:
             raise ValueError("give noised blocks, or clean ones and a cache or return_hidden_states")
-        # Weights that are offloaded or cast tell neither where nor in what is computed; their answer does.
+        # Weights that are offloaded or cast show neither the device nor the dtype of the computation, so take
+        # both from the embedding's output.
         x = self.x_embedder(torch.cat(parts) if len(parts) > 1 else parts[0])  # (R, B, hidden)
         backend = self._backend or default_backend(x.device)
         if self.training and torch.is_grad_enabled():
@@ -284,7 +291,7 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             conditions = self._conditions(noised, timestep, labels, condition, cache, x.dtype)
 
         for layer, block in enumerate(self.blocks):
-            read = return_hidden_states or layer < len(self.blocks) - 1  # who reads the clean outputs
+            read = return_hidden_states or layer < len(self.blocks) - 1  # whether clean outputs are used
             run: Callable[..., Any] = block
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 run = partial(cast(Callable[..., Any], self._gradient_checkpointing_func), block)
@@ -314,7 +321,7 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         cache: KVCache | None,
         dtype: torch.dtype,
     ) -> Conditions | None:
-        """Sum of timestep, label and other embeddings of every view; None for a network without any."""
+        """Return the sum of the embeddings of every view: timestep, label, others; None without any."""
         views = noised.shape[:2]
         if self.y_embedder is None and labels is not None:
             raise ValueError("labels were given, but the network was made without num_classes")
@@ -348,4 +355,4 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
 
 for _public in (ACDiTTransformer, ACDiTOutput):
-    _public.__module__ = "acdit"  # saved files name this module, so that the code may move
+    _public.__module__ = "acdit"  # saved files refer to this module, so that the code can be moved

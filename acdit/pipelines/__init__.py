@@ -1,1 +1,1 @@
-"""Pipelines in the manner of diffusers, for images, video and text."""
+"""Pipelines for images, video and text, with the interface of diffusers."""

@@ -1,4 +1,4 @@
-"""BlockPipeline: what the pipelines of all modalities have in common."""
+"""BlockPipeline: the base class of the pipelines of all modalities."""
 
 from abc import abstractmethod
 from typing import Any, Self
@@ -13,11 +13,11 @@ FORMAT_VERSION = 1
 
 
 class BlockPipeline(DiffusionPipeline):
-    """Generates block by block with a network and a scheduler.
+    """Base class of pipelines that generate block by block with a network and a scheduler.
 
     Attributes:
         transformer: the network.
-        scheduler: any scheduler for what the network predicts, see `Solver`.
+        scheduler: any scheduler that matches what the network predicts, see `Solver`.
     """
 
     transformer: ACDiTTransformer
@@ -25,29 +25,29 @@ class BlockPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
-        """Load as any diffusers pipeline, but never a pickle."""
+        """Load a pipeline as in diffusers, by default with `use_safetensors`, so that no pickle is read."""
         return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
 
     @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Generate samples; see the pipelines."""
+        """Generate samples; the subclasses define the arguments."""
 
     @property
     @abstractmethod
     def layout(self) -> Layout:
-        """The default layout."""
+        """Return the default layout."""
 
     @property
     def tokenizer_digest(self) -> str | None:
-        """A hash of the tokeniser; None for pipelines of values."""
+        """Return a hash of the tokenizer, or None for pipelines of images and video."""
         return None
 
     def default_steps(self, layout: Layout) -> list[int]:
-        """Return the solver steps that a call takes for each block of a layout when it is not told."""
+        """Return the default number of solver steps for each block of a layout."""
         return [self.config["num_inference_steps"]] * layout.num_blocks
 
 
 def check_format(version: int) -> None:
-    """Raise UserError unless this version of the library reads a saved pipeline of a format version."""
+    """Raise UserError unless this version of the library can read a pipeline with this format version."""
     if version != FORMAT_VERSION:
         raise UserError(f"this pipeline has format version {version}, not {FORMAT_VERSION}: upgrade acdit")

@@ -1,4 +1,4 @@
-"""Canvas: the tokens of a batch of texts while they are drawn block by block."""
+"""Canvas: the tokens of a batch of texts while they are generated block by block."""
 
 from collections.abc import Sequence
 
@@ -10,16 +10,16 @@ from ..utils.errors import UserError
 
 
 class Canvas:
-    """Tokens of a batch while they are drawn: given ones, masks, and in time what takes their place.
+    """Tokens of a batch during generation: given tokens, masks, and the tokens that replace the masks.
 
     Args:
-        tokens: (N, L), masked where they are to be drawn.
-        prompts: of each sample.
-        starts: of each, the first token that was not in its prompt.
-        limits: of each, one past the last token that was asked for.
-        layout: (L,) cut into blocks.
-        tokenizer: of the tokens.
-        ends: whether its end ends a sample.
+        tokens: token ids (N, L), with the mask's id wherever a token is to be generated.
+        prompts: prompt of each sample.
+        starts: index of each sample's first token that is not part of its prompt.
+        limits: index after each sample's last requested token.
+        layout: layout (L,), cut into blocks.
+        tokenizer: tokenizer of the tokens.
+        ends: whether an end token ends its sample.
     """
 
     def __init__(
@@ -36,14 +36,17 @@ class Canvas:
         self.prompts, self.starts, self.limits = list(prompts), list(starts), list(limits)
 
     def __call__(self, index: int) -> Tensor:
-        """A block (N, B), as `generate` asks for it."""
+        """Return a block (N, B) by its index, as `generate` expects it."""
         return self.tokens[:, self._places(index)]
 
     def put(self, index: int, sample: Tensor) -> None:
-        """Take a block (N, B); what follows in a sample that has ended is filled with ends, not drawn.
+        """Store a generated block (N, B).
+
+        In samples that have ended, the following blocks are filled with end tokens, so that they are not
+        generated.
 
         Raises:
-            UserError: if some of it is still masked.
+            UserError: if a token of the block is still masked.
         """
         if (sample == self.tokenizer.mask).any():
             raise UserError(f"block {index} ends with masks: a callback must put none back in its last step")
@@ -61,11 +64,11 @@ class Canvas:
                 self.tokens[row, places.stop :] = self.tokenizer.eos
 
     def done(self, index: int) -> bool:
-        """Whether no sample has anything to be drawn after a block."""
+        """Return whether no sample has tokens left to generate after a block."""
         return self._places(index).stop >= max(self.limits)
 
     def new(self, row: int, index: int) -> list[int]:
-        """Tokens of a block that were asked for and are not of the prompt."""
+        """Return the requested tokens of a block in one sample, without those of its prompt."""
         places = self._places(index)
         asked = slice(max(places.start, self.starts[row]), min(places.stop, self.limits[row]))
         return self.tokens[row, asked].tolist()

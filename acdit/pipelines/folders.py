@@ -1,4 +1,4 @@
-"""Folders of trained pipelines: where they are, and of which modality. Free of torch."""
+"""Folders of trained pipelines: their location and modality. Does not import torch."""
 
 import json
 from pathlib import Path
@@ -8,22 +8,27 @@ from ..modalities.table import MODALITIES, modality_of_pipeline
 from ..utils.errors import UserError
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
-DEFAULT = "image"  # modality of the model that is taken where nothing tells
+DEFAULT = "image"  # modality of the model that is used when no path is given
 INDEX = "model_index.json"
-# A model_index.json names the libraries that its parts come from, and loading imports them.
+# A model_index.json names the libraries of its components, and loading it imports them.
 TRUSTED_LIBRARIES = {"acdit", "diffusers", "transformers"}
 
 
 def shipped_models() -> list[str]:
-    """Names of the models in the package."""
+    """Return the names of the models in the package."""
     return sorted(index.parent.name for index in SHIPPED.glob(f"*/{INDEX}"))
 
 
 def pipeline_folder(path: str | Path | None) -> Path:
-    """The folder of a pipeline: as given, or as a run exported it; one in the package by name, or for None.
+    """Return the folder of a pipeline.
+
+    Args:
+        path: folder of a pipeline, folder of a training run that exported one, or name of a model in the
+            package; None = the default model of the package.
 
     Raises:
-        UserError: if the folder lacks what a pipeline needs, or names libraries that are not to be imported.
+        UserError: if the folder lacks a file that a pipeline needs, or names libraries that must not be
+            imported.
     """
     given = Path(MODALITIES[DEFAULT].model if path is None else path)
     if path is None or (str(path) in shipped_models() and not given.exists()):
@@ -55,10 +60,10 @@ def pipeline_folder(path: str | Path | None) -> Path:
 
 
 def folder_modality(folder: Path) -> Modality:
-    """Return the modality of the pipeline in a folder, by its model_index.json.
+    """Return the modality of the pipeline in a folder, according to its model_index.json.
 
     Raises:
-        UserError: if the folder holds another kind of pipeline.
+        UserError: if the folder holds a pipeline of another class.
     """
     name = json.loads((folder / INDEX).read_text())["_class_name"]
     modality = modality_of_pipeline(name)

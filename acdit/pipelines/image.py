@@ -22,13 +22,13 @@ from .request import Request
 
 @dataclass
 class ACDiTImagePipelineOutput(BaseOutput):
-    """What the pipeline made, and what it took.
+    """Output of the image pipeline.
 
     Attributes:
-        images: PIL images, or an array (N, H, W, C) or tensor (N, C, H, W) in [0, 1], or latents (N, C, h,
-            w).
-        evaluations: calls of the network.
-        cache_bytes: bytes of the key-value cache of the batch; 0 for a layout of one block.
+        images: PIL images, an array (N, H, W, C) or a tensor (N, C, H, W) in [0, 1], or latents
+            (N, C, h, w).
+        evaluations: number of network calls.
+        cache_bytes: size of the batch's key-value cache in bytes; 0 for a layout of one block.
     """
 
     images: Any
@@ -37,19 +37,30 @@ class ACDiTImagePipelineOutput(BaseOutput):
 
 
 class ACDiTImagePipeline(ACDiTPipeline):
-    """Generates images block by block from class labels, and continues images from their first blocks.
+    """Pipeline that generates images block by block, from class labels or as continuations of images.
 
     Args:
         transformer: the network.
-        scheduler: any diffusers scheduler for what the network predicts.
+        scheduler: any diffusers scheduler that matches what the network predicts.
         vae: any diffusers autoencoder; None = the network works on pixels.
-        grid, block, patch: the default layout, see `Layout`; patch in pixels, or in latent cells where there
-            is a vae.
-        id2label: names of the classes.
-        pixel_range: of the data that the network was trained on.
-        num_inference_steps, guidance_scale: defaults of a call.
-        vae_scale_factor: pixels along the edge of a latent cell, where a model in latent space is kept
-            without its autoencoder and draws latents alone; a vae brings its own.
+        grid: tokens of the default layout along each axis, (h, w); see `Layout`.
+        block: tokens of a block along each axis, (h, w).
+        patch: size of a token along each axis, (h, w), in pixels, or in latent cells if there is a vae.
+        id2label: class names by class id.
+        pixel_range: lowest and highest pixel value of the data that the network was trained on.
+        num_inference_steps: default number of solver steps per block.
+        guidance_scale: default scale of classifier-free guidance.
+        vae_scale_factor: side of a latent cell in pixels, for a latent-space model that is stored without
+            its autoencoder and generates latents only; a vae defines its own.
+        format_version: version of the format of saved pipelines.
+
+    Example:
+        ```python
+        import acdit
+
+        pipe = acdit.load_pipeline("mnist", kind=acdit.ACDiTImagePipeline)
+        pipe(class_labels=[3, 1], num_inference_steps=8).images[0].save("three.png")
+        ```
     """
 
     def __init__(
@@ -57,7 +68,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
         transformer: ACDiTTransformer,
         scheduler: Any,
         vae: Any = None,
-        grid: list[int] | tuple[int, ...] = (8, 8),  # of types that diffusers can check when it loads
+        grid: list[int] | tuple[int, ...] = (8, 8),  # types that diffusers can check when it loads
         block: list[int] | tuple[int, ...] = (4, 4),
         patch: list[int] | tuple[int, ...] = (1, 1),
         id2label: dict[int, str] | dict[str, str] | None = None,
@@ -104,32 +115,37 @@ class ACDiTImagePipeline(ACDiTPipeline):
         callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> Any:
-        """Generate images: an `ACDiTImagePipelineOutput`, or a tuple where `return_dict` is false.
+        """Generate images.
 
         Args:
             class_labels: ids or names of classes; None, alone or in a list = an unconditional image.
-            num_images_per_prompt: images per label.
-            num_inference_steps: solver steps per block, one number or one for each block; the model's
-                default.
-            guidance_scale: classifier-free guidance; the model's default, 1 = none.
-            guidance_rising: whether guidance rises over the blocks from 1 to its scale.
-            guidance_interval: lowest and highest sigma at which guidance acts; None = all.
-            height, width: of the images in pixels; the model's default.
-            block: tokens of a block, (h, w); the model's default.
-            image: to continue from, one for all samples or one for each: a PIL image, an array
+            num_images_per_prompt: number of images per label.
+            num_inference_steps: solver steps per block, one number for all blocks or one for each; default:
+                the model's.
+            guidance_scale: scale of classifier-free guidance, 1 = none; default: the model's.
+            guidance_rising: whether the guidance scale rises over the blocks, from 1 to `guidance_scale`.
+            guidance_interval: lowest and highest sigma at which guidance is applied; None = all.
+            height: height of the images in pixels; default: the model's.
+            width: width of the images in pixels; default: the model's.
+            block: tokens of a block, (h, w); default: the model's.
+            image: image to continue, one for all samples or one for each: a PIL image, an array
                 ([N,] H, W, C) or a tensor ([N,] C, H, W) in [0, 1].
-            keep_blocks: blocks of `image` that are kept, in raster order.
-            generator: one (it yields a seed per sample, in order) or one per sample.
-            latents: noise (N, C, h, w) to start from, in place of what the generator would draw.
+            keep_blocks: number of blocks of `image` to keep, in raster order.
+            generator: one generator, from which a seed per sample is drawn in order, or one per sample.
+            latents: initial noise (N, C, h, w), in place of noise from the generator.
             output_type: `pil`, `np`, `pt` or `latent`.
-            return_dict: an output object, or the tuple (images,).
-            callback_on_step_end: called as (pipeline, step, timestep, tensors) after each solver step,
-                counted over all blocks; `latents` is the whole picture so far, and may be returned with
-                the block at hand changed.
-            callback_on_step_end_tensor_inputs: which tensors the callback gets; `latents` is all there is.
+            return_dict: whether to return an output object in place of the tuple (images,).
+            callback_on_step_end: function called as (pipeline, step, timestep, tensors) after each solver
+                step; `step` counts over all blocks. The tensor `latents` is the whole image so far; the
+                function may return it with the current block changed.
+            callback_on_step_end_tensor_inputs: names of the tensors that the callback receives; only
+                `latents` is available.
+
+        Returns:
+            An `ACDiTImagePipelineOutput`, or a tuple if `return_dict` is false.
 
         Raises:
-            UserError: for an argument that does not fit the model.
+            UserError: if an argument does not fit the model.
         """
         layout = self._layout_for(height, width, block)
         if num_images_per_prompt < 1:
@@ -161,7 +177,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
         return ACDiTImagePipelineOutput(images, evaluations, 0 if cache is None else cache.nbytes)
 
     def _prefix(self, image: Any, keep_blocks: int, layout: Layout, batch: int) -> Tensor | None:
-        """The kept blocks of the image to continue from, for every sample: (N, keep_blocks, B, C)."""
+        """Return the kept blocks of the image to continue, for every sample: (N, keep_blocks, B, C)."""
         if image is None and not keep_blocks:
             return None
         if image is None or not 1 <= keep_blocks < layout.num_blocks:
@@ -188,4 +204,4 @@ class ACDiTImagePipeline(ACDiTPipeline):
         return self.image_processor.postprocess(self._to_pixels(latents), output_type=output_type)
 
 
-ACDiTImagePipeline.__module__ = "acdit"  # saved files name this module, so that the code may move
+ACDiTImagePipeline.__module__ = "acdit"  # saved files name this module, so that the code can be moved

@@ -1,4 +1,4 @@
-"""Pictures and clips that callers give, in whatever form, as one tensor."""
+"""Conversion of images and clips from callers, in any supported form, to one tensor."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..data.image_decoding import Unreadable, eight_bit
 from ..utils.errors import UserError
 
-ROUNDING = 1e-3  # values may lie so far beyond 0 and 1
+ROUNDING = 1e-3  # tolerance for values outside 0..1
 FORMS = {
     3: "PIL images, an array ([N,] H, W, C) or a tensor ([N,] C, H, W)",
     4: "frames: PIL images, an array ([N,] F, H, W, C) or a tensor ([N,] F, C, H, W)",
@@ -18,23 +18,23 @@ FORMS = {
 
 
 def given_pixels(given: Any, name: str, *, axes: int, channels: int) -> Tensor:
-    """What a caller gives as pictures or as clips, (N, C, H, W) or (N, F, C, H, W) float32 in [-1, 1].
+    """Convert images or clips to a float32 tensor (N, C, H, W) or (N, F, C, H, W) in [-1, 1].
 
     Args:
         given: PIL images, arrays with channels last or tensors with channels first in [0, 1]; or lists of
-            them, which stand for one more axis.
-        name: of the argument, for errors.
-        axes: of one picture (3) or clip (4).
-        channels: that PIL images are converted to, 1 (grey) or 3.
+            them, where a list adds one axis.
+        name: name of the argument, for error messages.
+        axes: number of axes of one image (3) or clip (4).
+        channels: number of channels that PIL images are converted to, 1 (grey) or 3.
 
     Raises:
-        UserError: for anything else.
+        UserError: for any other input.
     """
     try:
         pixels = _tensor(given, channels)
     except Unreadable as fault:
         raise UserError(f"{name} cannot be read: {fault}") from fault
-    except (IndexError, TypeError, ValueError, RuntimeError) as fault:  # no picture, or of several sizes
+    except (IndexError, TypeError, ValueError, RuntimeError) as fault:  # no image, or several sizes
         raise UserError(f"{name} must be {FORMS[axes]}, of one size") from fault
     if pixels.ndim not in (axes, axes + 1):
         raise UserError(f"{name} must have {axes} or {axes + 1} axes, {FORMS[axes]}, not {pixels.ndim}")
@@ -48,7 +48,7 @@ def given_pixels(given: Any, name: str, *, axes: int, channels: int) -> Tensor:
 
 
 def _tensor(given: Any, channels: int) -> Tensor:
-    """(.., C, H, W) float32."""
+    """Convert an image, an array, a tensor or a list of them to a float32 tensor (.., C, H, W)."""
     if isinstance(given, Image.Image):
         image = eight_bit(given).convert("L" if channels == 1 else "RGB")
         return torch.from_numpy(np.array(image)).float().div(255).view(*image.size[::-1], -1).movedim(-1, 0)

@@ -1,4 +1,4 @@
-"""Opening trained pipelines on disk."""
+"""Loading of trained pipelines from disk."""
 
 from pathlib import Path
 from typing import TypeVar, cast
@@ -19,18 +19,18 @@ def load_pipeline(
     dtype: torch.dtype = torch.float32,
     kind: type[P] = BlockPipeline,
 ) -> P:
-    """Load the pipeline in a folder, of a training run, or in the package; see `pipeline_folder`.
+    """Load a pipeline from a folder, from a training run or from the package; see `pipeline_folder`.
 
     Args:
-        path: a folder, or the name of one of `shipped_models`; the model of MNIST digits when left out.
-        dtype: of the network's weights.
-        kind: class that the pipeline must be of, such as `ACDiTVideoPipeline`; any when left out.
+        path: a folder, or the name of one of `shipped_models`; default: the model of MNIST digits.
+        dtype: data type of the network's weights.
+        kind: class that the pipeline must have, such as `ACDiTVideoPipeline`; default: any class.
 
     Returns:
-        An `ACDiTImagePipeline`, `ACDiTVideoPipeline` or `ACDiTTextPipeline`, as the folder says.
+        An `ACDiTImagePipeline`, `ACDiTVideoPipeline` or `ACDiTTextPipeline`, depending on the folder.
 
     Raises:
-        UserError: if the folder holds no pipeline, or one of another class.
+        UserError: if the folder holds no pipeline, or a pipeline of another class.
     """
     folder = pipeline_folder(path)
     modality = folder_modality(folder)
@@ -38,7 +38,7 @@ def load_pipeline(
     if not issubclass(cls, kind):
         raise UserError(f"{folder} is a {cls.__name__}, not a {kind.__name__}")
     shown = is_progress_bar_enabled()
-    disable_progress_bar()  # of diffusers, over the few parts of a pipeline
+    disable_progress_bar()  # the bar of diffusers over the few components of a pipeline
     try:
         return cls.from_pretrained(folder, dtype=dtype)
     finally:

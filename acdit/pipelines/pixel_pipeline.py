@@ -1,4 +1,4 @@
-"""ACDiTPipeline: what the pipelines of images and of video share; a request in, finished blocks out."""
+"""ACDiTPipeline: the base class of the image and video pipelines; turns a request into finished blocks."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -24,19 +24,22 @@ ClassLabels = int | str | None | Sequence[int | str | None]
 
 
 class ACDiTPipeline(BlockPipeline):
-    """Generates block by block from class labels; what images and video have in common.
+    """Base class of the pipelines that generate images and video block by block from class labels.
 
     Args:
         transformer: the network.
-        scheduler: any diffusers scheduler for what the network predicts.
+        scheduler: any diffusers scheduler that matches what the network predicts.
         vae: any diffusers autoencoder of images; None = the network works on pixels.
-        grid, block, patch: the default layout, see `Layout`; patch in pixels, or in latent cells where there
-            is a vae.
-        id2label: names of the classes.
-        pixel_range: of the data that the network was trained on.
-        num_inference_steps, guidance_scale: defaults of a call.
-        vae_scale_factor: pixels along the edge of a latent cell, where a model in latent space is kept
-            without its autoencoder and draws latents alone; a vae brings its own.
+        grid: tokens of the default layout along each axis, see `Layout`.
+        block: tokens of a block along each axis.
+        patch: size of a token along each axis, in pixels, or in latent cells if there is a vae.
+        id2label: class names by class id.
+        pixel_range: lowest and highest pixel value of the data that the network was trained on.
+        num_inference_steps: default number of solver steps per block.
+        guidance_scale: default scale of classifier-free guidance.
+        vae_scale_factor: side of a latent cell in pixels, for a latent-space model that is stored without
+            its autoencoder and generates latents only; a vae defines its own.
+        format_version: version of the format of saved pipelines.
     """
 
     model_cpu_offload_seq = "transformer->vae"
@@ -85,30 +88,30 @@ class ACDiTPipeline(BlockPipeline):
 
     @property
     def layout(self) -> Layout:
-        """The default layout."""
+        """Return the default layout."""
         return Layout(tuple(self.config["grid"]), tuple(self.config["block"]), tuple(self.config["patch"]))
 
     @property
     def label_names(self) -> dict[int, str]:
-        """Class index -> name."""
+        """Return the class names by class id."""
         return {int(index): name for index, name in self.config["id2label"].items()}
 
     @property
     def data_channels(self) -> int:
-        """Channels of a pixel, or of a latent cell."""
+        """Return the number of channels of a pixel, or of a latent cell."""
         return self.transformer.config["in_channels"] // self.layout.patch_elements
 
     @property
     def pixel_channels(self) -> int:
-        """Channels of a pixel, autoencoder or not."""
+        """Return the number of channels of a pixel, with or without an autoencoder."""
         return self.data_channels if self.vae is None else self.vae.config.in_channels
 
     @property
     def fast(self) -> dict[str, Any]:
-        """Arguments of a call that costs a quarter of 25 guided steps, at no worse a Fréchet distance.
+        """Return arguments of a call at a quarter of the cost of 25 guided steps.
 
-        Eight steps a block, guided at the middle noise levels alone: measured on the model in the package by
-        `acdit study sampling`, see docs/log.md.
+        The call takes eight steps per block, with guidance at the middle noise levels only. The Fréchet
+        distance is no worse, as `acdit study sampling` measured on the model in the package; see docs/log.md.
         """
         return {
             "num_inference_steps": FAST_STEPS,
@@ -116,10 +119,10 @@ class ACDiTPipeline(BlockPipeline):
         }
 
     def label_ids(self, class_labels: ClassLabels) -> list[int | None]:
-        """Class ids from ids and names; None stays as it is.
+        """Return the class ids of labels that are given as ids or names; None stays None.
 
         Raises:
-            UserError: for a class that the model does not know.
+            UserError: if the model does not know a class.
         """
         names = {name: index for index, name in self.label_names.items()}
         count = self.transformer.config["num_classes"] or 0
@@ -146,7 +149,7 @@ class ACDiTPipeline(BlockPipeline):
         per_label: int,
         generator: torch.Generator | Sequence[torch.Generator] | None,
     ) -> Samples:
-        """Labels, null where none was asked for, and a generator for every sample."""
+        """Return the label of every sample, null where no class was requested, and its generator."""
         ids, null = self.label_ids(class_labels), self.transformer.config["num_classes"]
         generators = one_per_sample(generator, len(ids) * per_label)
         if all(label is None for label in ids):
@@ -157,7 +160,7 @@ class ACDiTPipeline(BlockPipeline):
         return Samples(named.repeat_interleave(per_label), generators)
 
     def _checked_output(self, output_type: str, reads_pixels: bool) -> None:
-        """Raise UserError for an output that there is not."""
+        """Raise UserError if the pipeline cannot produce the requested output."""
         if output_type not in OUTPUT_TYPES:
             raise UserError(f"output_type must be pil, np, pt or latent, not {output_type!r}")
         if self.vae is None and self.vae_scale_factor > 1 and (output_type != "latent" or reads_pixels):
@@ -167,7 +170,7 @@ class ACDiTPipeline(BlockPipeline):
             )
 
     def _steps(self, steps: int | Sequence[int] | None, layout: Layout) -> list[int]:
-        """Solver steps of every block."""
+        """Return the number of solver steps of every block."""
         return steps_per_block(
             self.config["num_inference_steps"] if steps is None else steps, layout.num_blocks
         )
@@ -178,7 +181,10 @@ class ACDiTPipeline(BlockPipeline):
     def _layout_for(
         self, height: int | None, width: int | None, block: Sequence[int] | None, before: Sequence[int] = ()
     ) -> Layout:
-        """The layout of another size in pixels, or of other blocks, with tokens of the axes before."""
+        """Return the layout for another size in pixels or another block size.
+
+        `before` holds the number of tokens along each axis before height and width.
+        """
         layout = self.layout
         rows, columns = layout.grid[-2:]
         grid = list(before)
@@ -192,7 +198,7 @@ class ACDiTPipeline(BlockPipeline):
         return Layout(tuple(grid), self._block(block), layout.patch)
 
     def _block(self, block: Sequence[int] | None) -> tuple[int, ...]:
-        """Tokens of a block along each axis, checked; the model's own when left out."""
+        """Check and return the tokens of a block along each axis; None = the model's own."""
         own = self.layout.block
         if block is None:
             return own
@@ -201,7 +207,7 @@ class ACDiTPipeline(BlockPipeline):
         return tuple(block)
 
     def _initial(self, latents: Tensor, batch: int, layout: Layout) -> Tensor:
-        """The noise (N, T, B, C) that a caller gives as latents (N, C, *size)."""
+        """Check the caller's latents (N, C, *size) and return them as noise (N, T, B, C)."""
         wanted = (batch, self.data_channels, *layout.size)
         if not isinstance(latents, Tensor) or tuple(latents.shape) != wanted:
             found = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
@@ -214,7 +220,7 @@ class ACDiTPipeline(BlockPipeline):
         call: Callable[..., dict[str, Any]] | None = None,
         inputs: Sequence[str] = (),
     ) -> Iterator[Block]:
-        """Every block of a request, as it is finished, under a progress bar."""
+        """Yield every block of a request as soon as it is finished, with a progress bar."""
         unknown = set(inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise UserError(
@@ -245,11 +251,11 @@ class ACDiTPipeline(BlockPipeline):
             )
 
     def _to_data(self, pixels: Tensor) -> Tensor:
-        """Pixels in [-1, 1] in the range that the network learned."""
+        """Convert pixels in [-1, 1] to the value range that the network was trained on."""
         low, high = self.config["pixel_range"]
         return low + (high - low) * (pixels + 1) / 2
 
     def _to_pixels(self, data: Tensor) -> Tensor:
-        """The inverse of `_to_data`."""
+        """Convert data to pixels in [-1, 1], the inverse of `_to_data`."""
         low, high = self.config["pixel_range"]
         return 2 * (data.float() - low) / (high - low) - 1

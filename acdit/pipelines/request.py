@@ -1,4 +1,4 @@
-"""What a call of a pipeline asks for, once it is checked; and the caller's function that watches."""
+"""The checked arguments of a pipeline call, and the wrapper of the caller's callback function."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from .block_pipeline import BlockPipeline
 
 @dataclass(frozen=True)
 class Samples:
-    """Which samples a call is to draw.
+    """Samples that a call generates.
 
     Attributes:
-        labels: (N,) classes, or null; None = all null.
-        generators: one for each.
+        labels: class or null label of each sample, (N,); None = all null.
+        generators: one generator per sample.
     """
 
     labels: Tensor | None
@@ -31,16 +31,18 @@ class Samples:
 
 @dataclass(frozen=True)
 class Request:
-    """What a call asks of `generate`, checked.
+    """Checked arguments for `generate`.
 
     Attributes:
-        samples: to draw.
-        layout: of each.
+        samples: samples to generate.
+        layout: layout of each sample.
         steps: solver steps of every block.
-        guidance: classifier-free.
-        noise: (N, T, B, C), or that of one block by its index.
-        prefix: (N, K, B, C) blocks that are there already; None = none.
-        window, sinks, context_noise: see `generate`.
+        guidance: classifier-free guidance.
+        noise: noise (N, T, B, C), or a function that returns the noise of one block by its index.
+        prefix: existing blocks (N, K, B, C) to continue; None = none.
+        window: attention window, see `generate`.
+        sinks: number of sinks, see `generate`.
+        context_noise: standard deviation of the context noise, see `generate`.
     """
 
     samples: Samples
@@ -55,20 +57,20 @@ class Request:
 
     @property
     def start(self) -> int:
-        """The first block to draw."""
+        """Return the index of the first block to generate."""
         return 0 if self.prefix is None else self.prefix.shape[1]
 
 
 class Callback:
-    """The caller's function, which sees the whole picture so far after each solver step.
+    """Wrapper of the caller's function, which receives the whole sample so far after each solver step.
 
-    It may change the block at hand.
+    The function may change the current block.
 
     Args:
-        pipeline: that it is told of.
-        call: (pipeline, step, timestep, tensors) -> tensors.
-        inputs: names of the tensors that it gets; `latents` is all there is.
-        request: whose noise and prefix the picture begins with.
+        pipeline: pipeline that is passed to the function.
+        call: function (pipeline, step, timestep, tensors) -> tensors.
+        inputs: names of the tensors that the function receives; only `latents` is available.
+        request: request whose noise and prefix form the initial sample.
     """
 
     def __init__(
@@ -82,12 +84,12 @@ class Callback:
         noise = request.noise
         if callable(noise):
             noise = torch.stack([noise(index) for index in range(request.layout.num_blocks)], dim=1)
-        self.canvas = noise.float().clone()  # (N, T, B, C): finished blocks, and noise where none is yet
+        self.canvas = noise.float().clone()  # (N, T, B, C): finished blocks, and noise for the others
         if request.prefix is not None:
             self.canvas[:, : request.start] = request.prefix
 
     def __call__(self, end: StepEnd) -> Tensor | None:
-        """Tell of a step: the block's sample if it is returned changed."""
+        """Call the function after a step, and return the block's sample if the function returned latents."""
         self.canvas[:, end.block] = end.sample
         tensors = {"latents": self.layout.from_blocks(self.canvas)} if self.inputs else {}
         returned = self.call(self.pipeline, end.step, end.timestep, tensors).get("latents")
@@ -100,7 +102,14 @@ class Callback:
 def one_per_sample(
     generator: torch.Generator | Sequence[torch.Generator] | None, batch: int
 ) -> list[torch.Generator]:
-    """A generator for every sample: those given, or seeded in order from the one given (or torch's own)."""
+    """Return a generator for every sample.
+
+    Several generators are returned as they are. One generator, or torch's default one for None, yields a seed
+    per sample, in order.
+
+    Raises:
+        UserError: if the number of generators is not the number of samples.
+    """
     if generator is not None and not isinstance(generator, torch.Generator):
         if len(generator) != batch:
             raise UserError(

@@ -1,4 +1,4 @@
-"""ACDiTTextPipeline: prompts in, texts out, block by block by masked diffusion."""
+"""ACDiTTextPipeline: continues prompts block by block with masked diffusion."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,18 +24,27 @@ OUTPUT_TYPES = ("text", "tokens")
 
 
 class ACDiTTextPipeline(BlockPipeline):
-    """Continues prompts, and fills in tokens, block by block.
+    """Pipeline that continues prompts, and fills in masked tokens, block by block.
 
-    Rows of a batch advance through the same blocks, each with its own prompt, seed and end; what becomes of
-    one does not depend on the others.
+    The rows of a batch advance through the same blocks, each with its own prompt, seed and end. The result of
+    a row does not depend on the other rows.
 
     Args:
-        transformer: a network over token ids, the mask last.
-        scheduler: see `acdit.unmasking`.
-        tokenizer: None = bytes.
-        grid: (L,), the longest text in tokens.
-        block: (B,), tokens of a block.
-        num_inference_steps: default of a call, for each block; None = as many as a block has tokens.
+        transformer: a network over token ids, of which the mask is the last.
+        scheduler: a scheduler of `acdit.diffusion.masked_schedulers`.
+        tokenizer: tokenizer of the texts; None = bytes.
+        grid: (L,), length of the longest text in tokens.
+        block: (B,), number of tokens of a block.
+        num_inference_steps: default number of steps per block; None = the number of tokens of a block.
+        format_version: version of the format of saved pipelines.
+
+    Example:
+        ```python
+        import acdit
+
+        pipe = acdit.load_pipeline("shakespeare", kind=acdit.ACDiTTextPipeline)
+        print(pipe("To be", max_new_tokens=16).texts[0])
+        ```
     """
 
     model_cpu_offload_seq = "transformer"
@@ -46,7 +55,7 @@ class ACDiTTextPipeline(BlockPipeline):
         transformer: ACDiTTransformer,
         scheduler: Any,
         tokenizer: Any = None,
-        grid: list[int] | tuple[int, ...] = (1024,),  # of types that diffusers can check when it loads
+        grid: list[int] | tuple[int, ...] = (1024,),  # types that diffusers can check when it loads
         block: list[int] | tuple[int, ...] = (16,),
         num_inference_steps: int | None = None,
         format_version: int = FORMAT_VERSION,
@@ -74,7 +83,7 @@ class ACDiTTextPipeline(BlockPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
-        """Load as any diffusers pipeline, but never a pickle, with the tokeniser that lies beside it."""
+        """Load a pipeline as in diffusers, by default without pickles, with the tokenizer saved beside it."""
         if "tokenizer" not in kwargs:
             file = Path(pretrained_model_name_or_path) / FILE
             if not file.exists():
@@ -83,22 +92,23 @@ class ACDiTTextPipeline(BlockPipeline):
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Save as any diffusers pipeline, and the tokeniser beside it."""
+        """Save the pipeline as in diffusers, with the tokenizer beside it."""
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(Path(save_directory) / FILE)
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @property
     def layout(self) -> Layout:
-        """The default layout."""
+        """Return the default layout."""
         return Layout(tuple(self.config["grid"]), tuple(self.config["block"]))
 
     @property
     def tokenizer_digest(self) -> str:
+        """Return a hash of the tokenizer."""
         return self.tokenizer.digest
 
     def default_steps(self, layout: Layout) -> list[int]:
-        """Return the steps that a call takes for each block at most: one for each token, or fewer."""
+        """Return the default limit on the steps of each block: one step per token, or fewer."""
         asked = self.config["num_inference_steps"] or layout.block_tokens
         return [min(asked, layout.block_tokens)] * layout.num_blocks
 
@@ -119,26 +129,32 @@ class ACDiTTextPipeline(BlockPipeline):
         callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("tokens",),
     ) -> Any:
-        """Write texts: an `ACDiTTextPipelineOutput`, or a tuple where `return_dict` is false.
+        """Generate texts.
 
         Args:
-            prompt: texts to continue, of any lengths; None = from nothing.
-            num_samples_per_prompt: texts per prompt.
-            max_new_tokens: after each prompt, at most; None = as many as fit.
-            num_inference_steps: of every block, or one number for each; the model's default.
-            block: tokens of a block; the model's default.
-            tokens: in place of a prompt, (N, L) ids with the mask's wherever one is to be drawn.
-            temperature, top_p: in place of the scheduler's.
-            generator: one (it yields a seed per sample, in order) or one per sample.
-            output_type: `text`, or `tokens`.
-            return_dict: an output object, or the tuple (texts,).
-            callback_on_step_end: called as (pipeline, step, timestep, tensors) after each step, counted over
-                all blocks; `tokens` (N, L) are all tokens so far; those of the block that is drawn may be
-                returned changed.
-            callback_on_step_end_tensor_inputs: which tensors the callback gets; `tokens` is all there is.
+            prompt: texts to continue, of any lengths; None = start from an empty text.
+            num_samples_per_prompt: number of texts per prompt.
+            max_new_tokens: maximum number of tokens after each prompt; None = as many as fit.
+            num_inference_steps: steps per block, one number for all blocks or one for each; default: the
+                model's.
+            block: tokens of a block; default: the model's.
+            tokens: ids (N, L) in place of a prompt, with the mask's id wherever a token is to be generated.
+            temperature: temperature of the sampling; default: the scheduler's.
+            top_p: total probability of the most likely tokens that are sampled; default: the scheduler's.
+            generator: one generator, from which a seed per sample is drawn in order, or one per sample.
+            output_type: `text` or `tokens`.
+            return_dict: whether to return an output object in place of the tuple (texts,).
+            callback_on_step_end: function called as (pipeline, step, timestep, tensors) after each step;
+                `step` counts over all blocks. The tensor `tokens` (N, L) holds all tokens so far; the
+                function may return it with the tokens of the current block changed.
+            callback_on_step_end_tensor_inputs: names of the tensors that the callback receives; only
+                `tokens` is available.
+
+        Returns:
+            An `ACDiTTextPipelineOutput`, or a tuple if `return_dict` is false.
 
         Raises:
-            UserError: for an argument that does not fit the model.
+            UserError: if an argument does not fit the model.
         """
         if output_type not in OUTPUT_TYPES:
             raise UserError(f"output_type must be text or tokens, not {output_type!r}")
@@ -175,7 +191,7 @@ class ACDiTTextPipeline(BlockPipeline):
         top_p: float | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
     ) -> Iterator[TextPiece]:
-        """What a call with these arguments adds to its prompts, as blocks are finished."""
+        """Stream the texts that a call with these arguments adds to its prompts, as blocks are finished."""
         canvas = self._canvas(prompt, num_samples_per_prompt, max_new_tokens, block, None)
         blocks = self._finished(canvas, num_inference_steps, temperature, top_p, generator)
         return self._pieces(canvas, blocks)
@@ -192,7 +208,7 @@ class ACDiTTextPipeline(BlockPipeline):
                 new = [canvas.new(row, finished.index) for row in range(len(streams))]
                 texts = [each.add(ids, last) for each, ids in zip(streams, new, strict=True)]
                 yield TextPiece(texts, evaluations, sum(map(len, new)))
-        finally:  # also where nobody asks for the rest
+        finally:  # also if the caller stops before the end
             self.maybe_free_model_hooks()
 
     def score(
@@ -203,20 +219,20 @@ class ACDiTTextPipeline(BlockPipeline):
         seed: int = 0,
         ends: bool = False,
     ) -> TextScores:
-        """Log-likelihoods of texts: exact with blocks of 1, a lower bound with larger ones.
+        """Compute log-likelihoods of texts: exact with blocks of 1 token, a lower bound with larger ones.
 
-        The bound of blocks of up to 4 tokens is summed over all ways to mask them, that of larger ones
-        estimated; of networks with time conditioning all are estimated.
+        For blocks of up to 4 tokens the bound is summed over all sets of masked tokens; for larger blocks it
+        is estimated. For networks with time conditioning all values are estimated.
 
         Args:
-            texts: at most as long as the model's layout.
-            block: tokens of a block; the model's default.
-            draws: of each text, where it is estimated.
-            seed: of the draws.
-            ends: whether the end of a text counts too.
+            texts: texts to score, at most as long as the model's layout.
+            block: tokens of a block; default: the model's.
+            draws: number of draws per text, where its value is estimated.
+            seed: seed of the draws.
+            ends: whether the end token of a text is scored too.
 
         Raises:
-            UserError: for a text without tokens, one that is too long, or an argument that does not fit.
+            UserError: if a text has no tokens or is too long, or an argument does not fit.
         """
         most, size = self.layout.num_tokens, self._block(block)
         if draws < 2:
@@ -236,7 +252,7 @@ class ACDiTTextPipeline(BlockPipeline):
             tokens.to(self._execution_device),
             lengths,
             Layout((tokens.shape[1],), (size,)),
-            key=SampleKey(seed, [0] * len(ids), [0] * len(ids)),  # a text's draws are its own
+            key=SampleKey(seed, [0] * len(ids), [0] * len(ids)),  # draws independent of other texts
             draws=draws,
             schedule=self.scheduler.config["schedule"],
         )
@@ -247,7 +263,7 @@ class ACDiTTextPipeline(BlockPipeline):
         return TextScores(-found.mean(1), errors, lengths)
 
     def _block(self, block: int | None) -> int:
-        """The tokens of a block that were asked for, checked."""
+        """Check and return the requested number of tokens of a block; None = the model's own."""
         most, size = self.layout.num_tokens, self.layout.block_tokens if block is None else block
         if size < 1 or most % size:
             raise UserError(f"block must divide the model's {most} tokens; {size} does not")
@@ -261,7 +277,7 @@ class ACDiTTextPipeline(BlockPipeline):
         block: int | None,
         tokens: Tensor | None,
     ) -> Canvas:
-        """Checked prompts as tokens, with masks up to where their texts may go."""
+        """Check the prompts and return them as tokens, with masks up to the limit of each text."""
         most, size = self.layout.num_tokens, self._block(block)
         for name, value in (("num_samples_per_prompt", per_prompt), ("max_new_tokens", max_new)):
             if value is not None and value < 1:
@@ -281,14 +297,14 @@ class ACDiTTextPipeline(BlockPipeline):
         filled = torch.full((len(ids), -(-max(limits) // size) * size), self.tokenizer.mask)
         for row, (each, limit) in enumerate(zip(ids, limits, strict=True)):
             filled[row, : len(each)] = torch.tensor(each, dtype=torch.long)
-            filled[row, -(-limit // size) * size :] = self.tokenizer.eos  # nobody asked for these
+            filled[row, -(-limit // size) * size :] = self.tokenizer.eos  # these are not requested
         layout = Layout((filled.shape[1],), (size,))
         prompts = [text for text in texts for _ in range(per_prompt)]
         canvas = filled.to(self._execution_device)
         return Canvas(canvas, prompts, starts, limits, layout, self.tokenizer, ends=True)
 
     def _given(self, tokens: Tensor, per_prompt: int, size: int) -> Canvas:
-        """The canvas of given tokens; an end among them ends nothing."""
+        """Return the canvas of given tokens, in which an end token does not end a sample."""
         most, mask = self.layout.num_tokens, self.tokenizer.mask
         if tokens.ndim != 2 or not tokens.numel() or tokens.shape[1] > most or tokens.is_floating_point():
             raise UserError(f"tokens must be ids (N, L) with L up to {most}, not {tuple(tokens.shape)}")
@@ -313,7 +329,7 @@ class ACDiTTextPipeline(BlockPipeline):
         call: Callable[..., dict[str, Any]] | None = None,
         inputs: Sequence[str] = (),
     ) -> Iterator[Block]:
-        """Every block until all samples have ended, put into the canvas, under a progress bar."""
+        """Yield every block until all samples have ended, and store it in the canvas, with a progress bar."""
         unknown = set(inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise UserError(
@@ -353,7 +369,7 @@ class ACDiTTextPipeline(BlockPipeline):
                     return
 
     def _scheduler(self, temperature: float | None, top_p: float | None) -> MaskedScheduler:
-        """The scheduler, with what a call says otherwise."""
+        """Return the scheduler, with the temperature and top_p of a call in place of its own."""
         other = {"temperature": temperature, "top_p": top_p}
         named = {name: value for name, value in other.items() if value is not None}
         try:
@@ -362,4 +378,4 @@ class ACDiTTextPipeline(BlockPipeline):
             raise UserError(str(fault)) from fault
 
 
-ACDiTTextPipeline.__module__ = "acdit"  # saved files name this module, so that the code may move
+ACDiTTextPipeline.__module__ = "acdit"  # saved files name this module, so that the code can be moved

@@ -1,4 +1,4 @@
-"""What ACDiTTextPipeline answers."""
+"""Outputs of ACDiTTextPipeline."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass
 class ACDiTTextPipelineOutput(BaseOutput):
-    """What the pipeline made, and what it took.
+    """Output of the text pipeline.
 
     Attributes:
-        texts: a text for each sample, the prompt included; or tokens, an int64 tensor (L,) each, as far as
-            they were asked for, their end included.
-        evaluations: calls of the network.
+        texts: one text per sample, including its prompt; or one int64 tensor of tokens (L,) per sample, up to
+            the requested length and including the end token.
+        evaluations: number of network calls.
     """
 
     texts: Any
@@ -26,9 +26,9 @@ class TextScores(BaseOutput):
     """Log-likelihoods of given texts.
 
     Attributes:
-        log_likelihoods: (N,) float64, in nats: exact, or the mean of draws of a lower bound.
-        standard_errors: (N,) of these means; 0 where they are exact.
-        tokens: (N,) of each text.
+        log_likelihoods: log-likelihoods (N,) in float64, in nats: exact, or means of draws of a lower bound.
+        standard_errors: standard errors (N,) of these means; 0 where the values are exact.
+        tokens: number of tokens of each text, (N,).
     """
 
     log_likelihoods: Tensor
@@ -38,12 +38,12 @@ class TextScores(BaseOutput):
 
 @dataclass(frozen=True)
 class TextPiece:
-    """What a finished block adds.
+    """Texts that a finished block adds.
 
     Attributes:
-        texts: of each sample; what belongs to its prompt is left out.
-        evaluations: so far.
-        tokens: drawn with this block, in all samples, ends included.
+        texts: new text of each sample, without its prompt.
+        evaluations: number of network calls so far.
+        tokens: number of tokens generated with this block, in all samples, including end tokens.
     """
 
     texts: list[str]

@@ -24,13 +24,13 @@ from .request import Request
 
 @dataclass
 class ACDiTVideoPipelineOutput(BaseOutput):
-    """What the pipeline made, and what it took.
+    """Output of the video pipeline.
 
     Attributes:
-        frames: a list of PIL images for each video, or an array (N, F, H, W, C) or tensor (N, F, C, H, W) in
-            [0, 1], or latents (N, C, F, h, w); the prefix included.
-        evaluations: calls of the network.
-        cache_bytes: bytes of the key-value cache of the batch; 0 for a layout of one block.
+        frames: a list of PIL images for each video, an array (N, F, H, W, C) or a tensor (N, F, C, H, W) in
+            [0, 1], or latents (N, C, F, h, w); including the prefix.
+        evaluations: number of network calls.
+        cache_bytes: size of the batch's key-value cache in bytes; 0 for a layout of one block.
     """
 
     frames: Any
@@ -40,11 +40,12 @@ class ACDiTVideoPipelineOutput(BaseOutput):
 
 @dataclass(frozen=True)
 class Piece:
-    """Frames that are finished together, as blocks side by side are.
+    """Frames that are finished together, because their blocks lie side by side.
 
     Attributes:
-        frames: as in `ACDiTVideoPipelineOutput`.
-        evaluations, cache_bytes: so far.
+        frames: frames in the form of `ACDiTVideoPipelineOutput`.
+        evaluations: number of network calls so far.
+        cache_bytes: size of the batch's key-value cache in bytes so far.
     """
 
     frames: Any
@@ -53,20 +54,33 @@ class Piece:
 
 
 class ACDiTVideoPipeline(ACDiTPipeline):
-    """Generates video block by block from class labels, of any length, and continues clips.
+    """Pipeline that generates video of any length block by block from class labels, and continues clips.
 
     Args:
         transformer: the network.
-        scheduler: any diffusers scheduler for what the network predicts.
-        vae: any diffusers autoencoder of images, for each frame by itself; None = the network works on
-            pixels.
-        grid, block, patch: the default layout (t, h, w), see `Layout`; patch in frames and pixels, or latent
-            cells where there is a vae.
-        id2label: names of the classes.
-        pixel_range: of the data that the network was trained on.
-        num_inference_steps, guidance_scale: defaults of a call.
-        vae_scale_factor: pixels along the edge of a latent cell, where a model in latent space is kept
-            without its autoencoder and draws latents alone; a vae brings its own.
+        scheduler: any diffusers scheduler that matches what the network predicts.
+        vae: any diffusers autoencoder of images, applied to each frame separately; None = the network works
+            on pixels.
+        grid: tokens of the default layout along each axis, (t, h, w); see `Layout`.
+        block: tokens of a block along each axis, (t, h, w).
+        patch: size of a token along each axis, (t, h, w), in frames and pixels, or in frames and latent cells
+            if there is a vae.
+        id2label: class names by class id.
+        pixel_range: lowest and highest pixel value of the data that the network was trained on.
+        num_inference_steps: default number of solver steps per block.
+        guidance_scale: default scale of classifier-free guidance.
+        vae_scale_factor: side of a latent cell in pixels, for a latent-space model that is stored without
+            its autoencoder and generates latents only; a vae defines its own.
+        format_version: version of the format of saved pipelines.
+
+    Example:
+        ```python
+        import acdit
+
+        pipe = acdit.load_pipeline("moving-digits", kind=acdit.ACDiTVideoPipeline)
+        frames = pipe([7], num_frames=8).frames[0]  # a list of PIL images
+        frames[0].save("seven.gif", save_all=True, append_images=frames[1:])
+        ```
     """
 
     def __init__(
@@ -74,7 +88,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         transformer: ACDiTTransformer,
         scheduler: Any,
         vae: Any = None,
-        grid: list[int] | tuple[int, ...] = (8, 8, 8),  # of types that diffusers can check when it loads
+        grid: list[int] | tuple[int, ...] = (8, 8, 8),  # types that diffusers can check when it loads
         block: list[int] | tuple[int, ...] = (2, 8, 8),
         patch: list[int] | tuple[int, ...] = (1, 1, 1),
         id2label: dict[int, str] | dict[str, str] | None = None,
@@ -102,7 +116,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
 
     @property
     def num_frames(self) -> int:
-        """Frames of a clip, as in training."""
+        """Return the number of frames of a clip in training."""
         return self.layout.size[0]
 
     @torch.no_grad()
@@ -129,38 +143,44 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> Any:
-        """Generate videos: an `ACDiTVideoPipelineOutput`, or a tuple where `return_dict` is false.
+        """Generate videos.
 
         Args:
             class_labels: ids or names of classes; None, alone or in a list = an unconditional video.
-            num_videos_per_prompt: videos per label.
-            num_inference_steps: solver steps per block, one number or one for each block; the model's
-                default.
-            guidance_scale: classifier-free guidance; the model's default, 1 = none.
-            guidance_rising: whether guidance rises over the blocks from 1 to its scale.
-            guidance_interval: lowest and highest sigma at which guidance acts; None = all.
-            height, width: of the frames in pixels; the model's default.
-            num_frames: of the video, the prefix included; the model's default. Any number of whole blocks.
-            block: tokens of a block, (t, h, w); the model's default.
+            num_videos_per_prompt: number of videos per label.
+            num_inference_steps: solver steps per block, one number for all blocks or one for each; default:
+                the model's.
+            guidance_scale: scale of classifier-free guidance, 1 = none; default: the model's.
+            guidance_rising: whether the guidance scale rises over the blocks, from 1 to `guidance_scale`.
+            guidance_interval: lowest and highest sigma at which guidance is applied; None = all.
+            height: height of the frames in pixels; default: the model's.
+            width: width of the frames in pixels; default: the model's.
+            num_frames: number of frames of the video, including the prefix; any number of whole blocks.
+                Default: the model's.
+            block: tokens of a block, (t, h, w); default: the model's.
             prefix: frames to continue, as far apart in time as those of training, one clip for all samples
-                or one for each: a list of PIL images (or one for each sample), an array ([N,] F, H, W, C) or
-                a tensor ([N,] F, C, H, W) in [0, 1].
-            window: blocks that a block sees behind itself; when left out all, or as many as in training
-                where the video is longer than that. Memory does not grow beyond it.
-            sinks: first blocks that stay visible besides, where there is a window.
-            context_noise: standard deviation of noise on finished blocks that others are to see, against
-                drift.
-            generator: one (it yields a seed per sample, in order) or one per sample.
-            latents: noise (N, C, F, h, w) to start from, in place of what the generator would draw.
+                or one for each: a list of PIL images (or one list for each sample), an array
+                ([N,] F, H, W, C) or a tensor ([N,] F, C, H, W) in [0, 1].
+            window: number of previous blocks visible to each block. Default: all, or as many as in training
+                if the video is longer than that. Memory does not grow beyond the window.
+            sinks: number of first blocks that stay visible in addition to a window.
+            context_noise: standard deviation of the noise on finished blocks that later blocks attend to,
+                against drift.
+            generator: one generator, from which a seed per sample is drawn in order, or one per sample.
+            latents: initial noise (N, C, F, h, w), in place of noise from the generator.
             output_type: `pil`, `np`, `pt` or `latent`.
-            return_dict: an output object, or the tuple (frames,).
-            callback_on_step_end: called as (pipeline, step, timestep, tensors) after each solver step,
-                counted over all blocks; `latents` is the whole video so far, and may be returned with the
-                block at hand changed.
-            callback_on_step_end_tensor_inputs: which tensors the callback gets; `latents` is all there is.
+            return_dict: whether to return an output object in place of the tuple (frames,).
+            callback_on_step_end: function called as (pipeline, step, timestep, tensors) after each solver
+                step; `step` counts over all blocks. The tensor `latents` is the whole video so far; the
+                function may return it with the current block changed.
+            callback_on_step_end_tensor_inputs: names of the tensors that the callback receives; only
+                `latents` is available.
+
+        Returns:
+            An `ACDiTVideoPipelineOutput`, or a tuple if `return_dict` is false.
 
         Raises:
-            UserError: for an argument that does not fit the model.
+            UserError: if an argument does not fit the model.
         """
         request = self._request(
             class_labels,
@@ -199,10 +219,10 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         output_type: str = "pil",
         **arguments: Any,
     ) -> Iterator[Piece]:
-        """The frames of a call after the prefix, as they are finished; nothing of them is kept.
+        """Stream the frames of a call after the prefix as they are finished, without keeping them.
 
-        So memory stays the same however long the video. Arguments are those of a call, but for
-        `return_dict` and callbacks, and are checked at once.
+        Memory therefore does not grow with the length of the video. The arguments are those of a call, except
+        `return_dict` and the callbacks; they are checked immediately.
         """
         return self._pieces(self._request(class_labels, output_type=output_type, **arguments), output_type)
 
@@ -220,7 +240,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
                     cache = finished.cache
                     yield Piece(frames, evaluations, 0 if cache is None else cache.nbytes)
                     held.clear()
-        finally:  # also where nobody asks for the rest
+        finally:  # also if the caller stops before the end
             self.maybe_free_model_hooks()
 
     def _request(
@@ -244,7 +264,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: Tensor | None = None,
     ) -> Request:
-        """What a call or a stream asks for, checked; see `__call__`."""
+        """Check the arguments of a call or a stream and return them as a request; see `__call__`."""
         layout = self._video_layout(height, width, num_frames, block)
         if num_videos_per_prompt < 1:
             raise UserError(f"num_videos_per_prompt must be at least 1, not {num_videos_per_prompt}")
@@ -257,7 +277,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         self._checked_output(output_type, reads_pixels=prefix is not None)
         if window is None and (sinks or layout.grid[0] > self.layout.grid[0]):
             trained = self.layout.grid[0] // layout.block[0] * _slab(layout).num_blocks
-            window = max(1, trained - 1 - sinks)  # as far back as a block of training sees
+            window = max(1, trained - 1 - sinks)  # as many previous blocks as in training
         if sinks:
             check_sinks(layout, self.transformer.config["rope"])
         samples = self._samples(class_labels, num_videos_per_prompt, generator)
@@ -293,7 +313,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         return self._layout_for(height, width, block, [wanted // layout.patch[0]])
 
     def _prefix(self, prefix: Any, layout: Layout, batch: int) -> Tensor:
-        """The blocks of the frames to continue, for every sample: (N, K, B, C)."""
+        """Return the blocks of the frames to continue, for every sample: (N, K, B, C)."""
         pixels = given_pixels(prefix, "prefix", axes=4, channels=self.pixel_channels)
         pixels = pixels.transpose(1, 2)  # (1 or N, C, F, H, W)
         wanted = (self.pixel_channels, *(edge * self.vae_scale_factor for edge in layout.size[1:]))
@@ -318,7 +338,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         return short.to_blocks(data.float()).expand(batch, -1, -1, -1)
 
     def _decode(self, latents: Tensor, output_type: str) -> Any:
-        """Frames of latents (N, C, F, h, w)."""
+        """Decode latents (N, C, F, h, w) to frames of an output type."""
         if output_type == "latent":
             return latents
         if self.vae is not None:
@@ -327,8 +347,8 @@ class ACDiTVideoPipeline(ACDiTPipeline):
 
 
 def _slab(layout: Layout) -> Layout:
-    """The blocks that lie side by side in the same frames."""
+    """Return the layout of the blocks that lie side by side in the same frames."""
     return Layout((layout.block[0], *layout.grid[1:]), layout.block, layout.patch)
 
 
-ACDiTVideoPipeline.__module__ = "acdit"  # saved files name this module, so that the code may move
+ACDiTVideoPipeline.__module__ = "acdit"  # saved files name this module, so that the code can be moved

@@ -1,1 +1,1 @@
-"""The authors' checkpoints: their format, and conversion in and out."""
+"""The authors' checkpoints: their format, and conversion in both directions."""

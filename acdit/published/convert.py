@@ -1,4 +1,4 @@
-"""Published checkpoints in and out: pickled weights and arguments <-> pipeline directories."""
+"""Conversion of published checkpoints: pickled weights and arguments <-> pipeline directories."""
 
 import argparse
 import json
@@ -30,16 +30,16 @@ from ..utils.files import whole
 from ..utils.references import load_object
 from .format import PUBLISHED_NAME, PublishedArguments, read_checkpoint
 
-LAYOUT_FILE = "layout.json"  # of a converted video model
-SHOWN = 10  # tensors that an error names
+LAYOUT_FILE = "layout.json"  # file with the layout of a converted video model
+SHOWN = 10  # number of tensors that an error message names
 SaveConverted = Callable[[Path, ACDiTTransformer, Layout, int, AutoencoderKL | None], None]
 
 
 def build_transformer(arguments: PublishedArguments, weights: Mapping[str, Tensor]) -> ACDiTTransformer:
-    """The network of a published checkpoint around its weights: sizes from the tensors.
+    """Build the network of a published checkpoint from its weights, with the sizes of the tensors.
 
     Raises:
-        UserError: for missing, surplus or misshapen tensors; names the first ten.
+        UserError: if tensors are missing, surplus or misshapen; the message names the first ten.
     """
     layout = arguments.layout()
     config = _network_config(arguments, layout, weights)
@@ -61,13 +61,13 @@ def build_transformer(arguments: PublishedArguments, weights: Mapping[str, Tenso
 
 
 def convert_checkpoint(path: Path, out: Path, *, ema: bool = False, vae: str | None = None) -> None:
-    """Write the pipeline directory of a published checkpoint, with an autoencoder where one is named.
+    """Write the pipeline directory of a published checkpoint, with an autoencoder if one is named.
 
-    A video checkpoint becomes `transformer/`, `scheduler/` and `layout.json`.
+    A video checkpoint is written as `transformer/`, `scheduler/` and `layout.json`.
 
     Raises:
-        UserError: for what `read_checkpoint` and `build_transformer` refuse, an autoencoder that does not
-            fit, or a folder that holds something already.
+        UserError: if `read_checkpoint` or `build_transformer` refuses the checkpoint, the autoencoder does
+            not fit, or the folder is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} holds something already: name another --out, or remove it")
@@ -89,11 +89,11 @@ def save_image_pipeline(
     """Write the pipeline of a published image checkpoint.
 
     Args:
-        folder: to write.
+        folder: output folder.
         model: the network.
-        layout: of its images.
-        cell: pixels along the edge of a latent cell.
-        vae: the autoencoder, or None.
+        layout: layout of the images.
+        cell: side of a latent cell in pixels.
+        vae: the autoencoder; None = none.
     """
     ACDiTImagePipeline(
         transformer=model,
@@ -110,7 +110,7 @@ def save_image_pipeline(
 def save_video_parts(
     folder: Path, model: ACDiTTransformer, layout: Layout, cell: int, vae: AutoencoderKL | None
 ) -> None:
-    """Write the parts of a published video checkpoint; arguments are those of `save_image_pipeline`."""
+    """Write the parts of a published video checkpoint; the arguments are those of `save_image_pipeline`."""
     model.save_pretrained(folder / "transformer")
     default_sampler("epsilon").save_pretrained(folder / "scheduler")
     if vae is not None:
@@ -122,10 +122,11 @@ def save_video_parts(
 def publish(source: Path, out: Path) -> None:
     """Write a pipeline directory, or a training run, as a published checkpoint.
 
-    Of a run, `model` holds the last weights and `ema` their average; of a pipeline both are what it holds.
+    For a run, `model` holds the last weights and `ema` their moving average; for a pipeline both hold the
+    pipeline's weights.
 
     Raises:
-        UserError: for a network or a layout that the published code cannot express, or a file that is there.
+        UserError: if the published code cannot express the network or the layout, or the file exists.
     """
     if out.exists():
         raise UserError(f"{out} is there already: name another --out, or remove it")
@@ -155,12 +156,12 @@ def publish(source: Path, out: Path) -> None:
     if newest is not None:
         model, ema = read_part(newest, "model"), read_part(newest, "ema")
     stored = {"model": OrderedDict(model), "ema": ema, "args": argparse.Namespace(**asdict(arguments))}
-    with whole(out) as aside, aside.open("wb") as file:  # a file of Python's says why it cannot be written
+    with whole(out) as aside, aside.open("wb") as file:  # a Python file reports why a write fails
         torch.save(stored, file)
 
 
 def _opened(source: Path) -> tuple[ACDiTTransformer, Layout, int]:
-    """Network, layout and pixels of a latent cell of an image pipeline, a run, or a converted video model."""
+    """Load network, layout and side of a latent cell from a pipeline, a run, or a converted video model."""
     described = source / LAYOUT_FILE
     if not described.exists():
         pipeline = load_pipeline(source, kind=ACDiTPipeline)
@@ -171,7 +172,7 @@ def _opened(source: Path) -> tuple[ACDiTTransformer, Layout, int]:
 
 
 def _describe(transformer: ACDiTTransformer, layout: Layout, cell: int) -> PublishedArguments:
-    """The arguments of a network and its layout; whether they say the same is for the caller to compare."""
+    """Return the arguments for a network and its layout; the caller must check that they express both."""
     config = transformer.config
     head_dim = config["hidden_size"] // config["num_heads"]
     split = tuple(config["rope_split"] or default_split(head_dim, layout.axes))
@@ -197,7 +198,7 @@ def _describe(transformer: ACDiTTransformer, layout: Layout, cell: int) -> Publi
 def _network_config(
     arguments: PublishedArguments, layout: Layout, weights: Mapping[str, Tensor]
 ) -> dict[str, Any]:
-    """The config of an `ACDiTTransformer` whose sizes are those of the tensors."""
+    """Return the config of an `ACDiTTransformer` with the sizes of the tensors."""
 
     def shape(name: str, axes: int) -> tuple[int, ...]:
         found = weights.get(name)
@@ -215,7 +216,7 @@ def _network_config(
     return {
         "in_channels": channels,
         "axis_lengths": layout.grid,
-        # counted from the first, not read off the highest index, which a damaged file may have anywhere
+        # counted from the first layer: in a damaged file the highest index may be arbitrary
         "num_layers": next(layer for layer in count() if f"blocks.{layer}.norm1.weight" not in weights),
         "hidden_size": hidden,
         "num_heads": hidden // head_dim,
@@ -227,7 +228,7 @@ def _network_config(
 
 
 def _label_names(num_classes: int) -> dict[int, str]:
-    """ImageNet's names for its thousand classes; none where the classes are not known."""
+    """Return the names of ImageNet's thousand classes, or no names for another number of classes."""
     if num_classes != 1000:
         return {}
     listed = files("acdit").joinpath("labels", "imagenet.txt").read_text()

@@ -1,4 +1,4 @@
-"""The format of the published checkpoints: pickled weights and arguments, read without executing anything."""
+"""Format of the published checkpoints: pickled weights and arguments, read without executing anything."""
 
 import argparse
 import math
@@ -25,34 +25,38 @@ COUNTS = (
     "image_size",
     "vae_patch_pixels",
 )
-LARGEST = 2**16  # of a count in the arguments
-PUBLISHED_NAME = "ACDiT-XL"  # for a size without a name: the sizes that count are those of the tensors
+LARGEST = 2**16  # largest valid count in the arguments
+PUBLISHED_NAME = "ACDiT-XL"  # for a size without a name; only the sizes of the tensors matter
 
 
 @dataclass(frozen=True)
 class PublishedArguments:
-    """What a published checkpoint says of its data, as its `args` spell it; checked."""
+    """Checked arguments of a published checkpoint, with the names of its `args`."""
 
     model: str
     vae_latent_size: int
-    """Latent channels."""
+    """Number of latent channels."""
     patch_size: int
     block_size: int
-    """Tokens of a block."""
+    """Number of tokens of a block."""
     ar_len: int
-    """Blocks."""
+    """Number of blocks."""
     num_frames: int
     image_size: int
     vae_patch_pixels: int
-    """Pixels along the edge of a latent cell."""
+    """Side of a latent cell in pixels."""
     nd_split: str | None
-    """Shares of the head dimension that the axes get, such as 2_3_3."""
+    """Proportions of the head dimension for each axis, such as 2_3_3."""
     square_block: bool | None
-    """Square blocks, or whole frames; None = square for images, frames for video."""
+    """Square blocks (true) or blocks of whole frames (false); None = square for images, frames for video."""
 
     @classmethod
     def read(cls, namespace: object) -> "PublishedArguments":
-        """From the stored Namespace; a UserError names what is wrong with it."""
+        """Read the arguments from the stored Namespace.
+
+        Raises:
+            UserError: if the Namespace is not valid; the message names the fault.
+        """
         if type(namespace) is not argparse.Namespace:
             raise UserError(f"args must be an argparse.Namespace, not {type(namespace).__name__}")
         stored = vars(namespace)
@@ -69,6 +73,7 @@ class PublishedArguments:
         return arguments
 
     def check(self) -> None:
+        """Raise UserError if the value of an argument is not valid."""
         for name in COUNTS:
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= LARGEST:
@@ -84,7 +89,7 @@ class PublishedArguments:
             raise UserError(f"args.nd_split must be shares such as 2_3_3, not {self.nd_split!r}")
 
     def layout(self) -> Layout:
-        """Grid, block and patch in latent cells: (h, w) for one frame, (t, h, w) for several."""
+        """Return grid, block and patch in latent cells: (h, w) for one frame, (t, h, w) for several."""
         edge, rest = divmod(self.image_size, self.vae_patch_pixels * self.patch_size)
         if rest or not edge:
             raise UserError(
@@ -108,7 +113,7 @@ class PublishedArguments:
         return layout
 
     def rope_split(self, head_dim: int, axes: int) -> tuple[int, ...]:
-        """Dimensions of a head that each axis rotates."""
+        """Return the number of dimensions of a head that are rotated for each axis."""
         if self.nd_split is None:
             return default_split(head_dim, axes)
         shares = [int(share) for share in self.nd_split.split("_")]
@@ -117,7 +122,7 @@ class PublishedArguments:
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
-    """The content of a published file: arguments, weights, and their moving average where there is one."""
+    """Content of a published file: arguments, weights, and their moving average if there is one."""
 
     arguments: PublishedArguments
     model: dict[str, Tensor]
@@ -128,13 +133,13 @@ def read_checkpoint(path: Path) -> PublishedCheckpoint:
     """Read a published checkpoint without executing anything in it.
 
     Raises:
-        UserError: for a file that is no such checkpoint, is damaged, or would run code.
+        UserError: if the file is not a published checkpoint, is damaged, or would execute code.
     """
     if not path.is_file():
         raise UserError(f"{path} is not a file; name a published checkpoint such as ACDiT-XL-img.pt")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            # Mapped, not read: of optimiser states and averages that are not asked for nothing enters memory.
+            # Memory-mapped, so that unrequested optimiser states and averages are not loaded into memory.
             stored = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as fault:
         named = re.search(r"GLOBAL (\S+)", str(fault))
@@ -143,7 +148,7 @@ def read_checkpoint(path: Path) -> PublishedCheckpoint:
             f"{path} is refused: it is damaged, or holds more than tensors, plain containers and "
             f"argparse.Namespace{asks}"
         ) from fault
-    except Exception as fault:  # a damaged pickle makes its reader raise almost anything
+    except Exception as fault:  # a damaged pickle can raise almost any exception
         raise UserError(f"{path} cannot be read as a checkpoint: {' '.join(str(fault).split())}") from fault
     if not isinstance(stored, dict) or not {"model", "args"} <= stored.keys():
         raise UserError(f"{path} is not a published checkpoint: it lacks model or args")
@@ -156,7 +161,7 @@ def read_checkpoint(path: Path) -> PublishedCheckpoint:
 
 
 def _weights(stored: Any, name: str) -> dict[str, Tensor]:
-    """A state dict, checked to be one, in float32."""
+    """Check that `stored` is a state dict of weights, and return it in float32."""
     if not isinstance(stored, dict):
         raise UserError(f"{name} must be a state dict, not {type(stored).__name__}")
     for key, tensor in stored.items():

@@ -1,1 +1,1 @@
-"""Studies: what one choice costs and gives, as commands."""
+"""Quality/cost studies, each a command that compares the settings of one choice."""

@@ -1,4 +1,4 @@
-"""What a study has measured so far, in a file that the same study goes on with."""
+"""Measurements of a study so far, in a file from which the same study resumes."""
 
 import json
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from ..utils.files import whole
 
 
 class Measurements:
-    """Rows of figures, each under a key of some of its columns; written whenever one is added.
+    """Rows of measurements, keyed by some of their columns; the file is written whenever a row is added.
 
     Args:
-        path: of the JSON file.
-        setting: what all rows have in common.
-        keys: columns that tell rows apart.
-        columns: what else each row must hold.
+        path: path of the JSON file.
+        setting: settings that all rows have in common.
+        keys: columns that identify a row.
+        columns: other columns that each row must hold.
 
     Raises:
-        UserError: if the file is of a study with another setting, or damaged.
+        UserError: if the file belongs to a study with other settings, or is damaged.
     """
 
     def __init__(self, path: Path, setting: dict[str, Any], keys: Sequence[str], columns: Sequence[str]):
@@ -41,7 +41,7 @@ class Measurements:
             raise UserError(f"{path} is damaged, or not of a study: {mend}") from fault
 
     def add(self, row: dict[str, Any]) -> None:
-        """Take a row, and write the file."""
+        """Add a row and write the file."""
         self.rows[self._key(row)] = row
         with whole(self.path) as aside:
             rows = list(self.rows.values())

@@ -1,4 +1,7 @@
-"""Cheaper sampling at equal quality: solvers, numbers of steps, and where guidance acts (sections 4.4, 5)."""
+"""Study of cheaper sampling at equal quality (sections 4.4, 5).
+
+It compares solvers, numbers of steps, and the noise levels at which guidance is applied.
+"""
 
 import copy
 import statistics
@@ -27,12 +30,13 @@ SCORES = ("judge_frechet_distance", "judge_frechet_distance_real", "label_accura
 
 @dataclass(frozen=True)
 class Way:
-    """One way to sample.
+    """One sampling method.
 
     Attributes:
-        solver: the model's own, or UniPC.
-        first, last: solver steps of the first block and of the last, and evenly between.
-        guided: at all noise levels, or at those in their middle.
+        solver: the model's own solver, or UniPC.
+        first: number of solver steps of the first block.
+        last: number of solver steps of the last block; the steps of blocks between are evenly spaced.
+        guided: noise levels with guidance, all or those in the middle.
     """
 
     solver: Literal["own", "unipc"]
@@ -42,17 +46,17 @@ class Way:
 
     @property
     def steps(self) -> str:
-        """Its numbers of steps, in words."""
+        """Return the numbers of steps as text."""
         return str(self.first) if self.first == self.last else f"{self.first}..{self.last}"
 
     @property
     def name(self) -> str:
-        """All of it, in words."""
+        """Return the full description of the method as text."""
         return f"{self.solver} {self.steps}" + ("" if self.guided == "all" else ", guidance in the middle")
 
     @property
     def kind(self) -> str:
-        """The ways that are drawn alike, in words."""
+        """Return the name of the group of methods that are plotted alike."""
         if self.guided == "middle":
             return "guidance in the middle"
         if self.first != self.last:
@@ -80,19 +84,19 @@ def study_sampling(
     seeds: int,
     ways: Sequence[Way] = WAYS,
 ) -> None:
-    """Measure every way with every seed, print the table, and write figures and a picture.
+    """Measure every method with every seed, print the table, and write the measurements and a plot.
 
     Args:
-        pipeline: that draws.
-        model: folder that it was loaded from.
-        folder: to write into; the same study goes on with what it holds.
+        pipeline: pipeline that generates digits.
+        model: folder that the pipeline was loaded from.
+        folder: output folder; the same study resumes from its content.
         sampling: first seed, batch and guidance.
-        samples: digits of each way and seed.
-        seeds: times that each way draws.
-        ways: to compare.
+        samples: number of digits for each method and seed.
+        seeds: number of seeds for each method.
+        ways: sampling methods to compare.
 
     Raises:
-        UserError: if the pipeline does not draw digits, or the folder is of another study.
+        UserError: if the pipeline does not generate digits, or the folder belongs to another study.
     """
     require("matplotlib", "examples")
     scorer = Scorer(pipeline, samples)
@@ -110,7 +114,8 @@ def study_sampling(
     with only_process(folder, "a study"):
         keys = (*Way.__dataclass_fields__, "seed")
         measured = Measurements(folder / "measurements.json", setting, keys, ("views", "seconds", *SCORES))
-        wanted = [(way, seed) for seed in range(seeds) for way in ways]  # a slow hour is everybody's
+        # Methods are interleaved, so that slowdowns of the machine affect all equally.
+        wanted = [(way, seed) for seed in range(seeds) for way in ways]
         for way, seed in ProgressBar(wanted, desc="study", unit="set", leave=False):
             if (*astuple(way), seed) not in measured.rows:
                 measured.add({**asdict(way), "seed": seed, **_measure(pipeline, scorer, sampling, way, seed)})
@@ -124,7 +129,10 @@ def study_sampling(
 def _measure(
     pipeline: ACDiTImagePipeline, scorer: Scorer, sampling: Sampling, way: Way, seed: int
 ) -> dict[str, float]:
-    """Scores of one way, seconds, and views through the network for a digit; each seed draws others."""
+    """Measure the scores of one method, its seconds, and the number of views through the network per digit.
+
+    Each seed generates other samples.
+    """
     own, blocks = pipeline.scheduler, pipeline.layout.num_blocks
     steps = _steps(way, blocks)
     interval = middle_levels(own, way.first) if way.guided == "middle" else None
@@ -147,20 +155,20 @@ def _measure(
 
 
 def _steps(way: Way, blocks: int) -> list[int]:
-    """Solver steps of every block, evenly from the first's to the last's."""
+    """Return the solver steps of every block, evenly spaced from the first block to the last."""
     fall = (way.first - way.last) / max(1, blocks - 1)
     return [round(way.first - fall * block) for block in range(blocks)]
 
 
 def _levels(scheduler: Solver, steps: int) -> list[float]:
-    """The noise levels of a block's steps."""
+    """Return the noise levels of a block's steps."""
     solver = copy.deepcopy(scheduler)
     solver.set_timesteps(steps)
     return noise_levels(solver)
 
 
 def _summary(found: Sequence[dict[str, float]]) -> dict[str, float | str]:
-    """Means over the seeds, and the standard error of the distance."""
+    """Return means over the seeds, the median of the seconds, and the standard error of the distance."""
     distances = [each["judge_frechet_distance"] for each in found]
     return {
         "views": found[0]["views"],
@@ -173,7 +181,7 @@ def _summary(found: Sequence[dict[str, float]]) -> dict[str, float | str]:
 
 
 def _plot(summaries: Mapping[Way, dict[str, Any]], real: float, path: Path) -> None:
-    """Distance against views through the network and against seconds."""
+    """Plot the distance against the views through the network and against the seconds."""
     figures: Any = require("matplotlib.figure", "examples")
     ticker: Any = require("matplotlib.ticker", "examples")
     figure = figures.Figure(figsize=(12, 5), layout="constrained")
@@ -203,7 +211,7 @@ def _plot(summaries: Mapping[Way, dict[str, Any]], real: float, path: Path) -> N
                 )
         axes.axhline(real, color="grey", linestyle=":", label="real digits")
         axes.set(xlabel=label, ylabel="Fréchet distance of the judge's features", xscale="log", yscale="log")
-        for axis in (axes.xaxis, axes.yaxis):  # plain numbers, at more of the ticks where there are few
+        for axis in (axes.xaxis, axes.yaxis):  # plain numbers, and more labels where ticks are few
             axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(ticker.ScalarFormatter())
             axis.set_minor_formatter(ticker.LogFormatter(minor_thresholds=(1, 0.4)))

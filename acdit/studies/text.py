@@ -1,4 +1,7 @@
-"""Block size and likelihood (Table 4): networks of one size and budget, of every block size and of all."""
+"""Study of block size and likelihood (Table 4).
+
+Networks of equal size and budget are trained, one on each block size and one on all block sizes.
+"""
 
 import math
 import statistics
@@ -27,18 +30,18 @@ from .measurements import Measurements
 
 LENGTH = 256
 BLOCKS = (1, 4, 16, 64, LENGTH)
-ALONE, TOGETHER = "alone", "all"  # how a network was trained: on one block size, or on all of them
+ALONE, TOGETHER = "alone", "all"  # training of a network: on one block size, or on all of them
 NETWORK = {"num_layers": 4, "hidden_size": 128, "num_heads": 4}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What each network of a study is trained and scored with.
+    """Budget for training and scoring each network of a study.
 
     Attributes:
-        steps: of its training.
-        batch: sequences of a step, and of a forward of the scoring.
-        samples: held-out sequences that are scored.
+        steps: number of training steps.
+        batch: number of sequences per training step, and per forward pass of the scoring.
+        samples: number of held-out sequences to score.
     """
 
     steps: int
@@ -49,15 +52,15 @@ class Budget:
 def study_text(
     folder: Path, budget: Budget, *, first_seed: int, seeds: int, blocks: Sequence[int] = BLOCKS
 ) -> None:
-    """Train every network with every seed, score the held-out works, print the table and what it shows.
+    """Train every network with every seed, score the held-out works, and print the table and conclusions.
 
-    The same study goes on with networks that were not finished, and with those that were not scored.
+    The same study resumes with networks that were not finished, and with those that were not scored.
 
     Args:
-        folder: to write into.
-        budget: of each network.
-        first_seed: of the trainings.
-        seeds: trainings of each network.
+        folder: output folder.
+        budget: budget of each network.
+        first_seed: first seed of the training runs.
+        seeds: number of training runs of each network.
         blocks: block sizes in tokens.
     """
     require("matplotlib", "examples")
@@ -80,7 +83,7 @@ def study_text(
                     continue
                 run = _trained(budget, folder, trained, sizes, seed)
                 if run is None:
-                    return  # it was asked to stop, and has said so
+                    return  # the run was stopped, and has reported it
                 for row in _scored(run, budget, sizes, seed):
                     measured.add({"trained": trained, "seed": seed, **row})
         found = {
@@ -96,10 +99,10 @@ def study_text(
 
 
 def order_said(trained: str, found: Mapping[int, Sequence[float]]) -> str:
-    """Whether smaller blocks have fewer bits: between neighbours, and if so with every seed.
+    """Describe whether smaller blocks give fewer bits per byte with every seed, for neighbouring block sizes.
 
     Args:
-        trained: how the networks were, for the words.
+        trained: training of the networks, `ALONE` or `TOGETHER`, for the description.
         found: bits per byte of each seed, by block size.
     """
     sizes, parts = sorted(found), []
@@ -112,7 +115,7 @@ def order_said(trained: str, found: Mapping[int, Sequence[float]]) -> str:
 
 
 def _trained(budget: Budget, folder: Path, trained: str, sizes: Sequence[int], seed: int) -> Path | None:
-    """The run of a network; None if it was stopped before its end."""
+    """Train a network and return the folder of its run, or None if the run was stopped before its end."""
     name = f"{trained if trained == TOGETHER else f'block-{sizes[0]}'}-{seed}"
     recipe = load_recipe(
         "laptop-text",
@@ -133,7 +136,7 @@ def _trained(budget: Budget, folder: Path, trained: str, sizes: Sequence[int], s
 
 
 def _scored(run: Path, budget: Budget, sizes: Sequence[int], seed: int) -> list[dict[str, Any]]:
-    """A row for each block size, of the held-out works."""
+    """Score the held-out works, and return a row for each block size."""
     pipeline = load_pipeline(run, kind=ACDiTTextPipeline).to(launched().device)
     data = open_texts(DataConfig(source=SHAKESPEARE), pipeline.tokenizer, LENGTH, held_out=True)
     scoring = Scoring(min(budget.samples, len(data)), budget.batch, draws=4, estimate="counts", seed=seed)
@@ -152,7 +155,7 @@ def _row(block: int, found: Mapping[tuple[str, int], Sequence[float]]) -> dict[s
 
 
 def _error(values: Sequence[float]) -> float:
-    """The standard error of their mean."""
+    """Return the standard error of the mean of values."""
     return statistics.stdev(values) / math.sqrt(len(values))
 
 

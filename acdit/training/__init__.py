@@ -1,1 +1,1 @@
-"""Training: typed recipes, the loop, schedules and checkpoints."""
+"""Training: typed recipes, the training loop, schedules and checkpoints."""

@@ -1,4 +1,4 @@
-"""Training an autoencoder: the same data, order, checkpoints and resumption as the networks'."""
+"""Train an autoencoder with the same data, sample order, checkpoints and resumption as a network."""
 
 import math
 from pathlib import Path
@@ -24,15 +24,18 @@ from .schedules import rate_factor
 from .step_batches import StepBatches
 
 CHANGEABLE = {"name", "out", "data.workers", "checkpoint_every"}
-SCALED_ON = 2048  # images that the scaling of the latents is measured on
+SCALED_ON = 2048  # images from which the scaling of the latents is measured
 COSINE = OptimizerConfig(schedule="cosine")
 
 
 def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
-    """Run a recipe to its end, from where an earlier run of it stopped; returns the exported autoencoder.
+    """Train an autoencoder to the end of its recipe, resuming an earlier run if there is one.
+
+    Returns:
+        Path of the exported autoencoder.
 
     Raises:
-        UserError: if the recipe cannot work, or differs from the one that the directory was started with.
+        UserError: If the recipe is invalid, or differs from the recipe that the directory was started with.
     """
     checkpoints = recipe.folder / "checkpoints"
     check_writable(checkpoints)
@@ -78,11 +81,11 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
 
 
 def build_autoencoder(recipe: AutoencoderRecipe, data: PixelDataset) -> AutoencoderKL:
-    """A fresh autoencoder, from the run's seed."""
+    """Build an untrained autoencoder, initialised from the run's seed."""
     stages, widths = len(recipe.model.channels), tuple(recipe.model.channels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.seed, "initialisation"))
-        config: dict[str, Any] = {  # diffusers' own hints know tuples of one stage
+        config: dict[str, Any] = {  # diffusers' type hints only allow tuples of one stage
             "in_channels": data.channels,
             "out_channels": data.channels,
             "latent_channels": recipe.model.latent_channels,
@@ -97,9 +100,9 @@ def build_autoencoder(recipe: AutoencoderRecipe, data: PixelDataset) -> Autoenco
 
 
 def losses(network: AutoencoderKL, batch: Batch, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Squared error and Kullback-Leibler divergence of a batch, both means over its pixels."""
+    """Return the squared error and the Kullback-Leibler divergence of a batch, as means over its pixels."""
     pixels = batch["data"].to(device)  # (N, C, H, W)
-    encoder: Any = network  # diffusers' own hints know tuples too
+    encoder: Any = network  # diffusers' type hints also allow tuples as results
     posterior = encoder.encode(pixels).latent_dist
     keys = zip(batch["epoch"].tolist(), batch["index"].tolist(), strict=True)
     latents = _drawn(posterior, [("posterior", *key) for key in keys], seed)
@@ -109,7 +112,7 @@ def losses(network: AutoencoderKL, batch: Batch, seed: int, device: torch.device
 
 @torch.no_grad()
 def _measure_scaling(network: Any, data: PixelDataset, seed: int, device: torch.device) -> None:
-    """Store the shift and the factor that give latents mean 0 and deviation 1."""
+    """Store the shift and the scaling factor that give latents mean 0 and standard deviation 1."""
     chosen = torch.randperm(len(data), generator=generator(seed, "scaling"))[:SCALED_ON]
     drawn = []
     for part in chosen.split(64):
@@ -122,7 +125,7 @@ def _measure_scaling(network: Any, data: PixelDataset, seed: int, device: torch.
 
 
 def _drawn(posterior: Any, keys: list[tuple[Key, ...]], seed: int) -> Tensor:
-    """A latent of every image, by its own key."""
+    """Sample a latent of every image, each with its own random key."""
     shape = posterior.mean.shape[1:]
     noise = torch.stack([torch.randn(shape, generator=generator(seed, *key)) for key in keys])
     return posterior.mean + posterior.std * noise.to(posterior.mean.device)  # (N, C, h, w)

@@ -1,4 +1,4 @@
-"""The typed configuration of an autoencoder's training. Free of torch."""
+"""Typed configuration of autoencoder training. This module does not import torch."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -11,16 +11,16 @@ from .config import NamedRun
 
 @dataclass
 class AutoencoderModelConfig(Ranged):
-    """The autoencoder, an AutoencoderKL of diffusers."""
+    """Configuration of the autoencoder, an `AutoencoderKL` of diffusers."""
 
     section: ClassVar[str] = "model."
 
     channels: list[Count] = field(default_factory=lambda: [32, 64, 64])
-    """Width of every stage; each stage after the first halves the edge of the image."""
+    """Width of each stage; each stage after the first halves the side of the image."""
     latent_channels: Count = 4
-    """Channels of a latent cell."""
+    """Number of channels of a latent cell."""
     layers: Count = 1
-    """Residual layers of a stage."""
+    """Number of residual layers in each stage."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -30,22 +30,22 @@ class AutoencoderModelConfig(Ranged):
 
 @dataclass
 class AutoencoderRecipe(NamedRun):
-    """A named training run of an autoencoder: squared error, and a bound on what its latents tell."""
+    """Training run of an autoencoder, with squared error and the KL divergence of its latents as the loss."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: AutoencoderModelConfig = field(default_factory=AutoencoderModelConfig)
     kl_weight: NonNegative = 1e-6
-    """Weight of the Kullback-Leibler divergence, per pixel, beside the squared error."""
+    """Weight of the Kullback-Leibler divergence, per pixel, relative to the squared error."""
     learning_rate: NonNegative = 1e-3
-    """Peak learning rate of AdamW; it falls to zero on a cosine."""
+    """Peak learning rate of AdamW, which decays to zero on a cosine schedule."""
     steps: Count = 1000
-    """Optimiser steps."""
+    """Number of optimiser steps."""
     batch_size: Count = 32
-    """Images in a step."""
+    """Number of images per step."""
     seed: Seed = 0
-    """Seed of every random draw."""
+    """Seed of all random draws."""
     checkpoint_every: Count = 500
-    """Steps between checkpoints."""
+    """Number of steps between checkpoints."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""From a recipe to the things that it names: data, layouts, network."""
+"""Build what a recipe describes: data, layouts and network."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -21,7 +21,11 @@ from .lora import add_lora
 
 
 def open_data(recipe: Recipe) -> tuple[LabelledDataset, Any]:
-    """What a run learns from: texts, images or latents; and the autoencoder of the latents, or None."""
+    """Open the training data of a run: texts, images or latents.
+
+    Returns:
+        The data, and the autoencoder of the latents or None for other data.
+    """
     if recipe.autoencoder.model is None:
         return open_samples(recipe.data, seed=recipe.training.seed), None
     vae = load_autoencoder(recipe.autoencoder.model)
@@ -30,14 +34,14 @@ def open_data(recipe: Recipe) -> tuple[LabelledDataset, Any]:
 
 
 def build_layouts(recipe: Recipe, size: Sequence[int]) -> list[Layout]:
-    """The layouts that a run trains on, the pipeline's default first.
+    """Build the layouts that a run trains on, starting with the pipeline's default.
 
     Args:
-        recipe: of the run.
-        size: of its data, (H, W) of images, (F, H, W) of clips and (L,) of texts.
+        recipe: Recipe of the run.
+        size: Size of the data: (H, W) for images, (F, H, W) for clips and (L,) for texts.
 
     Raises:
-        ValueError: if patches do not tile the image, or blocks the grid.
+        ValueError: If the patches do not tile the image, or the blocks do not tile the grid.
     """
     patch, cut = recipe.layout.patch, recipe.modality.patch_axes
     patches = (*[1] * (len(size) - cut), *[patch] * cut)
@@ -50,10 +54,10 @@ def build_layouts(recipe: Recipe, size: Sequence[int]) -> list[Layout]:
 def build_model(
     recipe: Recipe, layout: Layout, data: LabelledDataset, stored: dict[str, Any] | None = None
 ) -> ACDiTTransformer:
-    """The network of a run, with its adapters if it has some.
+    """Build the network of a run, with LoRA adapters if the recipe sets a rank.
 
-    It is fresh, from the run's seed, or the one that `init_from` names; for a run that goes on, the one whose
-    config is `stored`, with weights that are to be loaded.
+    A new network is initialised from the run's seed, or loaded from `init_from` if the recipe names it. For a
+    resumed run, the network is built from the config `stored`, and its weights are loaded later.
     """
     num_classes = len(data.label_names) or None
     if recipe.data.num_classes not in (None, num_classes):
@@ -81,17 +85,17 @@ def build_model(
 
 
 def network_size(model: ModelConfig) -> Size:
-    """The named size, with the dimensions that a recipe names itself."""
+    """Return the dimensions of the named size, replaced where the recipe sets its own."""
     named = {key: getattr(model, key) for key in Size._fields}
     return SIZES[model.size]._replace(**{key: value for key, value in named.items() if value is not None})
 
 
 def network_config(recipe: Recipe, values: int) -> dict[str, Any]:
-    """Return the arguments of a fresh network that do not depend on the data but for its tokens.
+    """Return the arguments of a new network that depend only on the recipe and the values of a token.
 
     Args:
-        recipe: of the run.
-        values: of a token, see `token_values`.
+        recipe: Recipe of the run.
+        values: Number of values of a token, see `token_values`.
     """
     modality, timed = recipe.modality, recipe.model.time_conditioning
     return {
@@ -104,12 +108,18 @@ def network_config(recipe: Recipe, values: int) -> dict[str, Any]:
 
 
 def token_values(data: LabelledDataset, layout: Layout) -> int:
-    """Return the values of a token: channels and patch elements, or the number of ids that it may be."""
+    """Return the number of values of a token: channels times patch elements, or the number of token ids."""
     return data.values * layout.patch_elements
 
 
 def check_tokens(source: str, config: Mapping[str, Any], makes: int) -> None:
-    """Raise UserError if the network of `init_from`, by its config, has other tokens than a recipe makes."""
+    """Raise UserError if the network of `init_from` has tokens of another size than the recipe.
+
+    Args:
+        source: Value of `training.init_from`.
+        config: Config of that network.
+        makes: Number of values of a token of the recipe.
+    """
     has = config["in_channels"] or config["vocab_size"]
     if has != makes:
         raise UserError(
@@ -119,7 +129,7 @@ def check_tokens(source: str, config: Mapping[str, Any], makes: int) -> None:
 
 
 def _adapted(source: str, data: LabelledDataset, layout: Layout) -> ACDiTTransformer:
-    """The network of a trained pipeline, with a new class table where the classes differ in number."""
+    """Return the network of a trained pipeline, with a new class table if the number of classes differs."""
     pipeline, num_classes = load_pipeline(source), len(data.label_names) or None
     trained = pipeline.transformer
     check_tokens(source, trained.config, token_values(data, layout))

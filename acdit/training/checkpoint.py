@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors and JSON, whole or not at all, checked when they are read; shared by all ranks."""
+"""Checkpoints (safetensors, JSON): written completely or not at all, verified when read, shared by ranks."""
 
 import hashlib
 import json
@@ -25,17 +25,17 @@ from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import ALONE, Ranks
 from ..utils.settings import differences, flatten
 
-FORMAT_VERSION = 2  # 1: one file for each part
+FORMAT_VERSION = 2  # version 1 had one file for each part
 STATE_FILE = "state.json"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A checkpoint on disk, read as far as its JSON.
+    """A checkpoint on disk, of which only the JSON has been read.
 
     Attributes:
-        path: its folder.
-        state: what the run wrote beside the tensors; `step`, `recipe` and `network` at least.
+        path: Folder of the checkpoint.
+        state: State that the run wrote in addition to the tensors; at least `step`, `recipe` and `network`.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class Stored:
 
     @property
     def step(self) -> int:
-        """Steps that were done."""
+        """Return the number of completed steps."""
         return self.state["step"]
 
 
@@ -56,18 +56,21 @@ def save_checkpoint(
     keep_every: int = 0,
     ranks: Ranks = ALONE,
 ) -> Path:
-    """Write `folder`/step-00001000, each rank its part, and remove the older ones that are not to be kept.
+    """Write the checkpoint `folder`/step-00001000, and remove the older ones that need not be kept.
+
+    Each rank writes its own part.
 
     Args:
-        folder: of the run's checkpoints.
-        state: JSON, with `step`, and where it was measured the `validation` loss.
-        tensors: by name, `part.parameter`; plain ones are alike on all ranks, DTensors are sharded over them.
-        keep: how many of the newest stay. The best by validation loss stays too.
-        keep_every: every checkpoint at a multiple of so many steps stays; 0 = none for that reason.
-        ranks: that all call this.
+        folder: Folder of the run's checkpoints.
+        state: JSON state, with `step` and, if it was measured, the `validation` loss.
+        tensors: Tensors by name, `part.parameter`. Plain tensors are equal on all ranks, DTensors are sharded
+            over the ranks.
+        keep: Number of the newest checkpoints to keep. The best by validation loss is kept too.
+        keep_every: Interval in steps; checkpoints at its multiples are kept too. 0 = none.
+        ranks: Ranks of the run; all of them must call this function.
 
     Raises:
-        OSError: on all ranks, if one could not write; the older checkpoints are as they were.
+        OSError: On all ranks, if any rank could not write; the older checkpoints are then unchanged.
     """
     path = folder / f"step-{state['step']:08d}"
     aside = fault = None
@@ -87,7 +90,7 @@ def save_checkpoint(
                 raise OSError(fault)
     except OSError as found:
         fault = _reason(found)
-    fault = ranks.told(fault)  # of all, and of the first rank's last step, the renaming
+    fault = ranks.told(fault)  # the first rank may also have failed at the final renaming
     if fault is not None:
         raise OSError(f"{path} cannot be written: {fault}")
     if ranks.main:
@@ -96,7 +99,11 @@ def save_checkpoint(
 
 
 def _write(aside: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], ranks: Ranks) -> str | None:
-    """Fill a checkpoint's folder: tensors, and from the first rank the state. Returns what went wrong."""
+    """Write the tensors and, on the first rank, the state of a checkpoint.
+
+    Returns:
+        Reason of a failure, or None on success.
+    """
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
@@ -113,12 +120,12 @@ def _write(aside: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any],
 
 
 def newest_checkpoint(folder: Path, ranks: Ranks = ALONE) -> Stored | None:
-    """The newest checkpoint of a folder that is undamaged, or None where there is none yet.
+    """Return the newest undamaged checkpoint of a folder, or None if there is no checkpoint yet.
 
-    A damaged one is set aside, under another name, with a warning.
+    Damaged checkpoints are renamed, with a warning.
 
     Raises:
-        UserError: if all are damaged, or another version of the library wrote the newest.
+        UserError: If all checkpoints are damaged, or another version of the library wrote the newest one.
     """
     if ranks.main:
         for left in leftovers(folder / "step-*"):
@@ -130,7 +137,7 @@ def newest_checkpoint(folder: Path, ranks: Ranks = ALONE) -> Stored | None:
         digests = _digests([path / name for name in stored.state["files"]], ranks) if stored else {}
         if stored is not None and digests == stored.state["files"]:
             return stored
-        ranks.wait()  # nobody moves it while another reads
+        ranks.wait()  # it must not be renamed while another rank reads it
         if ranks.main:
             moved = path.with_name(f"{path.name}.damaged")
             remove(moved)
@@ -144,7 +151,10 @@ def newest_checkpoint(folder: Path, ranks: Ranks = ALONE) -> Stored | None:
 
 
 def fill(stored: Stored, tensors: Mapping[str, Tensor], ranks: Ranks = ALONE) -> None:
-    """Read a checkpoint into tensors of the same names and shapes, however it was sharded then and is now."""
+    """Read a checkpoint into tensors of the same names and shapes.
+
+    The tensors may be sharded differently than when the checkpoint was written.
+    """
     reader = HuggingFaceStorageReader(str(stored.path))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
@@ -152,7 +162,7 @@ def fill(stored: Stored, tensors: Mapping[str, Tensor], ranks: Ranks = ALONE) ->
 
 
 def read_part(stored: Stored, part: str) -> dict[str, Tensor]:
-    """The tensors `part.NAME` of a checkpoint, whole, by NAME."""
+    """Return the tensors `part.NAME` of a checkpoint, unsharded, by NAME."""
     described = HuggingFaceStorageReader(str(stored.path)).read_metadata().state_dict_metadata
     wanted: dict[str, Any] = {name: held for name, held in described.items() if name.startswith(f"{part}.")}
     tensors = {name: torch.empty(held.size, dtype=held.properties.dtype) for name, held in wanted.items()}
@@ -169,18 +179,18 @@ def check_recipe(
     fixed: tuple[str, ...] = (),
     allowed: bool | None = None,
 ) -> list[str]:
-    """In what a recipe differs from that of a checkpoint, in words, changeable keys left out.
+    """Describe the differences between a recipe and that of a checkpoint, except in changeable keys.
 
     Args:
-        stored: the checkpoint.
-        recipe: of the run that goes on.
-        changeable: keys that may differ.
-        defaults: of keys that were not there yet when the checkpoint was written.
-        fixed: beginnings of keys that the checkpoint's tensors depend on.
-        allowed: whether other keys may differ too; None = they may never.
+        stored: Checkpoint to compare with.
+        recipe: Recipe of the resumed run.
+        changeable: Keys that may differ; they are not reported.
+        defaults: Default values of keys that did not exist yet when the checkpoint was written.
+        fixed: Prefixes of keys that the checkpoint's tensors depend on.
+        allowed: Whether other keys may differ too; None = they may never differ.
 
     Raises:
-        UserError: if keys differ that may not.
+        UserError: If keys differ that must not.
     """
     before = flatten(defaults) | flatten(stored.state["recipe"])
     changed = {key: words for key, words in differences(before, recipe).items() if key not in changeable}
@@ -205,7 +215,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> Stored | None:
-    """A checkpoint's JSON; None if it is damaged."""
+    """Read the JSON of a checkpoint; return None if it is damaged."""
     try:
         state = json.loads((path / STATE_FILE).read_text())
         version, digest = state["format_version"], state.pop("digest", None)
@@ -218,7 +228,7 @@ def _read(path: Path) -> Stored | None:
 
 
 def validation_losses(folder: Path) -> dict[Path, float]:
-    """The validation losses of a folder's checkpoints, of those that have one and are undamaged."""
+    """Return the validation losses of a folder's undamaged checkpoints that have one, by path."""
     states = {path: stored.state for path in _checkpoints(folder) if (stored := _read(path))}
     return {
         path: state["validation"] for path, state in states.items() if state.get("validation") is not None
@@ -226,7 +236,7 @@ def validation_losses(folder: Path) -> dict[Path, float]:
 
 
 def _digests(files: list[Path], ranks: Ranks) -> dict[str, str | None]:
-    """Digests of files by name, each rank reading its share; None for one that cannot be read."""
+    """Return the digests of files by name, None for unreadable ones; each rank reads a part of the files."""
     mine: dict[str, str | None] = {}
     for file in files[ranks.rank :: ranks.world_size]:
         try:
@@ -243,7 +253,7 @@ def _digest_of(state: Mapping[str, Any]) -> str:
 
 
 def _prune(folder: Path, keep: int, keep_every: int) -> None:
-    """Remove the checkpoints that are neither new, nor the best, nor at a step to keep."""
+    """Remove the checkpoints that are neither among the newest, nor the best, nor at a step to keep."""
     *older, newest = _checkpoints(folder)
     kept = {newest, *older[len(older) - (keep - 1) :]}
     measured = validation_losses(folder)
@@ -255,7 +265,7 @@ def _prune(folder: Path, keep: int, keep_every: int) -> None:
 
 
 def _reason(fault: BaseException) -> str:
-    """What went wrong on the ranks where it did, in a line."""
+    """Describe a failure in one line, with the reasons from all ranks where it occurred."""
     if isinstance(fault, CheckpointException):
         return "; ".join(sorted({_reason(inner[0]) for inner in fault.failures.values()}))
     return " ".join(str(fault).split()) or type(fault).__name__

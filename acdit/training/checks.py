@@ -1,4 +1,4 @@
-"""What a run needs before it starts: configuration, data, latents and room on the disk."""
+"""Check what a run needs before it starts: configuration, data, latents and free disk space."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,12 +22,12 @@ from .objectives import objective_name
 from .validation import check_validation
 
 T = TypeVar("T")
-STATES = 4  # in a checkpoint, each of a float32 value per parameter: weights, their average, two moments
+STATES = 4  # float32 values per parameter in a checkpoint: weights, their average and two moments
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that a run needs."""
+    """Result of one check of a run."""
 
     subject: str
     ok: bool
@@ -36,12 +36,16 @@ class Check:
 
 @dataclass
 class Checks:
-    """Checks made one by one; a check that fails becomes a problem."""
+    """Results of checks; a check that fails is recorded as a problem."""
 
     made: list[Check] = field(default_factory=list)
 
     def make(self, subject: str, check: Callable[[], T]) -> T | None:
-        """Return what `check` returns, noted as found unless it is None; None after a problem."""
+        """Run a check, record its result and return it.
+
+        A result of None is not recorded. If the check raises ValueError or OSError, the error is recorded as
+        a problem, and None is returned.
+        """
         try:
             found = check()
         except (ValueError, OSError) as error:
@@ -56,7 +60,11 @@ class Checks:
 def check_run(
     recipe: Recipe, ranks: int, data: Data, network: Dimensions
 ) -> tuple[list[Check], list[Layout]]:
-    """Make all checks of a run on some ranks; and return the layouts of the recipe, where they tile."""
+    """Run all checks of a recipe for a number of ranks.
+
+    Returns:
+        The results, and the layouts of the recipe; no layouts if they do not tile.
+    """
     checks = Checks()
     layouts = checks.make("layout", lambda: build_layouts(recipe, data.size))
     checks.make("heads", lambda: _check_heads(network, len(data.size)))
@@ -100,7 +108,11 @@ def _check_latents(recipe: Recipe) -> str:
 
 
 def _check_source(recipe: Recipe) -> str:
-    """What is known of the source without reading it, or a UserError if it must be a folder and is none."""
+    """Describe the data source without reading it.
+
+    Raises:
+        UserError: If the source can only be a folder and there is none.
+    """
     source = recipe.data.source
     if source in built_in():
         return f"{source} needs no download"
@@ -120,7 +132,7 @@ def _check_classes(recipe: Recipe, counted: int) -> str:
 
 def _check_disk(recipe: Recipe, parameters: int) -> str:
     check_writable(recipe.folder / "checkpoints")
-    kept = recipe.training.keep_checkpoints + 1  # the newest is written before the oldest goes
+    kept = recipe.training.keep_checkpoints + 1  # the newest is written before the oldest is removed
     wanted = kept * STATES * 4 * parameters
     free = free_disk(recipe.folder)
     needs = f"{kept} checkpoints of {recipe.folder} take {wanted / 1e9:,.3g} GB"

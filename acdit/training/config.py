@@ -1,6 +1,6 @@
-"""The typed configuration of a training run: one source for recipes (YAML), the command line and Python.
+"""Typed configuration of a training run, shared by recipes (YAML), the command line and Python.
 
-Free of torch, so that the command line answers `--help` at once.
+This module does not import torch, so that `--help` is fast on the command line.
 """
 
 from dataclasses import dataclass, field
@@ -25,38 +25,38 @@ from ..utils.ranges import (
 )
 
 FORMAT_VERSION = 1
-RANK_FLOPS = 4e14  # FLOP/s of a rank, for plans: about 40% of the bf16 peak of an H100
+RANK_FLOPS = 4e14  # FLOP/s of a rank that plans assume: about 40% of the bf16 peak of an H100
 
 
 @dataclass
 class ModelConfig(Ranged):
-    """The network; what is left out follows from the size."""
+    """Configuration of the network; values left out follow from the named size."""
 
     section: ClassVar[str] = "model."
 
     size: Literal["S", "B", "L", "XL", "H"] = "S"
-    """Named size (Table 5); S is for laptops."""
+    """Named size of the network (Table 5); S is for laptops."""
     num_layers: Count | None = None
-    """Layers, if not the named size's."""
+    """Number of layers; default: that of the named size."""
     hidden_size: Count | None = None
-    """Hidden width, if not the named size's."""
+    """Hidden width; default: that of the named size."""
     num_heads: Count | None = None
-    """Attention heads, if not the named size's."""
+    """Number of attention heads; default: that of the named size."""
     time_conditioning: bool | None = None
-    """Whether the network is told the time; if left out, of images and video, not of texts."""
+    """Condition the network on the diffusion time; default: true for images and video, false for texts."""
 
 
 @dataclass
 class LayoutConfig(Ranged):
-    """How an image becomes tokens, and tokens blocks."""
+    """Division of an image into tokens, and of the tokens into blocks."""
 
     section: ClassVar[str] = "layout."
 
     patch: Count = 4
-    """Edge of a token's patch in pixels (or latent cells); texts have none."""
+    """Side of a token's patch in pixels (or latent cells); not used for texts."""
     blocks: list[str] = field(default_factory=lambda: ["4x4"])
-    """Block sizes in tokens, such as 4x4, 4x16x16 for clips or 16 for texts; of several, one is drawn per
-    step. A pipeline takes the first."""
+    """Block sizes in tokens, such as 4x4, 4x16x16 for clips or 16 for texts. If there are several, each
+    training step draws one at random; the exported pipeline uses the first."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,30 +68,30 @@ class LayoutConfig(Ranged):
 
 @dataclass
 class DiffusionConfig(Ranged):
-    """The noise process and the objective."""
+    """Configuration of the noise process and the objective."""
 
     section: ClassVar[str] = "diffusion."
 
     prediction: Literal["epsilon", "v", "flow"] = "epsilon"
-    """What the network predicts: epsilon and v with DDPM's linear betas, flow on straight paths."""
+    """Prediction target of the network: epsilon or v (DDPM's linear betas), or flow (straight paths)."""
     timesteps: Literal["uniform", "logit_normal"] = "uniform"
     """Distribution of training timesteps."""
     timestep_location: Number = 0.0
-    """Location of logit_normal: above 0, noisier views are drawn more often (arXiv 2403.03206)."""
+    """Location of logit_normal; above 0, noisier views are drawn more often (arXiv 2403.03206)."""
     label_dropout: Fraction = 0.1
-    """Share of draws whose label is replaced by null, for classifier-free guidance."""
+    """Fraction of draws whose label is replaced by the null label, for classifier-free guidance."""
     draws: Count = 1
-    """Noise draws that share one pass over the clean blocks."""
+    """Number of noise draws that share one pass over the clean blocks."""
     views: Count | None = None
-    """Blocks that are noised in a step, drawn at random; all when left out."""
+    """Number of blocks to noise in each step, drawn at random; default: all blocks."""
     context_noise: NonNegative = 0.0
-    """Standard deviation of noise on the clean blocks that the network is given, against drift."""
+    """Standard deviation of noise added to the clean blocks given to the network, to reduce drift."""
     min_snr: Positive | None = None
-    """Gamma of min-SNR loss weights, such as 5 (arXiv 2303.09556); unweighted when left out."""
+    """Gamma of min-SNR loss weights, such as 5 (arXiv 2303.09556); default: unweighted loss."""
     schedule: Literal["log_linear", "cosine"] = "log_linear"
-    """Of texts, the share of tokens that is not masked at time t: 1 - t, or 1 - sin(pi t / 2)."""
+    """Texts only: fraction of unmasked tokens at time t, 1 - t (log_linear) or 1 - sin(pi t / 2) (cosine)."""
     times: tuple[Fraction, Fraction] = (1e-3, 1.0)
-    """Of texts, the lowest and highest time that is drawn."""
+    """Texts only: lowest and highest time to draw."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,46 +107,46 @@ class DiffusionConfig(Ranged):
 
 @dataclass
 class OptimizerConfig(Ranged):
-    """AdamW and its schedule (Appendix B)."""
+    """Configuration of AdamW and its learning rate schedule (Appendix B)."""
 
     section: ClassVar[str] = "optimizer."
 
     learning_rate: NonNegative = 3e-4
     """Peak learning rate."""
     betas: tuple[FractionBelowOne, FractionBelowOne] = (0.9, 0.95)
-    """AdamW's betas."""
+    """Betas of AdamW."""
     weight_decay: NonNegative = 0.0
-    """AdamW's weight decay."""
+    """Weight decay of AdamW."""
     clip: NonNegative = 1.0
-    """Largest gradient norm."""
+    """Maximum gradient norm; larger gradients are clipped to it."""
     schedule: Literal["wsd", "cosine", "constant"] = "wsd"
-    """Learning rate after the warm-up: stable, then decaying (wsd); cosine to zero; or constant."""
+    """Learning rate after the warm-up: stable, then decaying (wsd); cosine decay to zero; or constant."""
     warmup_steps: CountFromZero = 0
-    """Steps of linear warm-up."""
+    """Number of steps of linear warm-up."""
     decay_share: Fraction = 0.15
-    """Share of the steps, at the end, in which wsd decays."""
+    """Fraction of the steps, at the end of training, during which wsd decays."""
     ema_decay: Fraction = 0.9999
     """Decay of the moving average of the weights."""
     ema_warmup: bool = False
-    """Start the average at a low decay, (1 + n) / (10 + n), which short runs need."""
+    """Start the moving average at a low decay, (1 + n) / (10 + n), which short runs need."""
 
 
 @dataclass
 class TrainingConfig(Ranged):
-    """The run itself."""
+    """Configuration of the training run itself."""
 
     section: ClassVar[str] = "training."
 
     steps: Count = 1000
-    """Optimiser steps."""
+    """Number of optimiser steps."""
     batch_size: Count = 64
-    """Images in an optimiser step, over all ranks and accumulation steps."""
+    """Number of images per optimiser step, over all ranks and accumulation steps."""
     accumulation: Count = 1
-    """Forward passes that an optimiser step is cut into."""
+    """Number of forward passes into which each optimiser step is split."""
     seed: Seed = 0
-    """Seed of every random draw."""
+    """Seed of all random draws."""
     precision: Literal["auto", "no", "bf16"] = "auto"
-    """bf16 autocast, or float32; auto takes bf16 where the accelerator has it."""
+    """Precision: bf16 autocast (bf16), float32 (no), or bf16 where the accelerator supports it (auto)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
     compile: bool = False
@@ -154,28 +154,28 @@ class TrainingConfig(Ranged):
     compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = (
         "default"
     )
-    """What torch.compile tries: reduce-overhead and max-autotune record CUDA graphs."""
+    """Mode of torch.compile; reduce-overhead and max-autotune record CUDA graphs."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """How ranks share the work: all hold everything, or weights and optimiser are sharded over them."""
+    """Parallelism over ranks: weights and optimiser are replicated on every rank (ddp) or sharded (fsdp)."""
     world_size: Count | None = None
-    """Ranks that there must be, where no launcher says how many it started."""
+    """Required number of ranks, checked only where no launcher started several; default: any number."""
     checkpoint_every: Count = 1000
-    """Steps between checkpoints."""
+    """Number of steps between checkpoints."""
     keep_checkpoints: Count = 2
-    """Newest checkpoints that are kept; the best by validation loss is kept besides."""
+    """Number of the newest checkpoints to keep; the best by validation loss is kept too."""
     keep_every: CountFromZero = 0
-    """Keep the checkpoints at multiples of so many steps for good; 0 = none."""
+    """Interval in steps: checkpoints at its multiples are kept permanently; 0 = none."""
     sample_every: CountFromZero = 0
-    """Steps between sample grids, written to `samples/`; 0 = none."""
+    """Number of steps between sample grids, which are written to `samples/`; 0 = none."""
     log_every: Count = 10
-    """Steps between entries of log.jsonl and of the trackers."""
+    """Number of steps between entries in log.jsonl and in the trackers."""
     trackers: list[Literal["tensorboard", "wandb"]] = field(default_factory=list)
-    """Where entries go besides log.jsonl: tensorboard, wandb."""
+    """Trackers that receive the entries in addition to log.jsonl: tensorboard, wandb."""
     objective: str | None = None
-    """What the network learns, by its name in `acdit.training.objectives.OBJECTIVES`; when left out what is
-    usual for the data."""
+    """Training objective, by its name in `acdit.training.objectives.OBJECTIVES`; default: the usual one for
+    the data."""
     init_from: str | None = None
-    """A pipeline directory or a run to start from: its network takes the place of the section `model`."""
+    """Pipeline directory or training run to start from; its network replaces the section `model`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -185,36 +185,36 @@ class TrainingConfig(Ranged):
 
 @dataclass
 class ValidationConfig(Ranged):
-    """Loss of the averaged weights on images that training never sees."""
+    """Validation loss of the averaged weights, measured on images that training never uses."""
 
     section: ClassVar[str] = "validation."
 
     every: CountFromZero = 0
-    """Steps between validations; 0 = none."""
+    """Number of steps between validations; 0 = none."""
     images: Count = 512
-    """Images that it is measured on, the first of the source in a fixed shuffled order."""
+    """Number of validation images: the first ones of the source in a fixed shuffled order."""
     source: str | None = None
-    """Where they come from, as data.source; the held-out part of the digits when left out."""
+    """Source of the images, as in data.source; default: the held-out part of a built-in data set."""
     split: str | None = None
-    """Split of a Hugging Face data set; data.split when left out."""
+    """Split of a Hugging Face data set; default: data.split."""
     listed: str | None = None
-    """As data.listed, which it is when left out, such as UCF-101's testlist01.txt."""
+    """List of files to use, as in data.listed, such as UCF-101's testlist01.txt; default: data.listed."""
 
 
 @dataclass
 class LoraConfig(Ranged):
-    """Low-rank adapters that learn beside the frozen network of `training.init_from` (arXiv 2106.09685)."""
+    """Low-rank adapters, trained on top of the frozen network of `training.init_from` (arXiv 2106.09685)."""
 
     section: ClassVar[str] = "lora."
 
     rank: CountFromZero = 0
-    """Rank of the adapters; 0 = none, the whole network learns."""
+    """Rank of the adapters; 0 = no adapters, the whole network is trained."""
     alpha: Positive | None = None
-    """The adapters are scaled by alpha / rank; as large as the rank when left out."""
+    """Scale of the adapters, which are multiplied by alpha / rank; default: the rank."""
     targets: list[str] = field(default_factory=lambda: ["qkv", "proj", "fc1", "fc2"])
-    """Linear layers that get an adapter, by the end of their names."""
+    """Linear layers that get an adapter, given by the ends of their names."""
     label_table: bool = True
-    """Learn the class table besides: classes are new, or mean something new."""
+    """Also train the class table, for classes that are new or have a new meaning."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -224,37 +224,37 @@ class LoraConfig(Ranged):
 
 @dataclass
 class SamplingConfig(Ranged):
-    """Defaults that the exported pipeline carries."""
+    """Sampling defaults that are stored in the exported pipeline."""
 
     section: ClassVar[str] = "sampling."
 
     steps: Count = 25
-    """Solver steps per block."""
+    """Number of sampling steps per block."""
     guidance_scale: Number = 1.5
-    """Classifier-free guidance; 1 = none."""
+    """Scale of classifier-free guidance; 1 = none."""
     scheduler: str | None = None
-    """Sampler, by its name in `acdit.diffusion.schedulers.SCHEDULERS`; when left out DPM-Solver++, and of
-    texts first hitting or, with time conditioning, ancestral sampling."""
+    """Sampler, by its name in `acdit.diffusion.schedulers.SCHEDULERS`; default: DPM-Solver++, or for texts
+    first-hitting sampling (ancestral sampling with time conditioning)."""
 
 
 @dataclass
 class NamedRun(Ranged):
-    """What every training run has."""
+    """Options that all training runs have."""
 
     name: str = "run"
     """Name of the run."""
     out: str | None = None
-    """Directory of checkpoints and of what is exported at the end; runs/NAME when left out."""
+    """Directory of the checkpoints and of the final export; default: runs/NAME."""
 
     @property
     def folder(self) -> Path:
-        """Where the run keeps what it writes."""
+        """Return the directory that the run writes to."""
         return Path(self.out or f"runs/{self.name}")
 
 
 @dataclass
 class Recipe(NamedRun):
-    """A named training run."""
+    """Configuration of a named training run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -290,10 +290,10 @@ class Recipe(NamedRun):
 
     @property
     def modality(self) -> Modality:
-        """The modality of the data."""
+        """Return the modality of the data."""
         return self.data.modality
 
     @property
     def latents(self) -> Path:
-        """Where the latents are that the run learns from."""
+        """Return the directory of the latents that the run is trained on."""
         return Path(self.autoencoder.latents or f"latents/{self.name}")

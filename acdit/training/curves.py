@@ -1,4 +1,4 @@
-"""Training curves of one or more runs in one picture."""
+"""Plot training curves of one or more runs in one figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,27 +13,28 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which colour-blind people tell apart, without its yellow, too faint on white.
+# Okabe and Ito's palette, which colour-blind people can distinguish. Its yellow is left out, because it is
+# too faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", "--", ":", "-.")  # for more runs than colours
+DASHES = ("-", "--", ":", "-.")  # line styles for more runs than colours
 INK, GREY, FAINT = "#333333", "#808080", "#e6e6e6"
 RAW: dict[str, Any] = {"lw": 0.6, "alpha": 0.3}
 SMOOTH: dict[str, Any] = {"lw": 1.8}
 VALIDATION: dict[str, Any] = {"lw": 0.9, "marker": "o", "ms": 4.5, "mfc": "white", "zorder": 4}
-MOST_POINTS = 4000  # of a line; more would be finer than the picture
-TICKS = (1, 2, 3, 5)  # of a decade
-ROUND = (1, 2, 5, 10)  # steps from tick to tick
+MOST_POINTS = 4000  # maximum per line; more would exceed the resolution of the figure
+TICKS = (1, 2, 3, 5)  # tick positions within a decade
+ROUND = (1, 2, 5, 10)  # intervals between ticks
 
 
 def draw_curves(logs: Mapping[str, RunLog], smooth: float) -> "Figure":
-    """Loss, learning rate and throughput of runs, and the parts of the last validation of each.
+    """Plot loss, learning rate and throughput of runs, and the parts of each run's last validation.
 
     Args:
-        logs: of the runs, by the name to show.
-        smooth: see `smoothed`; from 0 (not at all) to below 1.
+        logs: Logs of the runs, by the name to show.
+        smooth: Smoothing factor from 0 (none) to below 1, see `smoothed`.
 
     Raises:
-        UserError: if a log holds no step, or matplotlib is not installed.
+        UserError: If a log contains no step, or matplotlib is not installed.
     """
     require("matplotlib", "track")
     from matplotlib.figure import Figure
@@ -74,27 +75,31 @@ def draw_curves(logs: Mapping[str, RunLog], smooth: float) -> "Figure":
 
 
 def column(entries: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    """Steps and values of the entries that have the value."""
+    """Return the steps and values of the entries that have a value for `key`."""
     return _numbers([entry["step"] for entry in entries], [entry.get(key) for entry in entries])
 
 
 def smoothed(values: Sequence[float], smooth: float) -> list[float]:
-    """Mean of each value and its neighbours on both sides, so that it does not lag behind a falling loss.
+    """Return a weighted mean of each value and its neighbours.
 
-    Going one entry away, the weight falls to `smooth` of what it was; among the first entries, where a loss
-    falls fastest, to less: i / (i + 9) between the entries i - 1 and i.
+    Neighbours on both sides count, so that the mean does not lag behind a falling loss. With each entry
+    further away, the weight is multiplied by `smooth`. The factor is smaller among the first entries, where a
+    loss falls fastest: at most i / (i + 9) between the entries i - 1 and i.
     """
     kept = [min(smooth, index / (index + 9)) for index in range(len(values))]
     before = _sums(values, kept)
     after = _sums(values[::-1], [*kept[1:], *kept[:1]][::-1])[::-1]
     return [
-        (total + other - value) / (weight + other_weight - 1)  # the value itself is in both sums
+        (total + other - value) / (weight + other_weight - 1)  # both sums contain the value itself
         for value, (total, weight), (other, other_weight) in zip(values, before, after, strict=True)
     ]
 
 
 def _sums(values: Sequence[float], kept: Sequence[float]) -> list[tuple[float, float]]:
-    """Weighted sums of the values so far, and of their weights; `kept` at each of what was summed before."""
+    """Return running sums of the weighted values and of their weights.
+
+    At each value, the sums so far are multiplied by its entry of `kept` before the value is added.
+    """
     sums, total, weight = [], 0.0, 0.0
     for value, share in zip(values, kept, strict=True):
         total, weight = share * total + value, share * weight + 1
@@ -103,7 +108,7 @@ def _sums(values: Sequence[float], kept: Sequence[float]) -> list[tuple[float, f
 
 
 def _numbers(places: Sequence[float], values: Sequence[float | None]) -> tuple[list[float], list[float]]:
-    """Places and values, without those that have no value."""
+    """Return positions and values, without those that have no value."""
     there = [(place, value) for place, value in zip(places, values, strict=True) if value is not None]
     return [place for place, _ in there], [value for _, value in there]
 
@@ -114,7 +119,7 @@ def _thinned(steps: list[float], values: list[float]) -> tuple[list[float], list
 
 
 def _dress(panels: "Mapping[str, Axes]") -> None:
-    """Titles, scales and a faint grid, and nothing else."""
+    """Set the titles, the scales and a faint grid."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     titles = {
@@ -150,7 +155,7 @@ def _dress(panels: "Mapping[str, Axes]") -> None:
 
 
 def _stretch(panel: "Axes") -> None:
-    """A logarithmic scale where values differ by more than a factor of 3."""
+    """Use a logarithmic scale if the values differ by more than a factor of 3."""
     from matplotlib.ticker import LogLocator
 
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in panel.lines])
@@ -161,7 +166,7 @@ def _stretch(panel: "Axes") -> None:
 
 
 def _legends(figure: "Figure", panel: "Axes", names: list[str], validated: bool) -> None:
-    """The runs above all panels, by colour; in one panel what thin and thick lines are."""
+    """Add a legend of the runs above all panels, and one of thin and thick lines in one panel."""
     from matplotlib.lines import Line2D
 
     small = {"frameon": False, "labelcolor": INK}

@@ -1,4 +1,4 @@
-"""Pipelines of training runs, one function for each modality: what a run samples with and exports."""
+"""Build the pipeline that a training run samples with and exports, with one function for each modality."""
 
 import copy
 from collections.abc import Callable
@@ -27,21 +27,21 @@ def build_pipeline(
     """Build the pipeline that a run samples with and exports, around a copy of the network.
 
     Args:
-        recipe: of the run.
-        model: the network.
-        layout: the pipeline's default.
-        data: that the network learned from.
-        vae: the autoencoder of its latents, or None.
+        recipe: Recipe of the run.
+        model: Network to copy.
+        layout: Default layout of the pipeline.
+        data: Data set that the network was trained on.
+        vae: Autoencoder of the latents, or None.
     """
     export = cast(Export, load_object(recipe.modality.export))
     return export(recipe, copy.deepcopy(model).eval(), layout, data, vae)
 
 
 def check_scheduler(recipe: Recipe) -> str | None:
-    """Return the name of the scheduler that a recipe asks for, or None.
+    """Return the name of the scheduler that a recipe sets, or None.
 
     Raises:
-        UserError: if there is none of that name for its modality.
+        UserError: If the recipe's modality has no scheduler of that name.
     """
     known, name = SCHEDULERS[recipe.modality.noise], recipe.sampling.scheduler
     if name is not None and name not in known:
@@ -55,22 +55,22 @@ def check_scheduler(recipe: Recipe) -> str | None:
 def image_pipeline(
     recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
 ) -> ACDiTImagePipeline:
-    """Build a pipeline of images; see `build_pipeline`."""
+    """Build an image pipeline; see `build_pipeline`."""
     return ACDiTImagePipeline(**_components(recipe, model, layout, data, vae))
 
 
 def video_pipeline(
     recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
 ) -> ACDiTVideoPipeline:
-    """Build a pipeline of video; see `build_pipeline`."""
+    """Build a video pipeline; see `build_pipeline`."""
     return ACDiTVideoPipeline(**_components(recipe, model, layout, data, vae))
 
 
 def text_pipeline(
     recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
 ) -> ACDiTTextPipeline:
-    """Build a pipeline of text; see `build_pipeline`."""
-    del vae  # there is none for texts
+    """Build a text pipeline; see `build_pipeline`."""
+    del vae  # texts have no autoencoder
     tokenizer = cast(WrappedTexts, data).tokenizer
     usual = "ancestral" if model.config["time_conditioning"] else "first-hitting"
     scheduler = _scheduler(recipe, usual, mask_token=tokenizer.mask, schedule=recipe.diffusion.schedule)
@@ -87,7 +87,7 @@ def text_pipeline(
 def _components(
     recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
 ) -> dict[str, Any]:
-    """Return the arguments that pipelines of images and of video share."""
+    """Return the arguments that image and video pipelines share."""
     return {
         "transformer": model,
         "scheduler": _scheduler(recipe, "dpmsolver++", prediction=recipe.diffusion.prediction),
@@ -102,5 +102,5 @@ def _components(
 
 
 def _scheduler(recipe: Recipe, usual: str, **process: object) -> Solver:
-    """Build the recipe's scheduler, or the usual one, for a noise process."""
+    """Build the recipe's scheduler, or the one named `usual` if the recipe sets none, for a noise process."""
     return SCHEDULERS[recipe.modality.noise][recipe.sampling.scheduler or usual](**process)

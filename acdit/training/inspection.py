@@ -1,4 +1,4 @@
-"""What a run's data look like, as far as that can be known without reading them, for `acdit plan`."""
+"""Describe a run's data, as far as possible without reading them, for `acdit plan`."""
 
 import json
 from collections.abc import Callable
@@ -15,20 +15,21 @@ from ..utils.errors import UserError
 from ..utils.references import load_object
 from .config import Recipe
 
-# Pixels along a latent cell, and channels, of Stable Diffusion's autoencoder: for one that is not at hand.
+# Pixels along a latent cell, and channels, of Stable Diffusion's autoencoder: assumed if the recipe's
+# autoencoder is not available.
 USUAL_AUTOENCODER = (8, 4)
-USUAL_VOCABULARY = 50_258  # ids of GPT-2's tokeniser and the mask, for one that is not at hand
+USUAL_VOCABULARY = 50_258  # ids of GPT-2's tokenizer and the mask: assumed if the recipe's is not available
 
 
 @dataclass(frozen=True)
 class Data:
-    """What the network sees of the data.
+    """Description of the data as the network sees them.
 
     Attributes:
-        values: of a data element: channels, or of texts the ids, the mask included.
-        size: (h, w) or (F, h, w), in pixels or latent cells; (L,) of texts.
-        num_classes: None where there are none.
-        assumed: what was taken for granted, in words.
+        values: Number of values of a data element: channels, or for texts the ids, including the mask.
+        size: Size of a sample: (h, w) or (F, h, w), in pixels or latent cells; (L,) for texts.
+        num_classes: Number of classes, or None if there are none.
+        assumed: Descriptions of the assumptions that were made.
     """
 
     values: int
@@ -38,17 +39,17 @@ class Data:
 
 
 def inspect_data(recipe: Recipe) -> Data:
-    """Return size, values and classes of what the network of a recipe sees.
+    """Return the size, values and classes of the data that the network of a recipe sees.
 
     Raises:
-        UserError: if the recipe names no size.
+        UserError: If the recipe sets no size.
     """
     inspect = cast(Callable[[Recipe], Data], load_object(recipe.modality.inspect_data))
     return inspect(recipe)
 
 
 def inspect_pixels(recipe: Recipe) -> Data:
-    """Describe images or clips, or the latents made of them; see `inspect_data`."""
+    """Describe images or clips, or the latents encoded from them; see `inspect_data`."""
     config, lengths = recipe.data, recipe.modality.lengths(recipe.data)
     channels, side, num_classes = config.channels, config.image_size, counted_classes(recipe)
     if config.source in PIXEL_SETS:
@@ -75,7 +76,10 @@ def inspect_pixels(recipe: Recipe) -> Data:
 
 
 def inspect_texts(recipe: Recipe) -> Data:
-    """Describe texts; see `inspect_data`. A tokeniser that is no file or folder is not asked for."""
+    """Describe texts; see `inspect_data`.
+
+    A tokenizer that is not a local file or folder is not loaded.
+    """
     tokenizer, lengths = recipe.data.tokenizer, recipe.modality.lengths(recipe.data)
     if tokenizer != "bytes" and not Path(tokenizer).expanduser().exists():
         assumed = f"a vocabulary of {USUAL_VOCABULARY:,}, GPT-2's and the mask, for {tokenizer} is not asked"
@@ -84,10 +88,10 @@ def inspect_texts(recipe: Recipe) -> Data:
 
 
 def counted_classes(recipe: Recipe) -> int | None:
-    """Count the classes of latents, of a built-in data set, or of a folder with a sub-folder for each.
+    """Count the classes of latents, of a built-in data set, or of a folder with one sub-folder per class.
 
     Returns:
-        None for anything else.
+        Number of classes, or None for other sources.
     """
     manifest = latent_manifest(recipe) if recipe.autoencoder.model is not None else None
     if manifest is not None:
@@ -101,11 +105,11 @@ def counted_classes(recipe: Recipe) -> int | None:
     classes = sum(
         any(not file.is_dir() for file in child.rglob("[!.]*")) for child in children if child.is_dir()
     )
-    return classes or (1 if children else None)  # files without a folder are of one class
+    return classes or (1 if children else None)  # files that are not in sub-folders form one class
 
 
 def latent_manifest(recipe: Recipe) -> dict[str, Any] | None:
-    """Return the manifest of a recipe's latents; None where there is none that can be read."""
+    """Return the manifest of a recipe's latents, or None if it cannot be read."""
     try:
         return read_manifest(recipe.latents)
     except UserError:
@@ -113,7 +117,7 @@ def latent_manifest(recipe: Recipe) -> dict[str, Any] | None:
 
 
 def _autoencoder_shape(model: str) -> tuple[int, int] | None:
-    """Pixels along a latent cell and channels of an autoencoder in a folder; None elsewhere."""
+    """Return the pixels along a latent cell and the channels of an autoencoder in a folder, or None."""
     for path in (Path(model) / "vae" / "config.json", Path(model) / "config.json"):
         try:
             config = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""What learns: the network, the moving average of its weights and their optimiser, on one rank or sharded."""
+"""Network, moving average of its weights and optimiser of a training run, on one rank or sharded."""
 
 import warnings
 from collections.abc import Iterator
@@ -19,18 +19,18 @@ from ..utils.ranks import ALONE, Ranks
 from .checkpoint import Stored, fill
 from .config import OptimizerConfig
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
-MOST_COMPILED = 64  # pieces of code, before torch would leave the next ones uncompiled
+MOMENTS = ("exp_avg", "exp_avg_sq")  # names of AdamW's moments
+MOST_COMPILED = 64  # pieces of code; beyond its limit, torch leaves code uncompiled
 
 
 class Learner:
-    """A network and what training keeps for it, alike on every rank (`ddp`) or sharded over them (`fsdp`).
+    """A network and its training state, replicated on every rank (`ddp`) or sharded over them (`fsdp`).
 
     Args:
-        network: on its device, in training mode; parameters without gradient stay as they are.
-        config: of the optimiser and of the moving average.
-        ranks: that train together.
-        parallel: how the ranks share the work; of no consequence for one rank.
+        network: Network on its device, in training mode; parameters without gradient are not changed.
+        config: Configuration of the optimiser and of the moving average.
+        ranks: Ranks that train together.
+        parallel: Parallelism over the ranks; no effect for a single rank.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Learner:
         self.sharded = parallel == "fsdp" and not ranks.alone
         self.model = network
         if self.sharded:
-            # It warns that blocks return views, which must not be changed in place; nothing here does.
+            # FSDP warns that blocks return views, which must not be changed in place; no code here does that.
             warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
             mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
             for block in network.blocks:
@@ -68,14 +68,17 @@ class Learner:
         )
 
     def moved(self, data: Tensor) -> Tensor:
-        """Data on the network's device, and in its precision unless it is of ids."""
-        # the network's own `dtype` looks at all of its modules
+        """Return data on the network's device, and in its precision unless they are ids."""
+        # `network.dtype` would search all modules of the network
         dtype = self.parameters[0].dtype if data.is_floating_point() else data.dtype
         return data.to(self.ranks.device, dtype, non_blocking=True)
 
     @contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
-        """Around forward and backward of a micro-batch: ranks share their gradients with the last one."""
+        """Wrap the forward and backward of a micro-batch.
+
+        Gradients are synchronised between ranks only in the last micro-batch of a step.
+        """
         if self.sharded:
             self.network.set_requires_gradient_sync(last)
         local = not last and isinstance(self.model, DistributedDataParallel)
@@ -83,13 +86,13 @@ class Learner:
             yield
 
     def clip(self) -> float:
-        """The norm of the gradient, the same on all ranks, before it is cut to the largest allowed."""
+        """Clip the gradient to the maximum norm, and return its norm before clipping, equal on all ranks."""
         with record_function("acdit.clip"):
             norm: Any = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
             return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     def update(self, rate: float) -> None:
-        """A step of AdamW at a learning rate, and of the moving average after it."""
+        """Take a step of AdamW at the given learning rate, and then update the moving average."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with record_function("acdit.adamw"):
@@ -99,18 +102,18 @@ class Learner:
 
     @torch.no_grad()
     def _average(self) -> None:
-        # EMAModel.step, in place: its own way copies everything first, which takes three times as long
+        # like EMAModel.step, but in place: the original copies everything first and takes three times as long
         self.ema.optimization_step += 1
         share = 1 - self.ema.get_decay(self.ema.optimization_step)
         for average, parameter in zip(self.ema.shadow_params, self.parameters, strict=True):
             average.lerp_(parameter, share)
 
     def forget_gradients(self) -> None:
-        """Gradients are of one step."""
+        """Reset the gradients after a step."""
         self.optimizer.zero_grad()
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it, for a checkpoint: `model.NAME`, `ema.NAME`, and AdamW's moments by parameter."""
+        """Return all tensors of a checkpoint: `model.NAME`, `ema.NAME`, and AdamW's moments by parameter."""
         held = {f"model.{name}": tensor for name, tensor in self.network.state_dict().items()}
         held |= {
             f"ema.{name}": tensor for name, tensor in zip(self.names, self.ema.shadow_params, strict=True)
@@ -118,14 +121,14 @@ class Learner:
         return held | optimizer_tensors(self.optimizer, self.names)
 
     def restore(self, stored: Stored, updates: int) -> None:
-        """Go on from a checkpoint, which so many updates had led to."""
+        """Load a checkpoint that was written after the given number of updates."""
         start_moments(self.optimizer, updates)
         self.ema.optimization_step = updates
         fill(stored, {name: tensor.detach() for name, tensor in self.tensors().items()}, self.ranks)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The network with the averaged weights, in evaluation mode, while the context lasts."""
+        """Switch the network to the averaged weights and to evaluation mode inside the context."""
         own = [parameter.detach().clone() for parameter in self.parameters]
         self._put(self.ema.shadow_params)
         self.network.eval()
@@ -137,12 +140,15 @@ class Learner:
 
     @torch.no_grad()
     def _put(self, values: list[Tensor]) -> None:
-        # one by one: sharded ones cannot be copied at once
+        # one by one, because sharded parameters cannot be copied all at once
         for parameter, value in zip(self.parameters, values, strict=True):
             parameter.copy_(value)
 
     def average(self) -> dict[str, Tensor]:
-        """The network's state with the averaged weights, whole, on the CPU. All ranks take part."""
+        """Return the network's state with the averaged weights, unsharded, on the CPU.
+
+        All ranks must call this method.
+        """
         state = self.network.state_dict() | dict(zip(self.names, self.ema.shadow_params, strict=True))
         return {
             name: (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu().clone()
@@ -153,12 +159,12 @@ class Learner:
 def compile_blocks(network: ACDiTTransformer, mode: str = "default") -> None:
     """Compile a network's blocks, once for all of them, in one of torch.compile's modes.
 
-    Each layout, batch and way to use them (with gradients or without, the last block or another) has code of
-    its own: what torch makes for shapes of any size takes longer to be made, and to run.
+    Each layout, batch size and use (with or without gradients, the last block or another) is compiled
+    separately, because code for dynamic shapes takes longer to compile and to run.
     """
-    # It warns of caches that it does not use; what they hold follows from their arguments alone.
+    # Dynamo warns of caches that it does not use; their results depend on their arguments alone.
     warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
-    from torch._dynamo import config  # takes a second to import
+    from torch._dynamo import config  # this import takes a second
 
     settings: Any = config
     settings.recompile_limit = max(settings.recompile_limit, MOST_COMPILED)
@@ -166,18 +172,18 @@ def compile_blocks(network: ACDiTTransformer, mode: str = "default") -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
-    """AdamW's moments as tensors named `exp_avg.PARAMETER`; none before its first step."""
+    """Return AdamW's moments as tensors named `exp_avg.PARAMETER`; empty before the first step."""
     state = optimizer.state_dict()["state"]
     return {f"{moment}.{names[place]}": held[moment] for place, held in state.items() for moment in MOMENTS}
 
 
 def start_moments(optimizer: torch.optim.Optimizer, updates: int) -> None:
-    """Give AdamW the state that it has after so many steps, with moments of zero for a checkpoint to fill."""
+    """Set AdamW's state to that after `updates` steps, with zero moments to be filled from a checkpoint."""
     if not updates:
         return
     for group in optimizer.param_groups:
         for parameter in cast(list[Tensor], group["params"]):
             moments = {name: torch.zeros_like(parameter) for name in MOMENTS}
-            # where a fused step counts: on the parameter's device
+            # a fused optimiser keeps its step count on the parameter's device
             counted = torch.tensor(float(updates), device=parameter.device)
             optimizer.state[parameter] = {"step": counted, **moments}

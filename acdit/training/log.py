@@ -1,4 +1,4 @@
-"""The log of a run, `log.jsonl` in its directory: one JSON object a line."""
+"""Log of a run, `log.jsonl` in its directory, with one JSON object per line."""
 
 import json
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ LOG_FILE = "log.jsonl"
 
 @dataclass
 class RunLog:
-    """What a run noted, in the order of its steps; a value is left out or None where there was none.
+    """Log entries of a run, in the order of its steps; a missing value is left out or None.
 
     Attributes:
-        steps: each with `step`, and `loss`, `learning_rate`, `images_per_second` and the like.
-        validations: each with `step` and `loss`, and losses `by_block` (the first block first) and
-            `by_timestep` (in equal parts of 0..1000).
+        steps: Entries of steps, each with `step`, and `loss`, `learning_rate`, `images_per_second` and so on.
+        validations: Entries of validations, each with `step` and `loss`, and losses `by_block` (in the order
+            of the blocks) and `by_timestep` (in equal parts of 0..1000).
     """
 
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -26,13 +26,13 @@ class RunLog:
 
 
 def read_log(path: Path) -> RunLog:
-    """The log of a run's directory, or of the file itself.
+    """Read the log in a run's directory, or the log file itself.
 
-    Steps that a resumed run did again count once, as they were last; a last line that was cut off when the
-    run was killed is left out.
+    If a resumed run repeated steps, only the latest entries of these steps are used. A last line that was cut
+    off when the run was killed is left out.
 
     Raises:
-        UserError: if there is no log, or a line of it cannot be read.
+        UserError: If there is no log, or a line of it cannot be read.
     """
     file = path / LOG_FILE if path.is_dir() else path
     if not file.is_file():
@@ -47,10 +47,10 @@ def read_log(path: Path) -> RunLog:
             _check(entry)
         except ValueError as error:
             if number > len(lines):
-                break  # without its line feed: cut off
+                break  # the line has no line feed: it was cut off
             raise UserError(f"{file}, line {number}, cannot be read: {error}") from error
         while entries and _place(entries[-1]) >= _place(entry):
-            entries.pop()  # the run was resumed from before it
+            entries.pop()  # the run was resumed from a step before this entry
         entries.append(entry)
     return RunLog(
         steps=[entry for entry in entries if "validation" not in entry],
@@ -61,12 +61,12 @@ def read_log(path: Path) -> RunLog:
 
 
 def _place(entry: dict[str, Any]) -> tuple[int, bool]:
-    """Where an entry belongs: by its step, and a validation after the step that it follows."""
+    """Return the sort key of an entry: its step, and a validation after the step that it follows."""
     return entry["step"], "validation" in entry
 
 
 def _check(entry: Any) -> None:
-    """Raise ValueError for what is not an entry of a log."""
+    """Raise ValueError if `entry` is not a valid log entry."""
     if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
         raise ValueError('it must be an object with a whole number "step"')
     values = entry
@@ -81,7 +81,7 @@ def _check(entry: Any) -> None:
 
 
 def cut_log(path: Path, step: int) -> None:
-    """Drop what a run noted after a step, and a line that was cut off, for a run that goes on from there."""
+    """Remove entries after a step, and lines that were cut off, before a run resumes from that step."""
     kept = []
     for line in path.read_text(errors="replace").splitlines():
         try:

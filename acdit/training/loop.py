@@ -1,4 +1,4 @@
-"""Training: runs a recipe to its end, from wherever it stands, and exports the pipeline."""
+"""Run a recipe to its end, resuming an earlier run, and export the pipeline."""
 
 import math
 import time
@@ -19,24 +19,24 @@ from .run import Run
 from .signals import StopRequest
 from .validation import Validation, check_validation
 
-GRACE = 30.0  # seconds that launchers leave between asking a process to stop and killing it
+GRACE = 30.0  # seconds between a launcher's request to stop a process and its kill
 
 
 def train(recipe: Recipe, *, allow_changes: bool = False) -> Path | None:
-    """Run a recipe to its end, from where an earlier run stopped, with the ranks that a launcher started.
+    """Run a recipe to its end, resuming an earlier run, on the ranks that a launcher started.
 
-    SIGTERM or SIGINT, on any rank, end it after the step that is under way, with a checkpoint.
+    SIGTERM or SIGINT on any rank ends the run after the current step, with a checkpoint.
 
     Args:
-        recipe: what to train, on what and how.
-        allow_changes: go on with a run that another recipe started.
+        recipe: Recipe of the run.
+        allow_changes: Whether to resume a run that was started with a different recipe.
 
     Returns:
-        The exported pipeline; None if the run was asked to stop before its end.
+        Path of the exported pipeline, or None if the run was stopped before its end.
 
     Raises:
-        UserError: if the recipe cannot work, differs from that of the run so far, or leads to a halt.
-        OSError: if the last checkpoint or the pipeline could not be written.
+        UserError: If the recipe is invalid, differs from that of the run so far, or the run has to halt.
+        OSError: If the last checkpoint or the pipeline could not be written.
     """
     ranks = launched()
     wanted = recipe.training.world_size
@@ -75,7 +75,11 @@ def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool)
 
 
 def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | None) -> bool:
-    """Take the steps that are left, with all that is due after each; whether the end was reached."""
+    """Run the remaining steps, and everything that is due after each step.
+
+    Returns:
+        Whether the run reached its end.
+    """
     config = run.recipe.training
     best = min(validation_losses(run.checkpoints).values(), default=math.inf)
     saved: int | None = run.step
@@ -103,7 +107,10 @@ def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | N
 
 
 def _save(run: Run, watch: Watch, saved: int | None, last: bool) -> int | None:
-    """Save, and return the step of the newest checkpoint; a full disk stops only a run that is at its end."""
+    """Save a checkpoint, and return the step of the newest checkpoint.
+
+    A failure, such as a full disk, is raised only if the checkpoint is the last one of the run.
+    """
     started = time.monotonic()
     try:
         run.save()
@@ -132,7 +139,7 @@ def _export(run: Run) -> None:
 
 
 def _sample(run: Run) -> None:
-    """Write samples of the averaged network to `samples/`, of the first ten classes where it has some."""
+    """Write samples of the averaged network to `samples/`, for the first ten classes if there are classes."""
     pipeline = run.pipeline()
     if pipeline is None:
         return

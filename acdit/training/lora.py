@@ -1,4 +1,4 @@
-"""LoRA (arXiv 2106.09685): low-rank adapters of a trained network, through peft and diffusers."""
+"""LoRA (arXiv 2106.09685): low-rank adapters of a trained network, implemented with peft and diffusers."""
 
 import copy
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from ..utils.errors import UserError, require
 
 
 def add_lora(network: ACDiTTransformer, rank: int, alpha: float | None, targets: Sequence[str]) -> None:
-    """Give linear layers of a network adapters, in place, and freeze everything else.
+    """Add adapters to linear layers of a network, in place, and freeze everything else.
 
-    The answer stays as it is until the adapters have learned. Their start is drawn from torch's global
-    generator.
+    The network's output is unchanged until the adapters are trained. Their initial weights are drawn from
+    torch's global generator.
 
     Args:
-        network: to adapt.
-        rank: of the adapters.
-        alpha: the adapters are scaled by alpha / rank; None = the rank.
-        targets: which layers, by the end of their names: `qkv` for `blocks.0.attn.qkv` and so on.
+        network: Network to adapt.
+        rank: Rank of the adapters.
+        alpha: Scale of the adapters, which are multiplied by alpha / rank; None = the rank.
+        targets: Layers to adapt, by the ends of their names: `qkv` for `blocks.0.attn.qkv` and so on.
 
     Raises:
-        UserError: if no linear layer is called like one of the targets, or peft is not installed.
+        UserError: If no linear layer has the name of one of the targets, or peft is not installed.
     """
     peft = require("peft", "lora")
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
@@ -40,12 +40,12 @@ def add_lora(network: ACDiTTransformer, rank: int, alpha: float | None, targets:
 
 
 def trainable(network: nn.Module) -> list[str]:
-    """Names of the parameters that learn."""
+    """Return the names of the trainable parameters."""
     return [name for name, parameter in network.named_parameters() if parameter.requires_grad]
 
 
 def merged(network: ACDiTTransformer) -> ACDiTTransformer:
-    """A copy with the adapters added to the weights that they adapt: a plain network, without peft."""
+    """Return a copy with the adapters merged into the weights: a plain network, without peft."""
     plain = copy.deepcopy(network)
     plain.fuse_lora()
     plain.unload_lora()
@@ -53,5 +53,5 @@ def merged(network: ACDiTTransformer) -> ACDiTTransformer:
 
 
 def _short(name: str) -> str:
-    """What follows the number of a layer: `attn.qkv` of `blocks.0.attn.qkv`."""
+    """Return the part of a name after the layer number: `attn.qkv` of `blocks.0.attn.qkv`."""
     return name.split(".", 2)[2] if name.startswith("blocks.") else name

@@ -1,4 +1,4 @@
-"""What a run says while it goes on: a progress bar, log.jsonl, and trackers."""
+"""Report the progress of a run: a progress bar, log.jsonl and trackers."""
 
 import hashlib
 import json
@@ -20,17 +20,17 @@ from .log import LOG_FILE, cut_log
 from .progress import StepResult, listed
 from .recipes import recipe_to_dict
 
-SMOOTHING = 0.98  # of the loss that is shown
+SMOOTHING = 0.98  # smoothing factor of the loss on the progress bar
 
 
 class Watch:
-    """Keeps the log of a run from a step on, on the first rank; the others say nothing.
+    """Progress bar, log and trackers of a run from a given step on; only the first rank writes to them.
 
     Args:
-        recipe: of the run.
-        step: that it starts at; entries of later steps, of a run that was cut short, are dropped.
-        ranks: of the run.
-        half: whether the network computes in bf16, for the machine's rate to compare with.
+        recipe: Recipe of the run.
+        step: Step from which the run starts; later entries, from a run that was cut short, are dropped.
+        ranks: Ranks of the run.
+        half: Whether the network computes in bf16; the machine's best rate is measured in the same precision.
     """
 
     def __init__(self, recipe: Recipe, step: int, ranks: Ranks, half: bool):
@@ -40,7 +40,7 @@ class Watch:
             total=recipe.training.steps, initial=step, desc=recipe.name, unit="step", disable=not ranks.main
         )
         self.smooth: float | None = None
-        self.since: list[StepResult] = []  # steps that no entry has yet
+        self.since: list[StepResult] = []  # steps since the last entry
         self.seconds = 0.0
         self.started = time.monotonic()
         if ranks.main:
@@ -48,7 +48,7 @@ class Watch:
             dtype = torch.bfloat16 if half else torch.float32
             self.matmul_rate = best_rate([(1, edge, edge, edge)], dtype, ranks.device)
             if ranks.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(ranks.device)  # these products are not the run's
+                torch.cuda.reset_peak_memory_stats(ranks.device)  # the peak must not include these products
             if self.path.exists():
                 cut_log(self.path, step)
             self.trackers = [_tracker(name, recipe, step) for name in recipe.training.trackers]
@@ -65,7 +65,10 @@ class Watch:
             tracker.finish()
 
     def step(self, done: StepResult) -> None:
-        """Note what a step did; from here to `go_on` the clock of the throughput stands still."""
+        """Record the result of a step.
+
+        The throughput clock is stopped from here until `go_on` is called.
+        """
         self.seconds += time.monotonic() - self.going
         if not self.ranks.main:
             return
@@ -83,16 +86,16 @@ class Watch:
             self._entry(done)
 
     def go_on(self) -> None:
-        """Start the clock of the next step."""
+        """Restart the throughput clock for the next step."""
         self.going = time.monotonic()
 
     def validation(self, step: int, measured: dict[str, Any]) -> None:
-        """Note a validation."""
+        """Record the result of a validation."""
         if self.ranks.main:
             self._write({"step": step, "validation": measured}, {"validation_loss": measured["loss"]})
 
     def say(self, words: str) -> None:
-        """A line to the user, from the first rank."""
+        """Print a line for the user, on the first rank only."""
         if self.ranks.main:
             ProgressBar.write(words, file=sys.stderr)
 
@@ -125,19 +128,19 @@ class Watch:
         try:
             with self.path.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
-        except OSError as fault:  # a full disk costs the entry, not the run
+        except OSError as fault:  # a full disk loses the entry, but does not stop the run
             self.say(f"warning: {self.path} cannot be written: {fault}")
         for tracker in self.trackers:
             tracker.log({name: value for name, value in values.items() if value is not None}, entry["step"])
 
 
 def _tracker(name: str, recipe: Recipe, step: int) -> Any:
-    """One of accelerate's trackers, in the run's folder."""
+    """Start one of accelerate's trackers, writing to the run's folder."""
     from accelerate import PartialState, tracking
 
-    PartialState(cpu=not torch.cuda.is_available())  # which its loggers insist on
+    PartialState(cpu=not torch.cuda.is_available())  # accelerate's loggers require it
     if name == "tensorboard":
-        # entries of later steps, of a run that was cut short, are hidden
+        # purge_step hides entries of later steps, from a run that was cut short
         return _started(tracking.TensorBoardTracker("tensorboard", str(recipe.folder), purge_step=step + 1))
     own = hashlib.blake2b(str(recipe.folder.resolve()).encode(), digest_size=8).hexdigest()
     recipe.folder.mkdir(parents=True, exist_ok=True)
@@ -153,13 +156,13 @@ def _started(tracker: Any) -> Any:
 
 
 def check_trackers(recipe: Recipe) -> None:
-    """Raise UserError if a tracker that a recipe names is not installed."""
+    """Raise UserError if a tracker named in a recipe is not installed."""
     for name in recipe.training.trackers:
         require(name, name if name == "wandb" else "track")
 
 
 def _memory(device: torch.device) -> int:
-    """Bytes that this process holds: of the GPU, at most so far, where there is one."""
+    """Return the memory of this process in bytes: the peak so far on a GPU, else its current host memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return psutil.Process().memory_info().rss

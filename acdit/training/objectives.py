@@ -1,4 +1,4 @@
-"""OBJECTIVES: what a network can learn, by noise process and name."""
+"""Training objectives in the table `OBJECTIVES`, by noise process and name."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,11 +25,11 @@ def _continuous(config: DiffusionConfig, data: LabelledDataset) -> Objective:
 
 
 def _masked(config: DiffusionConfig, data: LabelledDataset) -> Objective:
-    mask = data.values - 1  # the last of the ids
+    mask = data.values - 1  # the mask is the last id
     return MaskedObjective(mask, config.schedule, config.times, config.label_dropout)
 
 
-# Builders of objectives by noise process and name.
+# Functions that build objectives, by noise process and name.
 OBJECTIVES: dict[str, dict[str, Callable[[DiffusionConfig, LabelledDataset], Objective]]] = {
     "continuous": {"diffusion": _continuous},
     "masked": {"diffusion": _masked},
@@ -40,9 +40,10 @@ def build_objective(recipe: Recipe, data: LabelledDataset, *, plain: bool = Fals
     """Build the objective of a run: the one that the recipe names, or else that of its modality.
 
     Args:
-        recipe: of the run.
-        data: that it learns from.
-        plain: without what training alone does, such as weights of errors, so that runs can be compared.
+        recipe: Recipe of the run.
+        data: Data set that the run is trained on.
+        plain: Whether to leave out options that only training uses, such as loss weights, so that runs can be
+            compared.
     """
     config = recipe.diffusion
     if plain:
@@ -60,7 +61,7 @@ def objective_name(recipe: Recipe) -> str:
     """Return the name of a recipe's objective.
 
     Raises:
-        UserError: if there is none of that name for its modality.
+        UserError: If the recipe's modality has no objective of that name.
     """
     known, name = OBJECTIVES[recipe.modality.noise], recipe.training.objective or recipe.modality.objective
     if name not in known:

@@ -1,4 +1,4 @@
-"""Estimate a run's cost from its recipe, and check its configuration."""
+"""Estimate the cost of a run from its recipe, and check its configuration."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -17,11 +17,17 @@ MLP_RATIO = 4
 
 @dataclass(frozen=True)
 class LayoutCost:
-    """A layout and the cost of one sample in it, all views counted.
+    """A layout and the cost of one sample in it, with all views counted.
 
     Attributes:
-        network_tokens: clean and noised tokens that pass the network.
-        training_flops: of forward and backward, recomputation included.
+        layout: Layout as text.
+        blocks: Number of blocks.
+        block_tokens: Number of tokens of a block.
+        sequence_length: Number of tokens of a sample.
+        network_tokens: Number of clean and noised tokens that pass through the network.
+        forward_flops: FLOPs of a forward with all blocks noised.
+        training_flops: FLOPs of forward and backward, including recomputation.
+        activation_bytes: Bytes of activations kept from the forward to the backward.
     """
 
     layout: str
@@ -36,7 +42,7 @@ class LayoutCost:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of a rank; without DDP's buckets, FSDP's gathered layers, and what the allocator wastes."""
+    """Bytes of memory of a rank, without DDP's buckets, FSDP's gathered layers and allocator overhead."""
 
     weights: int
     gradients: int
@@ -47,12 +53,13 @@ class Memory:
 
     @property
     def total(self) -> int:
+        """Return the sum of all parts."""
         return sum(vars(self).values())
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The costs of a run; those of steps are None where no layout tiles."""
+    """Costs of a run and the results of its checks; the costs of steps are None if no layout tiles."""
 
     name: str
     network: Dimensions
@@ -73,24 +80,26 @@ class Plan:
 
     @property
     def problems(self) -> list[Check]:
+        """Return the checks that failed."""
         return [check for check in self.checks if not check.ok]
 
     def to_json(self) -> str:
+        """Return the plan as JSON, with the total of each memory estimate."""
         totals = {"ddp": self.ddp, "fsdp": self.fsdp}
         memory = {name: asdict(held) | {"total": held.total} for name, held in totals.items()}
         return json.dumps(asdict(self) | memory, indent=2)
 
 
 def make_plan(recipe: Recipe, *, ranks: int = 1, flops: float = RANK_FLOPS) -> Plan:
-    """Plan a run.
+    """Estimate the cost of a run and check its configuration.
 
     Args:
-        recipe: of the run.
-        ranks: processes, one for each accelerator.
-        flops: FLOP/s that a rank reaches.
+        recipe: Recipe of the run.
+        ranks: Number of processes, one for each accelerator.
+        flops: FLOP/s that each rank reaches.
 
     Raises:
-        UserError: if the recipe does not say what is needed to plan it.
+        UserError: If the recipe lacks a value that is needed to plan the run.
     """
     data, config = inspect_data(recipe), recipe.training
     values = data.values * recipe.layout.patch**recipe.modality.patch_axes
@@ -132,7 +141,7 @@ def make_plan(recipe: Recipe, *, ranks: int = 1, flops: float = RANK_FLOPS) -> P
 
 
 def format_plan(plan: Plan) -> str:
-    """The plan in the width of a terminal."""
+    """Format a plan as text for the width of a terminal."""
     network = plan.network
     rows = [
         ("run", plan.name),
@@ -173,7 +182,7 @@ def format_plan(plan: Plan) -> str:
 
 
 def _network(recipe: Recipe, values: int, num_classes: int | None) -> Dimensions:
-    """The network that a run starts with: of the section `model`, or the one that `init_from` names."""
+    """Return the dimensions of a run's network, from the section `model` or from `init_from`."""
     source = recipe.training.init_from
     if source is not None:
         path = pipeline_folder(source) / "transformer" / "config.json"
@@ -210,5 +219,8 @@ def _cost(recipe: Recipe, network: Dimensions, layout: Layout, half: bool) -> La
 
 
 def _memory(count: int, bf16_weights: int, activations: int) -> Memory:
-    """Float32 weights, gradients, AdamW's two moments and the average of `count` parameters, and the rest."""
+    """Return the memory of a rank.
+
+    Weights, gradients, AdamW's two moments and the moving average of `count` parameters are in float32.
+    """
     return Memory(4 * count, 4 * count, 8 * count, 4 * count, bf16_weights, activations)

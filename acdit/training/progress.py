@@ -1,20 +1,20 @@
-"""How far a run has come, and what one step of it did."""
+"""Progress of a run, and the result of one step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-MOST_SKIPPED = 10  # steps in a row without a finite gradient
-LISTED = 20  # samples that a message names
+MOST_SKIPPED = 10  # skipped steps in a row at which a run halts
+LISTED = 20  # maximum number of samples in a message
 
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes:
-        step: steps that were done, the skipped ones included.
-        skipped: steps that changed nothing, for their loss or gradient was not finite.
-        skipped_in_a_row: of these the last ones, without another between.
+        step: Number of completed steps, including skipped ones.
+        skipped: Number of steps that changed nothing because their loss or gradient was not finite.
+        skipped_in_a_row: Number of skipped steps since the last step that was not skipped.
     """
 
     step: int = 0
@@ -23,43 +23,47 @@ class Progress:
 
     @classmethod
     def stored(cls, values: Mapping[str, int]) -> "Progress":
-        """As a checkpoint holds it; of a run that was stuck, skipped steps in a row count anew."""
+        """Restore the progress that a checkpoint contains.
+
+        If the run was stuck, the count of skipped steps in a row restarts at zero.
+        """
         progress = cls(**values)
-        if progress.stuck:  # the user has looked
+        if progress.stuck:  # the user has seen the halt and resumed the run
             progress.skipped_in_a_row = 0
         return progress
 
     def count(self, finite: bool) -> None:
-        """Count a step, which changed nothing if its loss or gradient was not finite."""
+        """Count a step, as skipped if its loss or gradient was not finite."""
         self.step += 1
         self.skipped += not finite
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
 
     @property
     def updates(self) -> int:
-        """Steps of the optimiser."""
+        """Return the number of optimiser steps."""
         return self.step - self.skipped
 
     @property
     def stuck(self) -> bool:
-        """Whether so many steps in a row were skipped that the run must not go on."""
+        """Return whether so many steps in a row were skipped that the run must halt."""
         return self.skipped_in_a_row == MOST_SKIPPED
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did.
+    """Result of a step.
 
     Attributes:
-        step: its number, from 1.
-        loss: mean over the batch, of all ranks.
-        learning_rate, gradient_norm: of the update; the norm is that before clipping.
-        flops: of the model, forward and backward, in sum over the batch.
-        skipped: steps so far that changed nothing.
-        unreadable: images that turned out damaged so far.
-        bad_samples: in the data set; of a step that was skipped.
-        halt: why the run cannot go on.
-        stop: whether any rank was asked to stop.
+        step: Number of the step, from 1.
+        loss: Mean loss over the batch of all ranks.
+        learning_rate: Learning rate of the update.
+        gradient_norm: Norm of the gradient before clipping.
+        flops: FLOPs of the model, forward and backward, summed over the batch.
+        skipped: Number of steps so far that changed nothing.
+        unreadable: Number of images found damaged so far.
+        bad_samples: Indices in the data set of the samples of a skipped step.
+        halt: Reason why the run cannot continue, or None.
+        stop: Whether any rank was requested to stop.
     """
 
     step: int
@@ -75,5 +79,5 @@ class StepResult:
 
 
 def listed(samples: tuple[int, ...]) -> str:
-    """Some samples by number."""
+    """Format the numbers of samples, at most `LISTED` of them."""
     return ", ".join(map(str, samples[:LISTED])) + (" .." if len(samples) > LISTED else "")

@@ -1,4 +1,7 @@
-"""Recipes by name or path: YAML files that hold a `Recipe`, or an `AutoencoderRecipe`. Free of torch."""
+"""Read and write recipes by name or path: YAML files of a `Recipe` or an `AutoencoderRecipe`.
+
+This module does not import torch.
+"""
 
 import json
 from dataclasses import asdict, fields
@@ -17,40 +20,41 @@ FOLDERS: dict[type[NamedRun], Path] = {Recipe: SHIPPED, AutoencoderRecipe: SHIPP
 
 
 def recipe_names(kind: type[NamedRun] = Recipe) -> list[str]:
-    """The recipes of a kind that come with the package."""
+    """Return the names of the recipes of a class that come with the package."""
     return sorted(path.stem for path in FOLDERS[kind].glob("*.yaml"))
 
 
 def load_recipe(recipe: str | Path, /, **overrides: object) -> Recipe:
-    """A recipe of the package by name, or a YAML (or JSON) file, with some values replaced.
+    """Load a recipe of the package by name, or a YAML (or JSON) file, with some values replaced.
 
-    `load_recipe("mnist", training={"steps": 9})` means `load_recipe("mnist", **{"training.steps": 9})`.
+    `load_recipe("mnist", training={"steps": 9})` equals `load_recipe("mnist", **{"training.steps": 9})`.
     """
     return build(Recipe, recipe_values(recipe) | flatten(overrides))
 
 
 def recipe_values(recipe: str | Path, kind: type[NamedRun] = Recipe) -> dict[str, Any]:
-    """What a recipe names, by dotted key, after a check that it is one of that kind."""
+    """Return the values that a recipe sets, by dotted key, after checking that it is valid for its class."""
     values = _read(_find(str(recipe), kind))
     version = values.pop("format_version", FORMAT_VERSION)
     if str(version) != str(FORMAT_VERSION):
         raise UserError(
             f"{recipe}: format_version must be {FORMAT_VERSION}, not {version!r}; use a newer acdit"
         )
-    build(kind, values, source=str(recipe))  # an error in the file names the file
+    build(kind, values, source=str(recipe))  # raises an error that names the file
     return values
 
 
 def recipe_to_dict(recipe: NamedRun) -> dict[str, Any]:
-    """The whole recipe, defaults included, as JSON and YAML can hold it."""
-    kind = next(kind for kind in FOLDERS if isinstance(recipe, kind))  # of a command's options, the recipe
+    """Return the whole recipe, including defaults, as values that JSON and YAML can represent."""
+    # the options of a command are a subclass of a recipe
+    kind = next(kind for kind in FOLDERS if isinstance(recipe, kind))
     own = {field.name for field in fields(kind)}
     values = {name: value for name, value in asdict(recipe).items() if name in own}
     return json.loads(json.dumps({"format_version": FORMAT_VERSION} | values))
 
 
 def recipe_to_yaml(recipe: NamedRun) -> str:
-    """The whole recipe as a YAML file that `load_recipe` reads."""
+    """Return the whole recipe as YAML text that `load_recipe` can read."""
     return yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False)
 
 
@@ -65,7 +69,7 @@ def _find(recipe: str, kind: type[NamedRun]) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Values by dotted key; scalars stay text, so that `no` and `1e-3` read as on the command line."""
+    """Read values by dotted key, scalars as text, so that `no` and `1e-3` parse as on the command line."""
     try:
         content = yaml.load(path.read_bytes(), Loader=yaml.BaseLoader)
     except yaml.YAMLError as error:

@@ -1,4 +1,4 @@
-"""What may differ between a run and the one that goes on with it."""
+"""Check which settings differ between a run and the one that resumes it."""
 
 import torch
 
@@ -9,8 +9,8 @@ from .checkpoint import Stored, check_recipe
 from .config import Recipe
 from .recipes import recipe_to_dict
 
-# Another number of steps goes on with the schedule of that length: exactly as if it had been so from the
-# start, as long as the learning rate has not decayed yet.
+# With another number of steps, the run continues on the schedule of that length. The result is exactly as if
+# the number had been the same from the start, as long as the learning rate has not decayed yet.
 CHANGEABLE = {
     "name",
     "out",
@@ -34,15 +34,15 @@ CHANGEABLE = {
     "sampling.steps",
     "sampling.guidance_scale",
 }
-# Beginnings of keys that shape the network.
+# Prefixes of keys that determine the shape of the network.
 FIXED = ("model.", "lora.", "layout.patch", "data.channels")
 
 
 def compared(stored: Stored, recipe: Recipe, ranks: Ranks, allow_changes: bool) -> list[str]:
-    """In what a run differs from the one that wrote a checkpoint, in words.
+    """Describe the differences between a run and the one that wrote a checkpoint.
 
     Raises:
-        UserError: if the run has done more steps, is of another network, or was not allowed its changes.
+        UserError: If the run has completed more steps, has another network, or its changes are not allowed.
     """
     changes = check_recipe(
         stored,
@@ -65,7 +65,7 @@ def compared(stored: Stored, recipe: Recipe, ranks: Ranks, allow_changes: bool) 
 
 
 def check_tokenizer(stored: Stored, data: LabelledDataset) -> None:
-    """Raise UserError if a run learns other ids than so far: its tokeniser's file was written anew."""
+    """Raise UserError if the tokenizer's file has changed, so that its ids differ from those used so far."""
     known = stored.state.get("tokenizer")
     if known not in (None, data.tokenizer_digest):
         raise UserError(

@@ -1,4 +1,4 @@
-"""A training run, one step at a time: everything that a step needs, resumed from the newest checkpoint."""
+"""Training run, one step at a time, with all that a step needs, resumed from the newest checkpoint."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -33,15 +33,16 @@ from .step_batches import StepBatches, choice, subset
 
 
 class Run:
-    """One training run.
+    """A training run.
 
     Args:
-        recipe: what to train, on what and how.
-        ranks: the processes that train together, in a group that they have joined.
-        allow_changes: whether the recipe may differ from that of the checkpoint; `changes` lists in what.
+        recipe: Recipe of the run.
+        ranks: Processes that train together, in a group that they have joined.
+        allow_changes: Whether the recipe may differ from that of the checkpoint; the differences are listed
+            in `changes`.
 
     Raises:
-        UserError: if the recipe cannot work, or differs from the one that the directory was started with.
+        UserError: If the recipe is invalid, or differs from the recipe that the directory was started with.
     """
 
     def __init__(self, recipe: Recipe, ranks: Ranks = ALONE, *, allow_changes: bool = False):
@@ -55,7 +56,7 @@ class Run:
                 f"training.batch_size must be a multiple of accumulation x ranks, {ways}, "
                 f"not {config.batch_size}"
             )
-        self.share = config.batch_size // ways  # images of a forward
+        self.share = config.batch_size // ways  # images per forward pass
         self.data, self.vae = open_data(recipe)
         self.layouts = build_layouts(recipe, self.data.size)
         self.objective = build_objective(recipe, self.data)
@@ -77,18 +78,19 @@ class Run:
         if stored is not None:
             self.progress = Progress.stored(stored.state["progress"])
             self.learner.restore(stored, self.progress.updates)
-        self._damaged = 0  # images that this rank knew as such when ranks last compared
+        self._damaged = 0  # damaged images known to this rank when the ranks last synchronised
 
     @property
     def step(self) -> int:
-        """Steps that were done."""
+        """Return the number of completed steps."""
         return self.progress.step
 
     def steps(self, asked: Callable[[], bool] = bool) -> Iterator[StepResult]:
-        """Train to the end of the recipe, a step at a time.
+        """Train to the end of the recipe, and yield the result of each step.
 
         Args:
-            asked: whether this rank was asked to stop; once one was, all get a result that says so.
+            asked: Function that returns whether this rank was requested to stop. Once any rank was, `stop` is
+                set in the results on all ranks.
         """
         config, optimizer = self.recipe.training, self.recipe.optimizer
         batches = StepBatches(
@@ -137,7 +139,10 @@ class Run:
             yield self._checked(result)
 
     def _backward(self, batch: dict[str, Any], layout: Any, part: int) -> Tensor:
-        """Forward and backward of a micro-batch, the step's `part`: the mean error of every sample."""
+        """Run forward and backward of a micro-batch, and return the mean error of every sample.
+
+        The index of the micro-batch in its step is `part`.
+        """
         config, diffusion = self.recipe.training, self.recipe.diffusion
         classes = self.network_config["num_classes"]
         first = (part * self.ranks.world_size + self.ranks.rank) * self.share
@@ -168,7 +173,7 @@ class Run:
         return losses.per_view.detach().mean(1)  # (n,)
 
     def _skipped(self, result: StepResult, errors: Tensor, seen: list[int]) -> StepResult:
-        """The result of a step that changes nothing, with the samples that it may be due to."""
+        """Return the result of a skipped step, with the samples that may have caused it."""
         bad = [index for index, error in zip(seen, errors.isfinite().tolist(), strict=True) if not error]
         own, all_seen = (list(chain(*self.ranks.gathered(part))) for part in (bad, seen))
         named = tuple(sorted(own or all_seen))
@@ -182,7 +187,7 @@ class Run:
         return replace(result, bad_samples=named, halt=halt)
 
     def _checked(self, result: StepResult) -> StepResult:
-        """The result with what was counted so far, and with a halt where too many images are damaged."""
+        """Return the result with the counts so far, and with a halt if too many images are damaged."""
         most, halt = self.recipe.data.max_unreadable, result.halt
         if self._damaged > most:
             named = "; ".join(map(": ".join, list(self.data.skipped.items())[:LISTED]))
@@ -193,17 +198,20 @@ class Run:
         return replace(result, skipped=self.progress.skipped, unreadable=self._damaged, halt=halt)
 
     def _damaged_found(self) -> int:
-        """Images that this rank has found damaged, and its loader's workers."""
+        """Return the number of images that this rank and its loader's workers have found damaged."""
         return 0 if self.data.damaged is None else int(self.data.damaged.sum())
 
     def _share_damaged(self) -> None:
-        """Let all ranks know what any has found damaged."""
+        """Synchronise between all ranks which images were found damaged."""
         damaged = cast(Tensor, self.data.damaged)
         damaged |= self.ranks.largest(damaged.to(torch.uint8)).bool()
         self._damaged = int(damaged.sum())
 
     def save(self) -> None:
-        """Write a checkpoint of the steps so far. All ranks take part."""
+        """Write a checkpoint of the steps so far.
+
+        All ranks must call this method.
+        """
         state = {
             "step": self.step,
             "progress": asdict(self.progress),
@@ -224,7 +232,10 @@ class Run:
         )
 
     def pipeline(self) -> BlockPipeline | None:
-        """A pipeline around the moving average of the weights; None but on the first rank. All take part."""
+        """Build a pipeline with the moving average of the weights; return None except on the first rank.
+
+        All ranks must call this method.
+        """
         state = self.learner.average()
         if not self.ranks.main:
             return None
@@ -236,7 +247,7 @@ class Run:
 
     @cached_property
     def half_precision(self) -> bool:
-        """Whether the network computes under bf16 autocast."""
+        """Return whether the network computes under bf16 autocast."""
         asked = self.recipe.training.precision
         return asked == "bf16" or (
             asked == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -244,7 +255,7 @@ class Run:
 
     @cached_property
     def _flops(self) -> dict[Any, float]:
-        """FLOPs of a sample's forward and backward, by layout; what is computed again is not counted."""
+        """Return the FLOPs of a sample's forward and backward, by layout, without recomputation."""
         model, diffusion = Dimensions.of(self.network_config), self.recipe.diffusion
         return {
             layout: training_flops(model, layout, draws=diffusion.draws, views=diffusion.views)

@@ -1,4 +1,4 @@
-"""Learning rate over time, as a factor of its peak: pure functions of the step."""
+"""Learning rate schedules as factors of the peak rate: pure functions of the step."""
 
 import math
 
@@ -6,9 +6,9 @@ from .config import OptimizerConfig
 
 
 def rate_factor(step: int, steps: int, config: OptimizerConfig) -> float:
-    """Factor of the peak learning rate at a step, 0 <= step < steps.
+    """Return the factor of the peak learning rate at a step, 0 <= step < steps.
 
-    `wsd` decays in the last `decay_share` of the steps as published, 0.5 ** (6 r) with r from 0 to 1
+    `wsd` decays over the last `decay_share` of the steps as published: 0.5 ** (6 r), with r from 0 to 1
     (Appendix B).
     """
     if step < config.warmup_steps:

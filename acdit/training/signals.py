@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it finishes its step and saves before it ends."""
+"""Handle signals that stop a run: the run finishes its step and saves a checkpoint before it ends."""
 
 import signal
 import threading
@@ -7,12 +7,16 @@ from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# A launcher passes on what the terminal has sent to its processes already: that is no second request.
+# A launcher forwards a signal that the terminal has already sent to its processes. Within this time, another
+# signal is not a second request.
 ECHO = 2.0  # seconds
 
 
 class StopRequest:
-    """Whether SIGTERM or SIGINT came while the context lasts; a second one ends the process at once."""
+    """Context manager that is true once SIGTERM or SIGINT has arrived inside the context.
+
+    A second signal ends the process at once.
+    """
 
     def __init__(self) -> None:
         self.asked: float | None = None
@@ -22,7 +26,7 @@ class StopRequest:
         return self.asked is not None
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 

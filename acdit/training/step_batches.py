@@ -1,4 +1,4 @@
-"""Which samples and which layout a step gets: functions of seed and step alone."""
+"""Choose the samples and the layout of each step, as functions of seed and step alone."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -12,17 +12,19 @@ SampleIndex = tuple[int, int]  # epoch, index in the data set
 
 
 class StepBatches(Sampler[list[SampleIndex]]):
-    """The micro-batches of one rank, from a step on: shuffled passes over the data, joined without a seam.
+    """Micro-batches of one rank, from a given step on.
 
-    The step's samples do not depend on the number of ranks or of accumulation steps; these only divide them.
+    The samples come from shuffled passes over the data, joined without a gap. The samples of a step do not
+    depend on the number of ranks or of accumulation steps, which only divide them.
 
     Args:
-        size: samples in the data set.
-        batch_size: samples of a step, over all ranks and micro-batches.
-        steps: first step and the one after the last.
-        seed: of the order.
-        accumulation: micro-batches of a step.
-        rank, world_size: this process, and how many there are.
+        size: Number of samples in the data set.
+        batch_size: Number of samples per step, over all ranks and micro-batches.
+        steps: Range from the first step to the one after the last.
+        seed: Seed of the order.
+        accumulation: Number of micro-batches per step.
+        rank: Rank of this process.
+        world_size: Number of processes.
     """
 
     def __init__(
@@ -59,18 +61,18 @@ class StepBatches(Sampler[list[SampleIndex]]):
         return epoch, int(_shuffled(self.size, self.seed, epoch)[within])
 
 
-@lru_cache(maxsize=2)  # a batch may hold the end of one pass and the beginning of the next
+@lru_cache(maxsize=2)  # a batch may contain the end of one pass and the beginning of the next
 def _shuffled(size: int, seed: int, epoch: int) -> torch.Tensor:
     return torch.randperm(size, generator=generator(seed, "order", epoch))
 
 
 def choice(count: int, seed: int, step: int) -> int:
-    """Which of `count` layouts a step takes, the same on all ranks."""
+    """Return the index of the layout, out of `count`, that a step uses; it is the same on all ranks."""
     return int(torch.randint(count, (), generator=generator(seed, "layout", step)))
 
 
 def subset(num_blocks: int, count: int | None, seed: int, step: int) -> tuple[int, ...]:
-    """The blocks that a step noises, sorted: `count` of them at random, or all."""
+    """Return the blocks that a step noises, sorted: `count` random blocks, or all."""
     if count is None or count >= num_blocks:
         return tuple(range(num_blocks))
     drawn = torch.randperm(num_blocks, generator=generator(seed, "views", step))[:count]

@@ -1,4 +1,4 @@
-"""Loss on samples that training never sees: by block, and by how much noise there is."""
+"""Loss on samples that training never uses, by block and by noise level."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,15 +18,15 @@ from .config import Recipe
 from .learner import Learner
 from .objectives import build_objective
 
-BINS = 10  # of the timesteps, all of one width
-EPOCH = -1  # of the keys: training's are from 0 on
+BINS = 10  # number of bins of the timesteps, all of the same width
+EPOCH = -1  # epoch in the random keys; epochs of training start at 0
 
 
 def check_validation(recipe: Recipe) -> str | None:
-    """Where the samples of a recipe's validation come from; None if there is none.
+    """Describe the source of a recipe's validation samples; return None without validation.
 
     Raises:
-        UserError: if none are named and the source has no part of its own for it.
+        UserError: If the recipe names no samples, and the data source has no held-out part.
     """
     config = recipe.validation
     if not config.every:
@@ -49,15 +49,15 @@ def _elsewhere(recipe: Recipe) -> bool:
 
 
 class Validation:
-    """The images, clips or texts of a recipe's validation, and what a network makes of them.
+    """Images, clips or texts of a recipe's validation, on which the loss of a network is measured.
 
     Args:
-        recipe: of the run.
-        label_names: of the data that the run learns from.
-        vae: the run's autoencoder, or None.
+        recipe: Recipe of the run.
+        label_names: Names of the classes of the training data.
+        vae: Autoencoder of the run, or None.
 
     Raises:
-        UserError: if there are no such images, or they have other classes.
+        UserError: If there are no such samples, or they have other classes.
     """
 
     def __init__(self, recipe: Recipe, label_names: tuple[str, ...], vae: Any):
@@ -81,23 +81,23 @@ class Validation:
         self.objective = build_objective(recipe, samples, plain=True)
 
     def measure(self, learner: Learner, layout: Layout, batch: int, ranks: Ranks) -> dict[str, Any]:
-        """The loss of the averaged weights, by block and by bin of timesteps (null where no draw fell).
+        """Measure the loss of the averaged weights, by block and by bin of timesteps (None for an empty bin).
 
-        The noise is the same at every call, and whatever the ranks. All of them take part.
+        The noise is the same at every call and for any number of ranks. All ranks must call this method.
 
         Args:
-            learner: whose network is measured.
-            layout: of the blocks.
-            batch: samples of a forward.
-            ranks: that share the samples.
+            learner: Learner whose network is measured.
+            layout: Layout of the blocks.
+            batch: Number of samples per forward pass.
+            ranks: Ranks that divide the samples among them.
         """
-        sums = torch.zeros(2, layout.num_blocks + BINS, dtype=torch.float64)  # of errors, and their number
+        sums = torch.zeros(2, layout.num_blocks + BINS, dtype=torch.float64)  # errors, and their number
         everyone = range(len(self.data))
         stride = batch * ranks.world_size
         with learner.averaged(), torch.no_grad():
             for first in range(ranks.rank * batch, ranks.rank * batch + len(everyone), stride):
                 rows = everyone[first : first + batch]
-                # a rank without samples of its own goes along, for sharded weights are gathered by all
+                # a rank without samples takes part: all ranks must gather sharded weights
                 errors, places = self._errors(rows or range(1), learner, layout)
                 if rows:
                     sums[0].index_add_(0, places, errors.repeat(2))
@@ -112,7 +112,7 @@ class Validation:
         return {"loss": total / number, "by_block": shown[0], "by_timestep": shown[1]}
 
     def _errors(self, rows: range, learner: Learner, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
-        """Errors (n x M), and the table's rows that they belong to: of their blocks, then of their bins."""
+        """Return the errors (n x M) and their rows in the table: those of blocks, then those of bins."""
         chosen = slice(rows.start, rows.stop)
         labels = (
             self.labels[chosen].to(learner.ranks.device) if learner.network.config["num_classes"] else None
@@ -131,7 +131,7 @@ class Validation:
 
 
 def _read(samples: PixelDataset, order: list[int], vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Some samples and their labels; latents, each drawn once, where there is an autoencoder."""
+    """Return some samples and their labels; with an autoencoder, latents, each drawn once."""
     read = [samples.read(index) for index in order]
     data, labels = torch.stack([each for each, _ in read]), torch.tensor([label for _, label in read])
     if vae is not None:

@@ -1,1 +1,1 @@
-"""What every other part may use: errors, checks of input, files, randomness, ranks."""
+"""Utilities for all other modules: errors, checks of input, files, randomness, ranks."""

@@ -1,15 +1,15 @@
-"""Mistakes that the user can mend: the command line shows them as one line and exits with code 2."""
+"""Errors that the user can fix: the command line shows them in one line and exits with code 2."""
 
 import importlib
 from types import ModuleType
 
 
 class UserError(ValueError):
-    """Bad input; the message says in one line what was wrong and what would do."""
+    """Invalid input; the message says in one line what is wrong and what is accepted."""
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional module, or raise a UserError with the line that installs it."""
+    """Import an optional module, or raise UserError with the command that installs it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as missing:

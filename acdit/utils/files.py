@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Write files and folders completely or not at all."""
 
 import os
 import shutil
@@ -14,9 +14,10 @@ from .errors import UserError
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write a file or folder; it takes its name, synced, when all went well.
+    """Yield a temporary path beside `path` for a file or folder; sync it and rename it to `path` on success.
 
-    Whoever the umask lets read new files may read it: safetensors keeps its own from all but the owner.
+    The files get the permissions that the umask gives to new files, because safetensors makes its files
+    readable for the owner only.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -24,7 +25,7 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         yield aside
         umask = os.umask(0)
-        os.umask(umask)  # there is no other way to ask for it
+        os.umask(umask)  # the umask can only be read by setting it
         for file in sorted(aside.rglob("*")) if aside.is_dir() else [aside]:
             if file.is_file():
                 file.chmod(0o666 & ~umask)
@@ -33,7 +34,7 @@ def whole(path: Path) -> Iterator[Path]:
         if path.is_dir() and not aside.is_dir():
             raise IsADirectoryError(f"{path} is a folder and is not replaced by a file")
         if path.is_dir():
-            # A folder cannot be replaced in one step: the old one moves out of the way first.
+            # A folder cannot be replaced in one step: the old one is moved away first.
             old = path.with_name(f".{path.name}.{os.getpid()}.old")
             path.rename(old)
             aside.rename(path)
@@ -41,16 +42,17 @@ def whole(path: Path) -> Iterator[Path]:
         else:
             aside.replace(path)
         _sync(path.parent)
-    except SafetensorError as fault:  # what it makes of a full disk
+    except SafetensorError as fault:  # raised by safetensors on a full disk
         raise OSError(f"{path} cannot be written: {fault}") from fault
     finally:
         remove(aside)
 
 
 def leftovers(path: Path) -> list[Path]:
-    """What killed processes left of `path`, whose name may hold wildcards: halves, and what was replaced.
+    """Return what killed processes left of `path`: incomplete files and folders, and replaced ones.
 
-    Where one died between moving the old folder away and the new one in, the old one takes its name again.
+    The name of `path` may contain wildcards. If a process died between moving the old folder away and moving
+    the new one in, the old folder gets its name back.
     """
     for old in path.parent.glob(f".{path.name}.[0-9]*.old"):
         name = path.with_name(old.name[1:].rsplit(".", 2)[0])
@@ -60,7 +62,10 @@ def leftovers(path: Path) -> list[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Raise UserError if `path` cannot be made or replaced: before the work that would be lost."""
+    """Raise UserError if `path` cannot be created or replaced.
+
+    Call this before work whose result would be lost.
+    """
     if path.suffix and path.is_dir():
         raise UserError(f"{path} cannot be written: it is a folder; name another path")
     folder = path.parent
@@ -83,7 +88,7 @@ def _sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -92,10 +97,15 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def only_process(folder: Path, what: str, main: bool = True) -> Iterator[None]:
-    """Keep other processes out of a folder that this one writes to, if it is the one of its ranks that does.
+    """Lock a folder against other processes inside the context.
+
+    Args:
+        folder: Folder that this process writes to.
+        what: Description of the other process in the error message.
+        main: Whether this process is the rank that writes to the folder; on other ranks, nothing is locked.
 
     Raises:
-        UserError: if another process is there.
+        UserError: If another process uses the folder.
     """
     if not main:
         yield
@@ -111,7 +121,8 @@ def only_process(folder: Path, what: str, main: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while it is held: who opened it before and locks it after finds it gone, and takes another.
+        # The file is removed while it is locked: a process that opened it before and locks it afterwards
+        # finds it removed, and locks a new file.
         remove(folder / ".lock")
         lock.release()
         if new and not any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""The C library's heap, told to keep what is freed: every training step asks for the same memory again."""
+"""Configure the C library's heap to keep freed memory, which every training step allocates again."""
 
 import ctypes
 import os
@@ -6,19 +6,20 @@ import platform
 from functools import lru_cache
 from pathlib import Path
 
-OTHERS = ("jemalloc", "tcmalloc", "mimalloc")  # that may take malloc's place
+OTHERS = ("jemalloc", "tcmalloc", "mimalloc")  # allocators that may replace malloc
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # parameters of glibc's mallopt
-_LARGEST_MMAP_THRESHOLD = 32 * 2**20  # glibc takes no larger one
+_LARGEST_MMAP_THRESHOLD = 32 * 2**20  # glibc accepts no larger value
 
 
-_kept = False  # whether glibc was told
+_kept = False  # whether glibc has accepted the settings
 
 
 @lru_cache(maxsize=1)
 def keep_freed_memory() -> None:
-    """Have glibc keep freed memory up to 32 MiB a piece, where it serves malloc and nobody set it otherwise.
+    """Make glibc keep freed pieces of memory of up to 32 MiB.
 
-    Memory that went back to the system comes anew a page at a time, and every page costs a fault.
+    Nothing is changed if glibc does not serve malloc, or if the environment sets parameters of malloc. Memory
+    that was returned to the system is mapped again one page at a time, and every page costs a page fault.
     """
     global _kept
     tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
@@ -34,12 +35,12 @@ def keep_freed_memory() -> None:
 
 
 def keeps_freed_memory() -> bool:
-    """Whether `keep_freed_memory` was called and had its way."""
+    """Return whether `keep_freed_memory` was called and took effect."""
     return _kept
 
 
 def allocator() -> str:
-    """Who serves malloc in this process."""
+    """Return the name of the allocator that serves malloc in this process."""
     maps = Path("/proc/self/maps")
     loaded = maps.read_text() if maps.exists() else ""
     found = [name for name in OTHERS if name in loaded]

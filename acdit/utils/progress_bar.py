@@ -1,4 +1,4 @@
-"""Progress bars: tqdm's in a terminal, a line now and then where the output is a file or a pipe."""
+"""Progress bars: tqdm's in a terminal, occasional lines if the output is a file or a pipe."""
 
 import sys
 import time
@@ -6,13 +6,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-INTERVAL = 10.0  # seconds between lines, at least
+INTERVAL = 10.0  # minimum number of seconds between lines
 
 
 class ProgressBar(tqdm):  # pyright: ignore[reportMissingTypeArgument]
-    """tqdm's bar, with the same arguments; where the output is no terminal, lines without control characters.
+    """Progress bar of tqdm, with the same arguments, that prints lines if the output is not a terminal.
 
-    Work that takes less than ten seconds then prints nothing but the last line of a bar that stays (`leave`).
+    The lines have no control characters. Work that takes less than ten seconds prints only the last line of a
+    bar that stays (`leave`).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -23,7 +24,7 @@ class ProgressBar(tqdm):  # pyright: ignore[reportMissingTypeArgument]
         super().__init__(*args, **kwargs)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
-        """Show the bar, or print a line if the last one is long enough ago."""
+        """Show the bar, or print a line if the last one was printed long enough ago."""
         if not self._plain:
             return super().display(msg, pos)
         if time.monotonic() - self._printed >= INTERVAL:
@@ -31,17 +32,17 @@ class ProgressBar(tqdm):  # pyright: ignore[reportMissingTypeArgument]
         return True
 
     def clear(self, nolock: bool = False) -> None:
-        """Take the bar off the screen; lines stay."""
+        """Remove the bar from the screen; printed lines stay."""
         if not self._plain:
             super().clear(nolock)
 
     def close(self) -> None:
-        """End the bar."""
+        """Close the bar."""
         if not self._plain:
             super().close()
         elif not self.disable:
             self.disable = True
-            bars: Any = type(self)  # tqdm's hints leave this out
+            bars: Any = type(self)  # tqdm's type hints lack this method
             bars._decr_instances(self)
             if self.leave and (not self._lines or time.monotonic() - self._printed >= INTERVAL):
                 self._print()

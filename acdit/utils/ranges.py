@@ -1,4 +1,4 @@
-"""Ranges of numbers in dataclasses, declared with their types and checked when an instance is made."""
+"""Ranges of numbers in dataclasses, declared with their types and checked when an instance is created."""
 
 import math
 from collections.abc import Iterator
@@ -14,11 +14,13 @@ LARGE = 1e9
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`; NaN and infinity lie in no range.
+    """Range of numbers from `low` to `high`; NaN and infinity are in no range.
 
     Attributes:
-        low, high: the least and the greatest.
-        above, below: whether `low`, or `high`, is left out itself.
+        low: Lower bound.
+        high: Upper bound.
+        above: Whether `low` itself is excluded.
+        below: Whether `high` itself is excluded.
     """
 
     low: float
@@ -27,7 +29,7 @@ class Range:
     below: bool = False
 
     def check(self, name: str, value: float) -> None:
-        """Raise UserError for a number that lies outside, under a name."""
+        """Raise UserError if `value` is outside the range; the message calls it `name`."""
         if not math.isfinite(value):
             raise UserError(f"{name} must be a finite number, not {value}")
         if value < self.low or (self.above and value == self.low):
@@ -51,10 +53,10 @@ FractionAboveZero = Annotated[float, Range(0, 1, above=True)]
 
 
 class Ranged:
-    """Base of dataclasses whose numbers are checked against their ranges."""
+    """Base class of dataclasses whose numbers are checked against their ranges."""
 
     section: ClassVar[str] = ""
-    """What stands before the name of a field in messages, such as "training."; "--" for options."""
+    """Prefix of the names of fields in messages, such as "training."; "--" for options."""
 
     def __post_init__(self) -> None:
         for name, bounds in ranges_of(type(self)).items():
@@ -65,13 +67,13 @@ class Ranged:
 
 @cache
 def ranges_of(cls: type) -> dict[str, Range]:
-    """Return the range of every field of a dataclass that declares one."""
+    """Return the range of every dataclass field that declares one, by the name of the field."""
     hints = get_type_hints(cls, include_extras=True)
     return {name: found for name, hint in hints.items() if (found := _range(hint)) is not None}
 
 
 def _range(hint: object) -> Range | None:
-    """The range in a type, at any depth."""
+    """Return the range in a type, at any depth, or None."""
     if isinstance(hint, Range):
         return hint
     inner = (*get_args(hint), *getattr(hint, "__metadata__", ()))
@@ -79,7 +81,7 @@ def _range(hint: object) -> Range | None:
 
 
 def _numbers(value: object) -> Iterator[float]:
-    """The numbers in a value: itself, or those of a list."""
+    """Yield the numbers in a value: the value itself, or those in a list."""
     if isinstance(value, list | tuple):
         for each in value:
             yield from _numbers(each)

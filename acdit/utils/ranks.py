@@ -1,4 +1,4 @@
-"""The processes that a launcher started for one job, and what they tell one another."""
+"""Processes that a launcher started for one job, and the communication between them."""
 
 import gc
 import os
@@ -16,58 +16,59 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among its fellows; without any, everything that is shared stays as it is."""
+    """Rank and world size of this process; collectives do nothing for a single process."""
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
-    """Among the processes of this machine."""
+    """Rank of this process on its machine."""
 
     @property
     def main(self) -> bool:
-        """Whether this is the process that speaks for all."""
+        """Return whether this is the first rank, which writes and prints for all ranks."""
         return self.rank == 0
 
     @property
     def alone(self) -> bool:
+        """Return whether this is the only process."""
         return self.world_size == 1
 
     @property
     def device(self) -> torch.device:
-        """This process' own GPU, or the CPU."""
+        """Return this process's own GPU, or the CPU."""
         return torch.device(f"cuda:{self.local_rank}" if torch.cuda.is_available() else "cpu")
 
     @contextmanager
     def joined(self, timeout: timedelta | None = None) -> Iterator[None]:
-        """The group of all ranks, while the context lasts; any wait ends after `timeout`, or 30 minutes."""
+        """Join the group of all ranks inside the context; waits end after `timeout` (default: 30 minutes)."""
         if self.alone:
             yield
             return
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
-        # both: tensors on the GPU go by nccl, and objects and flags by gloo
+        # two backends: nccl for tensors on the GPU, gloo for objects and flags
         backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, timeout=timeout or timedelta(minutes=30))
         yield
-        # What still holds the group, such as DDP's reducer, must go before it, or gloo's threads may hang.
+        # Objects that use the group, such as DDP's reducer, must be freed first, or gloo's threads may hang.
         gc.collect()
-        # Not after an error: a rank that fails must end at once, not wait for the others.
+        # Not reached after an error: a rank that fails must end at once, not wait for the others.
         distributed.destroy_process_group()
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over all ranks, in place."""
+        """Sum values over all ranks, in place."""
         if not self.alone:
             distributed.all_reduce(values)
         return values
 
     def largest(self, values: Tensor) -> Tensor:
-        """The greatest over all ranks, element by element, in place."""
+        """Take the maximum of values over all ranks, element by element, in place."""
         if not self.alone:
             distributed.all_reduce(values, distributed.ReduceOp.MAX)
         return values
 
     def gathered(self, value: T) -> list[T]:
-        """A small value of every rank, in their order."""
+        """Return a small value from every rank, in the order of the ranks."""
         if self.alone:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -75,11 +76,11 @@ class Ranks:
         return values
 
     def told(self, value: T) -> T:
-        """A small value of the first rank, on all."""
+        """Return a small value from the first rank, on all ranks."""
         return self.gathered(value)[0]
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Wait until all ranks have called this method."""
         if not self.alone:
             distributed.barrier()
 
@@ -88,7 +89,7 @@ ALONE = Ranks()
 
 
 def launched() -> Ranks:
-    """What torchrun, or another launcher that sets its variables, says of this process."""
+    """Read the ranks of this process from the environment variables of torchrun or a similar launcher."""
     rank, world_size, local = (
         int(os.environ.get(*found)) for found in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
     )

@@ -1,16 +1,16 @@
-"""Objects that are named by import strings, such as "acdit.pipelines.image:ACDiTImagePipeline"."""
+"""Load objects that are named by import strings, such as "acdit.pipelines.image:ACDiTImagePipeline"."""
 
 from importlib import import_module
 
 
 def load_object(reference: str) -> object:
-    """Import the module that a reference names, and return the object of that name in it.
+    """Import the module that a reference names, and return the named object from it.
 
     Args:
-        reference: MODULE:NAME.
+        reference: Import string, MODULE:NAME.
 
     Raises:
-        ValueError: if it is not written so.
+        ValueError: If the reference does not have this form.
     """
     module, colon, name = reference.partition(":")
     if not (module and colon and name):

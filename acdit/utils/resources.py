@@ -1,4 +1,7 @@
-"""Memory and disk: refusals, with an estimate, of what cannot fit. Free of torch."""
+"""Checks that estimated memory and disk space are available.
+
+This module does not import torch.
+"""
 
 import shutil
 from pathlib import Path
@@ -9,19 +12,19 @@ from .errors import UserError
 
 
 def free_disk(path: Path) -> int:
-    """Return the bytes that are free where a path lies, or will lie."""
+    """Return the number of free bytes on the disk of a path, which need not exist yet."""
     place = path.absolute()
     return shutil.disk_usage(next(part for part in (place, *place.parents) if part.exists())).free
 
 
 def require_disk(wanted: float, path: Path, subject: str, remedy: str) -> None:
-    """Raise UserError unless so many bytes fit on the disk of a path.
+    """Raise UserError if the disk of a path has less free space than `wanted`.
 
     Args:
-        wanted: bytes, an estimate.
-        path: to be written.
-        subject: what takes them, such as "1,000 images of 64x64 pixels".
-        remedy: what would fit, such as "lower --count".
+        wanted: Estimated number of bytes.
+        path: Path to be written.
+        subject: Description of the data that take the space, such as "1,000 images of 64x64 pixels".
+        remedy: Advice to the user, such as "lower --count".
     """
     free = free_disk(path)
     if wanted > free:
@@ -29,14 +32,14 @@ def require_disk(wanted: float, path: Path, subject: str, remedy: str) -> None:
 
 
 def require_memory(wanted: float, subject: str, remedy: str) -> None:
-    """Raise UserError unless so many bytes fit into the memory that is free; arguments as `require_disk`."""
+    """Raise UserError if less memory is free than `wanted`; the arguments are those of `require_disk`."""
     free = psutil.virtual_memory().available
     if wanted > free:
         raise UserError(f"{subject} take about {size(wanted)} of memory, {size(free)} are free: {remedy}")
 
 
 def size(count: float) -> str:
-    """Return a number of bytes in words, such as 1.5 GB."""
+    """Format a number of bytes with its unit, such as 1.5 GB."""
     for unit in ("kB", "MB", "GB", "TB"):
         count /= 1000
         if count < 1000 or unit == "TB":

@@ -1,7 +1,7 @@
-"""Dataclasses filled from files, command lines and keywords; errors name the key and the nearest right one.
+"""Fill dataclasses from files, command lines and keywords; errors name the key and the closest valid one.
 
 A value is addressed by its dotted key, such as `training.steps`. Text in a file and on the command line is
-read alike: by the type that the dataclass declares. Free of torch.
+parsed in the same way, by the type that the dataclass declares. This module does not import torch.
 """
 
 import argparse
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Field:
-    """One value of a dataclass, or of a dataclass inside it."""
+    """Field of a dataclass, or of a dataclass nested in it."""
 
     hint: Any
     default: Any
@@ -34,19 +34,22 @@ class Field:
 
     @property
     def alternatives(self) -> tuple[Any, ...]:
-        united = get_origin(self.hint) in (UnionType, Union)  # Union: what `Literal[..] | None` makes
+        """Return the types of a union, or the single type of the value."""
+        united = get_origin(self.hint) in (UnionType, Union)  # `Literal[..] | None` is a Union
         return get_args(self.hint) if united else (self.hint,)
 
     @property
     def is_sequence(self) -> bool:
+        """Return whether the value may be a list or a tuple."""
         return any(get_origin(hint) in (list, tuple) for hint in self.alternatives)
 
     @property
     def described(self) -> str:
+        """Return a description of the valid values."""
         return _described(self.hint)
 
     def metavar(self, name: str) -> str:
-        """How the help shows the value of an option."""
+        """Return the placeholder for an option's value in the help."""
         choices = [get_args(hint) for hint in self.alternatives if get_origin(hint) is Literal]
         if choices:
             return "{" + ",".join(map(str, choices[0])) + "}"
@@ -55,7 +58,7 @@ class Field:
         return name.upper() + (",.." if self.is_sequence else "")
 
     def parse(self, value: object) -> object:
-        """`null` and nothing mean None; text for a sequence is cut at its commas."""
+        """Parse a value: `null` and empty text mean None; text for a sequence is split at its commas."""
         if value in ("", "null"):
             return None
         if isinstance(value, str) and self.is_sequence and ("," in value or int not in self.alternatives):
@@ -65,7 +68,7 @@ class Field:
 
 @cache
 def fields_of(cls: type) -> Mapping[str, Field]:
-    """Return every value of a dataclass, and of dataclasses in it, by its dotted key, in order."""
+    """Return every field of a dataclass, and of dataclasses nested in it, by its dotted key, in order."""
     return MappingProxyType(_fields(cls, ""))
 
 
@@ -90,7 +93,7 @@ def _fields(cls: type, prefix: str) -> dict[str, Field]:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"training": {"steps": 5}} -> {"training.steps": 5}"""
+    """Flatten nested mappings: {"training": {"steps": 5}} becomes {"training.steps": 5}."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -98,11 +101,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
-    """In what two settings differ, either of which may have been stored as JSON: by dotted key, in words."""
+    """Describe the differences between two settings by dotted key; either may have been stored as JSON."""
     before, after = flatten(old), flatten(new)
     shown = {}
     for key in [*after, *(key for key in before if key not in after)]:
-        was, now = (json.dumps(values.get(key)) for values in (before, after))  # JSON knows no tuples
+        was, now = (json.dumps(values.get(key)) for values in (before, after))  # JSON has no tuples
         if was != now:
             shorter = (shorten(text, 60, placeholder=" ...") for text in (was, now))
             shown[key] = "{} was {} and is {}".format(key, *shorter)
@@ -110,7 +113,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str
 
 
 def nearest(word: str, candidates: Iterable[str]) -> list[str]:
-    """Candidates, the most similar to `word` first, by the whole or by what follows the last dot."""
+    """Sort candidates by their similarity to `word`, the most similar first.
+
+    Whole names are compared, and the parts after the last dot.
+    """
 
     def similarity(candidate: str) -> float:
         pairs = ((word, candidate), (word.rpartition(".")[2], candidate.rpartition(".")[2]))
@@ -121,10 +127,11 @@ def nearest(word: str, candidates: Iterable[str]) -> list[str]:
 
 
 def read_arguments(cls: type, argv: list[str], positional: str | None = None) -> dict[str, Any]:
-    """`--key value`, `--key=value` and, for a switch, `--key` alone -> values by dotted key.
+    """Parse command line arguments into values by dotted key.
 
-    Dashes and underscores are the same in a key; a sequence may be given several times. One argument without
-    a key is the value of `positional`, or several are if that is a sequence.
+    Options are written `--key value`, `--key=value` or, for a boolean, `--key` alone. Dashes and underscores
+    are equivalent in a key, and the option of a sequence may be given several times. One argument without a
+    key is the value of `positional`; if that is a sequence, there may be several such arguments.
     """
     known = fields_of(cls)
     values: dict[str, Any] = {}
@@ -159,7 +166,7 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
 
 
 def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
-    """An instance of `cls` from values by dotted key; `source` says in errors where they come from."""
+    """Build an instance of `cls` from values by dotted key; errors name `source` as their origin."""
     where = f"{source}: " if source else ""
     known = fields_of(cls)
     parsed: dict[str, Any] = {}
@@ -185,14 +192,17 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
 
 
 def help_text(cls: type, command: str, example: str, defaults: object = None) -> str:
-    """The help of a command whose options are the values of `cls`; `defaults`: an instance with others."""
+    """Return the help of a command whose options are the fields of `cls`.
+
+    If `defaults` is given, the help shows the values of this instance as defaults.
+    """
     about = {"usage": f"{command} [--key value ...]", "epilog": f"example:\n  {example}"}
     return _parser(cls, defaults, **about).format_help()
 
 
 @cache
 def _checker(cls: type) -> "ArgumentParser":
-    """The parser that checks the values of a dataclass."""
+    """Return the parser that checks the values of a dataclass."""
     return _parser(cls)
 
 
@@ -215,7 +225,8 @@ def _parser(cls: type, defaults: object = None, **about: Any) -> "ArgumentParser
             metavar=field.metavar(name),
             help=(field.help + note).replace("%", "%%"),
         )
-        del action.option_strings[1:]  # no --key+ in the help: a sequence may simply be given again
+        # leave --key+ out of the help: the option of a sequence may simply be given several times
+        del action.option_strings[1:]
     return parser
 
 
@@ -226,7 +237,10 @@ def _instance(cls: type[T], values: dict[str, Any]) -> T:
 
 
 def spelled(key: str) -> str:
-    """A key as an option: keep-blocks; a dotted key stays as files spell it: training.batch_size."""
+    """Return the spelling of a key as an option, such as keep-blocks.
+
+    A dotted key is spelled as in files: training.batch_size.
+    """
     return key if "." in key else key.replace("_", "-")
 
 
@@ -235,7 +249,7 @@ def _written(value: Any) -> str:
 
 
 def _described(hint: Any) -> str:
-    """What a value of a type looks like, in words."""
+    """Describe the values of a type in words."""
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     arguments = get_args(hint)
     if get_origin(hint) is Literal:

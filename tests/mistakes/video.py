@@ -125,15 +125,15 @@ VIDEO = [
     mutant(
         "a video begins when its header says",
         "data/video_decoding.py",
-        "origin = shown.time or 0.0  # some headers say another one",
+        "origin = shown.time or 0.0  # some headers give another origin",
         "origin = float((stream.start_time or 0) * stream.time_base)",
         "data/test_clip_files.py::test_where_searches_land_late_the_frames_are_the_same",
     ),
     mutant(
         "known damage is not tried again",
         "data/file_data_sets.py",
-        "try:  # known damage too",
-        "if self.damaged[good]:\n                continue\n            try:  # known damage too",
+        "good = (index + step) % len(self)",
+        "good = (index + step) % len(self)\n            if self.damaged[good]:\n                continue",
         "data/test_clip_files.py::test_a_video_that_is_damaged_in_places_is_read_in_others",
     ),
     mutant(
@@ -153,7 +153,7 @@ VIDEO = [
     mutant(
         "a stream that is left frees nothing",
         "pipelines/video.py",
-        "finally:  # also where nobody asks for the rest",
+        "finally:  # also if the caller stops before the end",
         "except KeyError:",
         "pipelines/test_video.py::test_a_stream_is_checked_at_once_and_frees_hooks_when_it_is_left",
     ),

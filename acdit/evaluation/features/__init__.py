@@ -1,1 +1,1 @@
-"""Networks whose features are compared, one a file."""
+"""Networks whose features are compared, one per file."""

@@ -1,4 +1,4 @@
-"""Features of clips, for Fréchet video distances: a small network fitted here, or a TorchScript file."""
+"""Features of clips for Fréchet video distances, from a small network that is fitted here."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from ...data.moving_digits import VELOCITIES, MovingDigits
 from ...data.tensor_cache import cached_tensors, fingerprint
 from ...utils.progress_bar import ProgressBar
 
-VERSION = 1  # of the network and its fitting: raise it when either changes, so that no old weights are used
+VERSION = 1  # increase it when the network or its fitting changes, so that no old weights are used
 
 FEATURES = 64
 STEPS = 800
@@ -17,13 +17,13 @@ LEARNING_RATE = 3e-3
 
 
 class ClipNetwork(nn.Module):
-    """Reads a moving digit and its velocity off clips (N, 1, F, 32, 32) in [-1, 1]."""
+    """Network that predicts the digit and its velocity from clips (N, 1, F, 32, 32) in [-1, 1]."""
 
     def __init__(self, frames: int) -> None:
         super().__init__()
         widths, layers = (16, 32, 64), []
         before = 1
-        for width in widths:  # each halves the edges, down to 4
+        for width in widths:  # each halves height and width, down to 4
             layers += [
                 nn.Conv3d(before, width, 3, padding=1, stride=(1, 2, 2)),
                 nn.BatchNorm3d(width),
@@ -33,21 +33,21 @@ class ClipNetwork(nn.Module):
         flat = before * frames * 16
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, FEATURES), nn.ReLU())
         self.digit = nn.Linear(FEATURES, 10)
-        self.velocity = nn.Linear(FEATURES, 2)  # as the first frames begin, in pixels a frame
+        self.velocity = nn.Linear(FEATURES, 2)  # initial velocity, relative to the fastest
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, 10) and velocities (N, 2)."""
+        """Return logits (N, 10) and velocities (N, 2)."""
         features = self.trunk(clips)
         return self.digit(features), self.velocity(features)
 
     @torch.inference_mode()
     def features(self, clips: Tensor, batch: int = 100) -> Tensor:
-        """The last hidden layer, (N, F)."""
+        """Return the output of the last hidden layer, (N, F)."""
         return torch.cat([self.trunk(part) for part in clips.split(batch)])
 
 
 def fit_clip_network(frames: int, *, steps: int = STEPS, seed: int = 0) -> ClipNetwork:
-    """Fit a network to the training clips of moving digits, the same at each call."""
+    """Fit a network to the training clips of moving digits, with the same result at each call."""
     data = MovingDigits(frames)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
@@ -72,7 +72,7 @@ def fit_clip_network(frames: int, *, steps: int = STEPS, seed: int = 0) -> ClipN
 
 
 def load_clip_network(frames: int, *, seed: int = 0) -> ClipNetwork:
-    """`fit_clip_network`, or the weights that it found before for the same digits, seed and version."""
+    """Load the network that `fit_clip_network` gives; weights are cached by digits, seed and version."""
     digits = fingerprint({"sprites": MovingDigits(frames).sprites})
     weights = cached_tensors(
         f"clips-{VERSION}-{frames}-{seed}-{digits}",

@@ -1,4 +1,4 @@
-"""An independent judge of small images: a convolutional classifier fitted to a training set."""
+"""Independent convolutional classifier of small images, fitted to a training set."""
 
 import math
 from itertools import pairwise
@@ -9,21 +9,21 @@ from torch.nn.functional import cross_entropy, pad
 
 from ...data.tensor_cache import cached_tensors, fingerprint
 
-VERSION = 1  # of the network and its fitting: raise it when either changes, so that no old weights are used
+VERSION = 1  # increase it when the network or its fitting changes, so that no old weights are used
 
 FEATURES = 64
 STEPS = 400
 BATCH = 64
 LEARNING_RATE = 3e-3
-SHIFT = 1 / 12  # largest shift in training, as a share of the edge: one pixel of 8, three of 32
+SHIFT = 1 / 12  # largest shift in training, as a fraction of the side: one pixel of 8, three of 32
 
 
 class Judge(nn.Module):
-    """Classifier of images (N, C, edge, edge) in [-1, 1] whose last hidden layer serves as features."""
+    """Classifier of images (N, C, edge, edge) in [-1, 1] whose last hidden layer provides features."""
 
     def __init__(self, edge: int, channels: int, classes: int) -> None:
         super().__init__()
-        stages = max(1, round(math.log2(edge / 4)))  # each halves the edge, down to 4
+        stages = max(1, round(math.log2(edge / 4)))  # each halves the side, down to 4
         widths = [channels, 32, *[64] * stages]
         layers: list[nn.Module] = []
         for stage, (width, wider) in enumerate(pairwise(widths)):
@@ -33,24 +33,24 @@ class Judge(nn.Module):
         self.head = nn.Linear(FEATURES, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (N, classes)."""
+        """Return logits (N, classes)."""
         return self.head(self.trunk(images))
 
     @torch.inference_mode()
     def features(self, images: torch.Tensor, batch: int = 500) -> torch.Tensor:
-        """The last hidden layer: (N, C, H, W) in [-1, 1] -> (N, F)."""
+        """Return the output of the last hidden layer: (N, C, H, W) in [-1, 1] -> (N, F)."""
         return torch.cat([self.trunk(part) for part in images.split(batch)])
 
     @torch.inference_mode()
     def predict(self, images: torch.Tensor) -> torch.Tensor:
-        """The most likely labels: (N, C, H, W) in [-1, 1] -> (N,)."""
+        """Return the most likely labels: (N, C, H, W) in [-1, 1] -> (N,)."""
         return self.head(self.features(images)).argmax(dim=1)
 
 
 def fit_judge(images: torch.Tensor, labels: torch.Tensor, *, seed: int = 0) -> Judge:
-    """Fit a judge to images (N, C, H, W) in [-1, 1] and labels (N,), the same at each call.
+    """Fit a classifier to images (N, C, H, W) in [-1, 1] and labels (N,), with the same result at each call.
 
-    The global random state stays as it was.
+    The global random state is not changed.
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
@@ -69,7 +69,7 @@ def fit_judge(images: torch.Tensor, labels: torch.Tensor, *, seed: int = 0) -> J
 
 
 def load_judge(images: torch.Tensor, labels: torch.Tensor, *, seed: int = 0) -> Judge:
-    """`fit_judge`, or the weights that it found before for the same data, seed and version."""
+    """Load the classifier that `fit_judge` gives; weights are cached by data, seed and version."""
     data = fingerprint({"images": images, "labels": labels})
     weights = cached_tensors(
         f"judge-{VERSION}-{seed}-{data}", lambda: fit_judge(images, labels, seed=seed).state_dict()
@@ -80,7 +80,7 @@ def load_judge(images: torch.Tensor, labels: torch.Tensor, *, seed: int = 0) -> 
 
 
 def _shifted(images: torch.Tensor) -> torch.Tensor:
-    """Each image moved at random, by up to SHIFT of its edge; the background is -1."""
+    """Shift each image at random, by up to `SHIFT` of its side; the background is -1."""
     count, channels, height, width = images.shape
     reach = max(1, round(SHIFT * height))
     padded = pad(images, (reach,) * 4, value=-1.0)  # (N, C, H + 2 reach, W + 2 reach)

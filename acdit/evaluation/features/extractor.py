@@ -1,4 +1,4 @@
-"""The protocol of feature extractors."""
+"""Protocol of feature extractors."""
 
 from typing import Protocol
 
@@ -6,12 +6,12 @@ from torch import Tensor
 
 
 class FeatureExtractor(Protocol):
-    """Anything that turns samples into features, such as `Judge.features` or a TorchScript network."""
+    """Callable that computes features of samples, such as `Judge.features` or a TorchScript network."""
 
     def __call__(self, samples: Tensor, /) -> Tensor:
         """Return the features (N, F) of images (N, C, H, W) or clips (N, C, F, H, W) in [-1, 1].
 
         Raises:
-            UserError: if it cannot take samples of that shape.
+            UserError: if the extractor does not support samples of this shape.
         """
         ...

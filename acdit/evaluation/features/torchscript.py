@@ -1,4 +1,4 @@
-"""Features of clips by a TorchScript file, such as I3D."""
+"""Features of clips from a TorchScript file, such as I3D."""
 
 from pathlib import Path
 
@@ -10,20 +10,22 @@ from ...model.layout import dims
 from ...utils.errors import UserError
 from .extractor import FeatureExtractor
 
-I3D_EDGE = 224  # what I3D was trained on
-I3D_FRAMES = 10  # fewer leave nothing behind its strides
+I3D_EDGE = 224  # side of the frames that I3D was trained on
+I3D_FRAMES = 10  # with fewer frames, nothing is left after its strides
 
 
 def torchscript_features(path: Path, device: torch.device) -> FeatureExtractor:
-    """Features of clips (N, C, F, H, W) in [-1, 1] by a TorchScript file.
+    """Return a function that computes features of clips (N, C, F, H, W) in [-1, 1] with a TorchScript file.
 
-    The usual one of I3D is called as `network(video, rescale=False, resize=False, return_features=True)`,
-    with colour video (N, 3, F, 224, 224); one that knows no `return_features` as `network(clips)`.
+    The usual file of I3D is called as `network(video, rescale=False, resize=False, return_features=True)`,
+    with colour video (N, 3, F, 224, 224). A file without the argument `return_features` is called as
+    `network(clips)`.
 
-    Such a file is a program that runs with your rights: load only what you trust.
+    A TorchScript file is a program that runs with your rights: load only files that you trust.
 
     Raises:
-        UserError: if it cannot be loaded; of the features, if it cannot take the clips.
+        UserError: if the file cannot be loaded. The returned function raises it for clips that the network
+            does not support.
     """
     try:
         network = torch.jit.load(str(path), map_location=device).eval()
@@ -53,7 +55,7 @@ def torchscript_features(path: Path, device: torch.device) -> FeatureExtractor:
 
 
 def _for_i3d(clips: Tensor) -> Tensor:
-    """In colour, at the size that it was trained on: (N, 3, F, 224, 224)."""
+    """Convert clips to colour and to the size that I3D was trained on: (N, 3, F, 224, 224)."""
     frames = clips.expand(-1, 3, -1, -1, -1).transpose(1, 2).flatten(0, 1)
     scaled = interpolate(frames, (I3D_EDGE, I3D_EDGE), mode="bilinear", align_corners=False)
     return scaled.unflatten(0, (len(clips), -1)).transpose(1, 2)
