@@ -56,7 +56,7 @@ def _pytest(folder: Path, tests: list[str], log: Path) -> None:
 
 
 def copy_of_the_repository(folder: Path) -> None:
-    for name in ("acdit", "tests"):
+    for name in ("acdit", "docs", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
 

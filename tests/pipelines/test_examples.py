@@ -1,0 +1,20 @@
+"""The example in every pipeline's docstring runs as it stands."""
+
+import inspect
+import re
+import textwrap
+
+import pytest
+
+from acdit.modalities.table import MODALITIES
+from acdit.utils.references import load_object
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_the_example_of_a_pipeline_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = inspect.getdoc(load_object(MODALITIES[name].pipeline)) or ""
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(textwrap.dedent(example), name, "exec"), names)
+    assert "pipe" in names
