@@ -139,7 +139,7 @@ class ModalityCommand(Command):
         self.run(modality, build(options, values))
 
     def help(self, argv: list[str]) -> str:
-        """Return the help for the modality that the arguments are for."""
+        """Return the help for models of the modality that the arguments name or imply."""
         try:
             modality, _ = choose_modality(self.name, argv)
         except UserError:

@@ -35,7 +35,7 @@ def open_samples(config: DataConfig, *, seed: int, held_out: bool = False, clips
 
 
 def open_images(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> PixelDataset:
-    """Open images; see `open_samples`."""
+    """Return the data set of images that `config` names; see `open_samples`."""
     if clips > 1:
         raise UserError(_only_of_video(config, clips))
     if config.source in PIXEL_SETS:
@@ -46,7 +46,7 @@ def open_images(config: DataConfig, *, seed: int, held_out: bool, clips: int) ->
 
 
 def open_clips(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> PixelDataset:
-    """Open clips of videos; see `open_samples`."""
+    """Return the data set of video clips that `config` names; see `open_samples`."""
     if config.source in PIXEL_SETS:
         if clips > 1:
             raise UserError(_only_of_video(config, clips))

@@ -235,7 +235,7 @@ def open_tokenizer(name: str) -> Tokenizer:
 
 
 def tokenizer_of(description: dict[str, Any]) -> Tokenizer:
-    """Build the tokenizer of a description, or of the JSON of the library `tokenizers`.
+    """Build a tokenizer from its own description, or from JSON of the library `tokenizers`.
 
     Raises:
         ValueError: if the argument is neither.

@@ -43,7 +43,7 @@ class Masks(NamedTuple):
     times: Tensor | None = None
 
     def of(self, texts: slice) -> "Masks":
-        """Return the masks of some of the texts."""
+        """Return the masks of the texts in a slice."""
         times = None if self.times is None else self.times[texts]
         return Masks(self.masked[texts], self.weights[texts], self.hidden[texts], times)
 
@@ -147,6 +147,8 @@ def text_nelbo(
 @torch.no_grad()
 def nelbo(model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks) -> Tensor:
     """Return the contribution of each view to the NELBO, in nats: (N, T, D), float64.
+
+    A view is one masked copy of a block: N texts, T blocks, D views of each block, B tokens per block.
 
     The NELBO of a text is the sum over all its blocks and over the views of `all_masks`, or over those of one
     draw of `counted_masks` or `timed_masks`.

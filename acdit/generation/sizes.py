@@ -44,7 +44,10 @@ def require_sampling_memory(
 
 
 def require_set_disk(pipeline: ACDiTPipeline, out: Path, count: int) -> None:
-    """Raise UserError unless a set of images fits on the disk, as parts and joined at the same time."""
+    """Raise UserError unless a set of images fits on the disk.
+
+    The parts and the joined file exist at the same time before the parts are removed.
+    """
     height, width = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size[-2:])
     shape = dims((height, width))
     require_disk(2 * 3 * count * height * width, out, f"{count:,} images of {shape} pixels", "lower --count")

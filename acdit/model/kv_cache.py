@@ -146,7 +146,10 @@ class KVCache:
         return new_blocks == 1 or self.num_blocks + new_blocks <= self.capacity
 
     def make_room(self) -> None:
-        """Evict the blocks that have left the window, and rotate the keys of the sinks."""
+        """Evict the blocks that have left the window.
+
+        The keys of the sinks are rotated (RoPE) to the coordinates that they have then.
+        """
         surplus, size = self._surplus, self.layout.block_tokens
         if not surplus:
             return

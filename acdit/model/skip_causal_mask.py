@@ -31,7 +31,7 @@ class Visibility:
         return 0 if self.window is None else max(0, index - self.window)
 
     def sees(self, limit: int, block: int) -> bool:
-        """Return whether a query block with this limit sees a clean block."""
+        """Return whether queries attend to a clean block: it lies before their limit and is not evicted."""
         return block < limit and (block >= self.first(limit) or block < self.sinks)
 
 

@@ -277,7 +277,7 @@ class ACDiTTextPipeline(BlockPipeline):
         block: int | None,
         tokens: Tensor | None,
     ) -> Canvas:
-        """Check the prompts and return them as tokens, with masks up to the limit of each text."""
+        """Check and tokenize the prompts, with mask tokens up to the end of each text."""
         most, size = self.layout.num_tokens, self._block(block)
         for name, value in (("num_samples_per_prompt", per_prompt), ("max_new_tokens", max_new)):
             if value is not None and value < 1:

@@ -40,7 +40,10 @@ class Ranks:
 
     @contextmanager
     def joined(self, timeout: timedelta | None = None) -> Iterator[None]:
-        """Join the group of all ranks inside the context; waits end after `timeout` (default: 30 minutes)."""
+        """Join the process group of all ranks inside the context.
+
+        A rank that waits for another one longer than `timeout` (default: 30 minutes) fails.
+        """
         if self.alone:
             yield
             return
