@@ -4,14 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from textwrap import fill
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
-from ..modalities.modality import Modality
 from ..modalities.table import MODALITIES
 from ..pipelines.folders import DEFAULT
 from ..training.config import NamedRun
 from ..training.recipes import recipe_names, recipe_to_yaml, recipe_values
 from ..utils.errors import UserError
+from ..utils.references import load_object
 from ..utils.settings import build, help_text, read_arguments
 from .modality_options import UNSET, choose_modality, option_class
 from .model_options import RunOptions
@@ -119,24 +119,31 @@ class RecipeCommand(Command, Generic[R]):
         return [self.options]
 
 
+def run_import_string(import_string: str, options: RunOptions) -> None:
+    """Import the function that an import string names, and call it with the options."""
+    cast(Callable[[RunOptions], None], load_object(import_string))(options)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModalityCommand(Command):
     """Command whose options depend on the modality of the model.
 
+    Each `Modality` holds the import string of the function that runs the command, under the command's name.
+
     Attributes:
-        run: function that runs the command for a modality.
+        run: function that is called with that import string and the options.
     """
 
-    run: Callable[[Modality, RunOptions], None]
+    run: Callable[[str, RunOptions], None] = run_import_string
 
     def main(self, argv: list[str]) -> None:
         """Choose the modality, parse the arguments with its options, and run the command."""
         modality, words = choose_modality(self.name, argv)
         options = option_class(self.name, modality)
         values = read_arguments(options, words)
-        if values.get("model") in (None, *UNSET) and modality.model != MODALITIES[DEFAULT].model:
+        if values.get("model") in (None, *UNSET):
             values["model"] = modality.model
-        self.run(modality, build(options, values))
+        self.run(getattr(modality, self.name), build(options, values))
 
     def help(self, argv: list[str]) -> str:
         """Return the help for models of the modality that the arguments name or imply."""

@@ -37,7 +37,8 @@ Train, sample and evaluate ACDiT models: images, video and text, generated block
 commands:
 {commands}
 
-Without --model, a command takes the small model of MNIST digits that comes with the package.
+Without --model, a command takes a small model that comes with the package: of MNIST digits, or of
+video or text if the options are for video or text.
 `acdit help COMMAND` lists a command's options; `acdit --version` prints the version.
 """
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from ..modalities.modality import Modality
 from ..modalities.table import modality_of_data
-from ..utils.ranges import Count, CountFromZero, Ranged, SeveralTokens
+from ..utils.ranges import AtLeastTwo, Count, CountFromZero, Ranged
 
 
 @dataclass
@@ -30,13 +30,13 @@ class DataConfig(Ranged):
     """Side in pixels after the centre crop; the digits have a size of their own."""
     channels: Literal[1, 3] = 3
     """Number of channels: 1 for grey, 3 for colour; the digits are grey."""
-    frames: SeveralTokens | None = None
+    frames: AtLeastTwo | None = None
     """Number of frames of a clip, if the source holds videos; leave out for images."""
     frame_stride: Count = 1
     """Distance between consecutive frames of a clip, in frames of the video at its mean rate."""
     short_clips: Literal["loop", "skip"] = "loop"
     """Treatment of videos that are too short for a clip: `loop` repeats them, `skip` leaves them out."""
-    tokens: SeveralTokens | None = None
+    tokens: AtLeastTwo | None = None
     """Number of tokens of a sequence, if the source holds texts; leave out for images and video."""
     tokenizer: str = "bytes"
     """Tokenizer of texts: `bytes`, a file written by `acdit tokenizer`, or a Hugging Face tokenizer."""

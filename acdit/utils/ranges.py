@@ -34,15 +34,20 @@ class Range:
             raise UserError(f"{name} must be a finite number, not {value}")
         if value < self.low or (self.above and value == self.low):
             words = "lie above" if self.above else "be at least"
-            raise UserError(f"{name} must {words} {self.low:g}, not {value}")
+            raise UserError(f"{name} must {words} {_shown(self.low)}, not {value}")
         if value > self.high or (self.below and value == self.high):
             words = "lie below" if self.below else "be at most"
-            raise UserError(f"{name} must {words} {self.high:g}, not {value}")
+            raise UserError(f"{name} must {words} {_shown(self.high)}, not {value}")
+
+
+def _shown(bound: float) -> str:
+    """Return a bound as users write numbers: whole numbers with separators, others in the shortest form."""
+    return f"{int(bound):,}" if float(bound).is_integer() else f"{bound:g}"
 
 
 Count = Annotated[int, Range(1, MANY)]
 CountFromZero = Annotated[int, Range(0, MANY)]
-SeveralTokens = Annotated[int, Range(2, MANY)]
+AtLeastTwo = Annotated[int, Range(2, MANY)]
 Seed = Annotated[int, Range(-(2**62), 2**62)]
 Number = Annotated[float, Range(-LARGE, LARGE)]
 NonNegative = Annotated[float, Range(0, LARGE)]

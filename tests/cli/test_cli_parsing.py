@@ -22,7 +22,7 @@ def record(monkeypatch, name, function):
     """Have a command give its options to a function in place of what it does."""
     command = load_command(name)
     if isinstance(command, ModalityCommand):
-        command = replace(command, run=lambda modality, options: function(options))
+        command = replace(command, run=lambda import_string, options: function(options))
     else:
         assert isinstance(command, PlainCommand | RecipeCommand)
         command = replace(command, run=function)
@@ -142,7 +142,7 @@ def test_print_config_reads_back(capsys, calls, tmp_path):
 
 def test_sample_defaults(calls):
     assert main(["sample"]) == 0
-    assert calls == [ImageSampleOptions()]
+    assert calls == [ImageSampleOptions(model="mnist")]
     assert calls[0].steps is None and calls[0].samples is None
 
 
@@ -151,6 +151,7 @@ def test_sample(calls):
     argv += " --block 4x4 --prefix a.png --keep-blocks 2 --out=x/y.png"
     assert main(argv.split()) == 0
     expected = ImageSampleOptions(
+        model="mnist",
         labels=[0, "cat", "no"],
         steps=[25, 10],
         guidance=3.0,
@@ -168,8 +169,8 @@ def test_a_set_of_samples(calls):
     assert main(["sample", "--count", "50000", "--balanced", "--out", "sets/a.npz"]) == 0
     assert main(["sample", "--count", "9", "--balanced=false", "--labels", "3", "--out", "sets/a/"]) == 0
     assert calls == [
-        ImageSampleOptions(count=50000, balanced=True, out="sets/a.npz"),
-        ImageSampleOptions(count=9, labels=[3], out="sets/a/"),
+        ImageSampleOptions(model="mnist", count=50000, balanced=True, out="sets/a.npz"),
+        ImageSampleOptions(model="mnist", count=9, labels=[3], out="sets/a/"),
     ]
 
 

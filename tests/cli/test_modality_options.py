@@ -24,7 +24,7 @@ def calls(monkeypatch):
     for name in COMMANDS:
         command = load_command(name)
         assert isinstance(command, ModalityCommand)
-        recorded = replace(command, run=lambda modality, options: seen.append(options))
+        recorded = replace(command, run=lambda import_string, options: seen.append(options))
         monkeypatch.setattr(f"acdit.cli.{name}.COMMAND", recorded)
     return seen
 
@@ -65,7 +65,7 @@ def test_a_model_of_the_package_is_named_where_none_is(calls):
         TextSampleOptions(model="shakespeare", prompt="hi"),
         VideoSampleOptions(model="moving-digits", frames=8),
         TextEvaluateOptions(model="shakespeare", data="texts.txt", block=["1", "4"]),
-        ImageSampleOptions(labels=[3]),
+        ImageSampleOptions(model="mnist", labels=[3]),
     ]
 
 
@@ -73,7 +73,10 @@ def test_options_that_are_switched_off_are_of_no_modality(calls):
     off = ["--fast", "false", "--frames", "null", "--vae-tiling=false"]
     assert main(["sample", "--model", "shakespeare", *off, "--samples", "2"]) == 0
     assert main(["sample", "--frames", "null", "--prompt", "", "--labels", "3"]) == 0
-    assert calls == [TextSampleOptions(model="shakespeare", samples=2), ImageSampleOptions(labels=[3])]
+    assert calls == [
+        TextSampleOptions(model="shakespeare", samples=2),
+        ImageSampleOptions(model="mnist", labels=[3]),
+    ]
 
 
 def test_options_of_other_modalities_are_named_with_those_they_are_for():

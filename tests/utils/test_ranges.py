@@ -61,7 +61,7 @@ class Example(Ranged):
         ({"smooth": 1.0}, "--smooth must lie below 1, not 1.0"),
         ({"smooth": -0.1}, "--smooth must be at least 0, not -0.1"),
         ({"steps": [3, 0]}, "--steps must be at least 1, not 0"),
-        ({"steps": 10**9 + 1}, "--steps must be at most 1e+09"),
+        ({"steps": 10**9 + 1}, "--steps must be at most 1,000,000,000"),
         ({"pair": (0.0, 2.0)}, "--pair must be at most 1, not 2.0"),
         ({"size": 5}, "--size must be at most 4, not 5"),
     ],
