@@ -30,7 +30,6 @@ EXCEPTIONS = {
     "pipelines.image.ACDiTImagePipeline.__call__ ->": "the same",
     "pipelines.text.ACDiTTextPipeline.__call__ ->": "the same",
     "pipelines.video.ACDiTVideoPipeline.__call__ ->": "the same",
-    "pipelines.video.ACDiTVideoPipeline.stream(arguments)": "arguments of a call, checked with its signature",
 }
 
 

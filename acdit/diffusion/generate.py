@@ -67,6 +67,11 @@ class Block:
     evaluations: int
     cache: KVCache | None
 
+    @property
+    def cache_bytes(self) -> int:
+        """Return the size of the cache in bytes; 0 for a layout of one block."""
+        return 0 if self.cache is None else self.cache.nbytes
+
 
 @dataclass(frozen=True)
 class StepEnd:
@@ -106,10 +111,8 @@ class FrameNoise:
 
     def __init__(self, seeds: Sequence[int], layout: Layout, channels: int, device: torch.device):
         self.seeds, self.layout, self.channels, self.device = tuple(seeds), layout, channels, device
-        # number of frames of a slab, which holds all blocks of these frames
-        self.frames = layout.block[0] * layout.patch[0]
-        slab = (layout.block[0], *layout.grid[1:])
-        self.slab = Layout(slab, layout.block, layout.patch)
+        self.slab = slab_layout(layout)
+        self.frames = self.slab.size[0]
         self._drawn: tuple[int, Tensor] | None = None  # the last requested slab: blocks come in order
 
     def __call__(self, block: int) -> Tensor:
@@ -124,6 +127,11 @@ class FrameNoise:
 
     def _frame(self, seed: int, frame: int) -> Tensor:
         return torch.randn(self.channels, *self.layout.size[1:], generator=generator(seed, "frame", frame))
+
+
+def slab_layout(layout: Layout) -> Layout:
+    """Return the layout of a slab of a video: all blocks that hold the same frames."""
+    return Layout((layout.block[0], *layout.grid[1:]), layout.block, layout.patch)
 
 
 def steps_per_block(steps: int | Sequence[int], num_blocks: int) -> list[int]:

@@ -1,6 +1,7 @@
 """BlockPipeline: the base class of the pipelines of all modalities."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, Self
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -36,6 +37,28 @@ class BlockPipeline(DiffusionPipeline):
     @abstractmethod
     def layout(self) -> Layout:
         """Return the default layout."""
+
+    def _check_layout(self, **axes: Sequence[int] | None) -> None:
+        """Raise UserError if a part of the layout is missing.
+
+        `components` holds none of it, so that a pipeline built from them alone would have another layout.
+        """
+        missing = [name for name, lengths in axes.items() if lengths is None]
+        if missing:
+            cls = type(self).__name__
+            raise UserError(
+                f"{cls} needs {', '.join(missing)}; {cls}.from_pipe(pipeline) takes the layout and all other "
+                "settings of another pipeline"
+            )
+
+    def _check_callback_inputs(self, names: Sequence[str]) -> None:
+        """Raise UserError if a callback is to receive tensors that do not exist."""
+        unknown = sorted(set(names) - set(self._callback_tensor_inputs))
+        if unknown:
+            known = ", ".join(self._callback_tensor_inputs)
+            raise UserError(
+                f"callback_on_step_end_tensor_inputs may only hold {known}, not {', '.join(unknown)}"
+            )
 
     @property
     def tokenizer_digest(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ..data.tokenizers import Tokenizer
@@ -37,7 +38,7 @@ class Canvas:
 
     def __call__(self, index: int) -> Tensor:
         """Return a block (N, B) by its index, as `generate` expects it."""
-        return self.tokens[:, self._places(index)]
+        return self.tokens[:, self.positions(index)]
 
     def put(self, index: int, sample: Tensor) -> None:
         """Store a generated block (N, B).
@@ -49,30 +50,92 @@ class Canvas:
             UserError: if a token of the block is still masked.
         """
         if (sample == self.tokenizer.mask).any():
-            raise UserError(f"block {index} ends with masks: a callback must put none back in its last step")
-        places = self._places(index)
-        self.tokens[:, places] = sample
+            raise UserError(
+                f"block {index} still has masks after its last step: the callback must not put any back there"
+            )
+        positions = self.positions(index)
+        self.tokens[:, positions] = sample
         if not self.ends:
             return
         for row, start in enumerate(self.starts):
-            first = max(start, places.start)
-            found = (self.tokens[row, first : places.stop] == self.tokenizer.eos).nonzero()
-            if len(found):
-                end = first + int(found[0]) + 1
+            first = max(start, positions.start)
+            ends = (self.tokens[row, first : positions.stop] == self.tokenizer.eos).nonzero()
+            if len(ends):
+                end = first + int(ends[0]) + 1
                 self.limits[row] = min(self.limits[row], end)
-            if places.stop >= self.limits[row]:
-                self.tokens[row, places.stop :] = self.tokenizer.eos
+            if positions.stop >= self.limits[row]:
+                self.tokens[row, positions.stop :] = self.tokenizer.eos
 
     def done(self, index: int) -> bool:
         """Return whether no sample has tokens left to generate after a block."""
-        return self._places(index).stop >= max(self.limits)
+        return self.positions(index).stop >= max(self.limits)
 
     def new(self, row: int, index: int) -> list[int]:
         """Return the requested tokens of a block in one sample, without those of its prompt."""
-        places = self._places(index)
-        asked = slice(max(places.start, self.starts[row]), min(places.stop, self.limits[row]))
-        return self.tokens[row, asked].tolist()
+        positions = self.positions(index)
+        new = slice(max(positions.start, self.starts[row]), min(positions.stop, self.limits[row]))
+        return self.tokens[row, new].tolist()
 
-    def _places(self, index: int) -> slice:
+    def positions(self, index: int) -> slice:
+        """Return the positions of a block's tokens in a text."""
         size = self.layout.block_tokens
         return slice(index * size, (index + 1) * size)
+
+
+def canvas_of_prompts(
+    prompts: Sequence[str],
+    max_new_tokens: int | None,
+    layout: Layout,
+    tokenizer: Tokenizer,
+    device: torch.device,
+) -> Canvas:
+    """Tokenize prompts, with mask tokens up to the end of each text; an end token ends its sample.
+
+    Args:
+        prompts: prompt of each sample.
+        max_new_tokens: maximum number of tokens after each prompt; None = as many as fit.
+        layout: layout of the longest text, whose blocks are used.
+        tokenizer: tokenizer of the prompts.
+        device: device of the tokens.
+
+    Raises:
+        UserError: if there is no prompt, or a prompt leaves no token to generate.
+    """
+    if not prompts:
+        raise UserError("prompt must hold at least one text; None starts from an empty text")
+    longest, size = layout.num_tokens, layout.block_tokens
+    ids = [tokenizer.encode(text) for text in prompts]
+    starts = [len(each) for each in ids]
+    if max(starts) >= longest:
+        raise UserError(f"prompt must be shorter than the model's {longest} tokens, not {max(starts)}")
+    limits = [longest if max_new_tokens is None else min(longest, start + max_new_tokens) for start in starts]
+    tokens = torch.full((len(ids), -(-max(limits) // size) * size), tokenizer.mask)
+    for row, each, limit in zip(tokens, ids, limits, strict=True):
+        row[: len(each)] = torch.tensor(each, dtype=torch.long)
+        row[-(-limit // size) * size :] = tokenizer.eos  # these are not requested
+    used = Layout((tokens.shape[1],), layout.block)
+    return Canvas(tokens.to(device), prompts, starts, limits, used, tokenizer, ends=True)
+
+
+def canvas_of_tokens(tokens: Tensor, layout: Layout, tokenizer: Tokenizer, device: torch.device) -> Canvas:
+    """Return a canvas of given tokens (N, L) with masks among them; an end token does not end its sample.
+
+    Args:
+        tokens: token ids (N, L), with the mask's id wherever a token is to be generated.
+        layout: layout of the longest text, whose blocks are used.
+        tokenizer: tokenizer of the tokens.
+        device: device of the tokens.
+
+    Raises:
+        UserError: if the tokens are not ids of the tokenizer, or too many.
+    """
+    longest, size, mask = layout.num_tokens, layout.block_tokens, tokenizer.mask
+    if tokens.ndim != 2 or not tokens.numel() or tokens.shape[1] > longest or tokens.is_floating_point():
+        raise UserError(f"tokens must be ids (N, L) with L up to {longest}, not {tuple(tokens.shape)}")
+    if not 0 <= int(tokens.min()) <= int(tokens.max()) <= mask:
+        raise UserError(f"tokens must be ids 0..{mask - 1}, or the mask, {mask}")
+    count, length = tokens.shape
+    padded = torch.full((count, -(-length // size) * size), mask)
+    padded[:, :length] = tokens
+    used = Layout((padded.shape[1],), layout.block)
+    return Canvas(padded.to(device), [""] * count, [0] * count, [length] * count, used, tokenizer, ends=False)

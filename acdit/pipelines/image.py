@@ -1,8 +1,9 @@
 """ACDiTImagePipeline: encode -> generate -> decode for images, in pixel or latent space."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Unpack
 
 import torch
 from diffusers.image_processor import VaeImageProcessor
@@ -12,12 +13,10 @@ from torch import Tensor
 from ..data.autoencoders import decode, encode
 from ..diffusion.generate import draw_noise
 from ..model.layout import Layout, dims
-from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from .block_pipeline import FORMAT_VERSION
 from .input_images import given_pixels
 from .pixel_pipeline import ACDiTPipeline, ClassLabels
-from .request import Request
+from .request import Generators, Request, SharedArguments
 
 
 @dataclass
@@ -32,6 +31,24 @@ class ACDiTImagePipelineOutput(BaseOutput):
     """
 
     images: Any
+    evaluations: int
+    cache_bytes: int
+
+
+@dataclass(frozen=True)
+class ImagePiece:
+    """Images as they are after one more block.
+
+    Attributes:
+        images: images so far, in the form of `ACDiTImagePipelineOutput`; blocks that are not generated yet
+            are grey, or decoded from zeros if there is an autoencoder.
+        block: index of the block that has just been generated.
+        evaluations: number of network calls so far.
+        cache_bytes: size of the batch's key-value cache in bytes so far.
+    """
+
+    images: Any
+    block: int
     evaluations: int
     cache_bytes: int
 
@@ -63,36 +80,13 @@ class ACDiTImagePipeline(ACDiTPipeline):
         ```
     """
 
-    def __init__(
-        self,
-        transformer: ACDiTTransformer,
-        scheduler: Any,
-        vae: Any = None,
-        grid: list[int] | tuple[int, ...] = (8, 8),  # types that diffusers can check when it loads
-        block: list[int] | tuple[int, ...] = (4, 4),
-        patch: list[int] | tuple[int, ...] = (1, 1),
-        id2label: dict[int, str] | dict[str, str] | None = None,
-        pixel_range: list[float] | tuple[float, ...] = (-1.0, 1.0),
-        num_inference_steps: int = 25,
-        guidance_scale: float = 1.5,
-        vae_scale_factor: int = 1,
-        format_version: int = FORMAT_VERSION,
-    ):
-        super().__init__(
-            transformer,
-            scheduler,
-            vae,
-            grid,
-            block,
-            patch,
-            id2label,
-            pixel_range,
-            num_inference_steps,
-            guidance_scale,
-            vae_scale_factor,
-            format_version,
-        )
-        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor, do_resize=False)
+    samples_name = "images"
+    default_guidance_scale = 1.5
+
+    @cached_property
+    def image_processor(self) -> VaeImageProcessor:
+        """Return the converter of tensors to images."""
+        return VaeImageProcessor(vae_scale_factor=self.vae_scale_factor, do_resize=False)
 
     @torch.no_grad()
     def __call__(
@@ -108,7 +102,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
         block: Sequence[int] | None = None,
         image: Any = None,
         keep_blocks: int = 0,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        generator: Generators = None,
         latents: Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -147,34 +141,81 @@ class ACDiTImagePipeline(ACDiTPipeline):
         Raises:
             UserError: if an argument does not fit the model.
         """
-        layout = self._layout_for(height, width, block)
-        if num_images_per_prompt < 1:
-            raise UserError(f"num_images_per_prompt must be at least 1, not {num_images_per_prompt}")
-        self._checked_output(output_type, reads_pixels=image is not None)
-        samples = self._samples(class_labels, num_images_per_prompt, generator)
-        if latents is not None:
-            noise = self._initial(latents, len(samples), layout)
-        else:
-            noise = draw_noise(samples.generators, layout, self.data_channels).to(self._execution_device)
-        request = Request(
-            samples,
-            layout,
-            self._steps(num_inference_steps, layout),
-            self._guidance(guidance_scale, guidance_rising, guidance_interval),
-            noise,
-            self._prefix(image, keep_blocks, layout, len(samples)),
+        request = self._image_request(
+            class_labels,
+            num_images_per_prompt,
+            image,
+            keep_blocks,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_rising=guidance_rising,
+            guidance_interval=guidance_interval,
+            height=height,
+            width=width,
+            block=block,
+            generator=generator,
+            latents=latents,
+            output_type=output_type,
         )
-        finished = list(self._finished(request, callback_on_step_end, callback_on_step_end_tensor_inputs))
-        blocks = [] if request.prefix is None else [request.prefix]
-        blocks += [block.sample.float()[:, None] for block in finished]
-        images = layout.from_blocks(torch.cat(blocks, dim=1))  # (N, C, h, w)
-        if output_type != "latent":
-            images = self._decode(images, output_type)
+        made, evaluations, cache_bytes = self._generated(
+            request, callback_on_step_end, callback_on_step_end_tensor_inputs
+        )
+        images = self._decode(made, output_type)
         self.maybe_free_model_hooks()
-        if not return_dict:
-            return (images,)
-        evaluations, cache = sum(block.evaluations for block in finished), finished[-1].cache
-        return ACDiTImagePipelineOutput(images, evaluations, 0 if cache is None else cache.nbytes)
+        return ACDiTImagePipelineOutput(images, evaluations, cache_bytes) if return_dict else (images,)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        class_labels: ClassLabels = None,
+        num_images_per_prompt: int = 1,
+        image: Any = None,
+        keep_blocks: int = 0,
+        **arguments: Unpack[SharedArguments],
+    ) -> Iterator[ImagePiece]:
+        """Stream the images of a call after every block; those of the last piece are the call's.
+
+        The arguments are those of a call, except `return_dict` and the callbacks; they are checked
+        immediately.
+        """
+        return self._pieces(
+            self._image_request(class_labels, num_images_per_prompt, image, keep_blocks, **arguments)
+        )
+
+    @torch.no_grad()
+    def _pieces(self, request: Request) -> Iterator[ImagePiece]:
+        layout, evaluations = request.layout, 0
+        channels = self.transformer.config["in_channels"]
+        shape = (len(request.samples), layout.num_blocks, layout.block_tokens, channels)  # (N, T, B, C)
+        empty = 0.0 if self.vae is not None else sum(self.config["pixel_range"]) / 2
+        blocks = torch.full(shape, empty, device=self._execution_device)
+        if request.prefix is not None:
+            blocks[:, : request.start] = request.prefix
+        try:
+            for finished in self._finished(request):
+                blocks[:, finished.index] = finished.sample.float()
+                evaluations += finished.evaluations
+                images = self._decode(layout.from_blocks(blocks.clone()), request.output_type)
+                yield ImagePiece(images, finished.index, evaluations, finished.cache_bytes)
+        finally:  # also if the caller stops before the end
+            self.maybe_free_model_hooks()
+
+    def _image_request(
+        self,
+        class_labels: ClassLabels,
+        num_images_per_prompt: int,
+        image: Any,
+        keep_blocks: int,
+        **arguments: Unpack[SharedArguments],
+    ) -> Request:
+        """Check the arguments of a call or a stream and return them as a request; see `__call__`."""
+        self.check_inputs(num_images_per_prompt, arguments.get("output_type", "pil"), image is not None)
+        request = self._request(class_labels, num_images_per_prompt, **arguments)
+        prefix = self._prefix(image, keep_blocks, request.layout, len(request.samples))
+        return replace(request, prefix=prefix)
+
+    def _draw_noise(self, generators: Sequence[torch.Generator], layout: Layout) -> Tensor:
+        return draw_noise(generators, layout, self.data_channels).to(self._execution_device)
 
     def _prefix(self, image: Any, keep_blocks: int, layout: Layout, batch: int) -> Tensor | None:
         """Return the kept blocks of the image to continue, for every sample: (N, keep_blocks, B, C)."""
@@ -186,10 +227,10 @@ class ACDiTImagePipeline(ACDiTPipeline):
                 f"not {'no image' if image is None else 'an image'} and keep_blocks={keep_blocks}"
             )
         pixels = given_pixels(image, "image", axes=3, channels=self.pixel_channels)  # (1 or N, C, H, W)
-        wanted = (self.pixel_channels, *(edge * self.vae_scale_factor for edge in layout.size))
-        if tuple(pixels.shape[1:]) != wanted:
+        shape = (self.pixel_channels, *(size * self.vae_scale_factor for size in layout.size))
+        if tuple(pixels.shape[1:]) != shape:
             raise UserError(
-                f"image must be {dims(wanted)} (channels x height x width), not {dims(pixels.shape[1:])}"
+                f"image must be {dims(shape)} (channels x height x width), not {dims(pixels.shape[1:])}"
             )
         if len(pixels) not in (1, batch):
             raise UserError(f"image must be one, or one for each of {batch} samples, not {len(pixels)}")
@@ -199,6 +240,9 @@ class ACDiTImagePipeline(ACDiTPipeline):
         return layout.to_blocks(data.float())[:, :keep_blocks].expand(batch, -1, -1, -1)
 
     def _decode(self, latents: Tensor, output_type: str) -> Any:
+        """Decode latents (N, C, h, w) to images of an output type."""
+        if output_type == "latent":
+            return latents
         if self.vae is not None:
             latents = decode(self.vae, latents)
         return self.image_processor.postprocess(self._to_pixels(latents), output_type=output_type)

@@ -1,6 +1,6 @@
 """ACDiTPipeline: the base class of the image and video pipelines; turns a request into finished blocks."""
 
-import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any
@@ -14,8 +14,8 @@ from ..diffusion.generate import Block, Guidance, StepEnd, generate, middle_leve
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from .block_pipeline import BlockPipeline, check_format
-from .request import Callback, Request, Samples, one_per_sample
+from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
+from .request import Callback, Generators, Noise, Request, Samples, one_per_sample
 
 FAST_STEPS = 8
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -46,41 +46,46 @@ class ACDiTPipeline(BlockPipeline):
     _optional_components = ["vae"]
     _callback_tensor_inputs = ["latents"]
 
+    samples_name: str  # plural noun in the name of the argument that counts samples per label
+    default_guidance_scale: float
+
     def __init__(
         self,
         transformer: ACDiTTransformer,
         scheduler: Any,
-        vae: Any,
-        grid: Sequence[int],
-        block: Sequence[int],
-        patch: Sequence[int],
-        id2label: dict[int, str] | dict[str, str] | None,
-        pixel_range: Sequence[float],
-        num_inference_steps: int,
-        guidance_scale: float,
-        vae_scale_factor: int,
-        format_version: int,
+        vae: Any = None,
+        grid: list[int] | tuple[int, ...] | None = None,  # types that diffusers can check when it loads
+        block: list[int] | tuple[int, ...] | None = None,
+        patch: list[int] | tuple[int, ...] | None = None,
+        id2label: dict[int, str] | dict[str, str] | None = None,
+        pixel_range: list[float] | tuple[float, ...] = (-1.0, 1.0),
+        num_inference_steps: int = 25,
+        guidance_scale: float | None = None,
+        vae_scale_factor: int = 1,
+        format_version: int = FORMAT_VERSION,
     ):
         super().__init__()
         check_format(format_version)
+        self._check_layout(grid=grid, block=block, patch=patch)
+        layout = Layout(tuple(grid or ()), tuple(block or ()), tuple(patch or ()))
         self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae)
         if vae is not None:
-            made = vae.config.latent_channels, scale_factor(vae)
-            wanted = transformer.config["in_channels"] // math.prod(patch), vae_scale_factor
-            if made[0] != wanted[0] or wanted[1] not in (1, made[1]):
+            channels = transformer.config["in_channels"] // layout.patch_elements
+            factor = scale_factor(vae)
+            if vae.config.latent_channels != channels or vae_scale_factor not in (1, factor):
                 raise UserError(
-                    f"the vae makes {made[0]} channels of cells of {made[1]} pixels, "
-                    f"but the network wants {wanted[0]} of {wanted[1]}"
+                    f"the vae does not fit the network: it has {vae.config.latent_channels} latent channels "
+                    f"and a scale factor of {factor}, the network needs {channels} and {vae_scale_factor}"
                 )
-            vae_scale_factor = made[1]
+            vae_scale_factor = factor
         self.register_to_config(
-            grid=tuple(grid),
-            block=tuple(block),
-            patch=tuple(patch),
+            grid=layout.grid,
+            block=layout.block,
+            patch=layout.patch,
             id2label={str(index): name for index, name in (id2label or {}).items()},
             pixel_range=tuple(pixel_range),
             num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
+            guidance_scale=self.default_guidance_scale if guidance_scale is None else guidance_scale,
             vae_scale_factor=vae_scale_factor,
             format_version=format_version,
         )
@@ -143,12 +148,88 @@ class ACDiTPipeline(BlockPipeline):
             ids.append(int(index))
         return ids
 
-    def _samples(
+    def check_inputs(self, samples_per_label: int, output_type: str, reads_pixels: bool) -> None:
+        """Check arguments that do not depend on the layout.
+
+        Args:
+            samples_per_label: number of samples per label.
+            output_type: `pil`, `np`, `pt` or `latent`.
+            reads_pixels: whether the call continues an image or a clip.
+
+        Raises:
+            UserError: if the pipeline cannot generate such samples.
+        """
+        if samples_per_label < 1:
+            name = f"num_{self.samples_name}_per_prompt"
+            raise UserError(f"{name} must be at least 1, not {samples_per_label}")
+        if output_type not in OUTPUT_TYPES:
+            raise UserError(f"output_type must be pil, np, pt or latent, not {output_type!r}")
+        if self.vae is None and self.vae_scale_factor > 1 and (output_type != "latent" or reads_pixels):
+            raise UserError(
+                "the model generates latents and was saved without its autoencoder: pass vae= to "
+                "from_pretrained, or use output_type='latent'"
+            )
+
+    def prepare_latents(
+        self, generators: Sequence[torch.Generator], layout: Layout, latents: Tensor | None = None
+    ) -> Noise:
+        """Return the initial noise of every block.
+
+        Args:
+            generators: one generator per sample.
+            layout: layout of the samples.
+            latents: noise (N, C, *size) in place of noise from the generators.
+
+        Raises:
+            UserError: if `latents` has another shape.
+        """
+        if latents is None:
+            return self._draw_noise(generators, layout)
+        shape = (len(generators), self.data_channels, *layout.size)
+        if not isinstance(latents, Tensor) or tuple(latents.shape) != shape:
+            given = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+            raise UserError(f"latents must be a tensor of shape {shape}, not {given}")
+        return layout.to_blocks(latents).to(self._execution_device)
+
+    @abstractmethod
+    def _draw_noise(self, generators: Sequence[torch.Generator], layout: Layout) -> Noise:
+        """Draw the initial noise of every sample from its generator."""
+
+    def _request(
         self,
         class_labels: ClassLabels,
-        per_label: int,
-        generator: torch.Generator | Sequence[torch.Generator] | None,
-    ) -> Samples:
+        samples_per_label: int,
+        frames: Sequence[int] = (),
+        *,
+        num_inference_steps: int | Sequence[int] | None = None,
+        guidance_scale: float | None = None,
+        guidance_rising: bool = False,
+        guidance_interval: tuple[float, float] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        block: Sequence[int] | None = None,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+    ) -> Request:
+        """Return the arguments of a call as a request; see `ACDiTImagePipeline.__call__`.
+
+        `frames` holds the number of tokens along the axis before height and width, if there is one.
+        """
+        layout = self._layout_for(height, width, block, frames)
+        samples = self._samples(class_labels, samples_per_label, generator)
+        steps = self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
+        scale = self.config["guidance_scale"] if guidance_scale is None else guidance_scale
+        return Request(
+            samples,
+            layout,
+            steps_per_block(steps, layout.num_blocks),
+            Guidance(scale, guidance_rising, guidance_interval),
+            self.prepare_latents(samples.generators, layout, latents),
+            output_type,
+        )
+
+    def _samples(self, class_labels: ClassLabels, per_label: int, generator: Generators) -> Samples:
         """Return the label of every sample, null where no class was requested, and its generator."""
         ids, null = self.label_ids(class_labels), self.transformer.config["num_classes"]
         generators = one_per_sample(generator, len(ids) * per_label)
@@ -158,25 +239,6 @@ class ACDiTPipeline(BlockPipeline):
             [null if label is None else label for label in ids], device=self._execution_device
         )
         return Samples(named.repeat_interleave(per_label), generators)
-
-    def _checked_output(self, output_type: str, reads_pixels: bool) -> None:
-        """Raise UserError if the pipeline cannot produce the requested output."""
-        if output_type not in OUTPUT_TYPES:
-            raise UserError(f"output_type must be pil, np, pt or latent, not {output_type!r}")
-        if self.vae is None and self.vae_scale_factor > 1 and (output_type != "latent" or reads_pixels):
-            raise UserError(
-                "the model draws latents and was kept without its autoencoder: give from_pretrained a vae, "
-                "or ask for output_type latent"
-            )
-
-    def _steps(self, steps: int | Sequence[int] | None, layout: Layout) -> list[int]:
-        """Return the number of solver steps of every block."""
-        return steps_per_block(
-            self.config["num_inference_steps"] if steps is None else steps, layout.num_blocks
-        )
-
-    def _guidance(self, scale: float | None, rising: bool, interval: tuple[float, float] | None) -> Guidance:
-        return Guidance(self.config["guidance_scale"] if scale is None else scale, rising, interval)
 
     def _layout_for(
         self, height: int | None, width: int | None, block: Sequence[int] | None, before: Sequence[int] = ()
@@ -191,10 +253,10 @@ class ACDiTPipeline(BlockPipeline):
         for name, pixels, tokens, patch in zip(
             ("height", "width"), (height, width), (rows, columns), layout.patch[-2:], strict=True
         ):
-            edge = patch * self.vae_scale_factor
-            if pixels is not None and (pixels < edge or pixels % edge):
-                raise UserError(f"{name} must be a multiple of {edge} pixels, not {pixels}")
-            grid.append(tokens if pixels is None else pixels // edge)
+            side = patch * self.vae_scale_factor
+            if pixels is not None and (pixels < side or pixels % side):
+                raise UserError(f"{name} must be a multiple of {side} pixels, not {pixels}")
+            grid.append(tokens if pixels is None else pixels // side)
         return Layout(tuple(grid), self._block(block), layout.patch)
 
     def _block(self, block: Sequence[int] | None) -> tuple[int, ...]:
@@ -202,37 +264,43 @@ class ACDiTPipeline(BlockPipeline):
         own = self.layout.block
         if block is None:
             return own
-        if len(block) != len(own) or not all(isinstance(edge, Integral) and edge > 0 for edge in block):
+        if len(block) != len(own) or not all(isinstance(size, Integral) and size > 0 for size in block):
             raise UserError(f"block must be {len(own)} positive numbers, such as {own}, not {block!r}")
         return tuple(block)
 
-    def _initial(self, latents: Tensor, batch: int, layout: Layout) -> Tensor:
-        """Check the caller's latents (N, C, *size) and return them as noise (N, T, B, C)."""
-        wanted = (batch, self.data_channels, *layout.size)
-        if not isinstance(latents, Tensor) or tuple(latents.shape) != wanted:
-            found = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
-            raise UserError(f"latents must be a tensor of shape {wanted}, not {found}")
-        return layout.to_blocks(latents).to(self._execution_device)
+    def _generated(
+        self,
+        request: Request,
+        callback: Callable[..., dict[str, Any]] | None,
+        callback_inputs: Sequence[str],
+    ) -> tuple[Tensor, int, int]:
+        """Generate all blocks of a request.
+
+        Returns:
+            The samples (N, C, *size) with the prefix, the number of network calls, and the size of the
+            key-value cache in bytes.
+        """
+        finished = list(self._finished(request, callback, callback_inputs))
+        blocks = [] if request.prefix is None else [request.prefix]
+        blocks += [block.sample.float()[:, None] for block in finished]
+        samples = request.layout.from_blocks(torch.cat(blocks, dim=1))
+        return samples, sum(block.evaluations for block in finished), finished[-1].cache_bytes
 
     def _finished(
         self,
         request: Request,
-        call: Callable[..., dict[str, Any]] | None = None,
-        inputs: Sequence[str] = (),
+        callback: Callable[..., dict[str, Any]] | None = None,
+        callback_inputs: Sequence[str] = (),
     ) -> Iterator[Block]:
         """Yield every block of a request as soon as it is finished, with a progress bar."""
-        unknown = set(inputs) - set(self._callback_tensor_inputs)
-        if unknown:
-            raise UserError(
-                f"callback_on_step_end_tensor_inputs knows latents alone, not {', '.join(sorted(unknown))}"
-            )
-        tell = None if call is None else Callback(self, call, inputs, request)
+        self._check_callback_inputs(callback_inputs)
+        after_step = None if callback is None else Callback(self, callback, callback_inputs, request)
         bar: Any = self.progress_bar
         with bar(total=sum(request.steps[request.start :])) as progress:
 
             def on_step(end: StepEnd) -> Tensor | None:
                 progress.update()
-                return None if tell is None else tell(end)
+                return None if after_step is None else after_step(end)
 
             yield from generate(
                 self.transformer,

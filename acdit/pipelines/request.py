@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -11,6 +11,24 @@ from ..diffusion.generate import Guidance, StepEnd
 from ..model.layout import Layout
 from ..utils.errors import UserError
 from .block_pipeline import BlockPipeline
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+Noise = Tensor | Callable[[int], Tensor]
+
+
+class SharedArguments(TypedDict, total=False):
+    """Arguments that images and video share, of calls and of streams; see `ACDiTImagePipeline.__call__`."""
+
+    num_inference_steps: int | Sequence[int] | None
+    guidance_scale: float | None
+    guidance_rising: bool
+    guidance_interval: tuple[float, float] | None
+    height: int | None
+    width: int | None
+    block: Sequence[int] | None
+    generator: Generators
+    latents: Tensor | None
+    output_type: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +57,7 @@ class Request:
         steps: solver steps of every block.
         guidance: classifier-free guidance.
         noise: noise (N, T, B, C), or a function that returns the noise of one block by its index.
+        output_type: `pil`, `np`, `pt` or `latent`.
         prefix: existing blocks (N, K, B, C) to continue; None = none.
         window: attention window, see `generate`.
         sinks: number of sinks, see `generate`.
@@ -49,7 +68,8 @@ class Request:
     layout: Layout
     steps: list[int]
     guidance: Guidance
-    noise: Tensor | Callable[[int], Tensor]
+    noise: Noise
+    output_type: str
     prefix: Tensor | None = None
     window: int | None = None
     sinks: int = 0
@@ -99,9 +119,7 @@ class Callback:
         return changed
 
 
-def one_per_sample(
-    generator: torch.Generator | Sequence[torch.Generator] | None, batch: int
-) -> list[torch.Generator]:
+def one_per_sample(generator: Generators, batch: int) -> list[torch.Generator]:
     """Return a generator for every sample.
 
     Several generators are returned as they are. One generator, or torch's default one for None, yields a seed

@@ -16,8 +16,8 @@ from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
 from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
-from .canvas import Canvas
-from .request import one_per_sample
+from .canvas import Canvas, canvas_of_prompts, canvas_of_tokens
+from .request import Generators, one_per_sample
 from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
 
 OUTPUT_TYPES = ("text", "tokens")
@@ -55,28 +55,29 @@ class ACDiTTextPipeline(BlockPipeline):
         transformer: ACDiTTransformer,
         scheduler: Any,
         tokenizer: Any = None,
-        grid: list[int] | tuple[int, ...] = (1024,),  # types that diffusers can check when it loads
-        block: list[int] | tuple[int, ...] = (16,),
+        grid: list[int] | tuple[int, ...] | None = None,  # types that diffusers can check when it loads
+        block: list[int] | tuple[int, ...] | None = None,
         num_inference_steps: int | None = None,
         format_version: int = FORMAT_VERSION,
     ):
         super().__init__()
         check_format(format_version)
+        self._check_layout(grid=grid, block=block)
         self.tokenizer: Tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
-        known = transformer.config["vocab_size"]
-        if known != self.tokenizer.vocab_size:
+        vocab_size = transformer.config["vocab_size"]
+        if vocab_size != self.tokenizer.vocab_size:
             raise UserError(
-                f"the tokeniser has {self.tokenizer.vocab_size} ids with the mask, the network {known}: they "
-                "do not belong together"
+                f"the tokenizer does not fit the network: it has {self.tokenizer.vocab_size} ids including "
+                f"the mask, the network has {vocab_size}"
             )
         if isinstance(scheduler, FirstHittingScheduler) and transformer.config["time_conditioning"]:
             raise UserError(
-                "first hitting is for networks without time conditioning: take an AncestralScheduler"
+                "FirstHittingScheduler is for networks without time conditioning: use AncestralScheduler"
             )
         self.register_modules(transformer=transformer, scheduler=scheduler)
         self.register_to_config(
-            grid=tuple(grid),
-            block=tuple(block),
+            grid=tuple(grid or ()),
+            block=tuple(block or ()),
             num_inference_steps=num_inference_steps,
             format_version=format_version,
         )
@@ -87,7 +88,7 @@ class ACDiTTextPipeline(BlockPipeline):
         if "tokenizer" not in kwargs:
             file = Path(pretrained_model_name_or_path) / FILE
             if not file.exists():
-                raise UserError(f"{pretrained_model_name_or_path} lacks {FILE}: give a tokenizer")
+                raise UserError(f"{pretrained_model_name_or_path} has no {FILE}: pass a tokenizer")
             kwargs["tokenizer"] = open_tokenizer(str(file))
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
@@ -109,8 +110,8 @@ class ACDiTTextPipeline(BlockPipeline):
 
     def default_steps(self, layout: Layout) -> list[int]:
         """Return the default limit on the steps of each block: one step per token, or fewer."""
-        asked = self.config["num_inference_steps"] or layout.block_tokens
-        return [min(asked, layout.block_tokens)] * layout.num_blocks
+        steps = self.config["num_inference_steps"] or layout.block_tokens
+        return [min(steps, layout.block_tokens)] * layout.num_blocks
 
     @torch.no_grad()
     def __call__(
@@ -123,7 +124,7 @@ class ACDiTTextPipeline(BlockPipeline):
         tokens: Tensor | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        generator: Generators = None,
         output_type: str = "text",
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
@@ -156,9 +157,8 @@ class ACDiTTextPipeline(BlockPipeline):
         Raises:
             UserError: if an argument does not fit the model.
         """
-        if output_type not in OUTPUT_TYPES:
-            raise UserError(f"output_type must be text or tokens, not {output_type!r}")
-        canvas = self._canvas(prompt, num_samples_per_prompt, max_new_tokens, block, tokens)
+        self.check_inputs(prompt, num_samples_per_prompt, max_new_tokens, tokens, output_type)
+        canvas = self.prepare_tokens(prompt, num_samples_per_prompt, max_new_tokens, block, tokens)
         evaluations = 0
         for finished in self._finished(
             canvas,
@@ -189,10 +189,11 @@ class ACDiTTextPipeline(BlockPipeline):
         block: int | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        generator: Generators = None,
     ) -> Iterator[TextPiece]:
         """Stream the texts that a call with these arguments adds to its prompts, as blocks are finished."""
-        canvas = self._canvas(prompt, num_samples_per_prompt, max_new_tokens, block, None)
+        self.check_inputs(prompt, num_samples_per_prompt, max_new_tokens)
+        canvas = self.prepare_tokens(prompt, num_samples_per_prompt, max_new_tokens, block)
         blocks = self._finished(canvas, num_inference_steps, temperature, top_p, generator)
         return self._pieces(canvas, blocks)
 
@@ -234,7 +235,7 @@ class ACDiTTextPipeline(BlockPipeline):
         Raises:
             UserError: if a text has no tokens or is too long, or an argument does not fit.
         """
-        most, size = self.layout.num_tokens, self._block(block)
+        longest, size = self.layout.num_tokens, self._block(block)
         if draws < 2:
             raise UserError(f"draws must be at least 2, for a standard error, not {draws}")
         listed = [texts] if isinstance(texts, str) else list(texts)
@@ -242,12 +243,12 @@ class ACDiTTextPipeline(BlockPipeline):
         if not ids or not all(ids):
             raise UserError("texts must hold at least one token each")
         lengths = torch.tensor([len(each) for each in ids])
-        if int(lengths.max()) > most:
-            raise UserError(f"texts must have at most the model's {most} tokens, not {int(lengths.max())}")
+        if int(lengths.max()) > longest:
+            raise UserError(f"texts must have at most the model's {longest} tokens, not {int(lengths.max())}")
         tokens = torch.full((len(ids), -(-int(lengths.max()) // size) * size), self.tokenizer.eos)
         for row, each in zip(tokens, ids, strict=True):
             row[: len(each)] = torch.tensor(each)
-        found = text_nelbo(
+        losses = text_nelbo(
             self.transformer,
             tokens.to(self._execution_device),
             lengths,
@@ -256,68 +257,61 @@ class ACDiTTextPipeline(BlockPipeline):
             draws=draws,
             schedule=self.scheduler.config["schedule"],
         )
-        errors = (
-            found.std(1) / found.shape[1] ** 0.5 if found.shape[1] > 1 else torch.zeros(len(ids)).double()
-        )
+        count = losses.shape[1]  # 1 if the values are exact
+        errors = losses.std(1) / count**0.5 if count > 1 else torch.zeros(len(ids)).double()
         self.maybe_free_model_hooks()
-        return TextScores(-found.mean(1), errors, lengths)
+        return TextScores(-losses.mean(1), errors, lengths)
 
     def _block(self, block: int | None) -> int:
         """Check and return the requested number of tokens of a block; None = the model's own."""
-        most, size = self.layout.num_tokens, self.layout.block_tokens if block is None else block
-        if size < 1 or most % size:
-            raise UserError(f"block must divide the model's {most} tokens; {size} does not")
+        length, size = self.layout.num_tokens, self.layout.block_tokens if block is None else block
+        if size < 1 or length % size:
+            raise UserError(f"block must divide the model's {length} tokens; {size} does not")
         return size
 
-    def _canvas(
+    def check_inputs(
         self,
         prompt: str | Sequence[str] | None,
-        per_prompt: int,
-        max_new: int | None,
-        block: int | None,
-        tokens: Tensor | None,
-    ) -> Canvas:
-        """Check and tokenize the prompts, with mask tokens up to the end of each text."""
-        most, size = self.layout.num_tokens, self._block(block)
-        for name, value in (("num_samples_per_prompt", per_prompt), ("max_new_tokens", max_new)):
-            if value is not None and value < 1:
-                raise UserError(f"{name} must be at least 1, not {value}")
-        if tokens is not None:
-            if prompt is not None or max_new is not None:
-                raise UserError("tokens stand for prompt and max_new_tokens: give them alone")
-            return self._given(tokens, per_prompt, size)
-        texts = [""] if prompt is None else [prompt] if isinstance(prompt, str) else list(prompt)
-        if not texts:
-            raise UserError("prompt must hold at least one text; None writes from nothing")
-        ids = [self.tokenizer.encode(text) for text in texts for _ in range(per_prompt)]
-        starts = [len(each) for each in ids]
-        if max(starts) >= most:
-            raise UserError(f"prompt must be shorter than the model's {most} tokens, not {max(starts)}")
-        limits = [most if max_new is None else min(most, start + max_new) for start in starts]
-        filled = torch.full((len(ids), -(-max(limits) // size) * size), self.tokenizer.mask)
-        for row, (each, limit) in enumerate(zip(ids, limits, strict=True)):
-            filled[row, : len(each)] = torch.tensor(each, dtype=torch.long)
-            filled[row, -(-limit // size) * size :] = self.tokenizer.eos  # these are not requested
-        layout = Layout((filled.shape[1],), (size,))
-        prompts = [text for text in texts for _ in range(per_prompt)]
-        canvas = filled.to(self._execution_device)
-        return Canvas(canvas, prompts, starts, limits, layout, self.tokenizer, ends=True)
+        num_samples_per_prompt: int,
+        max_new_tokens: int | None,
+        tokens: Tensor | None = None,
+        output_type: str = "text",
+    ) -> None:
+        """Check arguments of a call that do not depend on the tokenizer; see `__call__`.
 
-    def _given(self, tokens: Tensor, per_prompt: int, size: int) -> Canvas:
-        """Return the canvas of given tokens, in which an end token does not end a sample."""
-        most, mask = self.layout.num_tokens, self.tokenizer.mask
-        if tokens.ndim != 2 or not tokens.numel() or tokens.shape[1] > most or tokens.is_floating_point():
-            raise UserError(f"tokens must be ids (N, L) with L up to {most}, not {tuple(tokens.shape)}")
-        if not 0 <= int(tokens.min()) <= int(tokens.max()) <= mask:
-            raise UserError(f"tokens must be ids 0..{mask - 1}, or the mask, {mask}")
-        rows = tokens.repeat_interleave(per_prompt, 0)
-        count, length = rows.shape
-        filled = torch.full((count, -(-length // size) * size), mask)
-        filled[:, :length] = rows
-        layout = Layout((filled.shape[1],), (size,))
-        ends = [length] * count
-        canvas, prompts = filled.to(self._execution_device), [""] * count
-        return Canvas(canvas, prompts, [0] * count, ends, layout, self.tokenizer, ends=False)
+        Raises:
+            UserError: if an argument is out of range, or excludes another one.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise UserError(f"output_type must be text or tokens, not {output_type!r}")
+        counts = {"num_samples_per_prompt": num_samples_per_prompt, "max_new_tokens": max_new_tokens}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise UserError(f"{name} must be at least 1, not {count}")
+        if tokens is not None and (prompt is not None or max_new_tokens is not None):
+            raise UserError("tokens replace prompt and max_new_tokens: pass tokens alone")
+
+    def prepare_tokens(
+        self,
+        prompt: str | Sequence[str] | None,
+        num_samples_per_prompt: int,
+        max_new_tokens: int | None,
+        block: int | None,
+        tokens: Tensor | None = None,
+    ) -> Canvas:
+        """Return the given tokens of every sample, with masks for the tokens to generate; see `__call__`.
+
+        Raises:
+            UserError: if the prompts or tokens do not fit the model.
+        """
+        layout = Layout((self.layout.num_tokens,), (self._block(block),))
+        device = self._execution_device
+        if tokens is not None:
+            rows = tokens.repeat_interleave(num_samples_per_prompt, 0)
+            return canvas_of_tokens(rows, layout, self.tokenizer, device)
+        texts = [""] if prompt is None else [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = [text for text in texts for _ in range(num_samples_per_prompt)]
+        return canvas_of_prompts(prompts, max_new_tokens, layout, self.tokenizer, device)
 
     def _finished(
         self,
@@ -325,40 +319,33 @@ class ACDiTTextPipeline(BlockPipeline):
         steps: int | Sequence[int] | None,
         temperature: float | None,
         top_p: float | None,
-        generator: torch.Generator | Sequence[torch.Generator] | None,
-        call: Callable[..., dict[str, Any]] | None = None,
-        inputs: Sequence[str] = (),
+        generator: Generators,
+        callback: Callable[..., dict[str, Any]] | None = None,
+        callback_inputs: Sequence[str] = (),
     ) -> Iterator[Block]:
         """Yield every block until all samples have ended, and store it in the canvas, with a progress bar."""
-        unknown = set(inputs) - set(self._callback_tensor_inputs)
-        if unknown:
-            raise UserError(
-                f"callback_on_step_end_tensor_inputs knows tokens alone, not {', '.join(sorted(unknown))}"
-            )
+        self._check_callback_inputs(callback_inputs)
         layout = canvas.layout
-        usual = self.config["num_inference_steps"] or layout.block_tokens
-        chosen = usual if steps is None else steps
-        counts = steps_per_block(chosen, layout.num_blocks)
+        default = self.config["num_inference_steps"] or layout.block_tokens
         bar: Any = self.progress_bar
         with bar(total=layout.num_blocks) as progress:
 
             def on_step(end: StepEnd) -> Tensor | None:
-                if call is None:
+                if callback is None:
                     return None
-                size = layout.block_tokens
-                places = slice(end.block * size, (end.block + 1) * size)
-                so_far = canvas.tokens.clone()
-                so_far[:, places] = end.sample
-                tensors = {"tokens": so_far} if inputs else {}
-                returned = call(self, end.step, end.timestep, tensors).get("tokens")
-                return None if returned is None else returned[:, places]
+                positions = canvas.positions(end.block)
+                tokens = canvas.tokens.clone()
+                tokens[:, positions] = end.sample
+                tensors = {"tokens": tokens} if callback_inputs else {}
+                returned = callback(self, end.step, end.timestep, tensors).get("tokens")
+                return None if returned is None else returned[:, positions]
 
             for finished in generate(
                 self.transformer,
                 layout,
                 canvas,
                 scheduler=self._scheduler(temperature, top_p),
-                steps=counts,
+                steps=steps_per_block(default if steps is None else steps, layout.num_blocks),
                 generators=one_per_sample(generator, len(canvas.starts)),
                 on_step=on_step,
             ):
@@ -370,10 +357,10 @@ class ACDiTTextPipeline(BlockPipeline):
 
     def _scheduler(self, temperature: float | None, top_p: float | None) -> MaskedScheduler:
         """Return the scheduler, with the temperature and top_p of a call in place of its own."""
-        other = {"temperature": temperature, "top_p": top_p}
-        named = {name: value for name, value in other.items() if value is not None}
+        given = {"temperature": temperature, "top_p": top_p}
+        changes = {name: value for name, value in given.items() if value is not None}
         try:
-            return type(self.scheduler).from_config(self.scheduler.config, **named)
+            return type(self.scheduler).from_config(self.scheduler.config, **changes)
         except ValueError as fault:
             raise UserError(str(fault)) from fault
 

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Unpack
 
 import torch
 from diffusers.utils.outputs import BaseOutput
@@ -11,15 +12,13 @@ from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 
 from ..data.autoencoders import decode, encode
-from ..diffusion.generate import FrameNoise
+from ..diffusion.generate import FrameNoise, slab_layout
 from ..model.kv_cache import check_sinks
 from ..model.layout import Layout, dims
-from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from .block_pipeline import FORMAT_VERSION
 from .input_images import given_pixels
 from .pixel_pipeline import ACDiTPipeline, ClassLabels
-from .request import Request
+from .request import Generators, Request, SharedArguments
 
 
 @dataclass
@@ -39,7 +38,7 @@ class ACDiTVideoPipelineOutput(BaseOutput):
 
 
 @dataclass(frozen=True)
-class Piece:
+class VideoPiece:
     """Frames that are finished together, because their blocks lie side by side.
 
     Attributes:
@@ -83,36 +82,13 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         ```
     """
 
-    def __init__(
-        self,
-        transformer: ACDiTTransformer,
-        scheduler: Any,
-        vae: Any = None,
-        grid: list[int] | tuple[int, ...] = (8, 8, 8),  # types that diffusers can check when it loads
-        block: list[int] | tuple[int, ...] = (2, 8, 8),
-        patch: list[int] | tuple[int, ...] = (1, 1, 1),
-        id2label: dict[int, str] | dict[str, str] | None = None,
-        pixel_range: list[float] | tuple[float, ...] = (-1.0, 1.0),
-        num_inference_steps: int = 25,
-        guidance_scale: float = 2.5,
-        vae_scale_factor: int = 1,
-        format_version: int = FORMAT_VERSION,
-    ):
-        super().__init__(
-            transformer,
-            scheduler,
-            vae,
-            grid,
-            block,
-            patch,
-            id2label,
-            pixel_range,
-            num_inference_steps,
-            guidance_scale,
-            vae_scale_factor,
-            format_version,
-        )
-        self.video_processor = VideoProcessor(vae_scale_factor=self.vae_scale_factor, do_resize=False)
+    samples_name = "videos"
+    default_guidance_scale = 2.5
+
+    @cached_property
+    def video_processor(self) -> VideoProcessor:
+        """Return the converter of tensors to frames."""
+        return VideoProcessor(vae_scale_factor=self.vae_scale_factor, do_resize=False)
 
     @property
     def num_frames(self) -> int:
@@ -136,7 +112,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         window: int | None = None,
         sinks: int = 0,
         context_noise: float = 0.0,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        generator: Generators = None,
         latents: Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -182,151 +158,151 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         Raises:
             UserError: if an argument does not fit the model.
         """
-        request = self._request(
+        request = self._video_request(
             class_labels,
-            num_videos_per_prompt=num_videos_per_prompt,
+            num_videos_per_prompt,
+            num_frames,
+            prefix,
+            window,
+            sinks,
+            context_noise,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             guidance_rising=guidance_rising,
             guidance_interval=guidance_interval,
             height=height,
             width=width,
-            num_frames=num_frames,
             block=block,
-            prefix=prefix,
-            window=window,
-            sinks=sinks,
-            context_noise=context_noise,
             generator=generator,
             latents=latents,
             output_type=output_type,
         )
-        finished = list(self._finished(request, callback_on_step_end, callback_on_step_end_tensor_inputs))
-        blocks = [] if request.prefix is None else [request.prefix]
-        blocks += [block.sample.float()[:, None] for block in finished]
-        frames = self._decode(request.layout.from_blocks(torch.cat(blocks, dim=1)), output_type)
+        made, evaluations, cache_bytes = self._generated(
+            request, callback_on_step_end, callback_on_step_end_tensor_inputs
+        )
+        frames = self._decode(made, output_type)
         self.maybe_free_model_hooks()
-        if not return_dict:
-            return (frames,)
-        evaluations, cache = sum(block.evaluations for block in finished), finished[-1].cache
-        return ACDiTVideoPipelineOutput(frames, evaluations, 0 if cache is None else cache.nbytes)
+        return ACDiTVideoPipelineOutput(frames, evaluations, cache_bytes) if return_dict else (frames,)
 
     @torch.no_grad()
     def stream(
         self,
         class_labels: ClassLabels = None,
-        *,
-        output_type: str = "pil",
-        **arguments: Any,
-    ) -> Iterator[Piece]:
+        num_videos_per_prompt: int = 1,
+        num_frames: int | None = None,
+        prefix: Any = None,
+        window: int | None = None,
+        sinks: int = 0,
+        context_noise: float = 0.0,
+        **arguments: Unpack[SharedArguments],
+    ) -> Iterator[VideoPiece]:
         """Stream the frames of a call after the prefix as they are finished, without keeping them.
 
         Memory therefore does not grow with the length of the video. The arguments are those of a call, except
         `return_dict` and the callbacks; they are checked immediately.
         """
-        return self._pieces(self._request(class_labels, output_type=output_type, **arguments), output_type)
+        return self._pieces(
+            self._video_request(
+                class_labels,
+                num_videos_per_prompt,
+                num_frames,
+                prefix,
+                window,
+                sinks,
+                context_noise,
+                **arguments,
+            )
+        )
 
     @torch.no_grad()
-    def _pieces(self, request: Request, output_type: str) -> Iterator[Piece]:
-        slab = _slab(request.layout)
-        held: list[Tensor] = []
-        evaluations = 0
+    def _pieces(self, request: Request) -> Iterator[VideoPiece]:
+        slab, evaluations = slab_layout(request.layout), 0
+        blocks: list[Tensor] = []
         try:
             for finished in self._finished(request):
-                held.append(finished.sample.float())
+                blocks.append(finished.sample.float())
                 evaluations += finished.evaluations
-                if len(held) == slab.num_blocks:
-                    frames = self._decode(slab.from_blocks(torch.stack(held, dim=1)), output_type)
-                    cache = finished.cache
-                    yield Piece(frames, evaluations, 0 if cache is None else cache.nbytes)
-                    held.clear()
+                if len(blocks) == slab.num_blocks:
+                    frames = self._decode(slab.from_blocks(torch.stack(blocks, dim=1)), request.output_type)
+                    yield VideoPiece(frames, evaluations, finished.cache_bytes)
+                    blocks.clear()
         finally:  # also if the caller stops before the end
             self.maybe_free_model_hooks()
 
-    def _request(
+    def check_inputs(
         self,
-        class_labels: ClassLabels,
-        *,
+        samples_per_label: int,
         output_type: str,
-        num_videos_per_prompt: int = 1,
-        num_inference_steps: int | Sequence[int] | None = None,
-        guidance_scale: float | None = None,
-        guidance_rising: bool = False,
-        guidance_interval: tuple[float, float] | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_frames: int | None = None,
-        block: Sequence[int] | None = None,
-        prefix: Any = None,
+        reads_pixels: bool,
         window: int | None = None,
         sinks: int = 0,
         context_noise: float = 0.0,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        latents: Tensor | None = None,
-    ) -> Request:
-        """Check the arguments of a call or a stream and return them as a request; see `__call__`."""
-        layout = self._video_layout(height, width, num_frames, block)
-        if num_videos_per_prompt < 1:
-            raise UserError(f"num_videos_per_prompt must be at least 1, not {num_videos_per_prompt}")
+    ) -> None:
+        """Check arguments that do not depend on the layout; see `ACDiTPipeline.check_inputs`, `__call__`."""
+        super().check_inputs(samples_per_label, output_type, reads_pixels)
         whole = isinstance(sinks, int) and isinstance(window, int | None)
         if not whole or not 0 <= context_noise < math.inf or sinks < 0 or (window is not None and window < 1):
             raise UserError(
-                "window must be a number from 1, sinks and context_noise from 0, "
+                "window must be a whole number from 1, sinks one from 0, and context_noise a number from 0, "
                 f"not {window}, {sinks} and {context_noise}"
             )
-        self._checked_output(output_type, reads_pixels=prefix is not None)
+
+    def _video_request(
+        self,
+        class_labels: ClassLabels,
+        num_videos_per_prompt: int,
+        num_frames: int | None,
+        prefix: Any,
+        window: int | None,
+        sinks: int,
+        context_noise: float,
+        **arguments: Unpack[SharedArguments],
+    ) -> Request:
+        """Check the arguments of a call or a stream and return them as a request; see `__call__`."""
+        output_type, reads_pixels = arguments.get("output_type", "pil"), prefix is not None
+        self.check_inputs(num_videos_per_prompt, output_type, reads_pixels, window, sinks, context_noise)
+        frames = self._frame_tokens(num_frames, arguments.get("block"))
+        request = self._request(class_labels, num_videos_per_prompt, [frames], **arguments)
+        layout = request.layout
         if window is None and (sinks or layout.grid[0] > self.layout.grid[0]):
-            trained = self.layout.grid[0] // layout.block[0] * _slab(layout).num_blocks
+            trained = self.layout.grid[0] // layout.block[0] * slab_layout(layout).num_blocks
             window = max(1, trained - 1 - sinks)  # as many previous blocks as in training
         if sinks:
             check_sinks(layout, self.transformer.config["rope"])
-        samples = self._samples(class_labels, num_videos_per_prompt, generator)
-        if latents is None:
-            seeds = [
-                int(torch.randint(2**63 - 1, (), generator=source, device=source.device))
-                for source in samples.generators
-            ]
-            noise = FrameNoise(seeds, layout, self.data_channels, self._execution_device)
-        else:
-            noise = self._initial(latents, len(samples), layout)
-        return Request(
-            samples,
-            layout,
-            self._steps(num_inference_steps, layout),
-            self._guidance(guidance_scale, guidance_rising, guidance_interval),
-            noise,
-            None if prefix is None else self._prefix(prefix, layout, len(samples)),
-            window,
-            sinks,
-            context_noise,
-        )
+        blocks = None if prefix is None else self._prefix(prefix, layout, len(request.samples))
+        return replace(request, prefix=blocks, window=window, sinks=sinks, context_noise=context_noise)
 
-    def _video_layout(
-        self, height: int | None, width: int | None, num_frames: int | None, block: Sequence[int] | None
-    ) -> Layout:
-        layout = self.layout
-        wanted = self.num_frames if num_frames is None else num_frames
-        block = self._block(block)
-        frames = block[0] * layout.patch[0]
-        if wanted < frames or wanted % frames:
-            raise UserError(f"num_frames must be a multiple of {frames}, a block's, not {wanted}")
-        return self._layout_for(height, width, block, [wanted // layout.patch[0]])
+    def _frame_tokens(self, num_frames: int | None, block: Sequence[int] | None) -> int:
+        """Return the number of tokens along the time axis of a video of `num_frames` frames."""
+        frames = self.num_frames if num_frames is None else num_frames
+        patch = self.layout.patch[0]
+        multiple = self._block(block)[0] * patch
+        if frames < multiple or frames % multiple:
+            raise UserError(f"num_frames must be a multiple of {multiple} (one block), not {frames}")
+        return frames // patch
+
+    def _draw_noise(self, generators: Sequence[torch.Generator], layout: Layout) -> FrameNoise:
+        seeds = [
+            int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+            for generator in generators
+        ]
+        return FrameNoise(seeds, layout, self.data_channels, self._execution_device)
 
     def _prefix(self, prefix: Any, layout: Layout, batch: int) -> Tensor:
         """Return the blocks of the frames to continue, for every sample: (N, K, B, C)."""
         pixels = given_pixels(prefix, "prefix", axes=4, channels=self.pixel_channels)
         pixels = pixels.transpose(1, 2)  # (1 or N, C, F, H, W)
-        wanted = (self.pixel_channels, *(edge * self.vae_scale_factor for edge in layout.size[1:]))
-        channels, frames, *edges = pixels.shape[1:]
-        if (channels, *edges) != wanted:
+        shape = (self.pixel_channels, *(size * self.vae_scale_factor for size in layout.size[1:]))
+        channels, frames, *sides = pixels.shape[1:]
+        if (channels, *sides) != shape:
             raise UserError(
-                f"prefix must be of frames {dims(wanted)} (channels x height x width), "
-                f"not {dims((channels, *edges))}"
+                f"prefix must have frames of {dims(shape)} (channels x height x width), "
+                f"not {dims((channels, *sides))}"
             )
         size = layout.block[0] * layout.patch[0]
         if frames % size or not size <= frames < layout.size[0]:
             raise UserError(
-                f"prefix must have a multiple of {size} frames, a block's, and fewer than num_frames "
+                f"prefix must have a multiple of {size} frames (one block) and fewer than num_frames, "
                 f"{layout.size[0]}; it has {frames}"
             )
         if len(pixels) not in (1, batch):
@@ -344,11 +320,6 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         if self.vae is not None:
             latents = decode(self.vae, latents)
         return self.video_processor.postprocess_video(self._to_pixels(latents), output_type=output_type)
-
-
-def _slab(layout: Layout) -> Layout:
-    """Return the layout of the blocks that lie side by side in the same frames."""
-    return Layout((layout.block[0], *layout.grid[1:]), layout.block, layout.patch)
 
 
 ACDiTVideoPipeline.__module__ = "acdit"  # saved files name this module, so that the code can be moved

@@ -213,4 +213,4 @@ def test_a_tokeniser_of_another_model_is_refused(model, capsys, tmp_path):
     pipe.save_pretrained(tmp_path / "other")
     (tmp_path / "bpe.json").replace(tmp_path / "other" / "tokenizer.json")
     assert main(["sample", "--model", "other"]) == 2
-    assert "they do not belong together" in capsys.readouterr().err
+    assert "the tokenizer does not fit the network" in capsys.readouterr().err

@@ -99,8 +99,8 @@ TEXT = [
     mutant(
         "an end in the prompt ends the text",
         "pipelines/canvas.py",
-        "first = max(start, places.start)",
-        "first = places.start",
+        "first = max(start, positions.start)",
+        "first = positions.start",
         "pipelines/test_text.py::test_an_end_in_the_prompt_ends_nothing",
     ),
     mutant(

@@ -1,5 +1,7 @@
 """ACDiTImagePipeline: what a call takes and gives, in diffusers' manner, block by block."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
 from acdit.diffusion.schedulers import default_sampler
 from acdit.model.transformer import ACDiTTransformer
+from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.utils.errors import UserError
-from tests.pipelines.small import build, latents_of, network, picture, seeded
+from tests.pipelines.small import build, latents_of, network, picture, quiet, seeded
 from tests.tiny import relative_error
 
 
@@ -298,3 +301,40 @@ def test_each_sample_may_continue_an_image_of_its_own(pipe):
     for place, image in enumerate(images):
         alone = latents_of(pipe, [place], image=image, keep_blocks=1, generator=seeded(place + 1))
         assert relative_error(together[place], alone[0]) < 1e-5
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize("output_type", ["pt", "latent"])
+def test_a_stream_shows_the_images_after_every_block(pixels, latent_pipe, keep, output_type):
+    for pipeline in (pixels, latent_pipe):
+        given: dict[str, Any] = {"generator": seeded(3, 4), "output_type": output_type, "guidance_scale": 2.0}
+        channels = pipeline.pixel_channels
+        given |= {"image": picture(channels), "keep_blocks": keep} if keep else {}
+        whole = pipeline([2, None], **given)
+        given["generator"] = seeded(3, 4)
+        pieces = list(pipeline.stream([2, None], **given))
+        assert [piece.block for piece in pieces] == list(range(keep, 4))
+        assert torch.equal(pieces[-1].images, whole.images)
+        assert pieces[-1].evaluations == whole.evaluations and pieces[-1].cache_bytes == whole.cache_bytes
+        if pipeline.vae is None:
+            for piece in pieces:
+                for block in range(4):
+                    shown, expected = quadrant(piece.images, block), quadrant(whole.images, block)
+                    empty = torch.full_like(expected, 0.0 if output_type == "latent" else 0.5)
+                    assert torch.equal(shown, expected if block <= piece.block else empty)
+
+
+def test_a_stream_is_checked_at_once(pipe):
+    with pytest.raises(UserError, match="num_images_per_prompt"):
+        pipe.stream(1, 0)
+    with pytest.raises(TypeError, match="windows"):
+        pipe.stream(1, windows=3)
+
+
+def test_the_layout_must_be_given_or_taken_over(pipe):
+    """Components hold no layout: without one, another layout would silently be assumed."""
+    with pytest.raises(UserError, match=r"needs grid, block, patch; ACDiTImagePipeline\.from_pipe"):
+        ACDiTImagePipeline(**pipe.components)
+    other = quiet(ACDiTImagePipeline.from_pipe(pipe))
+    assert (other.layout, other.label_names) == (pipe.layout, pipe.label_names)
+    assert torch.equal(latents_of(other, 2, generator=seeded(1)), latents_of(pipe, 2, generator=seeded(1)))

@@ -127,7 +127,7 @@ def test_a_callback_sees_all_tokens_and_may_change_them(pipe):
     assert made.texts == ["B" * LENGTH]
     assert steps == [(step, LENGTH - 1 - step) for step in range(LENGTH)]
     masks = {"tokens": torch.full((1, LENGTH), BYTES.mask)}
-    with pytest.raises(UserError, match="block 0 ends with masks"):
+    with pytest.raises(UserError, match="block 0 still has masks"):
         pipe("", generator=seeds(0), callback_on_step_end=lambda *given: masks)
     plain = pipe("", generator=seeds(0), callback_on_step_end=lambda *given: {})
     assert plain.texts == pipe("", generator=seeds(0)).texts
@@ -162,7 +162,7 @@ def test_saved_and_loaded(kind, tmp_path):
     assert type(loaded.scheduler) is ConfidenceScheduler
     assert loaded("the c", generator=seeds(1)).texts == made("the c", generator=seeds(1)).texts
     (tmp_path / "saved" / "tokenizer.json").unlink()
-    with pytest.raises(UserError, match=r"lacks tokenizer\.json"):
+    with pytest.raises(UserError, match=r"has no tokenizer\.json"):
         ACDiTTextPipeline.from_pretrained(tmp_path / "saved")
 
 
@@ -182,9 +182,9 @@ def test_saved_and_loaded(kind, tmp_path):
         ({"tokens": torch.zeros(0, 4).long()}, r"tokens must be ids \(N, L\)"),
         ({"tokens": torch.zeros(4)}, r"tokens must be ids \(N, L\)"),
         ({"tokens": torch.full((1, 4), 258)}, "tokens must be ids 0"),
-        ({"tokens": torch.zeros(1, 4).long(), "prompt": "a"}, "give them alone"),
+        ({"tokens": torch.zeros(1, 4).long(), "prompt": "a"}, "pass tokens alone"),
         ({"generator": [torch.Generator()] * 2}, "one for each of 1 samples"),
-        ({"callback_on_step_end_tensor_inputs": ["latents"]}, "knows tokens alone"),
+        ({"callback_on_step_end_tensor_inputs": ["latents"]}, "may only hold tokens, not latents"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(pipe, arguments, words):
@@ -195,7 +195,9 @@ def test_bad_arguments_are_refused_in_one_line(pipe, arguments, words):
 
 def test_parts_that_do_not_belong_together():
     scheduler = FirstHittingScheduler(mask_token=BYTES.mask)
-    with pytest.raises(UserError, match="the tokeniser has 258 ids with the mask, the network 300"):
-        ACDiTTextPipeline(network(300), scheduler)
+    with pytest.raises(UserError, match="needs grid, block; ACDiTTextPipeline"):
+        ACDiTTextPipeline(network(), scheduler)
+    with pytest.raises(UserError, match="it has 258 ids including the mask, the network has 300"):
+        ACDiTTextPipeline(network(300), scheduler, grid=[LENGTH], block=[BLOCK])
     with pytest.raises(UserError, match="without time conditioning"):
-        ACDiTTextPipeline(network(time_conditioning=True), scheduler)
+        ACDiTTextPipeline(network(time_conditioning=True), scheduler, grid=[LENGTH], block=[BLOCK])
