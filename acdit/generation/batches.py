@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ..pipelines.image import ACDiTImagePipeline
+from ..pipelines.image import ACDiTImagePipeline, ACDiTImagePipelineOutput
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.video import ACDiTVideoPipeline
@@ -107,6 +107,30 @@ class DrawnImages:
     seconds: float
 
 
+def image_batch(
+    pipeline: ACDiTImagePipeline,
+    labels: Sequence[int | None],
+    rows: Sequence[int],
+    sampling: Sampling,
+    *,
+    output_type: str,
+    block: Sequence[int] | None = None,
+    image: Any = None,
+    keep_blocks: int = 0,
+    guidance_rising: bool = False,
+) -> ACDiTImagePipelineOutput:
+    """Generate the images with the given indices in one call of the pipeline; see `draw_images`."""
+    return pipeline(
+        [labels[row] for row in rows],
+        block=block,
+        image=image,
+        keep_blocks=keep_blocks,
+        guidance_rising=guidance_rising,
+        output_type=output_type,
+        **sampling.arguments(rows),
+    )
+
+
 def draw_images(
     pipeline: ACDiTImagePipeline,
     labels: Sequence[int | None],
@@ -130,16 +154,18 @@ def draw_images(
     """
 
     def draw(rows: list[int]) -> tuple[Tensor, int, int]:
-        made = pipeline(
-            [labels[row] for row in rows],
+        output = image_batch(
+            pipeline,
+            labels,
+            rows,
+            sampling,
+            output_type="pt",
             block=block,
             image=image,
             keep_blocks=keep_blocks,
             guidance_rising=guidance_rising,
-            output_type="pt",
-            **sampling.arguments(rows),
         )
-        return made.images.cpu(), made.evaluations, made.cache_bytes // len(rows)
+        return output.images.cpu(), output.evaluations, output.cache_bytes // len(rows)
 
     started = time.perf_counter()
     parts = list(in_batches(draw, len(labels), sampling.batch))
@@ -177,7 +203,7 @@ def draw_clips(
 
     def draw(rows: list[int]) -> Tensor:
         prefix = None if given is None else (given(rows).transpose(1, 2) + 1) / 2  # (n, K, C, H, W)
-        answer = pipeline(
+        output = pipeline(
             None if labels is None else labels[rows].tolist(),
             num_videos_per_prompt=1 if labels is not None else len(rows),
             num_frames=num_frames,
@@ -188,7 +214,7 @@ def draw_clips(
             output_type="pt",
             **sampling.arguments(rows),
         )
-        return 2 * answer.frames.transpose(1, 2).cpu() - 1
+        return 2 * output.frames.transpose(1, 2).cpu() - 1
 
     return in_batches(draw, count, sampling.batch)
 

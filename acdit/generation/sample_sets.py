@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..diffusion.generate import steps_per_block
-from ..model.layout import dims, parse_dims
+from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import UserError
 from ..utils.files import remove, whole
@@ -27,7 +26,7 @@ from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import seed_of
 from ..utils.ranks import launched
 from ..utils.settings import differences
-from .batches import Sampling
+from .batches import Sampling, image_batch
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "settings.json"
@@ -72,10 +71,10 @@ class SampleSet:
     """
 
     def __init__(self, pipeline: ACDiTImagePipeline, model: Path, out: Path, plan: SetPlan):
-        self.pipeline, self.out = pipeline, out
+        self.pipeline, self.out, self.plan = pipeline, out, plan
         self.folder = self.out.with_name(self.out.name + ".parts")
-        self.count, self.batch, self.seed = plan.count, plan.sampling.batch, plan.sampling.seed
-        self.num_parts = -(-self.count // self.batch)
+        self.batch = plan.sampling.batch
+        self.num_parts = -(-plan.count // self.batch)
         self.settings = _settings(pipeline, model, plan)
         self.labels = _labels(self.settings, pipeline.transformer.config["num_classes"] or 0)
 
@@ -155,18 +154,16 @@ class SampleSet:
 
     def _pixels(self, part: int) -> np.ndarray:
         """Generate the images of a part, (n, H, W, 3) with values 0..255."""
-        images = range(self.count)[part * self.batch : (part + 1) * self.batch]
-        made = self.pipeline(
-            [None if self.labels is None else self.labels[image] for image in images],
-            num_inference_steps=self.settings["steps"],
-            guidance_scale=self.settings["guidance"],
-            guidance_rising=self.settings["guidance_rising"],
-            guidance_interval=self.settings["guidance_interval"],
-            block=parse_dims(self.settings["block"]),
-            generator=[torch.Generator().manual_seed(self.seed + image) for image in images],
+        output = image_batch(
+            self.pipeline,
+            self.labels or [None] * self.plan.count,
+            range(self.plan.count)[part * self.batch : (part + 1) * self.batch],
+            self.plan.sampling,
             output_type="np",
+            block=self.plan.block,
+            guidance_rising=self.plan.guidance_rising,
         )
-        pixels = (made.images * 255).round().astype(np.uint8)
+        pixels = (output.images * 255).round().astype(np.uint8)
         return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))  # a grey channel is repeated
 
     def _write_npz(self, path: Path, parts: list[Path]) -> None:
@@ -176,7 +173,7 @@ class SampleSet:
         """
         with zipfile.ZipFile(path, "w") as archive:
             archive.comment = json.dumps(self.settings).encode()
-            shape = (self.count, *np.load(parts[0], mmap_mode="r").shape[1:])
+            shape = (self.plan.count, *np.load(parts[0], mmap_mode="r").shape[1:])
             with archive.open("arr_0.npy", "w", force_zip64=True) as member:
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(member, header)
@@ -189,7 +186,7 @@ class SampleSet:
     def _write_pngs(self, folder: Path, parts: list[Path]) -> None:
         """Write 000000.png and so on, labels.json and the settings."""
         folder.mkdir()
-        names = [f"{image:06d}.png" for image in range(self.count)]
+        names = [f"{image:06d}.png" for image in range(self.plan.count)]
         with ThreadPoolExecutor() as pool:
             for index, part in enumerate(parts):
                 pictures = map(Image.fromarray, np.load(part))
