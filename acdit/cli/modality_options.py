@@ -79,7 +79,7 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
     every = dict.fromkeys(key for keys in known.values() for key in keys)
     for option in given:
         if option.key not in every:
-            said = "" if option.value is None else f" (it was {option.value!r})"
+            said = "" if option.value is None else f" (value {option.value!r})"
             close = spelled(nearest(option.key, every)[0])
             raise UserError(f"unknown option --{spelled(option.key)}{said}; did you mean --{close}?")
     off = {option.words for option in given if option.value in OFF and option.key not in known[modality.name]}

@@ -19,7 +19,7 @@ from ..utils.errors import UserError
 from ..utils.randomness import generator
 from .schedulers import Solver
 
-MIDDLE = (0.2, 0.8)  # bounds of guidance in the middle, as fractions of the noise levels
+MIDDLE = (0.2, 0.8)  # bounds of the middle noise levels, as fractions of their number
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Guidance:
     def __post_init__(self) -> None:
         if self.interval is not None and not self.interval[0] < self.interval[1]:
             raise UserError(
-                f"the guidance interval must rise, from a low sigma to a high one, not {self.interval}"
+                f"the guidance interval must be a low sigma followed by a higher one, not {self.interval}"
             )
 
     def at(self, block: int, num_blocks: int, sigma: float) -> float:
@@ -143,7 +143,7 @@ def steps_per_block(steps: int | Sequence[int], num_blocks: int) -> list[int]:
     listed = list(steps) if isinstance(steps, Sequence) else [int(steps)] * num_blocks
     if len(listed) != num_blocks or any(count < 1 for count in listed):
         raise UserError(
-            f"steps must be a positive number, or {num_blocks} of them (one per block), not {steps}"
+            f"steps must be a positive number or a list of {num_blocks} (one per block), not {steps}"
         )
     return listed
 
@@ -198,7 +198,7 @@ def generate(
     noise_of = noise if callable(noise) else lambda index: noise[:, index]
     start = 0 if prefix is None else prefix.shape[1]
     if start > layout.num_blocks:
-        raise UserError(f"prefix must hold at most the {layout.num_blocks} blocks of {layout}, not {start}")
+        raise UserError(f"prefix has {start} blocks, but {layout} has only {layout.num_blocks}")
     if start == layout.num_blocks:
         return
     sample = noise_of(start)
@@ -296,7 +296,7 @@ def noise_levels(scheduler: Solver) -> list[float]:
 
 
 def middle_levels(scheduler: Solver, steps: int) -> tuple[float, float]:
-    """Return the lowest and the highest middle noise level of this number of steps; see `MIDDLE`."""
+    """Return the lowest and the highest middle noise level for this number of steps; see `MIDDLE`."""
     solver = copy.deepcopy(scheduler)
     solver.set_timesteps(steps)
     levels = sorted(noise_levels(solver))

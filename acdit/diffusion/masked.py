@@ -77,7 +77,7 @@ class MaskedObjective:
         if schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
         if not 0 <= times[0] < times[1] <= 1:
-            raise ValueError(f"times must rise within 0..1, not {times}")
+            raise ValueError(f"times must be two increasing values between 0 and 1, not {times}")
         self.mask_token = mask_token
         self.schedule: Schedule = schedule
         self.times = times

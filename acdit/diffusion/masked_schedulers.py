@@ -40,7 +40,7 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin):
         if temperature < 0:
             raise ValueError(f"temperature must not be negative, but is {temperature}")
         if not 0 < top_p <= 1:
-            raise ValueError(f"top_p must lie above 0, up to 1, not {top_p}")
+            raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
         self.set_timesteps(1)
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
@@ -157,7 +157,7 @@ class ConfidenceScheduler(MaskedScheduler):
         threshold: float = 0.9,
     ):
         if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold must lie in 0..1, not {threshold}")
+            raise ValueError(f"threshold must be between 0 and 1, not {threshold}")
         super().__init__(mask_token=mask_token, schedule=schedule, temperature=temperature, top_p=top_p)
 
     def _chosen(self, logits: Tensor, place: int, source: torch.Generator | None) -> Tensor:

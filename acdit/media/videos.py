@@ -129,8 +129,8 @@ class _H264:
         if not self.sized:
             if max(pixels.shape[:2]) > H264_EDGE:
                 raise UserError(
-                    f"a frame of {pixels.shape[0]}x{pixels.shape[1]} is larger than H.264 takes, "
-                    f"{H264_EDGE}: draw fewer videos side by side"
+                    f"a frame of {pixels.shape[0]}x{pixels.shape[1]} exceeds the {H264_EDGE} pixels per side "
+                    "that H.264 allows; put fewer videos side by side"
                 )
             self.stream.height, self.stream.width = pixels.shape[:2]
             self.sized = True
@@ -145,7 +145,7 @@ class _H264:
 @contextmanager
 def _gif(path: Path, rate: int) -> Iterator[Writer]:
     if rate > GIF_RATE:
-        raise UserError(f"a .gif shows at most {GIF_RATE} frames a second, not {rate}; an .mp4 shows more")
+        raise UserError(f"a .gif shows at most {GIF_RATE} frames a second, not {rate}; write an .mp4 instead")
     writer = _Gif()
     yield writer
     first, *others = writer.frames or [None]

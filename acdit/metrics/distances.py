@@ -90,4 +90,4 @@ def _check(least: int, *sets: torch.Tensor) -> None:
             expected = f"(at least {least}, {sets[0].shape[-1]})"
             raise UserError(f"a set of features must be of shape {expected}, not {tuple(rows.shape)}")
         if not rows.isfinite().all():
-            raise UserError("a set of features holds values that are not finite")
+            raise UserError("a set of features contains values that are not finite")

@@ -73,7 +73,7 @@ def check_backend(backend: str, device: torch.device, training: bool) -> Backend
         raise ValueError(f"attention backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     if not supports(backend, device, training):
         raise ValueError(
-            f"FlexAttention has no backward pass on {device.type}; take 'split', or train on cuda"
+            f"FlexAttention has no backward pass on {device.type}; use 'split', or train on cuda"
         )
     return backend
 

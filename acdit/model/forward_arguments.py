@@ -35,7 +35,7 @@ def checked_blocks(
         ValueError: If arguments do not fit each other, or a required one is missing.
     """
     if layout.axes != axes:
-        raise ValueError(f"layout has {layout.axes} axes, the network {axes}")
+        raise ValueError(f"the layout has {layout.axes} axes, but the network has {axes}")
     given = 0 if clean is None else clean.shape[1]
     present = given + (0 if cache is None else cache.num_blocks)
     if cache is not None:
@@ -44,12 +44,12 @@ def checked_blocks(
                 cache.check(layout, len(part), given)
     if present > layout.num_blocks:
         raise ValueError(
-            f"clean must not go beyond the {layout.num_blocks} blocks of {layout}: {present} in all"
+            f"{layout} has {layout.num_blocks} blocks, but {present} clean blocks are given or in the cache"
         )
     if noised is None:
         return ()
     if clean is not None and len(clean) != len(noised):
-        raise ValueError(f"clean must hold {len(noised)} samples, as noised does, not {len(clean)}")
+        raise ValueError(f"clean must have {len(noised)} samples, like noised, not {len(clean)}")
     if timed and (timestep is None or timestep.shape != noised.shape[:2]):
         shape = None if timestep is None else tuple(timestep.shape)
         raise ValueError(f"timestep must have one value per view, {tuple(noised.shape[:2])}, not {shape}")
@@ -62,7 +62,7 @@ def checked_blocks(
         raise ValueError(f"blocks must lie in 0..{layout.num_blocks - 1}, not {blocks}")
     if present < blocks[-1]:
         raise ValueError(
-            f"a view of block {blocks[-1]} needs {blocks[-1]} clean blocks before it, {present} are given"
+            f"a view of block {blocks[-1]} needs {blocks[-1]} clean blocks before it, but has {present}"
         )
     if cache is not None:
         cache.check_views(blocks, given)

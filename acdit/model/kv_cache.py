@@ -17,9 +17,11 @@ def check_sinks(layout: Layout, rope: str) -> None:
     published rotary variant is not.
     """
     if layout.block[1:] != layout.grid[1:]:
-        raise UserError(f"sinks need blocks that are whole along all axes but the first, not {layout}")
+        raise UserError(
+            f"sinks need blocks as long as the grid along all axes except the first, not {layout}"
+        )
     if rope == "published":
-        raise UserError("sinks cannot be moved along by the published rotary variant; leave out sinks")
+        raise UserError("the published rotary variant does not support sinks; leave out sinks")
 
 
 class KVCache:
@@ -63,9 +65,9 @@ class KVCache:
         device: torch.device | str = "cpu",
     ):
         if window is None and sinks:
-            raise ValueError(f"{sinks} sinks stay visible beyond a window: name the window too")
+            raise ValueError(f"{sinks} sinks were given without a window; give the window too")
         if (window is not None and window < 1) or sinks < 0:
-            raise ValueError(f"window and sinks must be at least 1 and 0, not {window} and {sinks}")
+            raise ValueError(f"window must be at least 1 and sinks at least 0, not {window} and {sinks}")
         self.layout = layout
         self.batch_size = batch_size
         self.window, self.sinks = window, sinks
@@ -101,27 +103,27 @@ class KVCache:
         """Raise ValueError unless `new_blocks` blocks of this layout and batch size can be added."""
         if layout != self.layout or batch_size != self.batch_size:
             raise ValueError(
-                f"cache is for {self.batch_size} samples of {self.layout}, not {batch_size} of {layout}"
+                f"the cache is for {self.batch_size} samples of {self.layout}, not {batch_size} of {layout}"
             )
         if self.num_blocks + new_blocks <= self.capacity:
             return
         if self.window is None or self.num_blocks + new_blocks >= layout.num_blocks:
             raise ValueError(
-                f"cache has room for {layout.num_blocks - 1} clean blocks (all but the last), has "
-                f"{self.num_blocks}: {new_blocks} more do not fit"
+                f"the cache has room for {layout.num_blocks - 1} clean blocks (all but the last) and already "
+                f"has {self.num_blocks}, so {new_blocks} more do not fit"
             )
         if new_blocks > 1:  # the first would still see a block that is evicted for the last
             raise ValueError(
-                f"cache holds {self.sinks} + {self.window} clean blocks and a new one: "
-                f"{new_blocks} more must be given one by one"
+                f"the cache has room for {self.sinks} sinks, a window of {self.window} and one new block; "
+                f"pass the {new_blocks} new blocks one by one"
             )
 
     def check_window(self, window: int | None, sinks: int) -> None:
-        """Raise ValueError if a call names another window than that of the cache."""
+        """Raise ValueError if a call gives another window than that of the cache."""
         if self.window is not None and (window, sinks) not in ((None, 0), (self.window, self.sinks)):
             raise ValueError(
-                f"cache keeps a window of {self.window} and {self.sinks} sinks: leave out window and sinks, "
-                f"or give the same, not {window} and {sinks}"
+                f"the cache has a window of {self.window} and {self.sinks} sinks; leave out window and "
+                f"sinks, or give the same values, not {window} and {sinks}"
             )
 
     def check_views(self, blocks: Sequence[int], new_blocks: int) -> None:
@@ -131,11 +133,9 @@ class KVCache:
         """
         gone = self.num_gone + self._surplus
         if gone and blocks[0] < gone + self.sinks + (self.window or 0):
-            raise ValueError(f"a view of block {blocks[0]} would see blocks that have left the window")
+            raise ValueError(f"a view of block {blocks[0]} needs blocks that were evicted from the cache")
         if new_blocks and not self.takes_beside_views(new_blocks):
-            raise ValueError(
-                "sinks stand before the window of clean blocks or of views: give each in a call of its own"
-            )
+            raise ValueError("with sinks, pass clean blocks and noised views in separate calls")
 
     def takes_beside_views(self, new_blocks: int) -> bool:
         """Return whether new clean blocks may share a call with views of the block after them."""

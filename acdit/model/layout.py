@@ -46,7 +46,8 @@ class Layout:
                 for size in self.grid
             )
             raise ValueError(
-                f"block {dims(self.block)} does not tile the {dims(self.grid)} token grid; what does: {fits}"
+                f"block {dims(self.block)} does not tile the {dims(self.grid)} token grid; "
+                f"valid sizes along each axis: {fits}"
             )
 
     @property
@@ -153,7 +154,7 @@ def parse_dims(text: str, name: str = "block", axes: int | None = None) -> tuple
         raise ValueError(f"{name} must be sizes joined by x, such as 4x4, not {text!r}")
     found = tuple(int(part) for part in text.split("x"))
     if axes not in (None, len(found)):
-        raise ValueError(f"{name} must be {axes} number{'s' * (axes != 1)}, not {text}")
+        raise ValueError(f"{name} must have {axes} size{'s' * (axes != 1)}, not {text}")
     return found
 
 

@@ -44,7 +44,7 @@ class MatmulRate:
     def __init__(self, products: Sequence[Product], dtype: torch.dtype, device: torch.device):
         self.best = 0.0  # FLOP/s
         self._operands: list[tuple[Tensor, Tensor]] = []
-        drawn = torch.Generator().manual_seed(0)  # noise: accelerators clock higher on constants
+        drawn = torch.Generator().manual_seed(0)  # not constants, on which accelerators run faster
         for batch, rows, inner, columns in products:
             shapes = ((batch, rows, inner), (batch, columns, inner))
             left, right = (torch.randn(shape, generator=drawn).to(device, dtype) for shape in shapes)

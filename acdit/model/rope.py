@@ -48,11 +48,11 @@ def default_split(head_dim: int, axes: int) -> tuple[int, ...]:
     """
     shares = {1: (1,), 2: (1, 1), 3: (2, 3, 3)}.get(axes)
     if shares is None:
-        raise ValueError(f"axis_lengths must name 1 to 3 axes, not {axes}")
+        raise ValueError(f"axis_lengths must have 1 to 3 values, not {axes}")
     if head_dim % (2 * sum(shares)):
         raise ValueError(
             f"a head dimension of {head_dim} cannot be split over {axes} axes; "
-            f"take a multiple of {2 * sum(shares)}, or name rope_split"
+            f"use a multiple of {2 * sum(shares)}, or give rope_split"
         )
     return tuple(share * head_dim // sum(shares) for share in shares)
 

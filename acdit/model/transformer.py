@@ -102,7 +102,7 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
     ):
         super().__init__()
         if (in_channels is None) == (vocab_size is None):
-            raise ValueError("name either in_channels (images, video) or vocab_size (text)")
+            raise ValueError("give exactly one of in_channels (images, video) and vocab_size (text)")
         if hidden_size % num_heads:
             raise ValueError(f"num_heads must divide hidden_size {hidden_size}; {num_heads} does not")
         if rope not in VARIANTS:
@@ -274,7 +274,7 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             held = [block - gone for block in blocks]  # indices without the evicted blocks
             views_see = view_visibility(layout.block_tokens, held, window, sinks)
         if not parts:
-            raise ValueError("give noised blocks, or clean ones and a cache or return_hidden_states")
+            raise ValueError("give noised blocks, or clean blocks with a cache or return_hidden_states")
         # Weights that are offloaded or cast show neither the device nor the dtype of the computation, so take
         # both from the embedding's output.
         x = self.x_embedder(torch.cat(parts) if len(parts) > 1 else parts[0])  # (R, B, hidden)
@@ -324,11 +324,11 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         """Return the sum of the embeddings of every view: timestep, label, others; None without any."""
         views = noised.shape[:2]
         if self.y_embedder is None and labels is not None:
-            raise ValueError("labels were given, but the network was made without num_classes")
+            raise ValueError("labels were given, but the network has no classes (num_classes)")
         if self.t_embedder is None and self.y_embedder is None:
             if condition is not None:
                 raise ValueError(
-                    "condition was given, but the network has no conditions: see time_conditioning"
+                    "condition was given, but the network has neither time_conditioning nor num_classes"
                 )
             return None
         if self.y_embedder is not None:

@@ -44,5 +44,5 @@ def here_or_on_hub(said: str, name: str, kind: str) -> None:
     if name[0] in (".", "~", "/") or name.count("/") > 1 or name.lower().endswith(FILES):
         raise UserError(
             f"{said} {name} does not exist, and cannot be the name of {kind} on the hub; "
-            "give a path that exists, or such a name"
+            "give an existing path or a name on the hub"
         )

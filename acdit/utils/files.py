@@ -32,7 +32,7 @@ def whole(path: Path) -> Iterator[Path]:
             _sync(file)
         _sync(aside)
         if path.is_dir() and not aside.is_dir():
-            raise IsADirectoryError(f"{path} is a folder and is not replaced by a file")
+            raise IsADirectoryError(f"{path} is a folder and cannot be replaced by a file")
         if path.is_dir():
             # A folder cannot be replaced in one step: the old one is moved away first.
             old = path.with_name(f".{path.name}.{os.getpid()}.old")
@@ -49,7 +49,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def leftovers(path: Path) -> list[Path]:
-    """Return what killed processes left of `path`: incomplete files and folders, and replaced ones.
+    """Return files and folders that killed processes left beside `path`: incomplete and replaced ones.
 
     The name of `path` may contain wildcards. If a process died between moving the old folder away and moving
     the new one in, the old folder gets its name back.
@@ -67,16 +67,16 @@ def check_writable(path: Path) -> None:
     Call this before work whose result would be lost.
     """
     if path.suffix and path.is_dir():
-        raise UserError(f"{path} cannot be written: it is a folder; name another path")
+        raise UserError(f"{path} cannot be written: it is a folder; give another path")
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(
-            f"{path} cannot be written: {folder} is not a folder that you may write to; name another path"
+            f"{path} cannot be written: {folder} is not a folder that you may write to; give another path"
         )
     if path.exists() and not os.access(path, os.W_OK):
-        raise UserError(f"{path} cannot be written: it exists and is write-protected; name another path")
+        raise UserError(f"{path} cannot be written: it exists and is write-protected; give another path")
 
 
 def _sync(path: Path) -> None:
@@ -117,7 +117,7 @@ def only_process(folder: Path, what: str, main: bool = True) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as fault:
-        raise UserError(f"{folder} is in use by another process, {what}: name another --out") from fault
+        raise UserError(f"{folder} is in use by another process, {what}; give another --out") from fault
     try:
         yield
     finally:

@@ -33,10 +33,10 @@ class Range:
         if not math.isfinite(value):
             raise UserError(f"{name} must be a finite number, not {value}")
         if value < self.low or (self.above and value == self.low):
-            words = "lie above" if self.above else "be at least"
+            words = "be above" if self.above else "be at least"
             raise UserError(f"{name} must {words} {_shown(self.low)}, not {value}")
         if value > self.high or (self.below and value == self.high):
-            words = "lie below" if self.below else "be at most"
+            words = "be below" if self.below else "be at most"
             raise UserError(f"{name} must {words} {_shown(self.high)}, not {value}")
 
 

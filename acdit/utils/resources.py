@@ -28,14 +28,14 @@ def require_disk(wanted: float, path: Path, subject: str, remedy: str) -> None:
     """
     free = free_disk(path)
     if wanted > free:
-        raise UserError(f"{subject} take about {size(wanted)} at {path}, {size(free)} are free: {remedy}")
+        raise UserError(f"{subject} need about {size(wanted)} at {path}, but {size(free)} are free: {remedy}")
 
 
 def require_memory(wanted: float, subject: str, remedy: str) -> None:
     """Raise UserError if less memory is free than `wanted`; the arguments are those of `require_disk`."""
     free = psutil.virtual_memory().available
     if wanted > free:
-        raise UserError(f"{subject} take about {size(wanted)} of memory, {size(free)} are free: {remedy}")
+        raise UserError(f"{subject} need about {size(wanted)} of memory, but {size(free)} are free: {remedy}")
 
 
 def size(count: float) -> str:

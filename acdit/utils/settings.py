@@ -149,7 +149,7 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
             value = rest.pop(0) if rest and not rest[0].startswith("--") else None
         key = name[2:].replace("-", "_")
         if key not in known:
-            given = "" if value is None else f" (it was {value!r})"
+            given = "" if value is None else f" (value {value!r})"
             section = [candidate for candidate in known if candidate.startswith(f"{key}.")]
             close = spelled(nearest(key, section or known)[0])
             raise UserError(f"unknown option {name}{given}; did you mean --{close}?")
@@ -176,7 +176,7 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
             if section and value in (None, ""):
                 continue
             advice = f"write one of {section}" if section else f"did you mean {nearest(key, known)[0]}?"
-            raise UserError(f"{where}unknown key {key} (it was {_written(value)!r}); {advice}")
+            raise UserError(f"{where}unknown key {key} (value {_written(value)!r}); {advice}")
         parsed[key] = known[key].parse(value)
         if parsed[key] is None and NoneType not in known[key].alternatives:
             raise UserError(f"{where}{key} must be {known[key].described}, not empty")

@@ -84,7 +84,7 @@ def test_options_of_other_modalities_are_named_with_those_they_are_for():
         choose_modality("sample", ["--model", "mnist", "--frames", "8", "--prompt", "hi"])
     with pytest.raises(UserError, match=r"^--labels, --fast: for models of images and video, and this one"):
         choose_modality("sample", ["--model", "shakespeare", "--labels", "8", "--fast"])
-    with pytest.raises(UserError, match=r"^unknown option --promt \(it was 'hi'\); did you mean --prompt\?$"):
+    with pytest.raises(UserError, match=r"^unknown option --promt \(value 'hi'\); did you mean --prompt\?$"):
         choose_modality("sample", ["--promt", "hi"])
 
 

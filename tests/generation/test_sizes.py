@@ -13,12 +13,12 @@ from acdit.utils.resources import require_disk, require_memory, size
     [
         (
             ["--count", "999999999", "--out", "x.npz"],
-            "images of 32x32 pixels take about 6.14 TB at x",
+            "images of 32x32 pixels need about 6.14 TB at x",
         ),
-        (["--samples", "99999999"], "999,999,990 samples, 64 at once, take about"),
+        (["--samples", "99999999"], "999,999,990 samples, 64 at once, need about"),
         (["--frames", "999999998", "--model", "moving-digits", "--out", "a.gif"], "of memory"),
         (["--samples", "99999999", "--model", "moving-digits", "--out", "a.gif"], "ask for fewer or shorter"),
-        (["--prompt", "hi", "--samples", "99999999"], "99,999,999 samples, 99,999,999 at once, take about"),
+        (["--prompt", "hi", "--samples", "99999999"], "99,999,999 samples, 99,999,999 at once, need about"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -34,10 +34,10 @@ def test_what_fits_is_not_refused(tmp_path, monkeypatch):
     memory = type("Memory", (), {"available": 10**9})
     monkeypatch.setattr(resources.psutil, "virtual_memory", lambda: memory)
     require_memory(10**9, "all of it", "less")
-    with pytest.raises(UserError, match=r"more take about 1 GB of memory, 1 GB are free: less"):
+    with pytest.raises(UserError, match=r"more need about 1 GB of memory, but 1 GB are free: less"):
         require_memory(10**9 + 1, "more", "less")
     require_disk(0, tmp_path / "not" / "there", "nothing", "less")
-    with pytest.raises(UserError, match=r"much take about 1,000 TB at .*: less"):
+    with pytest.raises(UserError, match=r"much need about 1,000 TB at .*: less"):
         require_disk(1e15, tmp_path / "not" / "there", "much", "less")
 
 

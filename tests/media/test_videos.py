@@ -74,7 +74,9 @@ def test_what_a_format_cannot_hold_is_said_in_a_line(tmp_path):
     too_fast = pytest.raises(UserError, match="at most 50 frames a second, not 60")
     with too_fast, video_file(tmp_path / "fast.gif", 60):
         pass
-    too_wide = pytest.raises(UserError, match=r"larger than H\.264 takes, 16384: draw fewer")
+    too_wide = pytest.raises(
+        UserError, match=r"exceeds the 16384 pixels per side that H\.264 allows; put fewer"
+    )
     with too_wide, video_file(tmp_path / "wide.mp4", 10) as writer:
         writer.add(Image.new("RGB", (16_400, 8)))
     assert not list(tmp_path.iterdir())

@@ -236,6 +236,6 @@ def test_check_backend():
     assert check_backend("flex", torch.device("cuda"), training=True) == "flex"
     with pytest.raises(ValueError, match="one of dense, split, flex, not 'sparse'"):
         check_backend("sparse", cpu, training=False)
-    with pytest.raises(ValueError, match="no backward pass on cpu; take 'split'"):
+    with pytest.raises(ValueError, match="no backward pass on cpu; use 'split'"):
         check_backend("flex", cpu, training=True)
     assert default_backend(cpu) == "split"

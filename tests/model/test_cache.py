@@ -190,5 +190,5 @@ def test_a_call_for_nothing_says_so():
     layout = LAYOUTS[0]
     model, given = tiny_model(axis_lengths=layout.grid), tiny_inputs(layout)
     for clean in (None, given.clean):
-        with pytest.raises(ValueError, match="give noised blocks, or clean ones and a cache"):
+        with pytest.raises(ValueError, match="give noised blocks, or clean blocks with a cache"):
             model(None, layout=layout, clean=clean)

@@ -219,11 +219,11 @@ def test_flops_and_memory_of_a_block_do_not_grow(sinks):
 def test_what_is_refused():
     layout = Layout((12, 2, 2), (2, 2, 2))
     model, given = tiny_model(axis_lengths=(4, 2, 2)), tiny_inputs(layout)
-    with pytest.raises(ValueError, match="name the window"):
+    with pytest.raises(ValueError, match="give the window too"):
         model.new_cache(layout, 2, sinks=1)
-    with pytest.raises(ValueError, match="must be at least 1 and 0, not 0 and 0"):
+    with pytest.raises(ValueError, match="must be at least 1 and sinks at least 0, not 0 and 0"):
         model.new_cache(layout, 2, window=0)
-    with pytest.raises(ValueError, match="sinks need blocks that are whole"):
+    with pytest.raises(ValueError, match="sinks need blocks as long as the grid"):
         model.new_cache(Layout((12, 2, 2), (2, 1, 2)), 2, window=1, sinks=1)
     published = tiny_model(axis_lengths=(4, 2, 2), rope="published")
     with pytest.raises(ValueError, match="published rotary variant"):
@@ -232,18 +232,18 @@ def test_what_is_refused():
 
     cache = model.new_cache(layout, 2, window=1)
     for other in ({"window": 2}, {"window": 1, "sinks": 1}):
-        with pytest.raises(ValueError, match="keeps a window of 1 and 0 sinks"):
+        with pytest.raises(ValueError, match="has a window of 1 and 0 sinks"):
             model(None, layout=layout, clean=given.clean[:, :1], cache=cache, **other)
     with pytest.raises(ValueError, match="one by one"):
         model(None, layout=layout, clean=given.clean[:, :3], cache=cache)
     with torch.no_grad():
         for index in range(5):
             model(None, layout=layout, clean=given.clean[:, index : index + 1], cache=cache)
-        with pytest.raises(ValueError, match="block 4 would see blocks that have left"):
+        with pytest.raises(ValueError, match="block 4 needs blocks that were evicted"):
             model(given.noised[:, [4]], given.timestep[:, [4]], layout=layout, blocks=(4,), cache=cache)
         with pytest.raises(ValueError, match="has room for 5 clean blocks"):
             model(None, layout=layout, clean=given.clean[:, 5:6], cache=cache)
-    with pytest.raises(ValueError, match="a call of its own"), torch.no_grad():
+    with pytest.raises(ValueError, match="in separate calls"), torch.no_grad():
         cache = model.new_cache(layout, 2, window=1, sinks=1)
         for index in range(2):
             model(None, layout=layout, clean=given.clean[:, index : index + 1], cache=cache)

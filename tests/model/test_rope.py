@@ -157,13 +157,13 @@ def test_default_split(head_dim, axes, split):
 @pytest.mark.parametrize(("head_dim", "axes", "multiple"), [(7, 1, 2), (30, 2, 4), (24, 3, 16)])
 def test_head_that_cannot_be_split(head_dim, axes, multiple):
     with pytest.raises(
-        ValueError, match=f"head dimension of {head_dim} .* multiple of {multiple}, or name rope_split"
+        ValueError, match=f"head dimension of {head_dim} .* multiple of {multiple}, or give rope_split"
     ):
         default_split(head_dim, axes)
 
 
 def test_axes_that_are_too_many():
-    with pytest.raises(ValueError, match="1 to 3 axes, not 4"):
+    with pytest.raises(ValueError, match="1 to 3 values, not 4"):
         default_split(64, 4)
 
 

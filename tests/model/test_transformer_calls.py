@@ -174,12 +174,12 @@ def test_attention_backend_errors():
 @pytest.mark.parametrize(
     ("message", "config"),
     [
-        ("either in_channels .* or vocab_size", {"vocab_size": 7}),
-        ("either in_channels .* or vocab_size", {"in_channels": None}),
+        ("exactly one of in_channels .* and vocab_size", {"vocab_size": 7}),
+        ("exactly one of in_channels .* and vocab_size", {"in_channels": None}),
         ("num_heads must divide hidden_size 32; 3 does not", {"num_heads": 3}),
         ("rope must be one of eq4, published, not 'rope'", {"rope": "rope"}),
         ("format version 2", {"format_version": 2}),
-        ("1 to 3 axes, not 4", {"axis_lengths": (2, 2, 2, 2)}),
+        ("1 to 3 values, not 4", {"axis_lengths": (2, 2, 2, 2)}),
         ("head dimension of 6 cannot be split over 2 axes", {"hidden_size": 24, "num_heads": 4}),
         ("rope_split must be 2 even widths", {"rope_split": (16,)}),
     ],
@@ -192,14 +192,14 @@ def test_configurations_that_cannot_be(message, config):
 @pytest.mark.parametrize(
     ("message", "change"),
     [
-        ("layout has 1 axes, the network 2", {"layout": Layout((16,), (4,))}),
+        ("layout has 1 axes, but the network has 2", {"layout": Layout((16,), (4,))}),
         (r"timestep must have one value per view, \(2, 4\), not \(2,\)", {"timestep": torch.zeros(2)}),
         (r"timestep must have one value per view, \(2, 4\), not None", {"timestep": None}),
         ("blocks must be 4 sorted indices", {"blocks": (0, 1, 2)}),
         ("blocks must be 4 sorted indices", {"blocks": (0, 2, 1, 3)}),
         (r"blocks must lie in 0\.\.3", {"blocks": (-1, 0, 1, 2)}),
         (r"blocks must lie in 0\.\.3", {"blocks": (0, 1, 2, 4)}),
-        ("a view of block 3 needs 3 clean blocks before it, 0 are given", {"clean": None}),
+        ("a view of block 3 needs 3 clean blocks before it, but has 0", {"clean": None}),
     ],
 )
 def test_calls_that_do_not_fit(message, change):

@@ -176,7 +176,7 @@ def test_saved_and_loaded(kind, tmp_path):
         ({"block": 5}, "block must divide the model's 32 tokens; 5 does not"),
         ({"output_type": "pt"}, "output_type must be text or tokens"),
         ({"temperature": -1.0}, "temperature must not be negative"),
-        ({"top_p": 2.0}, "top_p must lie above 0"),
+        ({"top_p": 2.0}, "top_p must be above 0"),
         ({"num_inference_steps": -1}, "steps must be a positive number"),
         ({"num_inference_steps": 0}, "steps must be a positive number"),
         ({"tokens": torch.zeros(0, 4).long()}, r"tokens must be ids \(N, L\)"),

@@ -54,11 +54,11 @@ class Example(Ranged):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"top_p": 0.0}, "--top-p must lie above 0, not 0.0"),
+        ({"top_p": 0.0}, "--top-p must be above 0, not 0.0"),
         ({"top_p": 1.5}, "--top-p must be at most 1, not 1.5"),
         ({"top_p": float("nan")}, "--top-p must be a finite number, not nan"),
         ({"top_p": float("-inf")}, "--top-p must be a finite number, not -inf"),
-        ({"smooth": 1.0}, "--smooth must lie below 1, not 1.0"),
+        ({"smooth": 1.0}, "--smooth must be below 1, not 1.0"),
         ({"smooth": -0.1}, "--smooth must be at least 0, not -0.1"),
         ({"steps": [3, 0]}, "--steps must be at least 1, not 0"),
         ({"steps": 10**9 + 1}, "--steps must be at most 1,000,000,000"),
