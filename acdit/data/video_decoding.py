@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..media.videos import moving_pictures, upright
+from ..media.videos import upright, video_stream
 from ..utils.errors import require
 from .image_decoding import Unreadable, centre_crop
 
@@ -94,7 +94,7 @@ def _opened(encoded: bytes | str) -> Iterator[tuple[Any, Any]]:
     av: Any = require("av", "video")
     try:
         with av.open(BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as container:
-            stream = moving_pictures(container)
+            stream = video_stream(container)
             if stream is None:
                 raise Unreadable("holds no video")
             stream.thread_type = "AUTO"

@@ -83,16 +83,16 @@ class DiffusionObjective:
             if null_label is not None:
                 labels = torch.where(dropped.to(labels.device), null_label, labels)
         clean = self._context(data, key)[:, : max(views)] if max(views) else None
-        answer = model(noised, timesteps, layout=layout, blocks=views, clean=clean, labels=labels).sample
-        errors = (answer.to(target.dtype) - target).square().mean(dim=(2, 3))  # (N, M)
+        prediction = model(noised, timesteps, layout=layout, blocks=views, clean=clean, labels=labels).sample
+        errors = (prediction.to(target.dtype) - target).square().mean(dim=(2, 3))  # (N, M)
         weights = None if self.min_snr is None else self._weights(timesteps, self.min_snr).to(errors.dtype)
         return Losses(errors, timesteps, views, weights)
 
     def corrupt(self, data: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """Return noised data and the target for data and noise (N, M, B, C) and timesteps (N, M)."""
         if self.prediction == "flow":
-            share = (timesteps / TRAIN_STEPS)[..., None, None].to(data.dtype)
-            return torch.lerp(data, noise, share), noise - data
+            fraction = (timesteps / TRAIN_STEPS)[..., None, None].to(data.dtype)
+            return torch.lerp(data, noise, fraction), noise - data
         flat_data, flat_noise, steps = data.flatten(0, 1), noise.flatten(0, 1), timesteps.flatten().long()
         noised = self._process.add_noise(flat_data, flat_noise, steps)  # pyright: ignore[reportArgumentType]
         target = noise
@@ -109,8 +109,8 @@ class DiffusionObjective:
         if self.prediction == "flow":
             # x_t = (1 - s) x + s noise and velocity = noise - x, so x = x_t - s velocity: an error e of the
             # velocity is an error s e of x. SNR = (1 - s)^2 / s^2, so the weight is min(SNR, gamma) s^2.
-            share = timesteps / TRAIN_STEPS
-            return torch.minimum((1 - share).square(), gamma * share.square())
+            fraction = timesteps / TRAIN_STEPS
+            return torch.minimum((1 - fraction).square(), gamma * fraction.square())
         # x_t = a x + b noise with a^2 + b^2 = 1, a^2 = alpha bar, SNR = a^2 / b^2. Computed in float64: at
         # the first steps b^2 is 1e-4, and a float32 alpha bar would leave only three of its digits.
         signal = (1 - self._process.betas.double()).cumprod(0)  # a^2 of every step
@@ -143,8 +143,8 @@ class DiffusionObjective:
         keys = [(*sample, draw) for sample in samples for draw in draws]
         rows = (drawn.flatten(0, 1).unbind() for drawn in (dropped, timesteps, noise))
         source = torch.Generator()  # reseeded each time: creating 64 costs more than drawing from them
-        for one, own_dropped, own_timesteps, own_noise in zip(keys, *rows, strict=True):
-            source.manual_seed(seed_of(key.seed, "diffusion", *one))
+        for sample_key, own_dropped, own_timesteps, own_noise in zip(keys, *rows, strict=True):
+            source.manual_seed(seed_of(key.seed, "diffusion", *sample_key))
             own_dropped.uniform_(generator=source)
             if self.timesteps == "uniform":
                 own_timesteps.uniform_(generator=source)
@@ -155,8 +155,10 @@ class DiffusionObjective:
         if self.prediction != "flow":
             timesteps = timesteps.floor().clamp(max=TRAIN_STEPS - 1)
         dropped = (dropped < self.label_dropout).expand(-1, -1, num_blocks)
-        picked = (_views_first(drawn)[:, list(chosen)].flatten(1, 2) for drawn in (noise, timesteps, dropped))
-        noise, timesteps, dropped = (drawn.to(data.device, non_blocking=True) for drawn in picked)
+        selected = (
+            _views_first(drawn)[:, list(chosen)].flatten(1, 2) for drawn in (noise, timesteps, dropped)
+        )
+        noise, timesteps, dropped = (drawn.to(data.device, non_blocking=True) for drawn in selected)
         return noise.to(data.dtype), timesteps, dropped
 
 

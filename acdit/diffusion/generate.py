@@ -117,13 +117,13 @@ class FrameNoise:
 
     def __call__(self, block: int) -> Tensor:
         """Return the noise of one block, (N, B, C)."""
-        slab, place = divmod(block, self.slab.num_blocks)
+        slab, index = divmod(block, self.slab.num_blocks)
         if self._drawn is None or self._drawn[0] != slab:
             frames = range(slab * self.frames, (slab + 1) * self.frames)
             clips = [torch.stack([self._frame(seed, frame) for frame in frames], 1) for seed in self.seeds]
             drawn = self.slab.to_blocks(torch.stack(clips))  # (N, blocks, B, C)
             self._drawn = slab, drawn.to(self.device)
-        return self._drawn[1][:, place]
+        return self._drawn[1][:, index]
 
     def _frame(self, seed: int, frame: int) -> Tensor:
         return torch.randn(self.channels, *self.layout.size[1:], generator=generator(seed, "frame", frame))
@@ -140,12 +140,12 @@ def steps_per_block(steps: int | Sequence[int], num_blocks: int) -> list[int]:
     Raises:
         UserError: If `steps` is neither a positive number nor a list of one positive number per block.
     """
-    listed = list(steps) if isinstance(steps, Sequence) else [int(steps)] * num_blocks
-    if len(listed) != num_blocks or any(count < 1 for count in listed):
+    counts = list(steps) if isinstance(steps, Sequence) else [int(steps)] * num_blocks
+    if len(counts) != num_blocks or any(count < 1 for count in counts):
         raise UserError(
             f"steps must be a positive number or a list of {num_blocks} (one per block), not {steps}"
         )
-    return listed
+    return counts
 
 
 @torch.no_grad()
@@ -211,20 +211,20 @@ def generate(
         cache = model.new_cache(layout, batch, window=window, sinks=sinks, device=device)
     pending = None  # clean blocks that are not yet in the cache
     if prefix is not None and start:
-        pending = _noisy(prefix, context_noise, generators)
+        pending = _with_noise(prefix, context_noise, generators)
     discrete = not dtype.is_floating_point
-    total = 0
+    total_steps = 0
     for index in range(start, layout.num_blocks):
         if pending is not None and cache is not None:
-            pending = _remembered(model, layout, cache, pending if discrete else pending.to(model.dtype))
+            pending = _fill_cache(model, layout, cache, pending if discrete else pending.to(model.dtype))
         # a scheduler may have attributes that are not in the protocol
         solver: Any = copy.deepcopy(scheduler)
         solver.set_timesteps(counts[index], device=device)
-        extra = _step_arguments(solver, generators)
+        step_arguments = _step_arguments(solver, generators)
         sigmas = noise_levels(solver)
         # Flow-matching schedulers of diffusers scale neither the initial noise nor the network's input.
         sample = noise_of(index) * getattr(solver, "init_noise_sigma", 1)  # (N, B, C), or (N, B)
-        done = 0
+        evaluations = 0
         for timestep, sigma in zip(solver.timesteps, sigmas, strict=True):
             if discrete and solver.finished(sample):
                 break
@@ -239,7 +239,7 @@ def generate(
                 view_labels = labels[:, None]
                 if views == 2:
                     view_labels = torch.stack((labels, torch.full_like(labels, null_label)), dim=1)  # (N, 2)
-            answer = model(
+            output = model(
                 inputs.unsqueeze(1).expand(-1, views, *inputs.shape[1:]),
                 timestep.expand(batch, views),
                 layout=layout,
@@ -248,22 +248,22 @@ def generate(
                 labels=view_labels,
                 cache=cache,
             ).sample  # (N, 1 or 2, B, C), or logits (N, 1 or 2, B, V)
-            answer = answer if discrete else answer.to(dtype)
+            output = output if discrete else output.to(dtype)
             pending = None
-            prediction = answer[:, 0]
+            prediction = output[:, 0]
             if views == 2:
-                prediction = torch.lerp(answer[:, 1], answer[:, 0], scale)
-            sample = solver.step(prediction, timestep, sample, **extra).prev_sample
-            total, done = total + 1, done + 1
+                prediction = torch.lerp(output[:, 1], output[:, 0], scale)
+            sample = solver.step(prediction, timestep, sample, **step_arguments).prev_sample
+            total_steps, evaluations = total_steps + 1, evaluations + 1
             if on_step is not None:
-                replaced = on_step(StepEnd(total - 1, timestep, index, sample))
-                sample = sample if replaced is None else replaced
-        finished = _noisy(sample[:, None], context_noise, generators)
+                replacement = on_step(StepEnd(total_steps - 1, timestep, index, sample))
+                sample = sample if replacement is None else replacement
+        finished = _with_noise(sample[:, None], context_noise, generators)
         pending = finished if pending is None else torch.cat((pending, finished), dim=1)
-        yield Block(index, sample, done, cache)
+        yield Block(index, sample, evaluations, cache)
 
 
-def _remembered(model: ACDiTTransformer, layout: Layout, cache: KVCache, pending: Tensor) -> Tensor | None:
+def _fill_cache(model: ACDiTTransformer, layout: Layout, cache: KVCache, pending: Tensor) -> Tensor | None:
     """Write clean blocks (N, P, B, C) to the cache until the others may share a call with the next views.
 
     Return the others, or None if there are none.
@@ -274,7 +274,7 @@ def _remembered(model: ACDiTTransformer, layout: Layout, cache: KVCache, pending
     return torch.cat(blocks, dim=1) if blocks else None
 
 
-def _noisy(clean: Tensor, deviation: float, generators: Sequence[torch.Generator] | None) -> Tensor:
+def _with_noise(clean: Tensor, deviation: float, generators: Sequence[torch.Generator] | None) -> Tensor:
     """Return clean blocks (N, P, B, C) with added noise of a standard deviation."""
     if not deviation:
         return clean
@@ -300,7 +300,7 @@ def middle_levels(scheduler: Solver, steps: int) -> tuple[float, float]:
     solver = copy.deepcopy(scheduler)
     solver.set_timesteps(steps)
     levels = sorted(noise_levels(solver))
-    first, last = (int(share * (steps - 1)) for share in MIDDLE)
+    first, last = (int(fraction * (steps - 1)) for fraction in MIDDLE)
     return levels[first], levels[last]
 
 

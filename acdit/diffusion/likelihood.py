@@ -17,11 +17,11 @@ from torch import Tensor
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.randomness import generator
-from .masked import Schedule, loss_weight, masked_nll, masked_share, strata
+from .masked import Schedule, loss_weight, masked_fraction, masked_nll, strata
 from .objective import TRAIN_STEPS, SampleKey
 
 EXACT_TOKENS = 4  # blocks of up to this many tokens are summed over all their 2^B - 1 sets
-MOST_LOGITS = 2**26  # maximum number of values in the logits of one call
+MAX_LOGITS = 2**26  # maximum number of values in the logits of one call
 Estimate = Literal["counts", "times"]
 
 
@@ -55,17 +55,17 @@ def all_masks(lengths: Tensor, layout: Layout) -> Masks:
         lengths: Number of tokens of each text, (N,).
         layout: Layout of the blocks.
     """
-    size, (real, hidden) = layout.block_tokens, _ends(lengths, layout)
+    size, (real, hidden) = layout.block_tokens, _text_ends(lengths, layout)
     sets = list(chain.from_iterable(combinations(range(size), count) for count in range(1, size + 1)))
     masked = torch.zeros(len(sets), size, dtype=torch.bool)
-    for row, places in enumerate(sets):
-        masked[row, list(places)] = True
+    for row, positions in enumerate(sets):
+        masked[row, list(positions)] = True
     # one row for each possible number of text tokens in a block
     weights = torch.zeros(size + 1, len(sets), dtype=torch.float64)
     for tokens in range(1, size + 1):
-        for row, places in enumerate(sets):
-            if places[-1] < tokens:
-                weights[tokens, row] = 1 / (len(places) * math.comb(tokens, len(places)))
+        for row, positions in enumerate(sets):
+            if positions[-1] < tokens:
+                weights[tokens, row] = 1 / (len(positions) * math.comb(tokens, len(positions)))
     return Masks(masked.expand(*real.shape, -1, -1), weights[real], hidden)
 
 
@@ -75,10 +75,10 @@ def counted_masks(key: SampleKey, lengths: Tensor, layout: Layout, draws: Sequen
     Each draw by itself is an unbiased estimate of finite variance: no time is cut off. If a text ends inside
     a block, B is the number of tokens before its end.
     """
-    real, hidden = _ends(lengths, layout)
-    shares, orders = _draws(key, layout, draws)
+    real, hidden = _text_ends(lengths, layout)
+    uniform, orders = _draws(key, layout, draws)
     tokens = real[..., None]  # (N, T, 1)
-    counts = torch.minimum((shares * tokens).long() + 1, tokens)  # (N, T, D), 0 after the end
+    counts = torch.minimum((uniform * tokens).long() + 1, tokens)  # (N, T, D), 0 after the end
     ranks = orders.masked_fill(hidden, 2.0).argsort(-1).argsort(-1)
     return Masks(ranks < counts[..., None], tokens / counts.clamp(min=1).double(), hidden)
 
@@ -95,10 +95,10 @@ def timed_masks(
 
     Each draw takes a time in [low, 1] and masks tokens with the probability at this time.
     """
-    _, hidden = _ends(lengths, layout)
-    shares, thresholds = _draws(key, layout, draws)
-    times = 1 - (1 - low) * shares
-    masked = (thresholds < masked_share(times, schedule)[..., None]) & ~hidden
+    _, hidden = _text_ends(lengths, layout)
+    uniform, thresholds = _draws(key, layout, draws)
+    times = 1 - (1 - low) * uniform
+    masked = (thresholds < masked_fraction(times, schedule)[..., None]) & ~hidden
     return Masks(masked, loss_weight(times, schedule), hidden, times)
 
 
@@ -140,8 +140,8 @@ def text_nelbo(
         masks = counted_masks(key, lengths, layout, range(draws))
     else:
         masks = timed_masks(key, lengths, layout, range(draws), schedule)
-    found = nelbo(model, layout.to_blocks(tokens), layout, masks).sum(1)  # (N, D)
-    return found.sum(-1, keepdim=True) if exact else found
+    contributions = nelbo(model, layout.to_blocks(tokens), layout, masks).sum(1)  # (N, D)
+    return contributions.sum(-1, keepdim=True) if exact else contributions
 
 
 @torch.no_grad()
@@ -160,18 +160,18 @@ def nelbo(model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks)
         masks: Masks of the views; the views of a call share a pass over the clean tokens.
     """
     vocabulary = model.config["vocab_size"]
-    most = max(1, MOST_LOGITS // (tokens[0].numel() * vocabulary))  # texts in one call
-    if len(tokens) > most:
-        parts = [slice(first, first + most) for first in range(0, len(tokens), most)]
+    max_texts = max(1, MAX_LOGITS // (tokens[0].numel() * vocabulary))  # texts in one call
+    if len(tokens) > max_texts:
+        parts = [slice(first, first + max_texts) for first in range(0, len(tokens), max_texts)]
         return torch.cat([nelbo(model, tokens[part], layout, masks.of(part)) for part in parts])
-    chunk = max(1, MOST_LOGITS // (tokens.numel() * vocabulary))  # views of a block in one call
-    found = []
-    for first in range(0, masks.masked.shape[2], chunk):
-        masked = masks.masked[:, :, first : first + chunk].to(tokens.device)  # (N, T, d, B)
+    max_views = max(1, MAX_LOGITS // (tokens.numel() * vocabulary))  # views of a block in one call
+    contributions = []
+    for first in range(0, masks.masked.shape[2], max_views):
+        masked = masks.masked[:, :, first : first + max_views].to(tokens.device)  # (N, T, d, B)
         unseen = masked | masks.hidden.to(tokens.device)
         target = tokens[:, :, None].expand(masked.shape)
         views = tuple(block for block in range(layout.num_blocks) for _ in range(masked.shape[2]))
-        times = None if masks.times is None else masks.times[:, :, first : first + chunk].flatten(1)
+        times = None if masks.times is None else masks.times[:, :, first : first + max_views].flatten(1)
         logits = model(
             target.masked_fill(unseen, vocabulary - 1).flatten(1, 2),
             None if times is None else (TRAIN_STEPS * times).float().to(tokens.device),
@@ -180,11 +180,11 @@ def nelbo(model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks)
             clean=tokens[:, :-1] if layout.num_blocks > 1 else None,
         ).sample
         losses = masked_nll(logits, target.flatten(1, 2), masked.flatten(1, 2)).double().sum(-1)
-        found.append(losses.unflatten(1, masked.shape[1:3]).cpu())
-    return torch.cat(found, dim=2) * masks.weights
+        contributions.append(losses.unflatten(1, masked.shape[1:3]).cpu())
+    return torch.cat(contributions, dim=2) * masks.weights
 
 
-def _ends(lengths: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+def _text_ends(lengths: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     """Return the number of text tokens of each block, (N, T), and a mask of the others, (N, T, 1, B)."""
     size = layout.block_tokens
     real = (lengths[:, None] - size * torch.arange(layout.num_blocks)).clamp(0, size)
@@ -193,12 +193,12 @@ def _ends(lengths: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
 
 def _draws(key: SampleKey, layout: Layout, draws: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Draw uniform numbers for views, (N, T, D), evenly spread, and for their tokens, (N, T, D, B)."""
-    shares, inner = [], []
+    uniform, inner = [], []
     for row, (epoch, index) in enumerate(zip(key.epochs, key.indices, strict=True)):
         for draw in draws:
             source = generator(key.seed, "likelihood", epoch, index, draw)
-            shares.append(strata(key, row, draw, layout.num_blocks, source))
+            uniform.append(strata(key, row, draw, layout.num_blocks, source))
             size = layout.num_blocks, layout.block_tokens
             inner.append(torch.rand(size, generator=source, dtype=torch.float64))
     rows = len(key.indices), len(draws)
-    return tuple(torch.stack(drawn).unflatten(0, rows).transpose(1, 2) for drawn in (shares, inner))  # pyright: ignore[reportReturnType]
+    return tuple(torch.stack(drawn).unflatten(0, rows).transpose(1, 2) for drawn in (uniform, inner))  # pyright: ignore[reportReturnType]

@@ -16,7 +16,7 @@ Schedule = Literal["log_linear", "cosine"]
 SCHEDULES: tuple[Schedule, ...] = ("log_linear", "cosine")
 
 
-def masked_share(time: Tensor, schedule: Schedule) -> Tensor:
+def masked_fraction(time: Tensor, schedule: Schedule) -> Tensor:
     """Return the probability 1 - alpha(t) that a token is masked at time t in [0, 1]."""
     if schedule == "log_linear":
         return time  # alpha = 1 - t
@@ -107,7 +107,7 @@ class MaskedObjective:
             labels = labels[:, None].expand(-1, len(views))  # (N, M)
             if null_label is not None:
                 labels = torch.where(dropped, null_label, labels)
-        answer = model(
+        logits = model(
             target.masked_fill(masked, self.mask_token),
             times * TRAIN_STEPS,
             layout=layout,
@@ -115,8 +115,8 @@ class MaskedObjective:
             clean=data[:, : max(views)] if max(views) else None,
             labels=labels,
         ).sample  # (N, M, B, V)
-        check_mask_token(self.mask_token, answer.shape[-1])
-        errors = masked_nll(answer, target, masked).mean(-1)  # (N, M)
+        check_mask_token(self.mask_token, logits.shape[-1])
+        errors = masked_nll(logits, target, masked).mean(-1)  # (N, M)
         weights = loss_weight(times, self.schedule).to(errors.dtype)
         return Losses(weights * errors, times * TRAIN_STEPS, views)
 
@@ -125,25 +125,25 @@ class MaskedObjective:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw times (N, M), masked tokens (N, M, B) and dropped labels (N, M)."""
         batch, num_blocks, tokens = data.shape
-        shares = torch.empty(batch, len(draws), num_blocks, dtype=torch.float64)
+        uniform = torch.empty(batch, len(draws), num_blocks, dtype=torch.float64)
         thresholds = torch.empty(batch, len(draws), num_blocks, tokens)
         dropped = torch.empty(batch, len(draws), 1)
         source = torch.Generator()
         for row, sample in enumerate(zip(key.epochs, key.indices, strict=True)):
-            for place, draw in enumerate(draws):
+            for column, draw in enumerate(draws):
                 source.manual_seed(seed_of(key.seed, "masked", *sample, draw))
-                dropped[row, place].uniform_(generator=source)
-                thresholds[row, place].uniform_(generator=source)
-                shares[row, place] = strata(key, row, draw, num_blocks, source)
+                dropped[row, column].uniform_(generator=source)
+                thresholds[row, column].uniform_(generator=source)
+                uniform[row, column] = strata(key, row, draw, num_blocks, source)
         low, high = self.times
-        times = (high - (high - low) * shares).float()  # (N, draws, T), never `low` itself, which may be 0
-        masked = thresholds < masked_share(times, self.schedule)[..., None]
-        lost = (dropped < self.label_dropout).expand(-1, -1, num_blocks)
-        times, masked, lost = (
+        times = (high - (high - low) * uniform).float()  # (N, draws, T), never `low` itself, which may be 0
+        masked = thresholds < masked_fraction(times, self.schedule)[..., None]
+        dropped = (dropped < self.label_dropout).expand(-1, -1, num_blocks)
+        times, masked, dropped = (
             drawn.transpose(1, 2)[:, list(chosen)].flatten(1, 2).to(data.device, non_blocking=True)
-            for drawn in (times, masked, lost)
+            for drawn in (times, masked, dropped)
         )
-        return times, masked, lost
+        return times, masked, dropped
 
 
 def strata(key: SampleKey, row: int, draw: int, num_blocks: int, source: torch.Generator) -> Tensor:
@@ -155,9 +155,9 @@ def strata(key: SampleKey, row: int, draw: int, num_blocks: int, source: torch.G
     the numbers do not depend on other samples.
     """
     shared = generator(key.seed, "strata", key.step, draw)
-    turns = torch.randint(key.batch, (num_blocks,), generator=shared)  # offset of each part
+    offsets = torch.randint(key.batch, (num_blocks,), generator=shared)  # offset of each part
     parts = torch.randperm(num_blocks, generator=source)  # part of each block
-    place = 0 if key.places is None else key.places[row]
-    fine = (turns[parts] + place) % key.batch
+    position = 0 if key.positions is None else key.positions[row]
+    piece = (offsets[parts] + position) % key.batch
     inner = torch.rand(num_blocks, generator=source, dtype=torch.float64)
-    return (parts + (fine + inner) / key.batch) / num_blocks
+    return (parts + (piece + inner) / key.batch) / num_blocks

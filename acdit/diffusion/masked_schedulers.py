@@ -9,7 +9,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutpu
 from torch import Tensor
 
 from ..utils.errors import UserError
-from .masked import Schedule, check_mask_token, masked_share
+from .masked import Schedule, check_mask_token, masked_fraction
 from .objective import TRAIN_STEPS
 
 
@@ -50,7 +50,7 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin):
         self.num_inference_steps = num_inference_steps
         self.times = torch.linspace(1, 0, num_inference_steps + 1, dtype=torch.float64)
         self.timesteps = (TRAIN_STEPS * self.times[:-1]).to(device, torch.float32)
-        self.sigmas = masked_share(self.times[:-1], self.config["schedule"])
+        self.sigmas = masked_fraction(self.times[:-1], self.config["schedule"])
 
     def finished(self, sample: Tensor) -> bool:
         """Return whether no token (N, B) is masked."""
@@ -74,27 +74,27 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin):
             return_dict: Whether to return a `SchedulerOutput` or a tuple.
         """
         check_mask_token(self.config["mask_token"], model_output.shape[-1])
-        place = int((self.timesteps - timestep).abs().argmin())
+        step_index = int((self.timesteps - timestep).abs().argmin())
         filled = sample.clone()
         for row in range(len(sample)):
-            at = (sample[row] == self.config["mask_token"]).nonzero().flatten()  # masked positions (n,)
-            if len(at):
+            masked = (sample[row] == self.config["mask_token"]).nonzero().flatten()  # masked positions (n,)
+            if len(masked):
                 source = None if generator is None else generator[row]
-                logits = model_output[row, at, :-1].double()
-                chosen = self._chosen(logits, place, source)
-                filled[row, at[chosen]] = _drawn(self._probabilities(logits[chosen]), source)
+                logits = model_output[row, masked, :-1].double()
+                chosen = self._select(logits, step_index, source)
+                filled[row, masked[chosen]] = _draw_tokens(self._probabilities(logits[chosen]), source)
         return SchedulerOutput(prev_sample=filled) if return_dict else (filled,)  # pyright: ignore[reportArgumentType]
 
-    def _chosen(self, logits: Tensor, place: int, source: torch.Generator | None) -> Tensor:
+    def _select(self, logits: Tensor, step_index: int, source: torch.Generator | None) -> Tensor:
         """Return the indices of the masked positions to fill now, given their logits (n, V - 1)."""
         raise NotImplementedError
 
-    def _due(self, count: int, place: int) -> int:
+    def _due(self, count: int, step_index: int) -> int:
         """Return the minimum number of tokens to fill in this step, when `count` tokens are masked.
 
         With this minimum in every step, the last step fills the last masked token.
         """
-        return math.ceil(count / (self.num_inference_steps - place))
+        return math.ceil(count / (self.num_inference_steps - step_index))
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         if self.config["temperature"] == 0:
@@ -117,9 +117,11 @@ class AncestralScheduler(MaskedScheduler):
     steps grows; with few steps, the tokens of one step are drawn independently of each other.
     """
 
-    def _chosen(self, logits: Tensor, place: int, source: torch.Generator | None) -> Tensor:
-        now, then = masked_share(self.times[place : place + 2], self.config["schedule"]).tolist()
-        return (_uniform(len(logits), source) * now >= then).nonzero().flatten()
+    def _select(self, logits: Tensor, step_index: int, source: torch.Generator | None) -> Tensor:
+        masked_now, masked_next = masked_fraction(
+            self.times[step_index : step_index + 2], self.config["schedule"]
+        ).tolist()
+        return (_uniform(len(logits), source) * masked_now >= masked_next).nonzero().flatten()
 
 
 class FirstHittingScheduler(MaskedScheduler):
@@ -130,9 +132,9 @@ class FirstHittingScheduler(MaskedScheduler):
     tokens are filled per step, evenly over the steps.
     """
 
-    def _chosen(self, logits: Tensor, place: int, source: torch.Generator | None) -> Tensor:
+    def _select(self, logits: Tensor, step_index: int, source: torch.Generator | None) -> Tensor:
         count = len(logits)
-        return _uniform(count, source).argsort()[: self._due(count, place)]
+        return _uniform(count, source).argsort()[: self._due(count, step_index)]
 
 
 class ConfidenceScheduler(MaskedScheduler):
@@ -160,11 +162,11 @@ class ConfidenceScheduler(MaskedScheduler):
             raise ValueError(f"threshold must be between 0 and 1, not {threshold}")
         super().__init__(mask_token=mask_token, schedule=schedule, temperature=temperature, top_p=top_p)
 
-    def _chosen(self, logits: Tensor, place: int, source: torch.Generator | None) -> Tensor:
-        surest = logits.softmax(-1).amax(-1)  # independent of temperature and top_p
-        ordered, order = surest.sort(dim=0, descending=True, stable=True)
-        sure = int((ordered >= self.config["threshold"]).sum())
-        return order[: max(sure, self._due(len(order), place))]
+    def _select(self, logits: Tensor, step_index: int, source: torch.Generator | None) -> Tensor:
+        confidence = logits.softmax(-1).amax(-1)  # independent of temperature and top_p
+        ordered, order = confidence.sort(dim=0, descending=True, stable=True)
+        confident = int((ordered >= self.config["threshold"]).sum())
+        return order[: max(confident, self._due(len(order), step_index))]
 
 
 def _uniform(count: int, source: torch.Generator | None) -> Tensor:
@@ -176,17 +178,17 @@ def _uniform(count: int, source: torch.Generator | None) -> Tensor:
     return torch.rand(count, generator=source, dtype=torch.float64, device=device).cpu()
 
 
-def _drawn(probabilities: Tensor, source: torch.Generator | None) -> Tensor:
+def _draw_tokens(probabilities: Tensor, source: torch.Generator | None) -> Tensor:
     """Draw a token from each row of (n, V - 1), and return them as (n,).
 
     The distribution function of each row is inverted in float64.
     """
-    shares = _uniform(len(probabilities), source).to(probabilities.device)
+    uniform = _uniform(len(probabilities), source).to(probabilities.device)
     sums = probabilities.cumsum(-1)
     if not sums[:, -1].isfinite().all():
         raise UserError("the network's output is not finite; try float32, or bfloat16 in place of float16")
-    found = torch.searchsorted(sums, (shares * sums[:, -1])[:, None], right=True).squeeze(-1)
-    return found.clamp(max=probabilities.shape[-1] - 1)
+    tokens = torch.searchsorted(sums, (uniform * sums[:, -1])[:, None], right=True).squeeze(-1)
+    return tokens.clamp(max=probabilities.shape[-1] - 1)
 
 
 for _public in (AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler):

@@ -20,7 +20,7 @@ class SampleKey:
         epochs: Pass over the data set of every sample.
         indices: Index in the data set of every sample.
         step: Step of the run; values that the samples of a batch share may depend on it.
-        places: Index of every sample among those of the step, over all ranks; None = 0 for all.
+        positions: Index of every sample among those of the step, over all ranks; None = 0 for all.
         batch: Number of samples of the step.
     """
 
@@ -28,7 +28,7 @@ class SampleKey:
     epochs: Sequence[int]
     indices: Sequence[int]
     step: int = 0
-    places: Sequence[int] | None = None
+    positions: Sequence[int] | None = None
     batch: int = 1
 
 
@@ -51,7 +51,7 @@ class Losses:
         return (self.per_view if self.weights is None else self.weights * self.per_view).mean()
 
 
-class Answer(Protocol):
+class NetworkOutput(Protocol):
     """Output of a network for noised views, such as `ACDiTOutput`."""
 
     @property
@@ -73,7 +73,7 @@ class Network(Protocol):
         blocks: Sequence[int],
         clean: Tensor | None,
         labels: Tensor | None,
-    ) -> Answer:
+    ) -> NetworkOutput:
         """Predict noised views of blocks from the clean blocks before them."""
         ...
 

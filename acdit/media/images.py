@@ -6,7 +6,7 @@ from PIL import Image
 
 from ..utils.files import whole
 
-EDGE = 64  # side in pixels up to which small images are enlarged
+MIN_SIDE = 64  # side in pixels up to which small images are enlarged
 GAP = 4
 
 
@@ -16,13 +16,13 @@ def picture_grid(images: list[Image.Image], columns: int) -> Image.Image:
     Small images are enlarged by an integer factor, without smoothing.
     """
     width, height = images[0].size
-    factor = max(1, EDGE // min(width, height))
+    factor = max(1, MIN_SIDE // min(width, height))
     width, height = width * factor, height * factor
     rows = -(-len(images) // columns)
     size = (columns * (width + GAP) + GAP, rows * (height + GAP) + GAP)
     grid = Image.new("RGB", size, "white")
-    for place, image in enumerate(images):
-        row, column = divmod(place, columns)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
         enlarged = image.convert("RGB").resize((width, height), Image.Resampling.NEAREST)
         grid.paste(enlarged, (GAP + column * (width + GAP), GAP + row * (height + GAP)))
     return grid
@@ -30,5 +30,5 @@ def picture_grid(images: list[Image.Image], columns: int) -> Image.Image:
 
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture atomically, in the format of the suffix."""
-    with whole(path) as aside:
-        picture.save(aside, format=Image.registered_extensions()[path.suffix.lower()])
+    with whole(path) as temporary_path:
+        picture.save(temporary_path, format=Image.registered_extensions()[path.suffix.lower()])

@@ -15,9 +15,9 @@ from ..utils.files import whole
 from .images import picture_grid
 
 Frames = Sequence[Image.Image]
-H264_EDGE = 16_384
-STILLS = ("image2", "tty")  # formats of FFmpeg that are not video, besides its "pipes" of pictures
-GIF_RATE = 50  # players show every frame for at least two hundredths of a second
+H264_MAX_SIDE = 16_384
+STILL_FORMATS = ("image2", "tty")  # formats of FFmpeg that are not video, besides its "pipes" of pictures
+GIF_MAX_RATE = 50  # players show every frame for at least two hundredths of a second
 
 
 class Writer(Protocol):
@@ -44,16 +44,16 @@ def video_file(path: Path, rate: int) -> Iterator[Writer]:
         UserError: for another suffix, a rate that a .gif cannot have, a size that H.264 cannot have, or if
             the package that writes the format is missing.
     """
-    kinds = {".mp4": _h264, ".gif": _gif}
-    kind = kinds.get(path.suffix.lower())
-    if kind is None:
-        raise UserError(f"{path} must end in {' or '.join(kinds)}")
-    with whole(path) as aside, kind(aside, rate) as writer:
+    writers = {".mp4": _h264, ".gif": _gif}
+    open_writer = writers.get(path.suffix.lower())
+    if open_writer is None:
+        raise UserError(f"{path} must end in {' or '.join(writers)}")
+    with whole(path) as temporary_path, open_writer(temporary_path, rate) as writer:
         yield writer
 
 
-def read_frames(path: Path, most: int | None = None) -> list[Image.Image]:
-    """Return the first `most` frames of a video file, or all of them if None, upright.
+def read_frames(path: Path, max_frames: int | None = None) -> list[Image.Image]:
+    """Return the first `max_frames` frames of a video file, or all of them if None, upright.
 
     Raises:
         UserError: if the file cannot be read as video.
@@ -61,18 +61,18 @@ def read_frames(path: Path, most: int | None = None) -> list[Image.Image]:
     av: Any = require("av", "video")
     try:
         with av.open(str(path)) as container:
-            stream = moving_pictures(container)
+            stream = video_stream(container)
             if stream is None:
                 raise UserError(f"{path} holds no video")
-            frames = [upright(frame) for frame in islice(container.decode(stream), most)]
-    except (av.FFmpegError, OSError) as fault:
-        raise UserError(f"{path} cannot be read as video: {fault}") from fault
+            frames = [upright(frame) for frame in islice(container.decode(stream), max_frames)]
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(f"{path} cannot be read as video: {error}") from error
     if not frames:
         raise UserError(f"{path} holds no frame that can be decoded")
     return frames
 
 
-def moving_pictures(container: Any) -> Any | None:
+def video_stream(container: Any) -> Any | None:
     """Return the video stream of an opened file, or None if it has none.
 
     FFmpeg also treats a still picture, the cover of a song and even text, which it renders, as video; these
@@ -80,10 +80,10 @@ def moving_pictures(container: Any) -> Any | None:
     """
     av: Any = require("av", "video")
     name = container.format.name
-    if name in STILLS or name.endswith("_pipe"):
+    if name in STILL_FORMATS or name.endswith("_pipe"):
         return None
     cover = av.stream.Disposition.attached_pic
-    return next((each for each in container.streams.video if not each.disposition & cover), None)
+    return next((stream for stream in container.streams.video if not stream.disposition & cover), None)
 
 
 def upright(frame: Any) -> Image.Image:
@@ -110,8 +110,8 @@ def _h264(path: Path, rate: int) -> Iterator[Writer]:
             writer = _H264(av, container, rate)
             yield writer
             writer.finish()
-    except av.FFmpegError as fault:
-        raise UserError(f"the .mp4 cannot be written: {fault}") from fault
+    except av.FFmpegError as error:
+        raise UserError(f"the .mp4 cannot be written: {error}") from error
 
 
 class _H264:
@@ -124,13 +124,13 @@ class _H264:
 
     def add(self, frame: Image.Image) -> None:
         pixels = np.asarray(frame.convert("RGB"))
-        odd = [(0, edge % 2) for edge in pixels.shape[:2]]
-        pixels = np.pad(pixels, (*odd, (0, 0)), mode="edge")
+        padding = [(0, side % 2) for side in pixels.shape[:2]]
+        pixels = np.pad(pixels, (*padding, (0, 0)), mode="edge")
         if not self.sized:
-            if max(pixels.shape[:2]) > H264_EDGE:
+            if max(pixels.shape[:2]) > H264_MAX_SIDE:
                 raise UserError(
-                    f"a frame of {pixels.shape[0]}x{pixels.shape[1]} exceeds the {H264_EDGE} pixels per side "
-                    "that H.264 allows; put fewer videos side by side"
+                    f"a frame of {pixels.shape[0]}x{pixels.shape[1]} exceeds the {H264_MAX_SIDE} pixels per "
+                    "side that H.264 allows; put fewer videos side by side"
                 )
             self.stream.height, self.stream.width = pixels.shape[:2]
             self.sized = True
@@ -144,14 +144,16 @@ class _H264:
 
 @contextmanager
 def _gif(path: Path, rate: int) -> Iterator[Writer]:
-    if rate > GIF_RATE:
-        raise UserError(f"a .gif shows at most {GIF_RATE} frames a second, not {rate}; write an .mp4 instead")
+    if rate > GIF_MAX_RATE:
+        raise UserError(
+            f"a .gif shows at most {GIF_MAX_RATE} frames a second, not {rate}; write an .mp4 instead"
+        )
     writer = _Gif()
     yield writer
     first, *others = writer.frames or [None]
     if first is None:
         raise UserError("a video needs at least one frame")
-    ends = [round(100 * place / rate) for place in range(len(writer.frames) + 1)]  # GIF counts hundredths
+    ends = [round(100 * index / rate) for index in range(len(writer.frames) + 1)]  # GIF counts hundredths
     durations = [10 * (after - before) for before, after in pairwise(ends)]
     first.save(path, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
 

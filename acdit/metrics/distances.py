@@ -9,7 +9,7 @@ from torch import nn
 from ..utils.errors import UserError, require
 
 CHUNK = 1024  # rows of a distance matrix that are in memory at a time
-COPY = 1 / 3  # Yoon et al. 2023: a copy is three times nearer to one training example than to the next
+COPY_RATIO = 1 / 3  # Yoon et al. 2023: a copy is three times nearer to one training example than to the next
 
 
 def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -66,7 +66,7 @@ def copied_share(samples: torch.Tensor, train: torch.Tensor) -> float:
     _check(1, samples, train)
     _check(2, train)
     first, second = _nearest(samples, train, 2).unbind(dim=1)
-    return float((first < COPY * second).double().mean())
+    return float((first < COPY_RATIO * second).double().mean())
 
 
 def spread(rows: torch.Tensor, size: int) -> torch.Tensor:
@@ -84,10 +84,10 @@ def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.cdist(a.double(), b.double())
 
 
-def _check(least: int, *sets: torch.Tensor) -> None:
+def _check(min_rows: int, *sets: torch.Tensor) -> None:
     for rows in sets:
-        if rows.ndim != 2 or len(rows) < least or rows.shape[1] != sets[0].shape[1]:
-            expected = f"(at least {least}, {sets[0].shape[-1]})"
+        if rows.ndim != 2 or len(rows) < min_rows or rows.shape[1] != sets[0].shape[1]:
+            expected = f"(at least {min_rows}, {sets[0].shape[-1]})"
             raise UserError(f"a set of features must be of shape {expected}, not {tuple(rows.shape)}")
         if not rows.isfinite().all():
             raise UserError("a set of features contains values that are not finite")

@@ -9,6 +9,6 @@ def token_entropy(rows: Sequence[torch.Tensor]) -> float:
     """Return the mean entropy, in nats, of the token frequencies of each text, given as ids (L,)."""
     entropies = []
     for row in rows:
-        shares = torch.unique(row, return_counts=True)[1].double() / len(row)
-        entropies.append(-(shares * shares.log()).sum().item())
+        frequencies = torch.unique(row, return_counts=True)[1].double() / len(row)
+        entropies.append(-(frequencies * frequencies.log()).sum().item())
     return sum(entropies) / len(entropies)

@@ -105,13 +105,13 @@ def disagreement(backend: Backend, device: torch.device, backward: bool = True) 
     generator = torch.Generator().manual_seed(0)
     tensors = [torch.randn(1, 2, 4 * 128, 64, generator=generator) for _ in range(5)]
     visibility = view_visibility(128, (0, 1, 3, 4))
-    contenders: tuple[tuple[Backend, torch.device], ...] = ("dense", torch.device("cpu")), (backend, device)
+    backends: tuple[tuple[Backend, torch.device], ...] = ("dense", torch.device("cpu")), (backend, device)
     results = []
-    for name, place in contenders:
-        query, *keys = (tensor.to(place, copy=True).requires_grad_(backward) for tensor in tensors)
+    for name, target_device in backends:
+        query, *keys = (tensor.to(target_device, copy=True).requires_grad_(backward) for tensor in tensors)
         output = attend(query, (keys[0], keys[1]), (keys[2], keys[3]), visibility, name)
-        found = torch.autograd.grad(output.square().sum(), [query, *keys]) if backward else ()
-        results.append([each.detach().cpu() for each in (output, *found)])
+        gradients = torch.autograd.grad(output.square().sum(), [query, *keys]) if backward else ()
+        results.append([each.detach().cpu() for each in (output, *gradients)])
     return max(float((a - b).norm() / a.norm()) for a, b in zip(*results, strict=True))
 
 

@@ -18,7 +18,7 @@ class ConditionMemo:
 
     def __init__(self, max_bytes: int = MAX_BYTES):
         self.max_bytes = max_bytes
-        self._held: dict[Hashable, dict[Hashable, Tensor]] = {}
+        self._vectors: dict[Hashable, dict[Hashable, Tensor]] = {}
         self._nbytes = 0
 
     def rows(self, use: Hashable, keys: Sequence[Hashable], compute: Callable[[list[int]], Tensor]) -> Tensor:
@@ -27,15 +27,15 @@ class ConditionMemo:
         `compute` is called with the indices of the keys that are not in the memo.
         """
         if self._nbytes > self.max_bytes:
-            self._held.clear()
+            self._vectors.clear()
             self._nbytes = 0
-        known = self._held.setdefault(use, {})
-        new = {key: place for place, key in enumerate(keys) if key not in known}
+        vectors = self._vectors.setdefault(use, {})
+        new = {key: index for index, key in enumerate(keys) if key not in vectors}
         if new:
-            made = compute(list(new.values()))
-            self._nbytes += made.nbytes
-            known.update(zip(new, made, strict=True))
-        return torch.stack([known[key] for key in keys])
+            computed = compute(list(new.values()))
+            self._nbytes += computed.nbytes
+            vectors.update(zip(new, computed, strict=True))
+        return torch.stack([vectors[key] for key in keys])
 
 
 class Conditions(NamedTuple):
@@ -52,4 +52,4 @@ class Conditions(NamedTuple):
         """
         if self.memo is None:
             return module(self.vectors)
-        return self.memo.rows(use, self.keys, lambda places: module(self.vectors[places]))
+        return self.memo.rows(use, self.keys, lambda indices: module(self.vectors[indices]))

@@ -68,14 +68,14 @@ def _modulated(
 
 def _rotated(x: Tensor, weights: Tensor, eps: float, rope: RopeTable) -> tuple[Tensor, Tensor]:
     """Return the output of `norm_and_rotate`, and 1 / rms."""
-    turned = x.movedim(2, 0)  # (K, R, B, H, D)
-    inverse = _inverse_rms(turned.to(rope.cos.dtype), eps)
-    unit = torch.empty(turned.shape, dtype=rope.cos.dtype, device=x.device)  # contiguous in this order
-    torch.mul(turned, inverse, out=unit).mul_(_per_head(weights))
+    reordered = x.movedim(2, 0)  # (K, R, B, H, D)
+    inverse = _inverse_rms(reordered.to(rope.cos.dtype), eps)
+    unit = torch.empty(reordered.shape, dtype=rope.cos.dtype, device=x.device)  # contiguous in this order
+    torch.mul(reordered, inverse, out=unit).mul_(_per_head(weights))
     return rope.rotate(unit).to(x.dtype), inverse
 
 
-def _through_norm(grad: Tensor, unit: Tensor, product: Tensor, inverse: Tensor) -> Tensor:
+def _norm_gradient(grad: Tensor, unit: Tensor, product: Tensor, inverse: Tensor) -> Tensor:
     """Return the gradient of x in unit = x * inverse, from that of `unit` (changed in place).
 
     Args:
@@ -102,20 +102,20 @@ class _ModulatedNorm(torch.autograd.Function):
         x, weight, scale, inverse = ctx.saved_tensors
         grad = grad.to(inverse.dtype)
         unit = x * inverse
-        of_factor = (grad * unit).sum(1, keepdim=True)  # (R, 1, hidden)
-        of_scale = of_shift = None
+        grad_factor = (grad * unit).sum(1, keepdim=True)  # (R, 1, hidden)
+        grad_scale = grad_shift = None
         if scale is None:
-            factor, of_weight = weight, of_factor.sum((0, 1))
+            factor, grad_weight = weight, grad_factor.sum((0, 1))
         else:
-            factor, of_weight = weight * (1 + scale), (of_factor * (1 + scale)).sum((0, 1))
-            of_scale, of_shift = (
-                (of_factor * weight).to(scale.dtype),
+            factor, grad_weight = weight * (1 + scale), (grad_factor * (1 + scale)).sum((0, 1))
+            grad_scale, grad_shift = (
+                (grad_factor * weight).to(scale.dtype),
                 grad.sum(1, keepdim=True).to(scale.dtype),
             )
         inner = grad * factor
         product = (inner * unit).sum(-1, keepdim=True)
-        of_x = _through_norm(inner, unit, product, inverse)
-        return of_x.to(x.dtype), of_weight.to(weight.dtype), None, of_scale, of_shift
+        grad_x = _norm_gradient(inner, unit, product, inverse)
+        return grad_x.to(x.dtype), grad_weight.to(weight.dtype), None, grad_scale, grad_shift
 
 
 class _NormAndRotate(torch.autograd.Function):
@@ -141,11 +141,11 @@ class _NormAndRotate(torch.autograd.Function):
         inner = RopeTable(cos, sin, ctx.segments).rotate_gradient(grad)
         unit = torch.mul(x.movedim(2, 0), inverse, out=torch.empty_like(inner))
         product = inner * unit
-        of_weights = product.sum((1, 2, 3))
+        grad_weights = product.sum((1, 2, 3))
         inner.mul_(_per_head(weights))
         product = product.mul_(_per_head(weights)).sum(-1, keepdim=True)
-        of_x = _through_norm(inner, unit, product, inverse)
-        return of_x.movedim(0, 2).to(x.dtype), of_weights.to(weights.dtype), None, None, None, None
+        grad_x = _norm_gradient(inner, unit, product, inverse)
+        return grad_x.movedim(0, 2).to(x.dtype), grad_weights.to(weights.dtype), None, None, None, None
 
 
 def _per_head(weights: Tensor) -> Tensor:

@@ -76,10 +76,10 @@ class KVCache:
             self.capacity = min(self.capacity, sinks + window + 1)
         self.num_blocks = 0
         """Number of clean blocks that were written."""
-        self.num_gone = 0
+        self.num_evicted = 0
         """Number of these blocks that were evicted; they lie between the sinks and the window."""
         self.conditions = ConditionMemo()
-        self._turned = turned
+        self._shift_keys = turned
         self._first_keys: Tensor | None = None  # keys of the sinks at their original positions
         shape = (2, num_layers, batch_size, num_heads, self.capacity * layout.block_tokens, head_dim)
         self._store = torch.empty(shape, dtype=dtype, device=device)  # (2, layers, N, H, L, D)
@@ -90,14 +90,14 @@ class KVCache:
         return self._store.nbytes
 
     @property
-    def num_held(self) -> int:
+    def num_cached(self) -> int:
         """Return the number of clean blocks whose keys and values are in the cache."""
-        return self.num_blocks - self.num_gone
+        return self.num_blocks - self.num_evicted
 
     @property
     def _surplus(self) -> int:
         """Return the number of cached blocks that have left the window."""
-        return 0 if self.window is None else max(0, self.num_held - self.sinks - self.window)
+        return 0 if self.window is None else max(0, self.num_cached - self.sinks - self.window)
 
     def check(self, layout: Layout, batch_size: int, new_blocks: int) -> None:
         """Raise ValueError unless `new_blocks` blocks of this layout and batch size can be added."""
@@ -131,8 +131,8 @@ class KVCache:
 
         Views must not need blocks that have left the window.
         """
-        gone = self.num_gone + self._surplus
-        if gone and blocks[0] < gone + self.sinks + (self.window or 0):
+        evicted = self.num_evicted + self._surplus
+        if evicted and blocks[0] < evicted + self.sinks + (self.window or 0):
             raise ValueError(f"a view of block {blocks[0]} needs blocks that were evicted from the cache")
         if new_blocks and not self.takes_beside_views(new_blocks):
             raise ValueError("with sinks, pass clean blocks and noised views in separate calls")
@@ -153,23 +153,23 @@ class KVCache:
         surplus, size = self._surplus, self.layout.block_tokens
         if not surplus:
             return
-        self.num_gone += surplus
-        sinks, held = self.sinks * size, self.num_held * size
+        self.num_evicted += surplus
+        sinks, stop = self.sinks * size, self.num_cached * size
         if sinks and self._first_keys is None:
             self._first_keys = self._store[0, :, :, :, :sinks].clone()
         for layer in range(self._store.shape[1]):
-            kept = self._store[:, layer, :, :, sinks + surplus * size : held + surplus * size].clone()
-            self._store[:, layer, :, :, sinks:held] = kept
+            kept = self._store[:, layer, :, :, sinks + surplus * size : stop + surplus * size].clone()
+            self._store[:, layer, :, :, sinks:stop] = kept
             if self._first_keys is not None:
-                turned = self._turned(self._first_keys[layer], self.num_gone * self.layout.block[0])
-                self._store[0, layer, :, :, :sinks] = turned
+                rotated = self._shift_keys(self._first_keys[layer], self.num_evicted * self.layout.block[0])
+                self._store[0, layer, :, :, :sinks] = rotated
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Write one layer's keys and values (N, H, P B, D) after the filled blocks.
 
         `advance` then counts the blocks.
         """
-        start = self.num_held * self.layout.block_tokens
+        start = self.num_cached * self.layout.block_tokens
         self._store[0, layer, :, :, start : start + key.shape[2]] = key
         self._store[1, layer, :, :, start : start + key.shape[2]] = value
 
@@ -178,7 +178,7 @@ class KVCache:
 
         The tensors are not copied.
         """
-        stop = (self.num_held + new_blocks) * self.layout.block_tokens
+        stop = (self.num_cached + new_blocks) * self.layout.block_tokens
         return self._store[0, layer, :, :, :stop], self._store[1, layer, :, :, :stop]
 
     def advance(self, new_blocks: int) -> None:

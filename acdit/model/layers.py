@@ -104,17 +104,19 @@ class ACDiTAttention(nn.Module):
             if keys is not None:
                 streams.cache.write(layer, *keys)
             keys = streams.cache.read(layer, count // samples)
-        answers = []
+        outputs = []
         if streams.clean is not None and query is not None:
-            seen = _first_blocks(keys, streams.clean)
-            answers.append(attend(_by_head(query, samples), seen, None, streams.clean, streams.backend))
+            visible = _first_blocks(keys, streams.clean)
+            outputs.append(attend(_by_head(query, samples), visible, None, streams.clean, streams.backend))
         if streams.views is not None:
-            seen = _first_blocks(keys, streams.views)
+            visible = _first_blocks(keys, streams.views)
             own = _by_head(view_key, samples), _by_head(view_value, samples)
-            answers.append(attend(_by_head(view_query, samples), seen, own, streams.views, streams.backend))
-        if not answers:
+            outputs.append(
+                attend(_by_head(view_query, samples), visible, own, streams.views, streams.backend)
+            )
+        if not outputs:
             return None
-        blocks = [answer.transpose(1, 2).reshape(-1, *x.shape[1:]) for answer in answers]
+        blocks = [output.transpose(1, 2).reshape(-1, *x.shape[1:]) for output in outputs]
         return self.proj(torch.cat(blocks) if len(blocks) > 1 else blocks[0])
 
     def _heads(self, x: Tensor, rope: RopeTable, with_query: bool = True) -> tuple[Tensor, ...]:
@@ -125,9 +127,9 @@ class ACDiTAttention(nn.Module):
         plain = skip and type(self.qkv) is Linear
         projected = self.qkv(x, skip=skip) if plain else self.qkv(x)[..., skip:]
         projected = projected.unflatten(-1, (-1, self.num_heads, x.shape[-1] // self.num_heads))
-        turning, value = projected.split((projected.shape[2] - 1, 1), dim=2)
+        unrotated, value = projected.split((projected.shape[2] - 1, 1), dim=2)
         weights = (self.q_norm(), self.k_norm()) if with_query else (self.k_norm(),)
-        rotated = norm_and_rotate(turning, torch.stack(weights), NORM_EPS, rope)  # (2 or 1, R, B, H, D)
+        rotated = norm_and_rotate(unrotated, torch.stack(weights), NORM_EPS, rope)  # (2 or 1, R, B, H, D)
         return *rotated.unbind(0), value.squeeze(2)
 
 

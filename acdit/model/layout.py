@@ -40,14 +40,14 @@ class Layout:
                     f"{name} must have {len(self.grid)} positive sizes, one per axis, not {tuple(sizes)}"
                 )
             object.__setattr__(self, name, tuple(int(size) for size in sizes))
-        if any(size % edge for size, edge in zip(self.grid, self.block, strict=True)):
-            fits = " x ".join(
-                "{" + ", ".join(str(edge) for edge in range(1, size + 1) if size % edge == 0) + "}"
+        if any(size % side for size, side in zip(self.grid, self.block, strict=True)):
+            valid = " x ".join(
+                "{" + ", ".join(str(side) for side in range(1, size + 1) if size % side == 0) + "}"
                 for size in self.grid
             )
             raise ValueError(
                 f"block {dims(self.block)} does not tile the {dims(self.grid)} token grid; "
-                f"valid sizes along each axis: {fits}"
+                f"valid sizes along each axis: {valid}"
             )
 
     @property
@@ -58,12 +58,12 @@ class Layout:
     @property
     def size(self) -> tuple[int, ...]:
         """Return the number of data elements along each axis: grid times patch."""
-        return tuple(tokens * edge for tokens, edge in zip(self.grid, self.patch, strict=True))
+        return tuple(tokens * side for tokens, side in zip(self.grid, self.patch, strict=True))
 
     @property
     def block_counts(self) -> tuple[int, ...]:
         """Return the number of blocks along each axis."""
-        return tuple(tokens // edge for tokens, edge in zip(self.grid, self.block, strict=True))
+        return tuple(tokens // side for tokens, side in zip(self.grid, self.block, strict=True))
 
     @property
     def num_blocks(self) -> int:
@@ -132,9 +132,9 @@ class Layout:
 
         blocks = range(self.num_blocks) if blocks is None else blocks
         corners = torch.unravel_index(torch.arange(blocks.start, blocks.stop), self.block_counts)
-        inside = torch.unravel_index(torch.arange(self.block_tokens), self.block)
-        axes = zip(corners, self.block, inside, strict=True)
-        return torch.stack([corner[:, None] * edge + place for corner, edge, place in axes], dim=-1)
+        offsets = torch.unravel_index(torch.arange(self.block_tokens), self.block)
+        axes = zip(corners, self.block, offsets, strict=True)
+        return torch.stack([corner[:, None] * side + offset for corner, side, offset in axes], dim=-1)
 
     def _cuts(self) -> list[tuple[int, int, int]]:
         return list(zip(self.block_counts, self.block, self.patch, strict=True))
@@ -152,10 +152,10 @@ def parse_dims(text: str, name: str = "block", axes: int | None = None) -> tuple
     """
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
         raise ValueError(f"{name} must be sizes joined by x, such as 4x4, not {text!r}")
-    found = tuple(int(part) for part in text.split("x"))
-    if axes not in (None, len(found)):
+    sizes = tuple(int(part) for part in text.split("x"))
+    if axes not in (None, len(sizes)):
         raise ValueError(f"{name} must have {axes} size{'s' * (axes != 1)}, not {text}")
-    return found
+    return sizes
 
 
 def dims(sizes: Sequence[int], joint: str = "x") -> str:

@@ -31,7 +31,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool 
 
     With `gelu`, the result is passed through GELU (tanh approximation).
     """
-    if not _by_onednn(x, weight):
+    if not _uses_onednn(x, weight):
         output: Any = F.linear(x, weight, bias)
     elif torch.is_grad_enabled():
         output = _Linear.apply(x, weight, bias)  # GELU is separate: its backward pass needs its input
@@ -53,19 +53,19 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return (wide * torch.sigmoid(doubled)).to(x.dtype)
 
 
-def _by_onednn(x: Tensor, weight: Tensor) -> bool:
+def _uses_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()  # the compiler makes its own choice
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
-        and x.numel() * len(weight) >= _least(torch.is_grad_enabled())
+        and x.numel() * len(weight) >= _min_multiplications(torch.is_grad_enabled())
         and type(weight) in (Tensor, nn.Parameter)
         and not torch.is_autocast_enabled("cpu")
     )
 
 
 @lru_cache(maxsize=2)
-def _least(learning: bool) -> float:
+def _min_multiplications(training: bool) -> float:
     """Return the smallest number of multiplications for which oneDNN is faster, on x86.
 
     Elsewhere the result is infinite, so that torch's own choice is used. Torch uses MKL, whose calls have
@@ -74,15 +74,15 @@ def _least(learning: bool) -> float:
     """
     if not torch.backends.mkldnn.is_available() or "AVX" not in torch.backends.cpu.get_cpu_capability():
         return math.inf
-    facts = Path("/proc/cpuinfo")
-    if "GenuineIntel" in (facts.read_text() if facts.exists() else platform.processor()):
-        return math.inf if learning else 2**23
+    cpu_info = Path("/proc/cpuinfo")
+    if "GenuineIntel" in (cpu_info.read_text() if cpu_info.exists() else platform.processor()):
+        return math.inf if training else 2**23
     return 2**20
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
-    after = ("gelu", [], "tanh") if gelu else ("none", [], "")
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *after)
+    activation = ("gelu", [], "tanh") if gelu else ("none", [], "")
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *activation)
 
 
 class _Linear(torch.autograd.Function):
@@ -95,11 +95,11 @@ class _Linear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
-        for_x, for_weight, for_bias = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         rows = grad.reshape(-1, grad.shape[-1])
         return (
             # made contiguous first: oneDNN is slower on a weight that is transposed in memory
-            _product(grad, weight.t().contiguous(), None) if for_x else None,
-            rows.t() @ x.reshape(-1, x.shape[-1]) if for_weight else None,
-            rows.sum(0) if for_bias else None,
+            _product(grad, weight.t().contiguous(), None) if needs_x else None,
+            rows.t() @ x.reshape(-1, x.shape[-1]) if needs_weight else None,
+            rows.sum(0) if needs_bias else None,
         )

@@ -44,15 +44,15 @@ class MatmulRate:
     def __init__(self, products: Sequence[Product], dtype: torch.dtype, device: torch.device):
         self.best = 0.0  # FLOP/s
         self._operands: list[tuple[Tensor, Tensor]] = []
-        drawn = torch.Generator().manual_seed(0)  # not constants, on which accelerators run faster
+        generator = torch.Generator().manual_seed(0)  # not constants, on which accelerators run faster
         for batch, rows, inner, columns in products:
             shapes = ((batch, rows, inner), (batch, columns, inner))
-            left, right = (torch.randn(shape, generator=drawn).to(device, dtype) for shape in shapes)
+            left, right = (torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes)
             self._operands.append((left, right) if batch > 1 else (left[0], right[0]))
 
     def measure(self) -> None:
         """Time each product once more, with the kernels of training and with those of sampling."""
-        for (left, right), learning in product(self._operands, (True, False)):
+        for (left, right), training in product(self._operands, (True, False)):
             flops = 2 * left.numel() * right.shape[-2]
             times = int(FLOPS_AT_ONCE // flops) + 1
 
@@ -60,7 +60,7 @@ class MatmulRate:
                 for _ in range(times):
                     torch.matmul(left, right.mT) if left.ndim > 2 else linear(left, right)
 
-            with torch.set_grad_enabled(learning):  # the operands need no gradient
+            with torch.set_grad_enabled(training):  # the operands need no gradient
                 seconds = seconds_of(run, left.device)
             self.best = max(self.best, times * flops / seconds)
 

@@ -27,15 +27,15 @@ class RopeTable(NamedTuple):
     def rotate(self, x: Tensor) -> Tensor:
         """Rotate queries or keys (.., T, B, H, D) by the coordinates of their tokens, in at least float32."""
         wide = x.to(self.cos.dtype)
-        return _half_turn(wide, self.segments).mul_(self.sin).addcmul_(wide, self.cos).to(x.dtype)
+        return _rotate_half(wide, self.segments).mul_(self.sin).addcmul_(wide, self.cos).to(x.dtype)
 
     def rotate_gradient(self, grad: Tensor) -> Tensor:
         """Apply the transpose of `rotate`.
 
-        `_half_turn` is antisymmetric, so its transpose is its negative.
+        `_rotate_half` is antisymmetric, so its transpose is its negative.
         """
         wide = grad.to(self.cos.dtype)
-        return (wide * self.cos).sub_(_half_turn(wide * self.sin, self.segments))
+        return (wide * self.cos).sub_(_rotate_half(wide * self.sin, self.segments))
 
 
 def default_split(head_dim: int, axes: int) -> tuple[int, ...]:
@@ -46,15 +46,15 @@ def default_split(head_dim: int, axes: int) -> tuple[int, ...]:
     Raises:
         ValueError: If the head dimension cannot be split like this; another split must be given in that case.
     """
-    shares = {1: (1,), 2: (1, 1), 3: (2, 3, 3)}.get(axes)
-    if shares is None:
+    ratios = {1: (1,), 2: (1, 1), 3: (2, 3, 3)}.get(axes)
+    if ratios is None:
         raise ValueError(f"axis_lengths must have 1 to 3 values, not {axes}")
-    if head_dim % (2 * sum(shares)):
+    if head_dim % (2 * sum(ratios)):
         raise ValueError(
             f"a head dimension of {head_dim} cannot be split over {axes} axes; "
-            f"use a multiple of {2 * sum(shares)}, or give rope_split"
+            f"use a multiple of {2 * sum(ratios)}, or give rope_split"
         )
-    return tuple(share * head_dim // sum(shares) for share in shares)
+    return tuple(ratio * head_dim // sum(ratios) for ratio in ratios)
 
 
 def check_split(split: tuple[int, ...], head_dim: int, axes: int) -> None:
@@ -113,7 +113,7 @@ class Rotation(NamedTuple):
             table.cos().to(self.device, self.dtype), table.sin().to(self.device, self.dtype), segments
         )
 
-    def turned(self, keys: Tensor, tokens: int) -> Tensor:
+    def shifted(self, keys: Tensor, tokens: int) -> Tensor:
         """Return rotated keys (N, H, L, D) as they would be this many tokens further along the first axis.
 
         This is valid only for true rotations, so not for the published variant.
@@ -128,7 +128,7 @@ def _table(rotation: Rotation, layout: Layout, blocks: range) -> RopeTable:
         return rotation.at(layout.coordinates(blocks))
 
 
-def _half_turn(x: Tensor, segments: tuple[int, ...]) -> Tensor:
+def _rotate_half(x: Tensor, segments: tuple[int, ...]) -> Tensor:
     """Map (x1, x2) to (-x2, x1), where x1 and x2 are the halves of each segment."""
     if len(set(segments)) == 1:
         first, second = x.unflatten(-1, (len(segments), 2, -1)).unbind(-2)

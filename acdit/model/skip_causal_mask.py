@@ -62,9 +62,9 @@ def predicate(visibility: Visibility, device: torch.device) -> tuple[Callable[..
     clean, sinks = visibility.clean, visibility.sinks
 
     def sees(query: Tensor, key: Tensor) -> Tensor:
-        asking, answering = query // tokens, key // tokens
-        past = (answering < limit[asking]) & ((answering >= first[asking]) | (answering < sinks))
-        return ((answering < clean) & past) | (answering == asking + clean)
+        query_block, key_block = query // tokens, key // tokens
+        visible = (key_block < limit[query_block]) & ((key_block >= first[query_block]) | (key_block < sinks))
+        return ((key_block < clean) & visible) | (key_block == query_block + clean)
 
     return sees, blocks * tokens, (clean + blocks * visibility.own) * tokens
 

@@ -39,8 +39,14 @@ def split_attention(
     size = max(1, group_tokens // visibility.block_tokens)
     if query.device.type != "cpu" or keys * visibility.block_tokens <= group_tokens:
         return _joined_groups(query, clean, own, visibility, size)
-    facts = visibility.clean, visibility.limits, visibility.window, visibility.sinks, visibility.block_tokens
-    output, _ = _merged(query, *(clean or (None, None)), *(own or (None, None)), *facts, size)
+    arguments = (
+        visibility.clean,
+        visibility.limits,
+        visibility.window,
+        visibility.sinks,
+        visibility.block_tokens,
+    )
+    output, _ = _merged(query, *(clean or (None, None)), *(own or (None, None)), *arguments, size)
     return output
 
 
@@ -84,17 +90,17 @@ def _merged(
     """
     visibility = Visibility(block_tokens, clean, tuple(limits), own_key is not None, window, sinks)
     if own_key is not None and own_value is not None:
-        each = [_by_block(tensor, block_tokens) for tensor in (query, own_key, own_value)]  # (N M, H, B, D)
-        output, lse = (_by_sample(found, len(query)) for found in _flash(*each))
+        blocks = [_by_block(tensor, block_tokens) for tensor in (query, own_key, own_value)]  # (N M, H, B, D)
+        output, lse = (_by_sample(tensor, len(query)) for tensor in _flash(*blocks))
     else:
         output = _zeros(query)
         lse = torch.full_like(_zeros(query[..., 0]), -torch.inf, dtype=_wide(query))  # (N, H, Q)
     if clean_key is not None and clean_value is not None:
         for part in _parts(visibility, group):
             rows, keys = part.tokens(block_tokens)
-            asking, seen = query[:, :, rows], (clean_key[:, :, keys], clean_value[:, :, keys])
-            found, weight = _flash(asking, *seen, attn_mask=part.mask(block_tokens, query.dtype))
-            _merge(output[:, :, rows], lse[:, :, rows], found, weight)
+            queries, visible = query[:, :, rows], (clean_key[:, :, keys], clean_value[:, :, keys])
+            part_output, part_lse = _flash(queries, *visible, attn_mask=part.mask(block_tokens, query.dtype))
+            _merge(output[:, :, rows], lse[:, :, rows], part_output, part_lse)
     return output, lse
 
 
@@ -126,25 +132,29 @@ def _merged_backward(
     the part to the whole gradient.
     """
     visibility = Visibility(block_tokens, clean, tuple(limits), own_key is not None, window, sinks)
-    of_own: list[Tensor] = []
+    grad_own: list[Tensor] = []
     if own_key is not None and own_value is not None:
-        each = [_by_block(x, block_tokens) for x in (grad, query, own_key, own_value, output, lse)]
-        of_query, *of_own = (_by_sample(part, len(query)) for part in _flash_backward(*each, 0.0, False))
+        blocks = [_by_block(x, block_tokens) for x in (grad, query, own_key, own_value, output, lse)]
+        grad_query, *grad_own = (
+            _by_sample(part, len(query)) for part in _flash_backward(*blocks, 0.0, False)
+        )
     else:
-        of_query = _zeros(query)
-    of_clean: list[Tensor] = []
+        grad_query = _zeros(query)
+    grad_clean: list[Tensor] = []
     if clean_key is not None and clean_value is not None:
-        of_clean = [_zeros(clean_key), _zeros(clean_value)]
+        grad_clean = [_zeros(clean_key), _zeros(clean_value)]
         for part in _parts(visibility, group):
             rows, keys = part.tokens(block_tokens)
-            asking = grad[:, :, rows], query[:, :, rows]
-            seen, answered = (clean_key[:, :, keys], clean_value[:, :, keys]), output[:, :, rows]
+            grad_and_query = grad[:, :, rows], query[:, :, rows]
+            visible, part_output = (clean_key[:, :, keys], clean_value[:, :, keys]), output[:, :, rows]
             mask = part.mask(block_tokens, query.dtype)
-            shares = _flash_backward(*asking, *seen, answered, lse[:, :, rows], 0.0, False, attn_mask=mask)
-            targets = of_query[:, :, rows], *(target[:, :, keys] for target in of_clean)
-            for target, share in zip(targets, shares, strict=True):
-                target += share
-    return [of_query, *of_clean, *of_own]
+            contributions = _flash_backward(
+                *grad_and_query, *visible, part_output, lse[:, :, rows], 0.0, False, attn_mask=mask
+            )
+            targets = grad_query[:, :, rows], *(target[:, :, keys] for target in grad_clean)
+            for target, contribution in zip(targets, contributions, strict=True):
+                target += contribution
+    return [grad_query, *grad_clean, *grad_own]
 
 
 @_merged_backward.register_fake
@@ -157,21 +167,21 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
     ctx.rest = inputs[5:]
 
 
-def _gradients(ctx: Any, grad: Tensor, _of_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+def _gradients(ctx: Any, grad: Tensor, _grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
     saved = ctx.saved_tensors  # read once: under gradient checkpointing they cannot be read again
-    found = iter(_merged_backward(grad, *saved, *ctx.rest))
-    of_tensors = [None if tensor is None else next(found) for tensor in saved[:5]]
-    return (*of_tensors, *[None] * len(ctx.rest))
+    gradients = iter(_merged_backward(grad, *saved, *ctx.rest))
+    tensor_gradients = [None if tensor is None else next(gradients) for tensor in saved[:5]]
+    return (*tensor_gradients, *[None] * len(ctx.rest))
 
 
 _merged.register_autograd(_gradients, setup_context=_save)
 
 
-def _merge(output: Tensor, lse: Tensor, found: Tensor, found_lse: Tensor) -> None:
+def _merge(output: Tensor, lse: Tensor, part_output: Tensor, part_lse: Tensor) -> None:
     """Merge one more part into the output (.., Q, D) and its log-sum-exp (.., Q), in place."""
-    weight = torch.sigmoid(found_lse - lse)
-    output.lerp_(found, weight[..., None].to(output.dtype))
-    torch.logaddexp(lse, found_lse, out=lse)
+    weight = torch.sigmoid(part_lse - lse)
+    output.lerp_(part_output, weight[..., None].to(output.dtype))
+    torch.logaddexp(lse, part_lse, out=lse)
 
 
 def _by_block(x: Tensor, size: int) -> Tensor:
@@ -204,10 +214,10 @@ def _parts(visibility: Visibility, group: int) -> tuple[_Part, ...]:
         limits = visibility.limits[start : start + group]
         spans = _spans(visibility, limits)
         for low, high in spans:
-            seeing = [at for at, limit in enumerate(limits) if _some(visibility, limit, low, high)]
+            seeing = [index for index, limit in enumerate(limits) if _sees_any(visibility, limit, low, high)]
             for first, last in _runs(seeing):
-                asking, answering = limits[first:last], range(low, high)
-                sees = bytes(visibility.sees(limit, block) for limit in asking for block in answering)
+                rows, columns = limits[first:last], range(low, high)
+                sees = bytes(visibility.sees(limit, block) for limit in rows for block in columns)
                 parts.append(_Part(start + first, start + last, low, high, sees if 0 in sees else b""))
     return tuple(parts)
 
@@ -217,10 +227,10 @@ def _spans(visibility: Visibility, limits: Sequence[int]) -> list[tuple[int, int
 
     All blocks of a run are either seen by all query blocks, or each by only some of them.
     """
-    edges = {0, min(visibility.sinks, visibility.clean)}
-    edges.update(limits, (visibility.first(limit) for limit in limits))
+    bounds = {0, min(visibility.sinks, visibility.clean)}
+    bounds.update(limits, (visibility.first(limit) for limit in limits))
     spans: list[tuple[int, int, bool]] = []
-    for low, high in pairwise(sorted(edges)):
+    for low, high in pairwise(sorted(bounds)):
         count = sum(visibility.sees(limit, low) for limit in limits)
         if not count:
             continue
@@ -231,14 +241,14 @@ def _spans(visibility: Visibility, limits: Sequence[int]) -> list[tuple[int, int
     return [(low, high) for low, high, _ in spans]
 
 
-def _some(visibility: Visibility, limit: int, low: int, high: int) -> bool:
+def _sees_any(visibility: Visibility, limit: int, low: int, high: int) -> bool:
     return any(visibility.sees(limit, block) for block in range(low, high))
 
 
-def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
+def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
     """Return the runs of consecutive numbers, as (first, last + 1)."""
-    starts = [place for place in places if place - 1 not in places]
-    stops = [place + 1 for place in places if place + 1 not in places]
+    starts = [number for number in numbers if number - 1 not in numbers]
+    stops = [number + 1 for number in numbers if number + 1 not in numbers]
     return list(zip(starts, stops, strict=True))
 
 

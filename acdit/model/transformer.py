@@ -153,9 +153,9 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
     def to_json_string(self) -> str:
         """Return the configuration as it is saved, without the path that the network was loaded from."""
-        described = json.loads(super().to_json_string())
-        described.pop("_name_or_path", None)
-        return json.dumps(described, indent=2, sort_keys=True) + "\n"
+        config = json.loads(super().to_json_string())
+        config.pop("_name_or_path", None)
+        return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
     def set_attention_backend(self, backend: str | None) -> None:
         """Set the attention backend: `dense`, `split` or `flex`; None = the device's default.
@@ -189,7 +189,7 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             layout,
             window=window,
             sinks=sinks,
-            turned=self._rotation(self.dtype, device).turned,
+            turned=self._rotation(self.dtype, device).shifted,
             num_layers=self.config["num_layers"],
             batch_size=batch_size,
             num_heads=self.config["num_heads"],
@@ -251,28 +251,28 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             raise ValueError(f"window and sinks must not be negative, but are {window} and {sinks}")
         if cache is not None:
             cache.check_window(window, sinks)
-        given = 0 if clean is None else clean.shape[1]
-        start = gone = 0
+        new_blocks = 0 if clean is None else clean.shape[1]
+        start = evicted = 0
         if cache is not None:
             cache.make_room()
-            start, gone = cache.num_blocks, cache.num_gone
+            start, evicted = cache.num_blocks, cache.num_evicted
             if cache.window is not None:
                 window, sinks = cache.window, cache.sinks
         if cache is None and not return_hidden_states:
-            given = min(given, max(blocks, default=0))  # later clean blocks are not used
+            new_blocks = min(new_blocks, max(blocks, default=0))  # later clean blocks are not used
 
         samples = next((len(part) for part in (noised, clean) if part is not None), 1)
         clean_sees = views_see = None
         parts: list[Tensor] = []  # clean blocks of all samples, then views of all samples
-        if clean is not None and given:
-            parts.append(clean[:, :given].flatten(0, 1))
+        if clean is not None and new_blocks:
+            parts.append(clean[:, :new_blocks].flatten(0, 1))
             clean_sees = clean_visibility(
-                layout.block_tokens, start - gone, start - gone + given, window, sinks
+                layout.block_tokens, start - evicted, start - evicted + new_blocks, window, sinks
             )
         if noised is not None:
             parts.append(noised.flatten(0, 1))
-            held = [block - gone for block in blocks]  # indices without the evicted blocks
-            views_see = view_visibility(layout.block_tokens, held, window, sinks)
+            cached_indices = [block - evicted for block in blocks]  # indices without the evicted blocks
+            views_see = view_visibility(layout.block_tokens, cached_indices, window, sinks)
         if not parts:
             raise ValueError("give noised blocks, or clean blocks with a cache or return_hidden_states")
         # Weights that are offloaded or cast show neither the device nor the dtype of the computation, so take
@@ -281,23 +281,23 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         backend = self._backend or default_backend(x.device)
         if self.training and torch.is_grad_enabled():
             check_backend(backend, x.device, training=True)
-        places = samples * [*range(start, start + given)] + samples * [*blocks]
+        block_indices = samples * [*range(start, start + new_blocks)] + samples * [*blocks]
         rotation = self._rotation(x.dtype, x.device)
-        rope = rotation.table(layout, range(min(places), max(places) + 1))
-        rope = rope.select(torch.tensor(places, device=x.device) - min(places))
+        rope = rotation.table(layout, range(min(block_indices), max(block_indices) + 1))
+        rope = rope.select(torch.tensor(block_indices, device=x.device) - min(block_indices))
         streams = Streams(samples, clean_sees, views_see, rope, cache, backend)
         conditions = None
         if noised is not None:
             conditions = self._conditions(noised, timestep, labels, condition, cache, x.dtype)
 
         for layer, block in enumerate(self.blocks):
-            read = return_hidden_states or layer < len(self.blocks) - 1  # whether clean outputs are used
+            clean_output = return_hidden_states or layer < len(self.blocks) - 1
             run: Callable[..., Any] = block
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 run = partial(cast(Callable[..., Any], self._gradient_checkpointing_func), block)
-            x = run(x, conditions, streams, layer, read)
+            x = run(x, conditions, streams, layer, clean_output)
         if cache is not None:
-            cache.advance(given)
+            cache.advance(new_blocks)
 
         sample = states = None
         if noised is not None:
@@ -337,21 +337,21 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
             labels = (labels if labels.ndim == 2 else labels[:, None]).expand(views).flatten()
         timestep = None if self.t_embedder is None or timestep is None else timestep.flatten()
 
-        def embedded(places: list[int] | slice) -> Tensor:
-            made = []
+        def embed(indices: list[int] | slice) -> Tensor:
+            parts = []
             if self.t_embedder is not None and timestep is not None:
-                made.append(self.t_embedder(timestep[places], dtype))
+                parts.append(self.t_embedder(timestep[indices], dtype))
             if self.y_embedder is not None and labels is not None:
-                made.append(self.y_embedder(labels[places]))
-            return made[0] if len(made) == 1 else made[0] + made[1]  # (places, hidden)
+                parts.append(self.y_embedder(labels[indices]))
+            return parts[0] if len(parts) == 1 else parts[0] + parts[1]  # (indices, hidden)
 
         if cache is None or condition is not None or torch.is_grad_enabled() or noised.is_cuda:
-            vectors = embedded(slice(None))
+            vectors = embed(slice(None))
             if condition is not None:
                 vectors = vectors + condition.repeat_interleave(views[1], 0)
             return Conditions(vectors)
-        keys = tuple(zip(*(of.tolist() for of in (timestep, labels) if of is not None), strict=True))
-        return Conditions(cache.conditions.rows("embedding", keys, embedded), cache.conditions, keys)
+        keys = tuple(zip(*(each.tolist() for each in (timestep, labels) if each is not None), strict=True))
+        return Conditions(cache.conditions.rows("embedding", keys, embed), cache.conditions, keys)
 
 
 for _public in (ACDiTTransformer, ACDiTOutput):

@@ -82,7 +82,7 @@ def save_checkpoint(
                     aside.mkdir()
             except OSError as found:
                 fault = _reason(found)
-            aside, fault = ranks.told((aside, fault))
+            aside, fault = ranks.from_main((aside, fault))
             if fault is None and aside is not None:
                 fault = _write(aside, tensors, state, ranks)
             fault = next(filter(None, ranks.gathered(fault)), None)
@@ -90,7 +90,7 @@ def save_checkpoint(
                 raise OSError(fault)
     except OSError as found:
         fault = _reason(found)
-    fault = ranks.told(fault)  # the first rank may also have failed at the final renaming
+    fault = ranks.from_main(fault)  # the first rank may also have failed at the final renaming
     if fault is not None:
         raise OSError(f"{path} cannot be written: {fault}")
     if ranks.main:

@@ -151,7 +151,7 @@ class Run:
             batch["epoch"].tolist(),
             batch["index"].tolist(),
             step=self.step,
-            places=range(first, first + self.share),
+            positions=range(first, first + self.share),
             batch=config.batch_size,
         )
         with (

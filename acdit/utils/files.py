@@ -20,32 +20,32 @@ def whole(path: Path) -> Iterator[Path]:
     readable for the owner only.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    remove(aside)
+    temporary_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    remove(temporary_path)
     try:
-        yield aside
+        yield temporary_path
         umask = os.umask(0)
         os.umask(umask)  # the umask can only be read by setting it
-        for file in sorted(aside.rglob("*")) if aside.is_dir() else [aside]:
+        for file in sorted(temporary_path.rglob("*")) if temporary_path.is_dir() else [temporary_path]:
             if file.is_file():
                 file.chmod(0o666 & ~umask)
             _sync(file)
-        _sync(aside)
-        if path.is_dir() and not aside.is_dir():
+        _sync(temporary_path)
+        if path.is_dir() and not temporary_path.is_dir():
             raise IsADirectoryError(f"{path} is a folder and cannot be replaced by a file")
         if path.is_dir():
             # A folder cannot be replaced in one step: the old one is moved away first.
             old = path.with_name(f".{path.name}.{os.getpid()}.old")
             path.rename(old)
-            aside.rename(path)
+            temporary_path.rename(path)
             remove(old)
         else:
-            aside.replace(path)
+            temporary_path.replace(path)
         _sync(path.parent)
-    except SafetensorError as fault:  # raised by safetensors on a full disk
-        raise OSError(f"{path} cannot be written: {fault}") from fault
+    except SafetensorError as error:  # raised by safetensors on a full disk
+        raise OSError(f"{path} cannot be written: {error}") from error
     finally:
-        remove(aside)
+        remove(temporary_path)
 
 
 def leftovers(path: Path) -> list[Path]:
@@ -58,7 +58,11 @@ def leftovers(path: Path) -> list[Path]:
         name = path.with_name(old.name[1:].rsplit(".", 2)[0])
         if not name.exists():
             old.rename(name)
-    return [left for end in ("partial", "old") for left in path.parent.glob(f".{path.name}.[0-9]*.{end}")]
+    return [
+        leftover
+        for suffix in ("partial", "old")
+        for leftover in path.parent.glob(f".{path.name}.[0-9]*.{suffix}")
+    ]
 
 
 def check_writable(path: Path) -> None:
@@ -96,12 +100,12 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def only_process(folder: Path, what: str, main: bool = True) -> Iterator[None]:
+def only_process(folder: Path, description: str, main: bool = True) -> Iterator[None]:
     """Lock a folder against other processes inside the context.
 
     Args:
         folder: Folder that this process writes to.
-        what: Description of the other process in the error message.
+        description: Description of the other process in the error message.
         main: Whether this process is the rank that writes to the folder; on other ranks, nothing is locked.
 
     Raises:
@@ -116,8 +120,10 @@ def only_process(folder: Path, what: str, main: bool = True) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire()
-    except Timeout as fault:
-        raise UserError(f"{folder} is in use by another process, {what}; give another --out") from fault
+    except Timeout as error:
+        raise UserError(
+            f"{folder} is in use by another process, {description}; give another --out"
+        ) from error
     try:
         yield
     finally:

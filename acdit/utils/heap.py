@@ -6,7 +6,7 @@ import platform
 from functools import lru_cache
 from pathlib import Path
 
-OTHERS = ("jemalloc", "tcmalloc", "mimalloc")  # allocators that may replace malloc
+OTHER_ALLOCATORS = ("jemalloc", "tcmalloc", "mimalloc")  # allocators that may replace malloc
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # parameters of glibc's mallopt
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20  # glibc accepts no larger value
 
@@ -26,12 +26,12 @@ def keep_freed_memory() -> None:
     if tuned or any(name.startswith("MALLOC_") for name in os.environ) or allocator() != _glibc():
         return
     mallopt = ctypes.CDLL(None).mallopt
-    wanted = {
+    settings = {
         _TRIM_THRESHOLD: 2**31 - 1,
         _TOP_PAD: 2 * _LARGEST_MMAP_THRESHOLD,
         _MMAP_THRESHOLD: _LARGEST_MMAP_THRESHOLD,
     }
-    _kept = all(mallopt(parameter, value) for parameter, value in wanted.items())
+    _kept = all(mallopt(parameter, value) for parameter, value in settings.items())
 
 
 def keeps_freed_memory() -> bool:
@@ -43,8 +43,8 @@ def allocator() -> str:
     """Return the name of the allocator that serves malloc in this process."""
     maps = Path("/proc/self/maps")
     loaded = maps.read_text() if maps.exists() else ""
-    found = [name for name in OTHERS if name in loaded]
-    return found[0] if found else _glibc() or platform.system()
+    names = [name for name in OTHER_ALLOCATORS if name in loaded]
+    return names[0] if names else _glibc() or platform.system()
 
 
 def _glibc() -> str:

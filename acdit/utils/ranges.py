@@ -33,14 +33,14 @@ class Range:
         if not math.isfinite(value):
             raise UserError(f"{name} must be a finite number, not {value}")
         if value < self.low or (self.above and value == self.low):
-            words = "be above" if self.above else "be at least"
-            raise UserError(f"{name} must {words} {_shown(self.low)}, not {value}")
+            relation = "be above" if self.above else "be at least"
+            raise UserError(f"{name} must {relation} {_format_bound(self.low)}, not {value}")
         if value > self.high or (self.below and value == self.high):
-            words = "be below" if self.below else "be at most"
-            raise UserError(f"{name} must {words} {_shown(self.high)}, not {value}")
+            relation = "be below" if self.below else "be at most"
+            raise UserError(f"{name} must {relation} {_format_bound(self.high)}, not {value}")
 
 
-def _shown(bound: float) -> str:
+def _format_bound(bound: float) -> str:
     """Return a bound as users write numbers: whole numbers with separators, others in the shortest form."""
     return f"{int(bound):,}" if float(bound).is_integer() else f"{bound:g}"
 
@@ -65,16 +65,16 @@ class Ranged:
 
     def __post_init__(self) -> None:
         for name, bounds in ranges_of(type(self)).items():
-            shown = self.section + (name.replace("_", "-") if self.section == "--" else name)
+            label = self.section + (name.replace("_", "-") if self.section == "--" else name)
             for value in _numbers(getattr(self, name)):
-                bounds.check(shown, value)
+                bounds.check(label, value)
 
 
 @cache
 def ranges_of(cls: type) -> dict[str, Range]:
     """Return the range of every dataclass field that declares one, by the name of the field."""
     hints = get_type_hints(cls, include_extras=True)
-    return {name: found for name, hint in hints.items() if (found := _range(hint)) is not None}
+    return {name: bounds for name, hint in hints.items() if (bounds := _range(hint)) is not None}
 
 
 def _range(hint: object) -> Range | None:
@@ -82,13 +82,13 @@ def _range(hint: object) -> Range | None:
     if isinstance(hint, Range):
         return hint
     inner = (*get_args(hint), *getattr(hint, "__metadata__", ()))
-    return next((found for each in inner if (found := _range(each)) is not None), None)
+    return next((bounds for part in inner if (bounds := _range(part)) is not None), None)
 
 
 def _numbers(value: object) -> Iterator[float]:
     """Yield the numbers in a value: the value itself, or those in a list."""
     if isinstance(value, list | tuple):
-        for each in value:
-            yield from _numbers(each)
+        for item in value:
+            yield from _numbers(item)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield value

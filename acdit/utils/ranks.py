@@ -78,7 +78,7 @@ class Ranks:
         distributed.all_gather_object(values, value)
         return values
 
-    def told(self, value: T) -> T:
+    def from_main(self, value: T) -> T:
         """Return a small value from the first rank, on all ranks."""
         return self.gathered(value)[0]
 
@@ -94,6 +94,7 @@ ALONE = Ranks()
 def launched() -> Ranks:
     """Read the ranks of this process from the environment variables of torchrun or a similar launcher."""
     rank, world_size, local = (
-        int(os.environ.get(*found)) for found in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+        int(os.environ.get(*variable))
+        for variable in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
     )
     return Ranks(rank, world_size, local)

@@ -13,29 +13,33 @@ from .errors import UserError
 
 def free_disk(path: Path) -> int:
     """Return the number of free bytes on the disk of a path, which need not exist yet."""
-    place = path.absolute()
-    return shutil.disk_usage(next(part for part in (place, *place.parents) if part.exists())).free
+    absolute = path.absolute()
+    return shutil.disk_usage(next(part for part in (absolute, *absolute.parents) if part.exists())).free
 
 
-def require_disk(wanted: float, path: Path, subject: str, remedy: str) -> None:
-    """Raise UserError if the disk of a path has less free space than `wanted`.
+def require_disk(required: float, path: Path, subject: str, remedy: str) -> None:
+    """Raise UserError if the disk of a path has less free space than `required`.
 
     Args:
-        wanted: Estimated number of bytes.
+        required: Estimated number of bytes.
         path: Path to be written.
         subject: Description of the data that take the space, such as "1,000 images of 64x64 pixels".
         remedy: Advice to the user, such as "lower --count".
     """
     free = free_disk(path)
-    if wanted > free:
-        raise UserError(f"{subject} need about {size(wanted)} at {path}, but {size(free)} are free: {remedy}")
+    if required > free:
+        raise UserError(
+            f"{subject} need about {size(required)} at {path}, but {size(free)} are free: {remedy}"
+        )
 
 
-def require_memory(wanted: float, subject: str, remedy: str) -> None:
-    """Raise UserError if less memory is free than `wanted`; the arguments are those of `require_disk`."""
+def require_memory(required: float, subject: str, remedy: str) -> None:
+    """Raise UserError if less memory is free than `required`; the arguments are those of `require_disk`."""
     free = psutil.virtual_memory().available
-    if wanted > free:
-        raise UserError(f"{subject} need about {size(wanted)} of memory, but {size(free)} are free: {remedy}")
+    if required > free:
+        raise UserError(
+            f"{subject} need about {size(required)} of memory, but {size(free)} are free: {remedy}"
+        )
 
 
 def size(count: float) -> str:

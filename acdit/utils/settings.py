@@ -46,7 +46,7 @@ class Field:
     @property
     def described(self) -> str:
         """Return a description of the valid values."""
-        return _described(self.hint)
+        return _describe(self.hint)
 
     def metavar(self, name: str) -> str:
         """Return the placeholder for an option's value in the help."""
@@ -81,15 +81,15 @@ def _fields(cls: type, prefix: str) -> dict[str, Field]:
         for base in cls.__mro__[:-1]
         for entry in docstring_parser.parse_from_object(base).params
     }
-    found: dict[str, Field] = {}
+    by_key: dict[str, Field] = {}
     for field in fields(cls):
         key, hint = prefix + field.name, hints[field.name]
         if is_dataclass(hint):
-            found |= _fields(hint, key + ".")  # pyright: ignore[reportArgumentType]
+            by_key |= _fields(hint, key + ".")  # pyright: ignore[reportArgumentType]
         else:
             default = field.default if field.default_factory is MISSING else field.default_factory()
-            found[key] = Field(hint, default, docs.get(field.name, ""))
-    return found
+            by_key[key] = Field(hint, default, docs.get(field.name, ""))
+    return by_key
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -103,13 +103,13 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
     """Describe the differences between two settings by dotted key; either may have been stored as JSON."""
     before, after = flatten(old), flatten(new)
-    shown = {}
+    descriptions = {}
     for key in [*after, *(key for key in before if key not in after)]:
         was, now = (json.dumps(values.get(key)) for values in (before, after))  # JSON has no tuples
         if was != now:
-            shorter = (shorten(text, 60, placeholder=" ...") for text in (was, now))
-            shown[key] = "{} was {} and is {}".format(key, *shorter)
-    return shown
+            shortened = (shorten(text, 60, placeholder=" ...") for text in (was, now))
+            descriptions[key] = "{} was {} and is {}".format(key, *shortened)
+    return descriptions
 
 
 def nearest(word: str, candidates: Iterable[str]) -> list[str]:
@@ -135,9 +135,9 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
     """
     known = fields_of(cls)
     values: dict[str, Any] = {}
-    rest = list(argv)
-    while rest:
-        word = rest.pop(0)
+    remaining = list(argv)
+    while remaining:
+        word = remaining.pop(0)
         if not word.startswith("--"):
             earlier = None if positional is None else values.get(positional)
             if positional is None or not isinstance(earlier, list | None):
@@ -146,13 +146,13 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
             continue
         name, equals, value = word.partition("=")
         if not equals:
-            value = rest.pop(0) if rest and not rest[0].startswith("--") else None
+            value = remaining.pop(0) if remaining and not remaining[0].startswith("--") else None
         key = name[2:].replace("-", "_")
         if key not in known:
-            given = "" if value is None else f" (value {value!r})"
+            note = "" if value is None else f" (value {value!r})"
             section = [candidate for candidate in known if candidate.startswith(f"{key}.")]
             close = spelled(nearest(key, section or known)[0])
-            raise UserError(f"unknown option {name}{given}; did you mean --{close}?")
+            raise UserError(f"unknown option {name}{note}; did you mean --{close}?")
         if value is None and known[key].hint is not bool:
             raise UserError(f"{name} must be given a value: {known[key].described}")
         value = "true" if value is None else value
@@ -167,7 +167,7 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
 
 def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
     """Build an instance of `cls` from values by dotted key; errors name `source` as their origin."""
-    where = f"{source}: " if source else ""
+    prefix = f"{source}: " if source else ""
     known = fields_of(cls)
     parsed: dict[str, Any] = {}
     for key, value in values.items():
@@ -176,18 +176,18 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
             if section and value in (None, ""):
                 continue
             advice = f"write one of {section}" if section else f"did you mean {nearest(key, known)[0]}?"
-            raise UserError(f"{where}unknown key {key} (value {_written(value)!r}); {advice}")
+            raise UserError(f"{prefix}unknown key {key} (value {_as_text(value)!r}); {advice}")
         parsed[key] = known[key].parse(value)
         if parsed[key] is None and NoneType not in known[key].alternatives:
-            raise UserError(f"{where}{key} must be {known[key].described}, not empty")
+            raise UserError(f"{prefix}{key} must be {known[key].described}, not empty")
     try:
         checked = _checker(cls).parse_object(parsed)
     except argparse.ArgumentError as error:
-        named = re.match(r'Parser key "(.+?)"', str(error))
-        if named is None:
+        match = re.match(r'Parser key "(.+?)"', str(error))
+        if match is None:
             raise
-        key, value = named[1], _written(values[named[1]])
-        raise UserError(f"{where}{key} must be {known[key].described}, not {value!r}") from None
+        key, value = match[1], _as_text(values[match[1]])
+        raise UserError(f"{prefix}{key} must be {known[key].described}, not {value!r}") from None
     return _instance(cls, checked.as_dict())
 
 
@@ -217,7 +217,7 @@ def _parser(cls: type, defaults: object = None, **about: Any) -> "ArgumentParser
         if section not in groups:
             groups[section] = parser.add_argument_group(section)
         default = field.default if defaults is None else attrgetter(key)(defaults)
-        note = "" if default is None or default is False else f" (default: {_written(default)})"
+        note = "" if default is None or default is False else f" (default: {_as_text(default)})"
         action = groups[section].add_argument(
             f"--{spelled(key)}",
             type=field.hint,
@@ -244,20 +244,20 @@ def spelled(key: str) -> str:
     return key if "." in key else key.replace("_", "-")
 
 
-def _written(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _described(hint: Any) -> str:
+def _describe(hint: Any) -> str:
     """Describe the values of a type in words."""
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     arguments = get_args(hint)
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, arguments))
     if get_origin(hint) is tuple:
-        return f"{len(arguments)} values joined by commas, each {_described(arguments[0])}"
+        return f"{len(arguments)} values joined by commas, each {_describe(arguments[0])}"
     if get_origin(hint) is list:
-        return "values joined by commas, each " + _described(arguments[0])
+        return "values joined by commas, each " + _describe(arguments[0])
     if get_origin(hint) in (UnionType, Union):
-        return " or ".join(_described(each) for each in arguments if each is not NoneType)
+        return " or ".join(_describe(alternative) for alternative in arguments if alternative is not NoneType)
     return words[hint]

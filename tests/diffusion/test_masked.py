@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from acdit.diffusion.likelihood import all_masks, counted_masks, nelbo, timed_masks
-from acdit.diffusion.masked import SCHEDULES, MaskedObjective, loss_weight, masked_share, strata
+from acdit.diffusion.masked import SCHEDULES, MaskedObjective, loss_weight, masked_fraction, strata
 from acdit.diffusion.objective import SampleKey
 from acdit.model.layout import Layout
 from tests.markov import MASK, STATES, draw, exact_chain, negative_log_likelihood
@@ -120,10 +120,10 @@ def test_the_objective_estimates_the_bound(schedule):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_weights_are_the_derivative_of_alpha(schedule):
     times = torch.linspace(0.01, 0.99, 50, dtype=torch.float64, requires_grad=True)
-    masked = masked_share(times, schedule)
+    masked = masked_fraction(times, schedule)
     (slope,) = torch.autograd.grad(masked.sum(), times)
     assert torch.allclose(loss_weight(times, schedule), slope / masked, rtol=1e-9)
-    ends = masked_share(torch.tensor([0.0, 1.0], dtype=torch.float64), schedule)
+    ends = masked_fraction(torch.tensor([0.0, 1.0], dtype=torch.float64), schedule)
     assert ends.tolist() == [0.0, 1.0]
 
 

@@ -6,8 +6,8 @@ NETWORK = [
     mutant(
         "mask off by one",
         "model/skip_causal_mask.py",
-        "answering < limit[asking]",
-        "answering <= limit[asking]",
+        "key_block < limit[query_block]",
+        "key_block <= limit[query_block]",
         "model/test_attention.py::test_forward_float32",
     ),
     mutant(
@@ -55,7 +55,7 @@ NETWORK = [
     mutant(
         "a merged part is forgotten by the next",
         "model/split_attention.py",
-        "torch.logaddexp(lse, found_lse, out=lse)",
+        "torch.logaddexp(lse, part_lse, out=lse)",
         "pass",
         "model/test_attention.py::test_forward_float32",
     ),
@@ -69,15 +69,15 @@ NETWORK = [
     mutant(
         "each part's gradient from its own output",
         "model/split_attention.py",
-        "answered = (clean_key[:, :, keys], clean_value[:, :, keys]), output[:, :, rows]",
-        "answered = (clean_key[:, :, keys], clean_value[:, :, keys]), torch.zeros_like(output[:, :, rows])",
+        "(clean_key[:, :, keys], clean_value[:, :, keys]), output[:, :, rows]",
+        "(clean_key[:, :, keys], clean_value[:, :, keys]), torch.zeros_like(output[:, :, rows])",
         "model/test_attention.py::test_gradients",
     ),
     mutant(
         "each part's gradient from its own output, inside a network",
         "model/split_attention.py",
-        "answered = (clean_key[:, :, keys], clean_value[:, :, keys]), output[:, :, rows]",
-        "answered = (clean_key[:, :, keys], clean_value[:, :, keys]), torch.zeros_like(output[:, :, rows])",
+        "(clean_key[:, :, keys], clean_value[:, :, keys]), output[:, :, rows]",
+        "(clean_key[:, :, keys], clean_value[:, :, keys]), torch.zeros_like(output[:, :, rows])",
         "model/test_transformer.py::test_gradients_equal_the_reference",
     ),
     mutant(
@@ -190,8 +190,8 @@ NETWORK = [
     mutant(
         "one layer's vectors taken for another's",
         "model/conditioning.py",
-        "self._held.setdefault(use, {})",
-        "self._held.setdefault(0, {})",
+        "self._vectors.setdefault(use, {})",
+        "self._vectors.setdefault(0, {})",
         "model/test_cache.py",
     ),
     mutant(
@@ -204,7 +204,7 @@ NETWORK = [
     mutant(
         "the kernels of sampling taken for training",
         "model/linear.py",
-        "math.inf if learning else 2**23",
+        "math.inf if training else 2**23",
         "2**23",
         "model/test_linear.py::test_kernels_by_processor_and_size",
     ),
@@ -282,8 +282,8 @@ NETWORK = [
     mutant(
         "stale cache: new blocks overwrite the last one",
         "model/kv_cache.py",
-        "start = self.num_held * self.layout.block_tokens",
-        "start = max(0, self.num_held - 1) * self.layout.block_tokens",
+        "start = self.num_cached * self.layout.block_tokens",
+        "start = max(0, self.num_cached - 1) * self.layout.block_tokens",
         "model/test_cache.py::test_cached_is_teacher_forced",
     ),
     mutant(
@@ -296,15 +296,15 @@ NETWORK = [
     mutant(
         "stale cache: the noise is kept, not the clean block",
         "diffusion/generate.py",
-        "_noisy(sample[:, None], context_noise",
-        "_noisy(noise_of(index)[:, None], context_noise",
+        "_with_noise(sample[:, None], context_noise",
+        "_with_noise(noise_of(index)[:, None], context_noise",
         "diffusion/test_sampling.py::test_layouts_of_one_network",
     ),
     mutant(
         "guidance branches swapped",
         "diffusion/generate.py",
-        "answer[:, 1], answer[:, 0], scale",
-        "answer[:, 0], answer[:, 1], scale",
+        "output[:, 1], output[:, 0], scale",
+        "output[:, 0], output[:, 1], scale",
         "diffusion/test_sampling.py::test_guidance_rises_over_the_blocks",
     ),
     mutant(
@@ -347,7 +347,7 @@ NETWORK = [
     mutant(
         "what a callback returns is ignored",
         "diffusion/generate.py",
-        "sample if replaced is None else replaced",
+        "sample if replacement is None else replacement",
         "sample",
         "diffusion/test_sampling.py::test_callbacks_count_steps_over_all_blocks_and_may_replace_the_sample",
     ),
@@ -389,8 +389,8 @@ NETWORK = [
     mutant(
         "the gradients of merged keys are exchanged",
         "model/split_attention.py",
-        "return [of_query, *of_clean, *of_own]",
-        "return [of_query, *of_own, *of_clean]",
+        "return [grad_query, *grad_clean, *grad_own]",
+        "return [grad_query, *grad_own, *grad_clean]",
         "model/test_attention.py::test_gradients",
     ),
 ]

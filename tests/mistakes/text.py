@@ -27,36 +27,36 @@ TEXT = [
     mutant(
         "all blocks of a sample have one time",
         "diffusion/masked.py",
-        "return (parts + (fine + inner) / key.batch) / num_blocks",
-        "return ((parts + (fine + inner) / key.batch) / num_blocks)[:1].expand(num_blocks)",
+        "return (parts + (piece + inner) / key.batch) / num_blocks",
+        "return ((parts + (piece + inner) / key.batch) / num_blocks)[:1].expand(num_blocks)",
         "diffusion/test_masked.py::test_times_are_spread_over_blocks_and_batch",
     ),
     mutant(
         "a place in the batch always has the same part of the times",
         "diffusion/masked.py",
-        "fine = (turns[parts] + place) % key.batch",
-        "fine = place + 0 * turns",
+        "piece = (offsets[parts] + position) % key.batch",
+        "piece = position + 0 * offsets",
         "diffusion/test_masked.py::test_every_block_and_place_meets_all_times",
     ),
     mutant(
         "counts of masks without the largest",
         "diffusion/likelihood.py",
-        "counts = torch.minimum((shares * tokens).long() + 1, tokens)",
-        "counts = torch.minimum((shares * (tokens - 1)).long() + 1, tokens)",
+        "counts = torch.minimum((uniform * tokens).long() + 1, tokens)",
+        "counts = torch.minimum((uniform * (tokens - 1)).long() + 1, tokens)",
         "diffusion/test_masked.py::test_estimates_are_unbiased",
     ),
     mutant(
         "sets of masks all count alike",
         "diffusion/likelihood.py",
-        "1 / (len(places) * math.comb(tokens, len(places)))",
+        "1 / (len(positions) * math.comb(tokens, len(positions)))",
         "1 / len(sets)",
         "diffusion/test_masked.py::test_exact_posterior_has_the_exact_likelihood_at_every_block_size",
     ),
     mutant(
         "ancestral steps without regard to what is masked already",
         "diffusion/masked_schedulers.py",
-        "_uniform(len(logits), source) * now >= then",
-        "_uniform(len(logits), source) >= then",
+        "_uniform(len(logits), source) * masked_now >= masked_next",
+        "_uniform(len(logits), source) >= masked_next",
         "diffusion/test_unmasking.py::test_ancestral_steps_fill_the_share_that_the_schedule_says",
     ),
     mutant(
@@ -69,24 +69,24 @@ TEXT = [
     mutant(
         "first hitting fills two at a time",
         "diffusion/masked_schedulers.py",
-        "[: self._due(count, place)]",
-        "[: self._due(count, place) + 1]",
+        "[: self._due(count, step_index)]",
+        "[: self._due(count, step_index) + 1]",
         "diffusion/test_unmasking.py::test_first_hitting_samples_are_the_chain_at_every_block_size",
     ),
     mutant(
         "samples without masks draw too",
         "diffusion/masked_schedulers.py",
-        "if len(at):",
-        "if generator is not None and not len(at):\n"
+        "if len(masked):",
+        "if generator is not None and not len(masked):\n"
         "                torch.rand(1, generator=generator[row])\n"
-        "            if len(at):",
+        "            if len(masked):",
         "diffusion/test_unmasking.py::test_a_sample_does_not_depend_on_its_neighbours",
     ),
     mutant(
         "given tokens are drawn again",
         "diffusion/masked_schedulers.py",
-        'at = (sample[row] == self.config["mask_token"]).nonzero()',
-        "at = (sample[row] >= 0).nonzero()",
+        'masked = (sample[row] == self.config["mask_token"]).nonzero()',
+        "masked = (sample[row] >= 0).nonzero()",
         "diffusion/test_unmasking.py::test_a_sample_does_not_depend_on_its_neighbours",
     ),
     mutant(
@@ -127,8 +127,8 @@ TEXT = [
     mutant(
         "sureness after the temperature",
         "diffusion/masked_schedulers.py",
-        "surest = logits.softmax(-1).amax(-1)",
-        "surest = self._probabilities(logits).amax(-1)",
+        "confidence = logits.softmax(-1).amax(-1)",
+        "confidence = self._probabilities(logits).amax(-1)",
         "diffusion/test_unmasking.py::test_confidence_fills_all_that_is_sure_and_at_least_what_is_due",
     ),
     mutant(
@@ -204,7 +204,7 @@ TEXT = [
     mutant(
         "the logits of all texts come at once",
         "diffusion/likelihood.py",
-        "if len(tokens) > most:",
+        "if len(tokens) > max_texts:",
         "if False:",
         "pipelines/test_text_scores.py::test_scores_are_the_same_in_parts",
     ),

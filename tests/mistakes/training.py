@@ -13,8 +13,8 @@ TRAINING = [
     mutant(
         "the same noise for every draw",
         "diffusion/continuous.py",
-        '"diffusion", *one',
-        '"diffusion", *one[:2]',
+        '"diffusion", *sample_key',
+        '"diffusion", *sample_key[:2]',
         "diffusion/test_diffusion.py::test_every_part_of_the_key_counts",
     ),
     mutant(
@@ -69,8 +69,8 @@ TRAINING = [
     mutant(
         "min-SNR of flow without the velocity's share",
         "diffusion/continuous.py",
-        "torch.minimum((1 - share).square(), gamma * share.square())",
-        "((1 - share) / share).square().clamp(max=gamma)",
+        "torch.minimum((1 - fraction).square(), gamma * fraction.square())",
+        "((1 - fraction) / fraction).square().clamp(max=gamma)",
         "diffusion/test_diffusion_options.py::test_min_snr_weighs_the_error_of_the_implied_data",
     ),
     mutant(
@@ -139,8 +139,8 @@ TRAINING = [
     mutant(
         "flow backwards",
         "diffusion/continuous.py",
-        "share), noise - data",
-        "share), data - noise",
+        "fraction), noise - data",
+        "fraction), data - noise",
         "diffusion/test_diffusion.py::test_flow_targets_are_those_of_diffusers",
     ),
     mutant(
@@ -188,7 +188,7 @@ TRAINING = [
     mutant(
         "a failed write that leaves its half",
         "utils/files.py",
-        "finally:\n        remove(aside)",
+        "finally:\n        remove(temporary_path)",
         "finally:\n        pass",
         "training/test_checkpoint.py::test_a_failure_at_the_first_checkpoint_leaves_nothing",
     ),

@@ -6,22 +6,22 @@ VIDEO = [
     mutant(
         "the rolling cache keeps one block too few",
         "model/kv_cache.py",
-        "max(0, self.num_held - self.sinks - self.window)",
-        "max(0, self.num_held - self.sinks - self.window + 1)",
+        "max(0, self.num_cached - self.sinks - self.window)",
+        "max(0, self.num_cached - self.sinks - self.window + 1)",
         "model/test_rolling_cache.py::test_without_sinks_it_is_the_windowed_forward",
     ),
     mutant(
         "sinks stay where they were",
         "model/kv_cache.py",
-        "turned = self._turned(self._first_keys[layer], self.num_gone * self.layout.block[0])",
-        "turned = self._first_keys[layer]",
+        "rotated = self._shift_keys(self._first_keys[layer], self.num_evicted * self.layout.block[0])",
+        "rotated = self._first_keys[layer]",
         "model/test_rolling_cache.py::test_sinks_stand_directly_before_the_window",
     ),
     mutant(
         "sinks move by blocks, not by their tokens",
         "model/kv_cache.py",
-        "self.num_gone * self.layout.block[0]",
-        "self.num_gone",
+        "self.num_evicted * self.layout.block[0]",
+        "self.num_evicted",
         "model/test_rolling_cache.py::test_sinks_stand_directly_before_the_window",
     ),
     mutant(
@@ -34,15 +34,15 @@ VIDEO = [
     mutant(
         "a rolled cache forgets what has gone",
         "model/transformer.py",
-        "held = [block - gone for block in blocks]",
-        "held = [min(block, cache.num_held) if cache else block for block in blocks]",
+        "cached_indices = [block - evicted for block in blocks]",
+        "cached_indices = [min(block, cache.num_cached) if cache else block for block in blocks]",
         "model/test_rolling_cache.py::test_without_sinks_it_is_the_windowed_forward",
     ),
     mutant(
         "rotary places count from the first block held",
         "model/transformer.py",
-        "torch.tensor(places, device=x.device) - min(places)",
-        "torch.tensor(places, device=x.device) * 0",
+        "torch.tensor(block_indices, device=x.device) - min(block_indices)",
+        "torch.tensor(block_indices, device=x.device) * 0",
         "model/test_rolling_cache.py::test_without_sinks_it_is_the_windowed_forward",
     ),
     mutant(
@@ -55,8 +55,8 @@ VIDEO = [
     mutant(
         "context noise on what is returned too",
         "diffusion/generate.py",
-        "finished = _noisy(sample[:, None], context_noise, generators)",
-        "finished = sample.add_(_noisy(0 * sample, context_noise, generators))[:, None]",
+        "finished = _with_noise(sample[:, None], context_noise, generators)",
+        "finished = sample.add_(_with_noise(0 * sample, context_noise, generators))[:, None]",
         "pipelines/test_video.py::test_context_noise_and_sinks_act",
     ),
     mutant(

@@ -36,4 +36,4 @@ def test_bytes_are_bounded():
     for key in range(50):
         made = memo.rows("use", (key,), lambda places: torch.full((1, 10), 7.0))  # 40 bytes
         assert torch.equal(made, torch.full((1, 10), 7.0))
-        assert sum(each.nbytes for known in memo._held.values() for each in known.values()) <= 100 + 40
+        assert sum(each.nbytes for known in memo._vectors.values() for each in known.values()) <= 100 + 40

@@ -16,7 +16,7 @@ from tests.tiny import TOLERANCE, relative_error
 def kernels(request, monkeypatch):
     if request.param and not torch.backends.mkldnn.is_available():
         pytest.skip("this torch lacks oneDNN")
-    monkeypatch.setattr(module, "_least", lambda learning: 1 if request.param else math.inf)
+    monkeypatch.setattr(module, "_min_multiplications", lambda training: 1 if request.param else math.inf)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -108,9 +108,9 @@ def test_kernels_by_processor_and_size(monkeypatch, tmp_path, vendor, learning, 
     (tmp_path / "cpuinfo").write_text(f"processor: 0\nvendor_id: {vendor}\n")
     monkeypatch.setattr(module, "Path", lambda _: tmp_path / "cpuinfo")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    monkeypatch.setattr(module, "_least", module._least.__wrapped__)
+    monkeypatch.setattr(module, "_min_multiplications", module._min_multiplications.__wrapped__)
     with torch.set_grad_enabled(learning):
-        assert module._by_onednn(torch.ones(rows, 128), torch.ones(256, 128)) == by_onednn
+        assert module._uses_onednn(torch.ones(rows, 128), torch.ones(256, 128)) == by_onednn
 
 
 def test_other_precisions_are_torch_own():

@@ -46,7 +46,7 @@ def test_without_sinks_it_is_the_windowed_forward(layout, window, joint):
         ).sample
         answers, cache = rolled(model, layout, given, window, joint=joint)
     assert relative_error(answers, expected) < 1e-9
-    assert cache.num_gone == layout.num_blocks - 1 - window
+    assert cache.num_evicted == layout.num_blocks - 1 - window
     assert cache.nbytes == 2 * 2 * 2 * 32 * (window + 1) * layout.block_tokens * 8
 
 
@@ -123,7 +123,7 @@ def test_sinks_stand_directly_before_the_window(layout, window, sinks):
         expected = brute_force(model, layout, given, window, sinks)
         answers, cache = rolled(model, layout, given, window, sinks)
         assert relative_error(answers, expected) < 1e-9
-        assert cache.num_gone > 1
+        assert cache.num_evicted > 1
         if sinks:  # standing where they were written is another thing
             still = model(
                 given.noised,
@@ -186,7 +186,7 @@ def test_generate_rolls(window, sinks, kept):
     expected = torch.cat(finished[kept:], 1)
     assert [block.index for block in made] == list(range(kept, layout.num_blocks))
     assert relative_error(torch.stack([block.sample for block in made], 1), expected) < 1e-9
-    assert made[-1].cache is not None and made[-1].cache.num_gone == cache.num_gone == max(
+    assert made[-1].cache is not None and made[-1].cache.num_evicted == cache.num_evicted == max(
         0, 9 - window - sinks
     )
 

@@ -83,7 +83,7 @@ def test_scores_are_the_same_in_parts(pipe, monkeypatch):
 
     monkeypatch.setattr(pipe.transformer, "forward", counted)
     most = 2 * 16 * BYTES.vocab_size  # two views of a text
-    monkeypatch.setattr(likelihood, "MOST_LOGITS", most)
+    monkeypatch.setattr(likelihood, "MAX_LOGITS", most)
     for size, expected in zip((4, 8), whole, strict=True):
         found = pipe.score(texts, block=size).log_likelihoods
         assert torch.allclose(found, expected, rtol=1e-12)

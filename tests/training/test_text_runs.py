@@ -115,7 +115,7 @@ def test_times_of_a_step_are_spread_over_its_samples(tmp_path, text, monkeypatch
     run = Run(recipe(tmp_path / "run", text, training__accumulation=2))
     advance(run, 2)
     assert [key.step for key in seen] == [0, 0, 1, 1]
-    assert [list(key.places or ()) for key in seen[:2]] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert [list(key.positions or ()) for key in seen[:2]] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert {key.batch for key in seen} == {8}
 
 
