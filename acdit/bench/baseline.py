@@ -3,7 +3,7 @@
 No computation here is taken from `layers.py`, `attention.py` or `generate.py`, so that their optimisations
 do not affect this module. Only the matrix products use the same kernels, whose speed is not compared.
 
-The facts, from the paper (sections 4.2, 4.4 and 4.5, Fig. 2, Appendix C) and the code that its
+The computation follows the paper (sections 4.2, 4.4 and 4.5, Fig. 2, Appendix C) and the code that its
 authors published with the weights:
 
 - Training passes one sequence of 2 L tokens, all clean blocks before all noised ones, through every layer.
@@ -16,7 +16,7 @@ authors published with the weights:
   Every step concatenates the cache with its own keys.
 - With guidance the batch is doubled, caches included: the clean past is computed and kept for each branch.
 
-Where these facts leave a choice, the faster option is taken: masks and rotary tables are made once per
+Where these sources leave a choice, the faster option is taken: masks and rotary tables are made once per
 layout, tensors that no backward pass needs are changed in place, and sampling runs in inference mode.
 """
 
@@ -75,7 +75,7 @@ class Published:
     def __init__(self, network: ACDiTTransformer):
         if network.t_embedder is None or network.y_embedder is None or network.config["in_channels"] is None:
             raise ValueError(
-                "network must know timesteps and classes of continuous tokens, as published ones do"
+                "the network must have continuous tokens, timesteps and classes, like published networks"
             )
         self.network = network
         self.embed_time, self.embed_label = network.t_embedder, network.y_embedder

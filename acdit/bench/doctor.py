@@ -52,7 +52,7 @@ def examine(device: torch.device) -> list[Finding]:
     for subject, step in ProgressBar(steps.items(), desc="doctor", unit="check", delay=1, leave=False):
         try:
             findings.extend(step(device))
-        except Exception as fault:  # noqa: BLE001  any fault of the machine is a finding
+        except Exception as fault:  # noqa: BLE001  every failure is a finding
             first = next(iter(str(fault).splitlines()), "")
             findings.append(Finding(subject, "FAILED", f"{type(fault).__name__}: {first}"))
     return findings
@@ -108,7 +108,7 @@ def _hardware(device: torch.device) -> list[Finding]:
         text = f"{facts['processor']}, {facts['threads']} threads; allocator {facts['allocator']}"
     why = "torch sees a GPU" if device.type == "cuda" else "torch sees no GPU"
     if device.type == "cpu" and torch.cuda.is_available():
-        why = "it was asked for, though torch sees a GPU"
+        why = "it was requested, although torch sees a GPU"
     return [Finding("device", "uses", f"{device}, because {why}"), Finding(str(device), "has", text)]
 
 
@@ -119,9 +119,11 @@ def _rates(device: torch.device) -> list[Finding]:
         found[dtype] = best_rate([(1, 1024, 768, 3072)], dtype, device)
     named = ", ".join(f"{str(dtype)[6:]} {rate / 1e9:,.0f} GFLOP/s" for dtype, rate in found.items())
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        precision = "bf16 autocast in training, because this GPU has it"
+        precision = "bf16 autocast in training, because this GPU supports it"
     else:
-        precision = "float32; bf16 comes by itself on GPUs that have it, else with --training.precision bf16"
+        precision = (
+            "float32; bf16 is the default only on GPUs that support it; to use it: --training.precision bf16"
+        )
     return [Finding("matrix products", "has", named), Finding("precision", "uses", precision)]
 
 
@@ -131,16 +133,16 @@ def _backend(backend: Backend, device: torch.device) -> list[Finding]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
         error = disagreement(backend, device, backward=training)
-    what, rest = ("output and gradients", "") if training else ("output", "; no backward pass here")
+    what, rest = ("output and gradients", "") if training else ("output", "; no backward pass on this device")
     text = f"{what} within {error:.1e} of one dense call{rest}"
     return [Finding(f"attention {backend}", "right" if agrees(error, device) else "FAILED", text)]
 
 
 def _chosen_backend(device: torch.device) -> list[Finding]:
     chosen = default_backend(device)
-    why = "it is the fastest that is right here" if chosen == "flex" else "it is exact everywhere"
+    why = "it is the fastest correct backend here" if chosen == "flex" else "it is correct on every device"
     if device.type == "cuda" and chosen == "split":
-        why = "FlexAttention disagrees here"
+        why = "FlexAttention gives wrong results here"
     return [Finding("attention", "uses", f"{chosen}, because {why}")]
 
 
@@ -179,4 +181,4 @@ def _compiler(device: torch.device) -> list[Finding]:
         found = next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))), None)
     if found is None:
         return [Finding("torch.compile", "lacks", "no compiler was found: --training.compile cannot be used")]
-    return [Finding("torch.compile", "has", f"{found}; used with --training.compile alone")]
+    return [Finding("torch.compile", "has", f"{found}; used only with --training.compile")]

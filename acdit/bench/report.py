@@ -8,7 +8,7 @@ from ..utils.errors import require
 from ..utils.files import whole
 from .results import Result
 
-COLUMNS = ("seconds", "least", "most", "ratio", "GFLOP", "floor", "share")
+COLUMNS = ("seconds", "min", "max", "ratio", "GFLOP", "roofline", "fraction")
 
 
 def heading(machine: dict[str, Any], repeats: int, dtype: str) -> str:
@@ -17,11 +17,11 @@ def heading(machine: dict[str, Any], repeats: int, dtype: str) -> str:
     lines = [
         f"{machine['processor']} ({machine['device']}), {machine['threads']} threads, {dtype}, "
         f"allocator {machine['allocator']}{', ' if settings else ''}{settings}, torch {machine['torch']}",
-        f"medians, least and most of {repeats}; ratio: times as fast as a row's first; floor: seconds of the",
-        "FLOPs that must be done (published: that it does) at the best rate of matrix products; share: floor",
+        f"seconds: median of {repeats} runs; ratio: speed-up over the first line of a row; roofline: seconds",
+        "of the required FLOPs (published: its own) at the best rate of matrix products; fraction: roofline",
         "over seconds; peak: memory beyond weights, gradients, optimiser and moving average",
         "",
-        f"{'row':26}{'by':>10}{''.join(f'{name:>9}' for name in COLUMNS)}  holds",
+        f"{'row':26}{'variant':>10}{''.join(f'{name:>9}' for name in COLUMNS)}  memory",
     ]
     return "\n".join(lines)
 
@@ -46,7 +46,7 @@ def table_lines(result: Result) -> str:
         speed = f"; tokens/s: {', '.join(speeds)}\n "
     lines.append(
         f"  {result.measured}{speed or ';'} matrix products {result.rate / 1e9:.4g} GFLOP/s; "
-        f"answers differ by {error:.1e}"
+        f"outputs differ by {error:.1e}"
     )
     return "\n".join(lines)
 
@@ -74,7 +74,7 @@ def plot(results: Sequence[Result], path: Path) -> None:
             )
         ticks = sorted({result.row.tokens.num_tokens for result in chosen})
         axes.set(
-            title=f"{what} (dotted: floors)", xlabel="tokens", ylabel="seconds", xscale="log", yscale="log"
+            title=f"{what} (dotted: rooflines)", xlabel="tokens", ylabel="seconds", xscale="log", yscale="log"
         )
         axes.set_xticks(ticks, [f"{tokens:,}" for tokens in ticks])
         axes.minorticks_off()

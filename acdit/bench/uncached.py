@@ -20,7 +20,7 @@ def write_uncached(
     steps: int,
     generators: Sequence[torch.Generator],
 ) -> Tensor:
-    """Return the tokens (N, T, B) that `generate` gives for the same masked tokens and generators.
+    """Return the tokens (N, T, B) that `generate` returns for the same masked tokens and generators.
 
     The network must have no conditions.
     """

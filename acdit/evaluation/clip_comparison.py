@@ -59,10 +59,10 @@ def compare_clips(
     span = pipeline.num_frames
     length = frames or span
     if length % span:
-        raise UserError(f"--frames must be a multiple of {span}, a clip's, not {length}")
+        raise UserError(f"--frames must be a multiple of {span}, the model's clip length, not {length}")
     if isinstance(sampling.steps, Sequence) and length != span:
         raise UserError(
-            f"--steps must be one number where clips of {span} frames are drawn and continued to {length}"
+            f"--steps must be one number, not one per block, to continue clips of {span} frames to {length}"
         )
     require("torchmetrics.image.fid", "eval")
     extractor = torchscript_features(features, pipeline.device)
@@ -134,7 +134,9 @@ def _open_real(pipeline: ACDiTVideoPipeline, source: str, split: str, stride: in
     """Open real clips with the length, size and colours of the model's clips."""
     height, width = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size[1:])
     if height != width:
-        raise UserError(f"real clips are cropped to squares, and the model's frames are {height}x{width}")
+        raise UserError(
+            f"real clips are cropped to squares: the model's frames must be square, not {height}x{width}"
+        )
     config = DataConfig(
         source=source,
         split=split,
@@ -145,7 +147,7 @@ def _open_real(pipeline: ACDiTVideoPipeline, source: str, split: str, stride: in
         short_clips="skip",
         flip=False,
     )
-    return open_samples(config, seed=0)  # without mirroring, and every clip from the middle
+    return open_samples(config, seed=0)  # no mirroring; clips from the middle of videos
 
 
 def _labels(pipeline: ACDiTVideoPipeline, data: PixelDataset, places: list[int]) -> Tensor | None:

@@ -108,7 +108,8 @@ def score_continuations(
     bounces = made.bounces(near)
     if not bounces.any():
         raise UserError(
-            f"none of the {len(real)} clips meets an edge within {near} frames: score more, or more frames"
+            f"none of the {len(real)} clips reaches the border within {near} frames: "
+            "score more clips or more frames"
         )
     guesses = {
         "": made.made,

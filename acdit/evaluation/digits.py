@@ -58,12 +58,14 @@ def score_digits(
     """
     if samples.shape[1:] != held_out[0].shape[1:] or labels.shape != samples.shape[:1]:
         raise UserError(
-            f"samples must be (N, {dims(held_out[0].shape[1:], ', ')}) like held-out digits, with N labels, "
-            f"not {tuple(samples.shape)} with {len(labels)}"
+            f"samples must have the shape (N, {dims(held_out[0].shape[1:], ', ')}) of held-out digits, "
+            f"with N labels, not {tuple(samples.shape)} with {len(labels)} labels"
         )
     count, most = len(samples), min(len(train[0]), len(held_out[0]))
     if not K < count <= most:
-        raise UserError(f"there must be {K + 1} to {most} samples, as many as held-out digits, not {count}")
+        raise UserError(
+            f"the number of samples must be {K + 1} to {most}, the number of held-out digits, not {count}"
+        )
     pixels, pixels_train, pixels_held_out = samples.flatten(1), train[0].flatten(1), held_out[0].flatten(1)
     features, features_held_out = judge.features(samples), judge.features(held_out[0])
     features_train = judge.features(spread(train[0], most))
@@ -112,15 +114,13 @@ class Scorer:
         edges = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size)
         source = SCORED.get((channels, *edges))
         if source is None:
-            raise UserError(
-                "acdit scores models of the digits alone: mnist (32x32) and digits (8x8), both grey"
-            )
+            raise UserError("only models of grey digits can be scored: mnist (32x32) or digits (8x8)")
         self._training, self._held_out = digit_images(source), digit_images(source, held_out=True)
         self.labels = self._held_out[1]  # labels to request from the pipeline
         if samples is not None:
             if samples > len(self.labels):
                 raise UserError(
-                    f"--samples must be at most {len(self.labels)}, the digits that are held out, "
+                    f"--samples must be at most {len(self.labels)}, the number of held-out digits, "
                     f"not {samples}"
                 )
             self.labels = self.labels[torch.arange(samples) * len(self.labels) // samples]

@@ -29,7 +29,9 @@ class LanguageJudge:
             network = library.AutoModelForCausalLM.from_pretrained(name, use_safetensors=True)
         except (OSError, ValueError) as fault:
             reason = " ".join(str(fault).split())
-            raise UserError(f"--judge {name} is no causal language model: {reason}") from fault
+            raise UserError(
+                f"--judge {name} cannot be loaded as a causal language model: {reason}"
+            ) from fault
         self._network = network.to(device).eval()
         self._most = getattr(network.config, "max_position_embeddings", None) or 1024
 

@@ -58,26 +58,28 @@ def evaluate_clips(
     span = pipeline.num_frames
     if (pipeline.pixel_channels, *pipeline.layout.size) != (1, span, EDGE, EDGE) or pipeline.vae is not None:
         raise UserError(
-            "without --data acdit scores video of moving-digits: grey pixels, 32x32; give real clips of the "
-            "model's kind by --data, and a network of features by --features"
+            "without --data, only models of moving-digits (grey pixels, 32x32) can be scored: for another "
+            "model, give real clips of its data with --data, and a feature network with --features"
         )
     count, length = samples or CLIPS, frames or ROLLOUT
     size = pipeline.layout.block[0] * pipeline.layout.patch[0]
     if PREFIX % size:
-        raise UserError(f"clips are continued from {PREFIX} frames, which are no whole blocks of {size}")
+        raise UserError(
+            f"clips are continued from {PREFIX} frames, which are no multiple of {size}, a block's frames"
+        )
     if length % size or length <= PREFIX:
         raise UserError(
-            f"--frames must be a multiple of {size}, a block's, and more than the {PREFIX} that are given, "
-            f"not {length}"
+            f"--frames must be a multiple of {size}, the frames of a block, and more than {PREFIX} "
+            f"given ones, not {length}"
         )
     held_out, training = MovingDigits(max(length, span), held_out=True), MovingDigits(span)
     if not K < count <= len(held_out):
         raise UserError(
-            f"--samples must be more than {K} and at most {len(held_out)}, the clips held out, not {count}"
+            f"--samples must be more than {K} and at most {len(held_out)}, the held-out clips, not {count}"
         )
     if isinstance(sampling.steps, Sequence) and length != span:
         raise UserError(
-            f"--steps must be one number where clips of {span} frames are drawn and continued to {length}"
+            f"--steps must be one number, not one per block, to continue clips of {span} frames to {length}"
         )
     require("torchmetrics.image.fid", "eval")
     extractor: FeatureExtractor = (
@@ -143,9 +145,9 @@ def clip_table(scores: dict[str, Any]) -> str:
         ("Fréchet video distance", sampled["frechet_video_distance"]),
         ("  of real clips", sampled["frechet_video_distance_real"]),
         ("continued clips that bounce", continued["bouncing"]),
-        ("squared error, share of the best guess", continued["error_ratio"]),
+        ("squared error, relative to best baseline", continued["error_ratio"]),
         ("centroid error in pixels", continued["centroid_error"]),
-        ("digit still read in the last frame", continued["by_frame"]["read"][-1]),
+        ("digit recognised in the last frame", continued["by_frame"]["read"][-1]),
         ("  in the last real frame", continued["read_real"]),
     ]
     return format_table([{"score": name, "value": value} for name, value in rows])
@@ -160,7 +162,7 @@ def plot_rollouts(scores: dict[str, Any], path: Path) -> None:
     panels = (
         ("squared_error", "squared error of pixels", None),
         ("centroid_error", "centroid error in pixels", 0.0),
-        ("read", "share of digits that are read", continued["read_real"]),
+        ("read", "fraction of digits recognised", continued["read_real"]),
     )
     for place, (name, label, real) in enumerate(panels):
         axes = figure.add_subplot(2, 2, place + 1)

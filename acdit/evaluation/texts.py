@@ -188,7 +188,7 @@ def _spread(
         values.append(found[whole])
     time, value = torch.cat(times), torch.cat(values)
     if not len(value):
-        raise UserError(f"--times needs texts of at least one block, {layout.block_tokens} tokens")
+        raise UserError(f"--times needs texts of at least one full block, {layout.block_tokens} tokens")
     steps = round(1 / GRID)
     ranges = [
         (low * GRID, high * GRID)

@@ -47,7 +47,7 @@ def build_transformer(arguments: PublishedArguments, weights: Mapping[str, Tenso
         model = ACDiTTransformer(**config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     wrong = [f"{name} is missing" for name in expected if name not in weights]
-    wrong += [f"{name} is surplus" for name in weights if name not in expected]
+    wrong += [f"{name} is unexpected" for name in weights if name not in expected]
     wrong += [
         f"{name} is {dims(weights[name].shape)}, not {dims(shape)}"
         for name, shape in expected.items()
@@ -55,7 +55,7 @@ def build_transformer(arguments: PublishedArguments, weights: Mapping[str, Tenso
     ]
     if wrong:
         more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        raise UserError(f"the weights do not make a network: {'; '.join(wrong[:SHOWN])}{more}")
+        raise UserError(f"the weights do not fit the network: {'; '.join(wrong[:SHOWN])}{more}")
     model.load_state_dict(dict(weights), assign=True)
     return model.eval()
 
@@ -70,10 +70,10 @@ def convert_checkpoint(path: Path, out: Path, *, ema: bool = False, vae: str | N
             not fit, or the folder is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} holds something already: name another --out, or remove it")
+        raise UserError(f"{out} exists and is not an empty folder: choose another --out, or remove it")
     stored = read_checkpoint(path)
     if ema and stored.ema is None:
-        raise UserError(f"{path} holds no moving average (ema): leave out --ema")
+        raise UserError(f"{path} has no moving average (ema): leave out --ema")
     weights = stored.ema if ema and stored.ema is not None else stored.model
     arguments, layout = stored.arguments, stored.arguments.layout()
     model = build_transformer(arguments, weights)
@@ -129,18 +129,18 @@ def publish(source: Path, out: Path) -> None:
         UserError: if the published code cannot express the network or the layout, or the file exists.
     """
     if out.exists():
-        raise UserError(f"{out} is there already: name another --out, or remove it")
+        raise UserError(f"{out} already exists: choose another --out, or remove it")
     transformer, layout, cell = _opened(source)
     config = transformer.config
     if config["rope"] != "published":
         raise UserError(
-            f"{source} has the rotary embedding {config['rope']}; the published code knows its own alone: "
-            "train from a converted checkpoint (training.init_from) for a model that goes back"
+            f"{source} has the rotary embedding {config['rope']}, but the published code supports only "
+            "its own: to publish a model, train it from a converted checkpoint (training.init_from)"
         )
     if tuple(config["axis_lengths"]) != layout.grid:
         raise UserError(
-            f"{source} draws a grid of {dims(layout.grid)} with rotary bases made for "
-            f"{dims(config['axis_lengths'])}; the published code makes them for the grid"
+            f"{source} generates a grid of {dims(layout.grid)}, but has rotary bases for "
+            f"{dims(config['axis_lengths'])}; the published code computes them for the grid"
         )
     if config["num_classes"] is None or not config["time_conditioning"]:
         raise UserError(f"{source} has no classes or no timesteps; the published code needs both")
@@ -203,16 +203,18 @@ def _network_config(
     def shape(name: str, axes: int) -> tuple[int, ...]:
         found = weights.get(name)
         if found is None or found.ndim != axes:
-            raise UserError(f"the weights do not make a network: {name} is missing or no {axes}-D tensor")
+            raise UserError(f"the weights do not fit the network: {name} is missing or not a {axes}-D tensor")
         return tuple(found.shape)
 
     hidden, channels = shape("x_embedder.weight", 2)
     (head_dim,) = shape("blocks.0.attn.q_norm.weight", 1)
     wanted = arguments.vae_latent_size * layout.patch_elements
     if channels != wanted:
-        raise UserError(f"x_embedder.weight takes tokens of {channels} values; args makes them of {wanted}")
+        raise UserError(
+            f"x_embedder.weight expects tokens of {channels} values, but args gives them {wanted}"
+        )
     if not head_dim or not hidden or hidden % head_dim:
-        raise UserError(f"a hidden width of {hidden} is not made of heads of {head_dim} dimensions")
+        raise UserError(f"a hidden width of {hidden} cannot be divided into heads of {head_dim} dimensions")
     return {
         "in_channels": channels,
         "axis_lengths": layout.grid,

@@ -86,7 +86,7 @@ class PublishedArguments:
         if self.nd_split is not None and not (
             isinstance(self.nd_split, str) and re.fullmatch(shares, self.nd_split)
         ):
-            raise UserError(f"args.nd_split must be shares such as 2_3_3, not {self.nd_split!r}")
+            raise UserError(f"args.nd_split must be proportions such as 2_3_3, not {self.nd_split!r}")
 
     def layout(self) -> Layout:
         """Return grid, block and patch in latent cells: (h, w) for one frame, (t, h, w) for several."""
@@ -103,13 +103,13 @@ class PublishedArguments:
         else:
             block = (self.block_size // edge**2, edge, edge)
         if math.prod(block) != self.block_size:
-            shape = "square" if block[0] == 1 and block[1] != edge else "of whole frames"
-            raise UserError(f"args.block_size {self.block_size} does not make blocks that are {shape}")
+            shape = "square blocks" if block[0] == 1 and block[1] != edge else "blocks of whole frames"
+            raise UserError(f"args.block_size must be the size of {shape}, not {self.block_size}")
         grid, patch = (self.num_frames, edge, edge), (1, self.patch_size, self.patch_size)
         first = 0 if video else 1
         layout = Layout(grid[first:], block[first:], patch[first:])
         if layout.num_blocks != self.ar_len:
-            raise UserError(f"args.ar_len {self.ar_len} is not the {layout.num_blocks} blocks of {layout}")
+            raise UserError(f"args.ar_len {self.ar_len} must be {layout.num_blocks}, the blocks of {layout}")
         return layout
 
     def rope_split(self, head_dim: int, axes: int) -> tuple[int, ...]:
@@ -143,9 +143,9 @@ def read_checkpoint(path: Path) -> PublishedCheckpoint:
             stored = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as fault:
         named = re.search(r"GLOBAL (\S+)", str(fault))
-        asks = f": it asks for {named[1]}" if named else ""
+        asks = f": it refers to {named[1]}" if named else ""
         raise UserError(
-            f"{path} is refused: it is damaged, or holds more than tensors, plain containers and "
+            f"{path} is refused: it is damaged, or contains more than tensors, plain containers and "
             f"argparse.Namespace{asks}"
         ) from fault
     except Exception as fault:  # a damaged pickle can raise almost any exception
@@ -166,7 +166,9 @@ def _weights(stored: Any, name: str) -> dict[str, Tensor]:
         raise UserError(f"{name} must be a state dict, not {type(stored).__name__}")
     for key, tensor in stored.items():
         if not isinstance(key, str) or not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            raise UserError(f"{name} must hold weights by name; {key!r} is {type(tensor).__name__}")
+            raise UserError(
+                f"{name} must map names to floating-point tensors; {key!r} is {type(tensor).__name__}"
+            )
     return {key: tensor.detach().float().contiguous() for key, tensor in stored.items()}
 
 

@@ -27,18 +27,18 @@ class Measurements:
         self.rows: dict[tuple[Any, ...], dict[str, Any]] = {}
         if not path.exists():
             return
-        mend = "name another --out, or remove it"
+        mend = "choose another --out, or remove the file"
         try:
             stored = json.loads(path.read_text())
             if stored["setting"] != setting:
-                raise UserError(f"{path} is of a study with other settings: {mend}")
+                raise UserError(f"{path} belongs to a study with other settings: {mend}")
             for row in stored["rows"]:
                 missing = {*keys, *columns} - set(row)
                 if missing:
                     raise KeyError(", ".join(sorted(missing)))
                 self.rows[self._key(row)] = row
         except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as fault:
-            raise UserError(f"{path} is damaged, or not of a study: {mend}") from fault
+            raise UserError(f"{path} is damaged or does not belong to a study: {mend}") from fault
 
     def add(self, row: dict[str, Any]) -> None:
         """Add a row and write the file."""

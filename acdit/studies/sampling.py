@@ -121,7 +121,7 @@ def study_sampling(
                 measured.add({**asdict(way), "seed": seed, **_measure(pipeline, scorer, sampling, way, seed)})
         found = {way: [measured.rows[(*astuple(way), seed)] for seed in range(seeds)] for way in ways}
         summaries = {way: _summary(rows) for way, rows in found.items()}
-        print(format_table([{"way": way.name, **summary} for way, summary in summaries.items()]))
+        print(format_table([{"method": way.name, **summary} for way, summary in summaries.items()]))
         _plot(summaries, found[ways[0]][0]["judge_frechet_distance_real"], folder / "sampling.png")
     print(f"written: {folder / 'measurements.json'}, {folder / 'sampling.png'}")
 
@@ -188,7 +188,7 @@ def _plot(summaries: Mapping[Way, dict[str, Any]], real: float, path: Path) -> N
     kinds: dict[str, list[Way]] = {}
     for way in summaries:
         kinds.setdefault(way.kind, []).append(way)
-    labels = {"views": "views through the network for a digit", "seconds": "seconds for all digits"}
+    labels = {"views": "views through the network per digit", "seconds": "seconds for all digits"}
     for place, (column, label) in enumerate(labels.items()):
         axes = figure.add_subplot(1, 2, place + 1)
         for marker, (kind, ways) in zip("osD^", kinds.items(), strict=False):
@@ -210,7 +210,7 @@ def _plot(summaries: Mapping[Way, dict[str, Any]], real: float, path: Path) -> N
                     fontsize=8,
                 )
         axes.axhline(real, color="grey", linestyle=":", label="real digits")
-        axes.set(xlabel=label, ylabel="Fréchet distance of the judge's features", xscale="log", yscale="log")
+        axes.set(xlabel=label, ylabel="Fréchet distance of classifier features", xscale="log", yscale="log")
         for axis in (axes.xaxis, axes.yaxis):  # plain numbers, and more labels where ticks are few
             axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter(ticker.ScalarFormatter())

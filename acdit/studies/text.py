@@ -108,10 +108,10 @@ def order_said(trained: str, found: Mapping[int, Sequence[float]]) -> str:
     sizes, parts = sorted(found), []
     for small, large in pairwise(sizes):
         gaps = [b - a for a, b in zip(found[small], found[large], strict=True)]
-        word = "holds" if min(gaps) > 0 else "does not hold" if max(gaps) < 0 else "is unclear"
-        parts.append(f"{small} below {large} {word} ({statistics.mean(gaps):+.4f} +- {_error(gaps):.4f})")
+        word = "confirmed" if min(gaps) > 0 else "refuted" if max(gaps) < 0 else "unclear"
+        parts.append(f"{small} below {large}: {word} ({statistics.mean(gaps):+.4f} +- {_error(gaps):.4f})")
     who = "trained on one block size" if trained == ALONE else "trained on all block sizes"
-    return f"smaller blocks, fewer bits a byte with every seed, {who}: {'; '.join(parts)}"
+    return f"fewer bits per byte for smaller blocks with every seed, {who}: {'; '.join(parts)}"
 
 
 def _trained(budget: Budget, folder: Path, trained: str, sizes: Sequence[int], seed: int) -> Path | None:
@@ -149,7 +149,7 @@ def _row(block: int, found: Mapping[tuple[str, int], Sequence[float]]) -> dict[s
         "block": block,
         "bits/byte": statistics.mean(alone),
         "error": _error(alone),
-        "of one for all": statistics.mean(together),
+        "trained on all": statistics.mean(together),
         "error ": _error(together),
     }
 
@@ -163,7 +163,7 @@ def _plot(found: Mapping[tuple[str, int], Sequence[float]], blocks: Sequence[int
     figures: Any = require("matplotlib.figure", "examples")
     figure = figures.Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
-    for trained, label in ((ALONE, "trained on this size alone"), (TOGETHER, "one network trained on all")):
+    for trained, label in ((ALONE, "trained on this size only"), (TOGETHER, "one network trained on all")):
         values = [found[trained, block] for block in blocks]
         axes.errorbar(
             range(len(blocks)),
@@ -174,7 +174,7 @@ def _plot(found: Mapping[tuple[str, int], Sequence[float]], blocks: Sequence[int
             label=label,
         )
     axes.set_xticks(range(len(blocks)), [str(block) for block in blocks])
-    axes.set(xlabel="tokens of a block", ylabel="held-out bits per byte")
+    axes.set(xlabel="tokens per block", ylabel="held-out bits per byte")
     axes.grid(alpha=0.3)
     axes.legend()
     with whole(path) as aside:

@@ -173,7 +173,7 @@ def test_info_of_a_text_model(model, capsys):
         (["evaluate", "--data", "/no/such/file"], "/no/such/file"),
         (["evaluate", "--data", "good.txt", "--block", "5"], "5"),
         (["evaluate", "--data", "/no/such/file", "--block", "2x2"], "--block of texts must have 1 size"),
-        (["evaluate", "--data", "short.txt", "--times"], "--times needs texts of at least one block, 4"),
+        (["evaluate", "--data", "short.txt", "--times"], "--times needs texts of at least one full block, 4"),
         (["bench", "text", "--layout", "16/4", "--channels", "1"], "--channels must be at least 2"),
         (["train", "laptop-text", "--data.tokenizer", "empty.json"], "empty.json is no tokeniser"),
         (["evaluate", "--data", "/no/such/file", "--judge", "/no/judge"], "--judge /no/judge"),

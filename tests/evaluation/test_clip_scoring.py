@@ -48,7 +48,7 @@ def test_clips_are_drawn_and_continued_and_scored(model, tmp_path, capsys):
         (["--samples", "5"], "--samples must be more than 5"),
         (["--steps", "1,1"], "--steps must be one number"),
         (["--frames", "7"], "--frames must be a multiple of 2"),
-        (["--frames", "4"], "more than the 4 that are given"),
+        (["--frames", "4"], "and more than 4 given ones, not 4"),
         (["--features", "i3d.pt"], "add --trust-features"),
         (["--features", "i3d.pt", "--trust-features"], "i3d.pt cannot be loaded"),
         (["--plot", "time.pdf"], "--plot must be a .png"),
@@ -69,6 +69,6 @@ def test_other_models_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     build().save_pretrained(tmp_path / "small")
     assert main(["evaluate", "--model", "small"]) == 2
-    assert "scores video of moving-digits: grey pixels, 32x32" in capsys.readouterr().err
+    assert "only models of moving-digits (grey pixels, 32x32)" in capsys.readouterr().err
     assert main(["evaluate", "--model", "mnist", "--frames", "8"]) == 2
     assert "--frames: for models of video" in capsys.readouterr().err

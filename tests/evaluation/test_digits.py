@@ -94,8 +94,8 @@ def test_samples_that_do_not_fit_are_errors(score, held_out):
         (images.repeat(1, 3, 1, 1), labels, r"\(N, 1, 8, 8\).*not \(359, 3, 8, 8\)"),
         (images[..., :7], labels, "not \\(359, 1, 8, 7\\)"),
         (images, labels[:-1], "with 358"),
-        (images[:5], labels[:5], "6 to 359 samples.*not 5"),
-        (torch.cat([images, images[:1]]), torch.cat([labels, labels[:1]]), "6 to 359 samples.*not 360"),
+        (images[:5], labels[:5], "must be 6 to 359,.*not 5"),
+        (torch.cat([images, images[:1]]), torch.cat([labels, labels[:1]]), "must be 6 to 359,.*not 360"),
     ):
         with pytest.raises(UserError, match=message):
             score(samples, names)

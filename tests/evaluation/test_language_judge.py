@@ -53,7 +53,7 @@ def test_generative_perplexity(causal):
 
 def test_no_model_is_no_judge(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError, match="is no causal language model"):
+    with pytest.raises(UserError, match="cannot be loaded as a causal language model"):
         LanguageJudge(str(tmp_path), torch.device("cpu"))
     with pytest.raises(UserError, match=r"--judge .*none does not exist"):
         LanguageJudge(str(tmp_path / "none"), torch.device("cpu"))

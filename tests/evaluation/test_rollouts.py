@@ -83,7 +83,7 @@ def test_clips_that_end_before_the_first_part_does(data, real):
     assert 0 < found["bouncing"] == sum(turned) < 30
     still = [place for place, turns in enumerate(turned) if not turns]
     none = Continuations(data, [INDICES[place] for place in still], real[still, :6], 4)
-    with pytest.raises(UserError, match="meets an edge within 2 frames"):
+    with pytest.raises(UserError, match="reaches the border within 2 frames"):
         score_continuations(none, lambda frames: data.labels[none.indices], real.mean((0, 1, 2)))
 
 

@@ -86,9 +86,9 @@ def test_moving_digits_move_as_their_card_says(tmp_path):
     for name, value, spread in (
         ("label accuracy", found["sampled"]["label_accuracy"], 0.085),
         ("coverage", found["sampled"]["coverage"], 0.15),  # of fewer clips
-        ("digit read in the first new frame", found["continued"]["by_frame"]["read"][0], 0.07),
+        ("digit recognised in the first new frame", found["continued"]["by_frame"]["read"][0], 0.07),
         (
-            "squared error of the next 8 frames, share of the best simple guess",
+            "squared error of the next 8 frames, relative to the best simple baseline",
             found["continued"]["error_ratio"],
             0.07,
         ),

@@ -110,7 +110,7 @@ def test_an_uncommon_rotary_split_goes_there_and_back(tmp_path):
 def test_rotary_bases_of_another_grid_do_not_go_back(tmp_path):
     """The published code makes the bases for the grid that it is given."""
     build(network(12, rope="published"), grid=(8, 8)).save_pretrained(tmp_path / "model")
-    with pytest.raises(UserError, match="rotary bases made for 4x4"):
+    with pytest.raises(UserError, match="rotary bases for 4x4"):
         publish(tmp_path / "model", tmp_path / "back.pt")
 
 
@@ -125,7 +125,7 @@ def test_square_blocks_of_single_frames_go_there_and_back(tmp_path):
 
 def test_a_file_that_is_there_is_left_alone(converted, tmp_path):
     (tmp_path / "back.pt").write_text("mine")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         publish(converted, tmp_path / "back.pt")
     assert (tmp_path / "back.pt").read_text() == "mine"
 
@@ -154,7 +154,7 @@ def test_wrong_tensors_are_named_the_first_ten(tmp_path):
     with pytest.raises(UserError) as caught:
         build_transformer(stored.arguments, weights)
     said = str(caught.value)
-    assert "blocks.1.attn.proj.bias is missing" in said and "stranger is surplus" in said
+    assert "blocks.1.attn.proj.bias is missing" in said and "stranger is unexpected" in said
     assert "blocks.0.mlp.fc2.bias is 3, not 128" in said and "more" not in said
     many = weights | {f"stranger.{index}": torch.zeros(1) for index in range(20)}
     with pytest.raises(UserError, match="and 13 more"):
@@ -165,11 +165,11 @@ def test_wrong_tensors_are_named_the_first_ten(tmp_path):
     ("name", "tensor", "words"),
     [
         ("x_embedder.weight", None, "x_embedder.weight is missing"),
-        ("x_embedder.weight", torch.zeros(128), "no 2-D tensor"),
+        ("x_embedder.weight", torch.zeros(128), "not a 2-D tensor"),
         ("x_embedder.weight", torch.zeros(128, 5), "tokens of 5 values"),
         ("blocks.0.attn.q_norm.weight", torch.zeros(48), "heads of 48"),
         ("blocks.0.attn.q_norm.weight", torch.zeros(0), "heads of 0"),
-        ("blocks.987654321.norm1.weight", torch.zeros(128), "987654321.norm1.weight is surplus"),
+        ("blocks.987654321.norm1.weight", torch.zeros(128), "987654321.norm1.weight is unexpected"),
     ],
 )
 def test_sizes_that_make_no_network(name, tensor, words):
@@ -223,7 +223,7 @@ def test_an_autoencoder_of_other_channels_does_not_fit(tmp_path):
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds something already"):
+    with pytest.raises(UserError, match="is not an empty folder"):
         convert_checkpoint(IMAGE, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 

@@ -80,7 +80,7 @@ def test_every_way_is_measured_once(pipeline, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("content", ["", '{"setting": ', "[]", "{}", "null", "\x00"])
 def test_a_file_that_is_no_measurements_is_named(pipeline, tmp_path, content):
     (tmp_path / "measurements.json").write_text(content)
-    with pytest.raises(UserError, match=r"measurements\.json is damaged, or not of a study: name"):
+    with pytest.raises(UserError, match=r"measurements\.json is damaged or does not belong to a study"):
         run(pipeline, tmp_path)
 
 

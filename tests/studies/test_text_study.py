@@ -67,8 +67,8 @@ def test_what_is_said_of_the_order():
     said = order_said(
         "alone", {16: [2.5, 2.6, 2.55], 1: [2.0, 2.1, 2.04], 4: [2.0, 2.05, 2.1], 64: [2.1, 2.2, 2.15]}
     )
-    assert "1 below 4 is unclear" in said and "4 below 16 holds (+0.5000 +-" in said
-    assert "16 below 64 does not hold (-0.4000 +- 0.0000)" in said and "on one block size" in said
+    assert "1 below 4: unclear" in said and "4 below 16: confirmed (+0.5000 +-" in said
+    assert "16 below 64: refuted (-0.4000 +- 0.0000)" in said and "on one block size" in said
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def fit_clip_network(frames: int, *, steps: int = STEPS, seed: int = 0) -> ClipN
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
         order = torch.randperm(len(data))[: steps * BATCH]
         for rows in ProgressBar(
-            order.split(BATCH), desc="fitting the judge of clips", unit="step", delay=3, leave=False
+            order.split(BATCH), desc="fitting the clip network", unit="step", delay=3, leave=False
         ):
             indices = rows.tolist()
             clips = torch.stack([data.decode(index) for index in indices])
@@ -72,7 +72,7 @@ def fit_clip_network(frames: int, *, steps: int = STEPS, seed: int = 0) -> ClipN
 
 
 def load_clip_network(frames: int, *, seed: int = 0) -> ClipNetwork:
-    """Load the network that `fit_clip_network` gives; weights are cached by digits, seed and version."""
+    """Load the network that `fit_clip_network` returns; weights are cached by digits, seed and version."""
     digits = fingerprint({"sprites": MovingDigits(frames).sprites})
     weights = cached_tensors(
         f"clips-{VERSION}-{frames}-{seed}-{digits}",

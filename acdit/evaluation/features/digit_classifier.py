@@ -69,7 +69,7 @@ def fit_judge(images: torch.Tensor, labels: torch.Tensor, *, seed: int = 0) -> J
 
 
 def load_judge(images: torch.Tensor, labels: torch.Tensor, *, seed: int = 0) -> Judge:
-    """Load the classifier that `fit_judge` gives; weights are cached by data, seed and version."""
+    """Load the classifier that `fit_judge` returns; weights are cached by data, seed and version."""
     data = fingerprint({"images": images, "labels": labels})
     weights = cached_tensors(
         f"judge-{VERSION}-{seed}-{data}", lambda: fit_judge(images, labels, seed=seed).state_dict()
