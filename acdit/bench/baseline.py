@@ -87,17 +87,17 @@ class Published:
 
         self.layers = [
             _Layer(
-                named[f"{at}.norm1.weight"],
-                pair(f"{at}.attn.qkv"),
-                named[f"{at}.attn.q_norm.weight"],
-                named[f"{at}.attn.k_norm.weight"],
-                pair(f"{at}.attn.proj"),
-                named[f"{at}.norm2.weight"],
-                pair(f"{at}.mlp.fc1"),
-                pair(f"{at}.mlp.fc2"),
-                pair(f"{at}.adaLN_modulation.1"),
+                named[f"{prefix}.norm1.weight"],
+                pair(f"{prefix}.attn.qkv"),
+                named[f"{prefix}.attn.q_norm.weight"],
+                named[f"{prefix}.attn.k_norm.weight"],
+                pair(f"{prefix}.attn.proj"),
+                named[f"{prefix}.norm2.weight"],
+                pair(f"{prefix}.mlp.fc1"),
+                pair(f"{prefix}.mlp.fc2"),
+                pair(f"{prefix}.adaLN_modulation.1"),
             )
-            for at in (f"blocks.{layer}" for layer in range(network.config["num_layers"]))
+            for prefix in (f"blocks.{layer}" for layer in range(network.config["num_layers"]))
         ]
         self.embedding = named["x_embedder.weight"]
         self.final_norm = named["final_layer.norm_final.weight"]
@@ -122,7 +122,7 @@ class Published:
         table = table._replace(cos=torch.cat((table.cos, table.cos)), sin=torch.cat((table.sin, table.sin)))
         condition = self._condition(timestep, labels)
         mask = training_mask(layout, x.device)
-        return self._through(x, _Sequence(tokens, layout.block_tokens, table, mask, condition))
+        return self._forward(x, _Sequence(tokens, layout.block_tokens, table, mask, condition))
 
     @torch.inference_mode()
     def generate(
@@ -151,59 +151,59 @@ class Published:
             labels = torch.cat((labels, torch.full_like(labels, self.network.config["num_classes"])))
         caches = [_Cache() for _ in self.layers]
         table, size = self._rope(layout), layout.block_tokens
-        done: list[Tensor] = []
+        finished: list[Tensor] = []
         for index in range(layout.num_blocks):
             solver.set_timesteps(steps, device=noise.device)
             sample = noise[:, index] * solver.init_noise_sigma  # (N, B, C)
-            fresh = done[-1:]  # the clean block that the caches do not hold yet
+            uncached = finished[-1:]  # the clean block that the caches do not hold yet
             for timestep in solver.timesteps:
-                inputs = (*fresh, solver.scale_model_input(sample, timestep))
+                inputs = (*uncached, solver.scale_model_input(sample, timestep))
                 x = torch.cat(inputs, dim=1).to(dtype).repeat(branches, 1, 1)
-                begin = (index - len(fresh)) * size
+                begin = (index - len(uncached)) * size
                 rows = slice(begin, (index + 1) * size)
                 sequence = _Sequence(
-                    len(fresh) * size,
+                    len(uncached) * size,
                     size,
                     table._replace(cos=table.cos[rows], sin=table.sin[rows]),
-                    sampling_mask(size, index, x.device) if fresh else None,
+                    sampling_mask(size, index, x.device) if uncached else None,
                     self._condition(timestep.expand(len(x), 1), labels),
                 )
-                answer = self._through(x, sequence, caches)[:, 0].to(noise.dtype)  # (branches N, B, C)
+                prediction = self._forward(x, sequence, caches)[:, 0].to(noise.dtype)  # (branches N, B, C)
                 if branches == 2:
-                    conditional, unconditional = answer.chunk(2)
-                    answer = unconditional + guidance * (conditional - unconditional)
-                sample = solver.step(answer, timestep, sample).prev_sample
-                fresh = []
-            done.append(sample)
-        return torch.stack(done, dim=1), sum(cache.nbytes for cache in caches)
+                    conditional, unconditional = prediction.chunk(2)
+                    prediction = unconditional + guidance * (conditional - unconditional)
+                sample = solver.step(prediction, timestep, sample).prev_sample
+                uncached = []
+            finished.append(sample)
+        return torch.stack(finished, dim=1), sum(cache.nbytes for cache in caches)
 
-    def _through(self, x: Tensor, sequence: _Sequence, caches: "Sequence[_Cache] | None" = None) -> Tensor:
+    def _forward(self, x: Tensor, sequence: _Sequence, caches: "Sequence[_Cache] | None" = None) -> Tensor:
         """Pass tokens (N, S, C) through all layers, and return the noised blocks' prediction (N, T, B, C)."""
         x = linear(x, self.embedding)  # (N, S, hidden)
         for layer, weights in enumerate(self.layers):
             x = self._layer(x, weights, sequence, None if caches is None else caches[layer])
         x = _norm(x[:, sequence.clean :], self.final_norm)
         shift, scale = _per_token(sequence, self.final_modulation, 2)
-        x = linear(_modulated(x, 0, shift, scale), *self.final)
+        x = linear(_modulate(x, 0, shift, scale), *self.final)
         return x.unflatten(1, (-1, sequence.block_tokens))
 
     def _layer(self, x: Tensor, weights: _Layer, sequence: _Sequence, cache: "_Cache | None") -> Tensor:
         """Apply one layer to tokens (N, S, hidden)."""
         clean, rope = sequence.clean, sequence.rope
         vectors = _per_token(sequence, weights.modulation, 6)  # each (N, T B, hidden)
-        inner = _modulated(_norm(x, weights.norm1), clean, *vectors[:2])
+        inner = _modulate(_norm(x, weights.norm1), clean, *vectors[:2])
         projected = linear(inner, *weights.qkv).unflatten(-1, (3, self.heads, -1))
         query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (N, H, S, D)
-        query = _rotated(_norm(query, weights.q_norm), rope)
-        key = _rotated(_norm(key, weights.k_norm), rope)
+        query = _rotate(_norm(query, weights.q_norm), rope)
+        key = _rotate(_norm(key, weights.k_norm), rope)
         if cache is not None:
             key, value = cache.joined(key, value, clean)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=sequence.mask)
         branch = linear(attended.transpose(1, 2).flatten(2), *weights.proj)
-        x = _added(x, clean, vectors[2], branch)
-        inner = _modulated(_norm(x, weights.norm2), clean, *vectors[3:5])
+        x = _add_branch(x, clean, vectors[2], branch)
+        inner = _modulate(_norm(x, weights.norm2), clean, *vectors[3:5])
         branch = linear(F.gelu(linear(inner, *weights.fc1), approximate="tanh"), *weights.fc2)
-        return _added(x, clean, vectors[5], branch)
+        return _add_branch(x, clean, vectors[5], branch)
 
     def _condition(self, timestep: Tensor, labels: Tensor) -> Tensor:
         """Compute the SiLU of timestep (N, T) and label (N,) embeddings, (N, T, hidden)."""
@@ -228,25 +228,28 @@ class _Cache:
     """Keys and values (N, H, cached tokens, D) of one layer, grown by concatenation."""
 
     def __init__(self) -> None:
-        self._held: tuple[Tensor, Tensor] | None = None
+        self._cached: tuple[Tensor, Tensor] | None = None
 
     @property
     def nbytes(self) -> int:
         """Return the size of the keys and values in bytes."""
-        return sum(tensor.nbytes for tensor in self._held or ())
+        return sum(tensor.nbytes for tensor in self._cached or ())
 
     def joined(self, key: Tensor, value: Tensor, clean: int) -> tuple[Tensor, Tensor]:
         """Cache the keys and values of the first, clean tokens; return all cached ones, then the others."""
         if clean:
             fresh = key[:, :, :clean], value[:, :, :clean]
-            if self._held is None:
-                self._held = fresh[0].contiguous(), fresh[1].contiguous()
+            if self._cached is None:
+                self._cached = fresh[0].contiguous(), fresh[1].contiguous()
             else:
-                self._held = torch.cat((self._held[0], fresh[0]), 2), torch.cat((self._held[1], fresh[1]), 2)
-        if self._held is None:
+                self._cached = (
+                    torch.cat((self._cached[0], fresh[0]), 2),
+                    torch.cat((self._cached[1], fresh[1]), 2),
+                )
+        if self._cached is None:
             return key, value
         own = key[:, :, clean:], value[:, :, clean:]
-        return torch.cat((self._held[0], own[0]), 2), torch.cat((self._held[1], own[1]), 2)
+        return torch.cat((self._cached[0], own[0]), 2), torch.cat((self._cached[1], own[1]), 2)
 
 
 @lru_cache(maxsize=4)
@@ -254,9 +257,9 @@ def training_mask(layout: Layout, device: torch.device) -> Tensor:
     """Return SCAM (Fig. 2a) of c_0.., n_0..: (2 L, 2 L) boolean, true where the query (row) sees the key."""
     with torch.inference_mode(False):  # because the cached mask is used in training too
         block = torch.arange(layout.num_tokens, device=device) // layout.block_tokens
-        asking, answering = block[:, None], block[None]
-        clean = torch.cat((answering <= asking, torch.zeros_like(answering > asking)), dim=1)
-        noised = torch.cat((answering < asking, answering == asking), dim=1)
+        query, key = block[:, None], block[None]
+        clean = torch.cat((key <= query, torch.zeros_like(key > query)), dim=1)
+        noised = torch.cat((key < query, key == query), dim=1)
         return torch.cat((clean, noised))
 
 
@@ -282,7 +285,7 @@ def _norm(x: Tensor, weight: Tensor) -> Tensor:
     return F.rms_norm(x, weight.shape, weight, NORM_EPS)
 
 
-def _modulated(normed: Tensor, clean: int, shift: Tensor, scale: Tensor) -> Tensor:
+def _modulate(normed: Tensor, clean: int, shift: Tensor, scale: Tensor) -> Tensor:
     """Modulate the noised tokens and keep the first, clean ones; `normed` may be changed in place."""
     if not torch.is_grad_enabled():
         normed[:, clean:].mul_(1 + scale).add_(shift)
@@ -290,7 +293,7 @@ def _modulated(normed: Tensor, clean: int, shift: Tensor, scale: Tensor) -> Tens
     return torch.cat((normed[:, :clean], normed[:, clean:] * (1 + scale) + shift), dim=1)
 
 
-def _added(x: Tensor, clean: int, gate: Tensor, branch: Tensor) -> Tensor:
+def _add_branch(x: Tensor, clean: int, gate: Tensor, branch: Tensor) -> Tensor:
     """Add a branch to the tokens, gated for the noised ones; `x` and `branch` may be changed in place."""
     if not torch.is_grad_enabled():
         branch[:, clean:].mul_(gate)
@@ -298,9 +301,9 @@ def _added(x: Tensor, clean: int, gate: Tensor, branch: Tensor) -> Tensor:
     return x + torch.cat((branch[:, :clean], gate * branch[:, clean:]), dim=1)
 
 
-def _rotated(x: Tensor, rope: RopeTable) -> Tensor:
+def _rotate(x: Tensor, rope: RopeTable) -> Tensor:
     """Rotate queries or keys (N, H, S, D) by their tokens' coordinates, at least in float32."""
     wide = x.to(rope.cos.dtype)
     halves = (part.chunk(2, dim=-1) for part in wide.split(rope.segments, dim=-1))
-    turned = torch.cat([half for first, second in halves for half in (-second, first)], dim=-1)
-    return torch.addcmul(wide * rope.cos, turned, rope.sin).to(x.dtype)
+    rotated = torch.cat([half for first, second in halves for half in (-second, first)], dim=-1)
+    return torch.addcmul(wide * rope.cos, rotated, rope.sin).to(x.dtype)

@@ -71,16 +71,16 @@ def _packages(device: torch.device) -> list[Finding]:
 
 def _extras(device: torch.device) -> list[Finding]:
     """Check the packages that `pip install acdit[..]` adds; return nothing if acdit is not installed."""
-    wanted: dict[str, list[str]] = {}
+    extras: dict[str, list[str]] = {}
     for requirement in (requires("acdit") or []) if _installed("acdit") else []:
         name, extra = (
             re.split(r"[^\w.-]", requirement, maxsplit=1)[0],
             re.search(r"extra == .(\w+)", requirement),
         )
         if extra and extra[1] != "dev":
-            wanted.setdefault(extra[1], []).append(name)
+            extras.setdefault(extra[1], []).append(name)
     findings = []
-    for extra, names in wanted.items():
+    for extra, names in extras.items():
         missing = [name for name in names if not _installed(name)]
         if missing:
             text = f"{', '.join(missing)}: pip install 'acdit[{extra}]' if you need it"
@@ -100,31 +100,32 @@ def _installed(name: str) -> bool:
 def _hardware(device: torch.device) -> list[Finding]:
     facts = machine(device)
     if device.type == "cuda":
-        held = torch.cuda.get_device_properties(device).total_memory / 2**30
+        memory = torch.cuda.get_device_properties(device).total_memory / 2**30
         text = (
-            f"{facts['processor']}, {held:.0f} GiB, CUDA {torch.version.cuda}; allocator {facts['allocator']}"
+            f"{facts['processor']}, {memory:.0f} GiB, CUDA {torch.version.cuda}; "
+            f"allocator {facts['allocator']}"
         )
     else:
         text = f"{facts['processor']}, {facts['threads']} threads; allocator {facts['allocator']}"
-    why = "torch sees a GPU" if device.type == "cuda" else "torch sees no GPU"
+    reason = "torch sees a GPU" if device.type == "cuda" else "torch sees no GPU"
     if device.type == "cpu" and torch.cuda.is_available():
-        why = "it was requested, although torch sees a GPU"
-    return [Finding("device", "uses", f"{device}, because {why}"), Finding(str(device), "has", text)]
+        reason = "it was requested, although torch sees a GPU"
+    return [Finding("device", "uses", f"{device}, because {reason}"), Finding(str(device), "has", text)]
 
 
 def _rates(device: torch.device) -> list[Finding]:
     """Measure the rate of matrix products with the sizes of a network of size B, by precision."""
-    found: dict[torch.dtype, float] = {}
+    rates: dict[torch.dtype, float] = {}
     for dtype in (torch.float32, torch.bfloat16):
-        found[dtype] = best_rate([(1, 1024, 768, 3072)], dtype, device)
-    named = ", ".join(f"{str(dtype)[6:]} {rate / 1e9:,.0f} GFLOP/s" for dtype, rate in found.items())
+        rates[dtype] = best_rate([(1, 1024, 768, 3072)], dtype, device)
+    listed = ", ".join(f"{str(dtype)[6:]} {rate / 1e9:,.0f} GFLOP/s" for dtype, rate in rates.items())
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         precision = "bf16 autocast in training, because this GPU supports it"
     else:
         precision = (
             "float32; bf16 is the default only on GPUs that support it; to use it: --training.precision bf16"
         )
-    return [Finding("matrix products", "has", named), Finding("precision", "uses", precision)]
+    return [Finding("matrix products", "has", listed), Finding("precision", "uses", precision)]
 
 
 def _backend(backend: Backend, device: torch.device) -> list[Finding]:
@@ -133,17 +134,19 @@ def _backend(backend: Backend, device: torch.device) -> list[Finding]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
         error = disagreement(backend, device, backward=training)
-    what, rest = ("output and gradients", "") if training else ("output", "; no backward pass on this device")
-    text = f"{what} within {error:.1e} of one dense call{rest}"
+    compared, note = (
+        ("output and gradients", "") if training else ("output", "; no backward pass on this device")
+    )
+    text = f"{compared} within {error:.1e} of one dense call{note}"
     return [Finding(f"attention {backend}", "right" if agrees(error, device) else "FAILED", text)]
 
 
 def _chosen_backend(device: torch.device) -> list[Finding]:
     chosen = default_backend(device)
-    why = "it is the fastest correct backend here" if chosen == "flex" else "it is correct on every device"
+    reason = "it is the fastest correct backend here" if chosen == "flex" else "it is correct on every device"
     if device.type == "cuda" and chosen == "split":
-        why = "FlexAttention gives wrong results here"
-    return [Finding("attention", "uses", f"{chosen}, because {why}")]
+        reason = "FlexAttention gives wrong results here"
+    return [Finding("attention", "uses", f"{chosen}, because {reason}")]
 
 
 def _cache(device: torch.device) -> list[Finding]:
@@ -165,10 +168,16 @@ def _cache(device: torch.device) -> list[Finding]:
         whole = network(noised, timestep, layout=layout, clean=clean, labels=labels).sample
         cache, parts = network.new_cache(layout, 2), []
         for block in range(layout.num_blocks):
-            here = slice(block, block + 1)
+            current = slice(block, block + 1)
             past = clean[:, block - 1 : block] if block else None
-            given = {"layout": layout, "blocks": (block,), "clean": past, "labels": labels, "cache": cache}
-            parts.append(network(noised[:, here], timestep[:, here], **given).sample)
+            arguments = {
+                "layout": layout,
+                "blocks": (block,),
+                "clean": past,
+                "labels": labels,
+                "cache": cache,
+            }
+            parts.append(network(noised[:, current], timestep[:, current], **arguments).sample)
     error = float((torch.cat(parts, 1) - whole).norm() / whole.norm())
     state = "right" if agrees(error, device) else "FAILED"
     return [Finding("cached sampling", state, f"within {error:.1e} of one call over all blocks")]
@@ -176,9 +185,9 @@ def _cache(device: torch.device) -> list[Finding]:
 
 def _compiler(device: torch.device) -> list[Finding]:
     if device.type == "cuda":
-        found = "triton" if find_spec("triton") else None
+        compiler = "triton" if find_spec("triton") else None
     else:
-        found = next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))), None)
-    if found is None:
+        compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))), None)
+    if compiler is None:
         return [Finding("torch.compile", "lacks", "no compiler was found: --training.compile cannot be used")]
-    return [Finding("torch.compile", "has", f"{found}; used only with --training.compile")]
+    return [Finding("torch.compile", "has", f"{compiler}; used only with --training.compile")]

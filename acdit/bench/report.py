@@ -29,20 +29,22 @@ def heading(machine: dict[str, Any], repeats: int, dtype: str) -> str:
 def table_lines(result: Result) -> str:
     """Return a line for every contender of a row, and one about the row."""
     lines = []
-    for each in result.contenders:
-        times = each.times
-        held = ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in each.bytes.items())
+    for contender in result.contenders:
+        times = contender.times
+        memory = ", ".join(f"{name} {size / 2**20:,.1f} MiB" for name, size in contender.bytes.items())
         numbers = (
-            *(f"{seconds:.3g}" for seconds in (times.median, times.least, times.most)),
-            *(f"{result.ratio(each):.2f}", f"{each.flops / 1e9:.3g}"),
-            *(f"{result.floor(each):.3g}", f"{result.share(each):.0%}"),
+            *(f"{seconds:.3g}" for seconds in (times.median, times.minimum, times.maximum)),
+            *(f"{result.ratio(contender):.2f}", f"{contender.flops / 1e9:.3g}"),
+            *(f"{result.roofline(contender):.3g}", f"{result.fraction(contender):.0%}"),
         )
         columns = "".join(f"{number:>9}" for number in numbers)
-        lines.append(f"{result.row.name:26}{each.name:>10}{columns}  {held}".rstrip())
-    error = max(each.relative_error for each in result.contenders)
+        lines.append(f"{result.row.name:26}{contender.name:>10}{columns}  {memory}".rstrip())
+    error = max(contender.relative_error for contender in result.contenders)
     speed = ""
     if result.row.work == "text":
-        speeds = [f"{each.name} {result.tokens_per_second(each):,.0f}" for each in result.contenders]
+        speeds = [
+            f"{contender.name} {result.tokens_per_second(contender):,.0f}" for contender in result.contenders
+        ]
         speed = f"; tokens/s: {', '.join(speeds)}\n "
     lines.append(
         f"  {result.measured}{speed or ';'} matrix products {result.rate / 1e9:.4g} GFLOP/s; "
@@ -62,26 +64,26 @@ def plot(results: Sequence[Result], path: Path) -> None:
     figures: Any = require("matplotlib.figure", "examples")
     measured = list(dict.fromkeys(result.measured for result in results))
     figure = figures.Figure(figsize=(6.5 * len(measured), 4.5), layout="constrained")
-    for place, what in enumerate(measured):
-        axes = figure.add_subplot(1, len(measured), place + 1)
-        chosen = [result for result in results if result.measured == what]
+    for index, work in enumerate(measured):
+        axes = figure.add_subplot(1, len(measured), index + 1)
+        chosen = [result for result in results if result.measured == work]
         for blocks in sorted({result.row.tokens.num_blocks for result in chosen}):
-            alike = [result for result in chosen if result.row.tokens.num_blocks == blocks]
+            same_blocks = [result for result in chosen if result.row.tokens.num_blocks == blocks]
             _draw(
                 axes,
-                sorted(alike, key=lambda result: result.row.tokens.num_tokens),
+                sorted(same_blocks, key=lambda result: result.row.tokens.num_tokens),
                 f"{blocks} block{'s' * (blocks > 1)}",
             )
         ticks = sorted({result.row.tokens.num_tokens for result in chosen})
         axes.set(
-            title=f"{what} (dotted: rooflines)", xlabel="tokens", ylabel="seconds", xscale="log", yscale="log"
+            title=f"{work} (dotted: rooflines)", xlabel="tokens", ylabel="seconds", xscale="log", yscale="log"
         )
         axes.set_xticks(ticks, [f"{tokens:,}" for tokens in ticks])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend()
-    with whole(path) as aside:
-        figure.savefig(aside, format="png", dpi=150)
+    with whole(path) as temporary_path:
+        figure.savefig(temporary_path, format="png", dpi=150)
 
 
 def _draw(axes: Any, results: Sequence[Result], label: str) -> None:
@@ -90,9 +92,9 @@ def _draw(axes: Any, results: Sequence[Result], label: str) -> None:
     for index, contender in enumerate(results[0].contenders):
         times = [result.contenders[index].times for result in results]
         medians = [each.median for each in times]
-        below = [each.median - each.least for each in times]
-        above = [each.most - each.median for each in times]
+        below = [each.median - each.minimum for each in times]
+        above = [each.maximum - each.median for each in times]
         name = f"{contender.name}, {label}"
         (line, *_) = axes.errorbar(lengths, medians, [below, above], marker="o", capsize=3, label=name)
-        floors = [result.floor(result.contenders[index]) for result in results]
-        axes.plot(lengths, floors, ":", color=line.get_color())
+        rooflines = [result.roofline(result.contenders[index]) for result in results]
+        axes.plot(lengths, rooflines, ":", color=line.get_color())

@@ -50,31 +50,31 @@ class Result:
         """Return the number of tokens of all samples over the median time."""
         return self.row.batch * self.row.tokens.num_tokens / contender.times.median
 
-    def floor(self, contender: Contender) -> float:
+    def roofline(self, contender: Contender) -> float:
         """Return the roofline: seconds that a contender's FLOPs take at the rate of the matrix products."""
         return contender.flops / self.rate
 
-    def share(self, contender: Contender) -> float:
+    def fraction(self, contender: Contender) -> float:
         """Return the fraction of its roofline that a contender reaches; 1 = nothing is lost."""
-        return self.floor(contender) / contender.times.median
+        return self.roofline(contender) / contender.times.median
 
     def to_json(self) -> dict[str, Any]:
         """Return all values, ready for JSON."""
         contenders = {
-            each.name: {
-                "seconds": list(each.times.seconds),
-                "median": each.times.median,
-                "least": each.times.least,
-                "most": each.times.most,
-                "ratio": self.ratio(each),
-                "tokens_per_second": self.tokens_per_second(each),
-                "flops": each.flops,
-                "floor_seconds": self.floor(each),
-                "floor_share": self.share(each),
-                "relative_error": each.relative_error,
-                "bytes": each.bytes,
+            contender.name: {
+                "seconds": list(contender.times.seconds),
+                "median": contender.times.median,
+                "least": contender.times.minimum,
+                "most": contender.times.maximum,
+                "ratio": self.ratio(contender),
+                "tokens_per_second": self.tokens_per_second(contender),
+                "flops": contender.flops,
+                "floor_seconds": self.roofline(contender),
+                "floor_share": self.fraction(contender),
+                "relative_error": contender.relative_error,
+                "bytes": contender.bytes,
             }
-            for each in self.contenders
+            for contender in self.contenders
         }
         facts = {"measured": self.measured, "sequence_length": self.row.tokens.num_tokens}
         return {**asdict(self.row), **facts, "matmul_flops_per_second": self.rate, "contenders": contenders}

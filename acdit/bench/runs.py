@@ -31,8 +31,8 @@ from .roofline import (
     score_products,
 )
 from .rows import Row
-from .timing import Times, peak_bytes, take_turns
-from .uncached import write_uncached
+from .timing import Times, peak_bytes, time_alternately
+from .uncached import generate_uncached
 
 OURS, COMPILED, PUBLISHED, UNCACHED = "acdit", "compiled", "published", "uncached"
 
@@ -80,25 +80,25 @@ class Bench:
 
         predictions: dict[str, Callable[[], Tensor]] = {
             PUBLISHED: lambda: published.predict(noised, timestep, clean, labels, layout=layout),
-            **{name: partial(predict, each) for name, each in networks.items()},
+            **{name: partial(predict, model) for name, model in networks.items()},
         }
         flops = dict.fromkeys(networks, row.batch * training_flops(sizes, layout))
         flops[PUBLISHED] = published_training_flops(sizes, layout, batch=row.batch)
         with torch.no_grad(), self._autocast():
-            answers = {name: predict() for name, predict in predictions.items()}
-        steppers = {name: self._stepper(each, target) for name, each in networks.items()}
+            outputs = {name: predict() for name, predict in predictions.items()}
+        steppers = {name: self._stepper(model, target) for name, model in networks.items()}
         steppers[PUBLISHED] = steppers[OURS]  # with the same weights
         steps = {name: partial(steppers[name], predict) for name, predict in predictions.items()}
         tokens = row.batch * layout.num_tokens
         rate = MatmulRate(
             linear_products(sizes, tokens) + linear_products(sizes, 2 * tokens), self.dtype, self.device
         )
-        times, _ = take_turns(steps, self.repeats, self.device, rate.measure)
-        held: dict[str, dict[str, int]] = {}
+        times, _ = time_alternately(steps, self.repeats, self.device, rate.measure)
+        memory: dict[str, dict[str, int]] = {}
         for name, run in steps.items():
             run(keep_gradients=True)
-            held[name] = {"peak": peak_bytes(partial(run, keep_gradients=True), self.device)}
-        return self._result(row, "training step", rate, answers, times, flops, held)
+            memory[name] = {"peak": peak_bytes(partial(run, keep_gradients=True), self.device)}
+        return self._result(row, "training step", rate, outputs, times, flops, memory)
 
     def _stepper(self, network: ACDiTTransformer, target: Tensor) -> Callable[..., None]:
         """Return a training step, which takes the prediction function as its argument.
@@ -151,10 +151,10 @@ class Bench:
         }
         rows = row.batch * (2 if guided else 1) * layout.block_tokens
         rate = MatmulRate(linear_products(sizes, rows), self.dtype, self.device)
-        times, done = take_turns(runs, self.repeats, self.device, rate.measure)
-        answers = {name: samples for name, (samples, _) in done.items()}
-        held = {name: {"cache": cache} for name, (_, cache) in done.items()}
-        return self._result(row, "sampling", rate, answers, times, flops, held)
+        times, results = time_alternately(runs, self.repeats, self.device, rate.measure)
+        outputs = {name: samples for name, (samples, _) in results.items()}
+        memory = {name: {"cache": cache} for name, (_, cache) in results.items()}
+        return self._result(row, "sampling", rate, outputs, times, flops, memory)
 
     def _text(self, row: Row) -> Result:
         """Measure the generation of texts without prompts, with the cache and without."""
@@ -165,40 +165,50 @@ class Bench:
         masked = torch.full(shape, mask, device=self.device)
         scheduler, steps = FirstHittingScheduler(mask_token=mask), row.steps or layout.block_tokens
 
-        def ours(sources: list[torch.Generator]) -> Tensor:
-            blocks = generate(network, layout, masked, scheduler=scheduler, steps=steps, generators=sources)
+        def ours(generators: list[torch.Generator]) -> Tensor:
+            blocks = generate(
+                network, layout, masked, scheduler=scheduler, steps=steps, generators=generators
+            )
             return torch.stack([block.sample for block in blocks], 1)
 
-        def uncached(sources: list[torch.Generator]) -> Tensor:
-            return write_uncached(network, layout, masked, scheduler, steps, sources)
+        def uncached(generators: list[torch.Generator]) -> Tensor:
+            return generate_uncached(network, layout, masked, scheduler, steps, generators)
 
         def seeded(write: Callable[[list[torch.Generator]], Tensor]) -> Tensor:
-            return write([torch.Generator().manual_seed(place) for place in range(row.batch)]).double()
+            return write([torch.Generator().manual_seed(index) for index in range(row.batch)]).double()
 
         runs = {name: partial(seeded, write) for name, write in ((UNCACHED, uncached), (OURS, ours))}
-        asked = min(steps, layout.block_tokens)
-        again = sum(forward_flops(sizes, layout, blocks=(block,)) for block in range(layout.num_blocks))
-        counts = [asked] * layout.num_blocks
+        evaluations = min(steps, layout.block_tokens)
+        uncached_flops = sum(
+            forward_flops(sizes, layout, blocks=(block,)) for block in range(layout.num_blocks)
+        )
+        counts = [evaluations] * layout.num_blocks
         flops = {
-            UNCACHED: row.batch * asked * again,
+            UNCACHED: row.batch * evaluations * uncached_flops,
             OURS: row.batch * sampling_flops(sizes, layout, counts, guided=False),
         }
-        block, whole = (row.batch * tokens for tokens in (layout.block_tokens, layout.num_tokens))
-        products = linear_products(sizes, block) + linear_products(sizes, whole)
+        block, sequence = (row.batch * tokens for tokens in (layout.block_tokens, layout.num_tokens))
+        products = linear_products(sizes, block) + linear_products(sizes, sequence)
         rate = MatmulRate(products, self.dtype, self.device)
-        times, answers = take_turns(runs, self.repeats, self.device, rate.measure)
+        times, outputs = time_alternately(runs, self.repeats, self.device, rate.measure)
         return self._result(
-            row, f"text, {asked} evaluation{'s' * (asked > 1)} a block", rate, answers, times, flops, {}
+            row,
+            f"text, {evaluations} evaluation{'s' * (evaluations > 1)} a block",
+            rate,
+            outputs,
+            times,
+            flops,
+            {},
         )
 
     def _attention(self, row: Row) -> list[Result]:
         layout, size = row.tokens, SIZES[row.size]
         head_dim = size.hidden_size // size.num_heads
         past = layout.num_tokens - layout.block_tokens
-        drawn = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
         # In memory (N, tokens, H, D), as in the network; for the views and for the clean blocks.
         tensors = [
-            torch.randn(row.batch, tokens, size.num_heads, head_dim, generator=drawn)
+            torch.randn(row.batch, tokens, size.num_heads, head_dim, generator=generator)
             .to(self.device, self.dtype)
             .transpose(1, 2)
             for tokens in (*(layout.num_tokens,) * 3, *(past,) * 3)
@@ -206,34 +216,40 @@ class Bench:
         clean_seen = clean_visibility(layout.block_tokens, 0, layout.num_blocks - 1)
         views_see = view_visibility(layout.block_tokens, range(layout.num_blocks))
 
-        def forward(backend: Backend, given: Sequence[Tensor]) -> list[Tensor]:
-            query, key, value, clean_query, clean_key, clean_value = given
+        def forward(backend: Backend, inputs: Sequence[Tensor]) -> list[Tensor]:
+            query, key, value, clean_query, clean_key, clean_value = inputs
             clean = (clean_key, clean_value) if past else None
             outputs = [attend(query, clean, (key, value), views_see, backend)]
             if past:
                 outputs.append(attend(clean_query, clean, None, clean_seen, backend))
             return outputs
 
-        def both(backend: Backend) -> list[Tensor]:
+        def forward_backward(backend: Backend) -> list[Tensor]:
             leaves = [tensor.detach().requires_grad_() for tensor in tensors]
             outputs = forward(backend, leaves)
-            used, values = leaves if past else leaves[:3], [output.detach() for output in outputs]
-            return [*values, *torch.autograd.grad(outputs, used, values)]
+            inputs, values = leaves if past else leaves[:3], [output.detach() for output in outputs]
+            return [*values, *torch.autograd.grad(outputs, inputs, values)]
 
         sizes = Dimensions.of(self._config(row))
         results = []
         for backward in (False, True):
             runs: dict[str, Callable[[], list[Tensor]]] = {
-                backend: partial(both, backend) if backward else partial(forward, backend, tensors)
+                backend: partial(forward_backward, backend)
+                if backward
+                else partial(forward, backend, tensors)
                 for backend in BACKENDS
                 if supports(backend, self.device, backward)
             }
             flops = attention_flops(sizes, layout, batch=row.batch, backward=backward)
             rate = MatmulRate(score_products(sizes, layout, row.batch), self.dtype, self.device)
-            times, done = take_turns(runs, self.repeats, self.device, rate.measure)
-            answers = {name: torch.cat([part.flatten() for part in parts]) for name, parts in done.items()}
+            times, results_by_name = time_alternately(runs, self.repeats, self.device, rate.measure)
+            outputs_by_name = {
+                name: torch.cat([part.flatten() for part in parts]) for name, parts in results_by_name.items()
+            }
             measured = "attention, forward" + (" and backward" if backward else "")
-            results.append(self._result(row, measured, rate, answers, times, dict.fromkeys(runs, flops), {}))
+            results.append(
+                self._result(row, measured, rate, outputs_by_name, times, dict.fromkeys(runs, flops), {})
+            )
         return results
 
     def _result(
@@ -241,21 +257,21 @@ class Bench:
         row: Row,
         measured: str,
         rate: MatmulRate,
-        answers: dict[str, Tensor],
+        outputs: dict[str, Tensor],
         times: dict[str, Times],
         flops: dict[str, int] | dict[str, float],
-        held: dict[str, dict[str, int]],
+        memory: dict[str, dict[str, int]],
     ) -> Result:
-        first = next(iter(answers.values()))
+        first = next(iter(outputs.values()))
         contenders = tuple(
             Contender(
                 name,
                 times[name],
                 flops[name],
-                float((answer - first).norm() / first.norm()),
-                held.get(name, {}),
+                float((output - first).norm() / first.norm()),
+                memory.get(name, {}),
             )
-            for name, answer in answers.items()
+            for name, output in outputs.items()
         )
         return Result(row, measured, rate.best, contenders)
 

@@ -30,17 +30,17 @@ class Times:
         return statistics.median(self.seconds)
 
     @property
-    def least(self) -> float:
+    def minimum(self) -> float:
         """Return the smallest value."""
         return min(self.seconds)
 
     @property
-    def most(self) -> float:
+    def maximum(self) -> float:
         """Return the largest value."""
         return max(self.seconds)
 
 
-def take_turns(
+def time_alternately(
     runs: Mapping[str, Callable[[], T]],
     repeats: int,
     device: torch.device,
@@ -57,14 +57,14 @@ def take_turns(
         device: device that the runs use.
         between: function that is called once per round, untimed.
     """
-    answers = {name: run() for name, run in runs.items()}
-    taken: dict[str, list[float]] = {name: [] for name in runs}
+    results = {name: run() for name, run in runs.items()}
+    seconds_by_name: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         between()
         for name, run in runs.items():
             gc.collect()
-            taken[name].append(seconds_of(run, device))
-    return {name: Times(tuple(seconds)) for name, seconds in taken.items()}, answers
+            seconds_by_name[name].append(seconds_of(run, device))
+    return {name: Times(tuple(seconds)) for name, seconds in seconds_by_name.items()}, results
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
@@ -89,10 +89,10 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     events = sorted(
         (event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]"
     )
-    held = peak = 0
+    allocated = peak = 0
     for _, change in events:
-        held += change
-        peak = max(peak, held)
+        allocated += change
+        peak = max(peak, allocated)
     return peak
 
 
@@ -100,9 +100,12 @@ def machine(device: torch.device) -> dict[str, Any]:
     """Return facts about the machine, on which the times depend besides the code."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        served = f"{torch.cuda.get_allocator_backend()} of torch"
+        allocator_name = f"{torch.cuda.get_allocator_backend()} of torch"
     else:
-        name, served = _processor(), allocator() + (", freed memory kept" if keeps_freed_memory() else "")
+        name, allocator_name = (
+            _processor(),
+            allocator() + (", freed memory kept" if keeps_freed_memory() else ""),
+        )
     settings = {
         key: value
         for key, value in sorted(os.environ.items())
@@ -112,7 +115,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "processor": name,
         "threads": torch.get_num_threads(),
-        "allocator": served,
+        "allocator": allocator_name,
         "settings": settings,
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -122,5 +125,5 @@ def machine(device: torch.device) -> dict[str, Any]:
 def _processor() -> str:
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text().splitlines() if facts.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{named[0]}, {os.cpu_count()} cores" if named else platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0]}, {os.cpu_count()} cores" if models else platform.processor() or platform.machine()

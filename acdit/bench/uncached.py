@@ -12,7 +12,7 @@ from ..model.transformer import ACDiTTransformer
 
 
 @torch.no_grad()
-def write_uncached(
+def generate_uncached(
     network: ACDiTTransformer,
     layout: Layout,
     masked: Tensor,

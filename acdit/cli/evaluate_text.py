@@ -56,7 +56,7 @@ class TextEvaluateOptions(RunOptions):
 def run(options: TextEvaluateOptions) -> None:
     """Score texts, with one row per block size."""
     check_score_file(options.out)
-    from ..evaluation.texts import JUDGED, evaluate_texts, text_table
+    from ..evaluation.texts import GENERATED_TEXTS, evaluate_texts, text_table
     from ..generation.batches import Sampling
     from ..pipelines.text import ACDiTTextPipeline
     from .open_model import open_pipeline
@@ -75,7 +75,7 @@ def run(options: TextEvaluateOptions) -> None:
         estimate=options.estimate,
         times=options.times,
         judge=options.judge,
-        texts=options.texts or JUDGED,
+        texts=options.texts or GENERATED_TEXTS,
     )
     print(text_table(scores))
     write_scores(options.model, scores, options.out)

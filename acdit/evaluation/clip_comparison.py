@@ -72,28 +72,28 @@ def compare_clips(
         raise UserError(
             f"--samples must be more than {K} and at most the {len(data)} clips of {source}, not {count}"
         )
-    places = [number * len(data) // count for number in range(count)]  # spread over all classes
+    indices = [number * len(data) // count for number in range(count)]  # spread over all classes
 
     def read(numbers: list[int]) -> Tensor:
-        return torch.stack([data.read(places[number])[0] for number in numbers])  # (n, C, F, H, W)
+        return torch.stack([data.read(indices[number])[0] for number in numbers])  # (n, C, F, H, W)
 
-    labels = _labels(pipeline, data, places)
+    labels = _labels(pipeline, data, indices)
     parts = torch.arange(count).split(sampling.batch)
     bar = ProgressBar(parts, desc="reading clips", unit="batch", delay=3, leave=False)
     real = torch.cat([extractor(read(part.tolist())) for part in bar])
-    short = draw_clips(pipeline, labels, count, sampling, context_noise=context_noise)
-    found = torch.cat([extractor(clips) for clips in short])
-    coverage, density = coverage_density(real, found, K)
+    generated_clips = draw_clips(pipeline, labels, count, sampling, context_noise=context_noise)
+    generated = torch.cat([extractor(clips) for clips in generated_clips])
+    coverage, density = coverage_density(real, generated, K)
     scores: dict[str, Any] = {
         "clips": count,
         "guidance": sampling.scale(pipeline),
-        "frechet_video_distance": frechet(found, real),
+        "frechet_video_distance": frechet(generated, real),
         "coverage": coverage,
         "density": density,
     }
     if length > span:
         first = pipeline.layout.block[0] * pipeline.layout.patch[0]
-        long = draw_clips(
+        continued_clips = draw_clips(
             pipeline,
             labels,
             count,
@@ -105,7 +105,7 @@ def compare_clips(
             context_noise=context_noise,
         )
         continued = [
-            torch.stack([extractor(part) for part in clips.split(span, dim=2)]) for clips in long
+            torch.stack([extractor(part) for part in clips.split(span, dim=2)]) for clips in continued_clips
         ]  # each (parts, n, D)
         scores |= {
             "window": window,
@@ -132,7 +132,7 @@ def comparison_table(scores: dict[str, Any]) -> str:
 
 def _open_real(pipeline: ACDiTVideoPipeline, source: str, split: str, stride: int) -> PixelDataset:
     """Open real clips with the length, size and colours of the model's clips."""
-    height, width = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size[1:])
+    height, width = (side * pipeline.vae_scale_factor for side in pipeline.layout.size[1:])
     if height != width:
         raise UserError(
             f"real clips are cropped to squares: the model's frames must be square, not {height}x{width}"
@@ -150,9 +150,9 @@ def _open_real(pipeline: ACDiTVideoPipeline, source: str, split: str, stride: in
     return open_samples(config, seed=0)  # no mirroring; clips from the middle of videos
 
 
-def _labels(pipeline: ACDiTVideoPipeline, data: PixelDataset, places: list[int]) -> Tensor | None:
+def _labels(pipeline: ACDiTVideoPipeline, data: PixelDataset, indices: list[int]) -> Tensor | None:
     """Return the model's class ids of the real clips, (N,), or None for a model without classes."""
     if pipeline.transformer.config["num_classes"] is None:
         return None
-    names = [data.label_names[label] for label in data.labels[places].tolist()]
+    names = [data.label_names[label] for label in data.labels[indices].tolist()]
     return torch.tensor(pipeline.label_ids(names))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..metrics.distances import coverage_density, frechet
-from .features.digit_classifier import Judge
+from .features.digit_classifier import DigitClassifier
 from .features.extractor import FeatureExtractor
 
 K = 5  # number of neighbours for coverage and density
@@ -18,7 +18,7 @@ def score_clips(
     train: Tensor,
     held_out: Tensor,
     features: FeatureExtractor,
-    judge: Judge,
+    classifier: DigitClassifier,
 ) -> dict[str, float]:
     """Return scores of clips (N, C, F, H, W) in [-1, 1], ready for JSON.
 
@@ -38,17 +38,19 @@ def score_clips(
         train: real clips of the training set.
         held_out: real clips of the held-out set.
         features: extractor of features of clips.
-        judge: classifier of frames.
+        classifier: classifier of frames.
     """
-    found, real, training = features(clips), features(held_out), features(train)
-    coverage, density = coverage_density(real, found, K)
+    generated, real, training = features(clips), features(held_out), features(train)
+    coverage, density = coverage_density(real, generated, K)
     coverage_real, density_real = coverage_density(real, training, K)
-    frames, frames_real, frames_train = (judge.features(_frames(part)) for part in (clips, held_out, train))
+    frames, frames_real, frames_train = (
+        classifier.features(_frames(part)) for part in (clips, held_out, train)
+    )
     return {
         "clips": len(clips),
-        "label_accuracy": _read(judge, clips, labels),
-        "label_accuracy_real": _read(judge, held_out, labels),
-        "frechet_video_distance": frechet(found, real),
+        "label_accuracy": _label_accuracy(classifier, clips, labels),
+        "label_accuracy_real": _label_accuracy(classifier, held_out, labels),
+        "frechet_video_distance": frechet(generated, real),
         "frechet_video_distance_real": frechet(training, real),
         "frechet_frame_distance": frechet(frames, frames_real),
         "frechet_frame_distance_real": frechet(frames_train, frames_real),
@@ -72,8 +74,8 @@ def drift(
     ]
 
 
-def _read(judge: Judge, clips: Tensor, labels: Tensor) -> float:
-    digits = judge.predict(_frames(clips)).unflatten(0, (len(clips), -1)).mode(dim=1).values
+def _label_accuracy(classifier: DigitClassifier, clips: Tensor, labels: Tensor) -> float:
+    digits = classifier.predict(_frames(clips)).unflatten(0, (len(clips), -1)).mode(dim=1).values
     return (digits == labels).double().mean().item()
 
 

@@ -20,13 +20,13 @@ class Continuations:
     Attributes:
         data: held-out clips, with at least as many frames as the continued ones.
         indices: indices of the N clips that were continued.
-        made: continued clips (N, F, 1, H, W) in [-1, 1], including the prefix.
+        continued: continued clips (N, F, 1, H, W) in [-1, 1], including the prefix.
         prefix: number of given frames.
     """
 
     data: MovingDigits
     indices: Sequence[int]
-    made: Tensor
+    continued: Tensor
     prefix: int
 
     @property
@@ -36,7 +36,7 @@ class Continuations:
 
     def real(self) -> Tensor:
         """Return the true frames of the clips, (N, F, 1, H, W)."""
-        frames = self.made.shape[1]
+        frames = self.continued.shape[1]
         return torch.stack(
             [render(self.data.sprites[clip.digit], clip.motion.corners(frames))[0] for clip in self.clips]
         )[:, :, None]
@@ -46,10 +46,10 @@ class Continuations:
 
         The digit moves on as it did between the last two given frames, even past the border.
         """
-        frames = self.made.shape[1]
+        frames = self.continued.shape[1]
         return torch.stack(
             [
-                render(self.data.sprites[clip.digit], straight_on(clip, self.prefix, frames))[0]
+                render(self.data.sprites[clip.digit], extrapolated_corners(clip, self.prefix, frames))[0]
                 for clip in self.clips
             ]
         )[:, :, None]
@@ -59,13 +59,13 @@ class Continuations:
         end = self.prefix + frames
         return torch.tensor(
             [
-                bool((clip.motion.corners(end) != straight_on(clip, self.prefix, end)).any())
+                bool((clip.motion.corners(end) != extrapolated_corners(clip, self.prefix, end)).any())
                 for clip in self.clips
             ]
         )
 
 
-def straight_on(clip: Clip, prefix: int, frames: int) -> Tensor:
+def extrapolated_corners(clip: Clip, prefix: int, frames: int) -> Tensor:
     """Return corners (F, 2): the true ones of the prefix, then extrapolated from its last two frames."""
     corners = clip.motion.corners(frames)
     last, before = corners[prefix - 1], corners[prefix - 2]
@@ -74,7 +74,7 @@ def straight_on(clip: Clip, prefix: int, frames: int) -> Tensor:
 
 
 def score_continuations(
-    made: Continuations, read: Callable[[Tensor], Tensor], mean: Tensor, near: int = 8
+    continuations: Continuations, recognise: Callable[[Tensor], Tensor], mean: Tensor, near: int = 8
 ) -> dict[str, Any]:
     """Return scores of continued clips, ready for JSON; squared errors are of pixels in [-1, 1].
 
@@ -93,54 +93,58 @@ def score_continuations(
     fraction for the last true frame.
 
     Args:
-        made: continued clips.
-        read: function that recognises the digits (N,) of frames (N, 1, H, W), such as a classifier.
+        continuations: continued clips.
+        recognise: function that recognises the digits (N,) of frames (N, 1, H, W), such as a classifier.
         mean: mean of the training pixels, (H, W).
         near: number of frames of the first part, or all frames if there are fewer.
 
     Raises:
         UserError: if none of the clips reaches the border within `near` frames.
     """
-    real, prefix = made.real(), made.prefix
+    real, prefix = continuations.real(), continuations.prefix
     near = min(near, real.shape[1] - prefix)
-    labels = made.data.labels[list(made.indices)]
+    labels = continuations.data.labels[list(continuations.indices)]
     ahead = slice(prefix, prefix + near)
-    bounces = made.bounces(near)
+    bounces = continuations.bounces(near)
     if not bounces.any():
         raise UserError(
             f"none of the {len(real)} clips reaches the border within {near} frames: "
             "score more clips or more frames"
         )
-    guesses = {
-        "": made.made,
+    predictions = {
+        "": continuations.continued,
         "_black": torch.full_like(real, -1.0),
         "_mean": mean.expand_as(real),
         "_repeated": real[:, prefix - 1 : prefix].expand_as(real),
-        "_extrapolated": made.extrapolated(),
+        "_extrapolated": continuations.extrapolated(),
     }
     errors = {
-        name: (guess[bounces, ahead] - real[bounces, ahead]).square().mean().item()
-        for name, guess in guesses.items()
+        name: (prediction[bounces, ahead] - real[bounces, ahead]).square().mean().item()
+        for name, prediction in predictions.items()
     }
-    distance = (centroids(made.made) - centroids(real)).norm(dim=-1)  # (N, F)
-    straight = (made.made[~bounces, ahead] - real[~bounces, ahead]).square()
+    distance = (centroids(continuations.continued) - centroids(real)).norm(dim=-1)  # (N, F)
+    straight_errors = (continuations.continued[~bounces, ahead] - real[~bounces, ahead]).square()
     frames = range(prefix, real.shape[1])
 
-    def share(frames: Tensor) -> float:
-        return (read(frames) == labels).double().mean().item()
+    def recognised_fraction(frames: Tensor) -> float:
+        return (recognise(frames) == labels).double().mean().item()
 
     return {
         "clips": len(real),
         "bouncing": int(bounces.sum()),
         **{f"squared_error{name}": error for name, error in errors.items()},
-        "straight_squared_error": straight.mean().item() if straight.numel() else None,
+        "straight_squared_error": straight_errors.mean().item() if straight_errors.numel() else None,
         "error_ratio": errors[""] / min(error for name, error in errors.items() if name),
         "centroid_error": distance[bounces, ahead].mean().item(),
-        "read_real": share(real[:, -1]),
+        "read_real": recognised_fraction(real[:, -1]),
         "by_frame": {
-            "squared_error": (made.made - real).square().flatten(2).mean((0, 2))[prefix:].tolist(),
+            "squared_error": (continuations.continued - real)
+            .square()
+            .flatten(2)
+            .mean((0, 2))[prefix:]
+            .tolist(),
             "centroid_error": distance.mean(0)[prefix:].tolist(),
-            "read": [share(made.made[:, frame]) for frame in frames],
+            "read": [recognised_fraction(continuations.continued[:, frame]) for frame in frames],
         },
     }
 

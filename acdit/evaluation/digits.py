@@ -11,7 +11,7 @@ from ..metrics.distances import copied_share, coverage_density, frechet, nearest
 from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import UserError
-from .features.digit_classifier import Judge, load_judge
+from .features.digit_classifier import DigitClassifier, load_digit_classifier
 from .report import format_table
 
 K = 5  # number of neighbours for coverage and density
@@ -25,7 +25,7 @@ def score_digits(
     *,
     train: LabelledImages,
     held_out: LabelledImages,
-    judge: Judge,
+    classifier: DigitClassifier,
 ) -> dict[str, float]:
     """Return scores of samples (N, 1, H, W) in [-1, 1] generated for labels (N,), ready for JSON.
 
@@ -51,7 +51,7 @@ def score_digits(
         labels: requested labels.
         train: training digits.
         held_out: held-out digits.
-        judge: classifier of digits.
+        classifier: classifier of digits.
 
     Raises:
         UserError: if the samples have another shape than the held-out digits, or are too many or too few.
@@ -61,21 +61,22 @@ def score_digits(
             f"samples must have the shape (N, {dims(held_out[0].shape[1:], ', ')}) of held-out digits, "
             f"with N labels, not {tuple(samples.shape)} with {len(labels)} labels"
         )
-    count, most = len(samples), min(len(train[0]), len(held_out[0]))
-    if not K < count <= most:
+    count, max_count = len(samples), min(len(train[0]), len(held_out[0]))
+    if not K < count <= max_count:
         raise UserError(
-            f"the number of samples must be {K + 1} to {most}, the number of held-out digits, not {count}"
+            f"the number of samples must be {K + 1} to {max_count}, the number of held-out digits, "
+            f"not {count}"
         )
     pixels, pixels_train, pixels_held_out = samples.flatten(1), train[0].flatten(1), held_out[0].flatten(1)
-    features, features_held_out = judge.features(samples), judge.features(held_out[0])
-    features_train = judge.features(spread(train[0], most))
+    features, features_held_out = classifier.features(samples), classifier.features(held_out[0])
+    features_train = classifier.features(spread(train[0], max_count))
     real, real_train = spread(features_held_out, count), spread(features_train, count)
     coverage, density = coverage_density(real, features, K)
     coverage_real, density_real = coverage_density(real, real_train, K)
     return {
         "samples": count,
-        "judge_accuracy_held_out": _share(judge.predict(held_out[0]) == held_out[1]),
-        "label_accuracy": _share(judge.predict(samples) == labels),
+        "judge_accuracy_held_out": _fraction(classifier.predict(held_out[0]) == held_out[1]),
+        "label_accuracy": _fraction(classifier.predict(samples) == labels),
         "judge_frechet_distance": frechet(features, real),
         "judge_frechet_distance_real": frechet(real_train, real),
         "judge_coverage": coverage,
@@ -88,11 +89,11 @@ def score_digits(
     }
 
 
-def _share(hits: torch.Tensor) -> float:
+def _fraction(hits: torch.Tensor) -> float:
     return float(hits.double().mean())
 
 
-SCORED: dict[tuple[int, ...], str] = {
+DIGIT_SOURCES: dict[tuple[int, ...], str] = {
     (1, 8, 8): "digits",
     (1, 32, 32): "mnist",
 }  # by channels, height and width
@@ -111,8 +112,8 @@ class Scorer:
 
     def __init__(self, pipeline: ACDiTImagePipeline, samples: int | None):
         channels = pipeline.data_channels if pipeline.vae is None else pipeline.vae.config["in_channels"]
-        edges = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size)
-        source = SCORED.get((channels, *edges))
+        sides = (side * pipeline.vae_scale_factor for side in pipeline.layout.size)
+        source = DIGIT_SOURCES.get((channels, *sides))
         if source is None:
             raise UserError("only models of grey digits can be scored: mnist (32x32) or digits (8x8)")
         self._training, self._held_out = digit_images(source), digit_images(source, held_out=True)
@@ -124,12 +125,16 @@ class Scorer:
                     f"not {samples}"
                 )
             self.labels = self.labels[torch.arange(samples) * len(self.labels) // samples]
-        self._judge = load_judge(*self._training)
+        self._classifier = load_digit_classifier(*self._training)
 
     def scores(self, images: torch.Tensor) -> dict[str, float]:
         """Return scores of images (N, 1, H, W) in [0, 1] generated for the labels; see `score_digits`."""
         return score_digits(
-            2 * images - 1, self.labels, train=self._training, held_out=self._held_out, judge=self._judge
+            2 * images - 1,
+            self.labels,
+            train=self._training,
+            held_out=self._held_out,
+            classifier=self._classifier,
         )
 
 
@@ -153,10 +158,14 @@ def evaluate_pipeline(
     scorer = Scorer(pipeline, samples)
     rows = []
     for block in blocks:
-        drawn = draw_images(pipeline, scorer.labels.tolist(), sampling, block=block)
-        facts = {"block": dims(block), "guidance": sampling.scale(pipeline), "evaluations": drawn.evaluations}
-        cost = {"cache_bytes": drawn.cache_bytes, "seconds": round(drawn.seconds, 2)}
-        rows.append({**facts, **cost, **scorer.scores(drawn.images)})
+        generated = draw_images(pipeline, scorer.labels.tolist(), sampling, block=block)
+        facts = {
+            "block": dims(block),
+            "guidance": sampling.scale(pipeline),
+            "evaluations": generated.evaluations,
+        }
+        cost = {"cache_bytes": generated.cache_bytes, "seconds": round(generated.seconds, 2)}
+        rows.append({**facts, **cost, **scorer.scores(generated.images)})
     return rows
 
 

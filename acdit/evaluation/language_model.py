@@ -10,7 +10,7 @@ from ..utils.checks import here_or_on_hub
 from ..utils.errors import UserError, require
 
 
-class LanguageJudge:
+class ExternalLanguageModel:
     """Causal language model of `transformers`, loaded from safetensors without executing code.
 
     Args:
@@ -33,7 +33,7 @@ class LanguageJudge:
                 f"--judge {name} cannot be loaded as a causal language model: {reason}"
             ) from fault
         self._network = network.to(device).eval()
-        self._most = getattr(network.config, "max_position_embeddings", None) or 1024
+        self._max_tokens = getattr(network.config, "max_position_embeddings", None) or 1024
 
     @torch.no_grad()
     def negative_log_likelihood(self, text: str) -> tuple[float, int]:
@@ -41,7 +41,9 @@ class LanguageJudge:
 
         These are all tokens of the language model except the first, up to its maximum length.
         """
-        ids = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=self._most).input_ids
+        ids = self._tokenizer(
+            text, return_tensors="pt", truncation=True, max_length=self._max_tokens
+        ).input_ids
         if ids.shape[1] < 2:
             return 0.0, 0
         ids = ids.to(self._network.device)

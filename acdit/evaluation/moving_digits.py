@@ -16,7 +16,7 @@ from ..utils.files import whole
 from .clip_scores import K, drift, score_clips
 from .continuation import Continuations, score_continuations
 from .features.clip_network import load_clip_network
-from .features.digit_classifier import load_judge
+from .features.digit_classifier import load_digit_classifier
 from .features.extractor import FeatureExtractor
 from .features.torchscript import torchscript_features
 from .report import format_table
@@ -24,7 +24,7 @@ from .report import format_table
 CLIPS = 500
 ROLLOUT = 64  # number of frames of a continued clip
 PREFIX = 4  # number of given frames among them
-JUDGED = 20_000  # number of frames that the frame classifier is trained on
+CLASSIFIER_FRAMES = 20_000  # number of frames that the frame classifier is trained on
 
 
 def evaluate_clips(
@@ -90,12 +90,12 @@ def evaluate_clips(
     labels = held_out.labels[:count]
     real = _clips(held_out, count)  # (N, 1, F, H, W)
     extractor(real[:1, :, :span])  # raises errors before clips are generated
-    first_frames, of_frames = _frames(training)
-    judge = load_judge(first_frames, of_frames)
-    began = time.perf_counter()
-    drawn = torch.cat(list(draw_clips(pipeline, labels, count, sampling, context_noise=context_noise)))
-    drawing = time.perf_counter() - began
-    rolled = torch.cat(
+    first_frames, frame_labels = _first_frames(training)
+    classifier = load_digit_classifier(first_frames, frame_labels)
+    started = time.perf_counter()
+    generated = torch.cat(list(draw_clips(pipeline, labels, count, sampling, context_noise=context_noise)))
+    seconds = time.perf_counter() - started
+    rollouts = torch.cat(
         list(
             draw_clips(
                 pipeline,
@@ -110,26 +110,26 @@ def evaluate_clips(
             )
         )
     )
-    continued = Continuations(held_out, range(count), rolled.transpose(1, 2), PREFIX)
+    continued = Continuations(held_out, range(count), rollouts.transpose(1, 2), PREFIX)
     starts = range(PREFIX, length - span + 1, span)
     return {
         "guidance": sampling.scale(pipeline),
-        "seconds": round(drawing, 2),
+        "seconds": round(seconds, 2),
         "sampled": score_clips(
-            drawn,
+            generated,
             labels,
             train=_clips(training, count),
             held_out=real[:, :, :span],
             features=extractor,
-            judge=judge,
+            classifier=classifier,
         ),
         "continued": {
             "window": window,
             "sinks": sinks,
             "context_noise": context_noise,
-            **score_continuations(continued, judge.predict, first_frames.mean((0, 1))),
+            **score_continuations(continued, classifier.predict, first_frames.mean((0, 1))),
             "drift_starts": list(starts),
-            "drift": drift(rolled, real, extractor, span, starts),
+            "drift": drift(rollouts, real, extractor, span, starts),
         },
     }
 
@@ -164,8 +164,8 @@ def plot_rollouts(scores: dict[str, Any], path: Path) -> None:
         ("centroid_error", "centroid error in pixels", 0.0),
         ("read", "fraction of digits recognised", continued["read_real"]),
     )
-    for place, (name, label, real) in enumerate(panels):
-        axes = figure.add_subplot(2, 2, place + 1)
+    for index, (name, label, real) in enumerate(panels):
+        axes = figure.add_subplot(2, 2, index + 1)
         axes.plot(frames, by_frame[name], label="continued")
         if real is not None:
             axes.axhline(real, color="grey", linestyle=":", label="real clips")
@@ -176,16 +176,16 @@ def plot_rollouts(scores: dict[str, Any], path: Path) -> None:
     axes.plot(continued["drift_starts"], continued["drift"], "o-")
     axes.set(xlabel="first frame of a part", ylabel="Fréchet video distance", ylim=(0, None))
     axes.grid(alpha=0.3)
-    with whole(path) as aside:
-        figure.savefig(aside, format="png", dpi=110)
+    with whole(path) as temporary_path:
+        figure.savefig(temporary_path, format="png", dpi=110)
 
 
 def _clips(data: MovingDigits, count: int) -> Tensor:
     return torch.stack([data.decode(index) for index in range(count)])
 
 
-def _frames(training: MovingDigits) -> tuple[Tensor, Tensor]:
+def _first_frames(training: MovingDigits) -> tuple[Tensor, Tensor]:
     """Return first frames (N, 1, H, W) of training clips, each at its own position, and their labels."""
     single = MovingDigits(1)
-    rows = range(0, len(training), len(training) // JUDGED)
+    rows = range(0, len(training), len(training) // CLASSIFIER_FRAMES)
     return torch.stack([single.decode(index)[:, 0] for index in rows]), training.labels[list(rows)]

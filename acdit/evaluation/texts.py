@@ -20,10 +20,10 @@ from ..pipelines.text import ACDiTTextPipeline
 from ..utils.errors import UserError
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import generator
-from .language_model import LanguageJudge
+from .language_model import ExternalLanguageModel
 from .report import format_table
 
-JUDGED = 64  # number of texts for the external language model
+GENERATED_TEXTS = 64  # number of texts for the external language model
 SPREAD_DRAWS = 32  # number of times per block, for the spread of the estimates
 WIDTH = 0.5  # minimum width of the ranges of times that are compared
 GRID = 0.05  # spacing of the ends of these ranges
@@ -47,20 +47,20 @@ class Scoring(NamedTuple):
     seed: int
 
 
-class Part(NamedTuple):
+class Batch(NamedTuple):
     """Batch of sequences.
 
     Attributes:
         tokens: token ids (N, L).
         lengths: number of text tokens of each sequence.
         indices: indices of the sequences in the data.
-        places: positions of the sequences in the shuffled order.
+        positions: positions of the sequences in the shuffled order.
     """
 
     tokens: Tensor
     lengths: Tensor
     indices: list[int]
-    places: range
+    positions: range
 
 
 def evaluate_texts(
@@ -76,7 +76,7 @@ def evaluate_texts(
     estimate: Estimate = "times",
     times: bool = False,
     judge: str | None = None,
-    texts: int = JUDGED,
+    texts: int = GENERATED_TEXTS,
 ) -> dict[str, Any]:
     """Measure perplexity and bits per byte by block size, and further scores on request.
 
@@ -99,7 +99,7 @@ def evaluate_texts(
     """
     length = pipeline.layout.num_tokens
     layouts = [Layout((length,), (block,)) for block in blocks]
-    reader = None if judge is None else LanguageJudge(judge, pipeline.device)
+    language_model = None if judge is None else ExternalLanguageModel(judge, pipeline.device)
     config = DataConfig(source=source or SHAKESPEARE, split=split, text_column=text_column)
     data = open_texts(config, pipeline.tokenizer, length, held_out=source is None)
     count = min(sequences or len(data), len(data))
@@ -109,21 +109,23 @@ def evaluate_texts(
     scores: dict[str, Any] = {"data": name, "sequences": count, "likelihood": rows}
     if times:
         scores["spread"] = [_spread(pipeline, data, layout, scoring) for layout in layouts]
-    if reader is not None:
-        scores["drawn"] = [_drawn(pipeline, reader, layout, sampling, texts) for layout in layouts]
+    if language_model is not None:
+        scores["drawn"] = [
+            _score_generated(pipeline, language_model, layout, sampling, texts) for layout in layouts
+        ]
     return scores
 
 
 def text_table(scores: dict[str, Any]) -> str:
     """Format the scores as tables that fit the width of a terminal."""
-    shown = ("block", "estimate", "nats_per_token", "standard_error", "perplexity", "bits_per_byte")
-    parts = [format_table([{name: row[name] for name in shown} for row in scores["likelihood"]])]
+    columns = ("block", "estimate", "nats_per_token", "standard_error", "perplexity", "bits_per_byte")
+    tables = [format_table([{name: row[name] for name in columns} for row in scores["likelihood"]])]
     if "spread" in scores:
-        shown = ("block", "low", "high", "deviation", "deviation_of_all")
-        parts.append(format_table([{name: row[name] for name in shown} for row in scores["spread"]]))
+        columns = ("block", "low", "high", "deviation", "deviation_of_all")
+        tables.append(format_table([{name: row[name] for name in columns} for row in scores["spread"]]))
     if "drawn" in scores:
-        parts.append(format_table(scores["drawn"]))
-    return "\n\n".join(parts)
+        tables.append(format_table(scores["drawn"]))
+    return "\n\n".join(tables)
 
 
 def likelihood(
@@ -132,26 +134,26 @@ def likelihood(
     """Measure perplexity and bits per byte of texts in a layout, and the standard error of the estimate."""
     nats, tokens, estimate = 0.0, 0, "exact"
     variance: float | None = 0.0
-    for part in _parts(data, scoring.sequences, scoring.batch, f"blocks of {layout.block_tokens}"):
-        found = text_nelbo(
+    for sequences in _batches(data, scoring.sequences, scoring.batch, f"blocks of {layout.block_tokens}"):
+        estimates = text_nelbo(
             pipeline.transformer,
-            part.tokens.to(pipeline.device),
-            part.lengths,
+            sequences.tokens.to(pipeline.device),
+            sequences.lengths,
             layout,
-            key=_key(part, scoring.sequences, scoring.seed),
+            key=_key(sequences, scoring.sequences, scoring.seed),
             draws=scoring.draws,
             estimate=scoring.estimate,
             schedule=pipeline.scheduler.config["schedule"],
         )
-        nats += found.mean(1).sum().item()
-        tokens += int(part.lengths.sum())
+        nats += estimates.mean(1).sum().item()
+        tokens += int(sequences.lengths.sum())
         if not is_exact(pipeline.transformer, layout, scoring.estimate):
             timed = pipeline.transformer.config["time_conditioning"]  # such a network needs times
             estimate = "times" if timed else scoring.estimate
             if variance is None or scoring.draws == 1:
                 variance = None
             else:
-                variance += (found.var(1) / scoring.draws).sum().item()
+                variance += (estimates.var(1) / scoring.draws).sum().item()
     size = data.bytes * tokens / int(data.counts.sum())  # bytes of the scored part, at the overall mean
     return {
         "block": layout.block_tokens,
@@ -176,16 +178,16 @@ def _spread(
     """
     times, values = [], []
     count, batch = scoring.sequences, scoring.batch
-    for part in _parts(data, min(count, batch), batch, "spread"):
-        key = _key(part, count, scoring.seed)
+    for sequences in _batches(data, min(count, batch), batch, "spread"):
+        key = _key(sequences, count, scoring.seed)
         schedule = pipeline.scheduler.config["schedule"]
-        masks = timed_masks(key, part.lengths, layout, range(SPREAD_DRAWS), schedule)
-        blocks = layout.to_blocks(part.tokens.to(pipeline.device))
-        found = nelbo(pipeline.transformer, blocks, layout, masks) / layout.block_tokens  # (N, T, D)
-        whole = ~masks.hidden.any(-1).expand(found.shape)  # blocks in which no text ends
+        masks = timed_masks(key, sequences.lengths, layout, range(SPREAD_DRAWS), schedule)
+        blocks = layout.to_blocks(sequences.tokens.to(pipeline.device))
+        losses = nelbo(pipeline.transformer, blocks, layout, masks) / layout.block_tokens  # (N, T, D)
+        complete = ~masks.hidden.any(-1).expand(losses.shape)  # blocks in which no text ends
         assert masks.times is not None
-        times.append(masks.times[whole])
-        values.append(found[whole])
+        times.append(masks.times[complete])
+        values.append(losses[complete])
     time, value = torch.cat(times), torch.cat(values)
     if not len(value):
         raise UserError(f"--times needs texts of at least one full block, {layout.block_tokens} tokens")
@@ -196,21 +198,26 @@ def _spread(
         if high * GRID - low * GRID >= WIDTH - 1e-9
     ]
     deviations = {bounds: value[(time >= bounds[0]) & (time <= bounds[1])].std().item() for bounds in ranges}
-    (low, high), least = min(deviations.items(), key=lambda item: item[1])
+    (low, high), smallest = min(deviations.items(), key=lambda item: item[1])
     return {
         "block": layout.block_tokens,
         "low": round(max(low, 1e-3), 3),
         "high": round(high, 3),
-        "deviation": least,
+        "deviation": smallest,
         "deviation_of_all": deviations[0.0, 1.0],
         "ranges": [
-            {"low": low, "high": high, "deviation": found} for (low, high), found in deviations.items()
+            {"low": low, "high": high, "deviation": deviation}
+            for (low, high), deviation in deviations.items()
         ],
     }
 
 
-def _drawn(
-    pipeline: ACDiTTextPipeline, judge: LanguageJudge, layout: Layout, sampling: Sampling, count: int
+def _score_generated(
+    pipeline: ACDiTTextPipeline,
+    language_model: ExternalLanguageModel,
+    layout: Layout,
+    sampling: Sampling,
+    count: int,
 ) -> dict[str, Any]:
     """Generate texts without prompts and score them with the language model."""
     rows = draw_texts(pipeline, count, sampling, block=layout.block_tokens)
@@ -218,21 +225,21 @@ def _drawn(
     return {
         "block": layout.block_tokens,
         "texts": count,
-        "generative_perplexity": judge.perplexity(texts),
+        "generative_perplexity": language_model.perplexity(texts),
         "token_entropy": token_entropy(rows),
     }
 
 
-def _parts(data: WrappedTexts, count: int, batch: int, what: str) -> Iterator[Part]:
+def _batches(data: WrappedTexts, count: int, batch: int, description: str) -> Iterator[Batch]:
     """Yield batches of sequences from all parts of the texts, with a progress bar."""
     order = torch.randperm(len(data), generator=generator("texts to score"))[:count].tolist()
-    for first in ProgressBar(range(0, count, batch), unit="batch", desc=what, delay=3, leave=False):
-        places = range(first, min(first + batch, count))
-        indices = order[places.start : places.stop]
+    for first in ProgressBar(range(0, count, batch), unit="batch", desc=description, delay=3, leave=False):
+        positions = range(first, min(first + batch, count))
+        indices = order[positions.start : positions.stop]
         tokens = torch.stack([data.decode(index) for index in indices])
-        yield Part(tokens, data.counts[indices], indices, places)
+        yield Batch(tokens, data.counts[indices], indices, positions)
 
 
-def _key(part: Part, count: int, seed: int) -> SampleKey:
+def _key(sequences: Batch, count: int, seed: int) -> SampleKey:
     """Return the key of a batch's draws, which spreads times evenly over all sequences that are scored."""
-    return SampleKey(seed, [0] * len(part.indices), part.indices, 0, part.places, count)
+    return SampleKey(seed, [0] * len(sequences.indices), sequences.indices, 0, sequences.positions, count)

@@ -31,7 +31,7 @@ from ..utils.references import load_object
 from .format import PUBLISHED_NAME, PublishedArguments, read_checkpoint
 
 LAYOUT_FILE = "layout.json"  # file with the layout of a converted video model
-SHOWN = 10  # number of tensors that an error message names
+MAX_SHOWN = 10  # number of tensors that an error message names
 SaveConverted = Callable[[Path, ACDiTTransformer, Layout, int, AutoencoderKL | None], None]
 
 
@@ -54,8 +54,8 @@ def build_transformer(arguments: PublishedArguments, weights: Mapping[str, Tenso
         if name in weights and tuple(weights[name].shape) != shape
     ]
     if wrong:
-        more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        raise UserError(f"the weights do not fit the network: {'; '.join(wrong[:SHOWN])}{more}")
+        more = f"; and {len(wrong) - MAX_SHOWN} more" if len(wrong) > MAX_SHOWN else ""
+        raise UserError(f"the weights do not fit the network: {'; '.join(wrong[:MAX_SHOWN])}{more}")
     model.load_state_dict(dict(weights), assign=True)
     return model.eval()
 
@@ -79,8 +79,8 @@ def convert_checkpoint(path: Path, out: Path, *, ema: bool = False, vae: str | N
     model = build_transformer(arguments, weights)
     autoencoder = None if vae is None else load_autoencoder(vae)
     save = cast(SaveConverted, load_object(modality_of_layout(layout.axes).save_converted))
-    with whole(out) as aside:
-        save(aside, model, layout, arguments.vae_patch_pixels, autoencoder)
+    with whole(out) as temporary_path:
+        save(temporary_path, model, layout, arguments.vae_patch_pixels, autoencoder)
 
 
 def save_image_pipeline(
@@ -130,7 +130,7 @@ def publish(source: Path, out: Path) -> None:
     """
     if out.exists():
         raise UserError(f"{out} already exists: choose another --out, or remove it")
-    transformer, layout, cell = _opened(source)
+    transformer, layout, cell = _load_source(source)
     config = transformer.config
     if config["rope"] != "published":
         raise UserError(
@@ -156,11 +156,12 @@ def publish(source: Path, out: Path) -> None:
     if newest is not None:
         model, ema = read_part(newest, "model"), read_part(newest, "ema")
     stored = {"model": OrderedDict(model), "ema": ema, "args": argparse.Namespace(**asdict(arguments))}
-    with whole(out) as aside, aside.open("wb") as file:  # a Python file reports why a write fails
+    # A Python file reports why a write fails.
+    with whole(out) as temporary_path, temporary_path.open("wb") as file:
         torch.save(stored, file)
 
 
-def _opened(source: Path) -> tuple[ACDiTTransformer, Layout, int]:
+def _load_source(source: Path) -> tuple[ACDiTTransformer, Layout, int]:
     """Load network, layout and side of a latent cell from a pipeline, a run, or a converted video model."""
     described = source / LAYOUT_FILE
     if not described.exists():
@@ -176,22 +177,22 @@ def _describe(transformer: ACDiTTransformer, layout: Layout, cell: int) -> Publi
     config = transformer.config
     head_dim = config["hidden_size"] // config["num_heads"]
     split = tuple(config["rope_split"] or default_split(head_dim, layout.axes))
-    usual = split == default_split(head_dim, layout.axes)
+    is_default = split == default_split(head_dim, layout.axes)
     size = Size(config["num_layers"], config["hidden_size"], config["num_heads"])
-    named = [f"ACDiT-{name}" for name, known in SIZES.items() if known == size]
+    names = [f"ACDiT-{name}" for name, known in SIZES.items() if known == size]
     frames = (1, *layout.grid)[-3]
-    edge, patch = layout.grid[-1], layout.patch[-1]
+    side, patch = layout.grid[-1], layout.patch[-1]
     return PublishedArguments(
-        model=named[0] if named else PUBLISHED_NAME,
+        model=names[0] if names else PUBLISHED_NAME,
         vae_latent_size=config["in_channels"] // layout.patch_elements,
         patch_size=patch,
         block_size=layout.block_tokens,
         ar_len=layout.num_blocks,
         num_frames=frames,
-        image_size=edge * patch * cell,
+        image_size=side * patch * cell,
         vae_patch_pixels=cell,
-        nd_split=None if usual else "_".join(str(width // math.gcd(*split)) for width in split),
-        square_block=frames == 1 or layout.block[-1] < edge,
+        nd_split=None if is_default else "_".join(str(width // math.gcd(*split)) for width in split),
+        square_block=frames == 1 or layout.block[-1] < side,
     )
 
 
@@ -201,17 +202,17 @@ def _network_config(
     """Return the config of an `ACDiTTransformer` with the sizes of the tensors."""
 
     def shape(name: str, axes: int) -> tuple[int, ...]:
-        found = weights.get(name)
-        if found is None or found.ndim != axes:
+        tensor = weights.get(name)
+        if tensor is None or tensor.ndim != axes:
             raise UserError(f"the weights do not fit the network: {name} is missing or not a {axes}-D tensor")
-        return tuple(found.shape)
+        return tuple(tensor.shape)
 
     hidden, channels = shape("x_embedder.weight", 2)
     (head_dim,) = shape("blocks.0.attn.q_norm.weight", 1)
-    wanted = arguments.vae_latent_size * layout.patch_elements
-    if channels != wanted:
+    expected = arguments.vae_latent_size * layout.patch_elements
+    if channels != expected:
         raise UserError(
-            f"x_embedder.weight expects tokens of {channels} values, but args gives them {wanted}"
+            f"x_embedder.weight expects tokens of {channels} values, but args gives them {expected}"
         )
     if not head_dim or not hidden or hidden % head_dim:
         raise UserError(f"a hidden width of {hidden} cannot be divided into heads of {head_dim} dimensions")

@@ -25,7 +25,7 @@ COUNTS = (
     "image_size",
     "vae_patch_pixels",
 )
-LARGEST = 2**16  # largest valid count in the arguments
+MAX_COUNT = 2**16  # largest valid count in the arguments
 PUBLISHED_NAME = "ACDiT-XL"  # for a size without a name; only the sizes of the tensors matter
 
 
@@ -76,36 +76,36 @@ class PublishedArguments:
         """Raise UserError if the value of an argument is not valid."""
         for name in COUNTS:
             value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= LARGEST:
-                raise UserError(f"args.{name} must be a whole number from 1 to {LARGEST}, not {value!r}")
+            if type(value) is not int or not 1 <= value <= MAX_COUNT:
+                raise UserError(f"args.{name} must be a whole number from 1 to {MAX_COUNT}, not {value!r}")
         if not isinstance(self.model, str):
             raise UserError(f"args.model must be a name, not {self.model!r}")
         if not isinstance(self.square_block, bool | None):
             raise UserError(f"args.square_block must be true or false, not {self.square_block!r}")
-        shares = r"[1-9]\d?(_[1-9]\d?)*"
+        proportions = r"[1-9]\d?(_[1-9]\d?)*"
         if self.nd_split is not None and not (
-            isinstance(self.nd_split, str) and re.fullmatch(shares, self.nd_split)
+            isinstance(self.nd_split, str) and re.fullmatch(proportions, self.nd_split)
         ):
             raise UserError(f"args.nd_split must be proportions such as 2_3_3, not {self.nd_split!r}")
 
     def layout(self) -> Layout:
         """Return grid, block and patch in latent cells: (h, w) for one frame, (t, h, w) for several."""
-        edge, rest = divmod(self.image_size, self.vae_patch_pixels * self.patch_size)
-        if rest or not edge:
+        side, remainder = divmod(self.image_size, self.vae_patch_pixels * self.patch_size)
+        if remainder or not side:
             raise UserError(
                 f"args.image_size {self.image_size} must be a multiple of vae_patch_pixels x patch_size, "
                 f"{self.vae_patch_pixels} x {self.patch_size}"
             )
         video = self.num_frames > 1
         if self.square_block if self.square_block is not None else not video:
-            side = math.isqrt(self.block_size)
-            block = (1, side, side)
+            block_side = math.isqrt(self.block_size)
+            block = (1, block_side, block_side)
         else:
-            block = (self.block_size // edge**2, edge, edge)
+            block = (self.block_size // side**2, side, side)
         if math.prod(block) != self.block_size:
-            shape = "square blocks" if block[0] == 1 and block[1] != edge else "blocks of whole frames"
+            shape = "square blocks" if block[0] == 1 and block[1] != side else "blocks of whole frames"
             raise UserError(f"args.block_size must be the size of {shape}, not {self.block_size}")
-        grid, patch = (self.num_frames, edge, edge), (1, self.patch_size, self.patch_size)
+        grid, patch = (self.num_frames, side, side), (1, self.patch_size, self.patch_size)
         first = 0 if video else 1
         layout = Layout(grid[first:], block[first:], patch[first:])
         if layout.num_blocks != self.ar_len:
@@ -116,8 +116,8 @@ class PublishedArguments:
         """Return the number of dimensions of a head that are rotated for each axis."""
         if self.nd_split is None:
             return default_split(head_dim, axes)
-        shares = [int(share) for share in self.nd_split.split("_")]
-        return tuple(share * head_dim // sum(shares) for share in shares)
+        proportions = [int(proportion) for proportion in self.nd_split.split("_")]
+        return tuple(proportion * head_dim // sum(proportions) for proportion in proportions)
 
 
 @dataclass(frozen=True)
@@ -142,11 +142,11 @@ def read_checkpoint(path: Path) -> PublishedCheckpoint:
             # Memory-mapped, so that unrequested optimiser states and averages are not loaded into memory.
             stored = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as fault:
-        named = re.search(r"GLOBAL (\S+)", str(fault))
-        asks = f": it refers to {named[1]}" if named else ""
+        match = re.search(r"GLOBAL (\S+)", str(fault))
+        reference = f": it refers to {match[1]}" if match else ""
         raise UserError(
             f"{path} is refused: it is damaged, or contains more than tensors, plain containers and "
-            f"argparse.Namespace{asks}"
+            f"argparse.Namespace{reference}"
         ) from fault
     except Exception as fault:  # a damaged pickle can raise almost any exception
         raise UserError(f"{path} cannot be read as a checkpoint: {' '.join(str(fault).split())}") from fault

@@ -27,25 +27,25 @@ class Measurements:
         self.rows: dict[tuple[Any, ...], dict[str, Any]] = {}
         if not path.exists():
             return
-        mend = "choose another --out, or remove the file"
+        remedy = "choose another --out, or remove the file"
         try:
             stored = json.loads(path.read_text())
             if stored["setting"] != setting:
-                raise UserError(f"{path} belongs to a study with other settings: {mend}")
+                raise UserError(f"{path} belongs to a study with other settings: {remedy}")
             for row in stored["rows"]:
                 missing = {*keys, *columns} - set(row)
                 if missing:
                     raise KeyError(", ".join(sorted(missing)))
                 self.rows[self._key(row)] = row
         except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as fault:
-            raise UserError(f"{path} is damaged or does not belong to a study: {mend}") from fault
+            raise UserError(f"{path} is damaged or does not belong to a study: {remedy}") from fault
 
     def add(self, row: dict[str, Any]) -> None:
         """Add a row and write the file."""
         self.rows[self._key(row)] = row
-        with whole(self.path) as aside:
+        with whole(self.path) as temporary_path:
             rows = list(self.rows.values())
-            aside.write_text(json.dumps({"setting": self.setting, "rows": rows}, indent=1) + "\n")
+            temporary_path.write_text(json.dumps({"setting": self.setting, "rows": rows}, indent=1) + "\n")
 
     def _key(self, row: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(row[name] for name in self._keys)

@@ -29,7 +29,7 @@ SCORES = ("judge_frechet_distance", "judge_frechet_distance_real", "label_accura
 
 
 @dataclass(frozen=True)
-class Way:
+class SamplingMethod:
     """One sampling method.
 
     Attributes:
@@ -55,7 +55,7 @@ class Way:
         return f"{self.solver} {self.steps}" + ("" if self.guided == "all" else ", guidance in the middle")
 
     @property
-    def kind(self) -> str:
+    def group(self) -> str:
         """Return the name of the group of methods that are plotted alike."""
         if self.guided == "middle":
             return "guidance in the middle"
@@ -64,13 +64,13 @@ class Way:
         return "own solver" if self.solver == "own" else "UniPC"
 
 
-WAYS = (
-    *(Way("own", steps, steps) for steps in (25, 15, 10, 8, 6, 5, 4)),
-    *(Way("unipc", steps, steps) for steps in (10, 8, 6, 5, 4)),
-    Way("own", 10, 4),
-    Way("own", 8, 4),
-    Way("own", 10, 10, "middle"),
-    Way("own", 8, 8, "middle"),
+METHODS = (
+    *(SamplingMethod("own", steps, steps) for steps in (25, 15, 10, 8, 6, 5, 4)),
+    *(SamplingMethod("unipc", steps, steps) for steps in (10, 8, 6, 5, 4)),
+    SamplingMethod("own", 10, 4),
+    SamplingMethod("own", 8, 4),
+    SamplingMethod("own", 10, 10, "middle"),
+    SamplingMethod("own", 8, 8, "middle"),
 )
 
 
@@ -82,7 +82,7 @@ def study_sampling(
     *,
     samples: int,
     seeds: int,
-    ways: Sequence[Way] = WAYS,
+    methods: Sequence[SamplingMethod] = METHODS,
 ) -> None:
     """Measure every method with every seed, print the table, and write the measurements and a plot.
 
@@ -93,7 +93,7 @@ def study_sampling(
         sampling: first seed, batch and guidance.
         samples: number of digits for each method and seed.
         seeds: number of seeds for each method.
-        ways: sampling methods to compare.
+        methods: sampling methods to compare.
 
     Raises:
         UserError: if the pipeline does not generate digits, or the folder belongs to another study.
@@ -112,52 +112,58 @@ def study_sampling(
         "threads": torch.get_num_threads(),
     }
     with only_process(folder, "a study"):
-        keys = (*Way.__dataclass_fields__, "seed")
+        keys = (*SamplingMethod.__dataclass_fields__, "seed")
         measured = Measurements(folder / "measurements.json", setting, keys, ("views", "seconds", *SCORES))
         # Methods are interleaved, so that slowdowns of the machine affect all equally.
-        wanted = [(way, seed) for seed in range(seeds) for way in ways]
-        for way, seed in ProgressBar(wanted, desc="study", unit="set", leave=False):
-            if (*astuple(way), seed) not in measured.rows:
-                measured.add({**asdict(way), "seed": seed, **_measure(pipeline, scorer, sampling, way, seed)})
-        found = {way: [measured.rows[(*astuple(way), seed)] for seed in range(seeds)] for way in ways}
-        summaries = {way: _summary(rows) for way, rows in found.items()}
-        print(format_table([{"method": way.name, **summary} for way, summary in summaries.items()]))
-        _plot(summaries, found[ways[0]][0]["judge_frechet_distance_real"], folder / "sampling.png")
+        runs = [(method, seed) for seed in range(seeds) for method in methods]
+        for method, seed in ProgressBar(runs, desc="study", unit="set", leave=False):
+            if (*astuple(method), seed) not in measured.rows:
+                measured.add(
+                    {**asdict(method), "seed": seed, **_measure(pipeline, scorer, sampling, method, seed)}
+                )
+        rows_by_method = {
+            method: [measured.rows[(*astuple(method), seed)] for seed in range(seeds)] for method in methods
+        }
+        summaries = {method: _summary(rows) for method, rows in rows_by_method.items()}
+        print(format_table([{"method": method.name, **summary} for method, summary in summaries.items()]))
+        _plot(
+            summaries, rows_by_method[methods[0]][0]["judge_frechet_distance_real"], folder / "sampling.png"
+        )
     print(f"written: {folder / 'measurements.json'}, {folder / 'sampling.png'}")
 
 
 def _measure(
-    pipeline: ACDiTImagePipeline, scorer: Scorer, sampling: Sampling, way: Way, seed: int
+    pipeline: ACDiTImagePipeline, scorer: Scorer, sampling: Sampling, method: SamplingMethod, seed: int
 ) -> dict[str, float]:
     """Measure the scores of one method, its seconds, and the number of views through the network per digit.
 
     Each seed generates other samples.
     """
-    own, blocks = pipeline.scheduler, pipeline.layout.num_blocks
-    steps = _steps(way, blocks)
-    interval = middle_levels(own, way.first) if way.guided == "middle" else None
+    own_scheduler, blocks = pipeline.scheduler, pipeline.layout.num_blocks
+    steps = _steps(method, blocks)
+    interval = middle_levels(own_scheduler, method.first) if method.guided == "middle" else None
     first = sampling.seed + seed * len(scorer.labels)
-    varied = replace(sampling, seed=first, steps=steps, guidance_interval=interval)
-    if way.solver == "unipc":
-        pipeline.scheduler = UniPCMultistepScheduler.from_config(own.config)
+    settings = replace(sampling, seed=first, steps=steps, guidance_interval=interval)
+    if method.solver == "unipc":
+        pipeline.scheduler = UniPCMultistepScheduler.from_config(own_scheduler.config)
     try:
-        drawn = draw_images(pipeline, scorer.labels.tolist(), varied)
+        generated = draw_images(pipeline, scorer.labels.tolist(), settings)
     finally:
-        pipeline.scheduler = own
-    scores = scorer.scores(drawn.images)
+        pipeline.scheduler = own_scheduler
+    scores = scorer.scores(generated.images)
     guidance = Guidance(sampling.scale(pipeline), interval=interval)
     views = sum(
         1 if guidance.at(block, blocks, sigma) == 1 else 2
         for block, count in enumerate(steps)
-        for sigma in _levels(own, count)
+        for sigma in _levels(own_scheduler, count)
     )
-    return {"views": views, "seconds": round(drawn.seconds, 2), **{name: scores[name] for name in SCORES}}
+    return {"views": views, "seconds": round(generated.seconds, 2), **{name: scores[name] for name in SCORES}}
 
 
-def _steps(way: Way, blocks: int) -> list[int]:
+def _steps(method: SamplingMethod, blocks: int) -> list[int]:
     """Return the solver steps of every block, evenly spaced from the first block to the last."""
-    fall = (way.first - way.last) / max(1, blocks - 1)
-    return [round(way.first - fall * block) for block in range(blocks)]
+    decrease = (method.first - method.last) / max(1, blocks - 1)
+    return [round(method.first - decrease * block) for block in range(blocks)]
 
 
 def _levels(scheduler: Solver, steps: int) -> list[float]:
@@ -167,43 +173,43 @@ def _levels(scheduler: Solver, steps: int) -> list[float]:
     return noise_levels(solver)
 
 
-def _summary(found: Sequence[dict[str, float]]) -> dict[str, float | str]:
+def _summary(rows: Sequence[dict[str, float]]) -> dict[str, float | str]:
     """Return means over the seeds, the median of the seconds, and the standard error of the distance."""
-    distances = [each["judge_frechet_distance"] for each in found]
+    distances = [row["judge_frechet_distance"] for row in rows]
     return {
-        "views": found[0]["views"],
-        "seconds": round(statistics.median(each["seconds"] for each in found), 1),
+        "views": rows[0]["views"],
+        "seconds": round(statistics.median(row["seconds"] for row in rows), 1),
         "frechet": round(statistics.mean(distances), 3),
         "error": round(statistics.stdev(distances) / len(distances) ** 0.5, 3),
-        "accuracy": round(statistics.mean(each["label_accuracy"] for each in found), 4),
-        "coverage": round(statistics.mean(each["judge_coverage"] for each in found), 4),
+        "accuracy": round(statistics.mean(row["label_accuracy"] for row in rows), 4),
+        "coverage": round(statistics.mean(row["judge_coverage"] for row in rows), 4),
     }
 
 
-def _plot(summaries: Mapping[Way, dict[str, Any]], real: float, path: Path) -> None:
+def _plot(summaries: Mapping[SamplingMethod, dict[str, Any]], real: float, path: Path) -> None:
     """Plot the distance against the views through the network and against the seconds."""
     figures: Any = require("matplotlib.figure", "examples")
     ticker: Any = require("matplotlib.ticker", "examples")
     figure = figures.Figure(figsize=(12, 5), layout="constrained")
-    kinds: dict[str, list[Way]] = {}
-    for way in summaries:
-        kinds.setdefault(way.kind, []).append(way)
+    groups: dict[str, list[SamplingMethod]] = {}
+    for method in summaries:
+        groups.setdefault(method.group, []).append(method)
     labels = {"views": "views through the network per digit", "seconds": "seconds for all digits"}
-    for place, (column, label) in enumerate(labels.items()):
-        axes = figure.add_subplot(1, 2, place + 1)
-        for marker, (kind, ways) in zip("osD^", kinds.items(), strict=False):
-            rows = [summaries[way] for way in ways]
+    for index, (column, label) in enumerate(labels.items()):
+        axes = figure.add_subplot(1, 2, index + 1)
+        for marker, (group, methods) in zip("osD^", groups.items(), strict=False):
+            rows = [summaries[method] for method in methods]
             axes.errorbar(
                 [row[column] for row in rows],
                 [row["frechet"] for row in rows],
                 yerr=[row["error"] for row in rows],
-                fmt=f"{marker}-" if kind in ("own solver", "UniPC") else marker,
+                fmt=f"{marker}-" if group in ("own solver", "UniPC") else marker,
                 capsize=3,
-                label=kind,
+                label=group,
             )
-            for way, row in zip(ways, rows, strict=True):
+            for method, row in zip(methods, rows, strict=True):
                 axes.annotate(
-                    way.steps,
+                    method.steps,
                     (row[column], row["frechet"]),
                     xytext=(4, 4),
                     textcoords="offset points",
@@ -217,5 +223,5 @@ def _plot(summaries: Mapping[Way, dict[str, Any]], real: float, path: Path) -> N
             axis.set_minor_formatter(ticker.LogFormatter(minor_thresholds=(1, 0.4)))
         axes.grid(alpha=0.3, which="both")
         axes.legend()
-    with whole(path) as aside:
-        figure.savefig(aside, format="png", dpi=110)
+    with whole(path) as temporary_path:
+        figure.savefig(temporary_path, format="png", dpi=110)

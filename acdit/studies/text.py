@@ -76,45 +76,47 @@ def study_text(
     with only_process(folder, "a study"):
         columns = ("bits_per_byte", "nats_per_token", "standard_error")
         measured = Measurements(folder / "measurements.json", setting, ("trained", "block", "seed"), columns)
-        every = range(first_seed, first_seed + seeds)
-        for seed in every:
+        all_seeds = range(first_seed, first_seed + seeds)
+        for seed in all_seeds:
             for trained, sizes in ((TOGETHER, tuple(blocks)), *((ALONE, (block,)) for block in blocks)):
                 if all((trained, block, seed) in measured.rows for block in sizes):
                     continue
-                run = _trained(budget, folder, trained, sizes, seed)
+                run = _train_network(budget, folder, trained, sizes, seed)
                 if run is None:
                     return  # the run was stopped, and has reported it
-                for row in _scored(run, budget, sizes, seed):
+                for row in _score_network(run, budget, sizes, seed):
                     measured.add({"trained": trained, "seed": seed, **row})
-        found = {
-            (trained, block): [measured.rows[trained, block, seed]["bits_per_byte"] for seed in every]
+        bits_per_byte = {
+            (trained, block): [measured.rows[trained, block, seed]["bits_per_byte"] for seed in all_seeds]
             for trained in (ALONE, TOGETHER)
             for block in blocks
         }
-        print(format_table([_row(block, found) for block in blocks]))
+        print(format_table([_row(block, bits_per_byte) for block in blocks]))
         for trained in (ALONE, TOGETHER):
-            print(order_said(trained, {block: found[trained, block] for block in blocks}))
-        _plot(found, blocks, folder / "text.png")
+            print(describe_order(trained, {block: bits_per_byte[trained, block] for block in blocks}))
+        _plot(bits_per_byte, blocks, folder / "text.png")
     print(f"written: {folder / 'measurements.json'}, {folder / 'text.png'}")
 
 
-def order_said(trained: str, found: Mapping[int, Sequence[float]]) -> str:
+def describe_order(trained: str, bits_per_byte: Mapping[int, Sequence[float]]) -> str:
     """Describe whether smaller blocks give fewer bits per byte with every seed, for neighbouring block sizes.
 
     Args:
         trained: training of the networks, `ALONE` or `TOGETHER`, for the description.
-        found: bits per byte of each seed, by block size.
+        bits_per_byte: bits per byte of each seed, by block size.
     """
-    sizes, parts = sorted(found), []
+    sizes, parts = sorted(bits_per_byte), []
     for small, large in pairwise(sizes):
-        gaps = [b - a for a, b in zip(found[small], found[large], strict=True)]
-        word = "confirmed" if min(gaps) > 0 else "refuted" if max(gaps) < 0 else "unclear"
-        parts.append(f"{small} below {large}: {word} ({statistics.mean(gaps):+.4f} +- {_error(gaps):.4f})")
-    who = "trained on one block size" if trained == ALONE else "trained on all block sizes"
-    return f"fewer bits per byte for smaller blocks with every seed, {who}: {'; '.join(parts)}"
+        gaps = [b - a for a, b in zip(bits_per_byte[small], bits_per_byte[large], strict=True)]
+        verdict = "confirmed" if min(gaps) > 0 else "refuted" if max(gaps) < 0 else "unclear"
+        parts.append(f"{small} below {large}: {verdict} ({statistics.mean(gaps):+.4f} +- {_error(gaps):.4f})")
+    training = "trained on one block size" if trained == ALONE else "trained on all block sizes"
+    return f"fewer bits per byte for smaller blocks with every seed, {training}: {'; '.join(parts)}"
 
 
-def _trained(budget: Budget, folder: Path, trained: str, sizes: Sequence[int], seed: int) -> Path | None:
+def _train_network(
+    budget: Budget, folder: Path, trained: str, sizes: Sequence[int], seed: int
+) -> Path | None:
     """Train a network and return the folder of its run, or None if the run was stopped before its end."""
     name = f"{trained if trained == TOGETHER else f'block-{sizes[0]}'}-{seed}"
     recipe = load_recipe(
@@ -135,7 +137,7 @@ def _trained(budget: Budget, folder: Path, trained: str, sizes: Sequence[int], s
     return None if train(recipe) is None else recipe.folder
 
 
-def _scored(run: Path, budget: Budget, sizes: Sequence[int], seed: int) -> list[dict[str, Any]]:
+def _score_network(run: Path, budget: Budget, sizes: Sequence[int], seed: int) -> list[dict[str, Any]]:
     """Score the held-out works, and return a row for each block size."""
     pipeline = load_pipeline(run, kind=ACDiTTextPipeline).to(launched().device)
     data = open_texts(DataConfig(source=SHAKESPEARE), pipeline.tokenizer, LENGTH, held_out=True)
@@ -143,8 +145,8 @@ def _scored(run: Path, budget: Budget, sizes: Sequence[int], seed: int) -> list[
     return [likelihood(pipeline, data, Layout((LENGTH,), (size,)), scoring) for size in sizes]
 
 
-def _row(block: int, found: Mapping[tuple[str, int], Sequence[float]]) -> dict[str, Any]:
-    alone, together = found[ALONE, block], found[TOGETHER, block]
+def _row(block: int, bits_per_byte: Mapping[tuple[str, int], Sequence[float]]) -> dict[str, Any]:
+    alone, together = bits_per_byte[ALONE, block], bits_per_byte[TOGETHER, block]
     return {
         "block": block,
         "bits/byte": statistics.mean(alone),
@@ -159,16 +161,18 @@ def _error(values: Sequence[float]) -> float:
     return statistics.stdev(values) / math.sqrt(len(values))
 
 
-def _plot(found: Mapping[tuple[str, int], Sequence[float]], blocks: Sequence[int], path: Path) -> None:
+def _plot(
+    bits_per_byte: Mapping[tuple[str, int], Sequence[float]], blocks: Sequence[int], path: Path
+) -> None:
     figures: Any = require("matplotlib.figure", "examples")
     figure = figures.Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
     for trained, label in ((ALONE, "trained on this size only"), (TOGETHER, "one network trained on all")):
-        values = [found[trained, block] for block in blocks]
+        values = [bits_per_byte[trained, block] for block in blocks]
         axes.errorbar(
             range(len(blocks)),
-            [statistics.mean(each) for each in values],
-            yerr=[_error(each) for each in values],
+            [statistics.mean(bits) for bits in values],
+            yerr=[_error(bits) for bits in values],
             fmt="o-",
             capsize=3,
             label=label,
@@ -177,5 +181,5 @@ def _plot(found: Mapping[tuple[str, int], Sequence[float]], blocks: Sequence[int
     axes.set(xlabel="tokens per block", ylabel="held-out bits per byte")
     axes.grid(alpha=0.3)
     axes.legend()
-    with whole(path) as aside:
-        figure.savefig(aside, format="png", dpi=110)
+    with whole(path) as temporary_path:
+        figure.savefig(temporary_path, format="png", dpi=110)

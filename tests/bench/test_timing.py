@@ -4,7 +4,7 @@ from itertools import count
 
 import torch
 
-from acdit.bench.timing import machine, peak_bytes, take_turns
+from acdit.bench.timing import machine, peak_bytes, time_alternately
 from acdit.utils import heap
 
 CPU = torch.device("cpu")
@@ -19,7 +19,7 @@ def test_runs_take_turns(monkeypatch):
         return name.upper()
 
     runs = {name: lambda name=name: run(name) for name in ("a", "b")}
-    times, answers = take_turns(runs, 3, CPU, lambda: seen.append("-"))
+    times, answers = time_alternately(runs, 3, CPU, lambda: seen.append("-"))
     assert "".join(seen) == "ab-ab-ab-ab"
     assert answers == {"a": "A", "b": "B"}
     assert times["a"].seconds == times["b"].seconds == (2.0, 2.0, 2.0)
@@ -28,8 +28,8 @@ def test_runs_take_turns(monkeypatch):
 def test_times_are_summed_up_by_median_least_and_most(monkeypatch):
     ticks = iter([0.0, 3.0, 10.0, 11.0, 20.0, 29.0])
     monkeypatch.setattr("time.perf_counter", ticks.__next__)
-    times, _ = take_turns({"a": lambda: None}, 3, CPU, lambda: None)
-    assert (times["a"].median, times["a"].least, times["a"].most) == (3.0, 1.0, 9.0)
+    times, _ = time_alternately({"a": lambda: None}, 3, CPU, lambda: None)
+    assert (times["a"].median, times["a"].minimum, times["a"].maximum) == (3.0, 1.0, 9.0)
 
 
 def test_the_peak_is_what_is_held_at_once():

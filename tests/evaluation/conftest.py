@@ -1,7 +1,7 @@
 import pytest
 
 from acdit.data.digits import digit_images
-from acdit.evaluation.features.digit_classifier import Judge, fit_judge
+from acdit.evaluation.features.digit_classifier import DigitClassifier, fit_digit_classifier
 
 
 @pytest.fixture(scope="session")
@@ -15,5 +15,5 @@ def held_out():
 
 
 @pytest.fixture(scope="session")
-def judge(train) -> Judge:
-    return fit_judge(*train)
+def judge(train) -> DigitClassifier:
+    return fit_digit_classifier(*train)

@@ -8,7 +8,7 @@ import torch
 from acdit.data.moving_digits import MovingDigits
 from acdit.evaluation.clip_scores import drift, score_clips
 from acdit.evaluation.features.clip_network import fit_clip_network
-from acdit.evaluation.features.digit_classifier import fit_judge
+from acdit.evaluation.features.digit_classifier import fit_digit_classifier
 from acdit.evaluation.features.torchscript import torchscript_features
 from acdit.utils.errors import UserError
 
@@ -33,11 +33,11 @@ def score(real, network):
     rows = range(0, len(data), 50)
     single = MovingDigits(1)
     frames = torch.stack([single.decode(index)[:, 0] for index in rows])
-    judge = fit_judge(frames, data.labels[list(rows)])
+    judge = fit_digit_classifier(frames, data.labels[list(rows)])
 
     def score(clips, labels=real[1]):
         found = score_clips(
-            clips, labels, train=train, held_out=real[0], features=network.features, judge=judge
+            clips, labels, train=train, held_out=real[0], features=network.features, classifier=judge
         )
         assert json.loads(json.dumps(found, allow_nan=False)) == found
         return found

@@ -14,7 +14,7 @@ from acdit.utils.errors import UserError
 @pytest.fixture(scope="module")
 def score(train, held_out, judge):
     def score(samples, labels, reference=held_out):
-        scores = score_digits(samples, labels, train=train, held_out=reference, judge=judge)
+        scores = score_digits(samples, labels, train=train, held_out=reference, classifier=judge)
         assert json.loads(json.dumps(scores, allow_nan=False)) == scores
         return scores
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from acdit.data.tokenizers import END, train_tokenizer
-from acdit.evaluation.language_model import LanguageJudge
+from acdit.evaluation.language_model import ExternalLanguageModel
 from acdit.metrics.entropy import token_entropy
 from acdit.utils.errors import UserError
 
@@ -38,7 +38,7 @@ def by_hand(network, ids):
 
 def test_generative_perplexity(causal):
     folder, network, inner = causal
-    judge = LanguageJudge(str(folder), torch.device("cpu"))
+    judge = ExternalLanguageModel(str(folder), torch.device("cpu"))
     texts = ["the cat", "a mat on the cat", "x", "the cat sat on the mat and went on to sit on it"]
     nats = tokens = 0
     for text in texts:
@@ -54,9 +54,9 @@ def test_generative_perplexity(causal):
 def test_no_model_is_no_judge(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="cannot be loaded as a causal language model"):
-        LanguageJudge(str(tmp_path), torch.device("cpu"))
+        ExternalLanguageModel(str(tmp_path), torch.device("cpu"))
     with pytest.raises(UserError, match=r"--judge .*none does not exist"):
-        LanguageJudge(str(tmp_path / "none"), torch.device("cpu"))
+        ExternalLanguageModel(str(tmp_path / "none"), torch.device("cpu"))
 
 
 def test_entropy_of_tokens():

@@ -41,8 +41,8 @@ AROUND = [
     mutant(
         "the baseline's mask lets clean blocks see the noised",
         "bench/baseline.py",
-        "torch.zeros_like(answering > asking)",
-        "answering < asking",
+        "torch.zeros_like(key > query)",
+        "key < query",
         "bench/test_baseline.py::test_the_answer_is_the_network_s",
     ),
     mutant(
@@ -55,8 +55,8 @@ AROUND = [
     mutant(
         "the baseline caches one branch",
         "bench/baseline.py",
-        "return sum(tensor.nbytes for tensor in self._held or ())",
-        "return sum(tensor.nbytes for tensor in self._held or ()) // 2",
+        "return sum(tensor.nbytes for tensor in self._cached or ())",
+        "return sum(tensor.nbytes for tensor in self._cached or ()) // 2",
         "bench/test_baseline.py::test_samples_are_those_of_generate",
     ),
     mutant(
@@ -90,8 +90,8 @@ AROUND = [
     mutant(
         "peak of memory without what is released",
         "bench/timing.py",
-        "held += change",
-        "held += max(change, 0)",
+        "allocated += change",
+        "allocated += max(change, 0)",
         "bench/test_timing.py::test_the_peak_is_what_is_held_at_once",
     ),
     Mutant(
@@ -100,8 +100,8 @@ AROUND = [
         (
             ("for _ in range(repeats):", "for _ in (0,):"),
             (
-                "taken[name].append(seconds_of(run, device))",
-                "taken[name].extend(seconds_of(run, device) for _ in range(repeats))",
+                "seconds_by_name[name].append(seconds_of(run, device))",
+                "seconds_by_name[name].extend(seconds_of(run, device) for _ in range(repeats))",
             ),
         ),
         "bench/test_timing.py::test_runs_take_turns",

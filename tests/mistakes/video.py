@@ -167,8 +167,8 @@ VIDEO = [
     mutant(
         "drawn clips of other classes than the real ones",
         "evaluation/clip_comparison.py",
-        "for label in data.labels[places].tolist()",
-        "for label in data.labels[: len(places)].flip(0).tolist()",
+        "for label in data.labels[indices].tolist()",
+        "for label in data.labels[: len(indices)].flip(0).tolist()",
         "evaluation/test_clip_comparison.py::test_drawn_and_continued_clips_are_compared_with_real_ones",
     ),
     mutant(

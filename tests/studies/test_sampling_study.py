@@ -11,14 +11,14 @@ from acdit.generation.batches import Sampling
 from acdit.pipelines.folders import pipeline_folder
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.loading import load_pipeline
-from acdit.studies.sampling import Way, study_sampling
+from acdit.studies.sampling import SamplingMethod, study_sampling
 from acdit.utils.errors import UserError
 
-WAYS = (
-    Way("own", 2, 2),
-    Way("unipc", 3, 3),
-    Way("own", 4, 1),
-    Way("own", 6, 6, "middle"),
+METHODS = (
+    SamplingMethod("own", 2, 2),
+    SamplingMethod("unipc", 3, 3),
+    SamplingMethod("own", 4, 1),
+    SamplingMethod("own", 6, 6, "middle"),
 )
 
 
@@ -31,7 +31,7 @@ def pipeline():
 
 def run(pipeline, folder, **options):
     model, sampling = pipeline_folder("mnist"), Sampling(**options)
-    study_sampling(pipeline, model, folder, sampling, samples=10, seeds=2, ways=WAYS)
+    study_sampling(pipeline, model, folder, sampling, samples=10, seeds=2, methods=METHODS)
     return json.loads((folder / "measurements.json").read_text())
 
 
@@ -44,7 +44,7 @@ def test_every_way_is_measured_once(pipeline, tmp_path, capsys, monkeypatch):
         rows = run(pipeline, tmp_path)["rows"]
     finally:
         hook.remove()
-    assert len(rows) == 2 * len(WAYS)
+    assert len(rows) == 2 * len(METHODS)
     assert sum(row["views"] for row in rows) == sum(views)  # one batch each
     cost = {(row["solver"], row["first"], row["seed"]): row["views"] for row in rows}
     assert cost["own", 2, 0] == 4 * 2 * 2 and cost["unipc", 3, 1] == 4 * 3 * 2

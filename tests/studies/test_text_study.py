@@ -14,7 +14,7 @@ from acdit.model.layout import Layout
 from acdit.pipelines.loading import load_pipeline
 from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.studies import text
-from acdit.studies.text import Budget, order_said, study_text
+from acdit.studies.text import Budget, describe_order, study_text
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def test_a_stopped_training_ends_the_study(tmp_path, monkeypatch, capsys):
 
 
 def test_what_is_said_of_the_order():
-    said = order_said(
+    said = describe_order(
         "alone", {16: [2.5, 2.6, 2.55], 1: [2.0, 2.1, 2.04], 4: [2.0, 2.05, 2.1], 64: [2.1, 2.2, 2.15]}
     )
     assert "1 below 4: unclear" in said and "4 below 16: confirmed (+0.5000 +-" in said

@@ -22,15 +22,15 @@ class ClipNetwork(nn.Module):
     def __init__(self, frames: int) -> None:
         super().__init__()
         widths, layers = (16, 32, 64), []
-        before = 1
+        channels = 1
         for width in widths:  # each halves height and width, down to 4
             layers += [
-                nn.Conv3d(before, width, 3, padding=1, stride=(1, 2, 2)),
+                nn.Conv3d(channels, width, 3, padding=1, stride=(1, 2, 2)),
                 nn.BatchNorm3d(width),
                 nn.ReLU(),
             ]
-            before = width
-        flat = before * frames * 16
+            channels = width
+        flat = channels * frames * 16
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, FEATURES), nn.ReLU())
         self.digit = nn.Linear(FEATURES, 10)
         self.velocity = nn.Linear(FEATURES, 2)  # initial velocity, relative to the fastest
@@ -61,9 +61,11 @@ def fit_clip_network(frames: int, *, steps: int = STEPS, seed: int = 0) -> ClipN
             indices = rows.tolist()
             clips = torch.stack([data.decode(index) for index in indices])
             velocity = torch.tensor([data.clip(index).motion.velocity for index in indices]).float()
-            digits, moved = network(clips)
+            logits, velocities = network(clips)
             fastest = max(max(pair) for pair in VELOCITIES)
-            loss = cross_entropy(digits, data.labels[rows]) + (moved - velocity / fastest).square().mean()
+            loss = (
+                cross_entropy(logits, data.labels[rows]) + (velocities - velocity / fastest).square().mean()
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

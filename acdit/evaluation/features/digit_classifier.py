@@ -18,16 +18,16 @@ LEARNING_RATE = 3e-3
 SHIFT = 1 / 12  # largest shift in training, as a fraction of the side: one pixel of 8, three of 32
 
 
-class Judge(nn.Module):
-    """Classifier of images (N, C, edge, edge) in [-1, 1] whose last hidden layer provides features."""
+class DigitClassifier(nn.Module):
+    """Classifier of images (N, C, side, side) in [-1, 1] whose last hidden layer provides features."""
 
-    def __init__(self, edge: int, channels: int, classes: int) -> None:
+    def __init__(self, side: int, channels: int, classes: int) -> None:
         super().__init__()
-        stages = max(1, round(math.log2(edge / 4)))  # each halves the side, down to 4
+        stages = max(1, round(math.log2(side / 4)))  # each halves the side, down to 4
         widths = [channels, 32, *[64] * stages]
         layers: list[nn.Module] = []
-        for stage, (width, wider) in enumerate(pairwise(widths)):
-            layers += [nn.Conv2d(width, wider, 3, padding=1), nn.BatchNorm2d(wider), nn.ReLU()]
+        for stage, (width, next_width) in enumerate(pairwise(widths)):
+            layers += [nn.Conv2d(width, next_width, 3, padding=1), nn.BatchNorm2d(next_width), nn.ReLU()]
             layers += [nn.MaxPool2d(2)] if stage < stages else [nn.AdaptiveMaxPool2d(4)]
         self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 16, FEATURES), nn.ReLU())
         self.head = nn.Linear(FEATURES, classes)
@@ -47,44 +47,44 @@ class Judge(nn.Module):
         return self.head(self.features(images)).argmax(dim=1)
 
 
-def fit_judge(images: torch.Tensor, labels: torch.Tensor, *, seed: int = 0) -> Judge:
+def fit_digit_classifier(images: torch.Tensor, labels: torch.Tensor, *, seed: int = 0) -> DigitClassifier:
     """Fit a classifier to images (N, C, H, W) in [-1, 1] and labels (N,), with the same result at each call.
 
     The global random state is not changed.
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        judge = Judge(images.shape[3], images.shape[1], int(labels.max()) + 1)
-        optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=0.01)
+        classifier = DigitClassifier(images.shape[3], images.shape[1], int(labels.max()) + 1)
+        optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS)
         epochs = math.ceil(STEPS * BATCH / len(images))
         order = torch.cat([torch.randperm(len(images)) for _ in range(epochs)])
         for rows in order.split(BATCH)[:STEPS]:
-            loss = cross_entropy(judge(_shifted(images[rows])), labels[rows])
+            loss = cross_entropy(classifier(_shifted(images[rows])), labels[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-    return judge.eval().requires_grad_(False)
+    return classifier.eval().requires_grad_(False)
 
 
-def load_judge(images: torch.Tensor, labels: torch.Tensor, *, seed: int = 0) -> Judge:
-    """Load the classifier that `fit_judge` returns; weights are cached by data, seed and version."""
+def load_digit_classifier(images: torch.Tensor, labels: torch.Tensor, *, seed: int = 0) -> DigitClassifier:
+    """Load the classifier of `fit_digit_classifier`; weights are cached by data, seed and version."""
     data = fingerprint({"images": images, "labels": labels})
     weights = cached_tensors(
-        f"judge-{VERSION}-{seed}-{data}", lambda: fit_judge(images, labels, seed=seed).state_dict()
+        f"judge-{VERSION}-{seed}-{data}", lambda: fit_digit_classifier(images, labels, seed=seed).state_dict()
     )
-    judge = Judge(images.shape[3], images.shape[1], int(labels.max()) + 1)
-    judge.load_state_dict(weights)
-    return judge.eval().requires_grad_(False)
+    classifier = DigitClassifier(images.shape[3], images.shape[1], int(labels.max()) + 1)
+    classifier.load_state_dict(weights)
+    return classifier.eval().requires_grad_(False)
 
 
 def _shifted(images: torch.Tensor) -> torch.Tensor:
     """Shift each image at random, by up to `SHIFT` of its side; the background is -1."""
     count, channels, height, width = images.shape
-    reach = max(1, round(SHIFT * height))
-    padded = pad(images, (reach,) * 4, value=-1.0)  # (N, C, H + 2 reach, W + 2 reach)
-    top, left = torch.randint(0, 2 * reach + 1, (2, count, 1))
+    max_shift = max(1, round(SHIFT * height))
+    padded = pad(images, (max_shift,) * 4, value=-1.0)  # (N, C, H + 2 shift, W + 2 shift)
+    top, left = torch.randint(0, 2 * max_shift + 1, (2, count, 1))
     rows = (top + torch.arange(height))[:, None, :, None]  # (N, 1, H, 1)
     columns = (left + torch.arange(width))[:, None, None, :]  # (N, 1, 1, W)
     samples = torch.arange(count)[:, None, None, None]

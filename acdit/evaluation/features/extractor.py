@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class FeatureExtractor(Protocol):
-    """Callable that computes features of samples, such as `Judge.features` or a TorchScript network."""
+    """Callable that computes features of samples, such as `DigitClassifier.features`."""
 
     def __call__(self, samples: Tensor, /) -> Tensor:
         """Return the features (N, F) of images (N, C, H, W) or clips (N, C, F, H, W) in [-1, 1].

@@ -10,7 +10,7 @@ from ...model.layout import dims
 from ...utils.errors import UserError
 from .extractor import FeatureExtractor
 
-I3D_EDGE = 224  # side of the frames that I3D was trained on
+I3D_SIDE = 224  # side of the frames that I3D was trained on
 I3D_FRAMES = 10  # with fewer frames, nothing is left after its strides
 
 
@@ -32,24 +32,24 @@ def torchscript_features(path: Path, device: torch.device) -> FeatureExtractor:
     except (RuntimeError, ValueError, OSError) as fault:
         raise UserError(f"{path} cannot be loaded as TorchScript: {str(fault).splitlines()[0]}") from fault
 
-    usual = any(argument.name == "return_features" for argument in network.forward.schema.arguments)
+    is_i3d = any(argument.name == "return_features" for argument in network.forward.schema.arguments)
 
     @torch.inference_mode()
     def features(clips: Tensor) -> Tensor:
-        if usual and clips.shape[2] < I3D_FRAMES:
+        if is_i3d and clips.shape[2] < I3D_FRAMES:
             raise UserError(f"I3D needs clips of at least {I3D_FRAMES} frames, not {clips.shape[2]}")
-        found = []
+        outputs = []
         for part in clips.to(device).split(8):
             try:
-                if usual:
-                    answer = network(_for_i3d(part), rescale=False, resize=False, return_features=True)
+                if is_i3d:
+                    output = network(_for_i3d(part), rescale=False, resize=False, return_features=True)
                 else:
-                    answer = network(part)
+                    output = network(part)
             except RuntimeError as fault:
                 reason = str(fault).strip().splitlines()[-1]
                 raise UserError(f"{path} cannot take clips of {dims(part.shape[1:])}: {reason}") from fault
-            found.append(answer.flatten(1).float().cpu())
-        return torch.cat(found)
+            outputs.append(output.flatten(1).float().cpu())
+        return torch.cat(outputs)
 
     return features
 
@@ -57,5 +57,5 @@ def torchscript_features(path: Path, device: torch.device) -> FeatureExtractor:
 def _for_i3d(clips: Tensor) -> Tensor:
     """Convert clips to colour and to the size that I3D was trained on: (N, 3, F, 224, 224)."""
     frames = clips.expand(-1, 3, -1, -1, -1).transpose(1, 2).flatten(0, 1)
-    scaled = interpolate(frames, (I3D_EDGE, I3D_EDGE), mode="bilinear", align_corners=False)
+    scaled = interpolate(frames, (I3D_SIDE, I3D_SIDE), mode="bilinear", align_corners=False)
     return scaled.unflatten(0, (len(clips), -1)).transpose(1, 2)

@@ -3,10 +3,14 @@ import torch
 
 from acdit.data.digits import digit_images
 from acdit.evaluation.features import digit_classifier as module
-from acdit.evaluation.features.digit_classifier import Judge, fit_judge, load_judge
+from acdit.evaluation.features.digit_classifier import (
+    DigitClassifier,
+    fit_digit_classifier,
+    load_digit_classifier,
+)
 
 
-def accuracy(judge: Judge, images: torch.Tensor, labels: torch.Tensor) -> float:
+def accuracy(judge: DigitClassifier, images: torch.Tensor, labels: torch.Tensor) -> float:
     return float((judge.predict(images) == labels).double().mean())
 
 
@@ -22,7 +26,7 @@ def test_the_judge_knows_digits_that_it_was_not_fitted_to(judge, held_out):
 @pytest.mark.long
 def test_the_judge_knows_mnist_digits_that_it_was_not_fitted_to(tmp_path, monkeypatch):
     monkeypatch.setenv("ACDIT_CACHE", str(tmp_path))
-    judge = fit_judge(*digit_images("mnist"))
+    judge = fit_digit_classifier(*digit_images("mnist"))
     assert accuracy(judge, *digit_images("mnist", held_out=True)) >= 0.97
 
 
@@ -38,37 +42,41 @@ def test_predictions_follow_from_the_features(judge, held_out):
 
 @pytest.mark.parametrize("edge", [8, 16, 28, 32])
 def test_every_size_of_image_has_as_many_features(edge):
-    assert Judge(edge, 1, 10).eval().features(torch.zeros(2, 1, edge, edge)).shape == (2, 64)
+    assert DigitClassifier(edge, 1, 10).eval().features(torch.zeros(2, 1, edge, edge)).shape == (2, 64)
 
 
 def test_fitting_repeats_exactly_and_leaves_the_global_random_state_alone(train, few_steps):
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = fit_judge(*train).state_dict()
+    first = fit_digit_classifier(*train).state_dict()
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
     with torch.no_grad():  # a caller's mode does not matter
-        again = fit_judge(*train).state_dict()
+        again = fit_digit_classifier(*train).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
-    other = fit_judge(*train, seed=1).state_dict()
+    other = fit_digit_classifier(*train, seed=1).state_dict()
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
 
 def test_weights_are_kept_by_data_seed_and_version(train, few_steps, tmp_path, monkeypatch):
     monkeypatch.setenv("ACDIT_CACHE", str(tmp_path))
     images, labels = train
-    first = load_judge(images, labels)
-    torch.testing.assert_close(first.features(images[:9]), fit_judge(images, labels).features(images[:9]))
+    first = load_digit_classifier(images, labels)
+    torch.testing.assert_close(
+        first.features(images[:9]), fit_digit_classifier(images, labels).features(images[:9])
+    )
     assert not first.training
 
     monkeypatch.setattr(module, "STEPS", 6)  # a new fit would give other weights
-    assert torch.equal(load_judge(images, labels).features(images[:9]), first.features(images[:9]))
+    assert torch.equal(load_digit_classifier(images, labels).features(images[:9]), first.features(images[:9]))
     assert len(list(tmp_path.iterdir())) == 1
-    load_judge(images, labels, seed=1)
-    load_judge(images, labels.flip(0))
-    load_judge(images[1:], labels[1:])
+    load_digit_classifier(images, labels, seed=1)
+    load_digit_classifier(images, labels.flip(0))
+    load_digit_classifier(images[1:], labels[1:])
     monkeypatch.setattr(module, "VERSION", 0)
-    assert not torch.equal(load_judge(images, labels).features(images[:9]), first.features(images[:9]))
+    assert not torch.equal(
+        load_digit_classifier(images, labels).features(images[:9]), first.features(images[:9])
+    )
     assert len(list(tmp_path.iterdir())) == 5
 
 
