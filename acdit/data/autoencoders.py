@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..utils.errors import UserError
 
-FRAMES_AT_ONCE = 32  # frames of clips per call: a batch of clips is hundreds of images
+FRAMES_AT_ONCE = 32  # maximum number of frames per call, since a batch of clips holds hundreds
 
 
 def load_autoencoder(name: str | Path, dtype: torch.dtype = torch.float32) -> AutoencoderKL:

@@ -27,7 +27,7 @@ class DataConfig(Ranged):
     label_column: str | None = None
     """Column of a Hugging Face data set that holds the class; default: found by its type."""
     image_size: Count | None = None
-    """Side in pixels after the centre crop; the digits have a size of their own."""
+    """Side in pixels after the centre crop; built-in data sets have a fixed size."""
     channels: Literal[1, 3] = 3
     """Number of channels: 1 for grey, 3 for colour; the digits are grey."""
     frames: AtLeastTwo | None = None

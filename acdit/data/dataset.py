@@ -70,7 +70,7 @@ class LabelledDataset(Dataset[Item], ABC):
     def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
         if not 0 <= index < len(self):
-            raise IndexError(f"index {index} of {len(self)} items")
+            raise IndexError(f"index {index} is out of range for a data set of {len(self)} items")
         mirrored = False
         if self.flip_seed is not None:
             draw = torch.rand((), generator=generator(self.flip_seed, "flip", epoch, index))

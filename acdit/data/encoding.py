@@ -54,7 +54,7 @@ def encode_pixels(
     """
     if autoencoder.model is None:
         raise UserError(
-            "autoencoder.model must name the autoencoder to encode with; this recipe learns from pixels"
+            "autoencoder.model is not set, so this recipe trains on pixels: set it to encode latents"
         )
     check_writable(folder / MANIFEST)
     vae: Any = load_autoencoder(autoencoder.model)
@@ -117,14 +117,16 @@ def _encode_shard(
         if not all(bool(tensors[name].isfinite().all()) for name in ("mean", "deviation")):
             raise UserError(
                 f"latents of items {rows.start} to {rows.stop - 1} are too large for {dtype}: "
-                "take another autoencoder.dtype"
+                "choose another autoencoder.dtype"
             )
     header = json.dumps({"layout": layout, "skipped": skipped, "fingerprint": fingerprint(tensors)})
     try:
         with whole(path) as aside:
             save_file(tensors, aside, metadata={HEADER: header})
     except OSError as fault:
-        raise UserError(f"{fault}; what was encoded before stays, and the same command goes on") from fault
+        raise UserError(
+            f"{fault}; the files encoded so far are kept: run the same command again to continue"
+        ) from fault
 
 
 def _batches(data: PixelDataset, rows: range, batch: int, workers: int) -> Iterator[list[tuple[int, Any]]]:
@@ -154,11 +156,12 @@ def _check_fit(data: PixelDataset, vae: Any, name: str) -> None:
     cell, channels = scale_factor(vae), vae.config.in_channels
     if channels != data.channels:
         raise UserError(
-            f"autoencoder.model {name} takes {channels} channels; data.channels is {data.channels}"
+            f"autoencoder.model {name} takes {channels} channels, but data.channels is {data.channels}"
         )
     if data.size[-1] % cell:
         raise UserError(
-            f"data.image_size must be a multiple of the autoencoder's {cell}, not {data.size[-1]}"
+            f"data.image_size must be a multiple of {cell}, the side of a latent cell in pixels, "
+            f"not {data.size[-1]}"
         )
 
 
@@ -197,7 +200,7 @@ def _write_manifest(
     empty = (data.labels.bincount(minlength=len(found)) > 0) & (found == 0)
     if empty.any():
         names = ", ".join(data.label_names[index] for index in empty.nonzero().flatten().tolist())
-        raise UserError(f"no image of these classes can be read: {names}; mend or remove them")
+        raise UserError(f"no image of these classes can be read: {names}; repair or remove them")
     manifest = {
         "format_version": FORMAT_VERSION,
         "settings": settings,

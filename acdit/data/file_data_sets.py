@@ -42,7 +42,7 @@ class FileDataset(PixelDataset):
             name = encoded if isinstance(encoded, str) and encoded else f"row {index}"
             try:
                 self.decode(index)
-                found[name] = "could not be read at first"
+                found[name] = "could not be read at the first attempt"
             except Unreadable as fault:
                 found[name] = str(fault)
         return self.table.skipped | found
@@ -83,7 +83,7 @@ class FileDataset(PixelDataset):
                 self.damaged[good] = True
         name, reason = next(iter(self.skipped.items()))
         raise UserError(
-            f"none of the {len(self)} {self.table.noun}s can be decoded; {name}, for one: {reason}"
+            f"none of the {len(self)} {self.table.noun}s can be decoded; first problem: {name}: {reason}"
         )
 
     def _decoded(self, index: int, moment: float) -> torch.Tensor:

@@ -90,7 +90,7 @@ def open_table(config: DataConfig, media: Media = IMAGES) -> FileTable:
     folder = source_folder(config.source)
     if folder is None or holds_tables(folder):
         if config.listed is not None:
-            raise UserError(f"data.listed is for folders of files; of {config.source} name a data.split")
+            raise UserError(f"data.listed is only for folders of files; for {config.source}, set data.split")
         table = _from_columns(load_rows(config), config, media)
         return _checked(table, media) if media.all_rows else table
     return _from_folder(folder, media, None if config.listed is None else Path(config.listed).expanduser())
@@ -104,10 +104,10 @@ def source_folder(source: str) -> Path | None:
     """
     folder = Path(source).expanduser()
     if folder.is_file():
-        raise UserError(f"data.source {source} is a file; name a folder of images or a data set")
+        raise UserError(f"data.source {source} is a file; set it to a folder of images or a data set")
     if folder.is_dir():
         if not any(folder.rglob("[!.]*")):
-            raise UserError(f"data.source {source} is empty; it should hold a folder of images a class")
+            raise UserError(f"data.source {source} is empty; it must hold one folder of images per class")
         return folder
     here_or_on_hub("data.source", source, "a data set")
     return None
@@ -126,7 +126,7 @@ def _from_folder(folder: Path, media: Media, listing: Path | None) -> FileTable:
     files = _in_folders(children) if listing is None else _listed(folder, listing)
     if not files:
         raise UserError(
-            f"data.source {folder} holds no file; it should hold a folder of {media.noun}s a class"
+            f"data.source {folder} holds no file; it must hold one folder of {media.noun}s per class"
         )
 
     skipped: dict[str, str] = {}
@@ -139,12 +139,15 @@ def _from_folder(folder: Path, media: Media, listing: Path | None) -> FileTable:
             skipped[file] = str(fault)
     if not readable:
         file, reason = next(iter(skipped.items()))
-        raise UserError(f"data.source {folder} holds no readable {media.noun}; {file}, for one: {reason}")
+        raise UserError(
+            f"data.source {folder} holds no readable {media.noun}; first problem: {file}: {reason}"
+        )
     loose = readable.pop("", [])
     if not readable:
         readable = {folder.resolve().name: loose}
     else:
-        unread = []  # folders of other files are no classes; an empty or damaged class would shift the labels
+        # leaving out a class without readable files would shift labels; folders of other files are ignored
+        unread = []
         for child in children:
             if child.is_dir() and child.name not in readable:
                 inside = [file for file in skipped if Path(file).relative_to(folder).parts[0] == child.name]
@@ -156,7 +159,7 @@ def _from_folder(folder: Path, media: Media, listing: Path | None) -> FileTable:
             raise UserError(
                 f"data.source {folder} has classes without a readable {media.noun}: {listed}; remove them"
             )
-        skipped |= dict.fromkeys(loose, "lies beside the class folders")
+        skipped |= dict.fromkeys(loose, "is not in a class folder")
 
     encoded = datasets.Features({"file": media.feature()})
     paths = [file for names in readable.values() for file in names]
@@ -185,7 +188,7 @@ def _listed(folder: Path, listing: Path) -> list[tuple[str, str]]:
         raise UserError(f"data.listed {listing} cannot be read: {fault}") from fault
     for line in lines:
         if "/" not in line or not (folder / line).is_file():
-            raise UserError(f"data.listed {listing} names {line}, which is no CLASS/FILE in {folder}")
+            raise UserError(f"data.listed {listing} lists {line}, which is not a CLASS/FILE in {folder}")
     return [(line.split("/")[0], str(folder / line)) for line in sorted(lines)]
 
 
@@ -224,10 +227,10 @@ def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) ->
 
     column = _find_column(rows, type(media.feature()), "data.image_column", config.image_column)
     if column is None:
-        raise UserError(f"data.image_column must be named, one of: {', '.join(rows.column_names)}")
+        raise UserError(f"data.image_column must be set to one of: {', '.join(rows.column_names)}")
     feature = rows.features[column]
     if not _may_hold(feature, media):
-        raise UserError(f"data.image_column {column!r} holds no {media.noun}s but {feature}")
+        raise UserError(f"data.image_column {column!r} must hold {media.noun}s, not {feature}")
     files = rows.select_columns([column]).cast_column(column, media.feature())
     if column != "file":
         files = files.rename_column(column, "file")
@@ -245,11 +248,13 @@ def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) ->
         distinct = sorted({value for value in values if value is not None})
         names, known = tuple(map(str, distinct)), {value: label for label, value in enumerate(distinct)}
     else:
-        raise UserError(f"data.label_column {column!r} holds no classes but {feature}")
+        raise UserError(f"data.label_column {column!r} must hold classes, not {feature}")
     labels = [known.get(value, -1) for value in values]
     if -1 in labels:
         row = labels.index(-1)
-        raise UserError(f"data.label_column {column!r} holds {values[row]} in row {row}, which is no class")
+        raise UserError(
+            f"data.label_column {column!r} holds {values[row]} in row {row}, which is not a class"
+        )
     return FileTable(media.noun, files, torch.tensor(labels), names)
 
 
@@ -267,8 +272,8 @@ def _checked(table: FileTable, media: Media) -> FileTable:
         except Unreadable as fault:
             table.skipped[encoded if isinstance(encoded, str) else f"row {row}"] = str(fault)
     if not good:
-        name, reason = next(iter(table.skipped.items()), ("it", "has no rows"))
-        raise UserError(f"data.source holds no readable {media.noun}; {name}, for one: {reason}")
+        name, reason = next(iter(table.skipped.items()), ("data set", "has no rows"))
+        raise UserError(f"data.source holds no readable {media.noun}; first problem: {name}: {reason}")
     return table.select(good)
 
 
@@ -287,9 +292,11 @@ def _find_column(rows: "datasets.Dataset", kind: type, option: str, named: str |
     """Return the named column, or the only column of this type; None if there is none."""
     if named is not None:
         if named not in rows.column_names:
-            raise UserError(f"{option} {named!r} is not a column; there are: {', '.join(rows.column_names)}")
+            raise UserError(
+                f"{option} {named!r} is not a column; the columns are: {', '.join(rows.column_names)}"
+            )
         return named
     found = [name for name, feature in rows.features.items() if isinstance(feature, kind)]
     if len(found) > 1:
-        raise UserError(f"{option} must be named, one of: {', '.join(found)}")
+        raise UserError(f"{option} must be set to one of: {', '.join(found)}")
     return found[0] if found else None

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-MAX_ASPECT = 100  # ADM's crop first resizes the whole image, which takes gigabytes for a line of pixels
+MAX_ASPECT = 100  # maximum ratio of the sides: ADM's crop needs gigabytes for very narrow images
 
 
 class Unreadable(Exception):

@@ -98,7 +98,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for shard in manifest["shards"]:
         file = folder / shard["file"]
         if not file.is_file() or file.stat().st_size != shard["bytes"]:
-            raise UserError(f"{file} is missing or cut short: run acdit encode again, which mends it")
+            raise UserError(f"{file} is missing or truncated: run acdit encode again to repair it")
     return manifest
 
 
@@ -127,8 +127,8 @@ def check_settings(folder: Path, stored: dict[str, Any], wanted: dict[str, Any])
     changed = differences(stored, wanted).values()
     if changed:
         raise UserError(
-            f"{folder} holds latents of other settings; what differs: {', '.join(changed)}. "
-            "Name another --autoencoder.latents, or remove that folder; then run acdit encode"
+            f"{folder} holds latents of other settings; differences: {', '.join(changed)}. "
+            "Choose another --autoencoder.latents, or remove that folder; then run acdit encode"
         )
 
 

@@ -73,13 +73,15 @@ def _built_in(config: DataConfig, held_out: bool) -> PixelDataset:
     own, asked = MODALITIES[known.modality], config.modality
     if own is not asked and own.length_key is not None:
         raise UserError(
-            f"data.{own.length_key} must be the {own.length_key} of {own.samples} of {config.source}, "
+            f"data.{own.length_key} must be set to the number of {own.length_key} of {config.source}, "
             "such as 8"
         )
     if own is not asked:
         raise UserError(f"data.source {config.source} holds {own.samples}: leave out data.{asked.length_key}")
     if config.image_size not in (None, known.side):
-        raise UserError(f"data.image_size of {config.source} is {known.side}: leave out {config.image_size}")
+        raise UserError(
+            f"data.image_size of {config.source} is {known.side}: leave it out (it was {config.image_size})"
+        )
     return known.open(config, held_out)
 
 
@@ -91,12 +93,16 @@ def _side(config: DataConfig, held_out: bool) -> int:
     """
     if held_out:
         raise UserError(
-            f"data.source {config.source} has no held-out part, only {', '.join(PIXEL_SETS)} have"
+            f"data.source {config.source} has no held-out part; only {', '.join(PIXEL_SETS)} have one"
         )
     if config.image_size is None or config.image_size < 1:
-        raise UserError(f"data.image_size must be the edge in pixels for {config.source}, such as 256")
+        raise UserError(
+            f"data.image_size must be set for {config.source}, to the side in pixels, such as 256"
+        )
     return config.image_size
 
 
 def _only_of_video(config: DataConfig, clips: int) -> str:
-    return f"autoencoder.clips is for files of video, not for {config.source}: leave out {clips}"
+    return (
+        f"autoencoder.clips is only for video files, not for {config.source}: leave it out (it was {clips})"
+    )

@@ -96,7 +96,7 @@ def open_texts(
     """
     if held_out and config.source not in TEXT_SETS:
         named = ", ".join(TEXT_SETS)
-        raise UserError(f"data.source {config.source} has no held-out part, of texts only {named} has")
+        raise UserError(f"data.source {config.source} has no held-out part; of texts, only {named} has one")
     texts = _files(config, held_out)
     if texts is not None:
         return _in_memory(texts, tokenizer, length)
@@ -139,7 +139,7 @@ def _files(config: DataConfig, held_out: bool) -> Iterable[str] | None:
         return None
     files = [path] if path.is_file() else sorted(filter(Path.is_file, _shown(path)))
     if not files:
-        raise UserError(f"data.source {config.source} is empty; it should hold text files")
+        raise UserError(f"data.source {config.source} is empty; it must hold text files")
     return map(read_text, ProgressBar(files, desc="reading texts", unit="file", delay=2, leave=False))
 
 
@@ -190,6 +190,6 @@ def _text_column(rows: Any, named: str | None) -> str:
     if named is None and len(texts) == 1:
         return texts[0]
     if named is None or named not in texts:
-        what = "must be named" if named is None else f"{named!r} is no column of texts"
-        raise UserError(f"data.text_column {what}; there are: {', '.join(texts) or 'none'}")
+        what = "must be set" if named is None else f"{named!r} is not a column of texts"
+        raise UserError(f"data.text_column {what}; the columns of texts are: {', '.join(texts) or 'none'}")
     return named

@@ -48,7 +48,7 @@ class Tokenizer(ABC):
             text.encode()
         except UnicodeEncodeError as fault:
             raise UserError(
-                f"the text is no Unicode at character {fault.start}: write it in UTF-8"
+                f"the text is not valid Unicode at character {fault.start}: encode it in UTF-8"
             ) from fault
         return self._encode(text)
 
@@ -63,8 +63,8 @@ class Tokenizer(ABC):
         listed = [int(token) for token in ids]
         strange = next((token for token in listed if not 0 <= token < self.size), None)
         if strange is not None:
-            what = "the mask" if strange == self.mask else "no token"
-            raise UserError(f"{strange} is {what}: tokens of a text are 0..{self.size - 1}")
+            what = "the mask" if strange == self.mask else "not a token"
+            raise UserError(f"{strange} is {what}: the ids of a text are 0..{self.size - 1}")
         if self.eos in listed:
             listed = listed[: listed.index(self.eos)]
         return self._decode(listed)
@@ -158,7 +158,7 @@ class SubwordTokenizer(Tokenizer):
         self.size = max(self._inner.get_vocab(with_added_tokens=True).values()) + 1
         found = self._inner.token_to_id(end)
         if found is None:
-            raise UserError(f"the tokeniser has no token {end!r} to end texts with; name one that it has")
+            raise UserError(f"the tokenizer has no end-of-text token {end!r}; choose a token that it has")
         self.eos = found
 
     def _encode(self, text: str) -> list[int]:
@@ -183,7 +183,9 @@ def train_tokenizer(texts: Iterable[str], size: int) -> SubwordTokenizer:
         UserError: if `size` is too small for all bytes and the end token.
     """
     if size < 257:
-        raise UserError(f"a byte-level tokeniser has at least 257 ids, 256 bytes and the end, not {size}")
+        raise UserError(
+            f"a byte-level tokenizer needs at least 257 ids (256 bytes and the end token), not {size}"
+        )
     library: Any = require("tokenizers", "text")
     inner = library.Tokenizer(library.models.BPE())
     inner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -215,21 +217,21 @@ def open_tokenizer(name: str) -> Tokenizer:
         try:
             state = json.loads(path.read_text())
             if not isinstance(state, dict):
-                raise ValueError("it holds no object")
+                raise ValueError("it does not hold an object")
             return tokenizer_of(state)
         except (OSError, ValueError) as fault:
-            raise UserError(f"{name} is no tokeniser: {' '.join(str(fault).split())}") from fault
-    here_or_on_hub("tokeniser", name, "a tokeniser")
+            raise UserError(f"{name} is not a tokenizer file: {' '.join(str(fault).split())}") from fault
+    here_or_on_hub("tokenizer", name, "a tokenizer")
     library: Any = require("transformers", "text")
     try:
         found = library.AutoTokenizer.from_pretrained(name, use_fast=True)
     except (OSError, ValueError) as fault:
         reason = " ".join(str(fault).split())
-        raise UserError(f"tokeniser {name} is not `bytes`, and cannot be loaded: {reason}") from fault
+        raise UserError(f"tokenizer {name} cannot be loaded: {reason}") from fault
     inner = getattr(found, "backend_tokenizer", None)
     if inner is None or found.eos_token is None:
         raise UserError(
-            f"tokeniser {name} has {'no fast form' if inner is None else 'no token to end texts'}"
+            f"tokenizer {name} has {'no fast version' if inner is None else 'no end-of-text token'}"
         )
     return SubwordTokenizer(inner.to_str(), found.eos_token)
 
@@ -250,4 +252,4 @@ def tokenizer_of(description: dict[str, Any]) -> Tokenizer:
     except UserError:
         raise
     except Exception as fault:  # the library raises no narrower exception
-        raise ValueError(f"not a tokeniser's JSON: {fault}") from fault
+        raise ValueError(f"not the JSON of a tokenizer: {fault}") from fault

@@ -124,7 +124,7 @@ def _extent(container: Any, stream: Any, shape: ClipShape) -> tuple[int, float]:
     if not length:
         raise Unreadable("holds no frame")
     if length < shape.span and shape.short == "skip":
-        raise Unreadable(f"has {length} frames, and a clip reaches over {shape.span}")
+        raise Unreadable(f"has {length} frames, but a clip spans {shape.span}")
     return length, 1 / float(rate or stream.guessed_rate or 1)
 
 
@@ -157,7 +157,7 @@ def _frames_at(
         if following is None:
             return
         place = following
-    raise Unreadable(f"ends before frame {place}, though its header says otherwise")
+    raise Unreadable(f"ends before frame {place}, although its header announces more frames")
 
 
 def _sought(

@@ -46,7 +46,7 @@ def build_layouts(recipe: Recipe, size: Sequence[int]) -> list[Layout]:
     patch, cut = recipe.layout.patch, recipe.modality.patch_axes
     patches = (*[1] * (len(size) - cut), *[patch] * cut)
     if any(length % edge for length, edge in zip(size, patches, strict=True)):
-        raise UserError(f"layout.patch must divide the image's edge of {size[-1]}; {patch} does not")
+        raise UserError(f"layout.patch must divide the side of the image, {size[-1]}; {patch} does not")
     grid = tuple(length // edge for length, edge in zip(size, patches, strict=True))
     return [Layout(grid, parse_dims(block), patches) for block in recipe.layout.blocks]
 
@@ -62,7 +62,7 @@ def build_model(
     num_classes = len(data.label_names) or None
     if recipe.data.num_classes not in (None, num_classes):
         raise UserError(
-            f"data.num_classes must be {num_classes or 0}, as many as {recipe.data.source} holds, "
+            f"data.num_classes must be {num_classes or 0}, the number of classes of {recipe.data.source}, "
             f"not {recipe.data.num_classes}"
         )
     with torch.random.fork_rng(devices=[]):
@@ -123,7 +123,7 @@ def check_tokens(source: str, config: Mapping[str, Any], makes: int) -> None:
     has = config["in_channels"] or config["vocab_size"]
     if has != makes:
         raise UserError(
-            f"training.init_from {source} has tokens of {has} values, this recipe makes {makes}: "
+            f"training.init_from {source} has tokens of {has} values, but those of this recipe have {makes}: "
             "change layout.patch, data.channels or data.tokenizer"
         )
 
@@ -135,7 +135,7 @@ def _adapted(source: str, data: LabelledDataset, layout: Layout) -> ACDiTTransfo
     check_tokens(source, trained.config, token_values(data, layout))
     if pipeline.tokenizer_digest != data.tokenizer_digest:
         raise UserError(
-            f"training.init_from {source} has another tokeniser: name its own, data.tokenizer "
+            f"training.init_from {source} was trained with another tokenizer: set data.tokenizer to "
             f"{pipeline_folder(source) / FILE}"
         )
     if trained.config["num_classes"] == num_classes:

@@ -142,11 +142,11 @@ def newest_checkpoint(folder: Path, ranks: Ranks = ALONE) -> Stored | None:
             moved = path.with_name(f"{path.name}.damaged")
             remove(moved)
             path.rename(moved)
-            words = f"warning: {path} is damaged; it is now {moved.name}, and the one before is taken"
+            words = f"warning: {path} is damaged and was renamed to {moved.name}; the previous one is used"
             ProgressBar.write(words, file=sys.stderr)
         ranks.wait()
     if found:
-        raise UserError(f"every checkpoint in {folder} is damaged; remove {folder} to start anew")
+        raise UserError(f"every checkpoint in {folder} is damaged; remove {folder} to start again")
     return None
 
 
@@ -198,14 +198,14 @@ def check_recipe(
     if any(key.startswith(fixed) for key in changed if fixed):
         words = [words for key, words in changed.items() if key.startswith(fixed)]
         raise UserError(
-            f"{folder} holds a run of another network; what differs: {', '.join(words)}. "
-            "Name another --out, or remove that folder"
+            f"{folder} holds a run with another network; differences: {', '.join(words)}. "
+            "Choose another --out, or remove that folder"
         )
     if changed and not allowed:
         raise UserError(
-            f"{folder} holds a run of another recipe; what differs: {', '.join(changed.values())}. "
-            f"{'Name' if allowed is None else 'Go on with --allow-changes, or name'} another --out, or "
-            "remove that folder"
+            f"{folder} holds a run with another recipe; differences: {', '.join(changed.values())}. "
+            f"{'Choose' if allowed is None else 'Continue with --allow-changes, or choose'} another --out, "
+            "or remove that folder"
         )
     return list(changed.values())
 
@@ -222,7 +222,7 @@ def _read(path: Path) -> Stored | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     if version != FORMAT_VERSION and digest in (None, _digest_of(state)):
-        remedy = "upgrade acdit" if version > FORMAT_VERSION else "go on with an older acdit, or remove it"
+        remedy = "upgrade acdit" if version > FORMAT_VERSION else "continue with an older acdit, or remove it"
         raise UserError(f"{path} has format version {version}, not {FORMAT_VERSION}: {remedy}")
     return Stored(path, state) if digest == _digest_of(state) else None
 

@@ -96,7 +96,7 @@ def _check_batch(recipe: Recipe, ranks: int) -> str:
         raise UserError(
             f"training.batch_size must be a multiple of ranks x accumulation, {ways}, not {config.batch_size}"
         )
-    return f"{config.batch_size} over {ways} forwards"
+    return f"{config.batch_size} in {ways} forward passes"
 
 
 def _check_latents(recipe: Recipe) -> str:
@@ -104,7 +104,7 @@ def _check_latents(recipe: Recipe) -> str:
     wanted = {"data": data_settings(recipe.data, recipe.autoencoder.clips)}
     check_settings(recipe.latents, {"data": manifest["settings"]["data"]}, wanted)
     there = f"{manifest['count']:,} {recipe.modality.samples} in {recipe.latents}"
-    return f"{there}; training compares the autoencoder too"
+    return f"{there}; training also checks the autoencoder"
 
 
 def _check_source(recipe: Recipe) -> str:
@@ -119,15 +119,15 @@ def _check_source(recipe: Recipe) -> str:
     if recipe.modality.single_file and Path(source).expanduser().is_file():
         return f"{source} is a file; it is not read"
     if source_folder(source) is None:
-        return f"{source} is no folder here, so a name on the hub, which is not asked"
+        return f"{source} is not a local folder; it is assumed to be on the hub, which is not contacted"
     return f"{source} is a folder; its files are not read"
 
 
 def _check_classes(recipe: Recipe, counted: int) -> str:
     named = recipe.data.num_classes
     if named not in (None, counted):
-        raise UserError(f"data.num_classes must be {counted}, as many as there are, not {named}")
-    return f"{counted} are there"
+        raise UserError(f"data.num_classes must be {counted}, the number of classes in the data, not {named}")
+    return f"{counted} in the data"
 
 
 def _check_disk(recipe: Recipe, parameters: int) -> str:
@@ -138,6 +138,6 @@ def _check_disk(recipe: Recipe, parameters: int) -> str:
     needs = f"{kept} checkpoints of {recipe.folder} take {wanted / 1e9:,.3g} GB"
     if wanted > free:
         raise UserError(
-            f"{needs}, {free / 1e9:,.3g} GB are free: name another --out or lower training.keep_checkpoints"
+            f"{needs}, {free / 1e9:,.3g} GB are free: choose another --out or lower training.keep_checkpoints"
         )
     return f"{needs}, {free / 1e9:,.3g} GB are free"

@@ -100,8 +100,8 @@ class DiffusionConfig(Ranged):
             raise UserError(f"diffusion.times must be LOW,HIGH with 0 < LOW < HIGH <= 1, not {low},{high}")
         if self.timestep_location and self.timesteps != "logit_normal":
             raise UserError(
-                f"diffusion.timestep_location {self.timestep_location} is that of diffusion.timesteps "
-                "logit_normal: choose that, or leave the location at 0"
+                f"diffusion.timestep_location {self.timestep_location} only applies to diffusion.timesteps "
+                "logit_normal: set that, or leave the location at 0"
             )
 
 
@@ -180,7 +180,7 @@ class TrainingConfig(Ranged):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.compile_mode != "default" and not self.compile:
-            raise UserError(f"training.compile_mode {self.compile_mode} needs training.compile")
+            raise UserError(f"training.compile_mode {self.compile_mode} needs training.compile true")
 
 
 @dataclass
@@ -271,7 +271,7 @@ class Recipe(NamedRun):
         super().__post_init__()
         if self.lora.rank and self.training.init_from is None:
             raise UserError(
-                f"lora.rank {self.lora.rank} adapts a trained network: name it in training.init_from, or "
+                f"lora.rank {self.lora.rank} needs a trained network to adapt: set training.init_from, or "
                 "leave lora.rank at 0"
             )
         modality = self.modality

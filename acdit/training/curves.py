@@ -41,7 +41,7 @@ def draw_curves(logs: Mapping[str, RunLog], smooth: float) -> "Figure":
 
     for name, log in logs.items():
         if not log.steps:
-            raise UserError(f"{name} has no step in its log yet: draw its curves when it has trained a while")
+            raise UserError(f"{name} has no step in its log yet: plot its curves once steps are logged")
     validated = any(log.validations for log in logs.values())
     rows: list[Any] = [["loss", "loss"], ["rate", "speed"]]
     heights = [2.2, 1.0]

@@ -56,11 +56,13 @@ def inspect_pixels(recipe: Recipe) -> Data:
         opened = open_samples(config, seed=recipe.training.seed)
         channels, side = opened.channels, opened.size[-1]
     if side is None:
-        raise UserError(f"data.image_size must be the edge in pixels for {config.source}, such as 256")
+        raise UserError(
+            f"data.image_size must be set for {config.source}, to the side in pixels, such as 256"
+        )
     num_classes = num_classes or config.num_classes
     assumed = []
     if num_classes is None:
-        assumed.append("no classes, for the data is not at hand to count them; name data.num_classes")
+        assumed.append("no classes, since the data is not available to count them; set data.num_classes")
     if recipe.autoencoder.model is None:
         return Data(channels, (*lengths, side, side), num_classes, tuple(assumed))
     manifest = latent_manifest(recipe)
@@ -70,7 +72,7 @@ def inspect_pixels(recipe: Recipe) -> Data:
     if cell is None or channels is None:
         cell, channels = USUAL_AUTOENCODER
         assumed.append(
-            f"an autoencoder of {channels} channels that makes a latent cell of {cell}x{cell} pixels"
+            f"an autoencoder with {channels} latent channels, and latent cells of {cell}x{cell} pixels"
         )
     return Data(channels, (*lengths, side // cell, side // cell), num_classes, tuple(assumed))
 
@@ -82,7 +84,9 @@ def inspect_texts(recipe: Recipe) -> Data:
     """
     tokenizer, lengths = recipe.data.tokenizer, recipe.modality.lengths(recipe.data)
     if tokenizer != "bytes" and not Path(tokenizer).expanduser().exists():
-        assumed = f"a vocabulary of {USUAL_VOCABULARY:,}, GPT-2's and the mask, for {tokenizer} is not asked"
+        assumed = (
+            f"a vocabulary of {USUAL_VOCABULARY:,}, GPT-2's and the mask, since {tokenizer} is not loaded"
+        )
         return Data(USUAL_VOCABULARY, lengths, None, (assumed,))
     return Data(open_tokenizer(tokenizer).vocab_size, lengths, None)
 

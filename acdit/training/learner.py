@@ -20,7 +20,7 @@ from .checkpoint import Stored, fill
 from .config import OptimizerConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # names of AdamW's moments
-MOST_COMPILED = 64  # pieces of code; beyond its limit, torch leaves code uncompiled
+MOST_COMPILED = 64  # maximum number of compiled variants; torch runs further ones uncompiled
 
 
 class Learner:

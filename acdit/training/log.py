@@ -36,7 +36,7 @@ def read_log(path: Path) -> RunLog:
     """
     file = path / LOG_FILE if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"{file} is not there: name the directory of a training run, or its {LOG_FILE}")
+        raise UserError(f"{file} does not exist: give the directory of a training run, or its {LOG_FILE}")
     *lines, last = file.read_bytes().split(b"\n")
     entries: list[dict[str, Any]] = []
     for number, line in enumerate([*lines, last], 1):

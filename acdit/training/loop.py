@@ -42,7 +42,7 @@ def train(recipe: Recipe, *, allow_changes: bool = False) -> Path | None:
     wanted = recipe.training.world_size
     if ranks.alone and wanted not in (None, 1):
         raise UserError(
-            f"training.world_size is {wanted}, and no launcher started more than this process: "
+            f"training.world_size is {wanted}, but no launcher started other processes: run "
             f"torchrun --nproc_per_node {wanted} -m acdit train .."
         )
     check_trackers(recipe)
@@ -63,7 +63,7 @@ def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool)
             for change in run.changes:
                 watch.say(f"{recipe.folder}: {change}")
             if not _steps(run, stop, watch, validation):
-                watch.say(f"stopped after step {run.step}; the same command goes on from there")
+                watch.say(f"stopped after step {run.step}; run the same command again to continue")
                 return None
         skipped = run.data.skipped if ranks.main else {}
         if skipped:
@@ -117,13 +117,13 @@ def _save(run: Run, watch: Watch, saved: int | None, last: bool) -> int | None:
     except OSError as fault:
         if last:
             raise
-        watch.say(f"warning: {fault}; the checkpoint of step {saved} stays, and the run goes on")
+        watch.say(f"warning: {fault}; the checkpoint of step {saved} is kept, and the run continues")
         return saved
     took = time.monotonic() - started
     if took > GRACE and not last:
         watch.say(
-            f"warning: a checkpoint takes {took:.0f} s, and a launcher may kill {GRACE:.0f} s after it asks "
-            "to stop: give it more time, or a kill loses the steps since the last checkpoint"
+            f"warning: writing a checkpoint took {took:.0f} s, but a launcher may kill the run {GRACE:.0f} s "
+            "after its request to stop: allow it more time, or steps since the last checkpoint may be lost"
         )
     return run.step
 

@@ -119,7 +119,7 @@ def make_plan(recipe: Recipe, *, ranks: int = 1, flops: float = RANK_FLOPS) -> P
     shard = -(-count // ranks)
     assumed = list(data.assumed)
     if config.precision == "auto":
-        assumed.append("bf16 autocast, which training.precision auto takes on accelerators that have it")
+        assumed.append("bf16 autocast, which training.precision auto uses on accelerators that support it")
     return Plan(
         name=recipe.name,
         network=network,
@@ -154,26 +154,26 @@ def format_plan(plan: Plan) -> str:
             ("layout", cost.layout),
             ("  blocks", f"{cost.blocks} of {cost.block_tokens} tokens"),
             ("  sequence length", f"{cost.sequence_length:,}; {cost.network_tokens:,} with the clean blocks"),
-            ("  forward", f"{cost.forward_flops:.4g} FLOPs a sample, all blocks noised"),
-            ("  training", f"{cost.training_flops:.4g} FLOPs a sample"),
+            ("  forward", f"{cost.forward_flops:.4g} FLOPs per sample, all blocks noised"),
+            ("  training", f"{cost.training_flops:.4g} FLOPs per sample"),
         ]
     rows.append(
-        ("batch", f"{plan.batch_size:,}; {plan.micro_batch} in a forward of each of {plan.ranks} ranks")
+        ("batch", f"{plan.batch_size:,}; {plan.micro_batch} per forward pass on each of {plan.ranks} ranks")
     )
     rows.append(("steps", f"{plan.steps:,}"))
     if plan.step_flops is not None:
         rows += [
-            ("FLOPs a step", f"{plan.step_flops:.4g}"),
-            ("FLOPs in all", f"{plan.total_flops:.4g}"),
-            ("hours", f"{plan.hours:,.3g} at {plan.flops_per_rank:.3g} FLOP/s a rank (--flops)"),
+            ("FLOPs per step", f"{plan.step_flops:.4g}"),
+            ("total FLOPs", f"{plan.total_flops:.4g}"),
+            ("hours", f"{plan.hours:,.3g} at {plan.flops_per_rank:.3g} FLOP/s per rank (--flops)"),
         ]
     lines = [f"{name:20}{value}" for name, value in rows]
-    lines += ["", f"{'GiB of a rank':20}{'DDP':>10}{'FSDP':>10}"]
+    lines += ["", f"{'GiB per rank':20}{'DDP':>10}{'FSDP':>10}"]
     for name in (*vars(plan.ddp), "total"):
         whole, shard = getattr(plan.ddp, name) / 2**30, getattr(plan.fsdp, name) / 2**30
         lines.append(f"  {name.replace('_', ' '):18}{whole:10.2f}{shard:10.2f}")
     if not plan.layouts:
-        lines.append("  activations are unknown: no layout")
+        lines.append("  activations are unknown without a valid layout")
     if plan.assumed:
         lines += ["", "assumed", *(f"  {text}" for text in plan.assumed)]
     lines += ["", "checks"]

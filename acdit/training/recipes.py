@@ -65,7 +65,9 @@ def _find(recipe: str, kind: type[NamedRun]) -> Path:
     if path.is_file():
         return path
     names = nearest(recipe, recipe_names(kind))
-    raise UserError(f"no recipe {recipe!r}: there are {', '.join(names)}, or give the path of a YAML file")
+    raise UserError(
+        f"no recipe {recipe!r}: choose one of {', '.join(names)}, or give the path of a YAML file"
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

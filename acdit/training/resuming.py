@@ -54,13 +54,13 @@ def compared(stored: Stored, recipe: Recipe, ranks: Ranks, allow_changes: bool) 
     )
     if stored.step > recipe.training.steps:
         raise UserError(
-            f"training.steps must be at least {stored.step}, which {recipe.folder} has done, "
+            f"training.steps must be at least {stored.step}, the completed steps of {recipe.folder}, "
             f"not {recipe.training.steps}"
         )
     here = {"ranks": ranks.world_size, "threads": torch.get_num_threads()}
     for name, now in here.items():
         if stored.state[name] != now:
-            changes.append(f"{name} were {stored.state[name]} and are {now}: results agree to rounding alone")
+            changes.append(f"{name} were {stored.state[name]} and are {now}: results may differ by rounding")
     return changes
 
 
@@ -69,6 +69,6 @@ def check_tokenizer(stored: Stored, data: LabelledDataset) -> None:
     known = stored.state.get("tokenizer")
     if known not in (None, data.tokenizer_digest):
         raise UserError(
-            "data.tokenizer is not the one that this run has learned with so far: bring its file back, or "
-            "name another --out"
+            "data.tokenizer is not the one that this run was trained with so far: restore its file, or "
+            "choose another --out"
         )

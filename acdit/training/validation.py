@@ -36,8 +36,8 @@ def check_validation(recipe: Recipe) -> str | None:
     parted = built_in()
     if recipe.data.source not in parted:
         raise UserError(
-            "validation needs samples that training never sees, and of data sources only "
-            f"{', '.join(parted)} have a held-out part: name others in validation.source, or set "
+            "validation needs samples that training never sees, and only the data sources "
+            f"{', '.join(parted)} have a held-out part: set validation.source, or set "
             "validation.every to 0"
         )
     return f"the held-out part of {recipe.data.source}"
@@ -97,7 +97,7 @@ class Validation:
         with learner.averaged(), torch.no_grad():
             for first in range(ranks.rank * batch, ranks.rank * batch + len(everyone), stride):
                 rows = everyone[first : first + batch]
-                # a rank without samples takes part: all ranks must gather sharded weights
+                # a rank without samples takes part too, since all ranks must gather sharded weights
                 errors, places = self._errors(rows or range(1), learner, layout)
                 if rows:
                     sums[0].index_add_(0, places, errors.repeat(2))

@@ -159,7 +159,7 @@ def test_info_of_a_text_model(model, capsys):
     ("words", "said"),
     [
         (["sample", "--prompt", "x" * LENGTH], f"prompt must be shorter than the model's {LENGTH} tokens"),
-        (["sample", "--prompt", "x\udcff"], "no Unicode"),
+        (["sample", "--prompt", "x\udcff"], "not valid Unicode"),
         (["sample", "--labels", "1,2"], "--labels: for models of images and video, and this one is of text"),
         (["sample", "--guidance", "2"], "--guidance: for models of images and video"),
         (["sample", "--out", "a.png"], "--out a.png: for models of images and video"),
@@ -175,7 +175,7 @@ def test_info_of_a_text_model(model, capsys):
         (["evaluate", "--data", "/no/such/file", "--block", "2x2"], "--block of texts must have 1 size"),
         (["evaluate", "--data", "short.txt", "--times"], "--times needs texts of at least one full block, 4"),
         (["bench", "text", "--layout", "16/4", "--channels", "1"], "--channels must be at least 2"),
-        (["train", "laptop-text", "--data.tokenizer", "empty.json"], "empty.json is no tokeniser"),
+        (["train", "laptop-text", "--data.tokenizer", "empty.json"], "empty.json is not a tokenizer file"),
         (["evaluate", "--data", "/no/such/file", "--judge", "/no/judge"], "--judge /no/judge"),
         (["evaluate", "--texts", "5"], "give --judge too"),
         (["evaluate", "--split", "test"], "give --data too"),
@@ -184,7 +184,7 @@ def test_info_of_a_text_model(model, capsys):
         (["tokenizer", "good.txt", "--size", "100"], "at least 257 ids"),
         (["tokenizer", "good.txt", "--out", "a.txt"], "--out"),
         (["train", "laptop-text", "--data.source", "empty.txt"], "empty.txt is empty"),
-        (["train", "laptop-text", "--data.tokenizer", "good.txt"], "good.txt is no tokeniser"),
+        (["train", "laptop-text", "--data.tokenizer", "good.txt"], "good.txt is not a tokenizer file"),
     ],
 )
 def test_bad_input_is_one_line(model, capsys, tmp_path, words, said):

@@ -100,7 +100,7 @@ def test_what_is_no_image_is_skipped_and_named(tmp_path):
     names = ["a/2.png", "a/3.png", "a/gone.png", "a/notes.txt", "docs/x.txt", "loose.png"]
     assert sorted(dataset.skipped) == [str(tmp_path / name) for name in names]
     assert dataset.skipped[str(tmp_path / "a/notes.txt")] == "not an image"
-    assert dataset.skipped[str(tmp_path / "loose.png")] == "lies beside the class folders"
+    assert dataset.skipped[str(tmp_path / "loose.png")] == "is not in a class folder"
 
 
 @pytest.mark.parametrize("files", [{"c/.x": b""}, {"c/1.png": b"junk"}], ids=["empty", "damaged"])
@@ -143,12 +143,12 @@ def test_worker_processes_tell_what_they_skipped(partly_cut):
 
 def test_nothing_but_damaged_images_is_an_error(tmp_path):
     dataset = opened(write(tmp_path, {f"{seed}.png": encoded(seed)[:60] for seed in range(3)}))
-    with pytest.raises(UserError, match=r"none of the 3 images can be decoded; .*0\.png, for one: "):
+    with pytest.raises(UserError, match=r"none of the 3 images can be decoded; first problem: .*0\.png: "):
         dataset[0, 1]
 
 
 def test_folders_without_images_are_errors(tmp_path):
-    with pytest.raises(UserError, match=r"no readable image; .*1.png, for one: not an image"):
+    with pytest.raises(UserError, match=r"no readable image; first problem: .*1.png: not an image"):
         opened(write(tmp_path / "junk", {"1.png": b"junk"}))
     write(tmp_path / "hidden", {".DS_Store": b""})
     with pytest.raises(UserError, match=r"is empty"):
@@ -279,7 +279,7 @@ def test_labels_may_be_words_or_numbers(saved):
     assert dataset.label_names == ("a", "b", "c") and dataset.labels.tolist() == [1, 0, 1, 2]
     dataset = opened(source, label_column="number")
     assert dataset.label_names == ("9", "10") and dataset.labels.tolist() == [1, 0, 0, 1]
-    with pytest.raises(UserError, match=r"data.label_column 'half' holds no classes but .*float32"):
+    with pytest.raises(UserError, match=r"data.label_column 'half' must hold classes, not .*float32"):
         opened(source, label_column="half")
 
 
@@ -303,24 +303,24 @@ def test_wrong_and_ambiguous_columns_are_errors(saved):
     source = saved(
         table(second=(cells, datasets.Image()), sort=([0] * 4, KINDS), size=sizes, numbers=numbers)
     )
-    with pytest.raises(UserError, match=r"'image' is not a column; there are: picture, kind, second, sort, "):
+    with pytest.raises(UserError, match=r"'image' is not a column; the columns are: picture, kind, second, "):
         opened(source, image_column="image")
     with pytest.raises(
-        UserError, match=r"data.label_column 'class' is not a column; there are: picture, kind"
+        UserError, match=r"data.label_column 'class' is not a column; the columns are: picture, kind"
     ):
         opened(source, image_column="second", label_column="class")
-    with pytest.raises(UserError, match=r"data.image_column must be named, one of: picture, second"):
+    with pytest.raises(UserError, match=r"data.image_column must be set to one of: picture, second"):
         opened(source)
-    with pytest.raises(UserError, match=r"data.label_column must be named, one of: kind, sort"):
+    with pytest.raises(UserError, match=r"data.label_column must be set to one of: kind, sort"):
         opened(source, image_column="second")
     for column in ("kind", "size", "numbers"):
-        with pytest.raises(UserError, match=rf"data.image_column '{column}' holds no images but \S"):
+        with pytest.raises(UserError, match=rf"data.image_column '{column}' must hold images, not \S"):
             opened(source, image_column=column)
     check_pictures(opened(source, image_column="second", label_column="kind"), [5, 6, 7, 8], [1, 0, 1, 0])
 
 
 def test_a_data_set_without_images_is_an_error(saved):
-    with pytest.raises(UserError, match=r"data.image_column must be named, one of: kind"):
+    with pytest.raises(UserError, match=r"data.image_column must be set to one of: kind"):
         opened(saved(table().remove_columns("picture")))
 
 

@@ -222,7 +222,7 @@ def test_a_class_without_a_readable_picture_is_one_clear_error(pictures, vae, cu
 )
 def test_training_refuses_latents_of_another_recipe(pictures, vae, changes, named):
     encoded(recipe_of(pictures, vae), 8)
-    with pytest.raises(UserError, match=f"what differs: {named}"):
+    with pytest.raises(UserError, match=f"differences: {named}"):
         opened(recipe_of(pictures, vae, **changes))
 
 
@@ -247,7 +247,7 @@ def test_encoding_leaves_latents_of_other_settings_alone(pictures, vae):
         with pytest.raises(UserError, match=named):
             encoded(recipe_of(pictures, vae, **changes), 8)
     shutil.copy(pictures / "ant" / "0.png", pictures / "ant" / "9.png")
-    with pytest.raises(UserError, match="what differs: images"):
+    with pytest.raises(UserError, match="differences: images"):
         encoded(recipe_of(pictures, vae), 8)
     assert contents(folder) == before
 
@@ -267,7 +267,7 @@ def test_unfinished_damaged_and_newer_latents(pictures, vae):
         opened(recipe)
     manifest.write_text(written)
     (folder / "latents-00002.safetensors").write_bytes(b"short")
-    with pytest.raises(UserError, match=r"latents-00002\.safetensors is missing or cut short"):
+    with pytest.raises(UserError, match=r"latents-00002\.safetensors is missing or truncated"):
         opened(recipe)
 
 
@@ -294,9 +294,9 @@ def test_a_disk_that_refuses_keeps_what_was_written(pictures, vae):
 
 def test_images_and_autoencoder_must_fit(pictures, vae, tmp_path):
     for changes, named in (
-        ({"data.channels": 3}, "takes 1 channels; data.channels is 3"),
-        ({"data.image_size": 9}, "data.image_size must be a multiple of the autoencoder's 2"),
-        ({"autoencoder.model": None}, "autoencoder.model must name"),
+        ({"data.channels": 3}, "takes 1 channels, but data.channels is 3"),
+        ({"data.image_size": 9}, "data.image_size must be a multiple of 2, the side of a latent cell"),
+        ({"autoencoder.model": None}, "autoencoder.model is not set"),
     ):
         with pytest.raises(UserError, match=named):
             encoded(recipe_of(pictures, vae, **changes), 8)

@@ -81,7 +81,7 @@ def test_what_leaves_the_square_is_left_out():
 def test_what_the_configuration_must_say():
     data = open_samples(DataConfig(source="moving-digits", frames=8), seed=0, held_out=True)
     assert data.size == (8, 32, 32) and data.channels == 1
-    with pytest.raises(UserError, match=r"data.frames must be the frames of clips"):
+    with pytest.raises(UserError, match=r"data.frames must be set to the number of frames"):
         open_samples(DataConfig(source="moving-digits"), seed=0)
-    with pytest.raises(UserError, match=r"data.image_size of moving-digits is 32: leave out 64"):
+    with pytest.raises(UserError, match=r"data.image_size of moving-digits is 32: leave it out"):
         open_samples(DataConfig(source="moving-digits", frames=8, image_size=64), seed=0)

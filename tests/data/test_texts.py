@@ -72,9 +72,9 @@ def test_a_data_set(tmp_path):
     assert len(made) > 4
     two = datasets.Dataset.from_dict({"title": TEXTS, "text": TEXTS[::-1]})
     two.save_to_disk(tmp_path / "two")
-    with pytest.raises(UserError, match=r"data\.text_column must be named; there are: title, text"):
+    with pytest.raises(UserError, match=r"data\.text_column must be set; the columns .* are: title, text"):
         opened(tmp_path / "two")
-    with pytest.raises(UserError, match="'number' is no column of texts; there are: text"):
+    with pytest.raises(UserError, match="'number' is not a column of texts; the columns of texts are: text"):
         opened(tmp_path / "set", text_column="number")
     made = opened(tmp_path / "two", text_column="text")
     assert texts_of(made) == expected(TEXTS[::-1])

@@ -103,25 +103,25 @@ def test_a_folder_of_transformers_is_opened(tmp_path, subwords):
 
 def test_what_is_refused(tmp_path, subwords):
     made = ByteTokenizer()
-    with pytest.raises(UserError, match="257 is the mask: tokens of a text are 0"):
+    with pytest.raises(UserError, match="257 is the mask: the ids of a text are 0"):
         made.decode([65, 257])
-    with pytest.raises(UserError, match="-1 is no token"):
+    with pytest.raises(UserError, match="-1 is not a token"):
         made.decode([-1])
     for kind in (made, subwords):
-        with pytest.raises(UserError, match="no Unicode at character 2"):
+        with pytest.raises(UserError, match="not valid Unicode at character 2"):
             kind.encode("ab\udcff")
     with pytest.raises(UserError, match="at least 257 ids"):
         train_tokenizer(TEXTS, 256)
-    with pytest.raises(UserError, match="no token '</s>' to end texts with"):
+    with pytest.raises(UserError, match="no end-of-text token '</s>'"):
         SubwordTokenizer(json.dumps(subwords.description()["state"]), "</s>")
     for content in ("{", "[]", '{"a": 1}', ""):
         (tmp_path / "bad.json").write_text(content)
-        with pytest.raises(UserError, match="is no tokeniser") as caught:
+        with pytest.raises(UserError, match="is not a tokenizer") as caught:
             open_tokenizer(str(tmp_path / "bad.json"))
         assert "\n" not in str(caught.value)
     (tmp_path / "folder").mkdir()
     with pytest.raises(UserError, match="cannot be loaded"):
         open_tokenizer(str(tmp_path / "folder"))
     for name in ("./missing", "missing.json", "~/some/where"):
-        with pytest.raises(UserError, match="cannot be the name of a tokeniser on the hub"):
+        with pytest.raises(UserError, match="cannot be the name of a tokenizer on the hub"):
             open_tokenizer(name)

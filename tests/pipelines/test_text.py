@@ -171,7 +171,7 @@ def test_saved_and_loaded(kind, tmp_path):
     [
         ({"prompt": "x" * LENGTH}, "prompt must be shorter than the model's 32 tokens, not 32"),
         ({"prompt": []}, "at least one text"),
-        ({"prompt": "a\udcff"}, "no Unicode at character 1"),
+        ({"prompt": "a\udcff"}, "not valid Unicode at character 1"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
         ({"block": 5}, "block must divide the model's 32 tokens; 5 does not"),
         ({"output_type": "pt"}, "output_type must be text or tokens"),

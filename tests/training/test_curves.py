@@ -147,7 +147,7 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "log.jsonl").write_text("?\n{}\n")
     out = tmp_path / "curves.png"
-    for run, said in ((tmp_path / "none", "is not there"), (tmp_path / "bad", "line 1, cannot be read")):
+    for run, said in ((tmp_path / "none", "does not exist"), (tmp_path / "bad", "line 1, cannot be read")):
         assert main(["curves", good, str(run), "--out", str(out)]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1

@@ -108,7 +108,7 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_the_run_goes_on(tmp_path, monk
         changes: dict[str, Any] = {"training": {"steps": 6, "checkpoint_every": 2, "keep_checkpoints": 1}}
         assert train(small_recipe(disk / "run", **changes)) == disk / "run" / "pipeline"
         said = capsys.readouterr().err
-        assert "step-00000004 cannot be written" in said and "the checkpoint of step 2 stays" in said
+        assert "step-00000004 cannot be written" in said and "the checkpoint of step 2 is kept" in said
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
 

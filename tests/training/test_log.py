@@ -72,7 +72,7 @@ def test_another_broken_line_is_named(tmp_path, line, said):
 
 
 def test_a_folder_without_a_log(tmp_path):
-    with pytest.raises(UserError, match=r"log\.jsonl is not there: name the directory"):
+    with pytest.raises(UserError, match=r"log\.jsonl does not exist: give the directory"):
         read_log(tmp_path)
-    with pytest.raises(UserError, match="none is not there"):
+    with pytest.raises(UserError, match="none does not exist"):
         read_log(tmp_path / "none")

@@ -85,7 +85,7 @@ def test_a_changed_recipe_goes_on_when_it_is_allowed_to(tmp_path, capsys):
 def test_a_network_of_another_shape_is_never_allowed(tmp_path, changes):
     run = Run(small_recipe(tmp_path / "run"))
     run.save()
-    with pytest.raises(UserError, match=f"another network; what differs: {next(iter(changes))} was"):
+    with pytest.raises(UserError, match=f"another network; differences: {next(iter(changes))} was"):
         train(small_recipe(tmp_path / "run", **changes), allow_changes=True)
 
 

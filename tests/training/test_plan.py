@@ -148,7 +148,7 @@ def test_a_source_that_is_a_file_or_an_empty_folder():
 def test_a_hub_name_is_not_asked():
     made = plan("imagenet256-b")
     assert "data" not in problems(made)
-    assert "not asked" in next(check.found for check in made.checks if check.subject == "data")
+    assert "not contacted" in next(check.found for check in made.checks if check.subject == "data")
 
 
 def test_classes_are_counted_in_a_folder():
@@ -230,7 +230,7 @@ def test_a_run_that_starts_from_a_model():
     shipped = Path(split.__file__).parents[1] / "pretrained" / "mnist"
     made = plan("mnist", **{"training.init_from": str(shipped), "model.num_layers": 1})
     assert made.network.num_layers == 6
-    with pytest.raises(UserError, match=r"tokens of 16 values, this recipe makes 4"):
+    with pytest.raises(UserError, match=r"tokens of 16 values, but those of this recipe have 4"):
         plan("mnist", **{"training.init_from": str(shipped), "layout.patch": 2})
 
 
@@ -240,7 +240,7 @@ def test_commands_print_the_same_report(capsys):
     assert main(["train", "digits", "--dry-run", "--ranks", "2"]) == 0
     assert capsys.readouterr().out == planned
     assert "DDP" in planned and "FSDP" in planned and "4e+14 FLOP/s" in planned
-    assert "32 in a forward of each of 2 ranks" in planned
+    assert "32 per forward pass on each of 2 ranks" in planned
     assert not list(Path().iterdir())
 
 

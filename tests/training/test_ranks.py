@@ -149,7 +149,7 @@ def train_in_slow_steps(folder, changes):
 
 
 def test_ranks_are_counted_where_no_launcher_says_how_many(tmp_path):
-    with pytest.raises(UserError, match=r"world_size is 2, and no launcher .*torchrun"):
+    with pytest.raises(UserError, match=r"world_size is 2, but no launcher .*torchrun"):
         train(small_recipe(tmp_path, training={"world_size": 2}))
     assert os.listdir(tmp_path) == []
 

@@ -153,5 +153,5 @@ def test_mistakes_in_overrides():
 
 
 def test_unknown_recipe_names_the_nearest_first():
-    with pytest.raises(UserError, match="'digit': there are digits, "):
+    with pytest.raises(UserError, match="'digit': choose one of digits, "):
         load_recipe("digit")

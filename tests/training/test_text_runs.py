@@ -158,7 +158,7 @@ def test_a_run_starts_from_another(tmp_path, text):
     )
     train_tokenizer(["one two three"] * 9, 260).save(tmp_path / "bpe.json")
     other = {"training__init_from": str(tmp_path / "first"), "data__tokenizer": str(tmp_path / "bpe.json")}
-    with pytest.raises(UserError, match=r"tokens of 258 values, this recipe makes 2\d\d: .*data\.tokenizer"):
+    with pytest.raises(UserError, match=r"tokens of 258 values, .* recipe have 2\d\d: .*data\.tokenizer"):
         Run(recipe(tmp_path / "third", text, **other))
 
 
@@ -180,7 +180,7 @@ def test_a_plan_counts_the_network_of_texts(tmp_path, timed):
         )
     assert made.parameters == network.num_parameters() == parameters(Dimensions.of(network.config))
     assert made.problems == [] and [cost.blocks for cost in made.layouts] == [128]
-    assert any("50,258" in text and "gpt2 is not asked" in text for text in made.assumed)
+    assert any("50,258" in text and "gpt2 is not loaded" in text for text in made.assumed)
 
 
 def test_a_plan_knows_local_texts(tmp_path, text):
@@ -194,7 +194,9 @@ def test_a_plan_knows_local_texts(tmp_path, text):
 
 def test_validation_without_texts_is_refused_before_anything_is_read(tmp_path):
     own = {"data.source": str(tmp_path / "none.txt"), "out": str(tmp_path / "run"), "validation.every": 5}
-    said = r"only mnist, digits, moving-digits, shakespeare have .*validation\.source, or .*every to 0"
+    said = (
+        r"data sources mnist, digits, moving-digits, shakespeare have .*validation\.source, or .*every to 0"
+    )
     with pytest.raises(UserError, match=said):
         train(load_recipe("laptop-text", **own))
     made = make_plan(build(Recipe, recipe_values("laptop-text") | own))
@@ -213,10 +215,10 @@ def test_a_run_keeps_to_its_tokeniser(tmp_path, text):
     train(recipe(tmp_path / "run", text, **own))
     train(recipe(tmp_path / "run", text, **(own | {"training__steps": 3})))
     train_tokenizer([words[1] * 9], 260).save(file)
-    with pytest.raises(UserError, match="not the one that this run has learned with"):
+    with pytest.raises(UserError, match="not the one that this run was trained with"):
         train(recipe(tmp_path / "run", text, **(own | {"training__steps": 4})))
     start = {"training__init_from": str(tmp_path / "run")}
-    with pytest.raises(UserError, match=r"another tokeniser: name its own, .*pipeline/tokenizer\.json"):
+    with pytest.raises(UserError, match=r"another tokenizer: set .* to .*pipeline/tokenizer\.json"):
         Run(recipe(tmp_path / "second", text, **(own | start)))
     kept = str(tmp_path / "run" / "pipeline" / "tokenizer.json")
     Run(recipe(tmp_path / "third", text, **(own | start | {"data__tokenizer": kept})))
@@ -233,7 +235,7 @@ def test_a_run_keeps_to_its_tokeniser(tmp_path, text):
         ({"diffusion__times": (0.5, 0.5)}, "diffusion.times"),
         ({"diffusion__times": (0.0, 1.0)}, "diffusion.times"),
         ({"data__tokens": 1}, "data.tokens"),
-        ({"data__tokenizer": "no-such-file.json"}, "tokeniser"),
+        ({"data__tokenizer": "no-such-file.json"}, "tokenizer"),
         ({"data__source": "/no/such/text"}, "data.source"),
         ({"autoencoder__model": "vae"}, "autoencoder.model"),
     ],
