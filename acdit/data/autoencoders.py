@@ -22,23 +22,23 @@ def load_autoencoder(name: str | Path, dtype: torch.dtype = torch.float32) -> Au
     Raises:
         UserError: if there is no such autoencoder, if it is of another class, or if weights are missing.
     """
-    inner = Path(name) / "vae"
-    place = str(inner if inner.is_dir() else name)
+    subfolder = Path(name) / "vae"
+    path = str(subfolder if subfolder.is_dir() else name)
     try:
-        config: Any = AutoencoderKL.load_config(place)
-        kind = config.get("_class_name")
-        if kind != "AutoencoderKL":
-            raise UserError(f"autoencoder {name} must be an AutoencoderKL of diffusers, not {kind}")
-        answer: Any = AutoencoderKL.from_pretrained(
-            place, use_safetensors=True, output_loading_info=True, dtype=dtype
+        config: Any = AutoencoderKL.load_config(path)
+        class_name = config.get("_class_name")
+        if class_name != "AutoencoderKL":
+            raise UserError(f"autoencoder {name} must be an AutoencoderKL of diffusers, not {class_name}")
+        result: Any = AutoencoderKL.from_pretrained(
+            path, use_safetensors=True, output_loading_info=True, dtype=dtype
         )
     except UserError:
         raise
     except (OSError, ValueError, RuntimeError) as fault:  # unknown, unreachable, pickled, wrong shapes
         reason = " ".join(str(fault).split())
         raise UserError(f"autoencoder {name} cannot be loaded: {reason}") from fault
-    loaded, report = answer
-    missing = report["missing_keys"]
+    loaded, loading_info = result
+    missing = loading_info["missing_keys"]
     if missing:
         raise UserError(f"autoencoder {name} lacks weights, such as {', '.join(list(missing)[:3])}")
     return loaded.eval()
@@ -58,14 +58,18 @@ def encode(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """
     if pixels.ndim == 5:
         parts = [encode(vae, part) for part in pixels.transpose(1, 2).flatten(0, 1).split(FRAMES_AT_ONCE)]
-        mean, spread = (torch.cat(found) for found in zip(*parts, strict=True))  # (N F, C, h, w)
-        return _clips(mean, len(pixels)), _clips(spread, len(pixels))
+        mean, deviation = (torch.cat(tensors) for tensors in zip(*parts, strict=True))  # (N F, C, h, w)
+        return _clips(mean, len(pixels)), _clips(deviation, len(pixels))
     encoded = vae.encode(pixels.to(vae.dtype))
     if not hasattr(encoded, "latent_dist"):
         return _scaled(vae, encoded.latents), torch.zeros_like(encoded.latents, dtype=torch.float32)
-    drawn = encoded.latent_dist
-    spread = drawn.std.float() * vae.config.scaling_factor / _statistic(vae, "latents_std", 1.0, drawn.std)
-    return _scaled(vae, drawn.mean), spread
+    distribution = encoded.latent_dist
+    deviation = (
+        distribution.std.float()
+        * vae.config.scaling_factor
+        / _statistic(vae, "latents_std", 1.0, distribution.std)
+    )
+    return _scaled(vae, distribution.mean), deviation
 
 
 @torch.no_grad()
@@ -100,6 +104,8 @@ def _offset(vae: Any, like: Tensor) -> Tensor:
 
 def _statistic(vae: Any, name: str, default: float, like: Tensor) -> Tensor:
     """Return one number for each latent channel, (1, C, 1, 1), from the autoencoder's config."""
-    named = getattr(vae.config, name, None)
-    values = torch.tensor([default] if named is None else named, dtype=torch.float32, device=like.device)
+    configured = getattr(vae.config, name, None)
+    values = torch.tensor(
+        [default] if configured is None else configured, dtype=torch.float32, device=like.device
+    )
     return values[None, :, None, None]

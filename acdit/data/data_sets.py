@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from .config import DataConfig
 from .dataset import InMemoryDataset, PixelDataset
 from .digits import LABEL_NAMES, digit_images
-from .moving_digits import EDGE, MovingDigits
+from .moving_digits import FRAME_SIDE, MovingDigits
 from .shakespeare import SHAKESPEARE, shakespeare_works
 
 
@@ -41,7 +41,7 @@ def _open_moving_digits(config: DataConfig, held_out: bool) -> PixelDataset:
 PIXEL_SETS: dict[str, PixelSet] = {
     "mnist": PixelSet(_open_digits, "image", 32, LABEL_NAMES),
     "digits": PixelSet(_open_digits, "image", 8, LABEL_NAMES),
-    "moving-digits": PixelSet(_open_moving_digits, "video", EDGE, LABEL_NAMES),
+    "moving-digits": PixelSet(_open_moving_digits, "video", FRAME_SIDE, LABEL_NAMES),
 }
 
 # Functions that return the documents of the held-out part if the argument is true, else the training ones.

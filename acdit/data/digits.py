@@ -8,7 +8,7 @@ from ..utils.randomness import seed_of
 from .tensor_cache import cached_tensors
 
 LABEL_NAMES = tuple("0123456789")
-HELD_OUT_SHARE = 0.2
+HELD_OUT_FRACTION = 0.2
 
 
 def digit_images(source: str, *, held_out: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,10 +48,10 @@ def _digits() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _is_held_out(labels: torch.Tensor) -> torch.Tensor:
-    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         # sorted by a hash and not by torch.randperm, whose order may change between versions
         rows = (labels == label).nonzero().flatten().tolist()
         rows.sort(key=lambda row: seed_of("held-out", row))
-        chosen[rows[: round(HELD_OUT_SHARE * len(rows))]] = True
-    return chosen
+        held_out[rows[: round(HELD_OUT_FRACTION * len(rows))]] = True
+    return held_out

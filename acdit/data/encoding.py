@@ -68,12 +68,12 @@ def encode_pixels(
     _check_folder(folder, layout)
     shards = [range(first, min(first + size, len(data))) for first in range(0, len(data), size)]
     ranks = launched()
-    mine = list(enumerate(shards))[ranks.rank :: ranks.world_size]
+    own_shards = list(enumerate(shards))[ranks.rank :: ranks.world_size]
     dtype = getattr(torch, autoencoder.dtype)
     with ProgressBar(
-        total=sum(len(rows) for _, rows in mine), unit="image", desc="encoding", disable=not ranks.main
+        total=sum(len(rows) for _, rows in own_shards), unit="image", desc="encoding", disable=not ranks.main
     ) as progress:
-        for number, rows in mine:
+        for number, rows in own_shards:
             path = folder / _name(number)
             if shard_header(path) is None:
                 _encode_shard(path, data, rows, vae, dtype, batch, config.workers, layout, progress)
@@ -98,10 +98,10 @@ def _encode_shard(
     Mean and deviation have the shape (n, 1, C, h, w), or (n, 2, C, h, w) with mirror images.
     """
     means, deviations, indices, skipped = [], [], [], {}
-    for read in _batches(data, rows, batch, workers):
-        readable = [(index, image) for index, image in read if isinstance(image, torch.Tensor)]
-        skipped |= {str(index): reason for index, reason in read if not isinstance(reason, torch.Tensor)}
-        progress.update(len(read))
+    for items in _batches(data, rows, batch, workers):
+        readable = [(index, image) for index, image in items if isinstance(image, torch.Tensor)]
+        skipped |= {str(index): reason for index, reason in items if not isinstance(reason, torch.Tensor)}
+        progress.update(len(items))
         if not readable:
             continue
         pixels = torch.stack([image for _, image in readable]).to(vae.device)  # (n, c, H, W)
@@ -121,8 +121,8 @@ def _encode_shard(
             )
     header = json.dumps({"layout": layout, "skipped": skipped, "fingerprint": fingerprint(tensors)})
     try:
-        with whole(path) as aside:
-            save_file(tensors, aside, metadata={HEADER: header})
+        with whole(path) as temporary_path:
+            save_file(tensors, temporary_path, metadata={HEADER: header})
     except OSError as fault:
         raise UserError(
             f"{fault}; the files encoded so far are kept: run the same command again to continue"
@@ -134,9 +134,9 @@ def _batches(data: PixelDataset, rows: range, batch: int, workers: int) -> Itera
 
     The first batch starts with the first of the rows.
     """
-    cut = [list(rows[first : first + batch]) for first in range(0, len(rows), batch)]
-    read: Any = _Readings(data)
-    return iter(DataLoader(read, batch_sampler=cut, num_workers=workers, collate_fn=list))
+    index_batches = [list(rows[first : first + batch]) for first in range(0, len(rows), batch)]
+    readings: Any = _Readings(data)
+    return iter(DataLoader(readings, batch_sampler=index_batches, num_workers=workers, collate_fn=list))
 
 
 class _Readings:
@@ -183,7 +183,7 @@ def _write_manifest(
         UserError: if no image of a class could be read.
     """
     shards, skipped, shape = [], {}, []
-    found = torch.zeros(len(data.label_names), dtype=torch.int64)
+    counts = torch.zeros(len(data.label_names), dtype=torch.int64)
     for number in range(count):
         path = folder / _name(number)
         header = shard_header(path)
@@ -193,11 +193,11 @@ def _write_manifest(
             labels = file.get_tensor("label")
             if len(labels):
                 shape = file.get_slice("mean").get_shape()[2:]
-        found += labels.bincount(minlength=len(found))
+        counts += labels.bincount(minlength=len(counts))
         skipped |= header["skipped"]
-        listed = {"file": path.name, "count": len(labels), "bytes": path.stat().st_size}
-        shards.append(listed | {"fingerprint": header["fingerprint"]})
-    empty = (data.labels.bincount(minlength=len(found)) > 0) & (found == 0)
+        entry = {"file": path.name, "count": len(labels), "bytes": path.stat().st_size}
+        shards.append(entry | {"fingerprint": header["fingerprint"]})
+    empty = (data.labels.bincount(minlength=len(counts)) > 0) & (counts == 0)
     if empty.any():
         names = ", ".join(data.label_names[index] for index in empty.nonzero().flatten().tolist())
         raise UserError(f"no image of these classes can be read: {names}; repair or remove them")
@@ -211,8 +211,8 @@ def _write_manifest(
         "skipped": skipped,
         "shards": shards,
     }
-    with whole(folder / MANIFEST) as aside:
-        aside.write_text(json.dumps(manifest, indent=1) + "\n")
+    with whole(folder / MANIFEST) as temporary_path:
+        temporary_path.write_text(json.dumps(manifest, indent=1) + "\n")
     return manifest
 
 

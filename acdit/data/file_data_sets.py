@@ -36,16 +36,16 @@ class FileDataset(PixelDataset):
     @property
     def skipped(self) -> dict[str, str]:
         """Return the files that were left out or could not be decoded so far, with the reasons."""
-        found = {}
+        reasons = {}
         for index in self.damaged.nonzero().flatten().tolist():
             encoded = self.table.encoded(index)
             name = encoded if isinstance(encoded, str) and encoded else f"row {index}"
             try:
                 self.decode(index)
-                found[name] = "could not be read at the first attempt"
+                reasons[name] = "could not be read at the first attempt"
             except Unreadable as fault:
-                found[name] = str(fault)
-        return self.table.skipped | found
+                reasons[name] = str(fault)
+        return self.table.skipped | reasons
 
     def read(self, index: int) -> tuple[torch.Tensor, int]:
         """Return the data (C, *size) and the label of an item, without augmentation."""
@@ -74,26 +74,26 @@ class FileDataset(PixelDataset):
             UserError: if no file can be decoded.
         """
         for step in range(len(self)):
-            good = (index + step) % len(self)
+            candidate = (index + step) % len(self)
             # files known to be damaged are tried too: a video may be damaged in part, and an item must not
             # depend on earlier reads
             try:
-                return self._decoded(good, moment), int(self.labels[good])
+                return self._decoded(candidate, moment), int(self.labels[candidate])
             except Unreadable:
-                self.damaged[good] = True
+                self.damaged[candidate] = True
         name, reason = next(iter(self.skipped.items()))
         raise UserError(
-            f"none of the {len(self)} {self.table.noun}s can be decoded; first problem: {name}: {reason}"
+            f"none of the {len(self)} {self.table.modality}s can be decoded; first problem: {name}: {reason}"
         )
 
     def _decoded(self, index: int, moment: float) -> torch.Tensor:
         encoded = self.table.encoded(index)
         if not encoded:
-            raise Unreadable(f"holds no {self.table.noun}")
-        return self.cut(encoded, moment)
+            raise Unreadable(f"holds no {self.table.modality}")
+        return self.decode_file(encoded, moment)
 
     @abstractmethod
-    def cut(self, encoded: bytes | str, moment: float) -> torch.Tensor:
+    def decode_file(self, encoded: bytes | str, moment: float) -> torch.Tensor:
         """Return the data (C, *size) of a file, given its path or its bytes.
 
         Raises:
@@ -108,7 +108,7 @@ class FileImages(FileDataset):
         super().__init__(table, flip_seed)
         self.size, self.channels = (image_size, image_size), channels
 
-    def cut(self, encoded: bytes | str, moment: float) -> torch.Tensor:
+    def decode_file(self, encoded: bytes | str, moment: float) -> torch.Tensor:
         """Return the centre crop (C, H, W) of an image file, see `decode_image`."""
         return decode_image(encoded, self.size[0], self.channels)
 
@@ -132,7 +132,7 @@ class FileClips(FileDataset):
     ) -> None:
         super().__init__(table.repeated(clips), flip_seed)
         self.shape, self.seed, self.clips = shape, seed, clips
-        self.size, self.channels = (shape.frames, shape.edge, shape.edge), shape.channels
+        self.size, self.channels = (shape.frames, shape.side, shape.side), shape.channels
 
     def drawn(self, epoch: int, index: int, mirrored: bool) -> tuple[torch.Tensor, int]:
         """Return a clip (C, F, H, W) from a random position, mirrored if requested, and its label."""
@@ -144,6 +144,6 @@ class FileClips(FileDataset):
         """Return the position of a clip in its video: the clips of a file are evenly spread."""
         return (index % self.clips + 0.5) / self.clips
 
-    def cut(self, encoded: bytes | str, moment: float) -> torch.Tensor:
+    def decode_file(self, encoded: bytes | str, moment: float) -> torch.Tensor:
         """Return a clip (C, F, H, W) of a video file, see `decode_clip`."""
         return decode_clip(encoded, self.shape, moment)

@@ -25,8 +25,8 @@ SAVED = ("state.json", "dataset_dict.json")  # files that datasets' save_to_disk
 class Media(NamedTuple):
     """Type of the files of a source: images or videos."""
 
-    noun: str
-    """`image` or `video`."""
+    modality: str
+    """Name of the modality, `image` or `video`."""
     check: Callable[[bytes | str], None]
     """Function that reads little of a file and raises Unreadable if it is recognisably not of this type."""
     suffixes: Callable[[], Collection[str]]
@@ -38,7 +38,7 @@ class Media(NamedTuple):
         """Return the feature of a column of such files, without decoding."""
         import datasets
 
-        return getattr(datasets, self.noun.capitalize())(decode=False)
+        return getattr(datasets, self.modality.capitalize())(decode=False)
 
 
 IMAGES = Media("image", check_header, Image.registered_extensions)
@@ -56,7 +56,8 @@ def videos(shape: ClipShape) -> Media:
 class FileTable:
     """Table of encoded images or videos, each with a class."""
 
-    noun: str
+    modality: str
+    """Name of the modality, `image` or `video`."""
     files: "datasets.Dataset"
     """Data set with one column, `file`, of dictionaries with the `bytes` of a file or its `path`."""
     labels: torch.Tensor
@@ -126,12 +127,14 @@ def _from_folder(folder: Path, media: Media, listing: Path | None) -> FileTable:
     files = _in_folders(children) if listing is None else _listed(folder, listing)
     if not files:
         raise UserError(
-            f"data.source {folder} holds no file; it must hold one folder of {media.noun}s per class"
+            f"data.source {folder} holds no file; it must hold one folder of {media.modality}s per class"
         )
 
     skipped: dict[str, str] = {}
     readable: dict[str, list[str]] = {}
-    for name, file in ProgressBar(files, desc=f"checking {media.noun}s", unit="file", delay=2, leave=False):
+    for name, file in ProgressBar(
+        files, desc=f"checking {media.modality}s", unit="file", delay=2, leave=False
+    ):
         try:
             media.check(file)
             readable.setdefault(name, []).append(file)
@@ -140,24 +143,25 @@ def _from_folder(folder: Path, media: Media, listing: Path | None) -> FileTable:
     if not readable:
         file, reason = next(iter(skipped.items()))
         raise UserError(
-            f"data.source {folder} holds no readable {media.noun}; first problem: {file}: {reason}"
+            f"data.source {folder} holds no readable {media.modality}; first problem: {file}: {reason}"
         )
     loose = readable.pop("", [])
     if not readable:
         readable = {folder.resolve().name: loose}
     else:
         # leaving out a class without readable files would shift labels; folders of other files are ignored
-        unread = []
+        unreadable = []
         for child in children:
             if child.is_dir() and child.name not in readable:
                 inside = [file for file in skipped if Path(file).relative_to(folder).parts[0] == child.name]
-                named = any(Path(file).suffix.lower() in media.suffixes() for file in inside)
-                if named or (listing is None and not inside):
-                    unread.append(child.name)
-        if unread:
-            listed = ", ".join(unread)
+                has_media = any(Path(file).suffix.lower() in media.suffixes() for file in inside)
+                if has_media or (listing is None and not inside):
+                    unreadable.append(child.name)
+        if unreadable:
+            class_names = ", ".join(unreadable)
             raise UserError(
-                f"data.source {folder} has classes without a readable {media.noun}: {listed}; remove them"
+                f"data.source {folder} has classes without a readable {media.modality}: {class_names}; "
+                "remove them"
             )
         skipped |= dict.fromkeys(loose, "is not in a class folder")
 
@@ -165,7 +169,7 @@ def _from_folder(folder: Path, media: Media, listing: Path | None) -> FileTable:
     paths = [file for names in readable.values() for file in names]
     labels = [label for label, names in enumerate(readable.values()) for _ in names]
     table = datasets.Dataset.from_dict({"file": paths}, features=encoded)
-    return FileTable(media.noun, table, torch.tensor(labels), tuple(readable), skipped)
+    return FileTable(media.modality, table, torch.tensor(labels), tuple(readable), skipped)
 
 
 def _in_folders(children: Sequence[Path]) -> list[tuple[str, str]]:
@@ -230,7 +234,7 @@ def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) ->
         raise UserError(f"data.image_column must be set to one of: {', '.join(rows.column_names)}")
     feature = rows.features[column]
     if not _may_hold(feature, media):
-        raise UserError(f"data.image_column {column!r} must hold {media.noun}s, not {feature}")
+        raise UserError(f"data.image_column {column!r} must hold {media.modality}s, not {feature}")
     files = rows.select_columns([column]).cast_column(column, media.feature())
     if column != "file":
         files = files.rename_column(column, "file")
@@ -238,43 +242,43 @@ def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) ->
     column = _find_column(rows, datasets.ClassLabel, "data.label_column", config.label_column)
     if column is None:
         return FileTable(
-            media.noun, files, torch.zeros(len(rows), dtype=torch.long), (Path(config.source).name,)
+            media.modality, files, torch.zeros(len(rows), dtype=torch.long), (Path(config.source).name,)
         )
     values: list[Any] = rows.with_format(None)[column][:]
     feature = rows.features[column]
     if isinstance(feature, datasets.ClassLabel):
-        names, known = tuple(feature.names), {label: label for label in range(len(feature.names))}
+        names, label_of = tuple(feature.names), {label: label for label in range(len(feature.names))}
     elif isinstance(feature, datasets.Value) and feature.dtype.startswith(("int", "uint", "string", "bool")):
         distinct = sorted({value for value in values if value is not None})
-        names, known = tuple(map(str, distinct)), {value: label for label, value in enumerate(distinct)}
+        names, label_of = tuple(map(str, distinct)), {value: label for label, value in enumerate(distinct)}
     else:
         raise UserError(f"data.label_column {column!r} must hold classes, not {feature}")
-    labels = [known.get(value, -1) for value in values]
+    labels = [label_of.get(value, -1) for value in values]
     if -1 in labels:
         row = labels.index(-1)
         raise UserError(
             f"data.label_column {column!r} holds {values[row]} in row {row}, which is not a class"
         )
-    return FileTable(media.noun, files, torch.tensor(labels), names)
+    return FileTable(media.modality, files, torch.tensor(labels), names)
 
 
 def _checked(table: FileTable, media: Media) -> FileTable:
     """Return a table of the rows that pass the check; the others are added to `skipped`."""
-    good: list[int] = []
+    readable: list[int] = []
     rows = range(len(table.labels))
-    for row in ProgressBar(rows, desc=f"checking {media.noun}s", unit="row", delay=2, leave=False):
+    for row in ProgressBar(rows, desc=f"checking {media.modality}s", unit="row", delay=2, leave=False):
         encoded = table.encoded(row)
         try:
             if not encoded:
-                raise Unreadable(f"holds no {media.noun}")
+                raise Unreadable(f"holds no {media.modality}")
             media.check(encoded)
-            good.append(row)
+            readable.append(row)
         except Unreadable as fault:
             table.skipped[encoded if isinstance(encoded, str) else f"row {row}"] = str(fault)
-    if not good:
+    if not readable:
         name, reason = next(iter(table.skipped.items()), ("data set", "has no rows"))
-        raise UserError(f"data.source holds no readable {media.noun}; first problem: {name}: {reason}")
-    return table.select(good)
+        raise UserError(f"data.source holds no readable {media.modality}; first problem: {name}: {reason}")
+    return table.select(readable)
 
 
 def _may_hold(feature: Any, media: Media) -> bool:
@@ -288,15 +292,15 @@ def _may_hold(feature: Any, media: Media) -> bool:
     return isinstance(feature, type(media.feature()))
 
 
-def _find_column(rows: "datasets.Dataset", kind: type, option: str, named: str | None) -> str | None:
+def _find_column(rows: "datasets.Dataset", feature_type: type, option: str, chosen: str | None) -> str | None:
     """Return the named column, or the only column of this type; None if there is none."""
-    if named is not None:
-        if named not in rows.column_names:
+    if chosen is not None:
+        if chosen not in rows.column_names:
             raise UserError(
-                f"{option} {named!r} is not a column; the columns are: {', '.join(rows.column_names)}"
+                f"{option} {chosen!r} is not a column; the columns are: {', '.join(rows.column_names)}"
             )
-        return named
-    found = [name for name, feature in rows.features.items() if isinstance(feature, kind)]
-    if len(found) > 1:
-        raise UserError(f"{option} must be set to one of: {', '.join(found)}")
-    return found[0] if found else None
+        return chosen
+    matches = [name for name, feature in rows.features.items() if isinstance(feature, feature_type)]
+    if len(matches) > 1:
+        raise UserError(f"{option} must be set to one of: {', '.join(matches)}")
+    return matches[0] if matches else None

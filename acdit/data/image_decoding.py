@@ -21,14 +21,14 @@ def check_header(encoded: bytes | str) -> None:
         pass
 
 
-def decode_image(encoded: bytes | str, edge: int, channels: int) -> torch.Tensor:
-    """Return the centre crop of an image as (channels, edge, edge) float32 in [-1, 1].
+def decode_image(encoded: bytes | str, side: int, channels: int) -> torch.Tensor:
+    """Return the centre crop of an image as (channels, side, side) float32 in [-1, 1].
 
     The EXIF orientation is applied, and transparent pixels are composited onto white.
 
     Args:
         encoded: bytes or path of the image file.
-        edge: side of the crop in pixels.
+        side: height and width of the crop in pixels.
         channels: 1 for grey, 3 for colour.
 
     Raises:
@@ -38,9 +38,9 @@ def decode_image(encoded: bytes | str, edge: int, channels: int) -> torch.Tensor
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise Unreadable(f"{image.width}x{image.height} pixels is too narrow to crop")
         image = eight_bit(ImageOps.exif_transpose(image)).convert("RGB")
-        image = centre_crop(image.convert("L") if channels == 1 else image, edge)
+        image = centre_crop(image.convert("L") if channels == 1 else image, side)
         pixels = np.array(image, dtype=np.float32)
-    return torch.from_numpy(pixels.reshape(edge, edge, channels)).permute(2, 0, 1).contiguous() / 127.5 - 1
+    return torch.from_numpy(pixels.reshape(side, side, channels)).permute(2, 0, 1).contiguous() / 127.5 - 1
 
 
 @contextmanager
@@ -71,15 +71,15 @@ def eight_bit(image: Image.Image) -> Image.Image:
     return image
 
 
-def centre_crop(image: Image.Image, edge: int) -> Image.Image:
+def centre_crop(image: Image.Image, side: int) -> Image.Image:
     """Crop the central square of an image as in ADM.
 
     The image is halved with a box filter while it is at least twice too large, resized with a bicubic filter,
     and cropped.
     """
-    while min(image.size) >= 2 * edge:
+    while min(image.size) >= 2 * side:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = edge / min(image.size)
+    scale = side / min(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    left, top = (image.width - edge) // 2, (image.height - edge) // 2
-    return image.crop((left, top, left + edge, top + edge))
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))

@@ -18,7 +18,7 @@ from .tensor_cache import fingerprint
 MANIFEST = "manifest.json"
 HEADER = "acdit"  # a single key, since safetensors writes several in arbitrary order
 FORMAT_VERSION = 1
-READERS = ("workers", "num_classes")  # keys of the section `data` that do not affect the latents
+IGNORED_KEYS = ("workers", "num_classes")  # keys of the section `data` that do not affect the latents
 SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 
 
@@ -63,9 +63,9 @@ class LatentDataset(LabelledDataset):
 
 def data_settings(data: DataConfig, clips: int = 1) -> dict[str, Any]:
     """Return the settings that determine which images or clips are encoded, `clips` per video."""
-    ignored = {*READERS, *data.modality.not_encoded}
-    found = {name: value for name, value in asdict(data).items() if name not in ignored}
-    return found | ({"clips": clips} if clips > 1 else {})
+    ignored = {*IGNORED_KEYS, *data.modality.not_encoded}
+    settings = {name: value for name, value in asdict(data).items() if name not in ignored}
+    return settings | ({"clips": clips} if clips > 1 else {})
 
 
 def latent_settings(data: DataConfig, autoencoder: AutoencoderConfig, vae: Any) -> dict[str, Any]:
@@ -122,9 +122,9 @@ def open_latents(
     return LatentDataset(folder, manifest, seed=seed)
 
 
-def check_settings(folder: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raise UserError if the stored settings of latents differ from the wanted ones."""
-    changed = differences(stored, wanted).values()
+def check_settings(folder: Path, stored: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raise UserError if the stored settings of latents differ from the expected ones."""
+    changed = differences(stored, expected).values()
     if changed:
         raise UserError(
             f"{folder} holds latents of other settings; differences: {', '.join(changed)}. "

@@ -11,9 +11,9 @@ from ..utils.randomness import generator
 from .dataset import PixelDataset
 from .digits import LABEL_NAMES, digit_images
 
-EDGE = 32  # side of a frame in pixels
+FRAME_SIDE = 32  # side of a frame in pixels
 DIGIT = 16  # side of the digit in pixels
-REACH = EDGE - DIGIT  # the digit's top left corner is at 0..REACH along each axis
+REACH = FRAME_SIDE - DIGIT  # the digit's top left corner is at 0..REACH along each axis
 MARGIN = 2  # width of the padding that `digit_images` adds to MNIST
 SPEEDS = (2, 4)  # least and greatest speed in pixels per frame
 PATHS = 25  # number of clips of each training digit; each held-out digit has one clip
@@ -72,16 +72,16 @@ class MovingDigits(PixelDataset):
         inner = digits[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
         sprites = interpolate(inner, (DIGIT, DIGIT), mode="bilinear", antialias=True)
         self.sprites = sprites.squeeze(1).clamp(-1, 1)  # (N, 16, 16)
-        self.size, self.held_out = (frames, EDGE, EDGE), held_out
+        self.size, self.held_out = (frames, FRAME_SIDE, FRAME_SIDE), held_out
         count = len(labels) * (1 if held_out else PATHS)
         self.labels = labels[torch.arange(count) * STRIDE % len(labels)]
         self.label_names = LABEL_NAMES
 
     def clip(self, index: int) -> Clip:
         """Return the content of a clip."""
-        drawn = generator("moving digits", "held out" if self.held_out else "training", index)
-        row, column = torch.randint(REACH + 1, (2,), generator=drawn).tolist()
-        velocity = VELOCITIES[int(torch.randint(len(VELOCITIES), (), generator=drawn))]
+        source = generator("moving digits", "held out" if self.held_out else "training", index)
+        row, column = torch.randint(REACH + 1, (2,), generator=source).tolist()
+        velocity = VELOCITIES[int(torch.randint(len(VELOCITIES), (), generator=source))]
         return Clip(index * STRIDE % len(self.sprites), Motion((row, column), velocity))
 
     def decode(self, index: int) -> torch.Tensor:
@@ -92,8 +92,8 @@ class MovingDigits(PixelDataset):
 
 def render(sprite: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
     """Render a digit (16, 16) at corners (F, 2) on black, clipped to the frame: (1, F, 32, 32)."""
-    room = DIGIT  # padding on every side, for corners outside the frame
-    frames = torch.full((1, len(corners), EDGE + 2 * room, EDGE + 2 * room), -1.0)
-    for frame, (row, column) in zip(frames[0], corners.clamp(-DIGIT, EDGE).tolist(), strict=True):
-        frame[row + room : row + room + DIGIT, column + room : column + room + DIGIT] = sprite
-    return frames[:, :, room:-room, room:-room].contiguous()
+    padding = DIGIT  # padding on every side, for corners outside the frame
+    frames = torch.full((1, len(corners), FRAME_SIDE + 2 * padding, FRAME_SIDE + 2 * padding), -1.0)
+    for frame, (row, column) in zip(frames[0], corners.clamp(-DIGIT, FRAME_SIDE).tolist(), strict=True):
+        frame[row + padding : row + padding + DIGIT, column + padding : column + padding + DIGIT] = sprite
+    return frames[:, :, padding:-padding, padding:-padding].contiguous()

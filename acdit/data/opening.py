@@ -37,7 +37,7 @@ def open_samples(config: DataConfig, *, seed: int, held_out: bool = False, clips
 def open_images(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> PixelDataset:
     """Return the data set of images that `config` names; see `open_samples`."""
     if clips > 1:
-        raise UserError(_only_of_video(config, clips))
+        raise UserError(_clips_error(config, clips))
     if config.source in PIXEL_SETS:
         return _built_in(config, held_out)
     side = _side(config, held_out)
@@ -49,7 +49,7 @@ def open_clips(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> 
     """Return the data set of video clips that `config` names; see `open_samples`."""
     if config.source in PIXEL_SETS:
         if clips > 1:
-            raise UserError(_only_of_video(config, clips))
+            raise UserError(_clips_error(config, clips))
         return _built_in(config, held_out)
     side = _side(config, held_out)
     assert config.frames is not None  # otherwise the modality would be another
@@ -63,26 +63,29 @@ def open_tokens(config: DataConfig, *, seed: int, held_out: bool, clips: int) ->
     """Open texts as token ids; see `open_samples`. The seed has no effect, since nothing is drawn."""
     del seed
     if clips > 1:
-        raise UserError(_only_of_video(config, clips))
+        raise UserError(_clips_error(config, clips))
     assert config.tokens is not None  # otherwise the modality would be another
     return open_texts(config, open_tokenizer(config.tokenizer), config.tokens, held_out=held_out)
 
 
 def _built_in(config: DataConfig, held_out: bool) -> PixelDataset:
-    known = PIXEL_SETS[config.source]
-    own, asked = MODALITIES[known.modality], config.modality
-    if own is not asked and own.length_key is not None:
+    data_set = PIXEL_SETS[config.source]
+    modality, requested = MODALITIES[data_set.modality], config.modality
+    if modality is not requested and modality.length_key is not None:
         raise UserError(
-            f"data.{own.length_key} must be set to the number of {own.length_key} of {config.source}, "
-            "such as 8"
+            f"data.{modality.length_key} must be set to the number of {modality.length_key} of "
+            f"{config.source}, such as 8"
         )
-    if own is not asked:
-        raise UserError(f"data.source {config.source} holds {own.samples}: leave out data.{asked.length_key}")
-    if config.image_size not in (None, known.side):
+    if modality is not requested:
         raise UserError(
-            f"data.image_size of {config.source} is {known.side}: leave it out (it was {config.image_size})"
+            f"data.source {config.source} holds {modality.samples}: leave out data.{requested.length_key}"
         )
-    return known.open(config, held_out)
+    if config.image_size not in (None, data_set.side):
+        raise UserError(
+            f"data.image_size of {config.source} is {data_set.side}: leave it out "
+            f"(it was {config.image_size})"
+        )
+    return data_set.open(config, held_out)
 
 
 def _side(config: DataConfig, held_out: bool) -> int:
@@ -102,7 +105,7 @@ def _side(config: DataConfig, held_out: bool) -> int:
     return config.image_size
 
 
-def _only_of_video(config: DataConfig, clips: int) -> str:
+def _clips_error(config: DataConfig, clips: int) -> str:
     return (
         f"autoencoder.clips is only for video files, not for {config.source}: leave it out (it was {clips})"
     )

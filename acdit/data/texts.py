@@ -95,8 +95,8 @@ def open_texts(
         UserError: if there is no text, a file is empty or not UTF-8, or the source cannot be loaded.
     """
     if held_out and config.source not in TEXT_SETS:
-        named = ", ".join(TEXT_SETS)
-        raise UserError(f"data.source {config.source} has no held-out part; of texts, only {named} has one")
+        names = ", ".join(TEXT_SETS)
+        raise UserError(f"data.source {config.source} has no held-out part; of texts, only {names} has one")
     texts = _files(config, held_out)
     if texts is not None:
         return _in_memory(texts, tokenizer, length)
@@ -104,10 +104,10 @@ def open_texts(
 
     def encoded(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
         texts = [text or "" for text in batch[column]]
-        made = [tokenizer.encode(text) for text in texts]
+        sequences = [tokenizer.encode(text) for text in texts]
         return {
-            "ids": made,
-            "count": [len(each) for each in made],
+            "ids": sequences,
+            "count": [len(sequence) for sequence in sequences],
             "bytes": [len(text.encode()) for text in texts],
         }
 
@@ -137,16 +137,16 @@ def _files(config: DataConfig, held_out: bool) -> Iterable[str] | None:
     path = Path(config.source).expanduser()
     if not path.is_file() and (not path.is_dir() or holds_tables(path)):
         return None
-    files = [path] if path.is_file() else sorted(filter(Path.is_file, _shown(path)))
+    files = [path] if path.is_file() else sorted(filter(Path.is_file, _visible_paths(path)))
     if not files:
         raise UserError(f"data.source {config.source} is empty; it must hold text files")
     return map(read_text, ProgressBar(files, desc="reading texts", unit="file", delay=2, leave=False))
 
 
-def _shown(folder: Path) -> Iterator[Path]:
+def _visible_paths(folder: Path) -> Iterator[Path]:
     """Return the paths in a folder at any depth, except hidden files and folders."""
-    found = folder.rglob("*")
-    return (path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts))
+    paths = folder.rglob("*")
+    return (path for path in paths if not any(part[0] == "." for part in path.relative_to(folder).parts))
 
 
 def _rows(config: DataConfig) -> tuple[Any, str]:
@@ -159,7 +159,7 @@ def _in_memory(texts: Iterable[str], tokenizer: Tokenizer, length: int) -> Wrapp
     for text in texts:
         ids.append(np.asarray(tokenizer.encode(text), dtype=np.int32))
         size += len(text.encode())
-    return WrappedTexts(ids, [len(each) for each in ids], length, tokenizer, size)
+    return WrappedTexts(ids, [len(document) for document in ids], length, tokenizer, size)
 
 
 def read_text(path: Path) -> str:
@@ -174,22 +174,22 @@ def read_text(path: Path) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as fault:
-        strange = content[fault.start]
+        invalid = content[fault.start]
         raise UserError(
-            f"{path} is not UTF-8: byte 0x{strange:02x} at {fault.start:,}; convert or remove it"
+            f"{path} is not UTF-8: byte 0x{invalid:02x} at {fault.start:,}; convert or remove it"
         ) from fault
 
 
-def _text_column(rows: Any, named: str | None) -> str:
+def _text_column(rows: Any, column: str | None) -> str:
     """Return the named column, or the only column of texts."""
     texts = [
         name
         for name, feature in rows.features.items()
         if getattr(feature, "dtype", "") in ("string", "large_string")
     ]
-    if named is None and len(texts) == 1:
+    if column is None and len(texts) == 1:
         return texts[0]
-    if named is None or named not in texts:
-        what = "must be set" if named is None else f"{named!r} is not a column of texts"
-        raise UserError(f"data.text_column {what}; the columns of texts are: {', '.join(texts) or 'none'}")
-    return named
+    if column is None or column not in texts:
+        problem = "must be set" if column is None else f"{column!r} is not a column of texts"
+        raise UserError(f"data.text_column {problem}; the columns of texts are: {', '.join(texts) or 'none'}")
+    return column

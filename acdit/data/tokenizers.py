@@ -60,14 +60,14 @@ class Tokenizer(ABC):
         Raises:
             UserError: if an id is outside 0..size - 1, such as the mask.
         """
-        listed = [int(token) for token in ids]
-        strange = next((token for token in listed if not 0 <= token < self.size), None)
-        if strange is not None:
-            what = "the mask" if strange == self.mask else "not a token"
-            raise UserError(f"{strange} is {what}: the ids of a text are 0..{self.size - 1}")
-        if self.eos in listed:
-            listed = listed[: listed.index(self.eos)]
-        return self._decode(listed)
+        token_ids = [int(token) for token in ids]
+        invalid = next((token for token in token_ids if not 0 <= token < self.size), None)
+        if invalid is not None:
+            problem = "the mask" if invalid == self.mask else "not a token"
+            raise UserError(f"{invalid} is {problem}: the ids of a text are 0..{self.size - 1}")
+        if self.eos in token_ids:
+            token_ids = token_ids[: token_ids.index(self.eos)]
+        return self._decode(token_ids)
 
     @abstractmethod
     def _encode(self, text: str) -> list[int]: ...
@@ -86,8 +86,8 @@ class Tokenizer(ABC):
 
     def save(self, path: Path) -> None:
         """Write the tokenizer to a file that `open_tokenizer` reads."""
-        with whole(path) as aside:
-            aside.write_text(json.dumps(self.description(), ensure_ascii=False))
+        with whole(path) as temporary_path:
+            temporary_path.write_text(json.dumps(self.description(), ensure_ascii=False))
 
 
 class TextStream:
@@ -101,11 +101,11 @@ class TextStream:
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()):
-        given = list(prompt)
-        while tokenizer.eos in given:
-            given = given[given.index(tokenizer.eos) + 1 :]
-        self._tokenizer, self._seen, self._shown = tokenizer, given, ""
-        self._given = len(tokenizer.decode(given))
+        prompt_ids = list(prompt)
+        while tokenizer.eos in prompt_ids:
+            prompt_ids = prompt_ids[prompt_ids.index(tokenizer.eos) + 1 :]
+        self._tokenizer, self._ids, self._text = tokenizer, prompt_ids, ""
+        self._prompt_length = len(tokenizer.decode(prompt_ids))
 
     def add(self, ids: Sequence[int], last: bool = False) -> str:
         """Return the text that the given ids add.
@@ -114,11 +114,11 @@ class TextStream:
             ids: the next ids.
             last: whether no ids follow; an incomplete character at the end is then returned too.
         """
-        self._seen: list[int] = [*self._seen, *ids]
-        text = self._tokenizer.decode(self._seen)[self._given :]
-        if not last and self._tokenizer.eos not in self._seen:
+        self._ids: list[int] = [*self._ids, *ids]
+        text = self._tokenizer.decode(self._ids)[self._prompt_length :]
+        if not last and self._tokenizer.eos not in self._ids:
             text = text.rstrip("\ufffd")  # may be the start of a character
-        new, self._shown = text[len(self._shown) :], text
+        new, self._text = text[len(self._text) :], text
         return new
 
 
@@ -156,10 +156,10 @@ class SubwordTokenizer(Tokenizer):
         self._inner.no_padding()
         self._inner.no_truncation()
         self.size = max(self._inner.get_vocab(with_added_tokens=True).values()) + 1
-        found = self._inner.token_to_id(end)
-        if found is None:
+        eos = self._inner.token_to_id(end)
+        if eos is None:
             raise UserError(f"the tokenizer has no end-of-text token {end!r}; choose a token that it has")
-        self.eos = found
+        self.eos = eos
 
     def _encode(self, text: str) -> list[int]:
         return self._inner.encode(text, add_special_tokens=False).ids
@@ -224,16 +224,16 @@ def open_tokenizer(name: str) -> Tokenizer:
     here_or_on_hub("tokenizer", name, "a tokenizer")
     library: Any = require("transformers", "text")
     try:
-        found = library.AutoTokenizer.from_pretrained(name, use_fast=True)
+        loaded = library.AutoTokenizer.from_pretrained(name, use_fast=True)
     except (OSError, ValueError) as fault:
         reason = " ".join(str(fault).split())
         raise UserError(f"tokenizer {name} cannot be loaded: {reason}") from fault
-    inner = getattr(found, "backend_tokenizer", None)
-    if inner is None or found.eos_token is None:
+    inner = getattr(loaded, "backend_tokenizer", None)
+    if inner is None or loaded.eos_token is None:
         raise UserError(
             f"tokenizer {name} has {'no fast version' if inner is None else 'no end-of-text token'}"
         )
-    return SubwordTokenizer(inner.to_str(), found.eos_token)
+    return SubwordTokenizer(inner.to_str(), loaded.eos_token)
 
 
 def tokenizer_of(description: dict[str, Any]) -> Tokenizer:
@@ -242,11 +242,11 @@ def tokenizer_of(description: dict[str, Any]) -> Tokenizer:
     Raises:
         ValueError: if the argument is neither.
     """
-    kind = description.get("acdit")
-    if kind == "bytes":
+    tokenizer_type = description.get("acdit")
+    if tokenizer_type == "bytes":
         return ByteTokenizer()
     try:
-        if kind == "subwords":
+        if tokenizer_type == "subwords":
             return SubwordTokenizer(json.dumps(description["state"]), description["end"])
         return SubwordTokenizer(json.dumps(description))
     except UserError:

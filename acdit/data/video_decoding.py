@@ -25,14 +25,14 @@ class ClipShape:
         frames: number of frames of a clip.
         stride: distance between consecutive frames of a clip, in frames of the video at its mean rate.
         short: treatment of a video that is too short: `loop` repeats it, `skip` leaves it out.
-        edge: side of a frame in pixels.
+        side: height and width of a frame in pixels.
         channels: number of channels of a frame.
     """
 
     frames: int
     stride: int
     short: Literal["loop", "skip"]
-    edge: int
+    side: int
     channels: int
 
     @property
@@ -44,13 +44,13 @@ class ClipShape:
 def check_video(encoded: bytes | str, shape: ClipShape) -> None:
     """Raise Unreadable unless a file is a video that is long enough and has a decodable first frame."""
     with _opened(encoded) as (container, stream):
-        _extent(container, stream, shape)
+        _length_and_interval(container, stream, shape)
         if next(container.decode(stream), None) is None:
             raise Unreadable("holds no frame that can be decoded")
 
 
 def decode_clip(encoded: bytes | str, shape: ClipShape, moment: float) -> torch.Tensor:
-    """Return a clip of a video as (channels, F, edge, edge) float32 in [-1, 1].
+    """Return a clip of a video as (channels, F, side, side) float32 in [-1, 1].
 
     Frames are selected by the time at which they are shown, so that the frame rate may vary.
 
@@ -63,29 +63,31 @@ def decode_clip(encoded: bytes | str, shape: ClipShape, moment: float) -> torch.
         Unreadable: if the video cannot be decoded up to the end of the clip.
     """
     try:
-        chosen = _chosen(encoded, shape, moment)
-    except _NotFound:
-        chosen = _chosen(encoded, shape, moment, search=False)
-    pixels = np.stack(chosen).astype(np.float32)  # (F, edge, edge, channels)
+        frames = _clip_frames(encoded, shape, moment)
+    except _SeekFailed:
+        frames = _clip_frames(encoded, shape, moment, search=False)
+    pixels = np.stack(frames).astype(np.float32)  # (F, side, side, channels)
     return torch.from_numpy(pixels).permute(3, 0, 1, 2).contiguous() / 127.5 - 1
 
 
-class _NotFound(Exception):
+class _SeekFailed(Exception):
     """Exception for files whose seeks all land after the requested frame: decode them from the start."""
 
 
-def _chosen(encoded: bytes | str, shape: ClipShape, moment: float, search: bool = True) -> list[np.ndarray]:
-    """Return the frames of a clip, each of shape (edge, edge, channels)."""
+def _clip_frames(
+    encoded: bytes | str, shape: ClipShape, moment: float, search: bool = True
+) -> list[np.ndarray]:
+    """Return the frames of a clip, each of shape (side, side, channels)."""
     with _opened(encoded) as (container, stream):
-        length, interval = _extent(container, stream, shape)
+        length, interval = _length_and_interval(container, stream, shape)
         if length < shape.span:  # repeat the video
-            every = [
+            video_frames = [
                 _square(frame, shape) for frame in _frames_at(container, stream, range(length), interval)
             ]
-            return [every[place * shape.stride % length] for place in range(shape.frames)]
+            return [video_frames[position * shape.stride % length] for position in range(shape.frames)]
         first = min(int(moment * (length - shape.span + 1)), length - shape.span)
-        places = range(first, first + shape.span, shape.stride)
-        return [_square(frame, shape) for frame in _frames_at(container, stream, places, interval, search)]
+        numbers = range(first, first + shape.span, shape.stride)
+        return [_square(frame, shape) for frame in _frames_at(container, stream, numbers, interval, search)]
 
 
 @contextmanager
@@ -105,7 +107,7 @@ def _opened(encoded: bytes | str) -> Iterator[tuple[Any, Any]]:
         raise Unreadable(f"{type(fault).__name__}: {fault}") from fault
 
 
-def _extent(container: Any, stream: Any, shape: ClipShape) -> tuple[int, float]:
+def _length_and_interval(container: Any, stream: Any, shape: ClipShape) -> tuple[int, float]:
     """Return the number of frames of a video at its mean rate, and the seconds between frames.
 
     Both come from the header of the video, or from the timestamps of its packets.
@@ -113,10 +115,10 @@ def _extent(container: Any, stream: Any, shape: ClipShape) -> tuple[int, float]:
     length, rate = stream.frames, stream.average_rate
     if not length or not rate:
         # the container's duration cannot be used: it may be that of the audio
-        shown = [packet.pts for packet in container.demux(stream) if packet.size]
-        length, known = len(shown), [moment for moment in shown if moment is not None]
-        if length > 1 and len(known) == length:
-            seconds = float((max(known) - min(known)) * stream.time_base)
+        timestamps = [packet.pts for packet in container.demux(stream) if packet.size]
+        length, valid = len(timestamps), [timestamp for timestamp in timestamps if timestamp is not None]
+        if length > 1 and len(valid) == length:
+            seconds = float((max(valid) - min(valid)) * stream.time_base)
             if not rate:  # `guessed_rate` may then be the tick rate of the clock
                 rate = (length - 1) / seconds if seconds else 0
             length = round(seconds * float(rate)) + 1
@@ -129,7 +131,7 @@ def _extent(container: Any, stream: Any, shape: ClipShape) -> tuple[int, float]:
 
 
 def _frames_at(
-    container: Any, stream: Any, places: Sequence[int], interval: float, search: bool = False
+    container: Any, stream: Any, numbers: Sequence[int], interval: float, search: bool = False
 ) -> Iterator[Any]:
     """Yield the frames that are shown at the times of the given frame numbers at the mean rate."""
     decoded = container.decode(stream)
@@ -137,30 +139,30 @@ def _frames_at(
     if shown is None:
         raise Unreadable("holds no frame that can be decoded")
     origin = shown.time or 0.0  # some headers give another origin
-    if places[0] and search:
-        shown, decoded = _sought(container, stream, origin, origin + places[0] * interval, interval)
-    wanted = iter(places)
-    place = next(wanted)
+    if numbers[0] and search:
+        shown, decoded = _seek(container, stream, origin, origin + numbers[0] * interval, interval)
+    remaining = iter(numbers)
+    number = next(remaining)
     for frame in decoded:
         starts = (frame.time or 0.0) - origin - interval / 2
-        while place * interval < starts:
+        while number * interval < starts:
             yield shown
-            following = next(wanted, None)
+            following = next(remaining, None)
             if following is None:
                 return
-            place = following
+            number = following
         shown = frame
     ends = (shown.time or 0.0) - origin + 1.5 * interval
-    while place * interval < ends:  # the last frame is shown as long as the others
+    while number * interval < ends:  # the last frame is shown as long as the others
         yield shown
-        following = next(wanted, None)
+        following = next(remaining, None)
         if following is None:
             return
-        place = following
-    raise Unreadable(f"ends before frame {place}, although its header announces more frames")
+        number = following
+    raise Unreadable(f"ends before frame {number}, although its header announces more frames")
 
 
-def _sought(
+def _seek(
     container: Any, stream: Any, origin: float, moment: float, interval: float
 ) -> tuple[Any, Iterator[Any]]:
     """Return a frame that is shown at a moment or before it, and an iterator over the frames that follow.
@@ -168,19 +170,19 @@ def _sought(
     If a container has no index, or its groups of pictures are open, a seek may land after the requested
     moment; it is then repeated from an earlier one.
     """
-    back = 0.0
+    distance = 0.0
     while True:
-        goal = max(origin, moment - back)
-        container.seek(int(goal / stream.time_base), stream=stream)
+        target = max(origin, moment - distance)
+        container.seek(int(target / stream.time_base), stream=stream)
         decoded = container.decode(stream)
         first = next(decoded, None)
         if first is not None and (first.time or 0.0) - interval / 2 <= moment:
             return first, decoded
-        if goal == origin:
-            raise _NotFound
-        back = 2 * back or 1.0
+        if target == origin:
+            raise _SeekFailed
+        distance = 2 * distance or 1.0
 
 
 def _square(frame: Any, shape: ClipShape) -> np.ndarray:
     image: Image.Image = upright(frame).convert("L" if shape.channels == 1 else "RGB")
-    return np.asarray(centre_crop(image, shape.edge)).reshape(shape.edge, shape.edge, shape.channels)
+    return np.asarray(centre_crop(image, shape.side)).reshape(shape.side, shape.side, shape.channels)

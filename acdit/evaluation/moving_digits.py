@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.moving_digits import EDGE, MovingDigits
+from ..data.moving_digits import FRAME_SIDE, MovingDigits
 from ..generation.batches import Sampling, draw_clips
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError, require
@@ -56,7 +56,12 @@ def evaluate_clips(
         UserError: if the pipeline does not generate moving digits, or the prefix would end inside a block.
     """
     span = pipeline.num_frames
-    if (pipeline.pixel_channels, *pipeline.layout.size) != (1, span, EDGE, EDGE) or pipeline.vae is not None:
+    if (pipeline.pixel_channels, *pipeline.layout.size) != (
+        1,
+        span,
+        FRAME_SIDE,
+        FRAME_SIDE,
+    ) or pipeline.vae is not None:
         raise UserError(
             "without --data, only models of moving-digits (grey pixels, 32x32) can be scored: for another "
             "model, give real clips of its data with --data, and a feature network with --features"

@@ -24,7 +24,7 @@ from .schedules import rate_factor
 from .step_batches import StepBatches
 
 CHANGEABLE = {"name", "out", "data.workers", "checkpoint_every"}
-SCALED_ON = 2048  # images from which the scaling of the latents is measured
+SCALING_IMAGES = 2048  # images from which the scaling of the latents is measured
 COSINE = OptimizerConfig(schedule="cosine")
 
 
@@ -55,8 +55,8 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
         step = stored.step
         start_moments(optimizer, step)
         fill(stored, tensors())
-    order = StepBatches(len(data), recipe.batch_size, range(step, recipe.steps), seed=recipe.seed)
-    loader = DataLoader(data, batch_sampler=order, num_workers=recipe.data.workers)
+    batches = StepBatches(len(data), recipe.batch_size, range(step, recipe.steps), seed=recipe.seed)
+    loader = DataLoader(data, batch_sampler=batches, num_workers=recipe.data.workers)
     network.train()
     with ProgressBar(total=recipe.steps, initial=step, desc=recipe.name, unit="step") as progress:
         for batch in loader:
@@ -75,8 +75,8 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
                 save_checkpoint(checkpoints, state, tensors(), keep=1)
     network.eval()
     _measure_scaling(network, data, recipe.seed, device)
-    with whole(recipe.folder / "vae") as aside:
-        network.save_pretrained(aside)
+    with whole(recipe.folder / "vae") as temporary_path:
+        network.save_pretrained(temporary_path)
     return recipe.folder / "vae"
 
 
@@ -105,7 +105,7 @@ def losses(network: AutoencoderKL, batch: Batch, seed: int, device: torch.device
     encoder: Any = network  # diffusers' type hints also allow tuples as results
     posterior = encoder.encode(pixels).latent_dist
     keys = zip(batch["epoch"].tolist(), batch["index"].tolist(), strict=True)
-    latents = _drawn(posterior, [("posterior", *key) for key in keys], seed)
+    latents = _sample_latents(posterior, [("posterior", *key) for key in keys], seed)
     decoded = encoder.decode(latents).sample
     return F.mse_loss(decoded, pixels), posterior.kl().sum() / pixels.numel()
 
@@ -113,18 +113,18 @@ def losses(network: AutoencoderKL, batch: Batch, seed: int, device: torch.device
 @torch.no_grad()
 def _measure_scaling(network: Any, data: PixelDataset, seed: int, device: torch.device) -> None:
     """Store the shift and the scaling factor that give latents mean 0 and standard deviation 1."""
-    chosen = torch.randperm(len(data), generator=generator(seed, "scaling"))[:SCALED_ON]
-    drawn = []
+    chosen = torch.randperm(len(data), generator=generator(seed, "scaling"))[:SCALING_IMAGES]
+    samples = []
     for part in chosen.split(64):
         indices = part.tolist()
         pixels = torch.stack([data.read(index)[0] for index in indices]).to(device)
         posterior = network.encode(pixels).latent_dist
-        drawn.append(_drawn(posterior, [("scaling", index) for index in indices], seed))
-    latents = torch.cat(drawn)
+        samples.append(_sample_latents(posterior, [("scaling", index) for index in indices], seed))
+    latents = torch.cat(samples)
     network.register_to_config(scaling_factor=1 / latents.std().item(), shift_factor=latents.mean().item())
 
 
-def _drawn(posterior: Any, keys: list[tuple[Key, ...]], seed: int) -> Tensor:
+def _sample_latents(posterior: Any, keys: list[tuple[Key, ...]], seed: int) -> Tensor:
     """Sample a latent of every image, each with its own random key."""
     shape = posterior.mean.shape[1:]
     noise = torch.stack([torch.randn(shape, generator=generator(seed, *key)) for key in keys])

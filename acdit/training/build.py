@@ -43,11 +43,11 @@ def build_layouts(recipe: Recipe, size: Sequence[int]) -> list[Layout]:
     Raises:
         ValueError: If the patches do not tile the image, or the blocks do not tile the grid.
     """
-    patch, cut = recipe.layout.patch, recipe.modality.patch_axes
-    patches = (*[1] * (len(size) - cut), *[patch] * cut)
-    if any(length % edge for length, edge in zip(size, patches, strict=True)):
+    patch, patch_axes = recipe.layout.patch, recipe.modality.patch_axes
+    patches = (*[1] * (len(size) - patch_axes), *[patch] * patch_axes)
+    if any(length % side for length, side in zip(size, patches, strict=True)):
         raise UserError(f"layout.patch must divide the side of the image, {size[-1]}; {patch} does not")
-    grid = tuple(length // edge for length, edge in zip(size, patches, strict=True))
+    grid = tuple(length // side for length, side in zip(size, patches, strict=True))
     return [Layout(grid, parse_dims(block), patches) for block in recipe.layout.blocks]
 
 
@@ -70,7 +70,7 @@ def build_model(
         if stored is not None:
             network = cast(ACDiTTransformer, ACDiTTransformer.from_config(stored))
         elif recipe.training.init_from is not None:
-            network = _adapted(recipe.training.init_from, data, layout)
+            network = _load_initial_network(recipe.training.init_from, data, layout)
         else:
             network = ACDiTTransformer(
                 axis_lengths=layout.grid,
@@ -86,8 +86,8 @@ def build_model(
 
 def network_size(model: ModelConfig) -> Size:
     """Return the dimensions of the named size, replaced where the recipe sets its own."""
-    named = {key: getattr(model, key) for key in Size._fields}
-    return SIZES[model.size]._replace(**{key: value for key, value in named.items() if value is not None})
+    overrides = {key: getattr(model, key) for key in Size._fields}
+    return SIZES[model.size]._replace(**{key: value for key, value in overrides.items() if value is not None})
 
 
 def network_config(recipe: Recipe, values: int) -> dict[str, Any]:
@@ -97,13 +97,13 @@ def network_config(recipe: Recipe, values: int) -> dict[str, Any]:
         recipe: Recipe of the run.
         values: Number of values of a token, see `token_values`.
     """
-    modality, timed = recipe.modality, recipe.model.time_conditioning
+    modality, time_conditioning = recipe.modality, recipe.model.time_conditioning
     return {
         "in_channels": None,
         "vocab_size": None,
         modality.values_key: values,
         **network_size(recipe.model)._asdict(),
-        "time_conditioning": modality.time_conditioning if timed is None else timed,
+        "time_conditioning": modality.time_conditioning if time_conditioning is None else time_conditioning,
     }
 
 
@@ -112,23 +112,23 @@ def token_values(data: LabelledDataset, layout: Layout) -> int:
     return data.values * layout.patch_elements
 
 
-def check_tokens(source: str, config: Mapping[str, Any], makes: int) -> None:
+def check_tokens(source: str, config: Mapping[str, Any], values: int) -> None:
     """Raise UserError if the network of `init_from` has tokens of another size than the recipe.
 
     Args:
         source: Value of `training.init_from`.
         config: Config of that network.
-        makes: Number of values of a token of the recipe.
+        values: Number of values of a token of the recipe.
     """
-    has = config["in_channels"] or config["vocab_size"]
-    if has != makes:
+    network_values = config["in_channels"] or config["vocab_size"]
+    if network_values != values:
         raise UserError(
-            f"training.init_from {source} has tokens of {has} values, but those of this recipe have {makes}: "
-            "change layout.patch, data.channels or data.tokenizer"
+            f"training.init_from {source} has tokens of {network_values} values, but those of this recipe "
+            f"have {values}: change layout.patch, data.channels or data.tokenizer"
         )
 
 
-def _adapted(source: str, data: LabelledDataset, layout: Layout) -> ACDiTTransformer:
+def _load_initial_network(source: str, data: LabelledDataset, layout: Layout) -> ACDiTTransformer:
     """Return the network of a trained pipeline, with a new class table if the number of classes differs."""
     pipeline, num_classes = load_pipeline(source), len(data.label_names) or None
     trained = pipeline.transformer

@@ -73,32 +73,34 @@ def save_checkpoint(
         OSError: On all ranks, if any rank could not write; the older checkpoints are then unchanged.
     """
     path = folder / f"step-{state['step']:08d}"
-    aside = fault = None
+    temporary_path = failure = None
     try:
         with ExitStack() as stack:
             try:
                 if ranks.main:
-                    aside = stack.enter_context(whole(path))
-                    aside.mkdir()
-            except OSError as found:
-                fault = _reason(found)
-            aside, fault = ranks.from_main((aside, fault))
-            if fault is None and aside is not None:
-                fault = _write(aside, tensors, state, ranks)
-            fault = next(filter(None, ranks.gathered(fault)), None)
-            if fault is not None:
-                raise OSError(fault)
-    except OSError as found:
-        fault = _reason(found)
-    fault = ranks.from_main(fault)  # the first rank may also have failed at the final renaming
-    if fault is not None:
-        raise OSError(f"{path} cannot be written: {fault}")
+                    temporary_path = stack.enter_context(whole(path))
+                    temporary_path.mkdir()
+            except OSError as error:
+                failure = _reason(error)
+            temporary_path, failure = ranks.from_main((temporary_path, failure))
+            if failure is None and temporary_path is not None:
+                failure = _write(temporary_path, tensors, state, ranks)
+            failure = next(filter(None, ranks.gathered(failure)), None)
+            if failure is not None:
+                raise OSError(failure)
+    except OSError as error:
+        failure = _reason(error)
+    failure = ranks.from_main(failure)  # the first rank may also have failed at the final renaming
+    if failure is not None:
+        raise OSError(f"{path} cannot be written: {failure}")
     if ranks.main:
         _prune(folder, keep, keep_every)
     return path
 
 
-def _write(aside: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], ranks: Ranks) -> str | None:
+def _write(
+    temporary_path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], ranks: Ranks
+) -> str | None:
     """Write the tensors and, on the first rank, the state of a checkpoint.
 
     Returns:
@@ -107,13 +109,15 @@ def _write(aside: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any],
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-            writer = HuggingFaceStorageWriter(str(aside), save_distributed=True)
-            held = {name: tensor.contiguous() for name, tensor in tensors.items()}
-            save(held, storage_writer=writer, no_dist=ranks.alone)
-        digests = _digests(sorted(aside.glob("*.safetensors")), ranks)
+            writer = HuggingFaceStorageWriter(str(temporary_path), save_distributed=True)
+            contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+            save(contiguous, storage_writer=writer, no_dist=ranks.alone)
+        digests = _digests(sorted(temporary_path.glob("*.safetensors")), ranks)
         if ranks.main:
             full = {"format_version": FORMAT_VERSION, **state, "files": digests}
-            (aside / STATE_FILE).write_text(json.dumps(full | {"digest": _digest_of(full)}, indent=2) + "\n")
+            (temporary_path / STATE_FILE).write_text(
+                json.dumps(full | {"digest": _digest_of(full)}, indent=2) + "\n"
+            )
     except (OSError, CheckpointException) as fault:
         return _reason(fault)
     return None
@@ -128,24 +132,26 @@ def newest_checkpoint(folder: Path, ranks: Ranks = ALONE) -> Stored | None:
         UserError: If all checkpoints are damaged, or another version of the library wrote the newest one.
     """
     if ranks.main:
-        for left in leftovers(folder / "step-*"):
-            remove(left)
+        for leftover in leftovers(folder / "step-*"):
+            remove(leftover)
     ranks.wait()
-    found = _checkpoints(folder)
-    for path in reversed(found):
+    paths = _checkpoints(folder)
+    for path in reversed(paths):
         stored = _read(path)
         digests = _digests([path / name for name in stored.state["files"]], ranks) if stored else {}
         if stored is not None and digests == stored.state["files"]:
             return stored
         ranks.wait()  # it must not be renamed while another rank reads it
         if ranks.main:
-            moved = path.with_name(f"{path.name}.damaged")
-            remove(moved)
-            path.rename(moved)
-            words = f"warning: {path} is damaged and was renamed to {moved.name}; the previous one is used"
-            ProgressBar.write(words, file=sys.stderr)
+            renamed = path.with_name(f"{path.name}.damaged")
+            remove(renamed)
+            path.rename(renamed)
+            message = (
+                f"warning: {path} is damaged and was renamed to {renamed.name}; the previous one is used"
+            )
+            ProgressBar.write(message, file=sys.stderr)
         ranks.wait()
-    if found:
+    if paths:
         raise UserError(f"every checkpoint in {folder} is damaged; remove {folder} to start again")
     return None
 
@@ -163,9 +169,14 @@ def fill(stored: Stored, tensors: Mapping[str, Tensor], ranks: Ranks = ALONE) ->
 
 def read_part(stored: Stored, part: str) -> dict[str, Tensor]:
     """Return the tensors `part.NAME` of a checkpoint, unsharded, by NAME."""
-    described = HuggingFaceStorageReader(str(stored.path)).read_metadata().state_dict_metadata
-    wanted: dict[str, Any] = {name: held for name, held in described.items() if name.startswith(f"{part}.")}
-    tensors = {name: torch.empty(held.size, dtype=held.properties.dtype) for name, held in wanted.items()}
+    metadata = HuggingFaceStorageReader(str(stored.path)).read_metadata().state_dict_metadata
+    selected: dict[str, Any] = {
+        name: description for name, description in metadata.items() if name.startswith(f"{part}.")
+    }
+    tensors = {
+        name: torch.empty(description.size, dtype=description.properties.dtype)
+        for name, description in selected.items()
+    }
     fill(stored, tensors)
     return {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items()}
 
@@ -192,13 +203,15 @@ def check_recipe(
     Raises:
         UserError: If keys differ that must not.
     """
-    before = flatten(defaults) | flatten(stored.state["recipe"])
-    changed = {key: words for key, words in differences(before, recipe).items() if key not in changeable}
+    stored_settings = flatten(defaults) | flatten(stored.state["recipe"])
+    changed = {
+        key: text for key, text in differences(stored_settings, recipe).items() if key not in changeable
+    }
     folder = stored.path.parent.parent
     if any(key.startswith(fixed) for key in changed if fixed):
-        words = [words for key, words in changed.items() if key.startswith(fixed)]
+        texts = [text for key, text in changed.items() if key.startswith(fixed)]
         raise UserError(
-            f"{folder} holds a run with another network; differences: {', '.join(words)}. "
+            f"{folder} holds a run with another network; differences: {', '.join(texts)}. "
             "Choose another --out, or remove that folder"
         )
     if changed and not allowed:
@@ -237,15 +250,15 @@ def validation_losses(folder: Path) -> dict[Path, float]:
 
 def _digests(files: list[Path], ranks: Ranks) -> dict[str, str | None]:
     """Return the digests of files by name, None for unreadable ones; each rank reads a part of the files."""
-    mine: dict[str, str | None] = {}
+    own: dict[str, str | None] = {}
     for file in files[ranks.rank :: ranks.world_size]:
         try:
             with file.open("rb") as opened:
-                mine[file.name] = hashlib.file_digest(opened, "blake2b").hexdigest()
+                own[file.name] = hashlib.file_digest(opened, "blake2b").hexdigest()
         except OSError:
-            mine[file.name] = None
-    found = {name: digest for part in ranks.gathered(mine) for name, digest in part.items()}
-    return {file.name: found[file.name] for file in files}
+            own[file.name] = None
+    digests = {name: digest for part in ranks.gathered(own) for name, digest in part.items()}
+    return {file.name: digests[file.name] for file in files}
 
 
 def _digest_of(state: Mapping[str, Any]) -> str:

@@ -38,23 +38,23 @@ class Check:
 class Checks:
     """Results of checks; a check that fails is recorded as a problem."""
 
-    made: list[Check] = field(default_factory=list)
+    results: list[Check] = field(default_factory=list)
 
-    def make(self, subject: str, check: Callable[[], T]) -> T | None:
+    def run(self, subject: str, check: Callable[[], T]) -> T | None:
         """Run a check, record its result and return it.
 
         A result of None is not recorded. If the check raises ValueError or OSError, the error is recorded as
         a problem, and None is returned.
         """
         try:
-            found = check()
+            result = check()
         except (ValueError, OSError) as error:
-            self.made.append(Check(subject, False, " ".join(str(error).split())))
+            self.results.append(Check(subject, False, " ".join(str(error).split())))
             return None
-        if found is not None:
-            shown = "; ".join(map(str, found)) if isinstance(found, list) else str(found)
-            self.made.append(Check(subject, True, shown))
-        return found
+        if result is not None:
+            text = "; ".join(map(str, result)) if isinstance(result, list) else str(result)
+            self.results.append(Check(subject, True, text))
+        return result
 
 
 def check_run(
@@ -66,20 +66,20 @@ def check_run(
         The results, and the layouts of the recipe; no layouts if they do not tile.
     """
     checks = Checks()
-    layouts = checks.make("layout", lambda: build_layouts(recipe, data.size))
-    checks.make("heads", lambda: _check_heads(network, len(data.size)))
-    checks.make("batch", lambda: _check_batch(recipe, ranks))
+    layouts = checks.run("layout", lambda: build_layouts(recipe, data.size))
+    checks.run("heads", lambda: _check_heads(network, len(data.size)))
+    checks.run("batch", lambda: _check_batch(recipe, ranks))
     if recipe.autoencoder.model is not None:
-        checks.make("latents", lambda: _check_latents(recipe))
+        checks.run("latents", lambda: _check_latents(recipe))
     if recipe.autoencoder.model is None or latent_manifest(recipe) is None:
-        checks.make("data", lambda: _check_source(recipe))
+        checks.run("data", lambda: _check_source(recipe))
     if counted := counted_classes(recipe):
-        checks.make("classes", lambda: _check_classes(recipe, counted))
-    checks.make("objective", lambda: recipe.training.objective and objective_name(recipe))
-    checks.make("scheduler", lambda: check_scheduler(recipe))
-    checks.make("validation", lambda: check_validation(recipe))
-    checks.make("disk", lambda: _check_disk(recipe, parameters(network)))
-    return checks.made, layouts or []
+        checks.run("classes", lambda: _check_classes(recipe, counted))
+    checks.run("objective", lambda: recipe.training.objective and objective_name(recipe))
+    checks.run("scheduler", lambda: check_scheduler(recipe))
+    checks.run("validation", lambda: check_validation(recipe))
+    checks.run("disk", lambda: _check_disk(recipe, parameters(network)))
+    return checks.results, layouts or []
 
 
 def _check_heads(network: Dimensions, axes: int) -> str:
@@ -91,20 +91,21 @@ def _check_heads(network: Dimensions, axes: int) -> str:
 
 def _check_batch(recipe: Recipe, ranks: int) -> str:
     config = recipe.training
-    ways = ranks * config.accumulation
-    if config.batch_size % ways:
+    passes = ranks * config.accumulation
+    if config.batch_size % passes:
         raise UserError(
-            f"training.batch_size must be a multiple of ranks x accumulation, {ways}, not {config.batch_size}"
+            f"training.batch_size must be a multiple of ranks x accumulation, {passes}, "
+            f"not {config.batch_size}"
         )
-    return f"{config.batch_size} in {ways} forward passes"
+    return f"{config.batch_size} in {passes} forward passes"
 
 
 def _check_latents(recipe: Recipe) -> str:
     manifest = read_manifest(recipe.latents)
-    wanted = {"data": data_settings(recipe.data, recipe.autoencoder.clips)}
-    check_settings(recipe.latents, {"data": manifest["settings"]["data"]}, wanted)
-    there = f"{manifest['count']:,} {recipe.modality.samples} in {recipe.latents}"
-    return f"{there}; training also checks the autoencoder"
+    expected = {"data": data_settings(recipe.data, recipe.autoencoder.clips)}
+    check_settings(recipe.latents, {"data": manifest["settings"]["data"]}, expected)
+    summary = f"{manifest['count']:,} {recipe.modality.samples} in {recipe.latents}"
+    return f"{summary}; training also checks the autoencoder"
 
 
 def _check_source(recipe: Recipe) -> str:
@@ -124,20 +125,23 @@ def _check_source(recipe: Recipe) -> str:
 
 
 def _check_classes(recipe: Recipe, counted: int) -> str:
-    named = recipe.data.num_classes
-    if named not in (None, counted):
-        raise UserError(f"data.num_classes must be {counted}, the number of classes in the data, not {named}")
+    configured = recipe.data.num_classes
+    if configured not in (None, counted):
+        raise UserError(
+            f"data.num_classes must be {counted}, the number of classes in the data, not {configured}"
+        )
     return f"{counted} in the data"
 
 
 def _check_disk(recipe: Recipe, parameters: int) -> str:
     check_writable(recipe.folder / "checkpoints")
     kept = recipe.training.keep_checkpoints + 1  # the newest is written before the oldest is removed
-    wanted = kept * STATES * 4 * parameters
+    required = kept * STATES * 4 * parameters
     free = free_disk(recipe.folder)
-    needs = f"{kept} checkpoints of {recipe.folder} take {wanted / 1e9:,.3g} GB"
-    if wanted > free:
+    summary = f"{kept} checkpoints of {recipe.folder} take {required / 1e9:,.3g} GB"
+    if required > free:
         raise UserError(
-            f"{needs}, {free / 1e9:,.3g} GB are free: choose another --out or lower training.keep_checkpoints"
+            f"{summary}, {free / 1e9:,.3g} GB are free: choose another --out or lower "
+            "training.keep_checkpoints"
         )
-    return f"{needs}, {free / 1e9:,.3g} GB are free"
+    return f"{summary}, {free / 1e9:,.3g} GB are free"

@@ -69,7 +69,7 @@ def draw_curves(logs: Mapping[str, RunLog], smooth: float) -> "Figure":
             panels["timestep"].plot(*_numbers(centres, by_timestep), **style, **SMOOTH)
     if validated:
         panels["timestep"].set_xlim(0, TRAIN_STEPS)
-    _dress(panels)
+    _style_panels(panels)
     _legends(figure, panels["loss"], list(logs), validated)
     return figure
 
@@ -86,31 +86,33 @@ def smoothed(values: Sequence[float], smooth: float) -> list[float]:
     further away, the weight is multiplied by `smooth`. The factor is smaller among the first entries, where a
     loss falls fastest: at most i / (i + 9) between the entries i - 1 and i.
     """
-    kept = [min(smooth, index / (index + 9)) for index in range(len(values))]
-    before = _sums(values, kept)
-    after = _sums(values[::-1], [*kept[1:], *kept[:1]][::-1])[::-1]
+    factors = [min(smooth, index / (index + 9)) for index in range(len(values))]
+    before = _sums(values, factors)
+    after = _sums(values[::-1], [*factors[1:], *factors[:1]][::-1])[::-1]
     return [
         (total + other - value) / (weight + other_weight - 1)  # both sums contain the value itself
         for value, (total, weight), (other, other_weight) in zip(values, before, after, strict=True)
     ]
 
 
-def _sums(values: Sequence[float], kept: Sequence[float]) -> list[tuple[float, float]]:
+def _sums(values: Sequence[float], factors: Sequence[float]) -> list[tuple[float, float]]:
     """Return running sums of the weighted values and of their weights.
 
-    At each value, the sums so far are multiplied by its entry of `kept` before the value is added.
+    At each value, the sums so far are multiplied by its entry of `factors` before the value is added.
     """
     sums, total, weight = [], 0.0, 0.0
-    for value, share in zip(values, kept, strict=True):
-        total, weight = share * total + value, share * weight + 1
+    for value, factor in zip(values, factors, strict=True):
+        total, weight = factor * total + value, factor * weight + 1
         sums.append((total, weight))
     return sums
 
 
-def _numbers(places: Sequence[float], values: Sequence[float | None]) -> tuple[list[float], list[float]]:
+def _numbers(positions: Sequence[float], values: Sequence[float | None]) -> tuple[list[float], list[float]]:
     """Return positions and values, without those that have no value."""
-    there = [(place, value) for place, value in zip(places, values, strict=True) if value is not None]
-    return [place for place, _ in there], [value for _, value in there]
+    pairs = [
+        (position, value) for position, value in zip(positions, values, strict=True) if value is not None
+    ]
+    return [position for position, _ in pairs], [value for _, value in pairs]
 
 
 def _thinned(steps: list[float], values: list[float]) -> tuple[list[float], list[float]]:
@@ -118,7 +120,7 @@ def _thinned(steps: list[float], values: list[float]) -> tuple[list[float], list
     return steps[::stride], values[::stride]
 
 
-def _dress(panels: "Mapping[str, Axes]") -> None:
+def _style_panels(panels: "Mapping[str, Axes]") -> None:
     """Set the titles, the scales and a faint grid."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
@@ -140,7 +142,7 @@ def _dress(panels: "Mapping[str, Axes]") -> None:
         panel.spines["bottom"].set_color(FAINT)
         panel.xaxis.set_major_locator(MaxNLocator(7, steps=ROUND, integer=True))
         if name in ("loss", "timestep"):
-            _stretch(panel)
+            _set_log_scale(panel)
         panel.yaxis.set_major_formatter("{x:g}")
         panel.minorticks_off()
         panel.margins(x=0.02)
@@ -154,7 +156,7 @@ def _dress(panels: "Mapping[str, Axes]") -> None:
             panel.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _stretch(panel: "Axes") -> None:
+def _set_log_scale(panel: "Axes") -> None:
     """Use a logarithmic scale if the values differ by more than a factor of 3."""
     from matplotlib.ticker import LogLocator
 
@@ -177,6 +179,6 @@ def _legends(figure: "Figure", panel: "Axes", names: list[str], validated: bool)
         for index in range(len(names))
     ]
     figure.legend(colours, names, loc="outside upper left", ncols=4, fontsize=10, **small)
-    kinds = {"each entry": RAW, "smoothed": SMOOTH} | ({"validation": VALIDATION} if validated else {})
-    lines = [Line2D([], [], color=GREY, **kind) for kind in kinds.values()]
-    panel.legend(lines, list(kinds), loc="upper right", fontsize=9, **small)
+    styles = {"each entry": RAW, "smoothed": SMOOTH} | ({"validation": VALIDATION} if validated else {})
+    lines = [Line2D([], [], color=GREY, **style) for style in styles.values()]
+    panel.legend(lines, list(styles), loc="upper right", fontsize=9, **small)

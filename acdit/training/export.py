@@ -43,11 +43,11 @@ def check_scheduler(recipe: Recipe) -> str | None:
     Raises:
         UserError: If the recipe's modality has no scheduler of that name.
     """
-    known, name = SCHEDULERS[recipe.modality.noise], recipe.sampling.scheduler
-    if name is not None and name not in known:
+    schedulers, name = SCHEDULERS[recipe.modality.noise], recipe.sampling.scheduler
+    if name is not None and name not in schedulers:
         raise UserError(
-            f"sampling.scheduler of {recipe.modality.samples} must be one of {', '.join(known)}, "
-            f"not {name!r}; did you mean {nearest(name, known)[0]}?"
+            f"sampling.scheduler of {recipe.modality.samples} must be one of {', '.join(schedulers)}, "
+            f"not {name!r}; did you mean {nearest(name, schedulers)[0]}?"
         )
     return name
 
@@ -72,8 +72,8 @@ def text_pipeline(
     """Build a text pipeline; see `build_pipeline`."""
     del vae  # texts have no autoencoder
     tokenizer = cast(WrappedTexts, data).tokenizer
-    usual = "ancestral" if model.config["time_conditioning"] else "first-hitting"
-    scheduler = _scheduler(recipe, usual, mask_token=tokenizer.mask, schedule=recipe.diffusion.schedule)
+    default = "ancestral" if model.config["time_conditioning"] else "first-hitting"
+    scheduler = _scheduler(recipe, default, mask_token=tokenizer.mask, schedule=recipe.diffusion.schedule)
     return ACDiTTextPipeline(
         transformer=model,
         scheduler=scheduler,
@@ -101,6 +101,6 @@ def _components(
     }
 
 
-def _scheduler(recipe: Recipe, usual: str, **process: object) -> Solver:
-    """Build the recipe's scheduler, or the one named `usual` if the recipe sets none, for a noise process."""
-    return SCHEDULERS[recipe.modality.noise][recipe.sampling.scheduler or usual](**process)
+def _scheduler(recipe: Recipe, default: str, **process: object) -> Solver:
+    """Build the scheduler of a recipe, or the one named `default` if it sets none, for a noise process."""
+    return SCHEDULERS[recipe.modality.noise][recipe.sampling.scheduler or default](**process)

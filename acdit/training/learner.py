@@ -52,8 +52,8 @@ class Learner:
             fully_shard(network, mesh=mesh)
         elif not ranks.alone:
             self.model = DistributedDataParallel(network, gradient_as_bucket_view=True)
-        learning = {name: held for name, held in network.named_parameters() if held.requires_grad}
-        self.names, self.parameters = list(learning), list(learning.values())
+        trainable = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        self.names, self.parameters = list(trainable), list(trainable.values())
         self.ema = EMAModel(
             self.parameters,
             decay=config.ema_decay,
@@ -104,9 +104,9 @@ class Learner:
     def _average(self) -> None:
         # like EMAModel.step, but in place: the original copies everything first and takes three times as long
         self.ema.optimization_step += 1
-        share = 1 - self.ema.get_decay(self.ema.optimization_step)
+        weight = 1 - self.ema.get_decay(self.ema.optimization_step)
         for average, parameter in zip(self.ema.shadow_params, self.parameters, strict=True):
-            average.lerp_(parameter, share)
+            average.lerp_(parameter, weight)
 
     def forget_gradients(self) -> None:
         """Reset the gradients after a step."""
@@ -114,11 +114,11 @@ class Learner:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors of a checkpoint: `model.NAME`, `ema.NAME`, and AdamW's moments by parameter."""
-        held = {f"model.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        held |= {
+        tensors = {f"model.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {
             f"ema.{name}": tensor for name, tensor in zip(self.names, self.ema.shadow_params, strict=True)
         }
-        return held | optimizer_tensors(self.optimizer, self.names)
+        return tensors | optimizer_tensors(self.optimizer, self.names)
 
     def restore(self, stored: Stored, updates: int) -> None:
         """Load a checkpoint that was written after the given number of updates."""
@@ -129,17 +129,17 @@ class Learner:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Switch the network to the averaged weights and to evaluation mode inside the context."""
-        own = [parameter.detach().clone() for parameter in self.parameters]
-        self._put(self.ema.shadow_params)
+        trained = [parameter.detach().clone() for parameter in self.parameters]
+        self._set_weights(self.ema.shadow_params)
         self.network.eval()
         try:
             yield
         finally:
             self.network.train()
-            self._put(own)
+            self._set_weights(trained)
 
     @torch.no_grad()
-    def _put(self, values: list[Tensor]) -> None:
+    def _set_weights(self, values: list[Tensor]) -> None:
         # one by one, because sharded parameters cannot be copied all at once
         for parameter, value in zip(self.parameters, values, strict=True):
             parameter.copy_(value)
@@ -174,7 +174,9 @@ def compile_blocks(network: ACDiTTransformer, mode: str = "default") -> None:
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
     """Return AdamW's moments as tensors named `exp_avg.PARAMETER`; empty before the first step."""
     state = optimizer.state_dict()["state"]
-    return {f"{moment}.{names[place]}": held[moment] for place, held in state.items() for moment in MOMENTS}
+    return {
+        f"{moment}.{names[index]}": moments[moment] for index, moments in state.items() for moment in MOMENTS
+    }
 
 
 def start_moments(optimizer: torch.optim.Optimizer, updates: int) -> None:
@@ -185,5 +187,5 @@ def start_moments(optimizer: torch.optim.Optimizer, updates: int) -> None:
         for parameter in cast(list[Tensor], group["params"]):
             moments = {name: torch.zeros_like(parameter) for name in MOMENTS}
             # a fused optimiser keeps its step count on the parameter's device
-            counted = torch.tensor(float(updates), device=parameter.device)
-            optimizer.state[parameter] = {"step": counted, **moments}
+            step = torch.tensor(float(updates), device=parameter.device)
+            optimizer.state[parameter] = {"step": step, **moments}

@@ -49,7 +49,7 @@ def read_log(path: Path) -> RunLog:
             if number > len(lines):
                 break  # the line has no line feed: it was cut off
             raise UserError(f"{file}, line {number}, cannot be read: {error}") from error
-        while entries and _place(entries[-1]) >= _place(entry):
+        while entries and _sort_key(entries[-1]) >= _sort_key(entry):
             entries.pop()  # the run was resumed from a step before this entry
         entries.append(entry)
     return RunLog(
@@ -60,7 +60,7 @@ def read_log(path: Path) -> RunLog:
     )
 
 
-def _place(entry: dict[str, Any]) -> tuple[int, bool]:
+def _sort_key(entry: dict[str, Any]) -> tuple[int, bool]:
     """Return the sort key of an entry: its step, and a validation after the step that it follows."""
     return entry["step"], "validation" in entry
 
@@ -89,5 +89,5 @@ def cut_log(path: Path, step: int) -> None:
                 kept.append(line)
         except (ValueError, TypeError, KeyError):
             continue
-    with whole(path) as aside:
-        aside.write_text("".join(f"{line}\n" for line in kept))
+    with whole(path) as temporary_path:
+        temporary_path.write_text("".join(f"{line}\n" for line in kept))

@@ -39,11 +39,11 @@ def train(recipe: Recipe, *, allow_changes: bool = False) -> Path | None:
         OSError: If the last checkpoint or the pipeline could not be written.
     """
     ranks = launched()
-    wanted = recipe.training.world_size
-    if ranks.alone and wanted not in (None, 1):
+    world_size = recipe.training.world_size
+    if ranks.alone and world_size not in (None, 1):
         raise UserError(
-            f"training.world_size is {wanted}, but no launcher started other processes: run "
-            f"torchrun --nproc_per_node {wanted} -m acdit train .."
+            f"training.world_size is {world_size}, but no launcher started other processes: run "
+            f"torchrun --nproc_per_node {world_size} -m acdit train .."
         )
     check_trackers(recipe)
     check_validation(recipe)
@@ -67,8 +67,8 @@ def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool)
                 return None
         skipped = run.data.skipped if ranks.main else {}
         if skipped:
-            shown = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-            watch.say(f"skipped {len(skipped)} unreadable {recipe.modality.samples}: {shown}")
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+            watch.say(f"skipped {len(skipped)} unreadable {recipe.modality.samples}: {reasons}")
         _export(run)
         ranks.wait()
     return run.folder / "pipeline"
@@ -83,26 +83,26 @@ def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | N
     config = run.recipe.training
     best = min(validation_losses(run.checkpoints).values(), default=math.inf)
     saved: int | None = run.step
-    for done in run.steps(lambda: bool(stop)):
-        watch.step(done)
-        better = False
+    for result in run.steps(lambda: bool(stop)):
+        watch.step(result)
+        improved = False
         run.validation_loss = None
-        if validation and done.step % run.recipe.validation.every == 0:
-            measured = validation.measure(run.learner, run.layouts[0], run.share, run.ranks)
-            watch.validation(done.step, measured)
+        if validation and result.step % run.recipe.validation.every == 0:
+            measured = validation.measure(run.learner, run.layouts[0], run.micro_batch, run.ranks)
+            watch.validation(result.step, measured)
             run.validation_loss = measured["loss"]
-            better = measured["loss"] < best
+            improved = measured["loss"] < best
             best = min(best, measured["loss"])
-        last = done.stop or done.halt is not None or done.step == config.steps
-        if better or last or done.step % config.checkpoint_every == 0:
+        last = result.stop or result.halt is not None or result.step == config.steps
+        if improved or last or result.step % config.checkpoint_every == 0:
             saved = _save(run, watch, saved, last)
-        if done.halt is not None:
-            raise UserError(done.halt)
-        if done.stop and done.step < config.steps:
+        if result.halt is not None:
+            raise UserError(result.halt)
+        if result.stop and result.step < config.steps:
             return False
-        if config.sample_every and done.step % config.sample_every == 0:
+        if config.sample_every and result.step % config.sample_every == 0:
             _sample(run)
-        watch.go_on()
+        watch.resume_clock()
     return True
 
 
@@ -119,11 +119,12 @@ def _save(run: Run, watch: Watch, saved: int | None, last: bool) -> int | None:
             raise
         watch.say(f"warning: {fault}; the checkpoint of step {saved} is kept, and the run continues")
         return saved
-    took = time.monotonic() - started
-    if took > GRACE and not last:
+    seconds = time.monotonic() - started
+    if seconds > GRACE and not last:
         watch.say(
-            f"warning: writing a checkpoint took {took:.0f} s, but a launcher may kill the run {GRACE:.0f} s "
-            "after its request to stop: allow it more time, or steps since the last checkpoint may be lost"
+            f"warning: writing a checkpoint took {seconds:.0f} s, but a launcher may kill the run "
+            f"{GRACE:.0f} s after its request to stop: allow it more time, or steps since the last "
+            "checkpoint may be lost"
         )
     return run.step
 
@@ -132,10 +133,10 @@ def _export(run: Run) -> None:
     """Write the trained pipeline to `pipeline/` in the run's directory."""
     pipeline, path = run.pipeline(), run.folder / "pipeline"
     if pipeline is not None:
-        for left in leftovers(path):
-            remove(left)
-        with whole(path) as aside:
-            pipeline.save_pretrained(aside)
+        for leftover in leftovers(path):
+            remove(leftover)
+        with whole(path) as temporary_path:
+            pipeline.save_pretrained(temporary_path)
 
 
 def _sample(run: Run) -> None:

@@ -26,16 +26,16 @@ def add_lora(network: ACDiTTransformer, rank: int, alpha: float | None, targets:
     """
     peft = require("peft", "lora")
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    chosen: list[str] = []
+    layers: list[str] = []
     for target in targets:
-        meant = [name for name in linear if f".{name}".endswith(f".{target}")]
-        if not meant:
-            known = dict.fromkeys(_short(name) for name in linear)
+        matches = [name for name in linear if f".{name}".endswith(f".{target}")]
+        if not matches:
+            names = dict.fromkeys(_short(name) for name in linear)
             raise UserError(
-                f"lora.targets must name linear layers, such as {', '.join(known)}, not {target!r}"
+                f"lora.targets must name linear layers, such as {', '.join(names)}, not {target!r}"
             )
-        chosen += meant
-    config = peft.LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, target_modules=chosen)
+        layers += matches
+    config = peft.LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, target_modules=layers)
     network.add_adapter(config)
 
 

@@ -40,13 +40,13 @@ class Watch:
             total=recipe.training.steps, initial=step, desc=recipe.name, unit="step", disable=not ranks.main
         )
         self.smooth: float | None = None
-        self.since: list[StepResult] = []  # steps since the last entry
+        self.unlogged: list[StepResult] = []  # steps since the last entry
         self.seconds = 0.0
         self.started = time.monotonic()
         if ranks.main:
-            edge = 8192 if ranks.device.type == "cuda" else 1024
+            side = 8192 if ranks.device.type == "cuda" else 1024
             dtype = torch.bfloat16 if half else torch.float32
-            self.matmul_rate = best_rate([(1, edge, edge, edge)], dtype, ranks.device)
+            self.matmul_rate = best_rate([(1, side, side, side)], dtype, ranks.device)
             if ranks.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(ranks.device)  # the peak must not include these products
             if self.path.exists():
@@ -54,7 +54,7 @@ class Watch:
             self.trackers = [_tracker(name, recipe, step) for name in recipe.training.trackers]
 
     def __enter__(self) -> "Watch":
-        self.going = time.monotonic()
+        self.clock_start = time.monotonic()
         return self
 
     def __exit__(
@@ -64,30 +64,30 @@ class Watch:
         for tracker in self.trackers:
             tracker.finish()
 
-    def step(self, done: StepResult) -> None:
+    def step(self, result: StepResult) -> None:
         """Record the result of a step.
 
-        The throughput clock is stopped from here until `go_on` is called.
+        The throughput clock is stopped from here until `resume_clock` is called.
         """
-        self.seconds += time.monotonic() - self.going
+        self.seconds += time.monotonic() - self.clock_start
         if not self.ranks.main:
             return
-        self.since.append(done)
-        if done.bad_samples:
+        self.unlogged.append(result)
+        if result.bad_samples:
             self.say(
-                f"step {done.step} was skipped: loss {done.loss:g}, gradient norm {done.gradient_norm:g}; "
-                f"samples {listed(done.bad_samples)}"
+                f"step {result.step} was skipped: loss {result.loss:g}, "
+                f"gradient norm {result.gradient_norm:g}; samples {listed(result.bad_samples)}"
             )
         else:
-            last = done.loss if self.smooth is None else self.smooth
-            self.smooth = SMOOTHING * last + (1 - SMOOTHING) * done.loss
+            previous = result.loss if self.smooth is None else self.smooth
+            self.smooth = SMOOTHING * previous + (1 - SMOOTHING) * result.loss
         self.bar.update()
-        if done.step % self.recipe.training.log_every == 0 or done.step == self.recipe.training.steps:
-            self._entry(done)
+        if result.step % self.recipe.training.log_every == 0 or result.step == self.recipe.training.steps:
+            self._entry(result)
 
-    def go_on(self) -> None:
+    def resume_clock(self) -> None:
         """Restart the throughput clock for the next step."""
-        self.going = time.monotonic()
+        self.clock_start = time.monotonic()
 
     def validation(self, step: int, measured: dict[str, Any]) -> None:
         """Record the result of a validation."""
@@ -99,30 +99,30 @@ class Watch:
         if self.ranks.main:
             ProgressBar.write(words, file=sys.stderr)
 
-    def _entry(self, done: StepResult) -> None:
-        steps, seconds = len(self.since), self.seconds
-        losses = [held.loss for held in self.since if not held.bad_samples]
+    def _entry(self, last: StepResult) -> None:
+        steps, seconds = len(self.unlogged), self.seconds
+        losses = [result.loss for result in self.unlogged if not result.bad_samples]
         loss = sum(losses) / len(losses) if losses else None
         images = steps * self.recipe.training.batch_size / seconds
-        flops = sum(held.flops for held in self.since) / seconds
+        flops = sum(result.flops for result in self.unlogged) / seconds
         values = {
             "loss": loss,
-            "learning_rate": done.learning_rate,
-            "gradient_norm": done.gradient_norm if math.isfinite(done.gradient_norm) else None,
+            "learning_rate": last.learning_rate,
+            "gradient_norm": last.gradient_norm if math.isfinite(last.gradient_norm) else None,
             "images_per_second": images,
             "flops_per_second": flops,
             "matmul_share": flops / self.ranks.world_size / self.matmul_rate,
             "memory_bytes": _memory(self.ranks.device),
-            "skipped": done.skipped,
-            "unreadable": done.unreadable,
+            "skipped": last.skipped,
+            "unreadable": last.unreadable,
         }
-        self._write({"step": done.step, "seconds": time.monotonic() - self.started, **values}, values)
-        shown = "no loss" if self.smooth is None else f"loss {self.smooth:.4f}"
+        self._write({"step": last.step, "seconds": time.monotonic() - self.started, **values}, values)
+        text = "no loss" if self.smooth is None else f"loss {self.smooth:.4f}"
         self.bar.set_postfix_str(
-            f"{shown}, lr {done.learning_rate:.1e}, {images:.0f} {self.recipe.modality.samples}/s",
+            f"{text}, lr {last.learning_rate:.1e}, {images:.0f} {self.recipe.modality.samples}/s",
             refresh=False,
         )
-        self.since, self.seconds = [], 0.0
+        self.unlogged, self.seconds = [], 0.0
 
     def _write(self, entry: dict[str, Any], values: dict[str, Any]) -> None:
         try:
@@ -141,16 +141,16 @@ def _tracker(name: str, recipe: Recipe, step: int) -> Any:
     PartialState(cpu=not torch.cuda.is_available())  # accelerate's loggers require it
     if name == "tensorboard":
         # purge_step hides entries of later steps, from a run that was cut short
-        return _started(tracking.TensorBoardTracker("tensorboard", str(recipe.folder), purge_step=step + 1))
-    own = hashlib.blake2b(str(recipe.folder.resolve()).encode(), digest_size=8).hexdigest()
+        return _start(tracking.TensorBoardTracker("tensorboard", str(recipe.folder), purge_step=step + 1))
+    run_id = hashlib.blake2b(str(recipe.folder.resolve()).encode(), digest_size=8).hexdigest()
     recipe.folder.mkdir(parents=True, exist_ok=True)
-    options = {"name": recipe.name, "dir": str(recipe.folder), "id": own, "resume": "allow"}
-    tracker = _started(tracking.WandBTracker("acdit", **options))
+    options = {"name": recipe.name, "dir": str(recipe.folder), "id": run_id, "resume": "allow"}
+    tracker = _start(tracking.WandBTracker("acdit", **options))
     tracker.store_init_configuration(recipe_to_dict(recipe))
     return tracker
 
 
-def _started(tracker: Any) -> Any:
+def _start(tracker: Any) -> Any:
     tracker.start()
     return tracker
 

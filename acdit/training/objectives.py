@@ -63,10 +63,11 @@ def objective_name(recipe: Recipe) -> str:
     Raises:
         UserError: If the recipe's modality has no objective of that name.
     """
-    known, name = OBJECTIVES[recipe.modality.noise], recipe.training.objective or recipe.modality.objective
-    if name not in known:
+    objectives = OBJECTIVES[recipe.modality.noise]
+    name = recipe.training.objective or recipe.modality.objective
+    if name not in objectives:
         raise UserError(
-            f"training.objective of {recipe.modality.samples} must be one of {', '.join(known)}, "
-            f"not {name!r}; did you mean {nearest(name, known)[0]}?"
+            f"training.objective of {recipe.modality.samples} must be one of {', '.join(objectives)}, "
+            f"not {name!r}; did you mean {nearest(name, objectives)[0]}?"
         )
     return name

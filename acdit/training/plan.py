@@ -85,8 +85,8 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the plan as JSON, with the total of each memory estimate."""
-        totals = {"ddp": self.ddp, "fsdp": self.fsdp}
-        memory = {name: asdict(held) | {"total": held.total} for name, held in totals.items()}
+        estimates = {"ddp": self.ddp, "fsdp": self.fsdp}
+        memory = {name: asdict(memory) | {"total": memory.total} for name, memory in estimates.items()}
         return json.dumps(asdict(self) | memory, indent=2)
 
 
@@ -115,7 +115,7 @@ def make_plan(recipe: Recipe, *, ranks: int = 1, flops: float = RANK_FLOPS) -> P
         total = step * config.steps
         hours = total / (ranks * flops) / 3600
     activations = micro_batch * max((cost.activation_bytes for cost in costs), default=0)
-    held = 2 * count if half else 0
+    bf16_weights = 2 * count if half else 0
     shard = -(-count // ranks)
     assumed = list(data.assumed)
     if config.precision == "auto":
@@ -133,8 +133,8 @@ def make_plan(recipe: Recipe, *, ranks: int = 1, flops: float = RANK_FLOPS) -> P
         step_flops=step,
         total_flops=total,
         hours=hours,
-        ddp=_memory(count, held, activations),
-        fsdp=_memory(shard, held, activations),
+        ddp=_memory(count, bf16_weights, activations),
+        fsdp=_memory(shard, bf16_weights, activations),
         assumed=assumed,
         checks=checks,
     )
@@ -170,8 +170,8 @@ def format_plan(plan: Plan) -> str:
     lines = [f"{name:20}{value}" for name, value in rows]
     lines += ["", f"{'GiB per rank':20}{'DDP':>10}{'FSDP':>10}"]
     for name in (*vars(plan.ddp), "total"):
-        whole, shard = getattr(plan.ddp, name) / 2**30, getattr(plan.fsdp, name) / 2**30
-        lines.append(f"  {name.replace('_', ' '):18}{whole:10.2f}{shard:10.2f}")
+        replicated, sharded = getattr(plan.ddp, name) / 2**30, getattr(plan.fsdp, name) / 2**30
+        lines.append(f"  {name.replace('_', ' '):18}{replicated:10.2f}{sharded:10.2f}")
     if not plan.layouts:
         lines.append("  activations are unknown without a valid layout")
     if plan.assumed:

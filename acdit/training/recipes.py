@@ -19,9 +19,9 @@ SHIPPED = Path(__file__).parent.parent / "recipes"
 FOLDERS: dict[type[NamedRun], Path] = {Recipe: SHIPPED, AutoencoderRecipe: SHIPPED / "autoencoders"}
 
 
-def recipe_names(kind: type[NamedRun] = Recipe) -> list[str]:
+def recipe_names(recipe_class: type[NamedRun] = Recipe) -> list[str]:
     """Return the names of the recipes of a class that come with the package."""
-    return sorted(path.stem for path in FOLDERS[kind].glob("*.yaml"))
+    return sorted(path.stem for path in FOLDERS[recipe_class].glob("*.yaml"))
 
 
 def load_recipe(recipe: str | Path, /, **overrides: object) -> Recipe:
@@ -32,24 +32,24 @@ def load_recipe(recipe: str | Path, /, **overrides: object) -> Recipe:
     return build(Recipe, recipe_values(recipe) | flatten(overrides))
 
 
-def recipe_values(recipe: str | Path, kind: type[NamedRun] = Recipe) -> dict[str, Any]:
+def recipe_values(recipe: str | Path, recipe_class: type[NamedRun] = Recipe) -> dict[str, Any]:
     """Return the values that a recipe sets, by dotted key, after checking that it is valid for its class."""
-    values = _read(_find(str(recipe), kind))
+    values = _read(_recipe_path(str(recipe), recipe_class))
     version = values.pop("format_version", FORMAT_VERSION)
     if str(version) != str(FORMAT_VERSION):
         raise UserError(
             f"{recipe}: format_version must be {FORMAT_VERSION}, not {version!r}; use a newer acdit"
         )
-    build(kind, values, source=str(recipe))  # raises an error that names the file
+    build(recipe_class, values, source=str(recipe))  # raises an error that names the file
     return values
 
 
 def recipe_to_dict(recipe: NamedRun) -> dict[str, Any]:
     """Return the whole recipe, including defaults, as values that JSON and YAML can represent."""
     # the options of a command are a subclass of a recipe
-    kind = next(kind for kind in FOLDERS if isinstance(recipe, kind))
-    own = {field.name for field in fields(kind)}
-    values = {name: value for name, value in asdict(recipe).items() if name in own}
+    recipe_class = next(recipe_class for recipe_class in FOLDERS if isinstance(recipe, recipe_class))
+    field_names = {field.name for field in fields(recipe_class)}
+    values = {name: value for name, value in asdict(recipe).items() if name in field_names}
     return json.loads(json.dumps({"format_version": FORMAT_VERSION} | values))
 
 
@@ -58,13 +58,13 @@ def recipe_to_yaml(recipe: NamedRun) -> str:
     return yaml.safe_dump(recipe_to_dict(recipe), sort_keys=False)
 
 
-def _find(recipe: str, kind: type[NamedRun]) -> Path:
-    if recipe in recipe_names(kind):
-        return FOLDERS[kind] / f"{recipe}.yaml"
+def _recipe_path(recipe: str, recipe_class: type[NamedRun]) -> Path:
+    if recipe in recipe_names(recipe_class):
+        return FOLDERS[recipe_class] / f"{recipe}.yaml"
     path = Path(recipe)
     if path.is_file():
         return path
-    names = nearest(recipe, recipe_names(kind))
+    names = nearest(recipe, recipe_names(recipe_class))
     raise UserError(
         f"no recipe {recipe!r}: choose one of {', '.join(names)}, or give the path of a YAML file"
     )

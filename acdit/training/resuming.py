@@ -38,7 +38,7 @@ CHANGEABLE = {
 FIXED = ("model.", "lora.", "layout.patch", "data.channels")
 
 
-def compared(stored: Stored, recipe: Recipe, ranks: Ranks, allow_changes: bool) -> list[str]:
+def recipe_changes(stored: Stored, recipe: Recipe, ranks: Ranks, allow_changes: bool) -> list[str]:
     """Describe the differences between a run and the one that wrote a checkpoint.
 
     Raises:
@@ -57,8 +57,8 @@ def compared(stored: Stored, recipe: Recipe, ranks: Ranks, allow_changes: bool) 
             f"training.steps must be at least {stored.step}, the completed steps of {recipe.folder}, "
             f"not {recipe.training.steps}"
         )
-    here = {"ranks": ranks.world_size, "threads": torch.get_num_threads()}
-    for name, now in here.items():
+    current = {"ranks": ranks.world_size, "threads": torch.get_num_threads()}
+    for name, now in current.items():
         if stored.state[name] != now:
             changes.append(f"{name} were {stored.state[name]} and are {now}: results may differ by rounding")
     return changes
@@ -66,8 +66,8 @@ def compared(stored: Stored, recipe: Recipe, ranks: Ranks, allow_changes: bool) 
 
 def check_tokenizer(stored: Stored, data: LabelledDataset) -> None:
     """Raise UserError if the tokenizer's file has changed, so that its ids differ from those used so far."""
-    known = stored.state.get("tokenizer")
-    if known not in (None, data.tokenizer_digest):
+    stored_digest = stored.state.get("tokenizer")
+    if stored_digest not in (None, data.tokenizer_digest):
         raise UserError(
             "data.tokenizer is not the one that this run was trained with so far: restore its file, or "
             "choose another --out"

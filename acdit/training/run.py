@@ -27,7 +27,7 @@ from .lora import merged
 from .objectives import build_objective
 from .progress import LISTED, MOST_SKIPPED, Progress, StepResult, listed
 from .recipes import recipe_to_dict
-from .resuming import check_tokenizer, compared
+from .resuming import check_tokenizer, recipe_changes
 from .schedules import rate_factor
 from .step_batches import StepBatches, choice, subset
 
@@ -50,23 +50,23 @@ class Run:
         self.checkpoints = self.folder / "checkpoints"
         check_writable(self.checkpoints)
         config = recipe.training
-        ways = config.accumulation * ranks.world_size
-        if config.batch_size % ways:
+        micro_batches = config.accumulation * ranks.world_size
+        if config.batch_size % micro_batches:
             raise UserError(
-                f"training.batch_size must be a multiple of accumulation x ranks, {ways}, "
+                f"training.batch_size must be a multiple of accumulation x ranks, {micro_batches}, "
                 f"not {config.batch_size}"
             )
-        self.share = config.batch_size // ways  # images per forward pass
+        self.micro_batch = config.batch_size // micro_batches  # images per forward pass
         self.data, self.vae = open_data(recipe)
         self.layouts = build_layouts(recipe, self.data.size)
         self.objective = build_objective(recipe, self.data)
         self.progress, self.changes = Progress(), []
         stored = newest_checkpoint(self.checkpoints, ranks)
         if stored is not None:
-            self.changes = compared(stored, recipe, ranks, allow_changes)
+            self.changes = recipe_changes(stored, recipe, ranks, allow_changes)
             check_tokenizer(stored, self.data)
-        described = stored.state["network"] if stored else None
-        network = build_model(recipe, self.layouts[0], self.data, described)
+        network_config = stored.state["network"] if stored else None
+        network = build_model(recipe, self.layouts[0], self.data, network_config)
         self.network_config = dict(network.config)
         if config.gradient_checkpointing:
             network.enable_gradient_checkpointing()
@@ -85,12 +85,12 @@ class Run:
         """Return the number of completed steps."""
         return self.progress.step
 
-    def steps(self, asked: Callable[[], bool] = bool) -> Iterator[StepResult]:
+    def steps(self, stop_requested: Callable[[], bool] = bool) -> Iterator[StepResult]:
         """Train to the end of the recipe, and yield the result of each step.
 
         Args:
-            asked: Function that returns whether this rank was requested to stop. Once any rank was, `stop` is
-                set in the results on all ranks.
+            stop_requested: Function that returns whether this rank was requested to stop. Once any rank was,
+                `stop` is set in the results on all ranks.
         """
         config, optimizer = self.recipe.training, self.recipe.optimizer
         batches = StepBatches(
@@ -113,17 +113,19 @@ class Run:
         while self.step < config.steps:
             rate = optimizer.learning_rate * rate_factor(self.step, config.steps, optimizer)
             layout = self.layouts[choice(len(self.layouts), config.seed, self.step)]
-            errors, seen = [], []
+            errors, indices = [], []
             for part in range(config.accumulation):
                 batch = next(loader)
-                seen += batch["index"].tolist()
+                indices += batch["index"].tolist()
                 with self.learner.accumulating(last=part == config.accumulation - 1):
                     errors.append(self._backward(batch, layout, part))
             norm = self.learner.clip()
-            found = self._damaged_found()
+            damaged_count = self._count_damaged()
             mean = torch.cat(errors).double().mean().item() / self.ranks.world_size
-            shared = torch.tensor([mean, float(asked()), float(found > self._damaged)], dtype=torch.float64)
-            loss, stop, damaged = self.ranks.total(shared).tolist()
+            values = torch.tensor(
+                [mean, float(stop_requested()), float(damaged_count > self._damaged)], dtype=torch.float64
+            )
+            loss, stop, damaged = self.ranks.total(values).tolist()
             finite = math.isfinite(loss) and math.isfinite(norm)
             self.progress.count(finite)
             result = StepResult(
@@ -132,10 +134,10 @@ class Run:
             if finite:
                 self.learner.update(rate)
             else:
-                result = self._skipped(result, torch.cat(errors), seen)
+                result = self._skipped(result, torch.cat(errors), indices)
             self.learner.forget_gradients()
             if damaged:
-                self._share_damaged()
+                self._synchronise_damaged()
             yield self._checked(result)
 
     def _backward(self, batch: dict[str, Any], layout: Any, part: int) -> Tensor:
@@ -145,13 +147,13 @@ class Run:
         """
         config, diffusion = self.recipe.training, self.recipe.diffusion
         classes = self.network_config["num_classes"]
-        first = (part * self.ranks.world_size + self.ranks.rank) * self.share
+        first = (part * self.ranks.world_size + self.ranks.rank) * self.micro_batch
         key = SampleKey(
             config.seed,
             batch["epoch"].tolist(),
             batch["index"].tolist(),
             step=self.step,
-            positions=range(first, first + self.share),
+            positions=range(first, first + self.micro_batch),
             batch=config.batch_size,
         )
         with (
@@ -172,36 +174,36 @@ class Run:
             (losses.mean / config.accumulation).backward()
         return losses.per_view.detach().mean(1)  # (n,)
 
-    def _skipped(self, result: StepResult, errors: Tensor, seen: list[int]) -> StepResult:
+    def _skipped(self, result: StepResult, errors: Tensor, indices: list[int]) -> StepResult:
         """Return the result of a skipped step, with the samples that may have caused it."""
-        bad = [index for index, error in zip(seen, errors.isfinite().tolist(), strict=True) if not error]
-        own, all_seen = (list(chain(*self.ranks.gathered(part))) for part in (bad, seen))
-        named = tuple(sorted(own or all_seen))
+        bad = [index for index, error in zip(indices, errors.isfinite().tolist(), strict=True) if not error]
+        all_bad, all_indices = (list(chain(*self.ranks.gathered(part))) for part in (bad, indices))
+        suspects = tuple(sorted(all_bad or all_indices))
         halt = None
         if self.progress.stuck:
             halt = (
                 f"loss or gradient was not finite in {MOST_SKIPPED} steps in a row, the last of them step "
-                f"{result.step}, with the samples {listed(named)}; the state was saved: look at these "
+                f"{result.step}, with the samples {listed(suspects)}; the state was saved: look at these "
                 "samples, or lower optimizer.learning_rate, and run the same command again"
             )
-        return replace(result, bad_samples=named, halt=halt)
+        return replace(result, bad_samples=suspects, halt=halt)
 
     def _checked(self, result: StepResult) -> StepResult:
         """Return the result with the counts so far, and with a halt if too many images are damaged."""
         most, halt = self.recipe.data.max_unreadable, result.halt
         if self._damaged > most:
-            named = "; ".join(map(": ".join, list(self.data.skipped.items())[:LISTED]))
+            reasons = "; ".join(map(": ".join, list(self.data.skipped.items())[:LISTED]))
             halt = (
                 f"{self._damaged} {self.recipe.modality.samples} cannot be read, more than "
-                f"data.max_unreadable {most}; the state was saved: {named}"
+                f"data.max_unreadable {most}; the state was saved: {reasons}"
             )
         return replace(result, skipped=self.progress.skipped, unreadable=self._damaged, halt=halt)
 
-    def _damaged_found(self) -> int:
+    def _count_damaged(self) -> int:
         """Return the number of images that this rank and its loader's workers have found damaged."""
         return 0 if self.data.damaged is None else int(self.data.damaged.sum())
 
-    def _share_damaged(self) -> None:
+    def _synchronise_damaged(self) -> None:
         """Synchronise between all ranks which images were found damaged."""
         damaged = cast(Tensor, self.data.damaged)
         damaged |= self.ranks.largest(damaged.to(torch.uint8)).bool()
@@ -248,9 +250,9 @@ class Run:
     @cached_property
     def half_precision(self) -> bool:
         """Return whether the network computes under bf16 autocast."""
-        asked = self.recipe.training.precision
-        return asked == "bf16" or (
-            asked == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        precision = self.recipe.training.precision
+        return precision == "bf16" or (
+            precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         )
 
     @cached_property

@@ -19,27 +19,27 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.asked: float | None = None
-        self._before: dict[int, Any] = {}
+        self.requested_at: float | None = None
+        self._previous_handlers: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
-        return self.asked is not None
+        return self.requested_at is not None
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._previous_handlers = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self.asked is None:
-            self.asked = now
-        elif now - self.asked > ECHO:
+        if self.requested_at is None:
+            self.requested_at = now
+        elif now - self.requested_at > ECHO:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

@@ -50,15 +50,15 @@ class StepBatches(Sampler[list[SampleIndex]]):
         return len(self.steps) * self.accumulation
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
-        share = self.batch_size // (self.accumulation * self.world_size)
+        micro_batch = self.batch_size // (self.accumulation * self.world_size)
         for step in self.steps:
             for part in range(self.accumulation):
-                first = step * self.batch_size + (part * self.world_size + self.rank) * share
-                yield [self._sample(place) for place in range(first, first + share)]
+                first = step * self.batch_size + (part * self.world_size + self.rank) * micro_batch
+                yield [self._sample(position) for position in range(first, first + micro_batch)]
 
-    def _sample(self, place: int) -> SampleIndex:
-        epoch, within = divmod(place, self.size)
-        return epoch, int(_shuffled(self.size, self.seed, epoch)[within])
+    def _sample(self, position: int) -> SampleIndex:
+        epoch, index = divmod(position, self.size)
+        return epoch, int(_shuffled(self.size, self.seed, epoch)[index])
 
 
 @lru_cache(maxsize=2)  # a batch may contain the end of one pass and the beginning of the next

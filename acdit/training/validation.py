@@ -31,19 +31,19 @@ def check_validation(recipe: Recipe) -> str | None:
     config = recipe.validation
     if not config.every:
         return None
-    if _elsewhere(recipe):
+    if _has_own_source(recipe):
         return "named by the recipe"
-    parted = built_in()
-    if recipe.data.source not in parted:
+    sources = built_in()
+    if recipe.data.source not in sources:
         raise UserError(
             "validation needs samples that training never sees, and only the data sources "
-            f"{', '.join(parted)} have a held-out part: set validation.source, or set "
+            f"{', '.join(sources)} have a held-out part: set validation.source, or set "
             "validation.every to 0"
         )
     return f"the held-out part of {recipe.data.source}"
 
 
-def _elsewhere(recipe: Recipe) -> bool:
+def _has_own_source(recipe: Recipe) -> bool:
     config = recipe.validation
     return any(named is not None for named in (config.source, config.split, config.listed))
 
@@ -69,11 +69,11 @@ class Validation:
             split=config.split or recipe.data.split,
             listed=config.listed or recipe.data.listed,
         )
-        samples = open_samples(data, seed=recipe.training.seed, held_out=not _elsewhere(recipe))
+        samples = open_samples(data, seed=recipe.training.seed, held_out=not _has_own_source(recipe))
         if samples.label_names != label_names:
             raise UserError(
-                f"validation.source must have the classes of data.source, {_few(label_names)}, "
-                f"not {_few(samples.label_names)}"
+                f"validation.source must have the classes of data.source, {_summary(label_names)}, "
+                f"not {_summary(samples.label_names)}"
             )
         order = torch.randperm(len(samples), generator=generator("validation"))[: config.images].tolist()
         self.data, self.labels = _read(samples, order, vae)
@@ -92,24 +92,24 @@ class Validation:
             ranks: Ranks that divide the samples among them.
         """
         sums = torch.zeros(2, layout.num_blocks + BINS, dtype=torch.float64)  # errors, and their number
-        everyone = range(len(self.data))
+        all_rows = range(len(self.data))
         stride = batch * ranks.world_size
         with learner.averaged(), torch.no_grad():
-            for first in range(ranks.rank * batch, ranks.rank * batch + len(everyone), stride):
-                rows = everyone[first : first + batch]
+            for first in range(ranks.rank * batch, ranks.rank * batch + len(all_rows), stride):
+                rows = all_rows[first : first + batch]
                 # a rank without samples takes part too, since all ranks must gather sharded weights
-                errors, places = self._errors(rows or range(1), learner, layout)
+                errors, table_rows = self._errors(rows or range(1), learner, layout)
                 if rows:
-                    sums[0].index_add_(0, places, errors.repeat(2))
-                    sums[1].index_add_(0, places, torch.ones(len(places), dtype=torch.float64))
+                    sums[0].index_add_(0, table_rows, errors.repeat(2))
+                    sums[1].index_add_(0, table_rows, torch.ones(len(table_rows), dtype=torch.float64))
         ranks.total(sums)
         blocks, bins = (part.split([layout.num_blocks, BINS]) for part in (sums[0] / sums[1], sums[1]))
-        shown = [
+        losses = [
             [mean if number else None for mean, number in zip(means.tolist(), numbers.tolist(), strict=True)]
             for means, numbers in zip(blocks, bins, strict=True)
         ]
         total, number = (part[: layout.num_blocks].sum().item() for part in sums)
-        return {"loss": total / number, "by_block": shown[0], "by_timestep": shown[1]}
+        return {"loss": total / number, "by_block": losses[0], "by_timestep": losses[1]}
 
     def _errors(self, rows: range, learner: Learner, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the errors (n x M) and their rows in the table: those of blocks, then those of bins."""
@@ -133,7 +133,7 @@ class Validation:
 def _read(samples: PixelDataset, order: list[int], vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Return some samples and their labels; with an autoencoder, latents, each drawn once."""
     read = [samples.read(index) for index in order]
-    data, labels = torch.stack([each for each, _ in read]), torch.tensor([label for _, label in read])
+    data, labels = torch.stack([sample for sample, _ in read]), torch.tensor([label for _, label in read])
     if vae is not None:
         parts = [encode(vae, part) for part in data.split(16)]
         mean, deviation = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -141,5 +141,5 @@ def _read(samples: PixelDataset, order: list[int], vae: Any) -> tuple[torch.Tens
     return data, labels
 
 
-def _few(names: tuple[str, ...]) -> str:
+def _summary(names: tuple[str, ...]) -> str:
     return f"{len(names)} from {names[0]} to {names[-1]}"

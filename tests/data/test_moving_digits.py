@@ -5,7 +5,7 @@ import torch
 
 from acdit.data.config import DataConfig
 from acdit.data.digits import digit_images
-from acdit.data.moving_digits import EDGE, PATHS, REACH, VELOCITIES, Motion, MovingDigits, render
+from acdit.data.moving_digits import FRAME_SIDE, PATHS, REACH, VELOCITIES, Motion, MovingDigits, render
 from acdit.data.opening import open_samples
 from acdit.utils.errors import UserError
 
@@ -41,7 +41,9 @@ def test_frames_hold_the_digit_where_it_is_and_nothing_else(parts):
     for data in parts:
         for index in (0, 1, 500):
             clip, item = data.clip(index), data[3, index]
-            assert item["data"].shape == (1, 12, EDGE, EDGE) and item["label"] == data.labels[index]
+            assert (
+                item["data"].shape == (1, 12, FRAME_SIDE, FRAME_SIDE) and item["label"] == data.labels[index]
+            )
             for frame, (row, column) in zip(item["data"][0], clip.motion.corners(12).tolist(), strict=True):
                 cut = frame[row : row + 16, column : column + 16]
                 assert torch.equal(cut, data.sprites[clip.digit])

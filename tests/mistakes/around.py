@@ -144,7 +144,7 @@ AROUND = [
     mutant(
         "any objective for any data",
         "training/objectives.py",
-        "if name not in known:",
+        "if name not in objectives:",
         "if name is None:",
         "test_architecture.py::test_without_the_entries_each_is_refused_in_a_line",
     ),

@@ -155,7 +155,7 @@ TEXT = [
     mutant(
         "parts of a step draw times as if each were the first",
         "training/run.py",
-        "first = (part * self.ranks.world_size + self.ranks.rank) * self.share",
+        "first = (part * self.ranks.world_size + self.ranks.rank) * self.micro_batch",
         "first = part * 0",
         "training/test_text_runs.py::test_parts_of_a_step_are_the_step",
     ),
@@ -211,14 +211,14 @@ TEXT = [
     mutant(
         "a continuation is read without its prompt",
         "data/tokenizers.py",
-        "given = list(prompt)",
-        "given = list(prompt)[:0]",
+        "prompt_ids = list(prompt)",
+        "prompt_ids = list(prompt)[:0]",
         "data/test_tokenizers.py::test_spaces_between_words_depend_on_the_prompt",
     ),
     mutant(
         "a run takes any tokeniser of its name",
         "training/resuming.py",
-        "known not in (None, data.tokenizer_digest)",
+        "stored_digest not in (None, data.tokenizer_digest)",
         "False",
         "training/test_text_runs.py::test_a_run_keeps_to_its_tokeniser",
     ),

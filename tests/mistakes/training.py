@@ -111,7 +111,7 @@ TRAINING = [
     mutant(
         "steps before a resume drawn twice",
         "training/log.py",
-        "_place(entries[-1]) >= _place(entry)",
+        "_sort_key(entries[-1]) >= _sort_key(entry)",
         "False",
         "training/test_log.py::test_steps_done_again_after_a_resume_count_once_as_they_were_last",
     ),
@@ -195,14 +195,14 @@ TRAINING = [
     mutant(
         "validation of the last weights, not the averaged",
         "training/learner.py",
-        "self._put(self.ema.shadow_params)",
-        "self._put(own)",
+        "self._set_weights(self.ema.shadow_params)",
+        "self._set_weights(trained)",
         "training/test_validation.py::test_against_a_loop_over_images_blocks_and_bins",
     ),
     mutant(
         "validation without the weights put back",
         "training/learner.py",
-        "self._put(own)",
+        "self._set_weights(trained)",
         "pass",
         "training/test_validation.py::test_training_is_not_disturbed",
     ),

@@ -132,8 +132,9 @@ VIDEO = [
     mutant(
         "known damage is not tried again",
         "data/file_data_sets.py",
-        "good = (index + step) % len(self)",
-        "good = (index + step) % len(self)\n            if self.damaged[good]:\n                continue",
+        "candidate = (index + step) % len(self)",
+        "candidate = (index + step) % len(self)\n"
+        "            if self.damaged[candidate]:\n                continue",
         "data/test_clip_files.py::test_a_video_that_is_damaged_in_places_is_read_in_others",
     ),
     mutant(

@@ -144,7 +144,7 @@ def train_in_slow_steps(folder, changes):
         while time.monotonic() < deadline:
             time.sleep(0.1)
 
-    Watch.go_on = slow
+    Watch.resume_clock = slow
     return train_to_the_end(folder, changes)
 
 
