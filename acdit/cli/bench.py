@@ -65,7 +65,7 @@ class BenchOptions(Ranged):
         else:
             self._check_own(self.layout)
         if self.compile and all(row.work != "train" for row in self.chosen()):
-            raise UserError("--compile is for training: name train, or rows of it")
+            raise UserError("--compile only applies to training: add the work `train`, or rows of training")
 
     def _check_named(self) -> None:
         """Raise UserError if other options conflict with named rows, which have settings of their own."""
@@ -73,23 +73,26 @@ class BenchOptions(Ranged):
         given = [f"--{name}" for name in shape if getattr(self, name) != getattr(BenchOptions, name)]
         if given:
             raise UserError(
-                f"{', '.join(given)} must come with --layout GRID/BLOCK: named rows have their own"
+                f"{', '.join(given)} must be given together with --layout GRID/BLOCK: named rows have "
+                "fixed settings"
             )
         if self.plot is not None:
-            raise UserError("--plot shows time against sequence length: give --layout with several layouts")
+            raise UserError("--plot shows time against sequence length: add --layout with several layouts")
         for name in self.rows or ():
             if name not in ROWS:
                 raise UserError(f"--rows has no {name!r}; did you mean {nearest(name, ROWS)[0]}?")
             if self.work not in (None, ROWS[name].work):
-                raise UserError(f"--rows {name} is no row of {self.work}: leave {self.work} out")
+                raise UserError(f"--rows {name} is not a row of {self.work}: leave out {self.work}")
         if self.rows == []:
             raise UserError("--rows must name at least one row, such as train-4")
 
     def _check_own(self, layouts: list[str]) -> None:
         if self.work is None:
-            raise UserError("--layout needs the work first: acdit bench train --layout 32x32/16x16")
+            raise UserError("--layout needs the work to time: acdit bench train --layout 32x32/16x16")
         if self.rows is not None:
-            raise UserError("--rows are the named ones, --layout makes your own: give one of them")
+            raise UserError(
+                "--rows selects named rows and --layout defines custom rows: use only one of them"
+            )
         if not layouts:
             raise UserError("--layout must name at least one layout, such as 32x32/16x16")
         for layout in layouts:
@@ -97,9 +100,9 @@ class BenchOptions(Ranged):
         if self.work == "text":
             option_at_least(2, channels=self.channels)  # an id and the mask
         if self.work not in ("sample", "text") and self.steps is not None:
-            raise UserError(f"--steps is for sample and text, not for {self.work}")
+            raise UserError(f"--steps only applies to sample and text, not to {self.work}")
         if self.work != "sample" and self.guidance != BenchOptions.guidance:
-            raise UserError(f"--guidance is for sample, not for {self.work}")
+            raise UserError(f"--guidance only applies to sample, not to {self.work}")
         if self.plot is not None and len({parse_layout(layout).num_tokens for layout in layouts}) < 2:
             raise UserError("--plot needs layouts of at least two sequence lengths in --layout")
 

@@ -25,11 +25,11 @@ class ConvertOptions:
 
     def __post_init__(self) -> None:
         if self.source is None or self.out is None:
-            raise UserError("convert needs a source and a target: acdit convert CHECKPOINT.pt --out DIR")
+            raise UserError("convert needs a source and --out: acdit convert CHECKPOINT.pt --out DIR")
         if self.to_published:
             option_suffix(".pt", out=self.out)
             if self.ema or self.vae is not None:
-                raise UserError("--to-published takes neither --ema nor --vae")
+                raise UserError("--to-published cannot be combined with --ema or --vae")
 
 
 def run(options: ConvertOptions) -> None:

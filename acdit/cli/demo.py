@@ -37,14 +37,14 @@ def main(out: Path = OUT, **overrides: object) -> None:
     trained = time.monotonic()
     pipeline.set_progress_bar_config(disable=True)
     layout = pipeline.layout
-    print("Drawing and scoring as many digits as were held out, without and with guidance.", flush=True)
+    print("Generating and scoring one digit per held-out digit, without and with guidance.", flush=True)
     rows = []
     for guidance in (1.0, recipe.sampling.guidance_scale):
         rows += evaluate_pipeline(pipeline, [layout.block], Sampling(guidance=guidance))
     classes = sorted(pipeline.label_names)
-    made = pipeline(classes * 8, generator=torch.Generator().manual_seed(0))
+    output = pipeline(classes * 8, generator=torch.Generator().manual_seed(0))
     picture = out / "samples.png"
-    save_picture(picture_grid(made.images, len(classes)), picture)
+    save_picture(picture_grid(output.images, len(classes)), picture)
     report = {
         "layout": str(layout),
         "training_seconds": round(trained - started, 1),
@@ -52,16 +52,16 @@ def main(out: Path = OUT, **overrides: object) -> None:
         "threads": torch.get_num_threads(),
         "scores": rows,
     }
-    with whole(out / "report.json") as aside:
-        aside.write_text(json.dumps(report, indent=2) + "\n")
+    with whole(out / "report.json") as temporary_path:
+        temporary_path.write_text(json.dumps(report, indent=2) + "\n")
     video, moving = load_pipeline("moving-digits", kind=ACDiTVideoPipeline), out / "moving.gif"
     video.set_progress_bar_config(disable=True)
     write_clips(video, [3, 1, 4, 7], moving, Sampling(), frames=24)
     print(
-        f"\nTrained in {report['training_seconds']} s; a digit was drawn as {layout.num_blocks} blocks of "
-        f"{dims(layout.block)} tokens, each by {made.evaluations // layout.num_blocks} diffusion steps\n"
-        f"on the cached keys and values of the blocks before it.\n\n{score_table(rows)}\n\n"
-        "accuracy      share that an independent classifier takes for the digit asked for\n"
+        f"\nTrained in {report['training_seconds']} s; a digit is generated as {layout.num_blocks} blocks of "
+        f"{dims(layout.block)} tokens, each in {output.evaluations // layout.num_blocks} diffusion steps\n"
+        f"that attend to the cached keys and values of earlier blocks.\n\n{score_table(rows)}\n\n"
+        "accuracy      fraction that an independent classifier recognizes as the requested digit\n"
         "coverage      share of real held-out digits that have a sample near by (1 = all the variety)\n"
         "frechet       distance to held-out digits; (real) is that of real training digits\n"
         "memorisation  1 = samples are no nearer to training digits than to unseen ones\n\n"

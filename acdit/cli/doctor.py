@@ -33,9 +33,7 @@ def run(options: DoctorOptions) -> None:
         print(format_findings(findings))
     failed = [finding.subject for finding in findings if finding.state == "FAILED"]
     if failed:
-        raise UserError(
-            f"these checks failed: {', '.join(failed)}; with another version of torch they may not"
-        )
+        raise UserError(f"these checks failed: {', '.join(failed)}; another version of torch may pass them")
 
 
 COMMAND = PlainCommand(

@@ -47,9 +47,9 @@ class TextEvaluateOptions(RunOptions):
         for block in self.block or ():
             block_of(block)
         if self.texts is not None and self.judge is None:
-            raise UserError("--texts are written for a judge: give --judge too")
+            raise UserError("--texts is the number of texts for --judge: add --judge MODEL")
         if self.split is not None and self.data is None:
-            raise UserError("--split is that of a data set: give --data too")
+            raise UserError("--split selects a part of --data: add --data")
         option_suffix(".json", out=self.out)
 
 

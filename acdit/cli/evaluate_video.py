@@ -50,7 +50,7 @@ class VideoEvaluateOptions(GuidedOptions):
     """Distance between consecutive frames of a real clip, in frames of the video at its mean rate;
     default: 1."""
     trust_features: bool = False
-    """Allow the program in --features to run with your rights."""
+    """Allow the program in --features to run with your permissions."""
     plot: str | None = None
     """PNG file to write: scores of continued clips over time."""
     out: str | None = None
@@ -59,15 +59,15 @@ class VideoEvaluateOptions(GuidedOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stride is not None and self.data is None:
-            raise UserError("--stride is that of real videos: give --data too")
+            raise UserError("--stride applies to the real videos of --data: add --data")
         if self.split is not None and self.data is None:
-            raise UserError("--split is that of a data set: give --data too")
+            raise UserError("--split selects a part of --data: add --data")
         option_suffix(".json", out=self.out)
         option_suffix(".png", plot=self.plot)
         if self.features is not None and not self.trust_features:
             raise UserError(
-                f"--features {self.features} is a program that would run with your rights: add "
-                "--trust-features if you know where it comes from"
+                f"--features {self.features} is a program that runs with your permissions: add "
+                "--trust-features if you trust its source"
             )
 
 
@@ -112,9 +112,12 @@ def _compare(pipeline: "ACDiTVideoPipeline", options: VideoEvaluateOptions, sour
     from .open_model import sampling_of
 
     if options.plot is not None:
-        raise UserError("--plot is of moving digits that are continued: leave it out, or --data")
+        raise UserError("--plot shows continued moving digits: leave out --plot or --data")
     if options.features is None:
-        raise UserError("to compare clips, name real ones by --data and a network of features by --features")
+        raise UserError(
+            "to compare clips, give both --data (real clips) and --features (a network that computes "
+            "features)"
+        )
     scores = compare_clips(
         pipeline,
         source,

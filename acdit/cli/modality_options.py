@@ -63,43 +63,45 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
             if option.key in known[name] and (suffix is None or not cls.suffixes or suffix in cls.suffixes)
         ]
 
-    asked = [option for option in given if option.value not in OFF]
-    named = [option.value for option in asked if option.key == "model" and option.value]
+    active = [option for option in given if option.value not in OFF]
+    named = [option.value for option in active if option.key == "model" and option.value]
     if named:
         modality = folder_modality(pipeline_folder(named[-1]))
     else:
-        counts = {name: sum(name in users(option) for option in asked) for name in classes}
+        counts = {name: sum(name in users(option) for option in active) for name in classes}
         modality = MODALITIES[max(counts, key=lambda name: counts[name])]  # the first in a tie
-    foreign = [option for option in asked if users(option) and modality.name not in users(option)]
+    foreign = [option for option in active if users(option) and modality.name not in users(option)]
     if foreign:
         alike = [option for option in foreign if users(option) == users(foreign[0])]
         shown = (f"--out {each.value}" if each.key == "out" else f"--{spelled(each.key)}" for each in alike)
         others = " and ".join(MODALITIES[name].many for name in users(alike[0]))
-        raise UserError(f"{', '.join(shown)}: for models of {others}, and this one is of {modality.many}")
+        raise UserError(
+            f"{', '.join(shown)}: only for models of {others}, but this is a model of {modality.many}"
+        )
     every = dict.fromkeys(key for keys in known.values() for key in keys)
     for option in given:
         if option.key not in every:
-            said = "" if option.value is None else f" (value {option.value!r})"
+            value = "" if option.value is None else f" (value {option.value!r})"
             close = spelled(nearest(option.key, every)[0])
-            raise UserError(f"unknown option --{spelled(option.key)}{said}; did you mean --{close}?")
+            raise UserError(f"unknown option --{spelled(option.key)}{value}; did you mean --{close}?")
     off = {option.words for option in given if option.value in OFF and option.key not in known[modality.name]}
     return modality, _without(argv, off)
 
 
 def _given(argv: Sequence[str]) -> list[Given]:
     """Return the options among the arguments."""
-    found = []
-    for place, word in enumerate(argv):
+    options = []
+    for index, word in enumerate(argv):
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
-            key, following = name.replace("-", "_"), argv[place + 1 : place + 2]
+            key, following = name.replace("-", "_"), argv[index + 1 : index + 2]
             if equals:
-                found.append(Given(key, value, (word,)))
+                options.append(Given(key, value, (word,)))
             elif following and not following[0].startswith("--"):
-                found.append(Given(key, following[0], (word, *following)))
+                options.append(Given(key, following[0], (word, *following)))
             else:
-                found.append(Given(key, None, (word,)))
-    return found
+                options.append(Given(key, None, (word,)))
+    return options
 
 
 def _without(argv: Sequence[str], options: set[tuple[str, ...]]) -> list[str]:

@@ -55,7 +55,7 @@ class GuidedOptions(RunOptions):
         if not low < high:
             raise UserError(f"--guidance-interval must be LOW,HIGH with 0 <= LOW < HIGH, not {low},{high}")
         if self.fast and (self.steps is not None or self.guidance_interval is not None):
-            raise UserError("--fast stands for --steps and --guidance-interval: give it without them")
+            raise UserError("--fast sets --steps and --guidance-interval: do not combine it with them")
 
 
 def block_of(block: str | None) -> tuple[int, ...] | None:

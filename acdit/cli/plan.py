@@ -33,7 +33,7 @@ def run(options: PlanOptions) -> None:
     print(plan.to_json() if options.json else format_plan(plan))
     if plan.problems:
         names = ", ".join(check.subject for check in plan.problems)
-        raise UserError(f"{options.name} cannot start as it stands; see the checks: {names}")
+        raise UserError(f"{options.name} cannot be trained with this configuration; failed checks: {names}")
 
 
 COMMAND = RecipeCommand(

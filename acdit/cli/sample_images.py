@@ -57,9 +57,11 @@ class ImageSampleOptions(GuidedOptions):
         if self.count is not None:
             self._check_set(self.count)
         elif self.balanced:
-            raise UserError("--balanced is for a set of images: give --count N too")
+            raise UserError("--balanced applies to a set of images: add --count N")
         elif self.out is not None and Path(self.out).suffix.lower() == ".npz":
-            raise UserError(f"--out {self.out} is for a set of images: give --count N, or write a .png file")
+            raise UserError(
+                f"--out {self.out} is the format of a set of images: add --count N, or use a .png file"
+            )
         else:
             option_suffix(".png", out=self.out)
 
@@ -70,9 +72,13 @@ class ImageSampleOptions(GuidedOptions):
 
     def _check_set(self, count: int) -> None:
         if self.prefix is not None:
-            raise UserError("--count draws whole images: it takes neither --prefix nor --keep-blocks")
+            raise UserError(
+                "--count generates whole images: it cannot be combined with --prefix and --keep-blocks"
+            )
         if self.samples is not None:
-            raise UserError("--samples is for a picture of samples: leave it out, --count says how many")
+            raise UserError(
+                "--samples applies to a picture of samples: leave it out and set the number by --count"
+            )
         path = self.path
         if path.suffix.lower() not in (".npz", "") or path.name in ("", ".."):
             raise UserError(
@@ -127,8 +133,8 @@ def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -
     save_picture(picture_grid(pipeline.image_processor.numpy_to_pil(pictures), samples), options.path)
     print(
         f"{options.path}: {len(labels)} images in {drawn.seconds:.1f} s; "
-        f"{drawn.evaluations} network evaluations an image, "
-        f"key-value cache {drawn.cache_bytes / 2**10:.0f} KiB an image"
+        f"{drawn.evaluations} network evaluations per image, "
+        f"key-value cache {drawn.cache_bytes / 2**10:.0f} KiB per image"
     )
 
 
@@ -153,7 +159,7 @@ def _draw_set(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions, count
     if drawn is None:
         return  # another rank prints the result
     if drawn.seconds is None:
-        print(f"{out} is finished already, {count} images; remove it to draw them again")
+        print(f"{out} is already complete ({count} images); remove it to generate it again")
     else:
         print(f"{out}: {count} images in {drawn.seconds:.1f} s")
 
@@ -165,4 +171,4 @@ def _read_picture(path: str) -> "Image.Image":
         with Image.open(path) as picture:
             return picture.convert("RGB")
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken files
-        raise UserError(f"--prefix {path} cannot be read as a picture: {error}") from error
+        raise UserError(f"--prefix {path} cannot be read as an image: {error}") from error

@@ -56,7 +56,7 @@ class VideoSampleOptions(GuidedOptions):
             raise UserError("--prefix FILE and --keep-frames N must be given together")
         option_suffix(*self.suffixes, out=self.out)
         if self.rate is not None and self.path.suffix.lower() == ".png":
-            raise UserError("--rate is for an .mp4 or a .gif: a .png shows all frames at once")
+            raise UserError("--rate applies to .mp4 and .gif files: a .png shows all frames side by side")
 
     @property
     def path(self) -> Path:
@@ -105,6 +105,6 @@ def run(options: VideoSampleOptions) -> None:
     )
     print(
         f"{options.path}: {drawn.count} videos of {drawn.frames} frames in {drawn.seconds:.1f} s; "
-        f"{drawn.evaluations} network evaluations a video, "
-        f"key-value cache {drawn.cache_bytes / 2**10:.0f} KiB a video"
+        f"{drawn.evaluations} network evaluations per video, "
+        f"key-value cache {drawn.cache_bytes / 2**10:.0f} KiB per video"
     )

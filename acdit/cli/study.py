@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from ..utils.errors import UserError
 from ..utils.ranges import MANY, Count, Range
 from .command import PlainCommand
 from .model_options import GuidedOptions
+
+if TYPE_CHECKING:
+    from ..studies.measurements import StudyResult
 
 
 @dataclass
@@ -35,13 +38,11 @@ class StudyOptions(GuidedOptions):
         if self.name is None:
             raise UserError("study needs a name: acdit study sampling, or acdit study text")
         if self.steps is not None or self.fast or self.guidance_interval is not None:
-            raise UserError(
-                "--steps, --fast and --guidance-interval are what the study varies: leave them out"
-            )
+            raise UserError("the study varies --steps, --fast and --guidance-interval: leave them out")
         own = (self.model, self.guidance, self.device, self.dtype != "float32" or None)
         if self.name == "text" and any(given is not None for given in own):
             raise UserError(
-                "the study of text trains its own networks, where acdit train would: leave out --model, "
+                "the study of text trains its own networks: leave out --model, "
                 "--guidance, --device and --dtype"
             )
 
@@ -51,27 +52,27 @@ def run(options: StudyOptions) -> None:
     from ..utils.files import check_writable
 
     check_writable(options.folder / "measurements.json")
-    if options.name == "text":
-        _study_text(options)
-    else:
-        _study_sampling(options)
+    result = _study_text(options) if options.name == "text" else _study_sampling(options)
+    if result is not None:
+        print(result.report)
+        print(f"written: {', '.join(map(str, result.files))}")
 
 
-def _study_text(options: StudyOptions) -> None:
+def _study_text(options: StudyOptions) -> "StudyResult | None":
     from ..studies.text import Budget, study_text
 
     budget = Budget(options.training_steps, options.batch, options.samples)
-    study_text(options.folder, budget, first_seed=options.seed, seeds=options.seeds)
+    return study_text(options.folder, budget, first_seed=options.seed, seeds=options.seeds)
 
 
-def _study_sampling(options: StudyOptions) -> None:
+def _study_sampling(options: StudyOptions) -> "StudyResult":
     from ..pipelines.folders import pipeline_folder
     from ..pipelines.image import ACDiTImagePipeline
     from ..studies.sampling import study_sampling
     from .open_model import open_guided, sampling_of
 
     pipeline = open_guided(options, ACDiTImagePipeline)
-    study_sampling(
+    return study_sampling(
         pipeline,
         pipeline_folder(options.model),
         options.folder,

@@ -47,7 +47,7 @@ def run(options: TokenizerOptions) -> None:
     config = DataConfig(source=options.source, split=options.split, text_column=options.text_column)
     tokenizer = train_tokenizer(read_texts(config), options.size)
     tokenizer.save(out)
-    print(f"{out}: {tokenizer.size:,} ids, the end included")
+    print(f"{out}: {tokenizer.size:,} ids, including the end token")
 
 
 COMMAND = PlainCommand(

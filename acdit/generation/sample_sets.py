@@ -95,13 +95,13 @@ class SampleSet:
         """Generate those of the parts rank, rank + ranks, .. that do not exist yet."""
         mine = range(rank, self.num_parts, ranks)
         missing = [part for part in mine if not self.part(part).exists()]
-        there = len(mine) - len(missing)
+        initial = len(mine) - len(missing)
         for part in ProgressBar(
             missing,
             "sampling",
             len(mine),
             unit="batch",
-            initial=there,
+            initial=initial,
             leave=False,
             delay=3,
             disable=rank > 0,
@@ -110,10 +110,10 @@ class SampleSet:
             np.save(written, self._pixels(part))
             with self._kept(self.part(part)):
                 if not (self.folder / SETTINGS_FILE).exists():
-                    with whole(self.folder / SETTINGS_FILE) as aside:
-                        aside.write_text(json.dumps(self.settings, indent=2) + "\n")
-                with whole(self.part(part)) as aside:
-                    aside.write_bytes(written.getvalue())
+                    with whole(self.folder / SETTINGS_FILE) as temporary_path:
+                        temporary_path.write_text(json.dumps(self.settings, indent=2) + "\n")
+                with whole(self.part(part)) as temporary_path:
+                    temporary_path.write_bytes(written.getvalue())
 
     def join(self) -> None:
         """Join the parts into the output, and remove them.
@@ -125,16 +125,17 @@ class SampleSet:
         missing = [part.name for part in parts if not part.exists()]
         if missing:
             raise UserError(
-                f"{self.folder} lacks {len(missing)} of {len(parts)} parts, {missing[0]} first: run the same "
+                f"{self.folder} lacks {len(missing)} of {len(parts)} parts, such as {missing[0]}: run the "
+                "same "
                 "command again, with all ranks on one file system"
             )
         for stale in self.out.parent.glob(f".{escape(self.out.name)}.[0-9]*.partial"):
             remove(stale)  # left by a process that was killed while joining
-        with self._kept(self.out), whole(self.out) as aside:
+        with self._kept(self.out), whole(self.out) as temporary_path:
             if self.out.suffix:
-                self._write_npz(aside, parts)
+                self._write_npz(temporary_path, parts)
             else:
-                self._write_pngs(aside, parts)
+                self._write_pngs(temporary_path, parts)
         self.remove_parts()
 
     def remove_parts(self) -> None:
@@ -205,15 +206,16 @@ class SampleSet:
         except (zipfile.BadZipFile, ValueError):
             return None
 
-    def _refuse_other(self, place: Path, found: Any) -> None:
+    def _refuse_other(self, path: Path, stored: Any) -> None:
         """Raise UserError unless the settings found at a path are those of this set."""
-        if not isinstance(found, dict):
-            raise UserError(f"{place} is there already, and no set of samples: name another --out")
-        changed = differences(found, self.settings).values()
+        if not isinstance(stored, dict):
+            raise UserError(f"{path} exists and is not a set of samples: choose another --out")
+        changed = differences(stored, self.settings).values()
         if changed:
             raise UserError(
-                f"{place} is of another command: {', '.join(changed)}; repeat that command, name another "
-                f"--out, or remove {place}"
+                f"{path} was generated with other settings: {', '.join(changed)}; use those settings, "
+                "choose "
+                f"another --out, or remove {path}"
             )
 
     @contextmanager
@@ -223,8 +225,8 @@ class SampleSet:
             yield
         except OSError as error:
             raise UserError(
-                f"{path} could not be written: {error.strerror or error}; what was drawn is kept in "
-                f"{self.folder}: mend that and repeat the command"
+                f"{path} could not be written: {error.strerror or error}; the samples so far are kept in "
+                f"{self.folder}: fix the cause and run the command again"
             ) from error
 
 
@@ -307,12 +309,12 @@ def _labels(settings: dict[str, Any], num_classes: int) -> list[int] | None:
     classes = settings["labels"] or range(num_classes)
     if not classes:
         if settings["balanced"]:
-            raise UserError("--balanced is for models with classes, and this one has none")
+            raise UserError("--balanced needs a model with classes, and this model has none")
         return None
-    places = range(settings["count"])
+    positions = range(settings["count"])
     if not settings["balanced"]:
-        places = [seed_of(settings["seed"] + image, "label") for image in places]
-    return [classes[place % len(classes)] for place in places]
+        positions = [seed_of(settings["seed"] + image, "label") for image in positions]
+    return [classes[position % len(classes)] for position in positions]
 
 
 def _read_json(path: Path) -> Any:

@@ -30,14 +30,14 @@ def require_sampling_memory(
     if pipeline.device.type != "cpu":
         return
     blocks = layout.num_blocks if window is None else min(window + 1, layout.num_blocks)
-    held = Layout((blocks * layout.block_tokens,), (layout.block_tokens,))
+    cached = Layout((blocks * layout.block_tokens,), (layout.block_tokens,))
     network = Dimensions.of(pipeline.transformer.config)
-    cache = cache_bytes(network, held, pipeline.transformer.dtype.itemsize)
+    cache = cache_bytes(network, cached, pipeline.transformer.dtype.itemsize)
     state = 4 * 4 * network.in_channels * layout.block_tokens  # noise, sample, prediction, logits
     alike = min(batch, count)
-    wanted = alike * (cache + state) + count * (kept + OVERHEAD) + layout.num_blocks * OVERHEAD
+    required = alike * (cache + state) + count * (kept + OVERHEAD) + layout.num_blocks * OVERHEAD
     require_memory(
-        wanted,
+        required,
         f"{count:,} samples, {alike:,} at once,",
         "ask for fewer or shorter ones, or lower --batch",
     )
@@ -48,15 +48,17 @@ def require_set_disk(pipeline: ACDiTPipeline, out: Path, count: int) -> None:
 
     The parts and the joined file exist at the same time before the parts are removed.
     """
-    height, width = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size[-2:])
+    height, width = (size * pipeline.vae_scale_factor for size in pipeline.layout.size[-2:])
     shape = dims((height, width))
     require_disk(2 * 3 * count * height * width, out, f"{count:,} images of {shape} pixels", "lower --count")
 
 
 def clip_layout(pipeline: ACDiTVideoPipeline, frames: int) -> Layout:
     """Return the layout of a clip in blocks of one token along time, for estimates only."""
-    own = pipeline.layout
-    return Layout((max(1, frames // own.patch[0]), *own.grid[1:]), (1, *own.grid[1:]), own.patch)
+    default = pipeline.layout
+    return Layout(
+        (max(1, frames // default.patch[0]), *default.grid[1:]), (1, *default.grid[1:]), default.patch
+    )
 
 
 def pixel_bytes(pipeline: ACDiTPipeline, layout: Layout) -> int:

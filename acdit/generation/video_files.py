@@ -77,8 +77,8 @@ def write_clips(
     """
     if len(labels) > sampling.batch:
         raise UserError(
-            f"{len(labels)} videos are drawn side by side, more than --batch {sampling.batch}: "
-            "ask for fewer, or raise it"
+            f"{len(labels)} videos are generated as one batch, more than --batch {sampling.batch}: "
+            "request fewer videos, or increase --batch"
         )
     length, started = frames or pipeline.num_frames, time.perf_counter()
     with ProgressBar(total=length, unit="frame", desc="sampling", delay=3, leave=False) as progress:
@@ -114,10 +114,12 @@ def read_prefix(pipeline: ACDiTVideoPipeline, path: Path, kept: int | None) -> l
     """
     frames = read_frames(path, kept)
     if kept is not None and len(frames) < kept:
-        raise UserError(f"{path} has {len(frames)} frames, and --keep-frames asks for {kept}")
-    height, width = (edge * pipeline.vae_scale_factor for edge in pipeline.layout.size[1:])
+        raise UserError(f"{path} has {len(frames)} frames, fewer than --keep-frames {kept}")
+    height, width = (size * pipeline.vae_scale_factor for size in pipeline.layout.size[1:])
     if height != width:
-        raise UserError(f"--prefix is cropped to squares, and the model's frames are {height}x{width}")
+        raise UserError(
+            f"--prefix needs a model of square frames, and those of this model are {height}x{width}"
+        )
     grey = pipeline.pixel_channels == 1
     return [centre_crop(frame.convert("L" if grey else "RGB"), height) for frame in frames]
 

@@ -73,4 +73,7 @@ class BlockPipeline(DiffusionPipeline):
 def check_format(version: int) -> None:
     """Raise UserError unless this version of the library can read a pipeline with this format version."""
     if version != FORMAT_VERSION:
-        raise UserError(f"this pipeline has format version {version}, not {FORMAT_VERSION}: upgrade acdit")
+        raise UserError(
+            f"this pipeline has format version {version}, and this acdit reads {FORMAT_VERSION}: upgrade "
+            "acdit"
+        )

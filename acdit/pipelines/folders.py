@@ -37,8 +37,8 @@ def pipeline_folder(path: str | Path | None) -> Path:
     folder = exported if (exported / INDEX).exists() else given
     if not (folder / INDEX).exists():
         raise UserError(
-            f"{folder} is not a model: it lacks {INDEX}; name a pipeline, a finished training run, or one in "
-            f"the package: {', '.join(shipped_models())}"
+            f"{folder} is not a model: it has no {INDEX}; use the folder of a pipeline or of a finished "
+            f"training run, or a model in the package: {', '.join(shipped_models())}"
         )
     index = json.loads((folder / INDEX).read_text())
     parts = {
@@ -48,13 +48,15 @@ def pipeline_folder(path: str | Path | None) -> Path:
     }
     unknown = set(parts.values()) - TRUSTED_LIBRARIES
     if unknown:
-        raise UserError(f"{folder / INDEX} names libraries that are not loaded: {', '.join(sorted(unknown))}")
+        raise UserError(
+            f"{folder / INDEX} names libraries that acdit does not load: {', '.join(sorted(unknown))}"
+        )
     for part in parts:
         scheduler = part == "scheduler"
         for pattern in ["scheduler_config.json"] if scheduler else ["config.json", "*.safetensors"]:
             if not list((folder / part).glob(pattern)):
                 raise UserError(
-                    f"{folder} is not a whole model: it lacks {part}/{pattern}; copy or export it again"
+                    f"{folder} is incomplete: it has no {part}/{pattern}; copy or export the model again"
                 )
     return folder
 

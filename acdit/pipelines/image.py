@@ -157,10 +157,10 @@ class ACDiTImagePipeline(ACDiTPipeline):
             latents=latents,
             output_type=output_type,
         )
-        made, evaluations, cache_bytes = self._generated(
+        samples, evaluations, cache_bytes = self._generated(
             request, callback_on_step_end, callback_on_step_end_tensor_inputs
         )
-        images = self._decode(made, output_type)
+        images = self._decode(samples, output_type)
         self.maybe_free_model_hooks()
         return ACDiTImagePipelineOutput(images, evaluations, cache_bytes) if return_dict else (images,)
 
@@ -223,7 +223,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
             return None
         if image is None or not 1 <= keep_blocks < layout.num_blocks:
             raise UserError(
-                f"to continue an image, give image and keep_blocks from 1 to {layout.num_blocks - 1}, "
+                f"to continue an image, pass image and keep_blocks from 1 to {layout.num_blocks - 1}, "
                 f"not {'no image' if image is None else 'an image'} and keep_blocks={keep_blocks}"
             )
         pixels = given_pixels(image, "image", axes=3, channels=self.pixel_channels)  # (1 or N, C, H, W)
@@ -233,7 +233,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
                 f"image must be {dims(shape)} (channels x height x width), not {dims(pixels.shape[1:])}"
             )
         if len(pixels) not in (1, batch):
-            raise UserError(f"image must be one, or one for each of {batch} samples, not {len(pixels)}")
+            raise UserError(f"image must be one image or {batch} images (one per sample), not {len(pixels)}")
         data = self._to_data(pixels.to(self._execution_device))
         if self.vae is not None:
             data, _ = encode(self.vae, data)

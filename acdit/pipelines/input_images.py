@@ -35,7 +35,7 @@ def given_pixels(given: Any, name: str, *, axes: int, channels: int) -> Tensor:
     except Unreadable as fault:
         raise UserError(f"{name} cannot be read: {fault}") from fault
     except (IndexError, TypeError, ValueError, RuntimeError) as fault:  # no image, or several sizes
-        raise UserError(f"{name} must be {FORMS[axes]}, of one size") from fault
+        raise UserError(f"{name} must be {FORMS[axes]}, all of one size") from fault
     if pixels.ndim not in (axes, axes + 1):
         raise UserError(f"{name} must have {axes} or {axes + 1} axes, {FORMS[axes]}, not {pixels.ndim}")
     if not pixels.numel():

@@ -134,7 +134,7 @@ class ACDiTPipeline(BlockPipeline):
         given: Any = class_labels.tolist() if isinstance(class_labels, Tensor | np.ndarray) else class_labels
         listed = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
         if not listed:
-            raise UserError("class_labels must name at least one class; None draws without one")
+            raise UserError("class_labels must hold at least one class; None generates without a class")
         ids: list[int | None] = []
         for label in listed:
             if label is None:

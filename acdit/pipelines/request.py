@@ -131,7 +131,8 @@ def one_per_sample(generator: Generators, batch: int) -> list[torch.Generator]:
     if generator is not None and not isinstance(generator, torch.Generator):
         if len(generator) != batch:
             raise UserError(
-                f"generator must be one, or one for each of {batch} samples, not {len(generator)}"
+                f"generator must be one generator or a list of {batch} (one per sample), not of "
+                f"{len(generator)}"
             )
         return list(generator)
     source = generator

@@ -241,7 +241,7 @@ class ACDiTTextPipeline(BlockPipeline):
         listed = [texts] if isinstance(texts, str) else list(texts)
         ids = [self.tokenizer.encode(text) + [self.tokenizer.eos] * ends for text in listed]
         if not ids or not all(ids):
-            raise UserError("texts must hold at least one token each")
+            raise UserError("each of the texts must have at least one token")
         lengths = torch.tensor([len(each) for each in ids])
         if int(lengths.max()) > longest:
             raise UserError(f"texts must have at most the model's {longest} tokens, not {int(lengths.max())}")

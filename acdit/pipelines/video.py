@@ -177,10 +177,10 @@ class ACDiTVideoPipeline(ACDiTPipeline):
             latents=latents,
             output_type=output_type,
         )
-        made, evaluations, cache_bytes = self._generated(
+        samples, evaluations, cache_bytes = self._generated(
             request, callback_on_step_end, callback_on_step_end_tensor_inputs
         )
-        frames = self._decode(made, output_type)
+        frames = self._decode(samples, output_type)
         self.maybe_free_model_hooks()
         return ACDiTVideoPipelineOutput(frames, evaluations, cache_bytes) if return_dict else (frames,)
 
@@ -306,7 +306,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
                 f"{layout.size[0]}; it has {frames}"
             )
         if len(pixels) not in (1, batch):
-            raise UserError(f"prefix must be one clip, or one for each of {batch} samples, not {len(pixels)}")
+            raise UserError(f"prefix must be one clip or {batch} clips (one per sample), not {len(pixels)}")
         data = self._to_data(pixels.to(self._execution_device))
         if self.vae is not None:
             data, _ = encode(self.vae, data)

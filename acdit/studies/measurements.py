@@ -2,11 +2,25 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..utils.errors import UserError
 from ..utils.files import whole
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Result of a study.
+
+    Attributes:
+        report: table and conclusions.
+        files: files that were written.
+    """
+
+    report: str
+    files: tuple[Path, ...]
 
 
 class Measurements:

@@ -23,7 +23,7 @@ from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import require
 from ..utils.files import only_process, whole
 from ..utils.progress_bar import ProgressBar
-from .measurements import Measurements
+from .measurements import Measurements, StudyResult
 
 SCORES = ("judge_frechet_distance", "judge_frechet_distance_real", "label_accuracy", "judge_coverage")
 
@@ -83,8 +83,8 @@ def study_sampling(
     samples: int,
     seeds: int,
     methods: Sequence[SamplingMethod] = METHODS,
-) -> None:
-    """Measure every method with every seed, print the table, and write the measurements and a plot.
+) -> StudyResult:
+    """Measure every method with every seed, and write the measurements and a plot.
 
     Args:
         pipeline: pipeline that generates digits.
@@ -94,6 +94,9 @@ def study_sampling(
         samples: number of digits for each method and seed.
         seeds: number of seeds for each method.
         methods: sampling methods to compare.
+
+    Returns:
+        A table of the methods, and the files.
 
     Raises:
         UserError: if the pipeline does not generate digits, or the folder belongs to another study.
@@ -125,11 +128,11 @@ def study_sampling(
             method: [measured.rows[(*astuple(method), seed)] for seed in range(seeds)] for method in methods
         }
         summaries = {method: _summary(rows) for method, rows in rows_by_method.items()}
-        print(format_table([{"method": method.name, **summary} for method, summary in summaries.items()]))
+        table = format_table([{"method": method.name, **summary} for method, summary in summaries.items()])
         _plot(
             summaries, rows_by_method[methods[0]][0]["judge_frechet_distance_real"], folder / "sampling.png"
         )
-    print(f"written: {folder / 'measurements.json'}, {folder / 'sampling.png'}")
+    return StudyResult(table, (folder / "measurements.json", folder / "sampling.png"))
 
 
 def _measure(

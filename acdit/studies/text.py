@@ -26,7 +26,7 @@ from ..training.recipes import load_recipe
 from ..utils.errors import require
 from ..utils.files import only_process, whole
 from ..utils.ranks import launched
-from .measurements import Measurements
+from .measurements import Measurements, StudyResult
 
 LENGTH = 256
 BLOCKS = (1, 4, 16, 64, LENGTH)
@@ -51,8 +51,8 @@ class Budget:
 
 def study_text(
     folder: Path, budget: Budget, *, first_seed: int, seeds: int, blocks: Sequence[int] = BLOCKS
-) -> None:
-    """Train every network with every seed, score the held-out works, and print the table and conclusions.
+) -> StudyResult | None:
+    """Train every network with every seed, score the held-out works, and write the measurements and a plot.
 
     The same study resumes with networks that were not finished, and with those that were not scored.
 
@@ -62,6 +62,9 @@ def study_text(
         first_seed: first seed of the training runs.
         seeds: number of training runs of each network.
         blocks: block sizes in tokens.
+
+    Returns:
+        A table of the block sizes with conclusions, and the files; None if a training run was stopped.
     """
     require("matplotlib", "examples")
     setting = {
@@ -83,7 +86,7 @@ def study_text(
                     continue
                 run = _train_network(budget, folder, trained, sizes, seed)
                 if run is None:
-                    return  # the run was stopped, and has reported it
+                    return None  # the run was stopped, and has reported it
                 for row in _score_network(run, budget, sizes, seed):
                     measured.add({"trained": trained, "seed": seed, **row})
         bits_per_byte = {
@@ -91,11 +94,11 @@ def study_text(
             for trained in (ALONE, TOGETHER)
             for block in blocks
         }
-        print(format_table([_row(block, bits_per_byte) for block in blocks]))
+        lines = [format_table([_row(block, bits_per_byte) for block in blocks])]
         for trained in (ALONE, TOGETHER):
-            print(describe_order(trained, {block: bits_per_byte[trained, block] for block in blocks}))
+            lines.append(describe_order(trained, {block: bits_per_byte[trained, block] for block in blocks}))
         _plot(bits_per_byte, blocks, folder / "text.png")
-    print(f"written: {folder / 'measurements.json'}, {folder / 'text.png'}")
+    return StudyResult("\n".join(lines), (folder / "measurements.json", folder / "text.png"))
 
 
 def describe_order(trained: str, bits_per_byte: Mapping[int, Sequence[float]]) -> str:

@@ -1,32 +1,21 @@
 """The command line until a command runs: help, options, and one clear line for each mistake."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pytest
 import yaml
 
 import acdit
-from acdit.cli.command import ModalityCommand, PlainCommand, RecipeCommand
 from acdit.cli.curves import CurvesOptions
 from acdit.cli.evaluate_images import ImageEvaluateOptions
 from acdit.cli.info import InfoOptions
-from acdit.cli.main import COMMANDS, load_command, main
+from acdit.cli.main import COMMANDS, main
 from acdit.cli.plan import PlanOptions
 from acdit.cli.sample_images import ImageSampleOptions
 from acdit.training.config import Recipe
 from acdit.training.recipes import load_recipe
 from acdit.utils.errors import UserError
-
-
-def record(monkeypatch, name, function):
-    """Have a command give its options to a function in place of what it does."""
-    command = load_command(name)
-    if isinstance(command, ModalityCommand):
-        command = replace(command, run=lambda import_string, options: function(options))
-    else:
-        assert isinstance(command, PlainCommand | RecipeCommand)
-        command = replace(command, run=function)
-    monkeypatch.setattr(f"acdit.cli.{name}.COMMAND", command)
+from tests.cli.recording import record
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_sample_writes_a_row_per_label_and_says_what_it_took(model, tmp_path, ca
         assert picture.size == (4 * 68 + 4, 2 * 68 + 4)  # 8 pixels enlarged to 64, and gaps of 4
     said = capsys.readouterr().out
     assert "8 images" in said
-    assert "8 network evaluations an image" in said  # 4 blocks x 2 steps
+    assert "8 network evaluations per image" in said  # 4 blocks x 2 steps
     cache = 2 * 2 * 3 * 4 * 32 * 4  # keys and values, layers, blocks but the last, tokens, hidden size, bytes
     assert f"cache {cache / 1024:.0f} KiB" in said
     assert re.search(r"in \d+\.\d s", said)
@@ -170,12 +170,12 @@ def test_info_as_table_and_json(model, capsys):
         (["sample", "--labels", "12"], "0..9"),
         (["sample", "--labels", "cat"], "'cat'"),
         (["sample", "--block", "3x3"], "{1, 2, 4} x {1, 2, 4}"),
-        (["sample", "--steps", "2,2"], "4 of them"),
+        (["sample", "--steps", "2,2"], "a list of 4"),
         (["sample", "--device", "abacus"], "abacus"),
         (["sample", "--prefix", "no.png", "--keep-blocks", "1"], "no.png"),
         (["evaluate", "--block", "4x4,3x3"], "does not tile"),
-        (["sample", "--fast", "--steps", "4"], "--fast stands for"),
-        (["evaluate", "--fast", "--guidance-interval", "0.1,0.5"], "--fast stands for"),
+        (["sample", "--fast", "--steps", "4"], "--fast sets --steps"),
+        (["evaluate", "--fast", "--guidance-interval", "0.1,0.5"], "--fast sets --steps"),
         (["info", "--block", "5x5"], "does not tile"),
     ],
 )

@@ -80,9 +80,13 @@ def test_options_that_are_switched_off_are_of_no_modality(calls):
 
 
 def test_options_of_other_modalities_are_named_with_those_they_are_for():
-    with pytest.raises(UserError, match=r"^--frames: for models of video, and this one is of images$"):
+    with pytest.raises(
+        UserError, match=r"^--frames: only for models of video, but this is a model of images$"
+    ):
         choose_modality("sample", ["--model", "mnist", "--frames", "8", "--prompt", "hi"])
-    with pytest.raises(UserError, match=r"^--labels, --fast: for models of images and video, and this one"):
+    with pytest.raises(
+        UserError, match=r"^--labels, --fast: only for models of images and video, but this is"
+    ):
         choose_modality("sample", ["--model", "shakespeare", "--labels", "8", "--fast"])
     with pytest.raises(UserError, match=r"^unknown option --promt \(value 'hi'\); did you mean --prompt\?$"):
         choose_modality("sample", ["--promt", "hi"])

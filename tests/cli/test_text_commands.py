@@ -160,9 +160,12 @@ def test_info_of_a_text_model(model, capsys):
     [
         (["sample", "--prompt", "x" * LENGTH], f"prompt must be shorter than the model's {LENGTH} tokens"),
         (["sample", "--prompt", "x\udcff"], "not valid Unicode"),
-        (["sample", "--labels", "1,2"], "--labels: for models of images and video, and this one is of text"),
-        (["sample", "--guidance", "2"], "--guidance: for models of images and video"),
-        (["sample", "--out", "a.png"], "--out a.png: for models of images and video"),
+        (
+            ["sample", "--labels", "1,2"],
+            "--labels: only for models of images and video, but this is a model of text",
+        ),
+        (["sample", "--guidance", "2"], "--guidance: only for models of images and video"),
+        (["sample", "--out", "a.png"], "--out a.png: only for models of images and video"),
         (["sample", "--temperature", "-1"], "--temperature must be at least 0"),
         (["sample", "--top-p", "0"], "--top-p must be above 0"),
         (["sample", "--max-new-tokens", "0"], "--max-new-tokens must be at least 1"),
@@ -177,9 +180,9 @@ def test_info_of_a_text_model(model, capsys):
         (["bench", "text", "--layout", "16/4", "--channels", "1"], "--channels must be at least 2"),
         (["train", "laptop-text", "--data.tokenizer", "empty.json"], "empty.json is not a tokenizer file"),
         (["evaluate", "--data", "/no/such/file", "--judge", "/no/judge"], "--judge /no/judge"),
-        (["evaluate", "--texts", "5"], "give --judge too"),
-        (["evaluate", "--split", "test"], "give --data too"),
-        (["evaluate", "--fast"], "--fast: for models of images and video"),
+        (["evaluate", "--texts", "5"], "add --judge MODEL"),
+        (["evaluate", "--split", "test"], "add --data"),
+        (["evaluate", "--fast"], "--fast: only for models of images and video"),
         (["tokenizer"], "tokenizer needs texts"),
         (["tokenizer", "good.txt", "--size", "100"], "at least 257 ids"),
         (["tokenizer", "good.txt", "--out", "a.txt"], "--out"),
@@ -201,9 +204,11 @@ def test_bad_input_is_one_line(model, capsys, tmp_path, words, said):
 
 def test_other_models_refuse_what_is_of_text(capsys):
     assert main(["sample", "--model", "mnist", "--prompt", "x", "--top-p", "0.5"]) == 2
-    assert "--prompt, --top-p: for models of text, and this one is of images" in capsys.readouterr().err
+    assert (
+        "--prompt, --top-p: only for models of text, but this is a model of images" in capsys.readouterr().err
+    )
     assert main(["evaluate", "--model", "mnist", "--times"]) == 2
-    assert "--times: for models of text" in capsys.readouterr().err
+    assert "--times: only for models of text" in capsys.readouterr().err
 
 
 def test_a_tokeniser_of_another_model_is_refused(model, capsys, tmp_path):

@@ -73,10 +73,10 @@ def test_drawn_and_continued_clips_are_compared_with_real_ones(place, monkeypatc
         (["--samples", "5"], "--samples must be more than 5 and at most the 8 clips"),
         (["--samples", "9"], "at most the 8 clips of real, not 9"),
         (["--frames", "8"], "--frames must be a multiple of 6"),
-        (["--plot", "a.png"], "--plot is of moving digits"),
+        (["--plot", "a.png"], "--plot shows continued moving digits"),
         (["--data", "nowhere.csv"], "does not exist"),
         (["--stride", "0"], "--stride must be at least 1"),
-        (["--judge", "gpt"], "--judge: for models of text"),
+        (["--judge", "gpt"], "--judge: only for models of text"),
         (["--stride", "20"], "holds no readable video"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -93,11 +93,11 @@ def test_what_is_needed_for_a_comparison_is_said(place, monkeypatch, capsys):
     assert main(["evaluate", "--model", "model"]) == 2
     assert "give real clips" in capsys.readouterr().err
     assert main(["evaluate", "--model", "model", "--data", "real"]) == 2
-    assert "a network of features by --features" in capsys.readouterr().err
+    assert "(a network that computes features)" in capsys.readouterr().err
     assert main(["evaluate", "--model", "model", "--stride", "2"]) == 2
-    assert "--stride is that of real videos" in capsys.readouterr().err
+    assert "--stride applies to the real videos" in capsys.readouterr().err
     assert main(["evaluate", "--model", "mnist", "--data", "real"]) == 2
-    assert "--data: for models of text and video" in capsys.readouterr().err
+    assert "--data: only for models of text and video" in capsys.readouterr().err
     write(place / "real" / "elephant.mp4")
     (place / "real" / "elephant").mkdir()
     write(place / "real" / "elephant" / "0.mp4")

@@ -43,7 +43,7 @@ def test_clips_are_drawn_and_continued_and_scored(model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--block", "2x4x4"], "--block: for models of images and text, and this one is of video"),
+        (["--block", "2x4x4"], "--block: only for models of images and text, but this is a model of video"),
         (["--samples", "1001"], "at most 1000"),
         (["--samples", "5"], "--samples must be more than 5"),
         (["--steps", "1,1"], "--steps must be one number"),
@@ -71,4 +71,4 @@ def test_other_models_are_refused(tmp_path, monkeypatch, capsys):
     assert main(["evaluate", "--model", "small"]) == 2
     assert "only models of moving-digits (grey pixels, 32x32)" in capsys.readouterr().err
     assert main(["evaluate", "--model", "mnist", "--frames", "8"]) == 2
-    assert "--frames: for models of video" in capsys.readouterr().err
+    assert "--frames: only for models of video" in capsys.readouterr().err

@@ -44,7 +44,7 @@ def test_a_contact_sheet_has_a_row_for_each_clip(model, tmp_path, capsys):
             top, left = 4 + 68 * row, 4 + 68 * column
             assert np.array_equal(sheet[top : top + 64 : 8, left : left + 64 : 8], frame)
     said = capsys.readouterr().out
-    assert "4 videos of 6 frames" in said and "6 network evaluations a video" in said
+    assert "4 videos of 6 frames" in said and "6 network evaluations per video" in said
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "gif"])
@@ -79,20 +79,20 @@ def test_a_clip_is_continued_from_a_file(model, tmp_path, capsys):
     assert all(near(shown[index], 40 * index + 20, 8) for index in range(4))
     assert shown[4].std() > 10  # what the network draws
     assert main([*words, "--keep-frames", "6", "--frames", "8", "--out", str(tmp_path / "no.png")]) == 2
-    assert "real.mp4 has 5 frames, and --keep-frames asks for 6" in capsys.readouterr().err
+    assert "real.mp4 has 5 frames, fewer than --keep-frames 6" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--frames", "7"], "multiple of 2"),
-        (["--keep-blocks", "1", "--prefix", "a.mp4"], "--keep-blocks: for models of images"),
-        (["--count", "5", "--out", "set.npz"], "--count, --out set.npz: for models of images, and this"),
+        (["--keep-blocks", "1", "--prefix", "a.mp4"], "--keep-blocks: only for models of images"),
+        (["--count", "5", "--out", "set.npz"], "--count, --out set.npz: only for models of images, but this"),
         (["--prefix", "none.mp4", "--keep-frames", "2"], "none.mp4 cannot be read as video"),
         (["--prefix", "none.mp4"], "must be given together"),
         (["--samples", "30"], "more than --batch 64"),
         (["--out", "clip.avi"], "clip.avi"),
-        (["--rate", "30"], "--rate is for an .mp4 or a .gif"),
+        (["--rate", "30"], "--rate applies to .mp4 and .gif files"),
         (["--rate", "60", "--out", "clip.gif"], "a .gif shows at most 50 frames a second, not 60"),
         (["--window", "0"], "window"),
         (["--sinks", "-1"], "--sinks"),

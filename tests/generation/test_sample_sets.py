@@ -167,7 +167,7 @@ def test_a_finished_set_is_not_drawn_again(models, drawn, capsys, out):
     before = done.stat().st_ino
     half = begun(models["grey"], done)  # as if it had been stopped while the parts were removed
     drawn(out)
-    assert "finished already" in capsys.readouterr().out
+    assert "already complete" in capsys.readouterr().out
     assert done.stat().st_ino == before and not half.folder.exists()
 
 
@@ -221,7 +221,7 @@ def test_what_is_no_set_is_left_alone(models, tmp_path, capsys, out):
     before = stranger.read_bytes()
     words = ["sample", "--model", models["grey"], "--count", "4", "--steps", "1"]
     assert main([*words, "--out", str(tmp_path / out.removesuffix(".parts"))]) == 2
-    assert "no set of samples" in capsys.readouterr().err
+    assert "is not a set of samples" in capsys.readouterr().err
     assert stranger.read_bytes() == before
 
 
@@ -247,7 +247,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_parts(models, drawn, tmp_path, ca
 
 def test_parts_that_are_missing_are_not_joined(models, tmp_path):
     half = begun(models["grey"], tmp_path / "samples.npz")
-    with pytest.raises(UserError, match=r"lacks 1 of 3 parts, 000001\.npy first"):
+    with pytest.raises(UserError, match=r"lacks 1 of 3 parts, such as 000001\.npy"):
         half.join()
 
 
@@ -262,7 +262,7 @@ def test_classes_in_turn_need_classes(models, tmp_path, capsys):
         str(tmp_path / "a.npz"),
     ]
     assert main(["sample", *words]) == 2
-    assert "this one has none" in capsys.readouterr().err
+    assert "this model has none" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

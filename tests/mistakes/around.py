@@ -32,10 +32,24 @@ AROUND = [
         "data/test_autoencoders.py::test_mean_and_deviation_are_those_of_scaled_draws",
     ),
     mutant(
+        "a stream shows a block in another's place",
+        "pipelines/image.py",
+        "blocks[:, finished.index] = finished.sample.float()",
+        "blocks[:, 0] = finished.sample.float()",
+        "pipelines/test_image.py::test_a_stream_shows_the_images_after_every_block",
+    ),
+    mutant(
+        "a pipeline without a layout",
+        "pipelines/block_pipeline.py",
+        "if lengths is None]",
+        "if lengths == 0]",
+        "pipelines/test_image.py::test_the_layout_must_be_given_or_taken_over",
+    ),
+    mutant(
         "one seed for all of a set",
-        "generation/sample_sets.py",
-        "manual_seed(self.seed + image)",
-        "manual_seed(self.seed)",
+        "generation/batches.py",
+        "manual_seed(seed + row)",
+        "manual_seed(seed)",
         "generation/test_sample_sets.py",
     ),
     mutant(

@@ -183,7 +183,7 @@ def test_saved_and_loaded(kind, tmp_path):
         ({"tokens": torch.zeros(4)}, r"tokens must be ids \(N, L\)"),
         ({"tokens": torch.full((1, 4), 258)}, "tokens must be ids 0"),
         ({"tokens": torch.zeros(1, 4).long(), "prompt": "a"}, "pass tokens alone"),
-        ({"generator": [torch.Generator()] * 2}, "one for each of 1 samples"),
+        ({"generator": [torch.Generator()] * 2}, "a list of 1"),
         ({"callback_on_step_end_tensor_inputs": ["latents"]}, "may only hold tokens, not latents"),
     ],
 )

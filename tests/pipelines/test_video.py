@@ -207,7 +207,7 @@ def test_latents_of_an_autoencoder_are_those_of_each_frame(tmp_path):
         ({"block": (2, 3, 3)}, ["block", "2x3x3"]),
         ({"window": 0}, ["window", "0"]),
         ({"sinks": -1}, ["sinks", "-1"]),
-        ({"sinks": 1, "block": (2, 2, 4)}, ["sinks", "whole"]),
+        ({"sinks": 1, "block": (2, 2, 4)}, ["sinks", "as long as the grid"]),
         ({"context_noise": -0.1}, ["context_noise", "-0.1"]),
         ({"output_type": "gif"}, ["output_type", "'gif'"]),
         ({"prefix": torch.zeros(3, 1, 8, 8)}, ["prefix", "multiple of 2", "3"]),

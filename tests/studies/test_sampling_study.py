@@ -31,7 +31,9 @@ def pipeline():
 
 def run(pipeline, folder, **options):
     model, sampling = pipeline_folder("mnist"), Sampling(**options)
-    study_sampling(pipeline, model, folder, sampling, samples=10, seeds=2, methods=METHODS)
+    result = study_sampling(pipeline, model, folder, sampling, samples=10, seeds=2, methods=METHODS)
+    assert result.files == (folder / "measurements.json", folder / "sampling.png")
+    print(result.report)
     return json.loads((folder / "measurements.json").read_text())
 
 
@@ -97,7 +99,7 @@ def test_seeds_draw_other_digits(pipeline, tmp_path):
     ("arguments", "said"),
     [
         ([], "study needs a name"),
-        (["sampling", "--steps", "5"], "--steps, --fast and --guidance-interval are what the study varies"),
+        (["sampling", "--steps", "5"], "the study varies --steps, --fast and --guidance-interval"),
         (["sampling", "--samples", "3"], "--samples must be at least 10"),
         (["sampling", "--seeds", "1"], "--seeds must be at least 2"),
     ],

@@ -26,7 +26,9 @@ BUDGET = Budget(steps=2, batch=2, samples=10)
 
 
 def run(folder):
-    study_text(folder, BUDGET, first_seed=0, seeds=2, blocks=(1, 256))
+    result = study_text(folder, BUDGET, first_seed=0, seeds=2, blocks=(1, 256))
+    assert result is not None
+    print(result.report)
     return json.loads((folder / "measurements.json").read_text())
 
 
@@ -59,7 +61,7 @@ def test_networks_are_trained_once_and_scored(tmp_path, capsys, monkeypatch):
 
 def test_a_stopped_training_ends_the_study(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(text, "train", lambda *_: None)
-    study_text(tmp_path, BUDGET, first_seed=0, seeds=2)
+    assert study_text(tmp_path, BUDGET, first_seed=0, seeds=2) is None
     assert not (tmp_path / "measurements.json").exists() and capsys.readouterr().out == ""
 
 

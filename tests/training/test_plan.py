@@ -127,7 +127,7 @@ def test_several_layouts_cost_their_mean_and_hold_the_most():
         ("mnist", {"model.num_heads": "7"}, "heads", ["model.num_heads", "7"]),
         ("mnist", {"model.num_heads": "64"}, "heads", ["multiple of 4"]),
         ("mnist", {"ranks": "6", "training.accumulation": "4"}, "batch", ["24", "64"]),
-        ("imagenet256-b", {"data.source": "./none"}, "data", ["data.source ./none", "a path that exists"]),
+        ("imagenet256-b", {"data.source": "./none"}, "data", ["data.source ./none", "give an existing path"]),
         ("imagenet256-b", {}, "latents", ["latents/imagenet256", "acdit encode"]),
     ],
 )
