@@ -38,7 +38,7 @@ COMMANDS = commands_of(PAGES)
 
 
 def test_there_is_something_to_run():
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
     assert {words[0] for words in COMMANDS} == {
         *("sample", "info", "train", "curves", "evaluate", "convert", "autoencoder", "encode", "plan"),
         *("bench", "study", "tokenizer"),
@@ -71,8 +71,11 @@ def test_the_sampling_example(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     example = EXAMPLES[0]
     assert len([line for line in example.splitlines() if line.strip()]) <= 10
-    exec(compile(example, "README.md", "exec"), {})
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(EXAMPLES[1], "sampling.md", "exec"), names)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *(f"after-block-{block}.png" for block in range(4)),
         "continued.png",
         *(f"digit-{index}.png" for index in range(6)),
     ]
@@ -86,7 +89,7 @@ def test_the_sampling_example(tmp_path, monkeypatch):
 
 def test_the_training_example():
     names = {}
-    exec(compile(EXAMPLES[1], "README.md", "exec"), names)
+    exec(compile(EXAMPLES[2], "README.md", "exec"), names)
     gradients = [weight.grad for weight in names["model"].parameters()]
     assert names["losses"].per_view.shape == (4, 4)
     assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
