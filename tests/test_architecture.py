@@ -3,6 +3,7 @@
 import re
 import sys
 import tomllib
+import traceback
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,7 @@ from acdit.cli.main import main
 from acdit.data.data_sets import PIXEL_SETS, TEXT_SETS
 from acdit.diffusion.schedulers import SCHEDULERS
 from acdit.modalities.table import MODALITIES
+from acdit.model.transformer import ACDiTTransformer
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.loading import load_pipeline
 from acdit.training.loop import train
@@ -140,3 +142,28 @@ def test_the_stripes_are_what_they_say(extended):
     assert vertical.std() > 0.5 and max(vertical.abs().max(), horizontal.abs().max()) <= 1
     assert torch.equal(vertical, vertical[:, :1].expand(1, 8, 8))  # all rows are the same
     assert torch.equal(horizontal, horizontal[:, :, :1].expand(1, 8, 8))
+
+
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_the_walk_to_the_network_is_as_listed(command, tmp_path, monkeypatch):
+    """Every module of the package that waits for the first call of the network stands in the list."""
+    monkeypatch.chdir(tmp_path)
+    (line,) = re.findall(rf"^- `acdit {command}`: ((?:.*`,\n)*.*`)$", PAGE, re.MULTILINE)
+    listed = re.findall(r"`([^`]+)`", line)
+    (count,) = re.findall(rf"(\d+) for `acdit {command}`", PAGE)
+    assert len(listed) == int(count) <= 12 and all((PACKAGE / path).is_file() for path in listed)
+    walked: list[str] = []
+
+    def record(module: torch.nn.Module, _: object) -> None:
+        if isinstance(module, ACDiTTransformer) and not walked:
+            files = [Path(frame.filename) for frame in traceback.extract_stack()]
+            inner = [file.relative_to(PACKAGE) for file in files if file.is_relative_to(PACKAGE)]
+            walked.extend(dict.fromkeys(file.as_posix() for file in inner))
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(record)
+    try:
+        assert main([command, "--model", "mnist", "--samples", "10", "--steps", "1"]) == 0
+    finally:
+        hook.remove()
+    passed_by = {"utils/progress_bar.py"}  # it only counts
+    assert [path for path in listed if path in walked] == [path for path in walked if path not in passed_by]

@@ -33,7 +33,10 @@ def run(options: PlanOptions) -> None:
     print(plan.to_json() if options.json else format_plan(plan))
     if plan.problems:
         names = ", ".join(check.subject for check in plan.problems)
-        raise UserError(f"{options.name} cannot be trained with this configuration; failed checks: {names}")
+        raise UserError(
+            f"the run {options.name} cannot be trained with this configuration; failed checks (above): "
+            f"{names}"
+        )
 
 
 COMMAND = RecipeCommand(

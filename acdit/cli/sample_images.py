@@ -72,9 +72,7 @@ class ImageSampleOptions(GuidedOptions):
 
     def _check_set(self, count: int) -> None:
         if self.prefix is not None:
-            raise UserError(
-                "--count generates whole images: it cannot be combined with --prefix and --keep-blocks"
-            )
+            raise UserError("--count generates whole images: leave out --prefix and --keep-blocks")
         if self.samples is not None:
             raise UserError(
                 "--samples applies to a picture of samples: leave it out and set the number by --count"

@@ -42,7 +42,7 @@ class StudyOptions(GuidedOptions):
         own = (self.model, self.guidance, self.device, self.dtype != "float32" or None)
         if self.name == "text" and any(given is not None for given in own):
             raise UserError(
-                "the study of text trains its own networks: leave out --model, "
+                "acdit study text trains its own networks: leave out --model, "
                 "--guidance, --device and --dtype"
             )
 

@@ -192,7 +192,9 @@ def _listed(folder: Path, listing: Path) -> list[tuple[str, str]]:
         raise UserError(f"data.listed {listing} cannot be read: {fault}") from fault
     for line in lines:
         if "/" not in line or not (folder / line).is_file():
-            raise UserError(f"data.listed {listing} lists {line}, which is not a CLASS/FILE in {folder}")
+            raise UserError(
+                f"data.listed {listing} lists {line!r}, which is not a file CLASS/FILE in {folder}"
+            )
     return [(line.split("/")[0], str(folder / line)) for line in sorted(lines)]
 
 
@@ -231,7 +233,7 @@ def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) ->
 
     column = _find_column(rows, type(media.feature()), "data.image_column", config.image_column)
     if column is None:
-        raise UserError(f"data.image_column must be set to one of: {', '.join(rows.column_names)}")
+        raise UserError(f"no column fits: set data.image_column to one of {', '.join(rows.column_names)}")
     feature = rows.features[column]
     if not _may_hold(feature, media):
         raise UserError(f"data.image_column {column!r} must hold {media.modality}s, not {feature}")
@@ -302,5 +304,5 @@ def _find_column(rows: "datasets.Dataset", feature_type: type, option: str, chos
         return chosen
     matches = [name for name, feature in rows.features.items() if isinstance(feature, feature_type)]
     if len(matches) > 1:
-        raise UserError(f"{option} must be set to one of: {', '.join(matches)}")
+        raise UserError(f"several columns fit: set {option} to one of {', '.join(matches)}")
     return matches[0] if matches else None

@@ -170,7 +170,7 @@ def read_text(path: Path) -> str:
     """
     content = path.read_bytes()
     if not content:
-        raise UserError(f"{path} is empty: remove it")
+        raise UserError(f"{path} is an empty file: delete it, or fill it with text")
     try:
         return content.decode()
     except UnicodeDecodeError as fault:
@@ -191,5 +191,5 @@ def _text_column(rows: Any, column: str | None) -> str:
         return texts[0]
     if column is None or column not in texts:
         problem = "must be set" if column is None else f"{column!r} is not a column of texts"
-        raise UserError(f"data.text_column {problem}; the columns of texts are: {', '.join(texts) or 'none'}")
+        raise UserError(f"data.text_column {problem}; columns with texts: {', '.join(texts) or 'none'}")
     return column

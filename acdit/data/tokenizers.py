@@ -217,7 +217,7 @@ def open_tokenizer(name: str) -> Tokenizer:
         try:
             state = json.loads(path.read_text())
             if not isinstance(state, dict):
-                raise ValueError("it does not hold an object")
+                raise ValueError("it must hold a JSON object")
             return tokenizer_of(state)
         except (OSError, ValueError) as fault:
             raise UserError(f"{name} is not a tokenizer file: {' '.join(str(fault).split())}") from fault

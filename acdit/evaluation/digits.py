@@ -56,11 +56,13 @@ def score_digits(
     Raises:
         UserError: if the samples have another shape than the held-out digits, or are too many or too few.
     """
-    if samples.shape[1:] != held_out[0].shape[1:] or labels.shape != samples.shape[:1]:
+    if samples.shape[1:] != held_out[0].shape[1:]:
         raise UserError(
-            f"samples must have the shape (N, {dims(held_out[0].shape[1:], ', ')}) of held-out digits, "
-            f"with N labels, not {tuple(samples.shape)} with {len(labels)} labels"
+            f"samples must have the shape of the held-out digits, (N, {dims(held_out[0].shape[1:], ', ')}), "
+            f"not {tuple(samples.shape)}"
         )
+    if labels.shape != samples.shape[:1]:
+        raise UserError(f"{len(samples)} samples need as many labels, not {len(labels)}")
     count, max_count = len(samples), min(len(train[0]), len(held_out[0]))
     if not K < count <= max_count:
         raise UserError(

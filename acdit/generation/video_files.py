@@ -118,7 +118,7 @@ def read_prefix(pipeline: ACDiTVideoPipeline, path: Path, kept: int | None) -> l
     height, width = (size * pipeline.vae_scale_factor for size in pipeline.layout.size[1:])
     if height != width:
         raise UserError(
-            f"--prefix needs a model of square frames, and those of this model are {height}x{width}"
+            f"--prefix only works with models of square frames; this one has {height}x{width}: leave it out"
         )
     grey = pipeline.pixel_channels == 1
     return [centre_crop(frame.convert("L" if grey else "RGB"), height) for frame in frames]

@@ -134,7 +134,10 @@ class ACDiTPipeline(BlockPipeline):
         given: Any = class_labels.tolist() if isinstance(class_labels, Tensor | np.ndarray) else class_labels
         listed = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
         if not listed:
-            raise UserError("class_labels must hold at least one class; None generates without a class")
+            raise UserError(
+                "class_labels is empty: pass at least one class, or class_labels=None to generate "
+                "without classes"
+            )
         ids: list[int | None] = []
         for label in listed:
             if label is None:

@@ -244,7 +244,9 @@ class ACDiTTextPipeline(BlockPipeline):
             raise UserError("each of the texts must have at least one token")
         lengths = torch.tensor([len(each) for each in ids])
         if int(lengths.max()) > longest:
-            raise UserError(f"texts must have at most the model's {longest} tokens, not {int(lengths.max())}")
+            raise UserError(
+                f"a text has {int(lengths.max())} tokens, more than the model's context length {longest}"
+            )
         tokens = torch.full((len(ids), -(-int(lengths.max()) // size) * size), self.tokenizer.eos)
         for row, each in zip(tokens, ids, strict=True):
             row[: len(each)] = torch.tensor(each)

@@ -70,7 +70,9 @@ def convert_checkpoint(path: Path, out: Path, *, ema: bool = False, vae: str | N
             not fit, or the folder is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an empty folder: choose another --out, or remove it")
+        raise UserError(
+            f"{out} exists and is not an empty folder: choose another --out, or delete that folder"
+        )
     stored = read_checkpoint(path)
     if ema and stored.ema is None:
         raise UserError(f"{path} has no moving average (ema): leave out --ema")
@@ -129,7 +131,7 @@ def publish(source: Path, out: Path) -> None:
         UserError: if the published code cannot express the network or the layout, or the file exists.
     """
     if out.exists():
-        raise UserError(f"{out} already exists: choose another --out, or remove it")
+        raise UserError(f"{out} already exists: choose another --out, or delete that folder")
     transformer, layout, cell = _load_source(source)
     config = transformer.config
     if config["rope"] != "published":
@@ -139,8 +141,8 @@ def publish(source: Path, out: Path) -> None:
         )
     if tuple(config["axis_lengths"]) != layout.grid:
         raise UserError(
-            f"{source} generates a grid of {dims(layout.grid)}, but has rotary bases for "
-            f"{dims(config['axis_lengths'])}; the published code computes them for the grid"
+            f"{source} generates a grid of {dims(layout.grid)} with rotary embeddings for "
+            f"{dims(config['axis_lengths'])}; the published format needs them to be equal"
         )
     if config["num_classes"] is None or not config["time_conditioning"]:
         raise UserError(f"{source} has no classes or no timesteps; the published code needs both")
@@ -212,7 +214,8 @@ def _network_config(
     expected = arguments.vae_latent_size * layout.patch_elements
     if channels != expected:
         raise UserError(
-            f"x_embedder.weight expects tokens of {channels} values, but args gives them {expected}"
+            f"the checkpoint is inconsistent: x_embedder.weight has {channels} values per token, its args "
+            f"{expected}"
         )
     if not head_dim or not hidden or hidden % head_dim:
         raise UserError(f"a hidden width of {hidden} cannot be divided into heads of {head_dim} dimensions")

@@ -45,7 +45,7 @@ class Measurements:
         try:
             stored = json.loads(path.read_text())
             if stored["setting"] != setting:
-                raise UserError(f"{path} belongs to a study with other settings: {remedy}")
+                raise UserError(f"{path} holds measurements of a study with other settings: {remedy}")
             for row in stored["rows"]:
                 missing = {*keys, *columns} - set(row)
                 if missing:

@@ -100,8 +100,8 @@ class DiffusionConfig(Ranged):
             raise UserError(f"diffusion.times must be LOW,HIGH with 0 < LOW < HIGH <= 1, not {low},{high}")
         if self.timestep_location and self.timesteps != "logit_normal":
             raise UserError(
-                f"diffusion.timestep_location {self.timestep_location} only applies to diffusion.timesteps "
-                "logit_normal: set that, or leave the location at 0"
+                f"diffusion.timestep_location is {self.timestep_location}, but it only applies if "
+                "diffusion.timesteps is logit_normal: set that, or leave timestep_location at 0"
             )
 
 

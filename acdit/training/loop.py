@@ -43,7 +43,7 @@ def train(recipe: Recipe, *, allow_changes: bool = False) -> Path | None:
     if ranks.alone and world_size not in (None, 1):
         raise UserError(
             f"training.world_size is {world_size}, but no launcher started other processes: run "
-            f"torchrun --nproc_per_node {world_size} -m acdit train .."
+            f"torchrun --nproc_per_node {world_size} -m acdit train RECIPE, or leave out training.world_size"
         )
     check_trackers(recipe)
     check_validation(recipe)

@@ -171,7 +171,7 @@ def test_info_of_a_text_model(model, capsys):
         (["sample", "--max-new-tokens", "0"], "--max-new-tokens must be at least 1"),
         (["sample", "--block", "5"], "block must divide"),
         (["sample", "--block", "2x2"], "2x2"),
-        (["evaluate", "--data", "empty.txt"], "empty.txt is empty"),
+        (["evaluate", "--data", "empty.txt"], "empty.txt is an empty file"),
         (["evaluate", "--data", "latin.txt"], "latin.txt is not UTF-8: byte 0xe9"),
         (["evaluate", "--data", "/no/such/file"], "/no/such/file"),
         (["evaluate", "--data", "good.txt", "--block", "5"], "5"),
@@ -186,7 +186,7 @@ def test_info_of_a_text_model(model, capsys):
         (["tokenizer"], "tokenizer needs texts"),
         (["tokenizer", "good.txt", "--size", "100"], "at least 257 ids"),
         (["tokenizer", "good.txt", "--out", "a.txt"], "--out"),
-        (["train", "laptop-text", "--data.source", "empty.txt"], "empty.txt is empty"),
+        (["train", "laptop-text", "--data.source", "empty.txt"], "empty.txt is an empty file"),
         (["train", "laptop-text", "--data.tokenizer", "good.txt"], "good.txt is not a tokenizer file"),
     ],
 )

@@ -333,7 +333,7 @@ def test_a_list_of_files(folder, tmp_path):
     data = opened(folder, listed=str(listing))
     assert len(data) == 2 and data.label_names == ("cat", "dog")
     listing.write_text("cat/9.mp4 1\n")
-    with pytest.raises(UserError, match=r"lists cat/9.mp4, which is not a CLASS/FILE"):
+    with pytest.raises(UserError, match=r"lists 'cat/9.mp4', which is not a file CLASS/FILE"):
         opened(folder, listed=str(listing))
     with pytest.raises(UserError, match="cannot be read"):
         opened(folder, listed=str(tmp_path / "none.txt"))

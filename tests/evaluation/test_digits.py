@@ -93,7 +93,7 @@ def test_samples_that_do_not_fit_are_errors(score, held_out):
     for samples, names, message in (
         (images.repeat(1, 3, 1, 1), labels, r"\(N, 1, 8, 8\).*not \(359, 3, 8, 8\)"),
         (images[..., :7], labels, "not \\(359, 1, 8, 7\\)"),
-        (images, labels[:-1], "with 358"),
+        (images, labels[:-1], "not 358"),
         (images[:5], labels[:5], "must be 6 to 359,.*not 5"),
         (torch.cat([images, images[:1]]), torch.cat([labels, labels[:1]]), "must be 6 to 359,.*not 360"),
     ):

@@ -101,8 +101,8 @@ def test_a_text_s_score_does_not_depend_on_its_neighbours(pipe):
 @pytest.mark.parametrize(
     ("texts", "options", "said"),
     [
-        ("x" * (LENGTH + 1), {}, f"at most the model's {LENGTH} tokens"),
-        ("x" * LENGTH, {"ends": True}, f"at most the model's {LENGTH} tokens"),
+        ("x" * (LENGTH + 1), {}, f"more than the model's context length {LENGTH}"),
+        ("x" * LENGTH, {"ends": True}, f"more than the model's context length {LENGTH}"),
         (["a", ""], {}, "at least one token"),
         ([], {}, "at least one token"),
         ("a", {"block": 5}, "block must divide"),

@@ -110,7 +110,7 @@ def test_an_uncommon_rotary_split_goes_there_and_back(tmp_path):
 def test_rotary_bases_of_another_grid_do_not_go_back(tmp_path):
     """The published code makes the bases for the grid that it is given."""
     build(network(12, rope="published"), grid=(8, 8)).save_pretrained(tmp_path / "model")
-    with pytest.raises(UserError, match="rotary bases for 4x4"):
+    with pytest.raises(UserError, match="rotary embeddings for 4x4"):
         publish(tmp_path / "model", tmp_path / "back.pt")
 
 
@@ -166,7 +166,7 @@ def test_wrong_tensors_are_named_the_first_ten(tmp_path):
     [
         ("x_embedder.weight", None, "x_embedder.weight is missing"),
         ("x_embedder.weight", torch.zeros(128), "not a 2-D tensor"),
-        ("x_embedder.weight", torch.zeros(128, 5), "tokens of 5 values"),
+        ("x_embedder.weight", torch.zeros(128, 5), "5 values per token"),
         ("blocks.0.attn.q_norm.weight", torch.zeros(48), "heads of 48"),
         ("blocks.0.attn.q_norm.weight", torch.zeros(0), "heads of 0"),
         ("blocks.987654321.norm1.weight", torch.zeros(128), "987654321.norm1.weight is unexpected"),
@@ -208,7 +208,7 @@ def test_without_its_autoencoder_a_model_draws_latents_alone(converted, tmp_path
     assert main(["sample", "--model", str(converted), "--out", str(tmp_path / "a.png")]) == 2
     assert "without its autoencoder" in capsys.readouterr().err
     vae = small_autoencoder()
-    with pytest.raises(UserError, match="cells of 2 pixels, but the network wants 4 of 8"):
+    with pytest.raises(UserError, match="scale factor of 2, the network needs 4 and 8"):
         ACDiTImagePipeline.from_pretrained(converted, vae=vae)
     words = ["sample", "--model", str(converted), "--vae-tiling", "--out", str(tmp_path / "a.png")]
     assert main(words) == 2 and "models with an autoencoder" in capsys.readouterr().err
@@ -216,7 +216,7 @@ def test_without_its_autoencoder_a_model_draws_latents_alone(converted, tmp_path
 
 def test_an_autoencoder_of_other_channels_does_not_fit(tmp_path):
     vae = eightfold_autoencoder(tmp_path / "vae", latent_channels=3)
-    with pytest.raises(UserError, match="makes 3 channels"):
+    with pytest.raises(UserError, match="has 3 latent channels"):
         convert_checkpoint(IMAGE, tmp_path / "model", vae=vae)
     assert not (tmp_path / "model").exists()
 
@@ -243,7 +243,7 @@ def test_the_command_converts_both_ways(tmp_path, capsys):
         ([], "convert needs a source"),
         (["none.pt", "--out", "x"], "not a file"),
         ([str(IMAGE), "--out", "x", "--to-published"], "--out must be a .pt file"),
-        (["m", "--out", "x.pt", "--to-published", "--ema"], "neither --ema nor --vae"),
+        (["m", "--out", "x.pt", "--to-published", "--ema"], "cannot be combined with --ema or --vae"),
         ([str(IMAGE), "--out", "x", "--vae", "./none"], "autoencoder ./none cannot be loaded"),
         (["pyproject.toml", "--out", "x"], "refused"),
         (["tests", "--out", "x.pt", "--to-published"], "tests is not a model"),
