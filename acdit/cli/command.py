@@ -98,7 +98,10 @@ class RecipeCommand(Command, Generic[R]):
         """Build the recipe from the arguments, and run the command or print the recipe."""
         recipes = ", ".join(recipe_names(self.kind))
         if not argv or argv[0].startswith("-"):
-            raise UserError(f"{self.name} needs a recipe first: {recipes} or the path of a YAML file")
+            raise UserError(
+                f"{self.name} needs a recipe first: {recipes}, or the path of a YAML file or of a folder "
+                "of pictures"
+            )
         overrides = read_arguments(self.options, [word for word in argv[1:] if word not in PRINTING])
         recipe = build(self.options, recipe_values(argv[0], self.kind) | overrides)
         if PRINTING & set(argv):

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from ..modalities.modality import Modality
 from ..modalities.table import modality_of_data
-from ..utils.ranges import AtLeastTwo, Count, CountFromZero, Ranged
+from ..utils.ranges import AtLeastTwo, Count, CountFromZero, FractionBelowOne, Ranged
 
 
 @dataclass
@@ -43,6 +43,9 @@ class DataConfig(Ranged):
     listed: str | None = None
     """File that lists the files of a folder to use, CLASS/FILE on each line, such as UCF-101's
     trainlist01.txt; default: all files."""
+    validation_fraction: FractionBelowOne = 0.0
+    """Fraction of the files of each class that are held out for validation; built-in data sets have a
+    held-out part of their own."""
     num_classes: Count | None = None
     """Number of classes, to plan a run without the data; training checks that it matches the data."""
     flip: bool = True

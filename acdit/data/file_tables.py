@@ -1,5 +1,6 @@
 """Tables of encoded images or videos and their classes, from a folder or a Hugging Face data set."""
 
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -80,6 +81,25 @@ class FileTable:
     def select(self, rows: list[int]) -> "FileTable":
         """Return a table of the given rows, in the given order."""
         return replace(self, files=self.files.select(rows), labels=self.labels[rows])
+
+    def divided(self, fraction: float, held_out: bool) -> "FileTable":
+        """Return the part of the files that is held out from training, or the other part.
+
+        The division depends on the names of the files, not on a seed or on their folder, and holds out the
+        same fraction of every class: at least one file, but none of a class of one file.
+        """
+        chosen = []
+        for label in self.labels.unique().tolist():
+            rows = (self.labels == label).nonzero().flatten().tolist()
+            rows.sort(key=self._division_key)
+            count = max(1, round(fraction * len(rows))) if len(rows) > 1 else 0
+            chosen += rows[:count] if held_out else rows[count:]
+        return self.select(sorted(chosen))
+
+    def _division_key(self, row: int) -> bytes:
+        path = (self.files[row]["file"] or {}).get("path")
+        name = f"row {row}" if path is None else Path(path).name
+        return hashlib.blake2b(name.encode(errors="surrogateescape")).digest()
 
 
 def open_table(config: DataConfig, media: Media = IMAGES) -> FileTable:

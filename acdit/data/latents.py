@@ -65,6 +65,8 @@ def data_settings(data: DataConfig, clips: int = 1) -> dict[str, Any]:
     """Return the settings that determine which images or clips are encoded, `clips` per video."""
     ignored = {*IGNORED_KEYS, *data.modality.not_encoded}
     settings = {name: value for name, value in asdict(data).items() if name not in ignored}
+    if not data.validation_fraction:
+        del settings["validation_fraction"]  # manifests from before this key existed have no entry for it
     return settings | ({"clips": clips} if clips > 1 else {})
 
 

@@ -10,7 +10,7 @@ from .config import DataConfig
 from .data_sets import PIXEL_SETS
 from .dataset import PixelDataset
 from .file_data_sets import FileClips, FileImages
-from .file_tables import open_table, videos
+from .file_tables import FileTable, open_table, videos
 from .texts import open_texts
 from .tokenizers import open_tokenizer
 from .video_decoding import ClipShape
@@ -22,8 +22,8 @@ def open_samples(config: DataConfig, *, seed: int, held_out: bool = False, clips
     Args:
         config: configuration of the data.
         seed: decides, with epoch and index, which images are mirrored; never which are held out.
-        held_out: whether to open the held-out part of a built-in data set, which training never sees; other
-            sources have no such part.
+        held_out: whether to open the held-out part, which training never sees; sources that are not built in
+            have one if `config.validation_fraction` is above 0.
         clips: number of clips per video file, evenly spread where they are not drawn at random, see
             `FileClips`.
 
@@ -42,7 +42,8 @@ def open_images(config: DataConfig, *, seed: int, held_out: bool, clips: int) ->
         return _built_in(config, held_out)
     side = _side(config, held_out)
     flip_seed = seed if config.flip else None
-    return FileImages(open_table(config), image_size=side, channels=config.channels, flip_seed=flip_seed)
+    table = _part(open_table(config), config, held_out)
+    return FileImages(table, image_size=side, channels=config.channels, flip_seed=flip_seed)
 
 
 def open_clips(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> PixelDataset:
@@ -54,7 +55,7 @@ def open_clips(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> 
     side = _side(config, held_out)
     assert config.frames is not None  # otherwise the modality would be another
     shape = ClipShape(config.frames, config.frame_stride, config.short_clips, side, config.channels)
-    table = open_table(config, videos(shape))
+    table = _part(open_table(config, videos(shape)), config, held_out)
     flip_seed = seed if config.flip else None
     return FileClips(table, shape=shape, seed=seed, flip_seed=flip_seed, clips=clips)
 
@@ -80,6 +81,10 @@ def _built_in(config: DataConfig, held_out: bool) -> PixelDataset:
         raise UserError(
             f"data.source {config.source} holds {modality.samples}: leave out data.{requested.length_key}"
         )
+    if config.validation_fraction:
+        raise UserError(
+            f"data.source {config.source} has a held-out part of its own: leave out data.validation_fraction"
+        )
     if config.image_size not in (None, data_set.side):
         raise UserError(
             f"data.image_size of {config.source} is {data_set.side}: leave it out "
@@ -88,15 +93,21 @@ def _built_in(config: DataConfig, held_out: bool) -> PixelDataset:
     return data_set.open(config, held_out)
 
 
+def _part(table: FileTable, config: DataConfig, held_out: bool) -> FileTable:
+    """Return the part of a table that is held out, or the part that is not."""
+    return table.divided(config.validation_fraction, held_out) if config.validation_fraction else table
+
+
 def _side(config: DataConfig, held_out: bool) -> int:
     """Return the side in pixels that files are cropped to.
 
     Raises:
-        UserError: if the held-out part is requested, which files do not have, or if no size is given.
+        UserError: if the held-out part is requested and no files are held out, or if no size is given.
     """
-    if held_out:
+    if held_out and not config.validation_fraction:
         raise UserError(
-            f"data.source {config.source} has no held-out part; only {', '.join(PIXEL_SETS)} have one"
+            f"data.source {config.source} has no held-out part, unlike {', '.join(PIXEL_SETS)}: set "
+            "data.validation_fraction, such as 0.1"
         )
     if config.image_size is None or config.image_size < 1:
         raise UserError(

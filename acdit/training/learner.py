@@ -20,6 +20,7 @@ from .checkpoint import Stored, fill
 from .config import OptimizerConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # names of AdamW's moments
+LAG = 5  # spans of the moving average after which it no longer holds the first weights: exp(-5) < 1%
 MOST_COMPILED = 64  # maximum number of compiled variants; torch runs further ones uncompiled
 
 
@@ -144,16 +145,23 @@ class Learner:
         for parameter, value in zip(self.parameters, values, strict=True):
             parameter.copy_(value)
 
-    def average(self) -> dict[str, Tensor]:
-        """Return the network's state with the averaged weights, unsharded, on the CPU.
+    def state(self, *, averaged: bool) -> dict[str, Tensor]:
+        """Return the network's state with the averaged or with the raw weights, unsharded, on the CPU.
 
         All ranks must call this method.
         """
-        state = self.network.state_dict() | dict(zip(self.names, self.ema.shadow_params, strict=True))
+        state = self.network.state_dict()
+        if averaged:
+            state |= dict(zip(self.names, self.ema.shadow_params, strict=True))
         return {
             name: (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu().clone()
             for name, tensor in state.items()
         }
+
+    @property
+    def average_lags(self) -> bool:
+        """Return whether a large part of the updates so far lies within the span of the moving average."""
+        return self.ema.optimization_step * (1 - self.config.ema_decay) < LAG
 
 
 def compile_blocks(network: ACDiTTransformer, mode: str = "default") -> None:

@@ -101,7 +101,7 @@ def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | N
         if result.stop and result.step < config.steps:
             return False
         if config.sample_every and result.step % config.sample_every == 0:
-            _sample(run)
+            _sample(run, watch)
         watch.resume_clock()
     return True
 
@@ -139,12 +139,27 @@ def _export(run: Run) -> None:
             pipeline.save_pretrained(temporary_path)
 
 
-def _sample(run: Run) -> None:
-    """Write samples of the averaged network to `samples/`, for the first ten classes if there are classes."""
-    pipeline = run.pipeline()
-    if pipeline is None:
+def _sample(run: Run, watch: Watch) -> None:
+    """Write samples of the averaged weights to `samples/`, for the first ten classes if there are classes.
+
+    As long as the average lags far behind, samples of the raw weights stand beside them.
+    """
+    pipelines = {"averaged weights": run.pipeline()}
+    if run.learner.average_lags:
+        pipelines["raw weights"] = run.pipeline(averaged=False)
+    if not run.ranks.main:
         return
-    pipeline.to(run.device).set_progress_bar_config(disable=True)
+    for pipeline in pipelines.values():
+        assert pipeline is not None  # it is built on the first rank
+        pipeline.to(run.device).set_progress_bar_config(disable=True)
     classes = list(range(min(10, len(run.data.label_names))))
+    path = run.folder / "samples" / f"step-{run.step:08d}"
     preview = cast(Callable[..., None], load_object(run.recipe.modality.preview))
-    preview(pipeline, classes, run.folder / "samples" / f"step-{run.step:08d}")
+    preview(pipelines, classes, path)
+    if len(pipelines) > 1 and run.step == run.recipe.training.sample_every:
+        span = round(1 / (1 - run.recipe.optimizer.ema_decay))
+        watch.say(
+            f"{path.parent}: early samples are shown twice, by the averaged weights, which the finished "
+            f"model uses, and by the raw ones; the average covers up to {span:,} steps, so its samples are "
+            "grey or blurred at first"
+        )

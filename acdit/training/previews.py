@@ -1,11 +1,15 @@
-"""Write samples of a training run to files, with one function for each modality."""
+"""Write samples of a training run to files, with one function for each modality.
 
+The pipelines are given by title; if there are several, their samples stand side by side.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from ..generation.text_files import joined
-from ..media.images import picture_grid, save_picture
+from ..media.images import picture_grid, save_picture, titled
 from ..media.videos import contact_sheet
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.text import ACDiTTextPipeline
@@ -17,21 +21,35 @@ IMAGES = 4  # number of images per class
 TEXTS = 4  # number of texts per file
 
 
-def save_images(pipeline: ACDiTImagePipeline, classes: list[int], path: Path) -> None:
+def save_images(pipelines: Mapping[str, ACDiTImagePipeline], classes: list[int], path: Path) -> None:
     """Write a grid of samples as a PNG, with one column per class; `path` has no suffix."""
-    images = pipeline(classes * IMAGES, generator=torch.Generator().manual_seed(SEED)).images
-    save_picture(picture_grid(images, len(classes)), path.with_suffix(".png"))
+    labels = [*(classes or [None])] * IMAGES
+    grids = {
+        title: picture_grid(pipeline(labels, generator=_generator()).images, len(labels) // IMAGES)
+        for title, pipeline in pipelines.items()
+    }
+    save_picture(titled(grids), path.with_suffix(".png"))
 
 
-def save_clips(pipeline: ACDiTVideoPipeline, classes: list[int], path: Path) -> None:
+def save_clips(pipelines: Mapping[str, ACDiTVideoPipeline], classes: list[int], path: Path) -> None:
     """Write a PNG with a row of frames for one clip of each class; `path` has no suffix."""
-    frames = pipeline(classes, generator=torch.Generator().manual_seed(SEED)).frames
-    save_picture(contact_sheet(frames), path.with_suffix(".png"))
+    sheets = {
+        title: contact_sheet(pipeline(classes or None, generator=_generator()).frames)
+        for title, pipeline in pipelines.items()
+    }
+    save_picture(titled(sheets), path.with_suffix(".png"))
 
 
-def save_texts(pipeline: ACDiTTextPipeline, classes: list[int], path: Path) -> None:
+def save_texts(pipelines: Mapping[str, ACDiTTextPipeline], classes: list[int], path: Path) -> None:
     """Write a few texts to one file; `path` has no suffix, and `classes` is not used."""
     del classes
-    texts = pipeline(num_samples_per_prompt=TEXTS, generator=torch.Generator().manual_seed(SEED)).texts
+    parts = []
+    for title, pipeline in pipelines.items():
+        texts = pipeline(num_samples_per_prompt=TEXTS, generator=_generator()).texts
+        parts.append(f"{title}:\n\n{joined(texts)}" if len(pipelines) > 1 else joined(texts))
     with whole(path.with_suffix(".txt")) as temporary_path:
-        temporary_path.write_text(joined(texts))
+        temporary_path.write_text("\n\n".join(parts))
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(SEED)

@@ -4,6 +4,7 @@ This module does not import torch.
 """
 
 import json
+import re
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ..utils.settings import build, flatten, nearest
 from .autoencoder_config import AutoencoderRecipe
 from .config import FORMAT_VERSION, NamedRun, Recipe
 
+PICTURES = "pictures"  # name of the recipe for a folder
 SHIPPED = Path(__file__).parent.parent / "recipes"
 FOLDERS: dict[type[NamedRun], Path] = {Recipe: SHIPPED, AutoencoderRecipe: SHIPPED / "autoencoders"}
 
@@ -25,7 +27,9 @@ def recipe_names(recipe_class: type[NamedRun] = Recipe) -> list[str]:
 
 
 def load_recipe(recipe: str | Path, /, **overrides: object) -> Recipe:
-    """Load a recipe of the package by name, or a YAML (or JSON) file, with some values replaced.
+    """Load a recipe of the package by name, a YAML (or JSON) file, or the recipe for a folder of pictures.
+
+    Some of its values may be replaced:
 
     `load_recipe("mnist", training={"steps": 9})` equals `load_recipe("mnist", **{"training.steps": 9})`.
     """
@@ -33,7 +37,13 @@ def load_recipe(recipe: str | Path, /, **overrides: object) -> Recipe:
 
 
 def recipe_values(recipe: str | Path, recipe_class: type[NamedRun] = Recipe) -> dict[str, Any]:
-    """Return the values that a recipe sets, by dotted key, after checking that it is valid for its class."""
+    """Return the values that a recipe sets, by dotted key, after checking that it is valid for its class.
+
+    A folder stands for the recipe `pictures` with that folder as its data.
+    """
+    if recipe_class is Recipe and Path(recipe).is_dir() and str(recipe) not in recipe_names():
+        name = re.sub(r"[^\w.-]+", "-", Path(recipe).resolve().name).strip("-.") or PICTURES
+        return recipe_values(PICTURES) | {"name": name, "data.source": str(recipe)}
     values = _read(_recipe_path(str(recipe), recipe_class))
     version = values.pop("format_version", FORMAT_VERSION)
     if str(version) != str(FORMAT_VERSION):
@@ -66,7 +76,8 @@ def _recipe_path(recipe: str, recipe_class: type[NamedRun]) -> Path:
         return path
     names = nearest(recipe, recipe_names(recipe_class))
     raise UserError(
-        f"no recipe {recipe!r}: choose one of {', '.join(names)}, or give the path of a YAML file"
+        f"no recipe {recipe!r}: choose one of {', '.join(names)}, or give the path of a YAML file or of a "
+        "folder of pictures"
     )
 
 

@@ -233,12 +233,12 @@ class Run:
             ranks=self.ranks,
         )
 
-    def pipeline(self) -> BlockPipeline | None:
-        """Build a pipeline with the moving average of the weights; return None except on the first rank.
+    def pipeline(self, *, averaged: bool = True) -> BlockPipeline | None:
+        """Build a pipeline with the moving average of the weights, or with the raw ones.
 
-        All ranks must call this method.
+        All ranks must call this method; it returns None except on the first.
         """
-        state = self.learner.average()
+        state = self.learner.state(averaged=averaged)
         if not self.ranks.main:
             return None
         network = build_model(self.recipe, self.layouts[0], self.data, self.network_config)

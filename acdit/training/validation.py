@@ -33,14 +33,14 @@ def check_validation(recipe: Recipe) -> str | None:
         return None
     if _has_own_source(recipe):
         return "named by the recipe"
-    sources = built_in()
-    if recipe.data.source not in sources:
+    if recipe.data.source in built_in():
+        return f"the held-out part of {recipe.data.source}"
+    if not recipe.data.validation_fraction:
         raise UserError(
-            "validation needs samples that training never sees, and only the data sources "
-            f"{', '.join(sources)} have a held-out part: set validation.source, or set "
-            "validation.every to 0"
+            f"validation needs samples that training never sees, but {recipe.data.source} has no held-out "
+            "part: set data.validation_fraction or validation.source, or set validation.every to 0"
         )
-    return f"the held-out part of {recipe.data.source}"
+    return f"{recipe.data.validation_fraction:.3g} of the files of every class"
 
 
 def _has_own_source(recipe: Recipe) -> bool:
@@ -69,6 +69,8 @@ class Validation:
             split=config.split or recipe.data.split,
             listed=config.listed or recipe.data.listed,
         )
+        if _has_own_source(recipe):
+            data = replace(data, validation_fraction=0.0)
         samples = open_samples(data, seed=recipe.training.seed, held_out=not _has_own_source(recipe))
         if samples.label_names != label_names:
             raise UserError(

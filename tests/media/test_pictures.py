@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from acdit.media.images import picture_grid, save_picture
+from acdit.media.images import picture_grid, save_picture, titled
 from tests.pipelines.small import picture
 
 
@@ -55,3 +55,14 @@ def test_a_picture_is_written_whole(tmp_path):
     with pytest.raises(OSError):
         save_picture(broken, tmp_path / "new" / "a.jpg")  # JPEG has no alpha
     assert [file.name for file in path.parent.iterdir()] == ["a.png"] and path.read_bytes() == before
+
+
+def test_pictures_below_titles_stand_side_by_side():
+    red, blue = plain("red", "blue", size=(100, 40))
+    assert titled({"one": red}) is red
+    sheet = titled({"one": red, "a title that is wider than its picture": blue})
+    assert sheet.height == 22 + 40 and sheet.width > 100 + 16 + 100
+    assert sheet.crop((0, 22, 100, 62)).tobytes() == red.tobytes()
+    assert sheet.crop((116, 22, 216, 62)).tobytes() == blue.tobytes()
+    for left in (0, 116):
+        assert sheet.crop((left, 0, left + 100, 22)).convert("L").getextrema()[0] < 50  # letters

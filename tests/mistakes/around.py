@@ -46,6 +46,13 @@ AROUND = [
         "pipelines/test_image.py::test_the_layout_must_be_given_or_taken_over",
     ),
     mutant(
+        "held-out files are trained on too",
+        "data/file_tables.py",
+        "rows[:count] if held_out else rows[count:]",
+        "rows[:count] if held_out else rows",
+        "data/test_held_out_files.py::test_every_class_is_divided",
+    ),
+    mutant(
         "one seed for all of a set",
         "generation/batches.py",
         "manual_seed(seed + row)",

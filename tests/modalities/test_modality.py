@@ -95,7 +95,11 @@ def test_a_run_exports_and_previews_what_its_modality_says(name, tmp_path):
     pipeline.set_progress_bar_config(disable=True)
     preview = load_object(modality.preview)
     assert callable(preview)
-    preview(pipeline, list(range(min(2, len(run.data.label_names)))), tmp_path / "samples" / "step-1")
+    preview(
+        {"averaged": pipeline},
+        list(range(min(2, len(run.data.label_names)))),
+        tmp_path / "samples" / "step-1",
+    )
     (written,) = (tmp_path / "samples").iterdir()
     assert written.suffix == {"text": ".txt"}.get(name, ".png") and written.stat().st_size > 30
     assert torch.get_default_dtype() == torch.float32

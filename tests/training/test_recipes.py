@@ -125,7 +125,7 @@ def test_round_trip(tmp_path):
         ("data: {num_classes: 0}", ["data.num_classes", "at least 1"]),
         ("diffusion: {context_noise: -0.1}", ["diffusion.context_noise", "at least 0", "-0.1"]),
         ("diffusion: {min_snr: 0}", ["diffusion.min_snr", "above 0"]),
-        ("diffusion: {timestep_location: 1}", ["diffusion.timestep_location 1", "logit_normal"]),
+        ("diffusion: {timestep_location: 1}", ["diffusion.timestep_location is 1", "logit_normal"]),
         ("lora: {rank: 4}", ["lora.rank 4", "training.init_from"]),
         ("lora: {rank: -1}", ["lora.rank", "at least 0", "-1"]),
         ("lora: {alpha: 0}", ["lora.alpha", "above 0"]),

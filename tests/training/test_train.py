@@ -81,16 +81,22 @@ def test_files_of_a_run(tmp_path):
     assert endings == {".safetensors", ".json", ".jsonl"}
 
 
-def test_sample_grids_are_written_and_do_not_disturb(tmp_path):
-    sampling = {"steps": 2}
-    train(small_recipe(tmp_path / "a", training={"steps": 4, "sample_every": 2}, sampling=sampling))
-    train(small_recipe(tmp_path / "b", training={"steps": 4}, sampling=sampling))
+def test_sample_grids_are_written_and_do_not_disturb(tmp_path, capsys):
+    own = {"sampling": {"steps": 2}, "optimizer": {"ema_decay": 0.3}}  # 5 spans of the average are 7 steps
+    train(small_recipe(tmp_path / "a", training={"steps": 8, "sample_every": 4}, **own))
+    train(small_recipe(tmp_path / "b", training={"steps": 8}, **own))
     names = sorted(os.listdir(tmp_path / "a" / "samples"))
-    assert names == ["step-00000002.png", "step-00000004.png"]
-    for name in names:
-        with Image.open(tmp_path / "a" / "samples" / name) as picture:
-            assert picture.size == (10 * (64 + 4) + 4, 4 * (64 + 4) + 4)  # a column for each of ten classes
-            assert picture.convert("L").getextrema() != (255, 255)
+    assert names == ["step-00000004.png", "step-00000008.png"]
+    width, height = 10 * (64 + 4) + 4, 4 * (64 + 4) + 4  # a column for each of ten classes
+    with Image.open(tmp_path / "a" / "samples" / names[1]) as picture:
+        assert picture.size == (width, height) and picture.convert("L").getextrema() != (255, 255)
+    with Image.open(tmp_path / "a" / "samples" / names[0]) as early:  # below titles, averaged and raw weights
+        assert early.size == (2 * width + 16, 22 + height)
+        averaged = early.crop((0, 22, width, 22 + height))
+        raw = early.crop((width + 16, 22, 2 * width + 16, 22 + height))
+        assert averaged.tobytes() != raw.tobytes()
+    said = capsys.readouterr().err
+    assert said.count("early samples are shown twice") == 1 and "covers up to 1 steps" in said
     assert not (tmp_path / "b" / "samples").exists()
     watched, alone = (tmp_path / name / "pipeline" / WEIGHTS for name in "ab")
     assert watched.read_bytes() == alone.read_bytes()

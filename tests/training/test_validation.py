@@ -116,7 +116,10 @@ def test_a_folder_has_a_held_out_part_only_by_name(tmp_path):
             for shade in (10, 200):
                 Image.new("L", (8, 8), shade).save(tmp_path / part / name / f"{shade}.png")
     data = {"source": str(tmp_path / "train"), "image_size": 8, "channels": 1}
-    for source, words in ((None, "have a held-out part"), ("other", "must have the classes of data.source")):
+    for source, words in (
+        (None, "no held-out part: set data.validation_fraction"),
+        ("other", "must have the classes of data.source"),
+    ):
         validation = {"every": 1, "source": None if source is None else str(tmp_path / source)}
         with pytest.raises(UserError, match=words):
             train(small_recipe(tmp_path / "run", data=data, validation=validation))
