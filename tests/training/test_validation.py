@@ -117,7 +117,7 @@ def test_a_folder_has_a_held_out_part_only_by_name(tmp_path):
                 Image.new("L", (8, 8), shade).save(tmp_path / part / name / f"{shade}.png")
     data = {"source": str(tmp_path / "train"), "image_size": 8, "channels": 1}
     for source, words in (
-        (None, "no held-out part: set data.validation_fraction"),
+        (None, "set data.validation_fraction"),
         ("other", "must have the classes of data.source"),
     ):
         validation = {"every": 1, "source": None if source is None else str(tmp_path / source)}
