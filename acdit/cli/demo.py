@@ -62,7 +62,7 @@ def main(out: Path = OUT, **overrides: object) -> None:
         f"{dims(layout.block)} tokens, each in {output.evaluations // layout.num_blocks} diffusion steps\n"
         f"that attend to the cached keys and values of earlier blocks.\n\n{score_table(rows)}\n\n"
         "accuracy      fraction that an independent classifier recognizes as the requested digit\n"
-        "coverage      share of real held-out digits that have a sample near by (1 = all the variety)\n"
+        "coverage      fraction of the held-out digits that have a sample near by (1 = all the variety)\n"
         "frechet       distance to held-out digits; (real) is that of real training digits\n"
         "memorisation  1 = samples are no nearer to training digits than to unseen ones\n\n"
         f"Look at {picture}; the figures are in {out / 'report.json'}.\n"

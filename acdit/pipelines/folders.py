@@ -49,7 +49,8 @@ def pipeline_folder(path: str | Path | None) -> Path:
     unknown = set(parts.values()) - TRUSTED_LIBRARIES
     if unknown:
         raise UserError(
-            f"{folder / INDEX} names libraries that acdit does not load: {', '.join(sorted(unknown))}"
+            f"{folder / INDEX} needs code of {', '.join(sorted(unknown))}, but acdit only loads code of "
+            f"{', '.join(sorted(TRUSTED_LIBRARIES))}: use another model"
         )
     for part in parts:
         scheduler = part == "scheduler"

@@ -141,8 +141,8 @@ def publish(source: Path, out: Path) -> None:
         )
     if tuple(config["axis_lengths"]) != layout.grid:
         raise UserError(
-            f"{source} generates a grid of {dims(layout.grid)} with rotary embeddings for "
-            f"{dims(config['axis_lengths'])}; the published format needs them to be equal"
+            f"{source} cannot be converted: it generates a grid of {dims(layout.grid)} with rotary "
+            f"embeddings for {dims(config['axis_lengths'])}, and the published format needs them to be equal"
         )
     if config["num_classes"] is None or not config["time_conditioning"]:
         raise UserError(f"{source} has no classes or no timesteps; the published code needs both")
