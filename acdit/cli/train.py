@@ -11,7 +11,7 @@ class TrainOptions(Recipe):
     """Train a model by a recipe, or resume an earlier run of it."""
 
     allow_changes: bool = False
-    """Resume a run that was started with another recipe, and list the differences."""
+    """Resume a run that was started with another recipe or other data, and list the differences."""
 
 
 def run(options: TrainOptions) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..utils.randomness import generator
+from .identity import DataIdentity, FileContent, identify
 
 
 class Item(TypedDict):
@@ -36,6 +37,9 @@ class LabelledDataset(Dataset[Item], ABC):
         label_names: names of the classes, indexed by label; empty if there are none.
         labels: class of each item, (N,).
         flip_seed: seed of the random mirroring; None = items are never mirrored.
+        source: name of a built-in data set or of one on the hub; empty for local files.
+        recorded_name: name of the data set as pipelines record it; None if it has none.
+        notes: lines that a run prints before it trains on the data.
     """
 
     channels: int
@@ -43,6 +47,15 @@ class LabelledDataset(Dataset[Item], ABC):
     label_names: tuple[str, ...]
     labels: torch.Tensor  # (N,)
     flip_seed: int | None = None
+    source: str = ""
+    recorded_name: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> DataIdentity:
+        """Return the identity of the data, as far as it follows from the labels; it takes time to compute."""
+        items = ((b"", label) for label in self.labels.tolist())
+        return identify(self.source, "items", self.label_names, items)
 
     @property
     def tokenizer_digest(self) -> str | None:
@@ -86,6 +99,18 @@ class LabelledDataset(Dataset[Item], ABC):
 class PixelDataset(LabelledDataset):
     """Data set of pixels that can be read without augmentation."""
 
+    def content(self, index: int) -> FileContent | None:
+        """Return the content of the file of an item; None for data that are not in files."""
+        return None
+
+    def modified(self, index: int) -> int:
+        """Return the time at which the file of an item was last modified, see `FileContent`."""
+        return 0
+
+    def file_name(self, index: int) -> str:
+        """Return the name of the file of an item, relative to the data root."""
+        return f"item {index}"
+
     def drawn(self, epoch: int, index: int, mirrored: bool) -> tuple[torch.Tensor, int]:
         """Return the data (C, *size), mirrored if requested, and the label of an item."""
         data, label = self.read(index)
@@ -110,6 +135,13 @@ class InMemoryDataset(PixelDataset):
     def __init__(self, data: torch.Tensor, labels: torch.Tensor, label_names: tuple[str, ...]) -> None:
         self.data, self.labels, self.label_names = data, labels, label_names
         self.channels, self.size = data.shape[1], tuple(data.shape[2:])
+
+    @property
+    def identity(self) -> DataIdentity:
+        """Return the identity of the data, with a hash of their values."""
+        values = (item.contiguous().numpy().tobytes() for item in self.data)
+        items = zip(values, self.labels.tolist(), strict=True)
+        return identify(self.source, "items", self.label_names, items)
 
     def decode(self, index: int) -> torch.Tensor:
         """Return the data (C, *size) of an item."""

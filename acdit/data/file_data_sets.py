@@ -7,7 +7,9 @@ import torch
 from ..utils.errors import UserError
 from ..utils.randomness import generator
 from .dataset import PixelDataset
+from .file_contents import described_files, file_content, modification_time, row_name
 from .file_tables import FileTable
+from .identity import DataIdentity, FileContent, identify
 from .image_decoding import Unreadable, decode_image
 from .video_decoding import ClipShape, decode_clip
 
@@ -20,13 +22,37 @@ class FileDataset(PixelDataset):
     Args:
         table: table of the files.
         flip_seed: seed of the random mirroring, see `LabelledDataset`.
+        items: number of consecutive items per file.
+
+    Attributes:
+        file_table: table in which every file occurs once.
+        table: table in which every item has a row.
     """
 
-    def __init__(self, table: FileTable, flip_seed: int | None) -> None:
-        self.table, self.labels, self.label_names = table, table.labels, table.label_names
+    def __init__(self, table: FileTable, flip_seed: int | None, items: int = 1) -> None:
+        self.file_table, self.table, self._items = table, table.repeated(items), items
+        self.labels, self.label_names = self.table.labels, table.label_names
         self.flip_seed = flip_seed
         # shared with the loader's worker processes, so that `skipped` includes the damage that they find
         self._damaged = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+
+    @property
+    def identity(self) -> DataIdentity:
+        """Return the identity of the data, with relative paths and sizes of the files."""
+        items = zip(described_files(self.file_table), self.file_table.labels.tolist(), strict=True)
+        return identify(self.source, "files", self.label_names, items)
+
+    def content(self, index: int) -> FileContent:
+        """Return the content of the file of an item."""
+        return file_content(self.file_table, index // self._items)
+
+    def modified(self, index: int) -> int:
+        """Return the time at which the file of an item was last modified, see `FileContent`."""
+        return modification_time(self.file_table, index // self._items)
+
+    def file_name(self, index: int) -> str:
+        """Return the name of the file of an item, relative to the data root."""
+        return row_name(self.file_table, index // self._items)
 
     @property
     def damaged(self) -> torch.Tensor:
@@ -130,7 +156,7 @@ class FileClips(FileDataset):
     def __init__(
         self, table: FileTable, *, shape: ClipShape, seed: int, flip_seed: int | None, clips: int = 1
     ) -> None:
-        super().__init__(table.repeated(clips), flip_seed)
+        super().__init__(table, flip_seed, clips)
         self.shape, self.seed, self.clips = shape, seed, clips
         self.size, self.channels = (shape.frames, shape.side, shape.side), shape.channels
 

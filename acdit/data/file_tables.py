@@ -66,6 +66,8 @@ class FileTable:
     label_names: tuple[str, ...]
     skipped: dict[str, str] = field(default_factory=dict)
     """Files that were left out, with the reasons."""
+    folder: Path | None = None
+    """Folder that the paths are identified relative to; None if the source is on the hub."""
 
     def encoded(self, row: int) -> bytes | str | None:
         """Return the bytes of a file, or its path; None if the row holds neither."""
@@ -112,7 +114,7 @@ def open_table(config: DataConfig, media: Media = IMAGES) -> FileTable:
     if folder is None or holds_tables(folder):
         if config.listed is not None:
             raise UserError(f"data.listed is only for folders of files; for {config.source}, set data.split")
-        table = _from_columns(load_rows(config), config, media)
+        table = replace(_from_columns(load_rows(config), config, media), folder=folder)
         return _checked(table, media) if media.all_rows else table
     return _from_folder(folder, media, None if config.listed is None else Path(config.listed).expanduser())
 
@@ -189,7 +191,7 @@ def _from_folder(folder: Path, media: Media, listing: Path | None) -> FileTable:
     paths = [file for names in readable.values() for file in names]
     labels = [label for label, names in enumerate(readable.values()) for _ in names]
     table = datasets.Dataset.from_dict({"file": paths}, features=encoded)
-    return FileTable(media.modality, table, torch.tensor(labels), tuple(readable), skipped)
+    return FileTable(media.modality, table, torch.tensor(labels), tuple(readable), skipped, folder)
 
 
 def _in_folders(children: Sequence[Path]) -> list[tuple[str, str]]:

@@ -1,13 +1,14 @@
 """Open the data set that a data configuration names."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 from ..modalities.table import MODALITIES
 from ..utils.errors import UserError
 from ..utils.references import load_object
 from .config import DataConfig
-from .data_sets import PIXEL_SETS
+from .data_sets import PIXEL_SETS, built_in
 from .dataset import PixelDataset
 from .file_data_sets import FileClips, FileImages
 from .file_tables import FileTable, open_table, videos
@@ -31,7 +32,20 @@ def open_samples(config: DataConfig, *, seed: int, held_out: bool = False, clips
         UserError: if there are no samples, or the configuration does not fit them.
     """
     opener = cast(Callable[..., PixelDataset], load_object(config.modality.open_data))
-    return opener(config, seed=seed, held_out=held_out, clips=clips)
+    samples = opener(config, seed=seed, held_out=held_out, clips=clips)
+    samples.source, samples.recorded_name = source_names(config)
+    return samples
+
+
+def source_names(config: DataConfig) -> tuple[str, str]:
+    """Return the name of a source, empty for local files, and its name in pipelines.
+
+    Names of local files are marked, so that a folder named mnist is not taken for the built-in data set.
+    """
+    path = Path(config.source).expanduser()
+    if config.source in built_in() or not path.exists():
+        return config.source, config.source
+    return "", f"{'folder' if path.is_dir() else 'file'} {path.resolve().name}"
 
 
 def open_images(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> PixelDataset:

@@ -1,6 +1,7 @@
 """Texts as sequences of tokens: documents of files or of a data set, joined by end tokens and wrapped."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from .config import DataConfig
 from .data_sets import TEXT_SETS
 from .dataset import PixelDataset
 from .file_tables import holds_tables, load_rows
+from .identity import DataIdentity, identify
 from .tokenizers import Tokenizer
 
 Documents = Sequence[Any]  # token ids of each document, as an array or a list
@@ -49,6 +51,15 @@ class WrappedTexts(PixelDataset):
         self.counts = torch.full((rows,), length)
         if rows:
             self.counts[-1] = total - (rows - 1) * length
+
+    @property
+    def identity(self) -> DataIdentity:
+        """Return the identity of the data: the lengths of all documents, and the ids of those in memory."""
+        ids = self.documents if isinstance(self.documents, list) else ()
+        parts = [self.ends.tobytes(), *(np.asarray(document).tobytes() for document in ids)]
+        return replace(
+            identify(self.source, "sequences", (), ((part, 0) for part in parts)), counts=(len(self),)
+        )
 
     @property
     def values(self) -> int:

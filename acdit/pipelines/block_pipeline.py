@@ -65,6 +65,17 @@ class BlockPipeline(DiffusionPipeline):
         """Return a hash of the tokenizer, or None for pipelines of images and video."""
         return None
 
+    @property
+    def label_names(self) -> dict[int, str]:
+        """Return the class names by class id; empty for a model without classes."""
+        return {}
+
+    @property
+    def class_names(self) -> list[str | None]:
+        """Return the name of every row of the class table, without the null row; None if not recorded."""
+        names = self.label_names
+        return [names.get(row) for row in range(self.transformer.config["num_classes"] or 0)]
+
     def default_steps(self, layout: Layout) -> list[int]:
         """Return the default number of solver steps for each block of a layout."""
         return [self.config["num_inference_steps"]] * layout.num_blocks

@@ -1,6 +1,7 @@
 """Train an autoencoder with the same data, sample order, checkpoints and resumption as a network."""
 
 import math
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..data.dataset import Batch, PixelDataset
+from ..data.identity import DataIdentity, data_changes
 from ..data.opening import open_samples
 from ..utils.files import check_writable, whole
 from ..utils.progress_bar import ProgressBar
@@ -20,6 +22,7 @@ from .checkpoint import check_recipe, fill, newest_checkpoint, save_checkpoint
 from .config import OptimizerConfig
 from .learner import optimizer_tensors, start_moments
 from .recipes import recipe_to_dict
+from .resuming import LOCATIONS
 from .schedules import rate_factor
 from .step_batches import StepBatches
 
@@ -40,6 +43,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
     checkpoints = recipe.folder / "checkpoints"
     check_writable(checkpoints)
     data = open_samples(recipe.data, seed=recipe.seed)
+    identity = data.identity
     network: Any = build_autoencoder(recipe, data)
     network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.0, fused=True)
@@ -51,7 +55,16 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
 
     step, stored = 0, newest_checkpoint(checkpoints)
     if stored is not None:
-        check_recipe(stored, recipe_to_dict(recipe), CHANGEABLE, recipe_to_dict(AutoencoderRecipe()))
+        stored_identity = DataIdentity.from_json(stored.state.get("data"))
+        changes = list(chain(*data_changes(stored_identity or identity, identity)))
+        same = stored_identity is not None and not changes
+        check_recipe(
+            stored,
+            recipe_to_dict(recipe),
+            CHANGEABLE | LOCATIONS if same else CHANGEABLE,
+            recipe_to_dict(AutoencoderRecipe()),
+            data=changes,
+        )
         step = stored.step
         start_moments(optimizer, step)
         fill(stored, tensors())
@@ -71,7 +84,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
             progress.set_postfix_str(f"squared error {error.item():.4f}", refresh=False)
             progress.update()
             if step % recipe.checkpoint_every == 0 or step == recipe.steps:
-                state = {"step": step, "recipe": recipe_to_dict(recipe)}
+                state = {"step": step, "recipe": recipe_to_dict(recipe), "data": identity.to_json()}
                 save_checkpoint(checkpoints, state, tensors(), keep=1)
     network.eval()
     _measure_scaling(network, data, recipe.seed, device)

@@ -1,12 +1,13 @@
 """Build what a recipe describes: data, layouts and network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 
 from ..data.autoencoders import load_autoencoder
 from ..data.dataset import LabelledDataset
+from ..data.identity import describe_rows, named_classes, new_classes
 from ..data.latents import open_latents
 from ..data.opening import open_samples
 from ..data.tokenizers import FILE
@@ -16,6 +17,7 @@ from ..pipelines.folders import pipeline_folder
 from ..pipelines.loading import load_pipeline
 from ..utils.errors import UserError
 from ..utils.randomness import seed_of
+from .class_table import TABLE, carry_rows
 from .config import ModelConfig, Recipe
 from .lora import add_lora
 
@@ -52,12 +54,26 @@ def build_layouts(recipe: Recipe, size: Sequence[int]) -> list[Layout]:
 
 
 def build_model(
-    recipe: Recipe, layout: Layout, data: LabelledDataset, stored: dict[str, Any] | None = None
+    recipe: Recipe,
+    layout: Layout,
+    data: LabelledDataset,
+    stored: dict[str, Any] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> ACDiTTransformer:
     """Build the network of a run, with LoRA adapters if the recipe sets a rank.
 
     A new network is initialised from the run's seed, or loaded from `init_from` if the recipe names it. For a
     resumed run, the network is built from the config `stored`, and its weights are loaded later.
+
+    Args:
+        recipe: Recipe of the run.
+        layout: Layout of the network.
+        data: Data that the network is trained on.
+        stored: Config of the network of a resumed run.
+        report: Function that is called with a description of the class rows that were mapped, if any were.
+
+    Raises:
+        UserError: If the recipe does not fit the data or `init_from`.
     """
     num_classes = len(data.label_names) or None
     if recipe.data.num_classes not in (None, num_classes):
@@ -70,7 +86,7 @@ def build_model(
         if stored is not None:
             network = cast(ACDiTTransformer, ACDiTTransformer.from_config(stored))
         elif recipe.training.init_from is not None:
-            network = _load_initial_network(recipe.training.init_from, data, layout)
+            network = _load_initial_network(recipe, recipe.training.init_from, data, layout, report)
         else:
             network = ACDiTTransformer(
                 axis_lengths=layout.grid,
@@ -128,8 +144,14 @@ def check_tokens(source: str, config: Mapping[str, Any], values: int) -> None:
         )
 
 
-def _load_initial_network(source: str, data: LabelledDataset, layout: Layout) -> ACDiTTransformer:
-    """Return the network of a trained pipeline, with a new class table if the number of classes differs."""
+def _load_initial_network(
+    recipe: Recipe,
+    source: str,
+    data: LabelledDataset,
+    layout: Layout,
+    report: Callable[[str], None] | None,
+) -> ACDiTTransformer:
+    """Return the network of a trained pipeline, with the rows of its class table mapped by name."""
     pipeline, num_classes = load_pipeline(source), len(data.label_names) or None
     trained = pipeline.transformer
     check_tokens(source, trained.config, token_values(data, layout))
@@ -138,13 +160,23 @@ def _load_initial_network(source: str, data: LabelledDataset, layout: Layout) ->
             f"training.init_from {source} was trained with another tokenizer: set data.tokenizer to "
             f"{pipeline_folder(source) / FILE}"
         )
-    if trained.config["num_classes"] == num_classes:
+    names = pipeline.class_names
+    if names == list(data.label_names):
         return trained
+    added = new_classes(names, data.label_names)
+    if recipe.lora.rank and not recipe.lora.label_table and added:
+        raise UserError(
+            f"lora.label_table is false, but training.init_from {source} does not have these classes: "
+            f"{named_classes(added)}; set lora.label_table to true"
+        )
     model = cast(
         ACDiTTransformer, ACDiTTransformer.from_config({**trained.config, "num_classes": num_classes})
     )
-    kept = {
-        name: tensor for name, tensor in trained.state_dict().items() if not name.startswith("y_embedder.")
-    }
-    model.load_state_dict(kept, strict=False)
+    state = trained.state_dict()
+    old_table = state.pop(TABLE, None)
+    model.load_state_dict(state, strict=False)  # without the class table
+    if model.y_embedder is not None and old_table is not None:
+        carry_rows(model.y_embedder.embedding_table.weight, old_table, names, data.label_names)
+    if report is not None:
+        report(f"training.init_from {source}: {describe_rows(names, data.label_names)}")
     return model

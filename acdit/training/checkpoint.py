@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,9 +188,10 @@ def check_recipe(
     defaults: Mapping[str, Any],
     *,
     fixed: tuple[str, ...] = (),
+    data: Sequence[str] = (),
     allowed: bool | None = None,
 ) -> list[str]:
-    """Describe the differences between a recipe and that of a checkpoint, except in changeable keys.
+    """Describe the differences between a run and that of a checkpoint, except in changeable keys.
 
     Args:
         stored: Checkpoint to compare with.
@@ -198,10 +199,11 @@ def check_recipe(
         changeable: Keys that may differ; they are not reported.
         defaults: Default values of keys that did not exist yet when the checkpoint was written.
         fixed: Prefixes of keys that the checkpoint's tensors depend on.
-        allowed: Whether other keys may differ too; None = they may never differ.
+        data: Descriptions of the differences between the data.
+        allowed: Whether other keys and the data may differ too; None = they may never differ.
 
     Raises:
-        UserError: If keys differ that must not.
+        UserError: If keys or data differ that must not.
     """
     stored_settings = flatten(defaults) | flatten(stored.state["recipe"])
     changed = {
@@ -214,13 +216,15 @@ def check_recipe(
             f"{folder} holds a run with another network; differences: {', '.join(texts)}. "
             "Choose another --out, or remove that folder"
         )
-    if changed and not allowed:
+    texts = [*changed.values(), *data]
+    if texts and not allowed:
+        kind = "with another recipe" if changed else "on other data"
         raise UserError(
-            f"{folder} holds a run with another recipe; differences: {', '.join(changed.values())}. "
+            f"{folder} holds a run {kind}; differences: {', '.join(texts)}. "
             f"{'Choose' if allowed is None else 'Continue with --allow-changes, or choose'} another --out, "
             "or remove that folder"
         )
-    return list(changed.values())
+    return texts
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """Network, moving average of its weights and optimiser of a training run, on one rank or sharded."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, cast
 
@@ -17,6 +17,7 @@ from torch.profiler import record_function
 from ..model.transformer import ACDiTTransformer
 from ..utils.ranks import ALONE, Ranks
 from .checkpoint import Stored, fill
+from .class_table import TABLE, carry_rows
 from .config import OptimizerConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # names of AdamW's moments
@@ -121,11 +122,31 @@ class Learner:
         }
         return tensors | optimizer_tensors(self.optimizer, self.names)
 
-    def restore(self, stored: Stored, updates: int) -> None:
-        """Load a checkpoint that was written after the given number of updates."""
+    def restore(
+        self, stored: Stored, updates: int, classes: tuple[Sequence[str], Sequence[str]] | None = None
+    ) -> None:
+        """Load a checkpoint that was written after the given number of updates.
+
+        Args:
+            stored: Checkpoint.
+            updates: Number of updates before the checkpoint.
+            classes: Names of the checkpoint's classes and of the network's, if they differ: the rows of the
+                class table, of its moving average and of its moments are then carried over by name.
+        """
         start_moments(self.optimizer, updates)
         self.ema.optimization_step = updates
-        fill(stored, {name: tensor.detach() for name, tensor in self.tensors().items()}, self.ranks)
+        tensors = {name: tensor.detach() for name, tensor in self.tensors().items()}
+        if classes is None:
+            fill(stored, tensors, self.ranks)
+            return
+        tables = {name: tensors.pop(name) for name in list(tensors) if name.endswith(f".{TABLE}")}
+        old_tables = {
+            name: torch.empty(len(classes[0]) + 1, table.shape[1], dtype=table.dtype)
+            for name, table in tables.items()
+        }
+        fill(stored, tensors | old_tables, self.ranks)
+        for name, table in tables.items():
+            carry_rows(table, old_tables[name], *classes)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -1,8 +1,11 @@
-"""Check which settings differ between a run and the one that resumes it."""
+"""Check which settings and data differ between a run and the one that resumes it."""
+
+from dataclasses import dataclass
 
 import torch
 
 from ..data.dataset import LabelledDataset
+from ..data.identity import DataIdentity, data_changes, describe_rows, named_classes, new_classes
 from ..utils.errors import UserError
 from ..utils.ranks import Ranks
 from .checkpoint import Stored, check_recipe
@@ -34,22 +37,59 @@ CHANGEABLE = {
     "sampling.steps",
     "sampling.guidance_scale",
 }
+# Keys that say where the data are; they may differ too if the data are the same.
+LOCATIONS = {"data.source", "data.listed", "autoencoder.latents"}
 # Prefixes of keys that determine the shape of the network.
 FIXED = ("model.", "lora.", "layout.patch", "data.channels")
 
 
-def recipe_changes(stored: Stored, recipe: Recipe, ranks: Ranks, allow_changes: bool) -> list[str]:
+@dataclass(frozen=True)
+class Resumption:
+    """Differences between a run and the one that wrote a checkpoint.
+
+    Attributes:
+        changes: Descriptions of the differences.
+        classes: Names of the checkpoint's classes and of the run's, if they differ.
+    """
+
+    changes: list[str]
+    classes: tuple[tuple[str, ...], tuple[str, ...]] | None
+
+
+def compare_with_checkpoint(
+    stored: Stored,
+    recipe: Recipe,
+    data: LabelledDataset,
+    identity: DataIdentity,
+    ranks: Ranks,
+    allow_changes: bool,
+) -> Resumption:
     """Describe the differences between a run and the one that wrote a checkpoint.
+
+    Args:
+        stored: Checkpoint.
+        recipe: Recipe of the run.
+        data: Data of the run.
+        identity: Identity of the data.
+        ranks: Ranks of the run.
+        allow_changes: Whether recipe and data may differ.
 
     Raises:
         UserError: If the run has completed more steps, has another network, or its changes are not allowed.
     """
+    stored_identity = DataIdentity.from_json(stored.state.get("data"))
+    if stored_identity is None or not _same_tokenizer(stored, data):  # `check_tokenizer` reports the latter
+        class_texts, other_texts = [], []
+    else:
+        class_texts, other_texts = data_changes(stored_identity, identity)
+    same = stored_identity is not None and not class_texts and not other_texts
     changes = check_recipe(
         stored,
         recipe_to_dict(recipe),
-        CHANGEABLE,
+        CHANGEABLE | LOCATIONS if same else CHANGEABLE,
         recipe_to_dict(Recipe()),
         fixed=FIXED,
+        data=[*class_texts, *other_texts],
         allowed=allow_changes,
     )
     if stored.step > recipe.training.steps:
@@ -61,14 +101,39 @@ def recipe_changes(stored: Stored, recipe: Recipe, ranks: Ranks, allow_changes: 
     for name, now in current.items():
         if stored.state[name] != now:
             changes.append(f"{name} were {stored.state[name]} and are {now}: results may differ by rounding")
-    return changes
+    if stored_identity is None:
+        _check_class_count(stored, identity)
+        changes.append("the checkpoint does not record its classes and files, so they are not compared")
+    if stored_identity is None or not class_texts:
+        return Resumption(changes, None)
+    classes = stored_identity.label_names, identity.label_names
+    added = new_classes(*classes)
+    if recipe.lora.rank and not recipe.lora.label_table and added:
+        raise UserError(
+            f"lora.label_table is false, so the rows of new classes cannot be trained: "
+            f"{named_classes(added)}; choose another --out, and set lora.label_table to true"
+        )
+    return Resumption([*changes, describe_rows(*classes)], classes)
+
+
+def _check_class_count(stored: Stored, identity: DataIdentity) -> None:
+    """Raise UserError if a checkpoint without class names is for another number of classes."""
+    before, now = stored.state["network"]["num_classes"] or 0, len(identity.label_names)
+    if before != now:
+        raise UserError(
+            f"{stored.path.parent.parent} holds a run with {before} classes, but the data has {now}, and the "
+            "checkpoint does not record the names of its classes: restore the data, or choose another --out"
+        )
 
 
 def check_tokenizer(stored: Stored, data: LabelledDataset) -> None:
     """Raise UserError if the tokenizer's file has changed, so that its ids differ from those used so far."""
-    stored_digest = stored.state.get("tokenizer")
-    if stored_digest not in (None, data.tokenizer_digest):
+    if not _same_tokenizer(stored, data):
         raise UserError(
             "data.tokenizer is not the one that this run was trained with so far: restore its file, or "
             "choose another --out"
         )
+
+
+def _same_tokenizer(stored: Stored, data: LabelledDataset) -> bool:
+    return stored.state.get("tokenizer") in (None, data.tokenizer_digest)

@@ -27,7 +27,7 @@ from .lora import merged
 from .objectives import build_objective
 from .progress import LISTED, MOST_SKIPPED, Progress, StepResult, listed
 from .recipes import recipe_to_dict
-from .resuming import check_tokenizer, recipe_changes
+from .resuming import check_tokenizer, compare_with_checkpoint
 from .schedules import rate_factor
 from .step_batches import StepBatches, choice, subset
 
@@ -38,11 +38,15 @@ class Run:
     Args:
         recipe: Recipe of the run.
         ranks: Processes that train together, in a group that they have joined.
-        allow_changes: Whether the recipe may differ from that of the checkpoint; the differences are listed
-            in `changes`.
+        allow_changes: Whether recipe and data may differ from those of the checkpoint.
+
+    Attributes:
+        changes: Lines to print before the first step: differences from the checkpoint, mapped class rows, and
+            what is not recorded.
 
     Raises:
-        UserError: If the recipe is invalid, or differs from the recipe that the directory was started with.
+        UserError: If the recipe is invalid, or recipe or data differ from those that the directory was
+            started with.
     """
 
     def __init__(self, recipe: Recipe, ranks: Ranks = ALONE, *, allow_changes: bool = False):
@@ -60,13 +64,19 @@ class Run:
         self.data, self.vae = open_data(recipe)
         self.layouts = build_layouts(recipe, self.data.size)
         self.objective = build_objective(recipe, self.data)
-        self.progress, self.changes = Progress(), []
-        stored = newest_checkpoint(self.checkpoints, ranks)
+        self.progress, self.identity = Progress(), self.data.identity
+        self.changes = [*self.data.notes]
+        stored, classes, network_config = newest_checkpoint(self.checkpoints, ranks), None, None
         if stored is not None:
-            self.changes = recipe_changes(stored, recipe, ranks, allow_changes)
+            resumption = compare_with_checkpoint(
+                stored, recipe, self.data, self.identity, ranks, allow_changes
+            )
             check_tokenizer(stored, self.data)
-        network_config = stored.state["network"] if stored else None
-        network = build_model(recipe, self.layouts[0], self.data, network_config)
+            self.changes += resumption.changes
+            classes, network_config = resumption.classes, stored.state["network"]
+            if classes is not None:
+                network_config = network_config | {"num_classes": len(classes[1])}
+        network = build_model(recipe, self.layouts[0], self.data, network_config, self.changes.append)
         self.network_config = dict(network.config)
         if config.gradient_checkpointing:
             network.enable_gradient_checkpointing()
@@ -77,7 +87,7 @@ class Run:
         self.validation_loss: float | None = None
         if stored is not None:
             self.progress = Progress.stored(stored.state["progress"])
-            self.learner.restore(stored, self.progress.updates)
+            self.learner.restore(stored, self.progress.updates, classes)
         self._damaged = 0  # damaged images known to this rank when the ranks last synchronised
 
     @property
@@ -220,6 +230,7 @@ class Run:
             "recipe": recipe_to_dict(self.recipe),
             "network": self.network_config,
             "tokenizer": self.data.tokenizer_digest,
+            "data": self.identity.to_json(),
             "validation": self.validation_loss,
             "ranks": self.ranks.world_size,
             "threads": torch.get_num_threads(),

@@ -8,6 +8,7 @@ import torch
 from ..data.autoencoders import encode
 from ..data.data_sets import built_in
 from ..data.dataset import PixelDataset
+from ..data.identity import class_changes
 from ..data.opening import open_samples
 from ..diffusion.objective import TRAIN_STEPS, SampleKey
 from ..model.layout import Layout
@@ -75,7 +76,8 @@ class Validation:
         if samples.label_names != label_names:
             raise UserError(
                 f"validation.source must have the classes of data.source, {_summary(label_names)}, "
-                f"not {_summary(samples.label_names)}"
+                f"not {_summary(samples.label_names)}; compared with the training data, "
+                f"{', '.join(class_changes(label_names, samples.label_names))}"
             )
         order = torch.randperm(len(samples), generator=generator("validation"))[: config.images].tolist()
         self.data, self.labels = _read(samples, order, vae)
