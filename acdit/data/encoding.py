@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,17 @@ from ..utils.ranks import launched
 from .autoencoders import encode, load_autoencoder, scale_factor
 from .config import AutoencoderConfig, DataConfig
 from .dataset import PixelDataset
+from .identity import DIGEST_BYTES, DataIdentity, FileContent, data_changes
 from .image_decoding import Unreadable
-from .latents import FORMAT_VERSION, HEADER, MANIFEST, check_settings, latent_settings, shard_header
+from .latents import (
+    FORMAT_VERSION,
+    HEADER,
+    MANIFEST,
+    check_contents,
+    check_settings,
+    latent_settings,
+    shard_header,
+)
 from .opening import open_samples
 from .tensor_cache import fingerprint
 
@@ -65,7 +75,9 @@ def encode_pixels(
     settings = latent_settings(config, autoencoder, vae)
     # must stay the same between restarts; training checks `settings` only
     layout = settings | {"images": fingerprint({"labels": data.labels}), "shard_size": size}
-    _check_folder(folder, layout)
+    identity = data.identity
+    _check_folder(folder, layout, data, identity)
+    header = {"layout": layout, "identity": identity.to_json()}
     shards = [range(first, min(first + size, len(data))) for first in range(0, len(data), size)]
     ranks = launched()
     own_shards = list(enumerate(shards))[ranks.rank :: ranks.world_size]
@@ -76,7 +88,7 @@ def encode_pixels(
         for number, rows in own_shards:
             path = folder / _name(number)
             if shard_header(path) is None:
-                _encode_shard(path, data, rows, vae, dtype, batch, config.workers, layout, progress)
+                _encode_shard(path, data, rows, vae, dtype, batch, config.workers, header, progress)
             else:
                 progress.update(len(rows))
     return _write_manifest(folder, len(shards), data, settings)
@@ -90,17 +102,20 @@ def _encode_shard(
     dtype: torch.dtype,
     batch: int,
     workers: int,
-    layout: dict[str, Any],
+    header: dict[str, Any],
     progress: ProgressBar,
 ) -> None:
     """Write one file of latents: mean and deviation, label (n,) and index (n,).
 
-    Mean and deviation have the shape (n, 1, C, h, w), or (n, 2, C, h, w) with mirror images.
+    Mean and deviation have the shape (n, 1, C, h, w), or (n, 2, C, h, w) with mirror images. If the data are
+    in files, the hash of each row's file is written too, (rows, `DIGEST_BYTES`), and its modification time.
     """
     means, deviations, indices, skipped = [], [], [], {}
+    contents: list[FileContent] = []
     for items in _batches(data, rows, batch, workers):
-        readable = [(index, image) for index, image in items if isinstance(image, torch.Tensor)]
-        skipped |= {str(index): reason for index, reason in items if not isinstance(reason, torch.Tensor)}
+        readable = [(index, image) for index, image, _ in items if isinstance(image, torch.Tensor)]
+        skipped |= {str(index): reason for index, reason, _ in items if not isinstance(reason, torch.Tensor)}
+        contents += [content for _, _, content in items if content is not None]
         progress.update(len(items))
         if not readable:
             continue
@@ -119,18 +134,26 @@ def _encode_shard(
                 f"latents of items {rows.start} to {rows.stop - 1} are too large for {dtype}: "
                 "choose another autoencoder.dtype"
             )
-    header = json.dumps({"layout": layout, "skipped": skipped, "fingerprint": fingerprint(tensors)})
+    written = json.dumps(header | {"skipped": skipped, "fingerprint": fingerprint(tensors)})
+    if contents:
+        digests = torch.frombuffer(
+            bytearray().join(content.digest for content in contents), dtype=torch.uint8
+        )
+        tensors["content"] = digests.view(-1, DIGEST_BYTES)
+        tensors["modified"] = torch.tensor([content.modified for content in contents])
     try:
         with whole(path) as temporary_path:
-            save_file(tensors, temporary_path, metadata={HEADER: header})
+            save_file(tensors, temporary_path, metadata={HEADER: written})
     except OSError as fault:
         raise UserError(
             f"{fault}; the files encoded so far are kept: run the same command again to continue"
         ) from fault
 
 
-def _batches(data: PixelDataset, rows: range, batch: int, workers: int) -> Iterator[list[tuple[int, Any]]]:
-    """Return batches of (index, image), or (index, reason) where an image cannot be read.
+def _batches(
+    data: PixelDataset, rows: range, batch: int, workers: int
+) -> Iterator[list[tuple[int, Any, Any]]]:
+    """Return batches of (index, image, content), with a reason where an image cannot be read.
 
     The first batch starts with the first of the rows.
     """
@@ -140,16 +163,17 @@ def _batches(data: PixelDataset, rows: range, batch: int, workers: int) -> Itera
 
 
 class _Readings:
-    """Data set of (index, image), or (index, reason) for images that cannot be read."""
+    """Data set of (index, image, content of its file), with a reason where an image cannot be read."""
 
     def __init__(self, data: PixelDataset) -> None:
         self.data = data
 
-    def __getitem__(self, index: int) -> tuple[int, torch.Tensor | str]:
+    def __getitem__(self, index: int) -> tuple[int, torch.Tensor | str, FileContent | None]:
+        content = self.data.content(index)
         try:
-            return index, self.data.decode(index)
+            return index, self.data.decode(index), content
         except Unreadable as fault:
-            return index, str(fault)
+            return index, str(fault), content
 
 
 def _check_fit(data: PixelDataset, vae: Any, name: str) -> None:
@@ -165,13 +189,18 @@ def _check_fit(data: PixelDataset, vae: Any, name: str) -> None:
         )
 
 
-def _check_folder(folder: Path, layout: dict[str, Any]) -> None:
-    """Raise UserError if the folder holds latents of other settings, which are left unchanged."""
+def _check_folder(folder: Path, layout: dict[str, Any], data: PixelDataset, identity: DataIdentity) -> None:
+    """Raise UserError if the folder holds latents of other settings or data, which are left unchanged."""
     for path in sorted(folder.glob("latents-*.safetensors")):
         header = shard_header(path)
         if header is None:
             continue  # the file is written again
-        check_settings(folder, header["layout"], layout)
+        encoded = DataIdentity.from_json(header.get("identity"))
+        changes = [] if encoded is None else [*chain(*data_changes(encoded, identity))]
+        check_settings(folder, header["layout"], layout, located=encoded is None, images=changes)
+        if encoded is not None:
+            number = int(path.stem.removeprefix("latents-"))
+            check_contents(folder, path, number * layout["shard_size"], data)
 
 
 def _write_manifest(
@@ -183,6 +212,7 @@ def _write_manifest(
         UserError: if no image of a class could be read.
     """
     shards, skipped, shape = [], {}, []
+    recorded = True
     counts = torch.zeros(len(data.label_names), dtype=torch.int64)
     for number in range(count):
         path = folder / _name(number)
@@ -195,6 +225,7 @@ def _write_manifest(
                 shape = file.get_slice("mean").get_shape()[2:]
         counts += labels.bincount(minlength=len(counts))
         skipped |= header["skipped"]
+        recorded &= "identity" in header  # files of an earlier version do not say what they were encoded from
         entry = {"file": path.name, "count": len(labels), "bytes": path.stat().st_size}
         shards.append(entry | {"fingerprint": header["fingerprint"]})
     empty = (data.labels.bincount(minlength=len(counts)) > 0) & (counts == 0)
@@ -208,6 +239,8 @@ def _write_manifest(
         "mirrored": data.flip_seed is not None,
         "count": sum(shard["count"] for shard in shards),
         "label_names": data.label_names,
+        "data": data.identity.to_json() if recorded else None,
+        "recorded_name": data.recorded_name,
         "skipped": skipped,
         "shards": shards,
     }

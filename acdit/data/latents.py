@@ -1,6 +1,7 @@
 """Latents on disk: files of means and deviations with a manifest, and the data set that draws from them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,23 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..utils.errors import UserError
+from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import generator
 from ..utils.settings import differences
 from .config import AutoencoderConfig, DataConfig
-from .dataset import LabelledDataset
+from .data_sets import built_in
+from .dataset import LabelledDataset, PixelDataset
+from .identity import MOST_NAMED, DataIdentity, data_changes, text_digest
+from .opening import open_samples
 from .tensor_cache import fingerprint
 
 MANIFEST = "manifest.json"
 HEADER = "acdit"  # a single key, since safetensors writes several in arbitrary order
 FORMAT_VERSION = 1
-IGNORED_KEYS = ("workers", "num_classes")  # keys of the section `data` that do not affect the latents
+# keys of the section `data` that do not affect the latents
+IGNORED_KEYS = ("workers", "num_classes", "max_unreadable")
+# settings that say where the data are; they are not compared if the identity of the data is recorded
+LOCATIONS = ("data.source", "data.listed", "images")
 SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 
 
@@ -31,6 +39,9 @@ class LatentDataset(LabelledDataset):
         folder: folder that `acdit encode` wrote.
         manifest: manifest of that folder, see `read_manifest`.
         seed: seed of the random draws.
+
+    Attributes:
+        encoded: identity of the encoded data; None if an older version encoded them.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any], *, seed: int) -> None:
@@ -43,6 +54,21 @@ class LatentDataset(LabelledDataset):
         self.ends = torch.tensor([shard["count"] for shard in manifest["shards"]]).cumsum(0)
         self.labels = torch.cat(
             [self._tensors(shard).get_tensor("label") for shard in range(len(self.files))]
+        )
+        self.encoded = DataIdentity.from_json(manifest.get("data"))
+        self._fingerprints = "".join(shard["fingerprint"] for shard in manifest["shards"])
+        source = manifest["settings"]["data"]["source"]
+        named = source if source in built_in() else None  # all that older manifests record
+        self.source = (named or "") if self.encoded is None else self.encoded.source
+        self.recorded_name = manifest.get("recorded_name", named)
+
+    @property
+    def identity(self) -> DataIdentity:
+        """Return the identity of the latents, which includes that of the encoded files if it is recorded."""
+        counts = tuple(self.labels.bincount(minlength=len(self.label_names)).tolist())
+        digests = () if self.encoded is None else self.encoded.digests
+        return DataIdentity(
+            self.source, "latents", self.label_names, counts, digests, text_digest(self._fingerprints)
         )
 
     def drawn(self, epoch: int, index: int, mirrored: bool) -> tuple[torch.Tensor, int]:
@@ -117,21 +143,122 @@ def open_latents(
         seed: seed of the random draws.
 
     Raises:
-        UserError: if there are no latents yet, or if they were encoded with other settings.
+        UserError: if there are no latents yet, or they were encoded from other data or with other settings.
     """
     manifest = read_manifest(folder)
-    check_settings(folder, manifest["settings"], latent_settings(data, autoencoder, vae))
-    return LatentDataset(folder, manifest, seed=seed)
-
-
-def check_settings(folder: Path, stored: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Raise UserError if the stored settings of latents differ from the expected ones."""
-    changed = differences(stored, expected).values()
-    if changed:
+    latents = LatentDataset(folder, manifest, seed=seed)
+    encoded, expected = latents.encoded, latent_settings(data, autoencoder, vae)
+    check_settings(folder, manifest["settings"], expected, located=encoded is None)
+    if encoded is None:
+        note = "does not record which files were encoded, so they are not compared with the data"
+        latents.notes = (f"{folder} {note}",)
+        return latents
+    samples = _local_samples(data, clips=autoencoder.clips)
+    if samples is not None:
+        check_source(folder, [folder / file for file in latents.files], encoded, samples)
+        return latents
+    if encoded.source not in ("", data.source):
         raise UserError(
-            f"{folder} holds latents of other settings; differences: {', '.join(changed)}. "
-            "Choose another --autoencoder.latents, or remove that folder; then run acdit encode"
+            _refusal(folder, [f"the data set was {encoded.source} and is {data.source}"], "other data")
         )
+    latents.notes = (
+        f"{data.source} is not available here, so it is not compared with the latents in {folder}",
+    )
+    return latents
+
+
+def check_settings(
+    folder: Path,
+    stored: dict[str, Any],
+    expected: dict[str, Any],
+    *,
+    located: bool,
+    images: Sequence[str] = (),
+) -> None:
+    """Raise UserError if the stored settings of latents differ from the expected ones.
+
+    Args:
+        folder: folder of the latents.
+        stored: settings of the latents.
+        expected: settings of the recipe.
+        located: whether the place of the data must be the same, because their identity is not recorded.
+        images: descriptions of the differences between the encoded data and those of the recipe.
+    """
+    # keys that did not exist yet when the latents were written have their default value
+    defaults = {key: value for key, value in asdict(DataConfig()).items() if key in expected["data"]}
+    before, after = {**stored, "data": defaults | stored["data"]}, expected
+    ignored = {f"data.{key}" for key in IGNORED_KEYS} | (set() if located else {*LOCATIONS})
+    changed = [text for key, text in differences(before, after).items() if key not in ignored]
+    changed += [f"images: {', '.join(images)}"] if images else []
+    if changed:
+        raise UserError(_refusal(folder, changed, "other settings"))
+
+
+def check_source(folder: Path, files: Sequence[Path], encoded: DataIdentity, samples: PixelDataset) -> None:
+    """Raise UserError unless latents were encoded from the given images or clips.
+
+    Args:
+        folder: folder of the latents.
+        files: files of the latents, in order.
+        encoded: identity of the encoded data.
+        samples: images or clips of the recipe.
+    """
+    changed = [text for texts in data_changes(encoded, samples.identity) for text in texts]
+    if changed:
+        raise UserError(_refusal(folder, changed, "other data"))
+    first = 0
+    for path in ProgressBar(files, desc="comparing files", unit="file", delay=2, leave=False):
+        first += check_contents(folder, path, first, samples)
+
+
+def check_contents(folder: Path, path: Path, first: int, samples: PixelDataset) -> int:
+    """Raise UserError if files of the data have another content than when they were encoded.
+
+    Only files that were modified since then are read.
+
+    Args:
+        folder: folder of the latents.
+        path: one of its files.
+        first: index of the first item of that file.
+        samples: images or clips of the recipe.
+
+    Returns:
+        Number of items of the file of latents; 0 if the data are not in files.
+    """
+    with safe_open(path, framework="pt") as file:
+        if "content" not in file.keys():  # noqa: SIM118, since it is no mapping
+            return 0
+        contents, times = file.get_tensor("content"), file.get_tensor("modified")
+    changed: dict[str, None] = {}  # ordered, since several clips may come from one file
+    for row, time in enumerate(times.tolist()):
+        if time and samples.modified(first + row) == time:
+            continue
+        content = samples.content(first + row)
+        if content is None or content.digest != bytes(contents[row].tolist()):
+            changed[f"file {samples.file_name(first + row)} has another content"] = None
+    if changed:
+        raise UserError(_refusal(folder, list(changed)[:MOST_NAMED], "other data"))
+    return len(contents)
+
+
+def _local_samples(data: DataConfig, clips: int) -> PixelDataset | None:
+    """Open the images or clips that latents were encoded from; return None if they are not available here."""
+    path = Path(data.source).expanduser()
+    if data.source not in built_in() and not path.is_file() and not any(map(Path.is_file, path.rglob("*"))):
+        return None
+    try:
+        return open_samples(data, seed=0, clips=clips)
+    except UserError as fault:
+        if isinstance(fault.__cause__, ModuleNotFoundError):  # the data, or their reader, come with a package
+            return None
+        raise
+
+
+def _refusal(folder: Path, changed: Sequence[str], kind: str) -> str:
+    return (
+        f"{folder} holds latents of {kind}; differences: {', '.join(changed)}. "
+        "Choose another --autoencoder.latents, or remove that folder; then run acdit encode"
+    )
 
 
 def shard_header(path: Path) -> dict[str, Any] | None:

@@ -103,9 +103,10 @@ def _check_batch(recipe: Recipe, ranks: int) -> str:
 def _check_latents(recipe: Recipe) -> str:
     manifest = read_manifest(recipe.latents)
     expected = {"data": data_settings(recipe.data, recipe.autoencoder.clips)}
-    check_settings(recipe.latents, {"data": manifest["settings"]["data"]}, expected)
+    stored = {"data": manifest["settings"]["data"]}
+    check_settings(recipe.latents, stored, expected, located=manifest.get("data") is None)
     summary = f"{manifest['count']:,} {recipe.modality.samples} in {recipe.latents}"
-    return f"{summary}; training also checks the autoencoder"
+    return f"{summary}; training also checks the autoencoder and the files"
 
 
 def _check_source(recipe: Recipe) -> str:
