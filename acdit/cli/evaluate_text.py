@@ -1,5 +1,6 @@
 """`acdit evaluate` with a model of text: options and execution. Imports torch only when it runs."""
 
+import sys
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -59,9 +60,13 @@ def run(options: TextEvaluateOptions) -> None:
     from ..evaluation.texts import GENERATED_TEXTS, evaluate_texts, text_table
     from ..generation.batches import Sampling
     from ..pipelines.text import ACDiTTextPipeline
+    from ..utils.progress_bar import ProgressBar
     from .open_model import open_pipeline
 
     pipeline = open_pipeline(options, ACDiTTextPipeline)
+    if options.data is None and pipeline.data_source is None:
+        note = "the model does not record its data set; it is scored on the held-out works of Shakespeare"
+        ProgressBar.write(note, file=sys.stderr)
     blocks = options.block or [dims(pipeline.layout.block)]
     scores = evaluate_texts(
         pipeline,

@@ -7,6 +7,7 @@ from .config import DataConfig
 from .dataset import InMemoryDataset, PixelDataset
 from .digits import LABEL_NAMES, digit_images
 from .moving_digits import FRAME_SIDE, MovingDigits
+from .moving_digits import NAME as MOVING_DIGITS
 from .shakespeare import SHAKESPEARE, shakespeare_works
 
 
@@ -41,7 +42,7 @@ def _open_moving_digits(config: DataConfig, held_out: bool) -> PixelDataset:
 PIXEL_SETS: dict[str, PixelSet] = {
     "mnist": PixelSet(_open_digits, "image", 32, LABEL_NAMES),
     "digits": PixelSet(_open_digits, "image", 8, LABEL_NAMES),
-    "moving-digits": PixelSet(_open_moving_digits, "video", FRAME_SIDE, LABEL_NAMES),
+    MOVING_DIGITS: PixelSet(_open_moving_digits, "video", FRAME_SIDE, LABEL_NAMES),
 }
 
 # Functions that return the documents of the held-out part if the argument is true, else the training ones.

@@ -11,6 +11,7 @@ from ..utils.randomness import generator
 from .dataset import PixelDataset
 from .digits import LABEL_NAMES, digit_images
 
+NAME = "moving-digits"  # as `data.source`
 FRAME_SIDE = 32  # side of a frame in pixels
 DIGIT = 16  # side of the digit in pixels
 REACH = FRAME_SIDE - DIGIT  # the digit's top left corner is at 0..REACH along each axis

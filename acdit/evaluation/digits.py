@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..data.digits import digit_images
+from ..data.digits import LABEL_NAMES, digit_images
 from ..generation.batches import Sampling, draw_images
 from ..metrics.distances import copied_share, coverage_density, frechet, nearest_ratio, spread
 from ..model.layout import dims
@@ -13,6 +13,7 @@ from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import UserError
 from .features.digit_classifier import DigitClassifier, load_digit_classifier
 from .report import format_table
+from .training_data import describe_training_data, is_trained_on
 
 K = 5  # number of neighbours for coverage and density
 LabelledImages = tuple[torch.Tensor, torch.Tensor]
@@ -109,15 +110,18 @@ class Scorer:
         samples: number of samples to score; None = the number of held-out digits.
 
     Raises:
-        UserError: if the pipeline does not generate digits, or `samples` exceeds the number of held-out ones.
+        UserError: if the pipeline was not trained on digits, or `samples` exceeds the held-out ones.
     """
 
     def __init__(self, pipeline: ACDiTImagePipeline, samples: int | None):
         channels = pipeline.data_channels if pipeline.vae is None else pipeline.vae.config["in_channels"]
         sides = (side * pipeline.vae_scale_factor for side in pipeline.layout.size)
         source = DIGIT_SOURCES.get((channels, *sides))
-        if source is None:
-            raise UserError("only models of grey digits can be scored: mnist (32x32) or digits (8x8)")
+        if source is None or not is_trained_on(pipeline, source, LABEL_NAMES):
+            raise UserError(
+                "only models of mnist (grey pixels, 32x32) or digits (8x8) with the classes 0 to 9 can be "
+                f"scored, but {describe_training_data(pipeline)}"
+            )
         self._training, self._held_out = digit_images(source), digit_images(source, held_out=True)
         self.labels = self._held_out[1]  # labels to request from the pipeline
         if samples is not None:

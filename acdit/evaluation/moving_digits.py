@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.moving_digits import FRAME_SIDE, MovingDigits
+from ..data.digits import LABEL_NAMES
+from ..data.moving_digits import FRAME_SIDE, NAME, MovingDigits
 from ..generation.batches import Sampling, draw_clips
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError, require
@@ -20,6 +21,7 @@ from .features.digit_classifier import load_digit_classifier
 from .features.extractor import FeatureExtractor
 from .features.torchscript import torchscript_features
 from .report import format_table
+from .training_data import describe_training_data, is_trained_on
 
 CLIPS = 500
 ROLLOUT = 64  # number of frames of a continued clip
@@ -53,18 +55,19 @@ def evaluate_clips(
         features: path of a TorchScript file, see `torchscript_features`; None = a small network fitted here.
 
     Raises:
-        UserError: if the pipeline does not generate moving digits, or the prefix would end inside a block.
+        UserError: if the pipeline was not trained on moving digits, or the prefix would end inside a block.
     """
     span = pipeline.num_frames
-    if (pipeline.pixel_channels, *pipeline.layout.size) != (
-        1,
-        span,
-        FRAME_SIDE,
-        FRAME_SIDE,
-    ) or pipeline.vae is not None:
+    shape = (pipeline.pixel_channels, *pipeline.layout.size)
+    if (
+        shape != (1, span, FRAME_SIDE, FRAME_SIDE)
+        or pipeline.vae is not None
+        or not is_trained_on(pipeline, NAME, LABEL_NAMES)
+    ):
         raise UserError(
-            "without --data, only models of moving-digits (grey pixels, 32x32) can be scored: for another "
-            "model, give real clips of its data with --data, and a feature network with --features"
+            "without --data, only models of moving-digits (grey pixels, 32x32) with the classes 0 to 9 can "
+            f"be scored, but {describe_training_data(pipeline)}: for another model, give real clips of its "
+            "data with --data, and a feature network with --features"
         )
     count, length = samples or CLIPS, frames or ROLLOUT
     size = pipeline.layout.block[0] * pipeline.layout.patch[0]

@@ -22,6 +22,7 @@ from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import generator
 from .language_model import ExternalLanguageModel
 from .report import format_table
+from .training_data import describe_training_data, is_trained_on
 
 GENERATED_TEXTS = 64  # number of texts for the external language model
 SPREAD_DRAWS = 32  # number of times per block, for the spread of the estimates
@@ -95,8 +96,13 @@ def evaluate_texts(
         texts: number of texts to generate for the language model.
 
     Raises:
-        UserError: if there are no texts, or a block does not fit.
+        UserError: if there are no texts, a block does not fit, or the model's data set is not the default.
     """
+    if source is None and not is_trained_on(pipeline, SHAKESPEARE):
+        raise UserError(
+            "without --data, only models of shakespeare can be scored, but "
+            f"{describe_training_data(pipeline)}: give held-out texts of its data with --data"
+        )
     length = pipeline.layout.num_tokens
     layouts = [Layout((length,), (block,)) for block in blocks]
     language_model = None if judge is None else ExternalLanguageModel(judge, pipeline.device)

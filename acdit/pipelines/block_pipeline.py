@@ -66,6 +66,11 @@ class BlockPipeline(DiffusionPipeline):
         return None
 
     @property
+    def data_source(self) -> str | None:
+        """Return the name of the data set that the network was trained on; None if it is not recorded."""
+        return self.config.get("data_source")
+
+    @property
     def label_names(self) -> dict[int, str]:
         """Return the class names by class id; empty for a model without classes."""
         return {}

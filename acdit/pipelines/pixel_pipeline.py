@@ -40,6 +40,7 @@ class ACDiTPipeline(BlockPipeline):
         vae_scale_factor: side of a latent cell in pixels, for a latent-space model that is stored without
             its autoencoder and generates latents only; a vae defines its own.
         format_version: version of the format of saved pipelines.
+        data_source: name of the data set that the network was trained on; None = not recorded.
     """
 
     model_cpu_offload_seq = "transformer->vae"
@@ -63,6 +64,7 @@ class ACDiTPipeline(BlockPipeline):
         guidance_scale: float | None = None,
         vae_scale_factor: int = 1,
         format_version: int = FORMAT_VERSION,
+        data_source: str | None = None,
     ):
         super().__init__()
         check_format(format_version)
@@ -88,6 +90,7 @@ class ACDiTPipeline(BlockPipeline):
             guidance_scale=self.default_guidance_scale if guidance_scale is None else guidance_scale,
             vae_scale_factor=vae_scale_factor,
             format_version=format_version,
+            data_source=data_source,
         )
         self.vae_scale_factor = vae_scale_factor
 

@@ -37,6 +37,7 @@ class ACDiTTextPipeline(BlockPipeline):
         block: (B,), number of tokens of a block.
         num_inference_steps: default number of steps per block; None = the number of tokens of a block.
         format_version: version of the format of saved pipelines.
+        data_source: name of the data set that the network was trained on; None = not recorded.
 
     Example:
         ```python
@@ -59,6 +60,7 @@ class ACDiTTextPipeline(BlockPipeline):
         block: list[int] | tuple[int, ...] | None = None,
         num_inference_steps: int | None = None,
         format_version: int = FORMAT_VERSION,
+        data_source: str | None = None,
     ):
         super().__init__()
         check_format(format_version)
@@ -80,6 +82,7 @@ class ACDiTTextPipeline(BlockPipeline):
             block=tuple(block or ()),
             num_inference_steps=num_inference_steps,
             format_version=format_version,
+            data_source=data_source,
         )
 
     @classmethod

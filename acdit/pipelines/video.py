@@ -71,6 +71,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         vae_scale_factor: side of a latent cell in pixels, for a latent-space model that is stored without
             its autoencoder and generates latents only; a vae defines its own.
         format_version: version of the format of saved pipelines.
+        data_source: name of the data set that the network was trained on; None = not recorded.
 
     Example:
         ```python

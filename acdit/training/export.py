@@ -81,6 +81,7 @@ def text_pipeline(
         grid=layout.grid,
         block=layout.block,
         num_inference_steps=recipe.sampling.steps,
+        data_source=data.recorded_name,
     )
 
 
@@ -98,6 +99,7 @@ def _components(
         "id2label": dict(enumerate(data.label_names)),
         "num_inference_steps": recipe.sampling.steps,
         "guidance_scale": recipe.sampling.guidance_scale,
+        "data_source": data.recorded_name,
     }
 
 

@@ -138,8 +138,11 @@ def test_prefix_blocks_are_kept(model, tmp_path):
 
 def test_evaluate_scores_every_block_size(model, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("ACDIT_CACHE", str(tmp_path))
-    out = tmp_path / "scores.json"
-    words = ["evaluate", "--model", model, "--samples", "20", "--steps", "1", "--block", "4x4,2x2"]
+    out, scored = tmp_path / "scores.json", tmp_path / "scored"
+    pipeline = ACDiTImagePipeline.from_pretrained(model)
+    pipeline.register_to_config(id2label={str(digit): str(digit) for digit in range(10)})
+    pipeline.save_pretrained(scored)
+    words = ["evaluate", "--model", str(scored), "--samples", "20", "--steps", "1", "--block", "4x4,2x2"]
     assert main([*words, "--out", str(out)]) == 0
     scores = json.loads(out.read_text())["scores"]
     assert [row["block"] for row in scores] == ["4x4", "2x2"]

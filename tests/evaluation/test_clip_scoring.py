@@ -17,7 +17,8 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     network = tiny_model(in_channels=64, axis_lengths=(4, 4, 4), num_classes=10)
     layout = (4, 4, 4), (2, 4, 4), (1, 8, 8)
-    ACDiTVideoPipeline(network, default_sampler("flow"), None, *layout).save_pretrained(folder)
+    names = dict(enumerate("0123456789"))
+    ACDiTVideoPipeline(network, default_sampler("flow"), None, *layout, names).save_pretrained(folder)
     return str(folder)
 
 

@@ -283,4 +283,11 @@ TRAINING = [
         "for texts in data_changes(encoded, encoded) for text in texts",
         "data/test_latent_sources.py::test_changed_pictures_are_refused_by_name",
     ),
+    mutant(
+        "digits known by their shape",
+        "evaluation/training_data.py",
+        "pipeline.data_source in (None, name) and pipeline.class_names == list(label_names)",
+        "True",
+        "evaluation/test_training_data.py::test_other_models_of_the_shape_of_digits_are_refused",
+    ),
 ]

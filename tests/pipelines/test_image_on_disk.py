@@ -60,6 +60,7 @@ def test_the_index_tells_all_that_a_call_needs(saved):
         "guidance_scale": 1.5,
         "vae_scale_factor": 1,
         "format_version": 1,
+        "data_source": None,
     }
     assert {key: value for key, value in index.items() if key != "_diffusers_version"} == expected
 
