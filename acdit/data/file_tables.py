@@ -1,21 +1,23 @@
 """Tables of encoded images or videos and their classes, from a folder or a Hugging Face data set."""
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from PIL import Image
 
 from ..utils.checks import here_or_on_hub
 from ..utils.errors import UserError
 from ..utils.progress_bar import ProgressBar
+from .class_folders import ClassFiles, find_class_files
 from .config import DataConfig
+from .folders import visible_entries
 from .image_decoding import Unreadable, check_header
-from .video_decoding import SUFFIXES, ClipShape, check_video
+from .video_decoding import ClipShape, check_video
 
 if TYPE_CHECKING:
     import datasets
@@ -30,8 +32,8 @@ class Media(NamedTuple):
     """Name of the modality, `image` or `video`."""
     check: Callable[[bytes | str], None]
     """Function that reads little of a file and raises Unreadable if it is recognisably not of this type."""
-    suffixes: Callable[[], Collection[str]]
-    """Function that returns the suffixes of files of this type."""
+    formats: str
+    """Examples of formats that can be read."""
     all_rows: bool = False
     """If true, the rows of a data set are checked as files are."""
 
@@ -42,7 +44,7 @@ class Media(NamedTuple):
         return getattr(datasets, self.modality.capitalize())(decode=False)
 
 
-IMAGES = Media("image", check_header, Image.registered_extensions)
+IMAGES = Media("image", check_header, "PNG or JPEG")
 
 
 def videos(shape: ClipShape) -> Media:
@@ -50,7 +52,7 @@ def videos(shape: ClipShape) -> Media:
 
     If videos that are too short are skipped, they are found before training.
     """
-    return Media("video", partial(check_video, shape=shape), lambda: SUFFIXES, shape.short == "skip")
+    return Media("video", partial(check_video, shape=shape), "MP4", shape.short == "skip")
 
 
 @dataclass
@@ -116,7 +118,7 @@ def open_table(config: DataConfig, media: Media = IMAGES) -> FileTable:
             raise UserError(f"data.listed is only for folders of files; for {config.source}, set data.split")
         table = replace(_from_columns(load_rows(config), config, media), folder=folder)
         return _checked(table, media) if media.all_rows else table
-    return _from_folder(folder, media, None if config.listed is None else Path(config.listed).expanduser())
+    return _from_folder(config, media)
 
 
 def source_folder(source: str) -> Path | None:
@@ -129,7 +131,7 @@ def source_folder(source: str) -> Path | None:
     if folder.is_file():
         raise UserError(f"data.source {source} is a file; set it to a folder of images or a data set")
     if folder.is_dir():
-        if not any(folder.rglob("[!.]*")):
+        if not visible_entries(folder):
             raise UserError(f"data.source {source} is empty; it must hold one folder of images per class")
         return folder
     here_or_on_hub("data.source", source, "a data set")
@@ -138,86 +140,61 @@ def source_folder(source: str) -> Path | None:
 
 def holds_tables(folder: Path) -> bool:
     """Return whether a folder holds the files of a data set, not a folder of images for each class."""
-    patterns = (*SAVED, "*.parquet", "*/*.parquet")
-    return any(next(folder.glob(pattern), None) is not None for pattern in patterns)
+    top = visible_entries(folder)
+    inner = (path for child in top if child.is_dir() for path in visible_entries(child))
+    return any(path.name in SAVED for path in top) or any(
+        path.suffix == ".parquet" for path in chain(top, inner)
+    )
 
 
-def _from_folder(folder: Path, media: Media, listing: Path | None) -> FileTable:
+def _from_folder(config: DataConfig, media: Media) -> FileTable:
     import datasets
 
-    children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
-    files = _in_folders(children) if listing is None else _listed(folder, listing)
-    if not files:
+    found = find_class_files(config)
+    if not found.files:
         raise UserError(
-            f"data.source {folder} holds no file; it must hold one folder of {media.modality}s per class"
+            f"data.source {found.root} holds no file; it must hold one folder of {media.modality}s per class"
         )
-
-    skipped: dict[str, str] = {}
-    readable: dict[str, list[str]] = {}
-    for name, file in ProgressBar(
-        files, desc=f"checking {media.modality}s", unit="file", delay=2, leave=False
+    skipped = dict(found.left_out)
+    readable: dict[str, list[str]] = {name: [] for name in found.classes}
+    problems: dict[str, str] = {}  # the first of each class
+    for name, path in ProgressBar(
+        found.files, desc=f"checking {media.modality}s", unit="file", delay=2, leave=False
     ):
         try:
-            media.check(file)
-            readable.setdefault(name, []).append(file)
+            media.check(str(path))
+            readable[name].append(str(path))
         except Unreadable as fault:
-            skipped[file] = str(fault)
-    if not readable:
-        file, reason = next(iter(skipped.items()))
+            skipped[str(path)] = str(fault)
+            problems.setdefault(name, f"{path}: {fault}")
+    if not any(readable.values()):
+        problem = next(iter(problems.values()))
         raise UserError(
-            f"data.source {folder} holds no readable {media.modality}; first problem: {file}: {reason}"
+            f"data.source {found.root} holds no readable {media.modality}; first problem: {problem}"
         )
-    loose = readable.pop("", [])
-    if not readable:
-        readable = {folder.resolve().name: loose}
-    else:
-        # leaving out a class without readable files would shift labels; folders of other files are ignored
-        unreadable = []
-        for child in children:
-            if child.is_dir() and child.name not in readable:
-                inside = [file for file in skipped if Path(file).relative_to(folder).parts[0] == child.name]
-                has_media = any(Path(file).suffix.lower() in media.suffixes() for file in inside)
-                if has_media or (listing is None and not inside):
-                    unreadable.append(child.name)
-        if unreadable:
-            class_names = ", ".join(unreadable)
-            raise UserError(
-                f"data.source {folder} has classes without a readable {media.modality}: {class_names}; "
-                "remove them"
-            )
-        skipped |= dict.fromkeys(loose, "is not in a class folder")
+    if found.classes != ("",):
+        _check_classes(found, readable, problems, media)
 
+    names = tuple(name or found.root.resolve().name for name in readable)
     encoded = datasets.Features({"file": media.feature()})
     paths = [file for names in readable.values() for file in names]
     labels = [label for label, names in enumerate(readable.values()) for _ in names]
     table = datasets.Dataset.from_dict({"file": paths}, features=encoded)
-    return FileTable(media.modality, table, torch.tensor(labels), tuple(readable), skipped, folder)
+    return FileTable(media.modality, table, torch.tensor(labels), names, skipped, found.root)
 
 
-def _in_folders(children: Sequence[Path]) -> list[tuple[str, str]]:
-    """Return class and path of every file in class folders, and of loose files, whose class is ""."""
-    files = [("", child) for child in children]
-    for child in children:
-        if child.is_dir():  # includes links to folders
-            files += [(child.name, file) for file in sorted(child.rglob("[!.]*"))]
-    return [(name, str(file)) for name, file in files if not file.is_dir()]
-
-
-def _listed(folder: Path, listing: Path) -> list[tuple[str, str]]:
-    """Return class and path of every file in a list such as UCF-101's trainlist01.txt.
-
-    Each line holds CLASS/FILE, optionally followed by a number.
-    """
-    try:
-        lines = [line.split()[0] for line in listing.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as fault:
-        raise UserError(f"data.listed {listing} cannot be read: {fault}") from fault
-    for line in lines:
-        if "/" not in line or not (folder / line).is_file():
-            raise UserError(
-                f"data.listed {listing} lists {line!r}, which is not a file CLASS/FILE in {folder}"
-            )
-    return [(line.split("/")[0], str(folder / line)) for line in sorted(lines)]
+def _check_classes(
+    found: ClassFiles, readable: dict[str, list[str]], problems: dict[str, str], media: Media
+) -> None:
+    """Raise UserError if a class has no readable file; leaving it out would shift the labels after it."""
+    unreadable = [name for name, paths in readable.items() if not paths]
+    if unreadable or found.empty:
+        names = ", ".join(sorted(unreadable + found.empty))
+        first = f"; first problem: {problems[unreadable[0]]}" if unreadable else ""
+        raise UserError(
+            f"data.source {found.root} has classes without a readable {media.modality}: {names}{first}; "
+            f"remove them, or convert their files to a format such as {media.formats}"
+        )
 
 
 def load_rows(config: DataConfig) -> "datasets.Dataset":
@@ -231,6 +208,10 @@ def load_rows(config: DataConfig) -> "datasets.Dataset":
 
     here_or_on_hub("data.source", config.source, "a data set")
     folder = Path(config.source).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(
+            f"data.source {config.source} is not a data set; set it to a folder, or to a name on the hub"
+        )
     try:
         if any((folder / name).exists() for name in SAVED):
             loaded = datasets.load_from_disk(str(folder))

@@ -14,6 +14,7 @@ from .config import DataConfig
 from .data_sets import TEXT_SETS
 from .dataset import PixelDataset
 from .file_tables import holds_tables, load_rows
+from .folders import scan_folder
 from .identity import DataIdentity, identify
 from .tokenizers import Tokenizer
 
@@ -148,16 +149,10 @@ def _files(config: DataConfig, held_out: bool) -> Iterable[str] | None:
     path = Path(config.source).expanduser()
     if not path.is_file() and (not path.is_dir() or holds_tables(path)):
         return None
-    files = [path] if path.is_file() else sorted(filter(Path.is_file, _visible_paths(path)))
+    files = [path] if path.is_file() else scan_folder(path).files
     if not files:
         raise UserError(f"data.source {config.source} is empty; it must hold text files")
     return map(read_text, ProgressBar(files, desc="reading texts", unit="file", delay=2, leave=False))
-
-
-def _visible_paths(folder: Path) -> Iterator[Path]:
-    """Return the paths in a folder at any depth, except hidden files and folders."""
-    paths = folder.rglob("*")
-    return (path for path in paths if not any(part[0] == "." for part in path.relative_to(folder).parts))
 
 
 def _rows(config: DataConfig) -> tuple[Any, str]:

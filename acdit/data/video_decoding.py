@@ -14,8 +14,6 @@ from ..media.videos import upright, video_stream
 from ..utils.errors import require
 from .image_decoding import Unreadable, centre_crop
 
-SUFFIXES = frozenset((".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"))
-
 
 @dataclass(frozen=True)
 class ClipShape:

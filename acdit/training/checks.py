@@ -17,7 +17,7 @@ from ..utils.resources import free_disk
 from .build import build_layouts
 from .config import Recipe
 from .export import check_scheduler
-from .inspection import Data, counted_classes, latent_manifest
+from .inspection import Data, latent_manifest
 from .objectives import objective_name
 from .validation import check_validation
 
@@ -73,7 +73,7 @@ def check_run(
         checks.run("latents", lambda: _check_latents(recipe))
     if recipe.autoencoder.model is None or latent_manifest(recipe) is None:
         checks.run("data", lambda: _check_source(recipe))
-    if counted := counted_classes(recipe):
+    if counted := data.counted:
         checks.run("classes", lambda: _check_classes(recipe, counted))
     checks.run("objective", lambda: recipe.training.objective and objective_name(recipe))
     checks.run("scheduler", lambda: check_scheduler(recipe))

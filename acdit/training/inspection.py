@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from ..data.class_folders import find_class_files
 from ..data.data_sets import PIXEL_SETS
 from ..data.file_tables import holds_tables
 from ..data.latents import read_manifest
@@ -30,12 +31,14 @@ class Data:
         size: Size of a sample: (h, w) or (F, h, w), in pixels or latent cells; (L,) for texts.
         num_classes: Number of classes, or None if there are none.
         assumed: Descriptions of the assumptions that were made.
+        counted: Number of classes that the data itself have, or None if they were not counted.
     """
 
     values: int
     size: tuple[int, ...]
     num_classes: int | None
     assumed: tuple[str, ...] = ()
+    counted: int | None = None
 
 
 def inspect_data(recipe: Recipe) -> Data:
@@ -51,7 +54,7 @@ def inspect_data(recipe: Recipe) -> Data:
 def inspect_pixels(recipe: Recipe) -> Data:
     """Describe images or clips, or the latents encoded from them; see `inspect_data`."""
     config, lengths = recipe.data, recipe.modality.lengths(recipe.data)
-    channels, side, num_classes = config.channels, config.image_size, counted_classes(recipe)
+    channels, side, counted = config.channels, config.image_size, counted_classes(recipe)
     if config.source in PIXEL_SETS:
         opened = open_samples(config, seed=recipe.training.seed)
         channels, side = opened.channels, opened.size[-1]
@@ -59,22 +62,23 @@ def inspect_pixels(recipe: Recipe) -> Data:
         raise UserError(
             f"data.image_size must be set for {config.source}, to the side in pixels, such as 256"
         )
-    num_classes = num_classes or config.num_classes
+    num_classes = counted or config.num_classes
     assumed = []
     if num_classes is None:
         assumed.append("no classes, since the data is not available to count them; set data.num_classes")
     if recipe.autoencoder.model is None:
-        return Data(channels, (*lengths, side, side), num_classes, tuple(assumed))
+        return Data(channels, (*lengths, side, side), num_classes, tuple(assumed), counted)
     manifest = latent_manifest(recipe)
     if manifest is not None:
-        return Data(manifest["shape"][0], tuple(manifest["shape"][1:]), num_classes, tuple(assumed))
+        size = tuple(manifest["shape"][1:])
+        return Data(manifest["shape"][0], size, num_classes, tuple(assumed), counted)
     cell, channels = _autoencoder_shape(recipe.autoencoder.model) or (None, None)
     if cell is None or channels is None:
         cell, channels = USUAL_AUTOENCODER
         assumed.append(
             f"an autoencoder with {channels} latent channels, and latent cells of {cell}x{cell} pixels"
         )
-    return Data(channels, (*lengths, side // cell, side // cell), num_classes, tuple(assumed))
+    return Data(channels, (*lengths, side // cell, side // cell), num_classes, tuple(assumed), counted)
 
 
 def inspect_texts(recipe: Recipe) -> Data:
@@ -105,11 +109,7 @@ def counted_classes(recipe: Recipe) -> int | None:
     folder = Path(recipe.data.source).expanduser()
     if not folder.is_dir() or holds_tables(folder):
         return None
-    children = [child for child in folder.iterdir() if not child.name.startswith(".")]
-    classes = sum(
-        any(not file.is_dir() for file in child.rglob("[!.]*")) for child in children if child.is_dir()
-    )
-    return classes or (1 if children else None)  # files that are not in sub-folders form one class
+    return len(find_class_files(recipe.data).classes) or None  # files without classes count as one class
 
 
 def latent_manifest(recipe: Recipe) -> dict[str, Any] | None:

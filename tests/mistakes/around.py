@@ -32,6 +32,27 @@ AROUND = [
         "data/test_autoencoders.py::test_mean_and_deviation_are_those_of_scaled_draws",
     ),
     mutant(
+        "hidden files are data",
+        "data/folders.py",
+        'sorted(name for name in os.listdir(folder) if name[0] != ".")',
+        "sorted(os.listdir(folder))",
+        "data/test_folders.py::test_hidden_parts_are_left_out_at_every_depth",
+    ),
+    mutant(
+        "a list leads out of its folder",
+        "data/folders.py",
+        "not path.is_file() or not path.resolve().is_relative_to(folder.resolve())",
+        "not path.is_file()",
+        "data/test_folders.py::test_listed_paths_stay_in_the_folder",
+    ),
+    mutant(
+        "a link is read before the folder that it names",
+        "data/folders.py",
+        "(links if path.is_symlink() else folders).append(path)",
+        "folders.append(path)",
+        "data/test_folders.py::test_a_linked_folder_is_read_once_and_loops_end",
+    ),
+    mutant(
         "a stream shows a block in another's place",
         "pipelines/image.py",
         "blocks[:, finished.index] = finished.sample.float()",
