@@ -44,6 +44,8 @@ class ImageSampleOptions(GuidedOptions):
     """Picture whose first blocks are continued (needs --keep-blocks)."""
     keep_blocks: Count | None = None
     """Number of blocks of the picture in --prefix that are kept."""
+    max_pixels: Count | None = None
+    """Maximum number of pixels of the picture in --prefix; default: 178,956,970."""
     out: str | None = None
     """PNG file of the picture, default: samples.png; for a set an .npz file, or a folder of PNGs if there is
     no suffix."""
@@ -54,6 +56,8 @@ class ImageSampleOptions(GuidedOptions):
         block_of(self.block)
         if (self.prefix is None) != (self.keep_blocks is None):
             raise UserError("--prefix FILE and --keep-blocks N must be given together")
+        if self.max_pixels is not None and self.prefix is None:
+            raise UserError("--max-pixels is the limit for the picture of --prefix: add --prefix FILE")
         if self.count is not None:
             self._check_set(self.count)
         elif self.balanced:
@@ -105,7 +109,7 @@ def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -
     from .open_model import sampling_of
 
     samples = options.samples or SAMPLES
-    prefix = None if options.prefix is None else _read_picture(options.prefix)
+    prefix = None if options.prefix is None else _read_prefix(options.prefix, options.max_pixels)
     block = block_of(options.block)
     layout = pipeline.layout if block is None else pipeline.layout.with_block(block)
     require_sampling_memory(
@@ -116,8 +120,6 @@ def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -
         kept=pixel_bytes(pipeline, layout),
     )
     labels = requested_labels(pipeline, options.labels, samples)
-    if prefix is not None and pipeline.data_channels == 1:
-        prefix = prefix.convert("L")
     drawn = draw_images(
         pipeline,
         labels,
@@ -162,11 +164,10 @@ def _draw_set(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions, count
         print(f"{out}: {count} images in {drawn.seconds:.1f} s")
 
 
-def _read_picture(path: str) -> "Image.Image":
-    from PIL import Image
+def _read_prefix(path: str, max_pixels: int | None) -> "Image.Image":
+    from ..media.pictures import MAX_PIXELS, Unreadable, read_picture
 
     try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken files
-        raise UserError(f"--prefix {path} cannot be read as an image: {error}") from error
+        return read_picture(path, max_pixels or MAX_PIXELS, "--max-pixels")
+    except Unreadable as fault:
+        raise UserError(f"--prefix {path} cannot be read as an image: {fault}") from fault

@@ -52,6 +52,9 @@ class DataConfig(Ranged):
     """Mirror half of the images at random; digits are never mirrored."""
     workers: CountFromZero = 0
     """Number of processes per rank that read images."""
+    max_pixels: Count | None = None
+    """Maximum number of pixels of an image file; larger ones are skipped, since decoding takes memory.
+    Default: 178,956,970."""
     max_unreadable: CountFromZero = 100
     """Maximum number of damaged images before training stops; each is replaced by the next readable one."""
 

@@ -128,15 +128,17 @@ class FileDataset(PixelDataset):
 
 
 class FileImages(FileDataset):
-    """Data set of image files, cropped to squares."""
+    """Data set of image files of at most `max_pixels`, cropped to squares."""
 
-    def __init__(self, table: FileTable, *, image_size: int, channels: int, flip_seed: int | None) -> None:
+    def __init__(
+        self, table: FileTable, *, image_size: int, channels: int, flip_seed: int | None, max_pixels: int
+    ) -> None:
         super().__init__(table, flip_seed)
-        self.size, self.channels = (image_size, image_size), channels
+        self.size, self.channels, self.max_pixels = (image_size, image_size), channels, max_pixels
 
     def decode_file(self, encoded: bytes | str, moment: float) -> torch.Tensor:
         """Return the centre crop (C, H, W) of an image file, see `decode_image`."""
-        return decode_image(encoded, self.size[0], self.channels)
+        return decode_image(encoded, self.size[0], self.channels, self.max_pixels)
 
 
 class FileClips(FileDataset):

@@ -44,7 +44,9 @@ class Media(NamedTuple):
         return getattr(datasets, self.modality.capitalize())(decode=False)
 
 
-IMAGES = Media("image", check_header, "PNG or JPEG")
+def images(max_pixels: int) -> Media:
+    """Return the media type of images of at most so many pixels."""
+    return Media("image", partial(check_header, max_pixels=max_pixels), "PNG or JPEG")
 
 
 def videos(shape: ClipShape) -> Media:
@@ -106,7 +108,7 @@ class FileTable:
         return hashlib.blake2b(name.encode(errors="surrogateescape")).digest()
 
 
-def open_table(config: DataConfig, media: Media = IMAGES) -> FileTable:
+def open_table(config: DataConfig, media: Media) -> FileTable:
     """Open the table that `config.source` names.
 
     Raises:

@@ -23,8 +23,9 @@ from .tensor_cache import fingerprint
 MANIFEST = "manifest.json"
 HEADER = "acdit"  # a single key, since safetensors writes several in arbitrary order
 FORMAT_VERSION = 1
-# keys of the section `data` that do not affect the latents
-IGNORED_KEYS = ("workers", "num_classes", "max_unreadable")
+# keys of the section `data` that do not affect the latents of an image; max_unreadable and max_pixels affect
+# only which images there are, which the identity of the data tells
+IGNORED_KEYS = ("workers", "num_classes", "max_unreadable", "max_pixels")
 # settings that say where the data are; they are not compared if the identity of the data is recorded
 LOCATIONS = ("data.source", "data.listed", "images")
 SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from ..media.pictures import MAX_PIXELS
 from ..modalities.table import MODALITIES
 from ..utils.errors import UserError
 from ..utils.references import load_object
@@ -11,7 +12,7 @@ from .config import DataConfig
 from .data_sets import PIXEL_SETS, built_in
 from .dataset import PixelDataset
 from .file_data_sets import FileClips, FileImages
-from .file_tables import FileTable, open_table, videos
+from .file_tables import FileTable, images, open_table, videos
 from .texts import open_texts
 from .tokenizers import open_tokenizer
 from .video_decoding import ClipShape
@@ -56,8 +57,14 @@ def open_images(config: DataConfig, *, seed: int, held_out: bool, clips: int) ->
         return _built_in(config, held_out)
     side = _side(config, held_out)
     flip_seed = seed if config.flip else None
-    table = _part(open_table(config), config, held_out)
-    return FileImages(table, image_size=side, channels=config.channels, flip_seed=flip_seed)
+    max_pixels = config.max_pixels or MAX_PIXELS
+    return FileImages(
+        _part(open_table(config, images(max_pixels)), config, held_out),
+        image_size=side,
+        channels=config.channels,
+        flip_seed=flip_seed,
+        max_pixels=max_pixels,
+    )
 
 
 def open_clips(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> PixelDataset:

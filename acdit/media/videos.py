@@ -13,6 +13,7 @@ from PIL import Image
 from ..utils.errors import UserError, require
 from ..utils.files import whole
 from .images import picture_grid
+from .pictures import rgb_picture
 
 Frames = Sequence[Image.Image]
 H264_MAX_SIDE = 16_384
@@ -87,8 +88,13 @@ def video_stream(container: Any) -> Any | None:
 
 
 def upright(frame: Any) -> Image.Image:
-    """Convert a decoded frame to a picture, rotated by its display matrix."""
-    return frame.to_image().rotate(frame.rotation, expand=True)
+    """Convert a decoded frame to an RGB picture, rotated by its display matrix; see `rgb_picture`."""
+    pixel_format = frame.format
+    if pixel_format.has_palette or any(component.is_alpha for component in pixel_format.components):
+        picture = rgb_picture(Image.fromarray(frame.to_ndarray(format="rgba"), "RGBA"))
+    else:
+        picture = frame.to_image()
+    return picture.rotate(frame.rotation, expand=True)
 
 
 def side_by_side(clips: Sequence[Frames], columns: int) -> Iterator[Image.Image]:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.image_decoding import Unreadable, eight_bit
+from ..media.pictures import Unreadable, check_size, rgb_picture
 from ..utils.errors import UserError
 
 ROUNDING = 1e-3  # tolerance for values outside 0..1
@@ -50,7 +50,9 @@ def given_pixels(given: Any, name: str, *, axes: int, channels: int) -> Tensor:
 def _tensor(given: Any, channels: int) -> Tensor:
     """Convert an image, an array, a tensor or a list of them to a float32 tensor (.., C, H, W)."""
     if isinstance(given, Image.Image):
-        image = eight_bit(given).convert("L" if channels == 1 else "RGB")
+        check_size(given)
+        image = rgb_picture(given)
+        image = image.convert("L") if channels == 1 else image
         return torch.from_numpy(np.array(image)).float().div(255).view(*image.size[::-1], -1).movedim(-1, 0)
     if isinstance(given, np.ndarray):
         return torch.from_numpy(given).float().movedim(-1, -3)

@@ -32,6 +32,20 @@ AROUND = [
         "data/test_autoencoders.py::test_mean_and_deviation_are_those_of_scaled_draws",
     ),
     mutant(
+        "a picture that lies on its side is not turned",
+        "media/pictures.py",
+        "_eight_bit(ImageOps.exif_transpose(image))",
+        "_eight_bit(image)",
+        "media/test_pictures.py::test_every_reader_reads_the_same",
+    ),
+    mutant(
+        "Pillow's limit stays lifted",
+        "media/pictures.py",
+        "Image.MAX_IMAGE_PIXELS = _Limit.value",
+        "pass",
+        "media/test_pictures.py::test_large_pictures_are_refused_with_the_option_that_raises_the_limit",
+    ),
+    mutant(
         "hidden files are data",
         "data/folders.py",
         'sorted(name for name in os.listdir(folder) if name[0] != ".")',

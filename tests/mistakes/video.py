@@ -90,9 +90,16 @@ VIDEO = [
     mutant(
         "phones' videos lie down",
         "media/videos.py",
-        "frame.to_image().rotate(frame.rotation, expand=True)",
-        "frame.to_image().rotate(-frame.rotation, expand=True)",
+        "picture.rotate(frame.rotation, expand=True)",
+        "picture.rotate(-frame.rotation, expand=True)",
         "media/test_videos.py::test_rotated_files_are_read_upright",
+    ),
+    mutant(
+        "hidden colours of frames",
+        "media/videos.py",
+        "any(component.is_alpha for component in pixel_format.components)",
+        "False",
+        "media/test_pictures.py::test_hidden_colours_of_frames_are_white",
     ),
     mutant(
         "frames by number, not by time",
