@@ -211,7 +211,7 @@ def _write_manifest(
     Raises:
         UserError: if no image of a class could be read.
     """
-    shards, skipped, shape = [], {}, []
+    shards, skipped, shape = [], dict(data.skipped), []  # first those that were left out when it was opened
     recorded = True
     counts = torch.zeros(len(data.label_names), dtype=torch.int64)
     for number in range(count):

@@ -283,6 +283,13 @@ def test_a_folder_of_classes(folder, damaged):
     assert numbers(data.read(0)[0]) == [10, 11, 12, 13]  # and always the middle else
 
 
+def test_a_class_of_videos_that_cannot_be_read_is_an_error(folder):
+    (folder / "bird").mkdir()
+    (folder / "bird" / "1.wmv").write_bytes(b"unknown")
+    with pytest.raises(UserError, match=r"classes without a readable video: bird; first problem: .*1\.wmv"):
+        opened(folder)
+
+
 def test_several_clips_of_each_video(folder):
     config = DataConfig(source=str(folder), frames=4, image_size=16, flip=False)
     data = open_samples(config, seed=3, clips=3)

@@ -111,6 +111,14 @@ def test_a_class_without_a_readable_image_is_an_error(tmp_path, files):
         opened(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["1.heic", "1.WMV", "1.bin", "1", "deep/é.jxl"])
+def test_a_class_of_files_of_an_unknown_format_is_an_error(tmp_path, name):
+    """Before training, and although the suffix is not known: it would shift the numbers of the others."""
+    write(tmp_path, {"a/1.png": encoded(1), "d/1.png": encoded(2), f"b/{name}": b"unknown", "b/x.txt": b"x"})
+    with pytest.raises(UserError, match=r"classes without a readable image: b; first problem: .*: not an im"):
+        opened(tmp_path)
+
+
 @pytest.fixture
 def partly_cut(tmp_path) -> Path:
     """Five images, of which numbers 1, 2 and 4 have good headers and no more."""

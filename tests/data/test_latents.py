@@ -193,6 +193,25 @@ def test_unreadable_pictures_are_left_out_and_counted(pictures, vae):
     assert relative_error(draws.mean(0), mean[0]) < 0.5
 
 
+def test_files_that_are_left_out_before_encoding_are_counted_too(pictures, vae, capsys):
+    (pictures / "ant" / "notes.txt").write_text("a text")
+    cut = pictures / "ant" / "1.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    shutil.copy(pictures / "ant" / "0.png", pictures / "loose.png")
+    recipe = recipe_of(pictures, vae)
+    skipped = read_manifest(encoded(recipe, 4))["skipped"]
+    left_out = {
+        str(pictures / "ant" / "notes.txt"): "not an image",
+        str(pictures / "loose.png"): "is not in a class folder",
+    }
+    assert skipped.pop("1").startswith("OSError") and skipped == left_out
+    keys = ["--data.source", str(pictures), "--data.image_size", "8", "--data.flip", "true"]
+    keys += ["--autoencoder.model", vae, "--autoencoder.latents", str(recipe.latents), "--layout.patch", "1"]
+    keys += ["--autoencoder.dtype", "float32", "--autoencoder.shard_size", "3", "--data.channels", "1"]
+    assert main(["encode", "digits", *keys]) == 0
+    assert "10 images; 3 could not be read" in capsys.readouterr().out
+
+
 def test_a_file_without_any_readable_picture(pictures, vae):
     for number in range(3):  # the whole of the first file
         path = pictures / "ant" / f"{number}.png"
