@@ -1,6 +1,7 @@
 """`acdit autoencoder`: train an autoencoder, or resume its training."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..training.autoencoder_config import AutoencoderRecipe
 from .command import RecipeCommand
@@ -9,6 +10,8 @@ from .command import RecipeCommand
 @dataclass
 class AutoencoderOptions(AutoencoderRecipe):
     """Train an autoencoder for latent space."""
+
+    section: ClassVar[str] = "--"
 
     device: str | None = None
     """Device, such as cpu or cuda; default: a GPU if there is one."""

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from ..pipelines.folders import shipped_models
 from ..training.recipes import recipe_names
@@ -22,6 +22,8 @@ FUNCTIONS = {
 @dataclass
 class CompletionOptions:
     """Print a script that completes commands, options, values and files; eval it when the shell starts."""
+
+    section: ClassVar[str] = "--"
 
     shell: SHELLS | None = None
     """Shell that the script is for."""

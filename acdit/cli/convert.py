@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ..utils.checks import option_suffix
 from ..utils.errors import UserError
@@ -11,6 +12,8 @@ from .command import PlainCommand
 @dataclass
 class ConvertOptions:
     """Convert a published checkpoint to a pipeline directory, or a model to a published checkpoint."""
+
+    section: ClassVar[str] = "--"
 
     source: str | None = None
     """Checkpoint, such as ACDiT-XL-img.pt; with --to-published a pipeline directory or a training run."""

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 from ..utils.errors import UserError
 from .command import PlainCommand
@@ -10,6 +11,8 @@ from .command import PlainCommand
 @dataclass
 class DoctorOptions:
     """Report what this machine has, what will be used and why, and check that it computes correctly."""
+
+    section: ClassVar[str] = "--"
 
     device: str | None = None
     """Device, such as cpu or cuda; default: a GPU if there is one."""

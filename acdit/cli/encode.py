@@ -1,6 +1,7 @@
 """`acdit encode`: encode the images of a recipe to latents, or only those that are still missing."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..training.config import Recipe
 from ..utils.ranges import Count
@@ -10,6 +11,8 @@ from .command import RecipeCommand
 @dataclass
 class EncodeOptions(Recipe):
     """Encode the images of a recipe to latents on disk."""
+
+    section: ClassVar[str] = "--"
 
     device: str | None = None
     """Device, such as cpu or cuda; default: a GPU if there is one."""

@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..model.layout import parse_dims
 from ..pipelines.folders import folder_modality, pipeline_folder
+from ..utils.settings import quoted_value
 from .command import PlainCommand
 
 if TYPE_CHECKING:
@@ -13,10 +14,14 @@ if TYPE_CHECKING:
     from ..model.layout import Layout
     from ..pipelines.block_pipeline import BlockPipeline
 
+MOST_NAMES = 12  # number of classes that the table lists
+
 
 @dataclass
 class InfoOptions:
-    """Print parameters, layout, sequence length, forward FLOPs and cache bytes of a model."""
+    """Print parameters, layout, sequence length, FLOPs, cache bytes and class names of a model."""
+
+    section: ClassVar[str] = "--"
 
     model: str | None = None
     """Pipeline directory, training run, or a model in the package (mnist, moving-digits or shakespeare);
@@ -41,10 +46,22 @@ def run(options: InfoOptions) -> None:
         layout = layout.with_block(parse_dims(options.block))
     facts = {"model": str(folder)} | model_facts(pipeline, layout, folder_modality(folder))
     if options.json:
-        print(json.dumps({name.replace(" ", "_"): value for name, value in facts.items()}, indent=2))
+        names = {"class names": pipeline.label_names} if pipeline.label_names else {}
+        by_key = {name.replace(" ", "_"): value for name, value in (facts | names).items()}
+        print(json.dumps(by_key, indent=2))
     else:
+        if pipeline.label_names:
+            facts["class names"] = _listed(pipeline.label_names)
         for name, value in facts.items():
             print(f"{name:26}{f'{value:,}' if isinstance(value, int) else value}")
+
+
+def _listed(names: dict[int, str]) -> str:
+    """Return the numbers and names of classes in one line, as --labels accepts them, without most of many."""
+    listed = [f"{index} {quoted_value(name)}" for index, name in sorted(names.items())]
+    if len(listed) > MOST_NAMES:
+        listed[MOST_NAMES - 1 : -1] = [f"... ({len(listed)} in all, see --json)"]
+    return ", ".join(listed)
 
 
 def model_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Modality") -> dict[str, str | int]:

@@ -63,7 +63,9 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
             if option.key in known[name] and (suffix is None or not cls.suffixes or suffix in cls.suffixes)
         ]
 
-    active = [option for option in given if option.value not in OFF]
+    literal = {key for cls in classes.values() for key, field in fields_of(cls).items() if field.literal}
+    off_values = {option: ("",) if option.key in literal else OFF for option in given}
+    active = [option for option in given if option.value not in off_values[option]]
     named = [option.value for option in active if option.key == "model" and option.value]
     if named:
         modality = folder_modality(pipeline_folder(named[-1]))
@@ -84,7 +86,11 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
             value = "" if option.value is None else f" (value {option.value!r})"
             close = spelled(nearest(option.key, every)[0])
             raise UserError(f"unknown option --{spelled(option.key)}{value}; did you mean --{close}?")
-    off = {option.words for option in given if option.value in OFF and option.key not in known[modality.name]}
+    off = {
+        option.words
+        for option in given
+        if option.value in off_values[option] and option.key not in known[modality.name]
+    }
     return modality, _without(argv, off)
 
 

@@ -1,7 +1,7 @@
 """`acdit plan`: estimate the cost of a training run, and check its configuration."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from ..training.config import RANK_FLOPS, Recipe
 from ..utils.errors import UserError
@@ -12,6 +12,8 @@ from .command import RecipeCommand
 @dataclass
 class PlanOptions(Recipe):
     """Estimate the time and memory of a training run, and check its configuration."""
+
+    section: ClassVar[str] = "--"
 
     ranks: Count = 1
     """Number of processes, one per accelerator."""

@@ -1,6 +1,6 @@
 """`acdit sample` with a model of images: options and execution. Imports torch only when it runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -8,7 +8,8 @@ from ..utils.checks import option_suffix
 from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.ranges import Count
-from .model_options import GuidedOptions, block_of, check_labels
+from ..utils.settings import LITERAL
+from .model_options import GuidedOptions, block_of, check_labels, label_texts
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,8 +29,9 @@ class ImageSampleOptions(GuidedOptions):
         "  torchrun --nproc_per_node 8 -m acdit sample --count 50000 --balanced --out samples.npz"
     )
 
-    labels: list[int | str] | None = None
-    """Classes by number or name; default: the first ten, or all with --count."""
+    labels: list[int | str] | None = field(default=None, metadata=LITERAL)
+    """Classes by name or number, see `acdit info`, joined by commas; names with commas, brackets or outer
+    blanks in double quotes as in CSV: '"a, b",c'; default: the first ten, or all with --count."""
     samples: Count | None = None
     """Number of images of each label in the picture; default: 8."""
     count: Count | None = None
@@ -115,11 +117,11 @@ def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -
     require_sampling_memory(
         pipeline,
         layout,
-        count=requested_count(pipeline, options.labels, samples),
+        count=requested_count(pipeline, label_texts(options.labels), samples),
         batch=options.batch,
         kept=pixel_bytes(pipeline, layout),
     )
-    labels = requested_labels(pipeline, options.labels, samples)
+    labels = requested_labels(pipeline, label_texts(options.labels), samples)
     drawn = draw_images(
         pipeline,
         labels,
@@ -149,7 +151,7 @@ def _draw_set(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions, count
     plan = SetPlan(
         count,
         sampling_of(options, pipeline),
-        labels=options.labels,
+        labels=label_texts(options.labels),
         balanced=options.balanced,
         block=block_of(options.block),
         guidance_rising=options.guidance_rising,

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,6 +10,7 @@ from ..model.layout import parse_dims
 from ..utils.checks import option_suffix
 from ..utils.files import check_writable
 from ..utils.ranges import Count, FractionAboveZero, NonNegative
+from ..utils.settings import LITERAL
 from .model_options import RunOptions, block_of
 
 
@@ -20,7 +21,7 @@ class TextSampleOptions(RunOptions):
     suffixes: ClassVar[tuple[str, ...]] = (".txt",)
     example: ClassVar[str] = "acdit sample --prompt 'To be' --max-new-tokens 200"
 
-    prompt: str | None = None
+    prompt: str | None = field(default=None, metadata=LITERAL)
     """Text to continue; default: none."""
     max_new_tokens: Count | None = None
     """Maximum number of tokens after the prompt; default: up to the context length."""

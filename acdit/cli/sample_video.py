@@ -1,6 +1,6 @@
 """`acdit sample` with a model of video: options and execution. Imports torch only when it runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -8,7 +8,8 @@ from ..utils.checks import option_suffix
 from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.ranges import Count, CountFromZero, NonNegative, Range
-from .model_options import GuidedOptions, block_of, check_labels
+from ..utils.settings import LITERAL
+from .model_options import GuidedOptions, block_of, check_labels, label_texts
 
 MOST_RATE = 1000  # frames per second of a video file
 
@@ -20,8 +21,9 @@ class VideoSampleOptions(GuidedOptions):
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".gif", ".mp4")
     example: ClassVar[str] = "acdit sample --model moving-digits --labels 3,1,4 --frames 24 --out digits.gif"
 
-    labels: list[int | str] | None = None
-    """Classes by number or name; default: the first ten."""
+    labels: list[int | str] | None = field(default=None, metadata=LITERAL)
+    """Classes by name or number, see `acdit info`, joined by commas; names with commas, brackets or outer
+    blanks in double quotes as in CSV: '"a, b",c'; default: the first ten."""
     samples: Count | None = None
     """Number of clips of each label; default: 1."""
     guidance_rising: bool = False
@@ -80,7 +82,7 @@ def run(options: VideoSampleOptions) -> None:
     require_sampling_memory(
         pipeline,
         frames,
-        count=requested_count(pipeline, options.labels, samples),
+        count=requested_count(pipeline, label_texts(options.labels), samples),
         batch=options.batch,
         kept=pixel_bytes(pipeline, frames) if sheet else 0,
         window=pipeline.num_frames + (options.window or 0) + (options.sinks or 0),
@@ -90,7 +92,7 @@ def run(options: VideoSampleOptions) -> None:
         prefix = read_prefix(pipeline, Path(options.prefix), options.keep_frames)
     drawn = write_clips(
         pipeline,
-        requested_labels(pipeline, options.labels, samples),
+        requested_labels(pipeline, label_texts(options.labels), samples),
         options.path,
         sampling_of(options, pipeline),
         columns=samples,

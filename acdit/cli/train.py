@@ -1,6 +1,7 @@
 """`acdit train`: train a model by a recipe, or resume its training."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..training.config import Recipe
 from .command import RecipeCommand
@@ -9,6 +10,8 @@ from .command import RecipeCommand
 @dataclass
 class TrainOptions(Recipe):
     """Train a model by a recipe, or resume an earlier run of it."""
+
+    section: ClassVar[str] = "--"
 
     allow_changes: bool = False
     """Resume a run that was started with another recipe or other data, and list the differences."""

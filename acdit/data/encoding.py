@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from ..utils.errors import UserError
 from ..utils.files import check_writable, whole
+from ..utils.names import class_order
 from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import launched
 from .autoencoders import encode, load_autoencoder, scale_factor
@@ -27,6 +28,7 @@ from .latents import (
     check_contents,
     check_settings,
     latent_settings,
+    read_manifest,
     shard_header,
 )
 from .opening import open_samples
@@ -196,11 +198,34 @@ def _check_folder(folder: Path, layout: dict[str, Any], data: PixelDataset, iden
         if header is None:
             continue  # the file is written again
         encoded = DataIdentity.from_json(header.get("identity"))
-        changes = [] if encoded is None else [*chain(*data_changes(encoded, identity))]
-        check_settings(folder, header["layout"], layout, located=encoded is None, images=changes)
-        if encoded is not None:
+        if encoded is None:
+            names = list(data.label_names)
+            earlier = {"label_names": _earlier_names(folder, layout, names)} | header["layout"]
+            check_settings(folder, earlier, layout | {"label_names": names}, located=True, images=[])
+        else:
+            changes = [*chain(*data_changes(encoded, identity))]
+            check_settings(folder, header["layout"], layout, located=False, images=changes)
             number = int(path.stem.removeprefix("latents-"))
             check_contents(folder, path, number * layout["shard_size"], data)
+
+
+def _earlier_names(folder: Path, layout: dict[str, Any], names: list[str]) -> list[str]:
+    """Return the class names of files of latents that do not record them: those of the manifest, if any.
+
+    Raises:
+        UserError: if there is no manifest, and an earlier version gave the classes another order.
+    """
+    if (folder / MANIFEST).is_file():
+        return read_manifest(folder)["label_names"]
+    separator = "/" if layout["data"]["listed"] else ""
+    earlier = sorted(names, key=lambda name: name + separator)  # all names were sorted as text, or as paths
+    if names != earlier and names == class_order(names):
+        raise UserError(
+            f"{folder} holds latents that do not record the order of their classes, which may be "
+            f"{', '.join(earlier[:3])} .. in place of {', '.join(names[:3])} ..: choose another "
+            "--autoencoder.latents, or remove that folder; then run acdit encode"
+        )
+    return names
 
 
 def _write_manifest(

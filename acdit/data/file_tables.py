@@ -12,6 +12,7 @@ import torch
 
 from ..utils.checks import here_or_on_hub
 from ..utils.errors import UserError
+from ..utils.names import class_order
 from ..utils.progress_bar import ProgressBar
 from .class_folders import ClassFiles, find_class_files
 from .config import DataConfig
@@ -22,6 +23,7 @@ from .video_decoding import ClipShape, check_video
 if TYPE_CHECKING:
     import datasets
 
+LABEL_TYPES = ("int", "uint", "string", "large_string", "bool")  # types of columns that may hold classes
 SAVED = ("state.json", "dataset_dict.json")  # files that datasets' save_to_disk writes
 
 
@@ -177,6 +179,7 @@ def _from_folder(config: DataConfig, media: Media) -> FileTable:
     if found.classes != ("",):
         _check_classes(found, readable, problems, media)
 
+    readable = {name: readable[name] for name in class_order(readable)}
     names = tuple(name or found.root.resolve().name for name in readable)
     encoded = datasets.Features({"file": media.feature()})
     paths = [file for names in readable.values() for file in names]
@@ -255,8 +258,9 @@ def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) ->
     feature = rows.features[column]
     if isinstance(feature, datasets.ClassLabel):
         names, label_of = tuple(feature.names), {label: label for label in range(len(feature.names))}
-    elif isinstance(feature, datasets.Value) and feature.dtype.startswith(("int", "uint", "string", "bool")):
-        distinct = sorted({value for value in values if value is not None})
+    elif isinstance(feature, datasets.Value) and feature.dtype.startswith(LABEL_TYPES):
+        present = {value for value in values if value is not None}
+        distinct = class_order(present) if "string" in feature.dtype else sorted(present)
         names, label_of = tuple(map(str, distinct)), {value: label for label, value in enumerate(distinct)}
     else:
         raise UserError(f"data.label_column {column!r} must hold classes, not {feature}")

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self
 
+from ..utils.names import normal
+
 DIGEST_BYTES = 16  # length of a hash of a file's content
 MOST_NAMED = 8  # maximum number of classes that a message names
 ClassNames = Sequence[str | None]
@@ -174,12 +176,13 @@ def _item_changes(old: DataIdentity, new: DataIdentity, source: int, row: int, s
 
 
 def _occurrences(names: ClassNames) -> list[tuple[str | None, int]]:
-    """Return every name with the number of its occurrences before it."""
+    """Return every name, in its normal form, with the number of its occurrences before it."""
     seen: Counter[str | None] = Counter()
     keys = []
     for name in names:
-        keys.append((name, seen[name]))
-        seen[name] += 1
+        key = None if name is None else normal(name)
+        keys.append((key, seen[key]))
+        seen[key] += 1
     return keys
 
 

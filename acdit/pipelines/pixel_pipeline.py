@@ -14,6 +14,8 @@ from ..diffusion.generate import Block, Guidance, StepEnd, generate, middle_leve
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
+from ..utils.names import class_id
+from ..utils.settings import nearest
 from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
 from .request import Callback, Generators, Noise, Request, Samples, one_per_sample
 
@@ -127,12 +129,14 @@ class ACDiTPipeline(BlockPipeline):
         }
 
     def label_ids(self, class_labels: ClassLabels) -> list[int | None]:
-        """Return the class ids of labels that are given as ids or names; None stays None.
+        """Return the class ids of labels; None stays None.
+
+        A text is the name of a class, or its id if no class has that name; an int is an id.
 
         Raises:
             UserError: if the model does not know a class.
         """
-        names = {name: index for index, name in self.label_names.items()}
+        names = self.label_names
         count = self.transformer.config["num_classes"] or 0
         given: Any = class_labels.tolist() if isinstance(class_labels, Tensor | np.ndarray) else class_labels
         listed = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
@@ -146,13 +150,17 @@ class ACDiTPipeline(BlockPipeline):
             if label is None:
                 ids.append(None)
                 continue
-            index = names.get(label, -1) if isinstance(label, str) else label
-            if not isinstance(index, Integral) or not 0 <= int(index) < count:
+            index = class_id(label, names, count)
+            if index is None:
                 known = f"0..{count - 1}" if count else "none: the model is unconditional"
-                some = f", or names such as {', '.join(list(names)[:3])}" if names else ""
+                some = f", or names such as {', '.join(self._similar(label))}" if names else ""
                 raise UserError(f"class_labels must be classes of the model, {known}{some}, not {label!r}")
-            ids.append(int(index))
+            ids.append(index)
         return ids
+
+    def _similar(self, label: object) -> list[str]:
+        """Return three class names, the most similar to a label first."""
+        return nearest(str(label), self.label_names.values())[:3]
 
     def check_inputs(self, samples_per_label: int, output_type: str, reads_pixels: bool) -> None:
         """Check arguments that do not depend on the layout.

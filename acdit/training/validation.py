@@ -13,6 +13,7 @@ from ..data.opening import open_samples
 from ..diffusion.objective import TRAIN_STEPS, SampleKey
 from ..model.layout import Layout
 from ..utils.errors import UserError
+from ..utils.names import same_classes
 from ..utils.randomness import generator
 from ..utils.ranks import Ranks
 from .config import Recipe
@@ -73,14 +74,17 @@ class Validation:
         if _has_own_source(recipe):
             data = replace(data, validation_fraction=0.0)
         samples = open_samples(data, seed=recipe.training.seed, held_out=not _has_own_source(recipe))
-        if samples.label_names != label_names:
+        classes = same_classes(label_names, samples.label_names)
+        if classes is None:
             raise UserError(
                 f"validation.source must have the classes of data.source, {_summary(label_names)}, "
                 f"not {_summary(samples.label_names)}; compared with the training data, "
                 f"{', '.join(class_changes(label_names, samples.label_names))}"
             )
         order = torch.randperm(len(samples), generator=generator("validation"))[: config.images].tolist()
-        self.data, self.labels = _read(samples, order, vae)
+        self.data, labels = _read(samples, order, vae)
+        # latents of an earlier version have the same classes in another order
+        self.labels = torch.tensor(classes)[labels] if classes else labels
         self.seed = recipe.training.seed
         self.objective = build_objective(recipe, samples, plain=True)
 

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Annotated, ClassVar, get_args, get_type_hints
 
 from .errors import UserError
+from .settings import label_of
 
 MANY = 10**9
 LARGE = 1e9
@@ -65,9 +66,8 @@ class Ranged:
 
     def __post_init__(self) -> None:
         for name, bounds in ranges_of(type(self)).items():
-            label = self.section + (name.replace("_", "-") if self.section == "--" else name)
             for value in _numbers(getattr(self, name)):
-                bounds.check(label, value)
+                bounds.check(label_of(type(self), name), value)
 
 
 @cache

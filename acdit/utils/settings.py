@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 T = TypeVar("T")
+LITERAL = MappingProxyType({"literal": True})  # metadata of a dataclass field, see `Field.literal`
+QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?:,|$)')
+WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Field:
     hint: Any
     default: Any
     help: str
+    literal: bool = False
+    """If true, every text is a value as it is: `null` and `false` are texts like any other."""
 
     @property
     def alternatives(self) -> tuple[Any, ...]:
@@ -58,12 +63,59 @@ class Field:
         return name.upper() + (",.." if self.is_sequence else "")
 
     def parse(self, value: object) -> object:
-        """Parse a value: `null` and empty text mean None; text for a sequence is split at its commas."""
-        if value in ("", "null"):
+        """Parse a value: `null` and empty text mean None; text for a sequence is split, see `split_values`.
+
+        For a literal field only empty text means None, and in its sequences whole numbers become int.
+
+        Raises:
+            UserError: if the quotes of a sequence are not complete.
+        """
+        if value == "" or (value == "null" and not self.literal):
             return None
         if isinstance(value, str) and self.is_sequence and ("," in value or int not in self.alternatives):
-            return [part.strip() for part in value.strip("[]").split(",") if part.strip()]
+            parts = split_values(value)
+            return list(map(_number_or_text, parts)) if self.literal else parts
         return list(value) if isinstance(value, tuple) else value
+
+
+def split_values(text: str) -> list[str]:
+    """Split text at its commas, as one line of CSV, with or without brackets around it.
+
+    Blanks around a value and empty values are left out. A value in double quotes is taken exactly, with its
+    commas, brackets and blanks; a double quote inside the quotes is written twice.
+
+    Raises:
+        UserError: if a value starts with a double quote but does not end with one.
+    """
+    stripped = text.strip()
+    rest = stripped[1:-1] if stripped.startswith("[") and stripped.endswith("]") else text
+    values = []
+    while rest:
+        match = QUOTED.match(rest)
+        if match is not None:
+            values.append(match[1].replace('""', '"'))
+            rest = rest[match.end() :]
+            continue
+        value, _, rest = rest.partition(",")
+        if value.strip().startswith('"'):
+            raise UserError(
+                f'the quotes in {text!r} are not complete: write a value with commas as "a,b", and a double '
+                "double quote inside the quotes twice"
+            )
+        if value.strip():
+            values.append(value.strip())
+    return values
+
+
+def quoted_value(value: str) -> str:
+    """Return a value as `split_values` reads it: in double quotes if it cannot stand without them."""
+    plain = value and value == value.strip() and not set(value) & set(',"[]')
+    return value if plain else '"' + value.replace('"', '""') + '"'
+
+
+def _number_or_text(value: str) -> int | str:
+    """Return a whole number as int where nothing of the text is lost; otherwise the text, such as 007."""
+    return int(value) if WHOLE.fullmatch(value) else value
 
 
 @cache
@@ -88,7 +140,7 @@ def _fields(cls: type, prefix: str) -> dict[str, Field]:
             by_key |= _fields(hint, key + ".")  # pyright: ignore[reportArgumentType]
         else:
             default = field.default if field.default_factory is MISSING else field.default_factory()
-            by_key[key] = Field(hint, default, docs.get(field.name, ""))
+            by_key[key] = Field(hint, default, docs.get(field.name, ""), field.metadata == LITERAL)
     return by_key
 
 
@@ -170,6 +222,7 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
     prefix = f"{source}: " if source else ""
     known = fields_of(cls)
     parsed: dict[str, Any] = {}
+    literal: dict[str, Any] = {}  # jsonargparse would read the texts null and 007 as values of other types
     for key, value in values.items():
         if key not in known:
             section = ", ".join(name for name in known if name.startswith(f"{key}."))
@@ -177,9 +230,10 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
                 continue
             advice = f"write one of {section}" if section else f"did you mean {nearest(key, known)[0]}?"
             raise UserError(f"{prefix}unknown key {key} (value {_as_text(value)!r}); {advice}")
-        parsed[key] = known[key].parse(value)
-        if parsed[key] is None and NoneType not in known[key].alternatives:
-            raise UserError(f"{prefix}{key} must be {known[key].described}, not empty")
+        parts = literal if known[key].literal else parsed
+        parts[key] = known[key].parse(value)
+        if parts[key] is None and NoneType not in known[key].alternatives:
+            raise UserError(f"{prefix}{label_of(cls, key)} must be {known[key].described}, not empty")
     try:
         checked = _checker(cls).parse_object(parsed)
     except argparse.ArgumentError as error:
@@ -187,8 +241,9 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
         if match is None:
             raise
         key, value = match[1], _as_text(values[match[1]])
-        raise UserError(f"{prefix}{key} must be {known[key].described}, not {value!r}") from None
-    return _instance(cls, checked.as_dict())
+        label = label_of(cls, key)
+        raise UserError(f"{prefix}{label} must be {known[key].described}, not {value!r}") from None
+    return _instance(cls, checked.as_dict() | literal)
 
 
 def help_text(cls: type, command: str, example: str, defaults: object = None) -> str:
@@ -242,6 +297,17 @@ def spelled(key: str) -> str:
     A dotted key is spelled as in files: training.batch_size.
     """
     return key if "." in key else key.replace("_", "-")
+
+
+def label_of(cls: type, key: str) -> str:
+    """Return the name of a field in messages, as the user types it.
+
+    The attribute `section` of the class that declares the field is the prefix, such as "training.", or "--"
+    for the options of a command.
+    """
+    owners = [base for base in cls.__mro__ if key in getattr(base, "__dataclass_fields__", ())]
+    section = getattr(owners[-1], "section", "") if owners else ""  # a dotted key is a whole name
+    return section + (spelled(key) if section == "--" else key)
 
 
 def _as_text(value: Any) -> str:

@@ -289,6 +289,10 @@ def test_labels_may_be_words_or_numbers(saved):
     assert dataset.label_names == ("9", "10") and dataset.labels.tolist() == [1, 0, 0, 1]
     with pytest.raises(UserError, match=r"data.label_column 'half' must hold classes, not .*float32"):
         opened(source, label_column="half")
+    for dtype in ("string", "large_string"):
+        numerals = table(year=(["2020", "10", "9", "10"], datasets.Value(dtype)))
+        dataset = opened(saved(numerals), label_column="year")
+        assert dataset.label_names == ("9", "10", "2020") and dataset.labels.tolist() == [2, 1, 0, 1]
 
 
 def test_without_labels_there_is_one_class(saved):

@@ -14,6 +14,7 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from acdit.cli.main import main
@@ -364,3 +365,30 @@ def test_a_killed_encoding_goes_on_and_ends_with_the_same_bytes(vae, tmp_path):
     subprocess.run([*command, str(broken)], check=True, timeout=300)
     found = {name: content for name, content in contents(broken).items() if not name.startswith(".")}
     assert found == contents(tmp_path / "whole")
+
+
+def test_latents_of_an_earlier_order_of_classes_keep_it_or_are_refused(tmp_path, vae):
+    """An earlier version sorted the names 9 and 10 as text, and did not write them in files of latents."""
+    for name, shade in (("9", 40), ("10", 200)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.new("L", (8, 8), shade).save(tmp_path / "pictures" / name / f"{number}.png")
+    recipe = recipe_of(tmp_path / "pictures", vae)
+    folder = encoded(recipe, 3)
+    assert opened(recipe).label_names == ("9", "10")
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["acdit"])
+        assert header["layout"].pop("label_names") == ["9", "10"]
+        save_file(load_file(path), path, metadata={"acdit": json.dumps(header)})
+    manifest = folder / "manifest.json"
+    written = json.loads(manifest.read_text())
+    sizes = [{**shard, "bytes": (folder / shard["file"]).stat().st_size} for shard in written["shards"]]
+    earlier = written | {"shards": sizes, "label_names": ["10", "9"]}
+    manifest.write_text(json.dumps(earlier))
+    assert opened(recipe).label_names == ("10", "9")  # training reads the order that was written
+    with pytest.raises(UserError, match=r"label_names was \[.10., .9.\] and is \[.9., .10.\]"):
+        encoded(recipe, 3)
+    manifest.unlink()
+    with pytest.raises(UserError, match=r"do not record the order of their classes, which may be 10, 9 .."):
+        encoded(recipe, 3)

@@ -1,6 +1,7 @@
 """Tiny runs from end to end, and what each part of a recipe does to the weights."""
 
 import itertools
+import json
 import os
 from typing import Any
 
@@ -283,6 +284,22 @@ def test_init_from_makes_a_new_class_table_for_other_classes(trained, tmp_path):
     pipeline = ACDiTImagePipeline.from_pretrained(train(recipe))
     assert pipeline.label_names == {0: "cat", 1: "dog", 2: "emu"}
     assert pipeline.label_ids(["emu"]) == [2]
+
+
+def test_init_from_the_same_classes_in_another_order_moves_their_rows(tmp_path):
+    """An earlier version sorted the names of folders as text, also those that are numbers."""
+    names = ["0", "1", "10", "2"]
+    data = write_pictures(tmp_path / "pictures", names)
+    train(small_recipe(tmp_path / "one", training={"steps": 2}, data=data))
+    exported = tmp_path / "one" / "pipeline"
+    index = exported / "model_index.json"
+    stored = json.loads(index.read_text())
+    assert stored["id2label"] == {"0": "0", "1": "1", "2": "2", "3": "10"}
+    index.write_text(json.dumps(stored | {"id2label": {str(i): name for i, name in enumerate(names)}}))
+    table = "y_embedder.embedding_table.weight"
+    before = load_file(exported / WEIGHTS)[table]
+    recipe = small_recipe(tmp_path / "two", training={"init_from": str(exported), "steps": 3}, data=data)
+    assert torch.equal(weights(Run(recipe))[table], before[[0, 1, 3, 2, 4]])
 
 
 def test_pictures_that_cannot_be_read_are_counted_and_named_at_the_end(tmp_path, capsys):

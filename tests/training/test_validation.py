@@ -126,3 +126,18 @@ def test_a_folder_has_a_held_out_part_only_by_name(tmp_path):
     good = {"every": 3, "source": str(tmp_path / "valid")}
     train(small_recipe(tmp_path / "good", data=data, validation=good))
     assert '"validation"' in (tmp_path / "good" / "log.jsonl").read_text()
+
+
+def test_validation_has_the_labels_of_the_training_data(tmp_path):
+    """Latents of an earlier version have classes that are numbers in the order of their texts."""
+    for name in ("2", "10"):
+        (tmp_path / "valid" / name).mkdir(parents=True)
+        for row in range(3):
+            Image.new("L", (8, 8), 10 * int(name)).save(tmp_path / "valid" / name / f"{row}.png")
+    data = {"source": str(tmp_path / "train"), "image_size": 8, "channels": 1}
+    recipe = small_recipe(tmp_path, data=data, validation={"every": 1, "source": str(tmp_path / "valid")})
+    for names in (("2", "10"), ("10", "2")):
+        read = Validation(recipe, names, None)
+        shades = (read.data.mean((1, 2, 3)) + 1) * 127.5
+        assert [names[label] for label in read.labels.tolist()] == [f"{shade / 10:.0f}" for shade in shades]
+        assert len(set(read.labels.tolist())) == 2

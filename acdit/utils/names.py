@@ -1,0 +1,67 @@
+"""Names of classes: their Unicode normal form, their order, and the class that a label requests."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from numbers import Integral
+
+from .errors import UserError
+
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+INDEX = re.compile(r"0*[0-9]{1,18}")  # no model has more classes, and int() refuses thousands of digits
+
+
+def normal(name: str) -> str:
+    """Return a name in the normal form NFC, in which names are compared; macOS stores file names in NFD."""
+    return unicodedata.normalize("NFC", name)
+
+
+def class_order(names: Iterable[str]) -> list[str]:
+    """Sort the names of classes: by number if all are numbers, such as 2 and 10, otherwise as text."""
+    listed = list(names)
+    if all(NUMBER.fullmatch(name) for name in listed):
+        return sorted(listed, key=lambda name: (Decimal(name), name))
+    return sorted(listed, key=lambda name: (normal(name), name))
+
+
+def same_classes(names: Sequence[str], others: Sequence[str]) -> list[int] | None:
+    """Return the index in `names` of each of `others`, or None if these are not the same names."""
+    indices = {normal(name): index for index, name in enumerate(names)}
+    if len(names) != len(others) or len(indices) != len(names):
+        return list(range(len(names))) if list(names) == list(others) else None
+    listed = [indices.get(normal(name)) for name in others]
+    complete = [index for index in listed if index is not None]
+    return complete if len(set(complete)) == len(names) else None
+
+
+def class_named(name: str, names: Mapping[int, str]) -> int | None:
+    """Return the id of the class with a name, or None; the form of Unicode makes no difference.
+
+    Raises:
+        UserError: if several classes have this name.
+    """
+    matches = [index for index, other in names.items() if other == name]
+    if not matches:
+        matches = [index for index, other in names.items() if normal(other) == normal(name)]
+    if len(matches) > 1:
+        ids = ", ".join(map(str, matches))
+        raise UserError(f"several classes are named {name!r}: pass one of their numbers as an int, {ids}")
+    return matches[0] if matches else None
+
+
+def class_id(label: object, names: Mapping[int, str], count: int) -> int | None:
+    """Return the id of the class that a label requests; None if there is no such class.
+
+    Args:
+        label: name of a class; if no class has this name, the text of a class id; or an int, a class id.
+        names: class names by class id.
+        count: number of classes.
+    """
+    if isinstance(label, str):
+        index = class_named(label, names)
+        if index is None and INDEX.fullmatch(label):
+            index = int(label)
+    else:
+        index = int(label) if isinstance(label, Integral) else None
+    return index if index is not None and 0 <= index < count else None
