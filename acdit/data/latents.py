@@ -1,6 +1,7 @@
 """Latents on disk: files of means and deviations with a manifest, and the data set that draws from them."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -245,7 +246,8 @@ def check_contents(folder: Path, path: Path, first: int, samples: PixelDataset) 
 def _local_samples(data: DataConfig, clips: int) -> PixelDataset | None:
     """Open the images or clips that latents were encoded from; return None if they are not available here."""
     path = Path(data.source).expanduser()
-    if data.source not in built_in() and not path.is_file() and not any(map(Path.is_file, path.rglob("*"))):
+    holds_files = path.is_file() or any(files for _, _, files in os.walk(path, followlinks=True))
+    if data.source not in built_in() and not holds_files:
         return None
     try:
         return open_samples(data, seed=0, clips=clips)

@@ -108,6 +108,18 @@ def test_latents_train_where_the_pictures_are_absent(pictures, vae):
         opened(recipe_of(pictures, vae, **{"data.source": "digits", "data.image_size": 8, "data.flip": True}))
 
 
+def test_linked_class_folders_are_compared_too(pictures, vae, tmp_path):
+    for name in ("ant", "bee"):
+        (pictures / name).rename(tmp_path / name)
+        (pictures / name).symlink_to(tmp_path / name)
+    recipe = recipe_of(pictures, vae)
+    encoded(recipe, 8)
+    assert opened(recipe).notes == ()
+    (tmp_path / "bee" / "3.png").unlink()
+    with pytest.raises(UserError, match="class bee had 6 files and has 5"):
+        opened(recipe)
+
+
 def test_latents_of_a_built_in_set_are_of_that_set(vae, tmp_path):
     recipe = recipe_of(tmp_path / "x", vae, **{"data.source": "digits", "autoencoder.shard_size": 4096})
     folder = encoded(recipe, 256)
