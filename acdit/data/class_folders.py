@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from ..utils.errors import UserError
 from .config import DataConfig
 from .folders import file_inside, scan_folder, scan_top
+from .text_decoding import decode_text
 
 # Suffixes of files that accompany a data set. A folder of such files only is not a class; a folder of any
 # other files is, so that a class in a format that cannot be read is not lost.
@@ -79,8 +80,9 @@ def _listed(folder: Path, listing: Path) -> list[tuple[str, Path]]:
     Each line holds CLASS/FILE, optionally followed by a number.
     """
     try:
-        lines = [line.strip() for line in listing.read_text("utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as fault:
+        text = decode_text(listing.read_bytes(), f"data.listed {listing}")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+    except OSError as fault:
         raise UserError(f"data.listed {listing} cannot be read: {fault}") from fault
     files = []
     for line in lines:

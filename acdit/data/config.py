@@ -17,13 +17,15 @@ class DataConfig(Ranged):
     source: str = "mnist"
     """Data source. Without download: `mnist` (padded to 32x32) or `digits` (8x8) for images, `moving-digits`
     (32x32) for video, `shakespeare` for text. Otherwise a folder of images or videos with one sub-folder per
-    class, a text file, a folder of text files, or a Hugging Face data set by name or path."""
+    class, a text file or table (.jsonl, .json, .csv, .tsv, .parquet), a folder of such files, or a Hugging
+    Face data set by name or path."""
     split: str = "train"
     """Split of a Hugging Face data set."""
     image_column: str | None = None
     """Column of a Hugging Face data set that holds images or videos; default: found by its type."""
     text_column: str | None = None
-    """Column of a Hugging Face data set that holds texts; default: found by its type."""
+    """Column of a Hugging Face data set, or of a JSON, CSV, TSV or Parquet file, that holds texts; default:
+    the only one."""
     label_column: str | None = None
     """Column of a Hugging Face data set that holds the class; default: found by its type."""
     image_size: Count | None = None
@@ -38,6 +40,9 @@ class DataConfig(Ranged):
     """Treatment of videos that are too short for a clip: `loop` repeats them, `skip` leaves them out."""
     tokens: AtLeastTwo | None = None
     """Number of tokens of a sequence, if the source holds texts; leave out for images and video."""
+    special_tokens: bool = False
+    """Read special tokens that are spelled in texts, such as <|endoftext|> between stories, as these tokens;
+    otherwise they are plain text."""
     tokenizer: str = "bytes"
     """Tokenizer of texts: `bytes`, a file written by `acdit tokenizer`, or a Hugging Face tokenizer."""
     listed: str | None = None

@@ -63,6 +63,11 @@ class LabelledDataset(Dataset[Item], ABC):
         return None
 
     @property
+    def read_otherwise(self) -> str | None:
+        """Return a note on data that an earlier version read as other samples; None if there are none."""
+        return None
+
+    @property
     def values(self) -> int:
         """Return the number of channels of a data element, or of ids of a token, including the mask."""
         return self.channels

@@ -26,7 +26,7 @@ HEADER = "acdit"  # a single key, since safetensors writes several in arbitrary 
 FORMAT_VERSION = 1
 # keys of the section `data` that do not affect the latents of an image; max_unreadable and max_pixels affect
 # only which images there are, which the identity of the data tells
-IGNORED_KEYS = ("workers", "num_classes", "max_unreadable", "max_pixels")
+IGNORED_KEYS = ("workers", "num_classes", "max_unreadable", "max_pixels", "special_tokens")
 # settings that say where the data are; they are not compared if the identity of the data is recorded
 LOCATIONS = ("data.source", "data.listed", "images")
 SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")

@@ -16,6 +16,7 @@ from .dataset import PixelDataset
 from .file_tables import holds_tables, load_rows
 from .folders import scan_folder
 from .identity import DataIdentity, identify
+from .text_decoding import choose_column, has_markup, read_documents
 from .tokenizers import Tokenizer
 
 Documents = Sequence[Any]  # token ids of each document, as an array or a list
@@ -33,6 +34,7 @@ class WrappedTexts(PixelDataset):
         length: number of tokens of a sequence, L.
         tokenizer: tokenizer that produced the ids.
         text_bytes: size of the documents in UTF-8, in bytes.
+        read_otherwise: note on documents that an earlier version read as other ids, or None.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class WrappedTexts(PixelDataset):
         length: int,
         tokenizer: Tokenizer,
         text_bytes: int,
+        read_otherwise: str | None = None,
     ):
+        self._read_otherwise = read_otherwise
         self.documents, self.length, self.tokenizer, self.bytes = documents, length, tokenizer, text_bytes
         self.ends = np.cumsum(np.asarray(lengths, dtype=np.int64) + 1)  # in the stream, end tokens included
         total = int(self.ends[-1]) if len(self.ends) else 0
@@ -66,6 +70,11 @@ class WrappedTexts(PixelDataset):
     def values(self) -> int:
         """Return the number of ids of a token, including the mask."""
         return self.tokenizer.vocab_size
+
+    @property
+    def read_otherwise(self) -> str | None:
+        """Return a note on documents that an earlier version read as other ids; None if there are none."""
+        return self._read_otherwise
 
     @property
     def tokenizer_digest(self) -> str:
@@ -94,7 +103,8 @@ def open_texts(
     """Open the texts that `config.source` names as sequences of tokens.
 
     The source is `shakespeare`, a file, a folder of files, or a data set with a column of texts. Every file
-    is a document, and so is every row.
+    is a document, and so is every row of a data set or of a JSON, CSV, TSV or Parquet file. Special tokens
+    spelled in a text, such as <|endoftext|>, are plain text unless `config.special_tokens` is set.
 
     Args:
         config: configuration of the data.
@@ -104,31 +114,34 @@ def open_texts(
             have no such part.
 
     Raises:
-        UserError: if there is no text, a file is empty or not UTF-8, or the source cannot be loaded.
+        UserError: if there is no text, a file is empty or not a text, or the source cannot be loaded.
     """
     if held_out and config.source not in TEXT_SETS:
         names = ", ".join(TEXT_SETS)
         raise UserError(f"data.source {config.source} has no held-out part; of texts, only {names} has one")
     texts = _files(config, held_out)
     if texts is not None:
-        return _in_memory(texts, tokenizer, length)
+        return _in_memory(texts, tokenizer, length, config)
     rows, column = _rows(config)
 
     def encoded(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
         texts = [text or "" for text in batch[column]]
-        sequences = [tokenizer.encode(text) for text in texts]
+        sequences = [tokenizer.encode(text, special=special) for text in texts]
         return {
             "ids": sequences,
             "count": [len(sequence) for sequence in sequences],
             "bytes": [len(text.encode()) for text in texts],
+            "special": [tokenizer.spells_special(text) for text in texts],
         }
 
+    special = config.special_tokens
     tokens = rows.map(encoded, batched=True, remove_columns=rows.column_names, desc="tokenising")
     counts, sizes = (np.asarray(tokens[name][:], dtype=np.int64) for name in ("count", "bytes"))
     if not counts.sum():
         raise UserError(f"data.source {config.source} holds no text in its column {column!r}")
     ids = tokens.with_format("numpy", columns=["ids"])["ids"]
-    return WrappedTexts(ids, counts, length, tokenizer, int(sizes.sum()))
+    note = _note_of_special_tokens(sum(tokens["special"][:]), config)
+    return WrappedTexts(ids, counts, length, tokenizer, int(sizes.sum()), note)
 
 
 def read_texts(config: DataConfig) -> Iterator[str]:
@@ -149,10 +162,11 @@ def _files(config: DataConfig, held_out: bool) -> Iterable[str] | None:
     path = Path(config.source).expanduser()
     if not path.is_file() and (not path.is_dir() or holds_tables(path)):
         return None
-    files = [path] if path.is_file() else scan_folder(path).files
+    files = _paths(path)
     if not files:
         raise UserError(f"data.source {config.source} is empty; it must hold text files")
-    return map(read_text, ProgressBar(files, desc="reading texts", unit="file", delay=2, leave=False))
+    bar = ProgressBar(files, desc="reading texts", unit="file", delay=2, leave=False)
+    return (text for file in bar for text in read_documents(file, config.text_column))
 
 
 def _rows(config: DataConfig) -> tuple[Any, str]:
@@ -160,30 +174,35 @@ def _rows(config: DataConfig) -> tuple[Any, str]:
     return rows, _text_column(rows, config.text_column)
 
 
-def _in_memory(texts: Iterable[str], tokenizer: Tokenizer, length: int) -> WrappedTexts:
-    ids, size = [], 0
+def _in_memory(texts: Iterable[str], tokenizer: Tokenizer, length: int, config: DataConfig) -> WrappedTexts:
+    ids, size, special = [], 0, 0
     for text in texts:
-        ids.append(np.asarray(tokenizer.encode(text), dtype=np.int32))
+        ids.append(np.asarray(tokenizer.encode(text, special=config.special_tokens), dtype=np.int32))
         size += len(text.encode())
-    return WrappedTexts(ids, [len(document) for document in ids], length, tokenizer, size)
+        special += tokenizer.spells_special(text)
+    if not any(map(len, ids)):
+        raise UserError(f"data.source {config.source} holds no text")
+    note = _note_of_files(config) or _note_of_special_tokens(special, config)
+    return WrappedTexts(ids, [len(document) for document in ids], length, tokenizer, size, note)
 
 
-def read_text(path: Path) -> str:
-    """Read a text file.
+def _note_of_special_tokens(count: int, config: DataConfig) -> str | None:
+    """Return a note on texts that spell special tokens, which an earlier version did not read as text."""
+    if not count or config.special_tokens:
+        return None
+    return f"special tokens are spelled in {count:,} of them; continue with --data.special_tokens true"
 
-    Raises:
-        UserError: if the file is empty or not UTF-8.
-    """
-    content = path.read_bytes()
-    if not content:
-        raise UserError(f"{path} is an empty file: delete it, or fill it with text")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as fault:
-        invalid = content[fault.start]
-        raise UserError(
-            f"{path} is not UTF-8: byte 0x{invalid:02x} at {fault.start:,}; convert or remove it"
-        ) from fault
+
+def _note_of_files(config: DataConfig) -> str | None:
+    """Return a note on files that an earlier version read with their markup or signature."""
+    files = [] if config.source in TEXT_SETS else _paths(Path(config.source).expanduser())
+    file = next(filter(has_markup, files), None)
+    return None if file is None else f"{file} was read with its markup or signature"
+
+
+def _paths(source: Path) -> list[Path]:
+    """Return the file that a source names, or the files of the folder."""
+    return [source] if source.is_file() else scan_folder(source).files
 
 
 def _text_column(rows: Any, column: str | None) -> str:
@@ -193,9 +212,4 @@ def _text_column(rows: Any, column: str | None) -> str:
         for name, feature in rows.features.items()
         if getattr(feature, "dtype", "") in ("string", "large_string")
     ]
-    if column is None and len(texts) == 1:
-        return texts[0]
-    if column is None or column not in texts:
-        problem = "must be set" if column is None else f"{column!r} is not a column of texts"
-        raise UserError(f"data.text_column {problem}; columns with texts: {', '.join(texts) or 'none'}")
-    return column
+    return choose_column(texts, column)

@@ -38,8 +38,13 @@ class Tokenizer(ABC):
         """Return the number of ids that a network needs, including the mask."""
         return self.size + 1
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of a text, without an end token.
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Return the ids of a text, without an end token at its end.
+
+        Args:
+            text: text to encode.
+            special: whether special tokens that are spelled in the text, such as <|endoftext|>, become these
+                tokens; otherwise they are text like any other.
 
         Raises:
             UserError: if the text holds lone surrogates, which stand for undecodable bytes of a terminal.
@@ -50,7 +55,12 @@ class Tokenizer(ABC):
             raise UserError(
                 f"the text is not valid Unicode at character {fault.start}: encode it in UTF-8"
             ) from fault
-        return self._encode(text)
+        return self._encode(text, special)
+
+    def spells_special(self, text: str) -> bool:
+        """Return whether a special token is spelled in a text."""
+        del text
+        return False
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids up to the first end token.
@@ -70,7 +80,7 @@ class Tokenizer(ABC):
         return self._decode(token_ids)
 
     @abstractmethod
-    def _encode(self, text: str) -> list[int]: ...
+    def _encode(self, text: str, special: bool) -> list[int]: ...
 
     @abstractmethod
     def _decode(self, ids: list[int]) -> str: ...
@@ -87,7 +97,7 @@ class Tokenizer(ABC):
     def save(self, path: Path) -> None:
         """Write the tokenizer to a file that `open_tokenizer` reads."""
         with whole(path) as temporary_path:
-            temporary_path.write_text(json.dumps(self.description(), ensure_ascii=False))
+            temporary_path.write_text(json.dumps(self.description(), ensure_ascii=False), "utf-8")
 
 
 class TextStream:
@@ -128,7 +138,8 @@ class ByteTokenizer(Tokenizer):
     size = 257
     eos = 256
 
-    def _encode(self, text: str) -> list[int]:
+    def _encode(self, text: str, special: bool) -> list[int]:
+        del special  # there is no spelling of the end token
         return list(text.encode())
 
     def _decode(self, ids: list[int]) -> str:
@@ -160,9 +171,26 @@ class SubwordTokenizer(Tokenizer):
         if eos is None:
             raise UserError(f"the tokenizer has no end-of-text token {end!r}; choose a token that it has")
         self.eos = eos
+        described = json.loads(self._inner.to_str())
+        for token in described["added_tokens"]:
+            token["special"] = token["special"] or token["content"] == end  # some files omit it for the end
+        self._special = [token["content"] for token in described["added_tokens"] if token["special"]]
+        # a second tokenizer, so that the description and the digest of the first stay the same
+        self._encoder = library.Tokenizer.from_str(json.dumps(described))
 
-    def _encode(self, text: str) -> list[int]:
-        return self._inner.encode(text, add_special_tokens=False).ids
+    def spells_special(self, text: str) -> bool:
+        """Return whether a special token is spelled in a text."""
+        return any(token in text for token in self._special)
+
+    def _encode(self, text: str, special: bool) -> list[int]:
+        self._encoder.encode_special_tokens = not special  # not part of its state, so set at every call
+        ids = self._encoder.encode(text, add_special_tokens=False).ids
+        if self.eos in ids and not special:  # the words of some models include the end token
+            raise UserError(
+                f"the tokenizer cannot encode {self.end!r} in a text as anything but the end of the text: "
+                "remove it from the text"
+            )
+        return ids
 
     def _decode(self, ids: list[int]) -> str:
         return self._inner.decode(ids, skip_special_tokens=False)
@@ -215,7 +243,7 @@ def open_tokenizer(name: str) -> Tokenizer:
     path = Path(name).expanduser()
     if path.is_file():
         try:
-            state = json.loads(path.read_text())
+            state = json.loads(path.read_bytes())  # also with a signature
             if not isinstance(state, dict):
                 raise ValueError("it must hold a JSON object")
             return tokenizer_of(state)

@@ -42,7 +42,11 @@ class ExternalLanguageModel:
         These are all tokens of the language model except the first, up to its maximum length.
         """
         ids = self._tokenizer(
-            text, return_tensors="pt", truncation=True, max_length=self._max_tokens
+            text,
+            return_tensors="pt",
+            truncation=True,
+            max_length=self._max_tokens,
+            split_special_tokens=True,  # such as <|endoftext|> spelled in a text
         ).input_ids
         if ids.shape[1] < 2:
             return 0.0, 0

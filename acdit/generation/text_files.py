@@ -57,4 +57,4 @@ def joined(texts: Sequence[str]) -> str:
 def save_texts(texts: Sequence[str], path: Path) -> None:
     """Write texts to a file atomically."""
     with whole(path) as temporary_path:
-        temporary_path.write_text(joined(texts) + "\n")
+        temporary_path.write_bytes((joined(texts) + "\n").encode())  # without translating line ends

@@ -83,11 +83,14 @@ def compare_with_checkpoint(
     else:
         class_texts, other_texts = data_changes(stored_identity, identity)
     same = stored_identity is not None and not class_texts and not other_texts
+    defaults = recipe_to_dict(Recipe())
+    # a run of an earlier version has no such key; `check_tokenizer` checks whether it matters
+    defaults["data"]["special_tokens"] = recipe.data.special_tokens
     changes = check_recipe(
         stored,
         recipe_to_dict(recipe),
         CHANGEABLE | LOCATIONS if same else CHANGEABLE,
-        recipe_to_dict(Recipe()),
+        defaults,
         fixed=FIXED,
         data=[*class_texts, *other_texts],
         allowed=allow_changes,
@@ -127,7 +130,13 @@ def _check_class_count(stored: Stored, identity: DataIdentity) -> None:
 
 
 def check_tokenizer(stored: Stored, data: LabelledDataset) -> None:
-    """Raise UserError if the tokenizer's file has changed, so that its ids differ from those used so far."""
+    """Raise UserError if the tokenizer, or its use, has changed, so that its ids differ from those so far."""
+    earlier = "special_tokens" not in stored.state["recipe"]["data"]
+    if earlier and data.read_otherwise is not None:
+        raise UserError(
+            "an earlier version, which started this run, read the texts as other tokens: "
+            f"{data.read_otherwise}, or choose another --out"
+        )
     if not _same_tokenizer(stored, data):
         raise UserError(
             "data.tokenizer is not the one that this run was trained with so far: restore its file, or "

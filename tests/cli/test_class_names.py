@@ -151,7 +151,7 @@ def test_folders_named_by_numbers_are_in_their_order(tmp_path):
         (tmp_path / "images" / name).mkdir(parents=True)
         Image.new("L", (8, 8), 20 * int(name)).save(tmp_path / "images" / name / "a.png")
     listing = tmp_path / "list.txt"
-    listing.write_text("".join(f"{name}/a.png\n" for name in reversed(names)))
+    listing.write_text("".join(f"{name}/a.png\n" for name in reversed(names)), encoding="utf-8-sig")
     for listed in (None, str(listing)):
         config = DataConfig(
             source=str(tmp_path / "images"), image_size=8, channels=1, flip=False, listed=listed

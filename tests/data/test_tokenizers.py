@@ -4,7 +4,7 @@ import json
 
 import pytest
 import tokenizers
-from hypothesis import assume, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from acdit.data.tokenizers import (
@@ -33,8 +33,8 @@ def test_bytes_there_and_back(text):
 
 
 @given(text=st.text(alphabet=st.characters(codec="utf-8")))
+@example(text=f"one{END}two")
 def test_subwords_there_and_back(subwords, text):
-    assume(END not in text)
     assert subwords.decode(subwords.encode(text)) == text
 
 
@@ -42,7 +42,35 @@ def test_subwords_are_learned(subwords):
     """`the` is one token; all ids lie in order, the end and the mask apart."""
     assert len(subwords.encode(" the cat")) == 2
     assert subwords.size == 290 and subwords.vocab_size == 291 and subwords.mask == 290
-    assert subwords.encode(f"a{END}") == [*subwords.encode("a"), subwords.eos]
+    assert subwords.encode(f"a{END}", special=True) == [*subwords.encode("a"), subwords.eos]
+
+
+def test_special_tokens_in_a_text_are_text(subwords):
+    """Also after a call that reads them, and if the file does not call the end token special."""
+    state = subwords.description()["state"]
+    state["added_tokens"][0]["special"] = False
+    for made in (subwords, SubwordTokenizer(json.dumps(state)), train_tokenizer([f"a{END}b"] * 9, 300)):
+        digest = made.digest
+        ids = [*made.encode("one"), made.eos, *made.encode("two")]
+        assert made.encode(f"one{END}two", special=True) == ids
+        plain = made.encode(f"one{END}two")
+        assert made.eos not in plain and made.decode(plain) == f"one{END}two"
+        assert made.spells_special(f"one{END}") and not made.spells_special("one")
+        assert made.digest == digest and "encode_special_tokens" not in json.dumps(made.description())
+    assert ByteTokenizer().encode(END, special=True) == list(END.encode())
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"</s>": 0, "a": 1, "?": 2}, unk_token="?"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    made = SubwordTokenizer(words.to_str(), "</s>")
+    assert made.encode("a a") == [1, 1]
+    with pytest.raises(UserError, match="cannot encode '</s>' in a text as anything but the end"):
+        made.encode("a </s> a")
+
+
+def test_a_tokenizer_file_may_have_a_signature(tmp_path, subwords):
+    content = json.dumps(subwords.description())
+    for encoding in ("utf-8-sig", "utf-16"):
+        (tmp_path / "bpe.json").write_text(content, encoding=encoding)
+        assert open_tokenizer(str(tmp_path / "bpe.json")).digest == subwords.digest
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])

@@ -4,6 +4,34 @@ from .kinds import mutant
 
 TEXT = [
     mutant(
+        "special tokens spelled in data end a text",
+        "data/tokenizers.py",
+        "self._encoder.encode_special_tokens = not special",
+        "self._encoder.encode_special_tokens = False",
+        "data/test_texts.py::test_special_tokens_in_data_are_text_unless_requested",
+    ),
+    mutant(
+        "the signature of a file is text",
+        "data/text_decoding.py",
+        "text = content[len(signature) :].decode(encoding)",
+        "text = content.decode(encoding)",
+        "data/test_texts.py::test_a_signature_is_no_part_of_a_text",
+    ),
+    mutant(
+        "NUL bytes are text",
+        "data/text_decoding.py",
+        'if encoding == "utf-8" and b"\\0" in content:',
+        'if encoding == "ascii" and b"\\0" in content:',
+        "data/test_texts.py::test_files_that_are_no_texts_are_refused",
+    ),
+    mutant(
+        "a run of an earlier version goes on with other ids",
+        "training/resuming.py",
+        "if earlier and data.read_otherwise is not None:",
+        "if not earlier and data.read_otherwise is not None:",
+        "training/test_text_runs.py::test_special_tokens_of_an_earlier_run_are_not_read_otherwise_in_silence",
+    ),
+    mutant(
         "the mask may be predicted",
         "diffusion/masked.py",
         "wide = logits[..., :-1]",

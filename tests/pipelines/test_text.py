@@ -143,7 +143,7 @@ def test_an_end_in_the_prompt_ends_nothing():
     prompt = f"the cat{END}the"
     (tokens,) = made(prompt, generator=seeds(0), output_type="tokens").texts
     ids = tokenizer.encode(prompt)
-    assert tokenizer.eos in ids and len(tokens) > len(ids) + 4
+    assert tokenizer.eos not in ids and len(tokens) > len(ids) + 1  # the prompt spells the end token
     assert made(prompt, generator=seeds(0)).texts == [prompt + tokenizer.decode(tokens[len(ids) :])]
 
 
@@ -201,3 +201,21 @@ def test_parts_that_do_not_belong_together():
         ACDiTTextPipeline(network(300), scheduler, grid=[LENGTH], block=[BLOCK])
     with pytest.raises(UserError, match="without time conditioning"):
         ACDiTTextPipeline(network(time_conditioning=True), scheduler, grid=[LENGTH], block=[BLOCK])
+
+
+def test_special_tokens_spelled_in_prompts_and_texts_are_text():
+    subwords = train_tokenizer(["To be or not"] * 4, 280)
+    made = ACDiTTextPipeline(
+        network(subwords.vocab_size),
+        FirstHittingScheduler(mask_token=subwords.mask),
+        subwords,
+        grid=[LENGTH],
+        block=[BLOCK],
+    )
+    made.set_progress_bar_config(disable=True)
+    (tokens,) = made(f"a{END}", max_new_tokens=1, output_type="tokens").texts
+    spelled = subwords.encode(f"a{END}")
+    assert tokens[: len(spelled)].tolist() == spelled and subwords.eos not in spelled
+    (text,) = made(f"a{END}", max_new_tokens=1).texts
+    assert text.startswith(f"a{END}")
+    assert made.score(f"a{END}").tokens.tolist() == [len(spelled)]

@@ -1,12 +1,14 @@
 """Runs on texts: what they learn from, resumed, divided, validated, exported, planned, and refused."""
 
+import hashlib
+import json
 import shutil
 from typing import Any
 
 import pytest
 import torch
 
-from acdit.data.tokenizers import ByteTokenizer, train_tokenizer
+from acdit.data.tokenizers import END, ByteTokenizer, train_tokenizer
 from acdit.diffusion.masked import MaskedObjective
 from acdit.diffusion.masked_schedulers import AncestralScheduler, FirstHittingScheduler
 from acdit.diffusion.objective import SampleKey
@@ -255,3 +257,45 @@ def test_objective_and_pipeline_of_a_recipe(tmp_path, text):
     network = build_model(made, run.layouts[0], run.data)
     pipe = build_pipeline(made, network, run.layouts[0], run.data, None)
     assert pipe.config["num_inference_steps"] == 3 and pipe.tokenizer.vocab_size == BYTES.vocab_size
+
+
+def as_by_an_earlier_version(folder):
+    """Remove the key that only newer versions write from the newest checkpoint of a run."""
+    path = sorted((folder / "checkpoints").iterdir())[-1] / "state.json"
+    state = json.loads(path.read_text())
+    state.pop("digest")
+    del state["recipe"]["data"]["special_tokens"]
+    digest = hashlib.blake2b(json.dumps(state, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(state | {"digest": digest}))
+
+
+def test_special_tokens_of_an_earlier_run_are_not_read_otherwise_in_silence(tmp_path):
+    (tmp_path / "a.txt").write_text(f"one two three{END}one two " * 40)
+    train_tokenizer(["one two three"] * 4, 280).save(tmp_path / "bpe.json")
+
+    def made(name, source="a.txt", **changes):
+        return recipe(tmp_path / name, tmp_path / source, **changes)
+
+    tokenizer = {"data__tokenizer": str(tmp_path / "bpe.json")}
+    straight = Run(made("straight", data__special_tokens=True, **tokenizer))
+    results = list(straight.steps())
+    first = Run(made("run", data__special_tokens=True, **tokenizer))
+    before = advance(first, 4)
+    first.save()
+    as_by_an_earlier_version(tmp_path / "run")
+    with pytest.raises(UserError, match=r"spelled in 1 of them; continue with --data\.special_tokens true"):
+        Run(made("run", **tokenizer))
+    again = Run(made("run", data__special_tokens=True, **tokenizer))
+    assert before + list(again.steps()) == results
+    assert unequal(all_state(again), all_state(straight)) == []
+
+    (tmp_path / "b.jsonl").write_text('{"text": "one two three"}\n' * 40)
+    (tmp_path / "c.txt").write_text("one two three " * 40, encoding="utf-8-sig")
+    for source in ("b.jsonl", "c.txt"):
+        run = Run(made(source + ".run", source))
+        advance(run, 1)
+        run.save()
+        Run(made(source + ".run", source))
+        as_by_an_earlier_version(tmp_path / (source + ".run"))
+        with pytest.raises(UserError, match=rf"{source} was read with its markup or signature"):
+            Run(made(source + ".run", source))
