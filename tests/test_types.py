@@ -23,8 +23,6 @@ OTHERS = {
 # Functions that may say Any besides, and why.
 EXCEPTIONS = {
     "utils.progress_bar.ProgressBar.display ->": "tqdm says None and returns whether something was shown",
-    "media.videos.video_stream(container)": "PyAV, an extra",
-    "media.videos.upright(frame)": "PyAV, an extra",
     "pipelines.input_images.given_pixels(given)": "pictures as callers have them: PIL, NumPy or torch",
     "pipelines.block_pipeline.BlockPipeline.__call__ ->": "an output or a tuple, as diffusers has it",
     "pipelines.image.ACDiTImagePipeline.__call__ ->": "the same",

@@ -3,21 +3,21 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import GifImagePlugin, Image, ImageChops
 
 from ..utils.errors import UserError, require
 from ..utils.files import whole
 from .images import picture_grid
-from .pictures import rgb_picture
+from .video_opening import VideoError
+from .video_reading import VideoReader
 
 Frames = Sequence[Image.Image]
 H264_MAX_SIDE = 16_384
-STILL_FORMATS = ("image2", "tty")  # formats of FFmpeg that are not video, besides its "pipes" of pictures
 GIF_MAX_RATE = 50  # players show every frame for at least two hundredths of a second
 
 
@@ -35,7 +35,7 @@ def video_file(path: Path, rate: int) -> Iterator[Writer]:
 
     Args:
         path: path of an .mp4 (H.264; odd sizes grow by a pixel, since the format requires even ones) or of a
-            .gif, whose frames are kept in memory until the end.
+            .gif; both keep frames that equal the ones before them.
         rate: frames per second.
 
     Yields:
@@ -54,47 +54,18 @@ def video_file(path: Path, rate: int) -> Iterator[Writer]:
 
 
 def read_frames(path: Path, max_frames: int | None = None) -> list[Image.Image]:
-    """Return the first `max_frames` frames of a video file, or all of them if None, upright.
+    """Return the first `max_frames` frames of a video file, or all of them if None, as they are displayed.
+
+    The frames are those at the mean rate of the file, see `VideoReader`.
 
     Raises:
         UserError: if the file cannot be read as video.
     """
-    av: Any = require("av", "video")
     try:
-        with av.open(str(path)) as container:
-            stream = video_stream(container)
-            if stream is None:
-                raise UserError(f"{path} holds no video")
-            frames = [upright(frame) for frame in islice(container.decode(stream), max_frames)]
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{path} cannot be read as video: {error}") from error
-    if not frames:
-        raise UserError(f"{path} holds no frame that can be decoded")
-    return frames
-
-
-def video_stream(container: Any) -> Any | None:
-    """Return the video stream of an opened file, or None if it has none.
-
-    FFmpeg also treats a still picture, the cover of a song and even text, which it renders, as video; these
-    do not count.
-    """
-    av: Any = require("av", "video")
-    name = container.format.name
-    if name in STILL_FORMATS or name.endswith("_pipe"):
-        return None
-    cover = av.stream.Disposition.attached_pic
-    return next((stream for stream in container.streams.video if not stream.disposition & cover), None)
-
-
-def upright(frame: Any) -> Image.Image:
-    """Convert a decoded frame to an RGB picture, rotated by its display matrix; see `rgb_picture`."""
-    pixel_format = frame.format
-    if pixel_format.has_palette or any(component.is_alpha for component in pixel_format.components):
-        picture = rgb_picture(Image.fromarray(frame.to_ndarray(format="rgba"), "RGBA"))
-    else:
-        picture = frame.to_image()
-    return picture.rotate(frame.rotation, expand=True)
+        with VideoReader(path) as video:
+            return list(islice(video.every_frame(), max_frames))
+    except VideoError as fault:
+        raise UserError(f"{path} cannot be read as video: {fault}") from fault
 
 
 def side_by_side(clips: Sequence[Frames], columns: int) -> Iterator[Image.Image]:
@@ -112,7 +83,8 @@ def contact_sheet(clips: Sequence[Frames]) -> Image.Image:
 def _h264(path: Path, rate: int) -> Iterator[Writer]:
     av: Any = require("av", "video")
     try:
-        with av.open(str(path), "w", format="mp4") as container:
+        # opened by Python, since FFmpeg would take a path with a colon for a URL
+        with path.open("wb") as file, av.open(file, "w", format="mp4") as container:
             writer = _H264(av, container, rate)
             yield writer
             writer.finish()
@@ -154,19 +126,38 @@ def _gif(path: Path, rate: int) -> Iterator[Writer]:
         raise UserError(
             f"a .gif shows at most {GIF_MAX_RATE} frames a second, not {rate}; write an .mp4 instead"
         )
-    writer = _Gif()
-    yield writer
-    first, *others = writer.frames or [None]
-    if first is None:
-        raise UserError("a video needs at least one frame")
-    ends = [round(100 * index / rate) for index in range(len(writer.frames) + 1)]  # GIF counts hundredths
-    durations = [10 * (after - before) for before, after in pairwise(ends)]
-    first.save(path, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
+    with path.open("wb") as file:
+        writer = _Gif(file, rate)
+        yield writer
+        writer.finish()
 
 
 class _Gif:
-    def __init__(self) -> None:
-        self.frames: list[Image.Image] = []
+    """Writer of a GIF, frame by frame; `Image.save` would merge equal frames."""
+
+    def __init__(self, file: BinaryIO, rate: int) -> None:
+        self.file, self.rate, self.count = file, rate, 0
+        self.previous: Image.Image | None = None
 
     def add(self, frame: Image.Image) -> None:
-        self.frames.append(frame.convert("RGB").quantize(256))
+        indexed = frame.convert("RGB").quantize(256)
+        displayed, box = indexed.convert("RGB"), None
+        if self.previous is None:
+            header, _ = GifImagePlugin.getheader(indexed, info={"loop": 0})
+            self.file.writelines(header)
+        else:  # only the part that changes; at least one pixel, so that equal frames are frames too
+            box = ImageChops.difference(displayed, self.previous).getbbox() or (0, 0, 1, 1)
+            indexed = indexed.crop(box)
+        before, after = (round(100 * index / self.rate) for index in (self.count, self.count + 1))
+        milliseconds = 10 * (after - before)  # GIF counts hundredths of a second
+        self.file.writelines(
+            GifImagePlugin.getdata(
+                indexed, box[:2] if box else (0, 0), duration=milliseconds, include_color_table=True
+            )
+        )
+        self.previous, self.count = displayed, self.count + 1
+
+    def finish(self) -> None:
+        if not self.count:
+            raise UserError("a video needs at least one frame")
+        self.file.write(b";")
