@@ -82,6 +82,10 @@ class LabelledDataset(Dataset[Item], ABC):
         """Return the items that could not be read so far, by name, with the reasons."""
         return {}
 
+    def name(self, index: int) -> str:
+        """Return the name of an item in messages: the path of its file, or else its row."""
+        return f"row {index}"
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -64,14 +64,18 @@ class FileDataset(PixelDataset):
         """Return the files that were left out or could not be decoded so far, with the reasons."""
         reasons = {}
         for index in self.damaged.nonzero().flatten().tolist():
-            encoded = self.table.encoded(index)
-            name = encoded if isinstance(encoded, str) and encoded else f"row {index}"
+            name = self.name(index)
             try:
                 self.decode(index)
                 reasons[name] = "could not be read at the first attempt"
             except Unreadable as fault:
                 reasons[name] = str(fault)
         return self.table.skipped | reasons
+
+    def name(self, index: int) -> str:
+        """Return the path of an item's file, or its row if the table holds the bytes."""
+        encoded = self.table.encoded(index)
+        return encoded if isinstance(encoded, str) and encoded else super().name(index)
 
     def read(self, index: int) -> tuple[torch.Tensor, int]:
         """Return the data (C, *size) and the label of an item, without augmentation."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..data.config import DataConfig
 from ..data.dataset import PixelDataset
+from ..data.image_decoding import Unreadable
 from ..data.opening import open_samples
 from ..generation.batches import Sampling, draw_clips
 from ..metrics.distances import coverage_density, frechet
@@ -16,6 +17,7 @@ from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError, require
 from ..utils.progress_bar import ProgressBar
 from .clip_scores import K
+from .features.extractor import FeatureExtractor
 from .features.torchscript import torchscript_features
 from .moving_digits import CLIPS
 from .report import format_table
@@ -72,20 +74,26 @@ def compare_clips(
         raise UserError(
             f"--samples must be more than {K} and at most the {len(data)} clips of {source}, not {count}"
         )
-    indices = [number * len(data) // count for number in range(count)]  # spread over all classes
+    chosen = [number * len(data) // count for number in range(count)]  # spread over all classes
+    indices, real, unreadable = _real_features(data, chosen, extractor, sampling.batch)
+    count, unreadable = len(indices), data.skipped | unreadable
+    if count <= K:
+        name, reason = next(iter(unreadable.items()))
+        raise UserError(
+            f"{source} has {count} readable clips, but more than {K} are needed; {name}: {reason}"
+        )
 
     def read(numbers: list[int]) -> Tensor:
-        return torch.stack([data.read(indices[number])[0] for number in numbers])  # (n, C, F, H, W)
+        return torch.stack([data.decode(indices[number]) for number in numbers])  # (n, C, F, H, W)
 
     labels = _labels(pipeline, data, indices)
-    parts = torch.arange(count).split(sampling.batch)
-    bar = ProgressBar(parts, desc="reading clips", unit="batch", delay=3, leave=False)
-    real = torch.cat([extractor(read(part.tolist())) for part in bar])
     generated_clips = draw_clips(pipeline, labels, count, sampling, context_noise=context_noise)
     generated = torch.cat([extractor(clips) for clips in generated_clips])
     coverage, density = coverage_density(real, generated, K)
     scores: dict[str, Any] = {
         "clips": count,
+        "left_out": len(unreadable),
+        "left_out_files": unreadable,
         "guidance": sampling.scale(pipeline),
         "frechet_video_distance": frechet(generated, real),
         "coverage": coverage,
@@ -117,10 +125,30 @@ def compare_clips(
     return scores
 
 
+def _real_features(
+    data: PixelDataset, indices: list[int], extractor: FeatureExtractor, batch: int
+) -> tuple[list[int], Tensor, dict[str, str]]:
+    """Return the indices of the clips that can be read, their features, and the others with the reasons."""
+    readable, features, unreadable = [], [], {}
+    parts = [indices[first : first + batch] for first in range(0, len(indices), batch)]
+    for part in ProgressBar(parts, desc="reading clips", unit="batch", delay=3, leave=False):
+        clips = []
+        for index in part:
+            try:
+                clips.append(data.decode(index))
+                readable.append(index)
+            except Unreadable as fault:  # a clip in its place would be counted twice
+                unreadable[data.name(index)] = str(fault)
+        if clips:
+            features.append(extractor(torch.stack(clips)))
+    return readable, torch.cat(features) if features else torch.empty(0), unreadable
+
+
 def comparison_table(scores: dict[str, Any]) -> str:
     """Format the scores as a table that fits the width of a terminal."""
     rows = [
         ("clips", scores["clips"]),
+        ("  unreadable files left out", scores["left_out"]),
         ("Fréchet video distance", scores["frechet_video_distance"]),
         ("coverage", scores["coverage"]),
         ("density", scores["density"]),

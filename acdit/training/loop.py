@@ -62,6 +62,9 @@ def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool)
         with Watch(recipe, run.step, ranks, run.half_precision) as watch:
             for change in run.changes:
                 watch.say(f"{recipe.folder}: {change}")
+            if validation and validation.skipped:
+                reasons = "; ".join(f"{name}: {reason}" for name, reason in validation.skipped.items())
+                watch.say(f"validation leaves out {len(validation.skipped)} unreadable samples: {reasons}")
             if not _steps(run, stop, watch, validation):
                 watch.say(f"stopped after step {run.step}; run the same command again to continue")
                 return None

@@ -9,6 +9,7 @@ from ..data.autoencoders import encode
 from ..data.data_sets import built_in
 from ..data.dataset import PixelDataset
 from ..data.identity import class_changes
+from ..data.image_decoding import Unreadable
 from ..data.opening import open_samples
 from ..diffusion.objective import TRAIN_STEPS, SampleKey
 from ..model.layout import Layout
@@ -53,6 +54,9 @@ def _has_own_source(recipe: Recipe) -> bool:
 class Validation:
     """Images, clips or texts of a recipe's validation, on which the loss of a network is measured.
 
+    Attributes:
+        skipped: Samples that could not be read and are left out, by name, with the reasons.
+
     Args:
         recipe: Recipe of the run.
         label_names: Names of the classes of the training data.
@@ -82,7 +86,7 @@ class Validation:
                 f"{', '.join(class_changes(label_names, samples.label_names))}"
             )
         order = torch.randperm(len(samples), generator=generator("validation"))[: config.images].tolist()
-        self.data, labels = _read(samples, order, vae)
+        self.data, labels, self.skipped = _read(samples, order, vae)
         # latents of an earlier version have the same classes in another order
         self.labels = torch.tensor(classes)[labels] if classes else labels
         self.seed = recipe.training.seed
@@ -138,15 +142,32 @@ class Validation:
         return errors, torch.cat([blocks.flatten(), bins.flatten()])
 
 
-def _read(samples: PixelDataset, order: list[int], vae: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return some samples and their labels; with an autoencoder, latents, each drawn once."""
-    read = [samples.read(index) for index in order]
-    data, labels = torch.stack([sample for sample, _ in read]), torch.tensor([label for _, label in read])
+def _read(
+    samples: PixelDataset, order: list[int], vae: Any
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, str]]:
+    """Return some samples, their labels, and the names of those that cannot be read, with the reasons.
+
+    With an autoencoder, the samples are latents, each drawn once.
+
+    Raises:
+        UserError: If none can be read.
+    """
+    read, labels, skipped = [], [], {}
+    for index in order:
+        try:
+            read.append(samples.decode(index))
+            labels.append(int(samples.labels[index]))
+        except Unreadable as fault:  # another sample in its place would be counted twice
+            skipped[samples.name(index)] = str(fault)
+    if not read:
+        name, reason = next(iter(skipped.items()))
+        raise UserError(f"none of the {len(order)} samples for validation can be read; {name}: {reason}")
+    data, labels = torch.stack(read), torch.tensor(labels)
     if vae is not None:
         parts = [encode(vae, part) for part in data.split(16)]
         mean, deviation = (torch.cat(part) for part in zip(*parts, strict=True))
         data = mean + deviation * torch.randn(mean.shape, generator=generator("validation", "latent"))
-    return data, labels
+    return data, labels, skipped
 
 
 def _summary(names: tuple[str, ...]) -> str:

@@ -242,4 +242,18 @@ VIDEO = [
         "for part in [clips[:, :, :span]] * (length // span)",
         "evaluation/test_clip_comparison.py::test_drawn_and_continued_clips_are_compared_with_real_ones",
     ),
+    mutant(
+        "a damaged real clip is replaced by its neighbour",
+        "evaluation/clip_comparison.py",
+        "clips.append(data.decode(index))",
+        "clips.append(data.read(index)[0])",
+        "evaluation/test_damaged_references.py::test_damaged_clips_are_left_out_named_and_counted",
+    ),
+    mutant(
+        "a damaged sample of the validation is replaced by its neighbour",
+        "training/validation.py",
+        "read.append(samples.decode(index))",
+        "read.append(samples.read(index)[0])",
+        "evaluation/test_damaged_references.py::test_damaged_pictures_are_no_part_of_the_validation",
+    ),
 ]
