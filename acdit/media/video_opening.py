@@ -92,7 +92,9 @@ def _binary(source: bytes | str | Path) -> Iterator[BinaryIO]:
         yield BytesIO(source)
         return
     with FileIO(source) as raw:
-        raw.name = f"video{Path(source).suffix}"  # FFmpeg would expand a pattern such as %03d in the name
+        raw.name = (
+            f"video{Path(source).suffix}"  # no more than that is shown to FFmpeg, which interprets names
+        )
         yield BufferedReader(raw)
 
 
