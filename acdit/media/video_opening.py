@@ -92,9 +92,7 @@ def _binary(source: bytes | str | Path) -> Iterator[BinaryIO]:
         yield BytesIO(source)
         return
     with FileIO(source) as raw:
-        raw.name = (
-            f"video{Path(source).suffix}"  # no more than that is shown to FFmpeg, which interprets names
-        )
+        raw.name = f"video{Path(source).suffix}"  # FFmpeg interprets names, so it sees no more of this one
         yield BufferedReader(raw)
 
 
