@@ -26,7 +26,7 @@ class TextEvaluateOptions(RunOptions):
     """Texts to score: a file, a folder or a Hugging Face data set; default: the held-out works of
     Shakespeare."""
     split: str | None = None
-    """Split of the Hugging Face data set; default: validation."""
+    """Split of --data, if it has splits; default: validation."""
     text_column: str | None = None
     """Column of the Hugging Face data set that holds texts; default: found by its type."""
     draws: Count = 4
@@ -73,7 +73,7 @@ def run(options: TextEvaluateOptions) -> None:
         [parse_dims(block, "--block of texts", axes=1)[0] for block in blocks],
         Sampling(options.seed, options.batch, options.steps),
         source=options.data,
-        split=options.split or "validation",
+        split=options.split,
         text_column=options.text_column,
         sequences=options.samples,
         draws=options.draws,

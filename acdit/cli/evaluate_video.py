@@ -33,7 +33,7 @@ class VideoEvaluateOptions(GuidedOptions):
     """Real clips to compare with the model's clips by --features: a folder of videos with one sub-folder per
     class, or a Hugging Face data set."""
     split: str | None = None
-    """Split of the Hugging Face data set; default: validation."""
+    """Split of --data, if it has splits; default: validation."""
     frames: Count | None = None
     """Number of frames of a continued clip; default: 64."""
     window: Count | None = None
@@ -124,7 +124,7 @@ def _compare(pipeline: "ACDiTVideoPipeline", options: VideoEvaluateOptions, sour
         Path(options.features),
         sampling_of(options, pipeline),
         samples=options.samples,
-        split=options.split or "validation",
+        split=options.split,
         stride=options.stride or 1,
         frames=options.frames,
         window=options.window,

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from ..modalities.modality import Modality
 from ..modalities.table import modality_of_data
+from ..utils.errors import UserError
 from ..utils.ranges import AtLeastTwo, Count, CountFromZero, FractionBelowOne, Ranged
 
 
@@ -20,14 +21,16 @@ class DataConfig(Ranged):
     class, a text file or table (.jsonl, .json, .csv, .tsv, .parquet), a folder of such files, or a Hugging
     Face data set by name or path."""
     split: str = "train"
-    """Split of a Hugging Face data set."""
+    """Split of a Hugging Face data set, or of a folder whose sub-folders are splits, such as train and
+    validation."""
     image_column: str | None = None
     """Column of a Hugging Face data set that holds images or videos; default: found by its type."""
     text_column: str | None = None
     """Column of a Hugging Face data set, or of a JSON, CSV, TSV or Parquet file, that holds texts; default:
     the only one."""
     label_column: str | None = None
-    """Column of a Hugging Face data set that holds the class; default: found by its type."""
+    """Column of a Hugging Face data set, or of metadata.jsonl or metadata.csv in a folder, that holds the
+    class; default: found by its type, in a folder `label`. Empty: no classes."""
     image_size: Count | None = None
     """Side in pixels after the centre crop; built-in data sets have a fixed size."""
     channels: Literal[1, 3] = 3
@@ -71,6 +74,15 @@ class DataConfig(Ranged):
     def __post_init__(self) -> None:
         super().__post_init__()
         modality_of_data(self)  # raises UserError if several are given
+
+    def refuse(self, *names: str, reason: str) -> None:
+        """Raise UserError if a key is set that has no effect on the source, which is `reason`."""
+        for name in names:
+            value = getattr(self, name)
+            if value != type(self).__dataclass_fields__[name].default:
+                raise UserError(
+                    f"data.{name} {value!r} has no effect on {self.source}, {reason}: leave it out"
+                )
 
 
 @dataclass

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,15 +15,15 @@ from ..utils.names import class_order
 from ..utils.progress_bar import ProgressBar
 from .class_folders import ClassFiles, find_class_files
 from .config import DataConfig
-from .folders import visible_entries
+from .folders import SAVED, holds_tables, visible_entries
 from .image_decoding import Unreadable, check_header
 from .video_decoding import ClipShape, check_video
 
 if TYPE_CHECKING:
     import datasets
 
-LABEL_TYPES = ("int", "uint", "string", "large_string", "bool")  # types of columns that may hold classes
-SAVED = ("state.json", "dataset_dict.json")  # files that datasets' save_to_disk writes
+# Last words of the names of columns that hold classes in most data sets.
+LABEL_NAMES = frozenset(("label", "labels", "class", "classes", "category", "target"))
 
 
 class Media(NamedTuple):
@@ -116,6 +115,7 @@ def open_table(config: DataConfig, media: Media) -> FileTable:
     Raises:
         UserError: if there is no such source, or if it holds no files of this type.
     """
+    config.refuse("text_column", reason=f"a source of {media.modality}s")
     folder = source_folder(config.source)
     if folder is None or holds_tables(folder):
         if config.listed is not None:
@@ -140,15 +140,6 @@ def source_folder(source: str) -> Path | None:
         return folder
     here_or_on_hub("data.source", source, "a data set")
     return None
-
-
-def holds_tables(folder: Path) -> bool:
-    """Return whether a folder holds the files of a data set, not a folder of images for each class."""
-    top = visible_entries(folder)
-    inner = (path for child in top if child.is_dir() for path in visible_entries(child))
-    return any(path.name in SAVED for path in top) or any(
-        path.suffix == ".parquet" for path in chain(top, inner)
-    )
 
 
 def _from_folder(config: DataConfig, media: Media) -> FileTable:
@@ -220,6 +211,8 @@ def load_rows(config: DataConfig) -> "datasets.Dataset":
     try:
         if any((folder / name).exists() for name in SAVED):
             loaded = datasets.load_from_disk(str(folder))
+            if isinstance(loaded, datasets.Dataset):
+                config.refuse("split", reason="a data set that was saved without splits")
         else:
             loaded = datasets.load_dataset(folder.as_posix(), split=config.split)
     except IndexError as fault:  # raised by datasets for a set that was saved without rows
@@ -249,7 +242,11 @@ def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) ->
     if column != "file":
         files = files.rename_column(column, "file")
 
-    column = _find_column(rows, datasets.ClassLabel, "data.label_column", config.label_column)
+    column = None
+    if config.label_column != "":
+        column = _find_column(rows, datasets.ClassLabel, "data.label_column", config.label_column)
+        if column is None:
+            _refuse_unnamed_classes(rows, config.source)
     if column is None:
         return FileTable(
             media.modality, files, torch.zeros(len(rows), dtype=torch.long), (Path(config.source).name,)
@@ -258,7 +255,7 @@ def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) ->
     feature = rows.features[column]
     if isinstance(feature, datasets.ClassLabel):
         names, label_of = tuple(feature.names), {label: label for label in range(len(feature.names))}
-    elif isinstance(feature, datasets.Value) and feature.dtype.startswith(LABEL_TYPES):
+    elif isinstance(feature, datasets.Value) and _is_plain(feature):
         present = {value for value in values if value is not None}
         distinct = class_order(present) if "string" in feature.dtype else sorted(present)
         names, label_of = tuple(map(str, distinct)), {value: label for label, value in enumerate(distinct)}
@@ -271,6 +268,25 @@ def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) ->
             f"data.label_column {column!r} holds {values[row]} in row {row}, which is not a class"
         )
     return FileTable(media.modality, files, torch.tensor(labels), names)
+
+
+def _refuse_unnamed_classes(rows: "datasets.Dataset", source: str) -> None:
+    """Raise UserError if a column appears to hold classes, although its type does not say so."""
+    candidates = [
+        name
+        for name, feature in rows.features.items()
+        if _is_plain(feature) and name.lower().rpartition("_")[2] in LABEL_NAMES
+    ]
+    if candidates:
+        raise UserError(
+            f"data.source {source} does not say which column holds its classes, perhaps "
+            f"{' or '.join(candidates)}: set data.label_column to it, or to '' for no classes"
+        )
+
+
+def _is_plain(feature: Any) -> bool:
+    """Return whether a column holds words or whole numbers."""
+    return getattr(feature, "dtype", "").startswith(("int", "uint", "string", "large_string", "bool"))
 
 
 def _checked(table: FileTable, media: Media) -> FileTable:

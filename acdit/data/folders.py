@@ -1,10 +1,13 @@
 """Scan folders of data by one rule: visible regular files at every depth, each folder read once."""
 
 import os
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..utils.errors import UserError
+
+SAVED = ("state.json", "dataset_dict.json")  # files that datasets' save_to_disk writes
 
 
 class Scan(NamedTuple):
@@ -91,6 +94,15 @@ def scan_top(folder: Path) -> tuple[list[Path], Scan]:
         else:
             left_out[str(path)] = _not_a_file(path)
     return folders, Scan(files, left_out)
+
+
+def holds_tables(folder: Path) -> bool:
+    """Return whether a folder holds the files of a data set, not a folder of images for each class."""
+    top = visible_entries(folder)
+    if any(path.name in SAVED for path in top):
+        return True
+    inner = (path for child in top if child.is_dir() for path in visible_entries(child))
+    return any(path.suffix == ".parquet" and path.stem != "metadata" for path in chain(top, inner))
 
 
 def file_inside(folder: Path, name: str) -> Path | None:

@@ -73,6 +73,7 @@ def open_clips(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> 
         if clips > 1:
             raise UserError(_clips_error(config, clips))
         return _built_in(config, held_out)
+    config.refuse("max_pixels", reason="whose files are videos")
     side = _side(config, held_out)
     assert config.frames is not None  # otherwise the modality would be another
     shape = ClipShape(config.frames, config.frame_stride, config.short_clips, side, config.channels)
@@ -91,6 +92,8 @@ def open_tokens(config: DataConfig, *, seed: int, held_out: bool, clips: int) ->
 
 
 def _built_in(config: DataConfig, held_out: bool) -> PixelDataset:
+    keys = ("split", "image_column", "text_column", "label_column", "listed", "max_pixels")
+    config.refuse(*keys, reason="which is built in")
     data_set = PIXEL_SETS[config.source]
     modality, requested = MODALITIES[data_set.modality], config.modality
     if modality is not requested and modality.length_key is not None:

@@ -13,10 +13,11 @@ from ..utils.progress_bar import ProgressBar
 from .config import DataConfig
 from .data_sets import TEXT_SETS
 from .dataset import PixelDataset
-from .file_tables import holds_tables, load_rows
-from .folders import scan_folder
+from .file_tables import load_rows
+from .folders import holds_tables, scan_folder
 from .identity import DataIdentity, identify
-from .text_decoding import choose_column, has_markup, read_documents
+from .splits import split_folder
+from .text_decoding import READERS, choose_column, has_markup, read_documents
 from .tokenizers import Tokenizer
 
 Documents = Sequence[Any]  # token ids of each document, as an array or a list
@@ -157,16 +158,25 @@ def read_texts(config: DataConfig) -> Iterator[str]:
 
 def _files(config: DataConfig, held_out: bool) -> Iterable[str] | None:
     """Return the texts of a source that consists of files; None if it is a data set."""
+    config.refuse("image_column", "label_column", "listed", "max_pixels", reason="a source of texts")
     if config.source in TEXT_SETS:
+        config.refuse("split", "text_column", reason="which is built in")
         return TEXT_SETS[config.source](held_out)
     path = Path(config.source).expanduser()
     if not path.is_file() and (not path.is_dir() or holds_tables(path)):
         return None
-    files = _paths(path)
+    files = _paths(config)
+    if not any(file.suffix.lower() in (*READERS, ".parquet") for file in files):
+        config.refuse("text_column", reason="which holds no tables")
     if not files:
         raise UserError(f"data.source {config.source} is empty; it must hold text files")
     bar = ProgressBar(files, desc="reading texts", unit="file", delay=2, leave=False)
     return (text for file in bar for text in read_documents(file, config.text_column))
+
+
+def _is_text(path: Path) -> bool:
+    """Return whether a file is not one that accompanies texts."""
+    return path.stem.upper() not in ("README", "LICENSE")
 
 
 def _rows(config: DataConfig) -> tuple[Any, str]:
@@ -195,14 +205,18 @@ def _note_of_special_tokens(count: int, config: DataConfig) -> str | None:
 
 def _note_of_files(config: DataConfig) -> str | None:
     """Return a note on files that an earlier version read with their markup or signature."""
-    files = [] if config.source in TEXT_SETS else _paths(Path(config.source).expanduser())
+    files = [] if config.source in TEXT_SETS else _paths(config)
     file = next(filter(has_markup, files), None)
     return None if file is None else f"{file} was read with its markup or signature"
 
 
-def _paths(source: Path) -> list[Path]:
-    """Return the file that a source names, or the files of the folder."""
-    return [source] if source.is_file() else scan_folder(source).files
+def _paths(config: DataConfig) -> list[Path]:
+    """Return the file that the source names, or the files of the folder, or of its split."""
+    source = Path(config.source).expanduser()
+    if source.is_file():
+        config.refuse("split", reason="a file")
+        return [source]
+    return scan_folder(split_folder(config, _is_text, loose=True)).files
 
 
 def _text_column(rows: Any, column: str | None) -> str:

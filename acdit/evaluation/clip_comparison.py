@@ -11,6 +11,7 @@ from ..data.config import DataConfig
 from ..data.dataset import PixelDataset
 from ..data.image_decoding import Unreadable
 from ..data.opening import open_samples
+from ..data.splits import held_out_split
 from ..generation.batches import Sampling, draw_clips
 from ..metrics.distances import coverage_density, frechet
 from ..pipelines.video import ACDiTVideoPipeline
@@ -30,7 +31,7 @@ def compare_clips(
     sampling: Sampling,
     *,
     samples: int | None = None,
-    split: str = "validation",
+    split: str | None = None,
     stride: int = 1,
     frames: int | None = None,
     window: int | None = None,
@@ -47,7 +48,7 @@ def compare_clips(
         features: path of a TorchScript file, see `torchscript_features`.
         sampling: sampling settings.
         samples: number of clips; None = 500, or all if there are fewer.
-        split: split of a Hugging Face data set.
+        split: split of the source; None = `validation`, if the source has splits.
         stride: number of frames of a real video from one frame of a clip to the next, at its mean rate.
         frames: number of frames of continued clips. If it exceeds the length of a clip, the first block of
             every real clip is continued, and each part with the length of a clip is compared with real clips.
@@ -158,7 +159,7 @@ def comparison_table(scores: dict[str, Any]) -> str:
     return format_table([{"score": name, "value": value} for name, value in rows])
 
 
-def _open_real(pipeline: ACDiTVideoPipeline, source: str, split: str, stride: int) -> PixelDataset:
+def _open_real(pipeline: ACDiTVideoPipeline, source: str, split: str | None, stride: int) -> PixelDataset:
     """Open real clips with the length, size and colours of the model's clips."""
     height, width = (side * pipeline.vae_scale_factor for side in pipeline.layout.size[1:])
     if height != width:
@@ -167,7 +168,7 @@ def _open_real(pipeline: ACDiTVideoPipeline, source: str, split: str, stride: in
         )
     config = DataConfig(
         source=source,
-        split=split,
+        split=split or held_out_split(source),
         image_size=height,
         channels=3 if pipeline.pixel_channels == 3 else 1,
         frames=pipeline.num_frames,

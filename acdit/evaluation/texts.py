@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..data.config import DataConfig
 from ..data.shakespeare import SHAKESPEARE
+from ..data.splits import held_out_split
 from ..data.texts import WrappedTexts, open_texts
 from ..diffusion.likelihood import Estimate, is_exact, nelbo, text_nelbo, timed_masks
 from ..diffusion.objective import SampleKey
@@ -70,7 +71,7 @@ def evaluate_texts(
     sampling: Sampling,
     *,
     source: str | None = None,
-    split: str = "validation",
+    split: str | None = None,
     text_column: str | None = None,
     sequences: int | None = None,
     draws: int = 4,
@@ -86,7 +87,7 @@ def evaluate_texts(
         blocks: block sizes in tokens, one for each row of scores.
         sampling: seed of the draws, sequences per forward pass, and settings for the generation of texts.
         source: source of the texts, see `open_texts`; None = the held-out works of Shakespeare.
-        split: split of a Hugging Face data set.
+        split: split of the source; None = `validation`, if the source has splits.
         text_column: text column of a Hugging Face data set.
         sequences: number of sequences to score; None = all.
         draws: number of estimates of each sequence's likelihood, where it is not exact.
@@ -106,7 +107,8 @@ def evaluate_texts(
     length = pipeline.layout.num_tokens
     layouts = [Layout((length,), (block,)) for block in blocks]
     language_model = None if judge is None else ExternalLanguageModel(judge, pipeline.device)
-    config = DataConfig(source=source or SHAKESPEARE, split=split, text_column=text_column)
+    name = source or SHAKESPEARE
+    config = DataConfig(source=name, split=split or held_out_split(name), text_column=text_column)
     data = open_texts(config, pipeline.tokenizer, length, held_out=source is None)
     count = min(sequences or len(data), len(data))
     scoring = Scoring(count, sampling.batch, draws, estimate, sampling.seed)

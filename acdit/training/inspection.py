@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from ..data.class_folders import find_class_files
 from ..data.data_sets import PIXEL_SETS
-from ..data.file_tables import holds_tables
+from ..data.folders import holds_tables
 from ..data.latents import read_manifest
 from ..data.opening import open_samples
 from ..data.tokenizers import open_tokenizer

@@ -11,6 +11,7 @@ from ..data.dataset import PixelDataset
 from ..data.identity import class_changes
 from ..data.image_decoding import Unreadable
 from ..data.opening import open_samples
+from ..data.splits import held_out_config
 from ..diffusion.objective import TRAIN_STEPS, SampleKey
 from ..model.layout import Layout
 from ..utils.errors import UserError
@@ -68,13 +69,7 @@ class Validation:
 
     def __init__(self, recipe: Recipe, label_names: tuple[str, ...], vae: Any):
         config = recipe.validation
-        data = replace(
-            recipe.data,
-            flip=False,
-            source=config.source or recipe.data.source,
-            split=config.split or recipe.data.split,
-            listed=config.listed or recipe.data.listed,
-        )
+        data = held_out_config(recipe.data, config.source, config.split, config.listed)
         if _has_own_source(recipe):
             data = replace(data, validation_fraction=0.0)
         samples = open_samples(data, seed=recipe.training.seed, held_out=not _has_own_source(recipe))

@@ -46,6 +46,20 @@ AROUND = [
         "media/test_pictures.py::test_large_pictures_are_refused_with_the_option_that_raises_the_limit",
     ),
     mutant(
+        "folders of splits are classes",
+        "data/splits.py",
+        "split = SPLIT_OF.get(child.name.lower())",
+        "split = None",
+        "data/test_split_folders.py::test_folders_of_splits_are_no_classes",
+    ),
+    mutant(
+        "numbers of classes are sorted as words",
+        "data/metadata.py",
+        "{file: int(str(label)) for file, label in labels.items()}",
+        "labels",
+        "data/test_split_folders.py::test_metadata_name_files_and_classes",
+    ),
+    mutant(
         "hidden files are data",
         "data/folders.py",
         'sorted(name for name in os.listdir(folder) if name[0] != ".")',

@@ -1,0 +1,84 @@
+"""Read metadata.jsonl or metadata.csv of a folder of files, as Hugging Face's image folders have them."""
+
+import csv
+import json
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+from ..utils.errors import UserError
+
+METADATA = ("metadata.jsonl", "metadata.csv")
+FILE_COLUMN = "file_name"
+LABEL_COLUMN = "label"
+
+
+def read_metadata(
+    path: Path, files: Container[Path], label_column: str | None
+) -> dict[Path, str | int | None]:
+    """Read which files a metadata file names, and their classes.
+
+    Args:
+        path: path of the file, which names files relative to its folder, in its column `file_name`.
+        files: files of this folder.
+        label_column: column of the classes; None = the column `label` if there is one.
+
+    Returns:
+        Class of each file, None for all if there is no column of classes.
+
+    Raises:
+        UserError: if the file is damaged, names a file that is not in its folder or one file twice, or if a
+            class is missing.
+    """
+    rows = _rows(path)
+    columns = list(dict.fromkeys(name for _, row in rows for name in row if name))
+    if FILE_COLUMN not in columns:
+        raise UserError(f"{path} must have a column {FILE_COLUMN}; its columns are: {', '.join(columns)}")
+    if label_column is not None and label_column not in columns:
+        raise UserError(
+            f"data.label_column {label_column!r} is not a column of {path}; its columns are: "
+            f"{', '.join(columns)}"
+        )
+    column = label_column or (LABEL_COLUMN if LABEL_COLUMN in columns else None)
+    labels: dict[Path, str | int | None] = {}
+    for line, row in rows:
+        name = row.get(FILE_COLUMN)
+        file = path.parent / name if isinstance(name, str) else path.parent
+        if file not in files:
+            raise UserError(f"{path} names {name!r} in line {line}, which is not a file in {path.parent}")
+        if file in labels:
+            raise UserError(f"{path} names {name!r} twice, again in line {line}: remove one")
+        label = None if column is None else row.get(column)
+        if column is not None and (label in (None, "") or not isinstance(label, str | int)):
+            raise UserError(
+                f"{path} has {label!r} in line {line} of its column {column!r}, which must hold classes: "
+                "words or whole numbers"
+            )
+        labels[file] = label
+    kinds = {type(label) for label in labels.values()}
+    if kinds == {str} and path.suffix == ".csv" and all(str(label).isdecimal() for label in labels.values()):
+        return {file: int(str(label)) for file, label in labels.items()}  # so that 10 comes after 9
+    if len(kinds) > 1:
+        raise UserError(f"{path} must hold classes of one kind in its column {column!r}: words or numbers")
+    return labels
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Return the rows of a metadata file, each with the number of its line."""
+    rows: list[tuple[int, dict[str, Any]]] = []
+    line = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="" if path.suffix == ".csv" else None) as file:
+            if path.suffix == ".csv":
+                reader = csv.DictReader(file, strict=True)
+                rows = [(reader.line_num, row) for row in reader]
+            else:
+                for line, text in enumerate(file, 1):
+                    if text.strip():
+                        rows.append((line, dict(json.loads(text))))
+    except (OSError, ValueError, TypeError, csv.Error) as fault:
+        where = f" in line {line}" if line else ""
+        raise UserError(f"{path} cannot be read{where}: {fault}") from fault
+    if not rows:
+        raise UserError(f"{path} has no rows: fill it, or remove it")
+    return rows
