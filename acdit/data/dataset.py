@@ -34,7 +34,8 @@ class LabelledDataset(Dataset[Item], ABC):
     Attributes:
         channels: number of channels of a data element, such as a pixel.
         size: size of an item: (H, W) for square images, (F, H, W) for clips of F frames, (L,) for texts.
-        label_names: names of the classes, indexed by label; empty if there are none.
+        label_names: names of the classes, indexed by label; empty if there are none, `utils.names.NAMELESS`
+            for files without classes.
         labels: class of each item, (N,).
         flip_seed: seed of the random mirroring; None = items are never mirrored.
         source: name of a built-in data set or of one on the hub; empty for local files.

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from ..utils.errors import UserError
 from ..utils.files import check_writable, whole
-from ..utils.names import class_order
+from ..utils.names import NAMELESS, class_order
 from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import launched
 from .autoencoders import encode, load_autoencoder, scale_factor
@@ -254,6 +254,8 @@ def _write_manifest(
         entry = {"file": path.name, "count": len(labels), "bytes": path.stat().st_size}
         shards.append(entry | {"fingerprint": header["fingerprint"]})
     empty = (data.labels.bincount(minlength=len(counts)) > 0) & (counts == 0)
+    if empty.any() and data.label_names == NAMELESS:
+        raise UserError("no image can be read; repair or replace them")
     if empty.any():
         names = ", ".join(data.label_names[index] for index in empty.nonzero().flatten().tolist())
         raise UserError(f"no image of these classes can be read: {names}; repair or remove them")

@@ -11,7 +11,7 @@ import torch
 
 from ..utils.checks import here_or_on_hub
 from ..utils.errors import UserError
-from ..utils.names import class_order
+from ..utils.names import NAMELESS, class_order
 from ..utils.progress_bar import ProgressBar
 from .class_folders import ClassFiles, find_class_files
 from .config import DataConfig
@@ -69,6 +69,7 @@ class FileTable:
     labels: torch.Tensor
     """Class of each file, (N,) int64."""
     label_names: tuple[str, ...]
+    """Names of the classes; a single class "" if the source has none."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Files that were left out, with the reasons."""
     folder: Path | None = None
@@ -171,12 +172,11 @@ def _from_folder(config: DataConfig, media: Media) -> FileTable:
         _check_classes(found, readable, problems, media)
 
     readable = {name: readable[name] for name in class_order(readable)}
-    names = tuple(name or found.root.resolve().name for name in readable)
     encoded = datasets.Features({"file": media.feature()})
     paths = [file for names in readable.values() for file in names]
     labels = [label for label, names in enumerate(readable.values()) for _ in names]
     table = datasets.Dataset.from_dict({"file": paths}, features=encoded)
-    return FileTable(media.modality, table, torch.tensor(labels), names, skipped, found.root)
+    return FileTable(media.modality, table, torch.tensor(labels), tuple(readable), skipped, found.root)
 
 
 def _check_classes(
@@ -248,9 +248,7 @@ def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) ->
         if column is None:
             _refuse_unnamed_classes(rows, config.source)
     if column is None:
-        return FileTable(
-            media.modality, files, torch.zeros(len(rows), dtype=torch.long), (Path(config.source).name,)
-        )
+        return FileTable(media.modality, files, torch.zeros(len(rows), dtype=torch.long), NAMELESS)
     values: list[Any] = rows.with_format(None)[column][:]
     feature = rows.features[column]
     if isinstance(feature, datasets.ClassLabel):

@@ -127,8 +127,11 @@ def data_changes(old: DataIdentity, new: DataIdentity) -> tuple[list[str], list[
 def row_sources(old: ClassNames, new: Sequence[str]) -> list[int | None]:
     """Return the row of the old class table for every row of the new one, by name; None for a new class.
 
-    If a name occurs several times, its occurrences correspond to each other in order.
+    If a name occurs several times, its occurrences correspond to each other in order. A single class without
+    a name corresponds to any single class.
     """
+    if len(old) == len(new) == 1 and "" in (old[0], new[0]):
+        return [0]
     rows = {key: row for row, key in enumerate(_occurrences(old))}
     return [rows.get(key) for key in _occurrences(new)]
 

@@ -16,6 +16,7 @@ from ..generation.batches import Sampling, draw_clips
 from ..metrics.distances import coverage_density, frechet
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError, require
+from ..utils.names import NAMELESS, same_classes
 from ..utils.progress_bar import ProgressBar
 from .clip_scores import K
 from .features.extractor import FeatureExtractor
@@ -183,5 +184,13 @@ def _labels(pipeline: ACDiTVideoPipeline, data: PixelDataset, indices: list[int]
     """Return the model's class ids of the real clips, (N,), or None for a model without classes."""
     if pipeline.transformer.config["num_classes"] is None:
         return None
+    model_names = tuple(pipeline.label_names.values())
+    if model_names == NAMELESS or (len(model_names) == 1 and same_classes(model_names, data.label_names)):
+        return torch.zeros(len(indices), dtype=torch.long)
+    if data.label_names == NAMELESS:
+        raise UserError(
+            f"--data has no classes, but the model has {pipeline.transformer.config['num_classes']}: put the "
+            "clips into one sub-folder per class"
+        )
     names = [data.label_names[label] for label in data.labels[indices].tolist()]
     return torch.tensor(pipeline.label_ids(names))

@@ -136,7 +136,7 @@ class ACDiTPipeline(BlockPipeline):
         Raises:
             UserError: if the model does not know a class.
         """
-        names = self.label_names
+        names = {index: name for index, name in self.label_names.items() if name}  # "" is no name
         count = self.transformer.config["num_classes"] or 0
         given: Any = class_labels.tolist() if isinstance(class_labels, Tensor | np.ndarray) else class_labels
         listed = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]

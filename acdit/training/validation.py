@@ -15,7 +15,7 @@ from ..data.splits import held_out_config
 from ..diffusion.objective import TRAIN_STEPS, SampleKey
 from ..model.layout import Layout
 from ..utils.errors import UserError
-from ..utils.names import same_classes
+from ..utils.names import NAMELESS, same_classes
 from ..utils.randomness import generator
 from ..utils.ranks import Ranks
 from .config import Recipe
@@ -166,4 +166,6 @@ def _read(
 
 
 def _summary(names: tuple[str, ...]) -> str:
+    if names in ((), NAMELESS):
+        return "none"
     return f"{len(names)} from {names[0]} to {names[-1]}"

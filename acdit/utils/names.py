@@ -8,6 +8,7 @@ from numbers import Integral
 
 from .errors import UserError
 
+NAMELESS = ("",)  # names of the classes of files without classes: one, so that labels exist, without a name
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 INDEX = re.compile(r"0*[0-9]{1,18}")  # no model has more classes, and int() refuses thousands of digits
 
@@ -26,7 +27,12 @@ def class_order(names: Iterable[str]) -> list[str]:
 
 
 def same_classes(names: Sequence[str], others: Sequence[str]) -> list[int] | None:
-    """Return the index in `names` of each of `others`, or None if these are not the same names."""
+    """Return the index in `names` of each of `others`, or None if these are not the same names.
+
+    A single class without a name equals any single class: earlier versions named it after a folder.
+    """
+    if len(names) == len(others) == 1 and "" in (*names, *others):
+        return [0]
     indices = {normal(name): index for index, name in enumerate(names)}
     if len(names) != len(others) or len(indices) != len(names):
         return list(range(len(names))) if list(names) == list(others) else None

@@ -69,9 +69,9 @@ def test_sub_folders_are_classes(tmp_path):
     assert opened(tmp_path, channels=1)[0, 0]["data"].shape == (1, EDGE, EDGE)
 
 
-def test_a_flat_folder_is_one_class(tmp_path):
+def test_a_flat_folder_is_one_class_without_a_name(tmp_path):
     dataset = opened(write(tmp_path / "birds", {"2.png": encoded(2), "1.png": encoded(1)}))
-    assert dataset.label_names == ("birds",)
+    assert dataset.label_names == ("",)
     check_pictures(dataset, [1, 2], [0, 0])
 
 
@@ -297,7 +297,7 @@ def test_labels_may_be_words_or_numbers(saved):
 
 def test_without_labels_there_is_one_class(saved):
     dataset = opened(saved(table().remove_columns("kind")))
-    assert dataset.label_names == ("saved",) and dataset.labels.tolist() == [0] * 4
+    assert dataset.label_names == ("",) and dataset.labels.tolist() == [0] * 4
 
 
 @pytest.mark.parametrize("missing", [None, -1])

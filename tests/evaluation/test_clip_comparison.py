@@ -103,3 +103,18 @@ def test_what_is_needed_for_a_comparison_is_said(place, monkeypatch, capsys):
     write(place / "real" / "elephant" / "0.mp4")
     assert main(WORDS) == 2
     assert "'elephant'" in capsys.readouterr().err
+
+
+def test_real_clips_without_classes(place, monkeypatch, capsys, tmp_path):
+    """They go with a model of one class, whose name is none or that of an earlier folder, and no others."""
+    monkeypatch.chdir(place)
+    for index in range(6):
+        (tmp_path / "flat").mkdir(exist_ok=True)
+        write(tmp_path / "flat" / f"{index}.mp4", range(index, index + 12))
+    words = ["evaluate", "--data", str(tmp_path / "flat"), "--features", "levels.pt", "--trust-features"]
+    assert main([*words, "--model", "model"]) == 2
+    assert "--data has no classes, but the model has 3" in capsys.readouterr().err
+    for name in ("", "birds"):
+        out = tmp_path / f"model {name}"
+        build(channels=3, classes=1, id2label={0: name}).save_pretrained(out)
+        assert main([*words, "--model", str(out), "--steps", "1"]) == 0

@@ -4,6 +4,13 @@ from .kinds import mutant
 
 TRAINING = [
     mutant(
+        "folders without classes are compared by their names",
+        "utils/names.py",
+        'len(names) == len(others) == 1 and "" in (*names, *others)',
+        "False",
+        "training/test_validation.py::test_which_classes_are_the_same",
+    ),
+    mutant(
         "training draws by place in the batch",
         "diffusion/continuous.py",
         "samples = zip(key.epochs, key.indices, strict=True)",

@@ -20,10 +20,10 @@ GRID, BLOCK, PATCH = (6, 4, 4), (2, 4, 4), (1, 2, 2)
 LAYOUT = Layout(GRID, BLOCK, PATCH)
 
 
-def build(channels=1, vae=None, **arguments):
+def build(channels=1, vae=None, classes=3, **arguments):
     patch = (1, 1, 1) if vae else PATCH
     elements = 1 if vae else 4
-    network = tiny_model(in_channels=channels * elements, axis_lengths=GRID, num_classes=3)
+    network = tiny_model(in_channels=channels * elements, axis_lengths=GRID, num_classes=classes)
     defaults = {"grid": GRID, "block": BLOCK, "patch": patch, "id2label": NAMES, "num_inference_steps": 2}
     return quiet(ACDiTVideoPipeline(network, default_sampler("flow"), vae, **(defaults | arguments)))
 

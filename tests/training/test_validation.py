@@ -13,6 +13,7 @@ from acdit.training.loop import train
 from acdit.training.run import Run
 from acdit.training.validation import Validation
 from acdit.utils.errors import UserError
+from acdit.utils.names import same_classes
 from acdit.utils.randomness import generator
 from acdit.utils.ranks import launched
 from tests.processes import on_ranks
@@ -141,3 +142,44 @@ def test_validation_has_the_labels_of_the_training_data(tmp_path):
         shades = (read.data.mean((1, 2, 3)) + 1) * 127.5
         assert [names[label] for label in read.labels.tolist()] == [f"{shade / 10:.0f}" for shade in shades]
         assert len(set(read.labels.tolist())) == 2
+
+
+def test_folders_without_classes_have_no_names_to_compare(tmp_path):
+    """Flat folders of other names go together, also in a resumed run; other classes still do not."""
+    for name in ("train", "other", "classes/a", "classes/b"):
+        (tmp_path / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (8, 8), 40 * number).save(tmp_path / name / f"{number}.png")
+    data = {"source": str(tmp_path / "train"), "image_size": 8, "channels": 1}
+    validation = {"every": 2, "source": str(tmp_path / "other"), "images": 4}
+    training = {"steps": 2, "batch_size": 4}
+    recipe = small_recipe(tmp_path / "run", data=data, validation=validation, training=training)
+    exported = train(recipe)
+    assert exported is not None
+    index = json.loads((exported / "model_index.json").read_text())
+    assert index["id2label"] == {"0": ""}
+    resumed = small_recipe(
+        tmp_path / "run", data=data, validation=validation, training=training | {"steps": 4}
+    )
+    assert train(resumed) is not None
+    validation["source"] = str(tmp_path / "classes")
+    with pytest.raises(UserError, match=r"the classes of data\.source, none, not 2 from a to b"):
+        train(small_recipe(tmp_path / "new", data=data, validation=validation, training=training))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        (("",), ("",), True),
+        (("birds",), ("",), True),  # latents of earlier versions call the class by the name of a folder
+        (("",), ("birds",), True),
+        (("cat",), ("dog",), False),
+        (("",), ("cat", "dog"), False),
+        (("",), (), False),
+        (("cat", "dog"), ("cat", "dog"), True),
+        (("cat", "dog"), ("dog", "cat"), True),
+        ((), (), True),
+    ],
+)
+def test_which_classes_are_the_same(first, second, same):
+    assert (same_classes(first, second) is not None) == same
