@@ -1,6 +1,7 @@
 """Encode images to latents on disk, file by file, so that a killed run resumes where it stopped."""
 
 import json
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -32,6 +33,7 @@ from .latents import (
     shard_header,
 )
 from .opening import open_samples
+from .summary import summary
 from .tensor_cache import fingerprint
 
 
@@ -80,6 +82,8 @@ def encode_pixels(
     identity = data.identity
     _check_folder(folder, layout, data, identity)
     header = {"layout": layout, "identity": identity.to_json()}
+    if launched().main:
+        ProgressBar.write(f"encoding {summary(data, config.modality.samples)}", file=sys.stderr)
     shards = [range(first, min(first + size, len(data))) for first in range(0, len(data), size)]
     ranks = launched()
     own_shards = list(enumerate(shards))[ranks.rank :: ranks.world_size]

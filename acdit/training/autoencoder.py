@@ -1,6 +1,7 @@
 """Train an autoencoder with the same data, sample order, checkpoints and resumption as a network."""
 
 import math
+import sys
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 from ..data.dataset import Batch, PixelDataset
 from ..data.identity import DataIdentity, data_changes
 from ..data.opening import open_samples
+from ..data.summary import summary
 from ..utils.files import check_writable, whole
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import Key, generator, seed_of
@@ -44,6 +46,8 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
     check_writable(checkpoints)
     data = open_samples(recipe.data, seed=recipe.seed)
     identity = data.identity
+    line = f"{recipe.name}: {summary(data, recipe.data.modality.samples)}"
+    ProgressBar.write(line, file=sys.stderr)
     network: Any = build_autoencoder(recipe, data)
     network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.0, fused=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from ..data.summary import summary
 from ..utils.errors import UserError
 from ..utils.files import leftovers, only_process, remove, whole
 from ..utils.ranks import Ranks, launched
@@ -60,6 +61,7 @@ def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool)
         if recipe.validation.every:
             validation = Validation(recipe, run.data.label_names, run.vae)
         with Watch(recipe, run.step, ranks, run.half_precision) as watch:
+            watch.say(f"{recipe.name}: {summary(run.data, recipe.modality.samples)}")
             for change in run.changes:
                 watch.say(f"{recipe.folder}: {change}")
             if validation and validation.skipped:

@@ -4,6 +4,13 @@ from .kinds import mutant
 
 TRAINING = [
     mutant(
+        "long lists of classes fill the screen",
+        "data/summary.py",
+        "label_names[:LISTED]",
+        "label_names[:]",
+        "data/test_summary.py::test_the_line",
+    ),
+    mutant(
         "folders without classes are compared by their names",
         "utils/names.py",
         'len(names) == len(others) == 1 and "" in (*names, *others)',
