@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import torch
 
-from .dataset import NAMELESS, LabelledDataset
+from ..utils.names import NAMELESS
+from .dataset import LabelledDataset
 
 LISTED = 8  # maximum number of classes that are listed
 
