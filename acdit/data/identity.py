@@ -117,7 +117,8 @@ def data_changes(old: DataIdentity, new: DataIdentity) -> tuple[list[str], list[
         items: list[str] = []
         for row, source in enumerate(sources):
             if source is not None:
-                items += _item_changes(old, new, source, row, f"class {_word(new.label_names[row])}")
+                name = new.label_names[row]
+                items += _item_changes(old, new, source, row, f"class {_word(name)}" if name else "the data")
         others += _shortened(items)
     if not classes and not others and old.digest != new.digest:
         others.append(f"the {new.unit} of the data are others, or in another order")

@@ -379,12 +379,12 @@ def test_latents_of_an_earlier_order_of_classes_keep_it_or_are_refused(tmp_path,
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["acdit"])
-        assert header["layout"].pop("label_names") == ["9", "10"]
+        assert header.pop("identity")["label_names"] == ["9", "10"]
         save_file(load_file(path), path, metadata={"acdit": json.dumps(header)})
     manifest = folder / "manifest.json"
     written = json.loads(manifest.read_text())
     sizes = [{**shard, "bytes": (folder / shard["file"]).stat().st_size} for shard in written["shards"]]
-    earlier = written | {"shards": sizes, "label_names": ["10", "9"]}
+    earlier = written | {"shards": sizes, "label_names": ["10", "9"], "data": None}
     manifest.write_text(json.dumps(earlier))
     assert opened(recipe).label_names == ("10", "9")  # training reads the order that was written
     with pytest.raises(UserError, match=r"label_names was \[.10., .9.\] and is \[.9., .10.\]"):

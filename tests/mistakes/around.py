@@ -212,13 +212,6 @@ AROUND = [
         "cli/test_class_names.py::test_labels_keep_their_text",
     ),
     mutant(
-        "a class table that keeps its order when the classes change theirs",
-        "training/build.py",
-        "table[list(classes)]",
-        "table[: len(classes)].clone()",
-        "training/test_train.py::test_init_from_the_same_classes_in_another_order_moves_their_rows",
-    ),
-    mutant(
         "ranges without their upper end",
         "utils/ranges.py",
         "if value > self.high or",
