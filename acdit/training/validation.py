@@ -40,9 +40,11 @@ def check_validation(recipe: Recipe) -> str | None:
     if recipe.data.source in built_in():
         return f"the held-out part of {recipe.data.source}"
     if not recipe.data.validation_fraction:
+        key = "data.validation_fraction"
+        keys = "validation.source" if key in recipe.modality.unused_keys else f"{key} or validation.source"
         raise UserError(
             f"validation needs samples that training never sees, but {recipe.data.source} has no held-out "
-            "part: set data.validation_fraction or validation.source, or set validation.every to 0"
+            f"part: set {keys}, or set validation.every to 0"
         )
     return f"{recipe.data.validation_fraction:.3g} of the files of every class"
 
