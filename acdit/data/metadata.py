@@ -56,8 +56,6 @@ def read_metadata(
             )
         labels[file] = label
     kinds = {type(label) for label in labels.values()}
-    if kinds == {str} and path.suffix == ".csv" and all(str(label).isdecimal() for label in labels.values()):
-        return {file: int(str(label)) for file, label in labels.items()}  # so that 10 comes after 9
     if len(kinds) > 1:
         raise UserError(f"{path} must hold classes of one kind in its column {column!r}: words or numbers")
     return labels

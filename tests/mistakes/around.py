@@ -53,13 +53,6 @@ AROUND = [
         "data/test_split_folders.py::test_folders_of_splits_are_no_classes",
     ),
     mutant(
-        "numbers of classes are sorted as words",
-        "data/metadata.py",
-        "{file: int(str(label)) for file, label in labels.items()}",
-        "labels",
-        "data/test_split_folders.py::test_metadata_name_files_and_classes",
-    ),
-    mutant(
         "hidden files are data",
         "data/folders.py",
         'sorted(name for name in os.listdir(folder) if name[0] != ".")',
