@@ -9,7 +9,7 @@ from typing import Generic, TypeVar, cast
 from ..modalities.table import MODALITIES
 from ..pipelines.folders import DEFAULT
 from ..training.config import NamedRun
-from ..training.recipes import recipe_names, recipe_to_yaml, recipe_values
+from ..training.recipes import RECIPE_PATHS, recipe_names, recipe_to_yaml, recipe_values
 from ..utils.errors import UserError
 from ..utils.references import load_object
 from ..utils.settings import build, help_text, read_arguments
@@ -99,8 +99,7 @@ class RecipeCommand(Command, Generic[R]):
         recipes = ", ".join(recipe_names(self.kind))
         if not argv or argv[0].startswith("-"):
             raise UserError(
-                f"{self.name} needs a recipe first: {recipes}, or the path of a YAML file or of a folder "
-                "of pictures"
+                f"{self.name} needs a recipe first: {recipes}, or the path of {RECIPE_PATHS[self.kind]}"
             )
         overrides = read_arguments(self.options, [word for word in argv[1:] if word not in PRINTING])
         recipe = build(self.options, recipe_values(argv[0], self.kind) | overrides)

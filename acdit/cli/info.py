@@ -44,14 +44,15 @@ def run(options: InfoOptions) -> None:
     folder, layout = pipeline_folder(options.model), pipeline.layout
     if options.block is not None:
         layout = layout.with_block(parse_dims(options.block))
+    label_names = {index: name for index, name in pipeline.label_names.items() if name}  # "" is no name
     facts = {"model": str(folder)} | model_facts(pipeline, layout, folder_modality(folder))
     if options.json:
-        names = {"class names": pipeline.label_names} if pipeline.label_names else {}
+        names = {"class names": label_names} if label_names else {}
         by_key = {name.replace(" ", "_"): value for name, value in (facts | names).items()}
         print(json.dumps(by_key, indent=2))
     else:
-        if pipeline.label_names:
-            facts["class names"] = _listed(pipeline.label_names)
+        if label_names:
+            facts["class names"] = _listed(label_names)
         for name, value in facts.items():
             print(f"{name:26}{f'{value:,}' if isinstance(value, int) else value}")
 

@@ -63,12 +63,7 @@ def block_of(block: str | None) -> tuple[int, ...] | None:
     return None if block is None else parse_dims(block, "--block")
 
 
-def check_labels(labels: list[int | str] | None) -> None:
+def check_labels(labels: list[str] | None) -> None:
     """Raise UserError for an empty list of labels."""
     if labels == []:
         raise UserError("--labels must name at least one class, such as 0,1,2")
-
-
-def label_texts(labels: list[int | str] | None) -> list[str] | None:
-    """Return labels as typed, so that a number is the name of a class if any class has that name."""
-    return None if labels is None else list(map(str, labels))

@@ -9,7 +9,7 @@ from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.ranges import Count
 from ..utils.settings import LITERAL
-from .model_options import GuidedOptions, block_of, check_labels, label_texts
+from .model_options import GuidedOptions, block_of, check_labels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,7 +29,7 @@ class ImageSampleOptions(GuidedOptions):
         "  torchrun --nproc_per_node 8 -m acdit sample --count 50000 --balanced --out samples.npz"
     )
 
-    labels: list[int | str] | None = field(default=None, metadata=LITERAL)
+    labels: list[str] | None = field(default=None, metadata=LITERAL)
     """Classes by name or number, see `acdit info`, joined by commas; names with commas, brackets or outer
     blanks in double quotes as in CSV: '"a, b",c'; default: the first ten, or all with --count."""
     samples: Count | None = None
@@ -117,11 +117,11 @@ def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -
     require_sampling_memory(
         pipeline,
         layout,
-        count=requested_count(pipeline, label_texts(options.labels), samples),
+        count=requested_count(pipeline, options.labels, samples),
         batch=options.batch,
         kept=pixel_bytes(pipeline, layout),
     )
-    labels = requested_labels(pipeline, label_texts(options.labels), samples)
+    labels = requested_labels(pipeline, options.labels, samples)
     drawn = draw_images(
         pipeline,
         labels,
@@ -151,7 +151,7 @@ def _draw_set(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions, count
     plan = SetPlan(
         count,
         sampling_of(options, pipeline),
-        labels=label_texts(options.labels),
+        labels=options.labels,
         balanced=options.balanced,
         block=block_of(options.block),
         guidance_rising=options.guidance_rising,

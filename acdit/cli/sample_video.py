@@ -9,7 +9,7 @@ from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.ranges import Count, CountFromZero, NonNegative, Range
 from ..utils.settings import LITERAL
-from .model_options import GuidedOptions, block_of, check_labels, label_texts
+from .model_options import GuidedOptions, block_of, check_labels
 
 MOST_RATE = 1000  # frames per second of a video file
 
@@ -21,7 +21,7 @@ class VideoSampleOptions(GuidedOptions):
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".gif", ".mp4")
     example: ClassVar[str] = "acdit sample --model moving-digits --labels 3,1,4 --frames 24 --out digits.gif"
 
-    labels: list[int | str] | None = field(default=None, metadata=LITERAL)
+    labels: list[str] | None = field(default=None, metadata=LITERAL)
     """Classes by name or number, see `acdit info`, joined by commas; names with commas, brackets or outer
     blanks in double quotes as in CSV: '"a, b",c'; default: the first ten."""
     samples: Count | None = None
@@ -82,7 +82,7 @@ def run(options: VideoSampleOptions) -> None:
     require_sampling_memory(
         pipeline,
         frames,
-        count=requested_count(pipeline, label_texts(options.labels), samples),
+        count=requested_count(pipeline, options.labels, samples),
         batch=options.batch,
         kept=pixel_bytes(pipeline, frames) if sheet else 0,
         window=pipeline.num_frames + (options.window or 0) + (options.sinks or 0),
@@ -92,7 +92,7 @@ def run(options: VideoSampleOptions) -> None:
         prefix = read_prefix(pipeline, Path(options.prefix), options.keep_frames)
     drawn = write_clips(
         pipeline,
-        requested_labels(pipeline, label_texts(options.labels), samples),
+        requested_labels(pipeline, options.labels, samples),
         options.path,
         sampling_of(options, pipeline),
         columns=samples,

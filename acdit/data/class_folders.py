@@ -5,20 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ..utils.errors import UserError
+from ..utils.names import class_order
 from .config import DataConfig
 from .folders import file_inside, scan_folder, scan_top
 from .metadata import METADATA, read_metadata
-from .splits import split_folder
+from .splits import is_picture, split_folder
 from .text_decoding import decode_text
-
-# Suffixes of files that accompany a data set. A folder of such files only is not a class; a folder of any
-# other files is, so that a class in a format that cannot be read is not lost.
-DOCUMENTS = frozenset(
-    (
-        *(".csv", ".doc", ".docx", ".htm", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".odt", ".pdf"),
-        *(".py", ".rst", ".rtf", ".sh", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"),
-    )
-)
 
 
 @dataclass
@@ -28,7 +20,7 @@ class ClassFiles:
     root: Path
     """Folder that holds the classes, such as the folder of the split."""
     files: list[tuple[str, Path]]
-    """Class and path of each file, class by class; the class is "" in a folder without classes."""
+    """Class and path of each file; the class is "" in a folder without classes."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Entries that are not data, with the reasons."""
     empty: list[str] = field(default_factory=list)
@@ -37,7 +29,7 @@ class ClassFiles:
     @property
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes that have files, in the order of their labels."""
-        return tuple(dict.fromkeys(name for name, _ in self.files))
+        return tuple(class_order({name for name, _ in self.files}))
 
 
 def find_class_files(config: DataConfig) -> ClassFiles:
@@ -54,7 +46,7 @@ def find_class_files(config: DataConfig) -> ClassFiles:
     """
     config.refuse("image_column", reason="a folder of files")
     source = Path(config.source).expanduser()
-    root = split_folder(config, _is_picture)
+    root = split_folder(config, texts=False)
     if root != source:
         _check_beside(source, root)
     metadata = [path for path in scan_top(root)[1].files if path.name in METADATA]
@@ -65,7 +57,7 @@ def find_class_files(config: DataConfig) -> ClassFiles:
     if config.listed is not None:
         found = ClassFiles(root, _listed(root, Path(config.listed).expanduser()))
     elif metadata:
-        found = _by_metadata(root, metadata[0], config.label_column or None)
+        found = _by_metadata(root, metadata[0], config.label_column)
     else:
         found = _by_folders(root)
     if config.label_column == "":
@@ -90,7 +82,7 @@ def _by_folders(root: Path) -> ClassFiles:
         left_out |= beside
         if not inside:
             empty.append(folder.name)
-        elif not any(map(_is_picture, inside)):
+        elif not any(map(is_picture, inside)):
             left_out |= {str(path): "is a document, in a folder of documents only" for path in inside}
         else:
             files += [(folder.name, path) for path in inside]
@@ -101,15 +93,10 @@ def _by_folders(root: Path) -> ClassFiles:
     return ClassFiles(root, files, left_out, empty)
 
 
-def _is_picture(path: Path) -> bool:
-    """Return whether a file may be an image or a video, and is no document."""
-    return path.suffix.lower() not in DOCUMENTS
-
-
 def _check_beside(source: Path, root: Path) -> None:
     """Raise UserError if files lie beside the folders of splits, which belong to none."""
     for path in scan_top(source)[1].files:
-        if path.name in METADATA or _is_picture(path):
+        if path.name in METADATA or is_picture(path):
             raise UserError(
                 f"{path} is beside the split folders such as {root.name}: move it into one of them"
             )
@@ -126,11 +113,9 @@ def _by_metadata(root: Path, path: Path, label_column: str | None) -> ClassFiles
             left_out[str(file)] = f"is not named in {path.name}"
     folders = {file: file.relative_to(root).parts[0] for file in labels if file.parent != root}
     if None not in labels.values():
-        order = sorted(labels, key=lambda file: (labels[file], file))
-        return ClassFiles(root, [(str(labels[file]), file) for file in order], left_out)
+        return ClassFiles(root, [(str(labels[file]), file) for file in sorted(labels)], left_out)
     if len(folders) == len(labels):
-        order = sorted(labels, key=lambda file: (folders[file], file))
-        return ClassFiles(root, [(folders[file], file) for file in order], left_out)
+        return ClassFiles(root, [(folders[file], file) for file in sorted(labels)], left_out)
     return ClassFiles(root, [("", file) for file in sorted(labels)], left_out)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from ..utils.checks import here_or_on_hub
 from ..utils.errors import UserError
-from ..utils.names import NAMELESS, class_order
+from ..utils.names import NAMELESS, class_order, names_classes
 from ..utils.progress_bar import ProgressBar
 from .class_folders import ClassFiles, find_class_files
 from .config import DataConfig
@@ -21,9 +21,6 @@ from .video_decoding import ClipShape, check_video
 
 if TYPE_CHECKING:
     import datasets
-
-# Last words of the names of columns that hold classes in most data sets.
-LABEL_NAMES = frozenset(("label", "labels", "class", "classes", "category", "target"))
 
 
 class Media(NamedTuple):
@@ -94,13 +91,20 @@ class FileTable:
         """Return the part of the files that is held out from training, or the other part.
 
         The division depends on the names of the files, not on a seed or on their folder, and holds out the
-        same fraction of every class: at least one file, but none of a class of one file.
+        same fraction of every class: at least one file, but never all of them.
+
+        Raises:
+            UserError: if every class has one file only.
         """
+        if held_out and len(self.labels) == len(self.labels.unique()):
+            raise UserError(
+                "data.validation_fraction cannot hold out a file, since every class has one only: set it to 0"
+            )
         chosen = []
         for label in self.labels.unique().tolist():
             rows = (self.labels == label).nonzero().flatten().tolist()
             rows.sort(key=self._division_key)
-            count = max(1, round(fraction * len(rows))) if len(rows) > 1 else 0
+            count = min(len(rows) - 1, max(1, round(fraction * len(rows))))
             chosen += rows[:count] if held_out else rows[count:]
         return self.select(sorted(chosen))
 
@@ -171,7 +175,6 @@ def _from_folder(config: DataConfig, media: Media) -> FileTable:
     if found.classes != ("",):
         _check_classes(found, readable, problems, media)
 
-    readable = {name: readable[name] for name in class_order(readable)}
     encoded = datasets.Features({"file": media.feature()})
     paths = [file for names in readable.values() for file in names]
     labels = [label for label, names in enumerate(readable.values()) for _ in names]
@@ -271,9 +274,7 @@ def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) ->
 def _refuse_unnamed_classes(rows: "datasets.Dataset", source: str) -> None:
     """Raise UserError if a column appears to hold classes, although its type does not say so."""
     candidates = [
-        name
-        for name, feature in rows.features.items()
-        if _is_plain(feature) and name.lower().rpartition("_")[2] in LABEL_NAMES
+        name for name, feature in rows.features.items() if _is_plain(feature) and names_classes(name)
     ]
     if candidates:
         raise UserError(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 
 from ..utils.names import normal
 
-DIGEST_BYTES = 16  # length of a hash of a file's content
+DIGEST_BYTES = 16  # length of a hash
 MOST_NAMED = 8  # maximum number of classes that a message names
 ClassNames = Sequence[str | None]
 """Names of the rows of a class table, without the null row; None = the name is not known."""
@@ -73,8 +73,8 @@ def identify(
         items: description and label of every item, in order.
     """
     groups = range(max(1, len(label_names)))
-    counts, parts = [0 for _ in groups], [hashlib.blake2b(digest_size=16) for _ in groups]
-    whole = hashlib.blake2b(digest_size=16)
+    counts, parts = [0 for _ in groups], [hashlib.blake2b(digest_size=DIGEST_BYTES) for _ in groups]
+    whole = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for description, label in items:
         record = len(description).to_bytes(8, "big") + description
         counts[label] += 1
@@ -86,7 +86,7 @@ def identify(
 
 def text_digest(text: str) -> str:
     """Return a hash of a text."""
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
 def class_changes(old: ClassNames, new: Sequence[str]) -> list[str]:
@@ -104,16 +104,14 @@ def class_changes(old: ClassNames, new: Sequence[str]) -> list[str]:
 
 def data_changes(old: DataIdentity, new: DataIdentity) -> tuple[list[str], list[str]]:
     """Describe the differences between two data sets: those of the classes, and all others."""
-    # The class of files without class folders is named after the data root, which may have been renamed.
-    single = len(old.label_names) == len(new.label_names) == 1 and old.digests == new.digests != ()
-    classes = [] if single else class_changes(old.label_names, new.label_names)
+    classes = class_changes(old.label_names, new.label_names)
     others: list[str] = []
     if old.source != new.source:
         others.append(f"the data set was {_source(old)} and is {_source(new)}")
     if not old.label_names and not new.label_names:
         others += _item_changes(old, new, 0, 0, "the data")
     else:
-        sources = range(1) if single else row_sources(old.label_names, new.label_names)
+        sources = row_sources(old.label_names, new.label_names)
         items: list[str] = []
         for row, source in enumerate(sources):
             if source is not None:

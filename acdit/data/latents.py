@@ -1,7 +1,6 @@
 """Latents on disk: files of means and deviations with a manifest, and the data set that draws from them."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..utils.settings import differences
 from .config import AutoencoderConfig, DataConfig
 from .data_sets import built_in
 from .dataset import LabelledDataset, PixelDataset
+from .folders import scan_folder
 from .identity import MOST_NAMED, DataIdentity, data_changes, text_digest
 from .opening import open_samples
 from .tensor_cache import fingerprint
@@ -246,7 +246,7 @@ def check_contents(folder: Path, path: Path, first: int, samples: PixelDataset) 
 def _local_samples(data: DataConfig, clips: int) -> PixelDataset | None:
     """Open the images or clips that latents were encoded from; return None if they are not available here."""
     path = Path(data.source).expanduser()
-    holds_files = path.is_file() or any(files for _, _, files in os.walk(path, followlinks=True))
+    holds_files = path.is_file() or (path.is_dir() and bool(scan_folder(path).files))
     if data.source not in built_in() and not holds_files:
         return None
     try:

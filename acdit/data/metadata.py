@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.errors import UserError
+from ..utils.names import names_classes
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 FILE_COLUMN = "file_name"
@@ -21,7 +22,7 @@ def read_metadata(
     Args:
         path: path of the file, which names files relative to its folder, in its column `file_name`.
         files: files of this folder.
-        label_column: column of the classes; None = the column `label` if there is one.
+        label_column: column of the classes; None = the column `label` if there is one, "" = none.
 
     Returns:
         Class of each file, None for all if there is no column of classes.
@@ -34,12 +35,21 @@ def read_metadata(
     columns = list(dict.fromkeys(name for _, row in rows for name in row if name))
     if FILE_COLUMN not in columns:
         raise UserError(f"{path} must have a column {FILE_COLUMN}; its columns are: {', '.join(columns)}")
-    if label_column is not None and label_column not in columns:
+    if label_column and label_column not in columns:
         raise UserError(
             f"data.label_column {label_column!r} is not a column of {path}; its columns are: "
             f"{', '.join(columns)}"
         )
-    column = label_column or (LABEL_COLUMN if LABEL_COLUMN in columns else None)
+    column = label_column or None
+    if label_column is None and LABEL_COLUMN in columns:
+        column = LABEL_COLUMN
+    elif label_column is None:
+        likely = [name for name in columns if names_classes(name)]
+        if likely:
+            raise UserError(
+                f"{path} does not say which column holds its classes, perhaps {' or '.join(likely)}: set "
+                "data.label_column to it, or to '' for no classes"
+            )
     labels: dict[Path, str | int | None] = {}
     for line, row in rows:
         name = row.get(FILE_COLUMN)

@@ -1,6 +1,5 @@
-"""Find the folder of a split, and refuse options of the data that have no effect on their source."""
+"""Find the folder of a split, and the split and configuration of held-out data."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,21 +16,38 @@ SPLITS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
+# Suffixes of files that accompany images and videos. A folder of such files only is not a class; a folder of
+# any other files is, so that a class in a format that cannot be read is not lost.
+DOCUMENTS = frozenset(
+    (
+        *(".csv", ".doc", ".docx", ".htm", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".odt", ".pdf"),
+        *(".py", ".rst", ".rtf", ".sh", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"),
+    )
+)
 
 
-def split_folder(config: DataConfig, is_data: Callable[[Path], bool], *, loose: bool = False) -> Path:
+def is_picture(path: Path) -> bool:
+    """Return whether a file may be an image or a video, and is no document."""
+    return path.suffix.lower() not in DOCUMENTS
+
+
+def is_text(path: Path) -> bool:
+    """Return whether a file is not one that accompanies texts."""
+    return path.stem.upper() not in ("README", "LICENSE")
+
+
+def split_folder(config: DataConfig, *, texts: bool) -> Path:
     """Return the folder of `config.split`: the source itself unless all its sub-folders are splits.
 
     Args:
         config: configuration of the data, whose source is a folder of files.
-        is_data: function that returns whether a file may be data; sub-folders of other files are no splits.
-        loose: whether files beside the sub-folders are data too, so that these are no splits.
+        texts: whether the data are texts; see `held_out_split`.
 
     Raises:
         UserError: if there is no folder of the split.
     """
     folder, split = Path(config.source).expanduser(), config.split
-    splits = _split_folders(folder, is_data, loose)
+    splits = _split_folders(folder, texts)
     if not splits:
         config.refuse("split", reason="a folder without split folders such as train and validation")
         return folder
@@ -46,8 +62,13 @@ def split_folder(config: DataConfig, is_data: Callable[[Path], bool], *, loose: 
     )
 
 
-def held_out_split(source: str) -> str:
-    """Return the split of a source to evaluate on: `validation`, or `train` if the source has no splits."""
+def held_out_split(source: str, *, texts: bool) -> str:
+    """Return the split of a source to evaluate on: `validation`, or `train` if the source has no splits.
+
+    Args:
+        source: data source.
+        texts: whether the data are texts, which may also lie beside sub-folders, so that these are no splits.
+    """
     folder = Path(source).expanduser()
     if source in built_in() or folder.is_file():
         return "train"
@@ -55,7 +76,7 @@ def held_out_split(source: str) -> str:
         return "validation"  # a name on the hub
     if holds_tables(folder):
         return "train" if (folder / SAVED[0]).exists() else "validation"
-    return "validation" if _split_folders(folder, bool, loose=False) else "train"
+    return "validation" if _split_folders(folder, texts) else "train"
 
 
 def held_out_config(
@@ -63,8 +84,8 @@ def held_out_config(
 ) -> DataConfig:
     """Return the configuration of held-out data; what is None is that of the training data.
 
-    Keys of the training data that have no effect on the other source, such as columns on a folder of files,
-    are left out.
+    Another source has a list of its own, or none, and the split that is held out in it. Keys of the training
+    data that have no effect on it, such as columns on a folder of files, are left out.
     """
     changes: dict[str, Any] = {
         "flip": False,
@@ -73,8 +94,8 @@ def held_out_config(
     }
     if source is not None:
         changes["source"] = source
-        if split is None and held_out_split(source) == "train":
-            changes["split"] = "train"
+        changes["listed"] = listed
+        changes["split"] = split or held_out_split(source, texts=config.tokens is not None)
         if _holds_files(source) != _holds_files(config.source):
             changes |= dict.fromkeys(("image_column", "text_column", "label_column"))
         if source in built_in():
@@ -88,8 +109,9 @@ def _holds_files(source: str) -> bool:
     return source in built_in() or path.is_file() or (path.is_dir() and not holds_tables(path))
 
 
-def _split_folders(folder: Path, is_data: Callable[[Path], bool], loose: bool) -> dict[str, list[Path]]:
-    """Return the folders of each split; nothing if other folders, or loose files, hold data too."""
+def _split_folders(folder: Path, texts: bool) -> dict[str, list[Path]]:
+    """Return the folders of each split; nothing if other folders, or texts beside them, hold data too."""
+    is_data = is_text if texts else is_picture
     splits: dict[str, list[Path]] = {}
     others: list[Path] = []
     folders, (files, _) = scan_top(folder)
@@ -99,7 +121,7 @@ def _split_folders(folder: Path, is_data: Callable[[Path], bool], loose: bool) -
             others.append(child)
         else:
             splits.setdefault(split, []).append(child)
-    if loose and any(map(is_data, files)):
+    if texts and any(map(is_data, files)):
         return {}
     if splits and any(is_data(path) for child in others for path in scan_folder(child, folder).files):
         return {}  # classes, of which one is called train, for example

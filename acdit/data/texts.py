@@ -16,7 +16,7 @@ from .dataset import PixelDataset
 from .file_tables import load_rows
 from .folders import holds_tables, scan_folder
 from .identity import DataIdentity, identify
-from .splits import split_folder
+from .splits import is_text, split_folder
 from .text_decoding import READERS, choose_column, has_markup, read_documents
 from .tokenizers import Tokenizer
 
@@ -174,11 +174,6 @@ def _files(config: DataConfig, held_out: bool) -> Iterable[str] | None:
     return (text for file in bar for text in read_documents(file, config.text_column))
 
 
-def _is_text(path: Path) -> bool:
-    """Return whether a file is not one that accompanies texts."""
-    return path.stem.upper() not in ("README", "LICENSE")
-
-
 def _rows(config: DataConfig) -> tuple[Any, str]:
     rows = load_rows(config)
     return rows, _text_column(rows, config.text_column)
@@ -216,7 +211,7 @@ def _paths(config: DataConfig) -> list[Path]:
     if source.is_file():
         config.refuse("split", reason="a file")
         return [source]
-    return scan_folder(split_folder(config, _is_text, loose=True)).files
+    return [file for file in scan_folder(split_folder(config, texts=True)).files if is_text(file)]
 
 
 def _text_column(rows: Any, column: str | None) -> str:

@@ -1,6 +1,7 @@
 """Samplers of masked diffusion as diffusers schedulers: each step fills some of a block's masked tokens."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +14,7 @@ from .masked import Schedule, check_mask_token, masked_fraction
 from .objective import TRAIN_STEPS
 
 
-class MaskedScheduler(SchedulerMixin, ConfigMixin):
+class MaskedScheduler(SchedulerMixin, ConfigMixin, ABC):
     """Base class of the samplers: times, and draws of tokens in float64, with a generator for each sample.
 
     A sample without masks is left unchanged and draws nothing, so the result of a sample does not depend on
@@ -85,9 +86,9 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin):
                 filled[row, masked[chosen]] = _draw_tokens(self._probabilities(logits[chosen]), source)
         return SchedulerOutput(prev_sample=filled) if return_dict else (filled,)  # pyright: ignore[reportArgumentType]
 
+    @abstractmethod
     def _select(self, logits: Tensor, step_index: int, source: torch.Generator | None) -> Tensor:
         """Return the indices of the masked positions to fill now, given their logits (n, V - 1)."""
-        raise NotImplementedError
 
     def _due(self, count: int, step_index: int) -> int:
         """Return the minimum number of tokens to fill in this step, when `count` tokens are masked.

@@ -169,7 +169,7 @@ def _open_real(pipeline: ACDiTVideoPipeline, source: str, split: str | None, str
         )
     config = DataConfig(
         source=source,
-        split=split or held_out_split(source),
+        split=split or held_out_split(source, texts=False),
         image_size=height,
         channels=3 if pipeline.pixel_channels == 3 else 1,
         frames=pipeline.num_frames,

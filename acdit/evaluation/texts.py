@@ -108,7 +108,7 @@ def evaluate_texts(
     layouts = [Layout((length,), (block,)) for block in blocks]
     language_model = None if judge is None else ExternalLanguageModel(judge, pipeline.device)
     name = source or SHAKESPEARE
-    config = DataConfig(source=name, split=split or held_out_split(name), text_column=text_column)
+    config = DataConfig(source=name, split=split or held_out_split(name, texts=True), text_column=text_column)
     data = open_texts(config, pipeline.tokenizer, length, held_out=source is None)
     count = min(sequences or len(data), len(data))
     scoring = Scoring(count, sampling.batch, draws, estimate, sampling.seed)

@@ -91,6 +91,8 @@ def _binary(source: bytes | str | Path) -> Iterator[BinaryIO]:
     if isinstance(source, bytes):
         yield BytesIO(source)
         return
+    if Path(source).exists() and not Path(source).is_file():
+        raise VideoError("not a regular file")  # reading a pipe would wait for its writer
     with FileIO(source) as raw:
         raw.name = f"video{Path(source).suffix}"  # FFmpeg interprets names, so it sees no more of this one
         yield BufferedReader(raw)

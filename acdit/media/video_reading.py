@@ -229,7 +229,7 @@ class VideoReader:
                     if shift is None:
                         shift = 0.0 if time < 0 else time + self.interval - frame.time
                     time = frame.time + shift
-                yield time, frame  # type: ignore[misc]
+                yield time, frame
 
     def _seek(self, moment: float) -> "tuple[float, VideoFrame]":
         """Continue at a frame that is shown at a moment or before it, and return it."""

@@ -153,14 +153,11 @@ class ACDiTPipeline(BlockPipeline):
             index = class_id(label, names, count)
             if index is None:
                 known = f"0..{count - 1}" if count else "none: the model is unconditional"
-                some = f", or names such as {', '.join(self._similar(label))}" if names else ""
+                similar = ", ".join(nearest(str(label), names.values())[:3])
+                some = f", or names such as {similar}" if names else ""
                 raise UserError(f"class_labels must be classes of the model, {known}{some}, not {label!r}")
             ids.append(index)
         return ids
-
-    def _similar(self, label: object) -> list[str]:
-        """Return three class names, the most similar to a label first."""
-        return nearest(str(label), self.label_names.values())[:3]
 
     def check_inputs(self, samples_per_label: int, output_type: str, reads_pixels: bool) -> None:
         """Check arguments that do not depend on the layout.

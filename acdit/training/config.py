@@ -125,7 +125,7 @@ class OptimizerConfig(Ranged):
     """Number of steps of linear warm-up."""
     decay_share: Fraction = 0.15
     """Fraction of the steps, at the end of training, during which wsd decays."""
-    ema_decay: Fraction = 0.9999
+    ema_decay: FractionBelowOne = 0.9999
     """Decay of the moving average of the weights."""
     ema_warmup: bool = False
     """Start the moving average at a low decay, (1 + n) / (10 + n), which short runs need."""
@@ -194,9 +194,11 @@ class ValidationConfig(Ranged):
     images: Count = 512
     """Number of validation images: the first ones of the source in a fixed shuffled order."""
     source: str | None = None
-    """Source of the images, as in data.source; default: the held-out part of a built-in data set."""
+    """Source of the images, as in data.source; default: the held-out part of a built-in data set, or
+    the files that data.validation_fraction holds out."""
     split: str | None = None
-    """Split of a Hugging Face data set; default: data.split."""
+    """Split of a Hugging Face data set, or of a folder with split folders; default: data.split, or with
+    validation.source the held-out split of that source."""
     listed: str | None = None
     """List of files to use, as in data.listed, such as UCF-101's testlist01.txt; default: data.listed."""
 

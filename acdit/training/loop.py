@@ -63,7 +63,7 @@ def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool)
         with Watch(recipe, run.step, ranks, run.half_precision) as watch:
             watch.say(f"{recipe.name}: {summary(run.data, recipe.modality.samples)}")
             for change in run.changes:
-                watch.say(f"{recipe.folder}: {change}")
+                watch.say(f"{recipe.name}: {change}")
             if validation and validation.skipped:
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in validation.skipped.items())
                 watch.say(f"validation leaves out {len(validation.skipped)} unreadable samples: {reasons}")

@@ -48,7 +48,7 @@ def save_texts(pipelines: Mapping[str, ACDiTTextPipeline], classes: list[int], p
         texts = pipeline(num_samples_per_prompt=TEXTS, generator=_generator()).texts
         parts.append(f"{title}:\n\n{joined(texts)}" if len(pipelines) > 1 else joined(texts))
     with whole(path.with_suffix(".txt")) as temporary_path:
-        temporary_path.write_text("\n\n".join(parts))
+        temporary_path.write_bytes("\n\n".join(parts).encode())  # the same in every locale
 
 
 def _generator() -> torch.Generator:

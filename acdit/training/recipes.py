@@ -18,6 +18,11 @@ from .config import FORMAT_VERSION, NamedRun, Recipe
 
 PICTURES = "pictures"  # name of the recipe for a folder
 SHIPPED = Path(__file__).parent.parent / "recipes"
+# Descriptions of the paths that name a recipe of each class.
+RECIPE_PATHS: dict[type[NamedRun], str] = {
+    Recipe: "a YAML file or of a folder of pictures",
+    AutoencoderRecipe: "a YAML file",
+}
 FOLDERS: dict[type[NamedRun], Path] = {Recipe: SHIPPED, AutoencoderRecipe: SHIPPED / "autoencoders"}
 
 
@@ -76,8 +81,8 @@ def _recipe_path(recipe: str, recipe_class: type[NamedRun]) -> Path:
         return path
     names = nearest(recipe, recipe_names(recipe_class))
     raise UserError(
-        f"no recipe {recipe!r}: choose one of {', '.join(names)}, or give the path of a YAML file or of a "
-        "folder of pictures"
+        f"no recipe {recipe!r}: choose one of {', '.join(names)}, or give the path of "
+        f"{RECIPE_PATHS[recipe_class]}"
     )
 
 

@@ -1,6 +1,5 @@
 """Loss on samples that training never uses, by block and by noise level."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,6 +35,11 @@ def check_validation(recipe: Recipe) -> str | None:
     if not config.every:
         return None
     if _has_own_source(recipe):
+        if recipe.data.validation_fraction:
+            raise UserError(
+                f"data.validation_fraction {recipe.data.validation_fraction:g} holds out files that "
+                "validation.source, validation.split or validation.listed leave unused: set it to 0"
+            )
         return "named by the recipe"
     if recipe.data.source in built_in():
         return f"the held-out part of {recipe.data.source}"
@@ -72,8 +76,6 @@ class Validation:
     def __init__(self, recipe: Recipe, label_names: tuple[str, ...], vae: Any):
         config = recipe.validation
         data = held_out_config(recipe.data, config.source, config.split, config.listed)
-        if _has_own_source(recipe):
-            data = replace(data, validation_fraction=0.0)
         samples = open_samples(data, seed=recipe.training.seed, held_out=not _has_own_source(recipe))
         classes = same_classes(label_names, samples.label_names)
         if classes is None:

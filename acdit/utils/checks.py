@@ -4,7 +4,8 @@ from pathlib import Path
 
 from .errors import UserError
 
-FILES = (".txt", ".md", ".csv", ".json", ".jsonl", ".parquet")  # no name on the hub ends in these
+# no name on the hub ends in these
+FILES = (".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 
 
 def at_least(minimum: float, **values: float | None) -> None:

@@ -10,12 +10,19 @@ from .errors import UserError
 
 NAMELESS = ("",)  # names of the classes of files without classes: one, so that labels exist, without a name
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+# Last words of the names of columns that hold classes in most data sets.
+LABEL_WORDS = frozenset(("label", "labels", "class", "classes", "category", "target"))
 INDEX = re.compile(r"0*[0-9]{1,18}")  # no model has more classes, and int() refuses thousands of digits
 
 
 def normal(name: str) -> str:
     """Return a name in the normal form NFC, in which names are compared; macOS stores file names in NFD."""
     return unicodedata.normalize("NFC", name)
+
+
+def names_classes(column: str) -> bool:
+    """Return whether the name of a column suggests that it holds classes."""
+    return column.lower().rpartition("_")[2] in LABEL_WORDS
 
 
 def class_order(names: Iterable[str]) -> list[str]:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LITERAL = MappingProxyType({"literal": True})  # metadata of a dataclass field, see `Field.literal`
 QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?:,|$)')
-WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Field:
     def parse(self, value: object) -> object:
         """Parse a value: `null` and empty text mean None; text for a sequence is split, see `split_values`.
 
-        For a literal field only empty text means None, and in its sequences whole numbers become int.
+        For a literal field only empty text means None.
 
         Raises:
             UserError: if the quotes of a sequence are not complete.
@@ -73,8 +72,7 @@ class Field:
         if value == "" or (value == "null" and not self.literal):
             return None
         if isinstance(value, str) and self.is_sequence and ("," in value or int not in self.alternatives):
-            parts = split_values(value)
-            return list(map(_number_or_text, parts)) if self.literal else parts
+            return split_values(value)
         return list(value) if isinstance(value, tuple) else value
 
 
@@ -87,9 +85,7 @@ def split_values(text: str) -> list[str]:
     Raises:
         UserError: if a value starts with a double quote but does not end with one.
     """
-    stripped = text.strip()
-    rest = stripped[1:-1] if stripped.startswith("[") and stripped.endswith("]") else text
-    values = []
+    rest, values = _without_brackets(text), []
     while rest:
         match = QUOTED.match(rest)
         if match is not None:
@@ -107,15 +103,16 @@ def split_values(text: str) -> list[str]:
     return values
 
 
+def _without_brackets(text: str) -> str:
+    """Return the text of a list without the brackets around it, if it has some."""
+    stripped = text.strip()
+    return stripped[1:-1] if stripped.startswith("[") and stripped.endswith("]") else text
+
+
 def quoted_value(value: str) -> str:
     """Return a value as `split_values` reads it: in double quotes if it cannot stand without them."""
     plain = value and value == value.strip() and not set(value) & set(',"[]')
     return value if plain else '"' + value.replace('"', '""') + '"'
-
-
-def _number_or_text(value: str) -> int | str:
-    """Return a whole number as int where nothing of the text is lost; otherwise the text, such as 007."""
-    return int(value) if WHOLE.fullmatch(value) else value
 
 
 @cache
@@ -212,7 +209,7 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
         if isinstance(earlier, list):
             value = [*earlier, value]
         elif known[key].is_sequence and earlier is not None:
-            value = f"{earlier},{value}"
+            value = f"{_without_brackets(earlier)},{_without_brackets(value)}"
         values[key] = value
     return values
 

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from acdit.cli.main import main
-from acdit.cli.model_options import label_texts
 from acdit.cli.sample_images import ImageSampleOptions
 from acdit.cli.sample_text import TextSampleOptions
 from acdit.data.config import DataConfig
@@ -28,7 +27,7 @@ NAMES = ["0", "1", "10", "11", "2", "a, b", "[x]", " blanks ", 'a "quote"', "nul
 
 def parsed(*words):
     options = build(ImageSampleOptions, read_arguments(ImageSampleOptions, list(words)))
-    return label_texts(options.labels)
+    return options.labels
 
 
 @pytest.mark.parametrize(
@@ -186,3 +185,7 @@ def test_messages_name_an_option_as_typed(words, said, capsys, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     assert f"acdit: error: {said}" in capsys.readouterr().err
+
+
+def test_a_list_with_brackets_may_be_given_again():
+    assert parsed("--labels", "[3,1]", "--labels", "[4]", "--labels", '"[x]"') == ["3", "1", "4", "[x]"]

@@ -141,7 +141,7 @@ def test_sample(calls):
     assert main(argv.split()) == 0
     expected = ImageSampleOptions(
         model="mnist",
-        labels=[0, "cat", "no"],
+        labels=["0", "cat", "no"],
         steps=[25, 10],
         guidance=3.0,
         guidance_interval=(0.1, 2.0),
@@ -159,13 +159,13 @@ def test_a_set_of_samples(calls):
     assert main(["sample", "--count", "9", "--balanced=false", "--labels", "3", "--out", "sets/a/"]) == 0
     assert calls == [
         ImageSampleOptions(model="mnist", count=50000, balanced=True, out="sets/a.npz"),
-        ImageSampleOptions(model="mnist", count=9, labels=[3], out="sets/a/"),
+        ImageSampleOptions(model="mnist", count=9, labels=["3"], out="sets/a/"),
     ]
 
 
 def test_one_number_of_steps(calls):
     assert main(["sample", "--steps", "25", "--labels", "7"]) == 0
-    assert calls[0].steps == 25 and calls[0].labels == [7]
+    assert calls[0].steps == 25 and calls[0].labels == ["7"]
 
 
 def test_evaluate(calls):

@@ -65,7 +65,7 @@ def test_a_model_of_the_package_is_named_where_none_is(calls):
         TextSampleOptions(model="shakespeare", prompt="hi"),
         VideoSampleOptions(model="moving-digits", frames=8),
         TextEvaluateOptions(model="shakespeare", data="texts.txt", block=["1", "4"]),
-        ImageSampleOptions(model="mnist", labels=[3]),
+        ImageSampleOptions(model="mnist", labels=["3"]),
     ]
 
 
@@ -75,7 +75,7 @@ def test_options_that_are_switched_off_are_of_no_modality(calls):
     assert main(["sample", "--frames", "null", "--prompt", "", "--labels", "3"]) == 0
     assert calls == [
         TextSampleOptions(model="shakespeare", samples=2),
-        ImageSampleOptions(model="mnist", labels=[3]),
+        ImageSampleOptions(model="mnist", labels=["3"]),
     ]
 
 

@@ -29,7 +29,7 @@ def images(folder: Path, fraction: float, held_out: bool, seed: int = 0) -> dict
 
 
 @pytest.mark.parametrize(
-    ("fraction", "counts"), [(0.01, [1, 1, 0]), (0.2, [2, 1, 0]), (0.5, [5, 2, 0]), (0.99, [10, 3, 0])]
+    ("fraction", "counts"), [(0.01, [1, 1, 0]), (0.2, [2, 1, 0]), (0.5, [5, 2, 0]), (0.99, [9, 2, 0])]
 )
 def test_every_class_is_divided(folder, fraction, counts):
     held_out, trained, every = (
@@ -50,6 +50,14 @@ def test_the_division_depends_on_names_alone(folder, tmp_path):
 def test_validation_without_a_held_out_part(folder, tmp_path):
     with pytest.raises(UserError, match=r"no held-out part.*set data\.validation_fraction"):
         images(folder, 0.0, True)
+    write(tmp_path / "singles", {f"{name}/1.png": encoded(0) for name in COUNTS})
+    with pytest.raises(UserError, match=r"every class has one only: set it to 0"):
+        images(tmp_path / "singles", 0.5, True)
+    both = load_recipe(folder, **{"validation.source": str(tmp_path / "singles"), "out": str(tmp_path / "x")})
+    with pytest.raises(
+        UserError, match=r"data\.validation_fraction 0\.1 holds out files that validation\.source"
+    ):
+        check_validation(both)
     with pytest.raises(UserError, match=r"has a held-out part of its own: leave out"):
         open_samples(DataConfig(source="digits", validation_fraction=0.1), seed=0)
     with pytest.raises(UserError, match=r"data\.validation_fraction is for images and video"):

@@ -191,10 +191,10 @@ def test_texts_have_splits_too(tmp_path):
         (tmp_path / name).write_text(name)
     config = DataConfig(source=str(tmp_path), tokens=4)
     assert list(read_texts(config)) == ["train/1.txt", "train/deep/2.txt"]
-    held_out = held_out_config(config, None, held_out_split(str(tmp_path)), None)
+    held_out = held_out_config(config, None, held_out_split(str(tmp_path), texts=True), None)
     assert list(read_texts(held_out)) == ["validation/3.txt"]
     (tmp_path / "main.txt").write_text("text")  # all files are texts, none of a split
-    assert len(list(read_texts(config))) == 5 and held_out_split(str(tmp_path)) == "validation"
+    assert len(list(read_texts(config))) == 4 and held_out_split(str(tmp_path), texts=True) == "train"
 
 
 def test_columns_that_may_hold_classes_are_named(tmp_path):
@@ -220,5 +220,22 @@ def test_held_out_data_leave_out_keys_that_have_no_effect(tmp_path):
     held_out = held_out_config(config, str(tmp_path / "plain"), None, None)
     assert (held_out.split, held_out.image_column, held_out.label_column) == ("train", None, None)
     assert held_out_config(config, None, "test", None).image_column == "x"
-    assert held_out_split(str(tmp_path / "plain")) == held_out_split("mnist") == "train"
-    assert held_out_split(str(tmp_path / "splits")) == held_out_split("somebody/set") == "validation"
+    splits, plain = str(tmp_path / "splits"), str(tmp_path / "plain")
+    assert held_out_split(plain, texts=False) == held_out_split("mnist", texts=False) == "train"
+    assert held_out_split(splits, texts=False) == held_out_split("somebody/set", texts=False) == "validation"
+    (tmp_path / "splits" / "docs").mkdir()
+    (tmp_path / "splits" / "docs" / "README.md").write_text("documents are no class")
+    assert held_out_split(splits, texts=False) == "validation"
+    ours = DataConfig(source=splits, image_size=8, listed="list.txt")
+    other = held_out_config(ours, splits, None, None)
+    assert (other.split, other.listed, other.flip) == ("validation", None, False)
+
+
+def test_metadata_with_an_unnamed_column_of_classes_are_refused(tmp_path):
+    put(tmp_path, "1.png", "2.png")
+    metadata(tmp_path, *({"file_name": f"{n}.png", "class": kind} for n, kind in ((1, "cat"), (2, ""))))
+    with pytest.raises(
+        UserError, match=r"perhaps class: set data.label_column to it, or to '' for no classes"
+    ):
+        opened(tmp_path)
+    assert opened(tmp_path, label_column="").label_names == ("",)

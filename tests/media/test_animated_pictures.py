@@ -35,10 +35,9 @@ def test_equal_frames_are_written_and_read(tmp_path, suffix, rate, sequence):
             writer.add(grey(number))
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        packets = [packet for packet in container.demux(stream) if packet.size]
+        packets: list[Any] = [packet for packet in container.demux(stream) if packet.size]
         assert len(packets) == len(sequence)
-        assert stream.time_base is not None
-        ends = [(packet.pts + packet.duration) * stream.time_base for packet in packets]  # type: ignore
+        ends = [float((packet.pts + packet.duration) * packet.time_base) for packet in packets]
     # the last frame too is shown for its time; GIF counts hundredths of a second
     assert max(ends) == pytest.approx(len(sequence) / rate, abs=0.0051 if suffix == "gif" else 1e-6)
     assert shown(read_frames(path)) == sequence

@@ -192,9 +192,9 @@ AROUND = [
     ),
     mutant(
         "a number is the number of a class before it is a name",
-        "cli/model_options.py",
-        "list(map(str, labels))",
-        "list(labels)",
+        "utils/names.py",
+        "index = class_named(label, names)",
+        "index = None if INDEX.fullmatch(label) else class_named(label, names)",
         "cli/test_class_names.py::test_the_command_draws_the_class_that_it_names",
     ),
     mutant(
