@@ -33,15 +33,15 @@ def relative_path(table: FileTable, path: str) -> str:
 
 def row_name(table: FileTable, row: int) -> str:
     """Return the relative path of a row's file, or the number of the row if it holds bytes without a name."""
-    path = (table.files[row]["file"] or {}).get("path")
+    path = table.path(row)[0]
     return relative_path(table, path) if path else f"row {row}"
 
 
 def modification_time(table: FileTable, row: int) -> int:
     """Return the time of the last modification of the file that holds the bytes of a row; 0 if unknown."""
-    encoded = table.encoded(row)
-    if isinstance(encoded, str):
-        return _modified(encoded)
+    path, holds_bytes = table.path(row)
+    if path and not holds_bytes:
+        return _modified(path)
     return max((_modified(entry["filename"]) for entry in table.files.cache_files), default=0)
 
 

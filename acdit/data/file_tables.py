@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,6 +77,19 @@ class FileTable:
         cell = self.files[row]["file"] or {}
         return cell.get("bytes") or cell.get("path")
 
+    @cached_property
+    def _cells(self) -> Any:
+        return self.files.with_format("arrow")
+
+    def path(self, row: int) -> tuple[str | None, bool]:
+        """Return the path or name of a file, and whether the row holds its bytes, which are not read."""
+        import pyarrow.compute
+
+        compute: Any = pyarrow.compute  # whose functions are made when it is imported
+        cell = self._cells[row : row + 1]["file"]
+        size = compute.binary_length(compute.struct_field(cell, "bytes"))[0].as_py()
+        return compute.struct_field(cell, "path")[0].as_py(), bool(size)
+
     def repeated(self, times: int) -> "FileTable":
         """Return a table in which every file is repeated `times` times in a row."""
         if times == 1:
@@ -109,7 +122,7 @@ class FileTable:
         return self.select(sorted(chosen))
 
     def _division_key(self, row: int) -> bytes:
-        path = (self.files[row]["file"] or {}).get("path")
+        path = self.path(row)[0]
         name = f"row {row}" if path is None else Path(path).name
         return hashlib.blake2b(name.encode(errors="surrogateescape")).digest()
 
