@@ -13,7 +13,8 @@ from ..data.image_decoding import Unreadable
 from ..data.opening import open_samples
 from ..data.splits import held_out_split
 from ..generation.batches import Sampling, draw_clips
-from ..metrics.distances import coverage_density, frechet
+from ..metrics.distances import frechet
+from ..metrics.neighbours import coverage_density
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError, require
 from ..utils.names import NAMELESS, same_classes

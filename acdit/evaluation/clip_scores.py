@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..metrics.distances import coverage_density, frechet
+from ..metrics.distances import frechet
+from ..metrics.neighbours import coverage_density
 from .features.digit_classifier import DigitClassifier
 from .features.extractor import FeatureExtractor
 

@@ -7,7 +7,8 @@ import torch
 
 from ..data.digits import LABEL_NAMES, digit_images
 from ..generation.batches import Sampling, draw_images
-from ..metrics.distances import copied_share, coverage_density, frechet, nearest_ratio, spread
+from ..metrics.distances import frechet
+from ..metrics.neighbours import copied_share, coverage_density, nearest_ratio, spread
 from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import UserError

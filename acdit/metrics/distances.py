@@ -1,20 +1,29 @@
-"""Distances between sets of features (N, F) or of flattened images (N, pixels). Pure functions.
+"""Distances between the distributions of two sets of features, (N, F) and (M, F). Pure functions.
 
 All of these metrics depend on the sizes of the sets: compare only values computed at the same sizes.
 """
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..utils.errors import UserError, require
+from ..utils.errors import require
+from ..utils.randomness import generator
+from .feature_sets import check_features
 
-CHUNK = 1024  # rows of a distance matrix that are in memory at a time
-COPY_RATIO = 1 / 3  # Yoon et al. 2023: a copy is three times nearer to one training example than to the next
+CHUNK = 1024  # rows of a kernel matrix that are in memory at a time
+DIRECTIONS = 64  # directions of projections that are in memory at a time
+CMMD_BANDWIDTH = 10.0  # of the Gaussian kernel
+CMMD_SCALE = 1000.0  # so that values are easy to read
+PROJECTIONS = 1000
+
+Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, F), (m, F) -> (n, m)
 
 
 def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
     """Return the Fréchet distance of Gaussians fitted to features (N, F) and (M, F), in float64."""
-    _check(2, a, b)
+    check_features(2, a, b)
     identity = nn.Identity()
     identity.num_features = a.shape[1]  # pyright: ignore[reportArgumentType] (torchmetrics requires it)
     metric = require("torchmetrics.image.fid", "eval").FrechetInceptionDistance(feature=identity)
@@ -23,71 +32,71 @@ def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(metric.compute())
 
 
-def coverage_density(real: torch.Tensor, fake: torch.Tensor, k: int = 5) -> tuple[float, float]:
-    """Return coverage and density (Naeem et al. 2020, equations 5 and 6) of features (N, F) and (M, F).
+def kernel_distance(a: Tensor, b: Tensor) -> float:
+    """Return the kernel distance of features (N, F) and (M, F), in float64; KID for Inception features.
 
-    The ball of a real point extends to its k-th nearest real neighbour. Coverage, 0 to 1, is the fraction of
-    balls that contain a fake point. Density is the mean number of balls that a fake point lies in, divided by
-    k; it is about 1 for fakes that are distributed like the real points.
+    This is the unbiased estimate of the squared maximum mean discrepancy for the kernel (x y / F + 1)^3
+    (arXiv 1801.01401). All pairs are used; the usual mean over random subsets has the same expectation.
     """
-    _check(k + 1, real)
-    _check(1, real, fake)
-    covered = inside = 0
-    for part in real.split(CHUNK):
-        radius = _distances(part, real).kthvalue(k + 1, dim=1, keepdim=True).values  # (n, 1), itself included
-        within = _distances(part, fake) < radius  # (n, M)
-        covered += int(within.any(dim=1).sum())
-        inside += int(within.sum())
-    return covered / len(real), inside / (k * len(fake))
+    check_features(2, a, b)
+    width = a.shape[1]
+
+    def cubic(x: Tensor, y: Tensor) -> Tensor:
+        return (x @ y.T / width + 1) ** 3
+
+    return _discrepancy(a.double(), b.double(), cubic, unbiased=True)
 
 
-def nearest_ratio(samples: torch.Tensor, train: torch.Tensor, held_out: torch.Tensor) -> float:
-    """Return the ratio of the distances of samples to the nearest training and held-out examples.
+def cmmd(a: Tensor, b: Tensor) -> float:
+    """Return the maximum mean discrepancy with a Gaussian kernel of features (N, F) and (M, F), in float64.
 
-    The ratio is the mean distance to the nearest training example over that to the nearest held-out one. 1
-    means no memorisation; less than 1 means that samples lie nearer to the training data. The larger set is
-    cut to the size of the smaller by `spread`, since the nearest of more examples is nearer. Therefore,
-    only a quarter of a training set that is four times as large is used, and full copying of the training set
-    still leaves a ratio of about 3/4; `copied_share` uses the whole set. The mean is used, not the median, so
-    that a few copies show. Each set is (N, F).
+    With CLIP's image embeddings it is the CMMD (arXiv 2401.09603): the features are normalised to unit
+    length, the bandwidth is 10, pairs of an item with itself are included, and the value is multiplied by
+    1,000.
     """
-    _check(1, samples, train, held_out)
-    size = min(len(train), len(held_out))
-    to_train, to_held_out = (_nearest(samples, spread(part, size), 1).mean() for part in (train, held_out))
-    # if the samples are the held-out examples themselves, the ratio is huge, but JSON can hold it
-    return float(to_train / to_held_out.clamp(min=torch.finfo(torch.float64).eps))
+    check_features(1, a, b)
+
+    def gaussian(x: Tensor, y: Tensor) -> Tensor:
+        return torch.exp(-torch.cdist(x, y).square() / (2 * CMMD_BANDWIDTH**2))
+
+    unit_a, unit_b = (nn.functional.normalize(rows.double(), dim=1) for rows in (a, b))
+    return CMMD_SCALE * _discrepancy(unit_a, unit_b, gaussian, unbiased=False)
 
 
-def copied_share(samples: torch.Tensor, train: torch.Tensor) -> float:
-    """Return the fraction of samples (N, F) that are copies of a training example (M, F).
+def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = PROJECTIONS, seed: int = 0) -> float:
+    """Return the scaled sliced Wasserstein distance of features (N, F) and (N, F), in float64.
 
-    A copy is three times nearer to one training example than to any other.
+    With Inception features it is MIND (arXiv 2605.06797): 3 F times the squared 2-Wasserstein distance of the
+    projections onto a random direction, averaged over directions. In one dimension, the distance is that of
+    the sorted values.
+
+    Args:
+        a: features.
+        b: as many features.
+        projections: number of random directions.
+        seed: seed of the directions.
+
+    Raises:
+        UserError: if the sets are empty, not finite, or of different shapes.
     """
-    _check(1, samples, train)
-    _check(2, train)
-    first, second = _nearest(samples, train, 2).unbind(dim=1)
-    return float((first < COPY_RATIO * second).double().mean())
+    check_features(len(a), a, b)
+    check_features(max(1, len(b)), a)  # as many as in b
+    count, width = a.shape
+    drawn = torch.randn(projections, width, generator=generator(seed, "projections"), dtype=torch.float64)
+    total = 0.0
+    for part in nn.functional.normalize(drawn, dim=1).to(a.device).split(DIRECTIONS):
+        sorted_a, sorted_b = ((part @ rows.double().T).sort(dim=1).values for rows in (a, b))  # (P, N)
+        total += float((sorted_a - sorted_b).square().sum())
+    return 3 * width * total / (projections * count)
 
 
-def spread(rows: torch.Tensor, size: int) -> torch.Tensor:
-    """Return `size` of the rows at even steps, so that a set sorted by class keeps its proportions."""
-    return rows[torch.arange(size, device=rows.device) * len(rows) // size]
-
-
-def _nearest(samples: torch.Tensor, examples: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the distances to the nearest examples in ascending order, (N, count)."""
-    parts = [_distances(part, examples).topk(count, largest=False).values for part in samples.split(CHUNK)]
-    return torch.cat(parts)
-
-
-def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return torch.cdist(a.double(), b.double())
-
-
-def _check(min_rows: int, *sets: torch.Tensor) -> None:
-    for rows in sets:
-        if rows.ndim != 2 or len(rows) < min_rows or rows.shape[1] != sets[0].shape[1]:
-            expected = f"(at least {min_rows}, {sets[0].shape[-1]})"
-            raise UserError(f"a set of features must be of shape {expected}, not {tuple(rows.shape)}")
-        if not rows.isfinite().all():
-            raise UserError("a set of features contains values that are not finite")
+def _discrepancy(a: Tensor, b: Tensor, kernel: Kernel, unbiased: bool) -> float:
+    """Return the squared maximum mean discrepancy; without pairs of an item with itself if unbiased."""
+    own = 0.0
+    for rows in (a, b):
+        sums = sum(float(kernel(part, rows).sum()) for part in rows.split(CHUNK))
+        if unbiased:
+            sums -= sum(float(kernel(part, part).diagonal().sum()) for part in rows.split(CHUNK))
+        own += sums / (len(rows) * (len(rows) - unbiased))
+    cross = sum(float(kernel(part, b).sum()) for part in a.split(CHUNK))
+    return own - 2 * cross / (len(a) * len(b))

@@ -7,7 +7,8 @@ import torch
 
 from acdit.cli.main import main
 from acdit.data.video_decoding import decode_clip
-from acdit.metrics.distances import coverage_density, frechet
+from acdit.metrics.distances import frechet
+from acdit.metrics.neighbours import coverage_density
 from acdit.pipelines.loading import load_pipeline
 from tests.data.test_clip_files import shape, write
 from tests.pipelines.small import NAMES, quiet

@@ -7,7 +7,8 @@ import torch
 
 from acdit.evaluation.digits import score_digits
 from acdit.evaluation.report import format_table
-from acdit.metrics.distances import frechet, nearest_ratio, spread
+from acdit.metrics.distances import frechet
+from acdit.metrics.neighbours import nearest_ratio, spread
 from acdit.utils.errors import UserError
 
 

@@ -3,20 +3,22 @@
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 import torch
+from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
+from sklearn.preprocessing import normalize
 
 from acdit.metrics import distances
-from acdit.metrics.distances import copied_share, coverage_density, frechet, nearest_ratio, spread
+from acdit.metrics.distances import cmmd, frechet, kernel_distance, sliced_wasserstein
+from acdit.metrics.inception_score import inception_score
+from acdit.metrics.neighbours import copied_share, coverage_density, nearest_ratio, precision_recall
 from acdit.utils.errors import UserError
+from tests.metrics.clouds import cloud
 
-
-def cloud(count: int, seed: int, width: int = 6) -> torch.Tensor:
-    """Correlated Gaussian points, (count, width) float32."""
-    random = np.random.default_rng(seed)
-    points = random.normal(size=(count, width)) @ random.normal(size=(width, width)) + random.normal(
-        size=width
-    )
-    return torch.from_numpy(points).float()
+METRICS = (
+    *(frechet, kernel_distance, cmmd, sliced_wasserstein, coverage_density, precision_recall, copied_share),
+    lambda a, b: nearest_ratio(a, a, b),
+)
 
 
 def test_frechet_is_the_closed_form_of_two_gaussians():
@@ -35,70 +37,78 @@ def test_frechet_of_a_moved_set_is_the_squared_move():
     assert frechet(a, a + torch.tensor([3.0, 0, 0, 0, 4.0, 0])) == pytest.approx(25, abs=1e-6)
 
 
-@pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("chunk", [7, 1024])
-def test_coverage_and_density_are_the_papers(k, chunk, monkeypatch):
+def test_the_kernel_distance_is_the_unbiased_estimate(chunk, monkeypatch):
     monkeypatch.setattr(distances, "CHUNK", chunk)
-    real, fake = cloud(40, 4), cloud(30, 5) * 0.6 + cloud(40, 4)[:30] * 0.6
-    x, y = real.double().numpy(), fake.double().numpy()
-    covered = inside = 0
-    for i in range(len(x)):
-        radius = sorted(np.linalg.norm(x[i] - x[j]) for j in range(len(x)) if j != i)[k - 1]
-        hits = [np.linalg.norm(x[i] - point) < radius for point in y]
-        covered += any(hits)
-        inside += sum(hits)
-    coverage, density = coverage_density(real, fake, k)
-    assert 0 < covered < len(x)
-    assert coverage == covered / len(x)
-    assert density == pytest.approx(inside / (k * len(y)))
+    a, b = cloud(40, 1), cloud(30, 2)
+    x, y = a.double().numpy(), b.double().numpy()
+    own = []
+    for rows in (x, y):
+        kernel = polynomial_kernel(rows, degree=3, gamma=1 / rows.shape[1], coef0=1)
+        own.append((kernel.sum() - np.trace(kernel)) / (len(rows) * (len(rows) - 1)))
+    expected = sum(own) - 2 * polynomial_kernel(x, y, degree=3, gamma=1 / x.shape[1], coef0=1).mean()
+    assert expected > 0.1
+    assert kernel_distance(a, b) == pytest.approx(expected, rel=1e-9)
+    assert kernel_distance(a, b) == pytest.approx(kernel_distance(b, a))
 
 
-def test_coverage_and_density_by_hand():
-    real = torch.tensor([[0.0], [1.0], [3.0]])  # with k = 1 the radii are 1, 1 and 2
-    fake = torch.tensor(
-        [[0.5], [0.6], [9.0], [2.5]]
-    )  # in the balls of 0 and 1, the same, in none, in that of 3
-    assert coverage_density(real, fake, k=1) == (1.0, 5 / 4)
-    assert coverage_density(real, fake[2:], k=1) == (1 / 3, 1 / 2)
+def test_the_kernel_distance_of_one_distribution_is_zero_on_average():
+    points = cloud(4000, 3).split(20)
+    values = torch.tensor([kernel_distance(a, b) for a, b in zip(points[::2], points[1::2], strict=True)])
+    assert values.min() < 0 < values.max()  # unbiased, so some estimates are below zero
+    assert abs(values.mean()) < 3 * values.std() / len(values) ** 0.5
 
 
-def nearest(x: np.ndarray, y: np.ndarray, place: int = 0) -> np.ndarray:
-    return np.array([sorted(np.linalg.norm(y - point, axis=1))[place] for point in x])
-
-
-def test_nearest_ratio_compares_sets_of_one_size(monkeypatch):
+def test_cmmd_compares_unit_vectors_with_a_gaussian_kernel(monkeypatch):
     monkeypatch.setattr(distances, "CHUNK", 7)
-    samples, train, held_out = cloud(20, 6), cloud(60, 6), cloud(15, 7)
-    cut = train[::4]  # even steps: 60 cut to 15
-    x, y, z = (part.double().numpy() for part in (samples, cut, held_out))
-    expected = nearest(x, y).mean() / nearest(x, z).mean()
-    assert nearest_ratio(samples, train, held_out) == pytest.approx(expected)
-    assert nearest_ratio(samples, held_out, train) == pytest.approx(1 / expected)
+    a, b = cloud(40, 1), cloud(30, 2)
+    x, y = (normalize(part.double().numpy()) for part in (a, b))
+    gamma = 1 / 200  # 1 / (2 * 10^2)
+    expected = rbf_kernel(x, gamma=gamma).mean() + rbf_kernel(y, gamma=gamma).mean()
+    expected = 1000 * (expected - 2 * rbf_kernel(x, y, gamma=gamma).mean())
+    assert expected > 1
+    assert cmmd(a, b) == pytest.approx(expected, rel=1e-6)
+    assert cmmd(a, 3 * a) == pytest.approx(0, abs=1e-9)
 
 
-def test_nearest_ratio_of_fresh_points_is_one_and_of_copies_less():
-    points = torch.randn(1500, 4, generator=torch.Generator().manual_seed(0))
-    fresh, train, held_out = points.split(500)
-    assert nearest_ratio(fresh, train, held_out) == pytest.approx(1, abs=0.05)
-    assert nearest_ratio(train + 1e-3, train, held_out) < 0.05
-    assert 1e6 < nearest_ratio(held_out, train, held_out) < float("inf")
-    half = torch.cat([fresh[:250], train[:250]])
-    assert nearest_ratio(half, train, held_out) == pytest.approx(0.5, abs=0.1)
+def test_the_sliced_distance_in_one_dimension_is_that_of_sorted_values():
+    a, b = cloud(40, 1, width=1), cloud(40, 2, width=1)
+    expected = 3 * np.mean((np.sort(a.double().numpy(), 0) - np.sort(b.double().numpy(), 0)) ** 2)
+    assert expected > 0.1
+    assert sliced_wasserstein(a, b) == pytest.approx(expected, rel=1e-12)
 
 
-def test_copied_share_counts_the_copies():
-    points = torch.randn(300, 50, generator=torch.Generator().manual_seed(1))
-    train, fresh = points.split(200)
-    assert copied_share(fresh, train) == 0
-    assert copied_share(torch.cat([fresh[:60], train[5:25] + 1e-3]), train) == 20 / 80
-    ends = torch.tensor([[0.0], [4.0]])  # a copy lies less than a quarter of the way from one to the other
-    assert copied_share(torch.tensor([[0.9], [1.1], [3.2], [2.0], [0.0]]), ends) == 3 / 5
+def test_the_sliced_distance_is_a_mean_over_random_directions():
+    a, b = cloud(40, 1), cloud(40, 2)
+    directions = normalize(np.random.default_rng(0).normal(size=(20_000, 6)))
+    x, y = (np.sort(part.double().numpy() @ np.transpose(directions), axis=0) for part in (a, b))
+    expected = 3 * 6 * ((x - y) ** 2).mean()
+    # of one direction the error is about as large as the mean, of 10,000 a hundredth
+    assert sliced_wasserstein(a, b, projections=10_000) == pytest.approx(expected, rel=0.05)
+    assert sliced_wasserstein(a, b, seed=1) != sliced_wasserstein(a, b, seed=2)
+    assert sliced_wasserstein(a, a[torch.randperm(40)]) == pytest.approx(0, abs=1e-12)
+    move = torch.tensor([3.0, 0, 0, 0, 4.0, 0]).double()  # the projections move by 25 / 6 in square
+    moved = sliced_wasserstein(a.double(), a.double() + move, projections=10_000)
+    assert moved == pytest.approx(3 * 25, rel=0.05)
 
 
-def test_spread_takes_even_steps():
-    assert spread(torch.arange(12), 4).tolist() == [0, 3, 6, 9]
-    assert spread(torch.arange(10), 4).tolist() == [0, 2, 5, 7]
-    assert spread(torch.arange(5), 5).tolist() == [0, 1, 2, 3, 4]
+def test_the_sliced_distance_needs_sets_of_one_size():
+    for a, b in ((cloud(8, 1), cloud(9, 1)), (cloud(9, 1), cloud(8, 1)), (cloud(8, 1)[:0], cloud(8, 1)[:0])):
+        with pytest.raises(UserError, match=r"at least \d, 6"):
+            sliced_wasserstein(a, b)
+
+
+def test_the_inception_score_is_the_exponential_of_the_divergence():
+    logits = 3 * torch.randn(53, 7, generator=torch.Generator().manual_seed(0))
+    expected = []
+    for part in range(5):
+        rows = logits[53 * part // 5 : 53 * (part + 1) // 5].double().softmax(1).numpy()
+        divergences = scipy.stats.entropy(rows, rows.mean(0, keepdims=True), axis=1)
+        expected.append(np.exp(divergences.mean()))
+    assert inception_score(logits, splits=5) == pytest.approx((np.mean(expected), np.std(expected)))
+    certain = 1000 * torch.eye(7).repeat(10, 1)  # every class equally often, without doubt
+    assert inception_score(certain, splits=10) == pytest.approx((7, 0))
+    assert inception_score(torch.zeros(20, 7)) == pytest.approx((1, 0))
 
 
 def test_bad_sets_are_errors():
@@ -111,7 +121,7 @@ def test_bad_sets_are_errors():
         (good[:0], "not \\(0, 6\\)"),
         (broken, "not finite"),
     ):
-        for call in (frechet, coverage_density, copied_share, lambda a, b: nearest_ratio(a, a, b)):
+        for call in METRICS:
             with pytest.raises(UserError, match=message):
                 call(good, bad)
     with pytest.raises(UserError, match=r"at least 6"):
