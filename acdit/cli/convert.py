@@ -46,7 +46,7 @@ def run(options: ConvertOptions) -> None:
     if options.to_published:
         publish(source, out)
     else:
-        convert_checkpoint(source, out, ema=options.ema, vae=options.vae)
+        convert_checkpoint(source, out, ema=options.ema, vae=options.vae, report=print)
     print(f"{source} was converted to {out}")
 
 

@@ -2,17 +2,15 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import cast
 
 from .. import __version__
-from ..utils.errors import UserError
+from ..utils.errors import UserError, raised_here
 from ..utils.heap import keep_freed_memory
 from ..utils.references import load_object
 from ..utils.settings import nearest
 from .command import Command
 
-PACKAGE = Path(__file__).parents[1]
 # Import strings of all commands by name, in the order of the help.
 COMMANDS: dict[str, str] = {
     "train": "acdit.cli.train:COMMAND",
@@ -60,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("acdit: interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
-        if not isinstance(error, UserError | OSError) and not _raised_here(error):
+        if not isinstance(error, UserError | OSError) and not raised_here(error):
             raise
         print(f"acdit: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -107,11 +105,3 @@ def overview() -> str:
         for command in commands
     ]
     return OVERVIEW.format(commands="\n".join(lines))
-
-
-def _raised_here(error: ValueError) -> bool:
-    """Return whether this package raised the error itself, and not a library that it called."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(PACKAGE)

@@ -7,7 +7,13 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
+from ..model.stored import check_finite
+from ..model.weight_files import CONFIG
+from ..utils.checks import exists
 from ..utils.errors import UserError
+from ..utils.hub import loading, local_or_hub
+from ..utils.untrusted import read_object, shown
+from .autoencoder_files import check_autoencoder
 
 FRAMES_AT_ONCE = 32  # maximum number of frames per call, since a batch of clips holds hundreds
 
@@ -20,27 +26,31 @@ def load_autoencoder(name: str | Path, dtype: torch.dtype = torch.float32) -> Au
         dtype: data type of the weights.
 
     Raises:
-        UserError: if there is no such autoencoder, if it is of another class, or if weights are missing.
+        UserError: if there is no such autoencoder, if it is of another class or damaged, or if weights are
+            missing.
     """
-    subfolder = Path(name) / "vae"
-    path = str(subfolder if subfolder.is_dir() else name)
-    try:
-        config: Any = AutoencoderKL.load_config(path)
+    subject = f"autoencoder {name}"
+    given = Path(name).expanduser()
+    subfolder = given / "vae"
+    folder = local_or_hub(
+        "autoencoder", str(subfolder if exists(subfolder) else name), "an autoencoder", [CONFIG]
+    )
+    with loading(subject, folder):
+        path = str(folder or name)
+        config: Any = read_object(folder / CONFIG) if folder else AutoencoderKL.load_config(path)
         class_name = config.get("_class_name")
         if class_name != "AutoencoderKL":
-            raise UserError(f"autoencoder {name} must be an AutoencoderKL of diffusers, not {class_name}")
+            raise UserError(f"{subject} must be an AutoencoderKL of diffusers, not {shown(class_name)}")
+        if folder is not None:
+            check_autoencoder(folder, config)
         result: Any = AutoencoderKL.from_pretrained(
             path, use_safetensors=True, output_loading_info=True, dtype=dtype
         )
-    except UserError:
-        raise
-    except (OSError, ValueError, RuntimeError) as fault:  # unknown, unreachable, pickled, wrong shapes
-        reason = " ".join(str(fault).split())
-        raise UserError(f"autoencoder {name} cannot be loaded: {reason}") from fault
     loaded, loading_info = result
     missing = loading_info["missing_keys"]
     if missing:
-        raise UserError(f"autoencoder {name} lacks weights, such as {', '.join(list(missing)[:3])}")
+        raise UserError(f"{subject} lacks weights, such as {', '.join(list(missing)[:3])}")
+    check_finite(folder or Path(name), loaded)
     return loaded.eval()
 
 

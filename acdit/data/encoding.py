@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
@@ -17,6 +16,7 @@ from ..utils.files import check_writable, whole
 from ..utils.names import NAMELESS, class_order
 from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import launched
+from ..utils.untrusted import open_tensors
 from .autoencoders import encode, load_autoencoder, scale_factor
 from .config import AutoencoderConfig, DataConfig
 from .dataset import PixelDataset
@@ -248,7 +248,7 @@ def _write_manifest(
         header = shard_header(path)
         if header is None:
             return None
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             labels = file.get_tensor("label")
             if len(labels):
                 shape = file.get_slice("mean").get_shape()[2:]

@@ -1,23 +1,25 @@
 """Latents on disk: files of means and deviations with a manifest, and the data set that draws from them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from ..utils.errors import UserError
+from ..utils.kinds import check_values, whole_number
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import generator
 from ..utils.settings import differences
+from ..utils.untrusted import damage, open_tensors, parse_json, read_object, tensor_header
 from .config import AutoencoderConfig, DataConfig
 from .data_sets import built_in
 from .dataset import LabelledDataset, PixelDataset
 from .folders import scan_folder
 from .identity import MOST_NAMED, DataIdentity, data_changes, text_digest
+from .latent_files import HEADER_KINDS, REMEDY, check_latents, check_manifest, checked_identity
 from .opening import open_samples
 from .tensor_cache import fingerprint
 
@@ -57,6 +59,10 @@ class LatentDataset(LabelledDataset):
         self.labels = torch.cat(
             [self._tensors(shard).get_tensor("label") for shard in range(len(self.files))]
         )
+        if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(
+            self.label_names
+        ):
+            raise damage(folder, f"its labels are not those of {len(self.label_names)} classes", REMEDY)
         self.encoded = DataIdentity.from_json(manifest.get("data"))
         self._fingerprints = "".join(shard["fingerprint"] for shard in manifest["shards"])
         source = manifest["settings"]["data"]["source"]
@@ -86,7 +92,7 @@ class LatentDataset(LabelledDataset):
 
     def _tensors(self, shard: int) -> Any:
         """Open a file of latents, mapped into memory."""
-        return safe_open(self.folder / self.files[shard], framework="pt")
+        return open_tensors(self.folder / self.files[shard])
 
 
 def data_settings(data: DataConfig, clips: int = 1) -> dict[str, Any]:
@@ -118,17 +124,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} holds no finished latents: run acdit encode with this recipe first")
     try:
-        manifest = json.loads(path.read_text())
-    except json.JSONDecodeError as fault:
-        raise UserError(f"{path} is damaged ({fault}): remove it and run acdit encode again") from fault
-    if manifest["format_version"] != FORMAT_VERSION:
-        raise UserError(
-            f"{path} has format version {manifest['format_version']}, not {FORMAT_VERSION}: upgrade acdit"
-        )
+        manifest = read_object(path)
+    except UserError as fault:
+        raise UserError(f"{fault}; {REMEDY}") from fault
+    version = check_values(manifest, {"format_version": whole_number(0)}, path, REMEDY)["format_version"]
+    if version != FORMAT_VERSION:
+        raise UserError(f"{path} has format version {version}, not {FORMAT_VERSION}: upgrade acdit")
+    check_manifest(manifest, path)
     for shard in manifest["shards"]:
         file = folder / shard["file"]
         if not file.is_file() or file.stat().st_size != shard["bytes"]:
             raise UserError(f"{file} is missing or truncated: run acdit encode again to repair it")
+        check_latents(file, tensor_header(file), shard["count"], manifest["shape"], manifest["mirrored"])
     return manifest
 
 
@@ -227,7 +234,7 @@ def check_contents(folder: Path, path: Path, first: int, samples: PixelDataset) 
     Returns:
         Number of items of the file of latents; 0 if the data are not in files.
     """
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         if "content" not in file.keys():  # noqa: SIM118, since it is no mapping
             return 0
         contents, times = file.get_tensor("content"), file.get_tensor("modified")
@@ -267,8 +274,12 @@ def _refusal(folder: Path, changed: Sequence[str], kind: str) -> str:
 def shard_header(path: Path) -> dict[str, Any] | None:
     """Return the header of a file of latents; None if the file is missing or damaged."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             written = (file.metadata() or {}).get(HEADER)
-            return None if written is None else json.loads(written)
-    except (OSError, SafetensorError):
+        if written is None:
+            return None
+        header = check_values(parse_json(written, path), HEADER_KINDS, path)
+        identity = header.get("identity")
+        return header if identity is None else header | {"identity": checked_identity(identity, path)}
+    except (OSError, SafetensorError, UserError):
         return None

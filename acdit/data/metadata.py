@@ -1,13 +1,13 @@
 """Read metadata.jsonl or metadata.csv of a folder of files, as Hugging Face's image folders have them."""
 
 import csv
-import json
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from ..utils.errors import UserError
 from ..utils.names import names_classes
+from ..utils.untrusted import parse_json
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 FILE_COLUMN = "file_name"
@@ -83,7 +83,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
             else:
                 for line, text in enumerate(file, 1):
                     if text.strip():
-                        rows.append((line, dict(json.loads(text))))
+                        rows.append((line, dict(parse_json(text, "the line", infinite=True))))
     except (OSError, ValueError, TypeError, csv.Error) as fault:
         where = f" in line {line}" if line else ""
         raise UserError(f"{path} cannot be read{where}: {fault}") from fault

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from ..utils.errors import UserError
 from ..utils.files import whole
+from ..utils.untrusted import open_tensors
 
 
 def cached_tensors(name: str, build: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -50,10 +52,10 @@ def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
 
 def _read(path: Path) -> dict[str, torch.Tensor] | None:
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
             expected = (file.metadata() or {}).get("fingerprint")
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, UserError):
         return None
     return tensors if fingerprint(tensors) == expected else None

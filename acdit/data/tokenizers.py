@@ -7,11 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..utils.checks import here_or_on_hub
 from ..utils.errors import UserError, require
 from ..utils.files import whole
+from ..utils.hub import loading, local_or_hub
+from ..utils.untrusted import damage, parse_json, read_object, reading, shown
 
 FILE = "tokenizer.json"
+FOLDER_FILES = (FILE, "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+MOST_GAPS = 2**16  # unused ids of a vocabulary
 END = "<|endoftext|>"
 
 
@@ -243,41 +246,62 @@ def open_tokenizer(name: str) -> Tokenizer:
     path = Path(name).expanduser()
     if path.is_file():
         try:
-            state = json.loads(path.read_bytes())  # also with a signature
-            if not isinstance(state, dict):
-                raise ValueError("it must hold a JSON object")
-            return tokenizer_of(state)
-        except (OSError, ValueError) as fault:
-            raise UserError(f"{name} is not a tokenizer file: {' '.join(str(fault).split())}") from fault
-    here_or_on_hub("tokenizer", name, "a tokenizer")
+            return tokenizer_of(read_object(path), path)
+        except UserError as fault:
+            if fault.__cause__ is None and not str(fault).startswith(f"{path} "):
+                raise  # a package is missing, or the end-of-text token
+            raise UserError(f"{name} is not a tokenizer file: {fault}") from fault
+    here = local_or_hub("tokenizer", name, "a tokenizer", FOLDER_FILES)
+    if here is not None and (here / FILE).exists():
+        _check_vocabulary(read_object(here / FILE), here / FILE)
     library: Any = require("transformers", "text")
-    try:
-        loaded = library.AutoTokenizer.from_pretrained(name, use_fast=True)
-    except (OSError, ValueError) as fault:
-        reason = " ".join(str(fault).split())
-        raise UserError(f"tokenizer {name} cannot be loaded: {reason}") from fault
-    inner = getattr(loaded, "backend_tokenizer", None)
-    if inner is None or loaded.eos_token is None:
-        raise UserError(
-            f"tokenizer {name} has {'no fast version' if inner is None else 'no end-of-text token'}"
+    with loading(f"tokenizer {name}", here):
+        loaded = library.AutoTokenizer.from_pretrained(
+            here or name, use_fast=True, trust_remote_code=False, local_files_only=here is not None
         )
-    return SubwordTokenizer(inner.to_str(), loaded.eos_token)
+        inner = getattr(loaded, "backend_tokenizer", None)
+        state = None if inner is None else inner.to_str()
+        end = loaded.eos_token
+    if state is None or end is None:
+        lacking = "fast version" if state is None else "end-of-text token"
+        raise UserError(f"tokenizer {name} has no {lacking}")
+    return tokenizer_of({"acdit": "subwords", "state": parse_json(state, name), "end": end}, name)
 
 
-def tokenizer_of(description: dict[str, Any]) -> Tokenizer:
+def tokenizer_of(description: dict[str, Any], source: Path | str = "the tokenizer") -> Tokenizer:
     """Build a tokenizer from its own description, or from JSON of the library `tokenizers`.
 
+    Args:
+        description: the description.
+        source: name of the description in messages.
+
     Raises:
-        ValueError: if the argument is neither.
+        UserError: if the argument is neither, or is damaged.
     """
     tokenizer_type = description.get("acdit")
     if tokenizer_type == "bytes":
         return ByteTokenizer()
-    try:
-        if tokenizer_type == "subwords":
-            return SubwordTokenizer(json.dumps(description["state"]), description["end"])
-        return SubwordTokenizer(json.dumps(description))
-    except UserError:
-        raise
-    except Exception as fault:  # the library raises no narrower exception
-        raise ValueError(f"not the JSON of a tokenizer: {fault}") from fault
+    if tokenizer_type not in (None, "subwords"):
+        raise damage(source, f"it is a tokenizer of the unknown kind {shown(tokenizer_type)}")
+    state, end = (description.get("state"), description.get("end")) if tokenizer_type else (description, END)
+    if not isinstance(state, dict) or not isinstance(end, str):
+        raise damage(source, "it must hold the state of a tokenizer and its end-of-text token")
+    _check_vocabulary(state, source)
+    with reading(source):
+        return SubwordTokenizer(json.dumps(state), end)
+
+
+def _check_vocabulary(state: dict[str, Any], source: Path | str) -> None:
+    """Raise UserError if JSON of the library `tokenizers` is not a tokenizer, or has absurdly large ids."""
+    model, added = state.get("model"), state.get("added_tokens", [])
+    if not isinstance(model, dict) or not isinstance(added, list):
+        raise damage(source, "it is not the JSON of a tokenizer: it lacks a model or its added_tokens")
+    vocabulary = model.get("vocab")
+    if not isinstance(vocabulary, dict | list):
+        raise damage(source, "it is not the JSON of a tokenizer: its model has no vocabulary")
+    ids = [entry.get("id") if isinstance(entry, dict) else None for entry in added]
+    ids += vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+    if any(type(token) is not int or token < 0 for token in ids):
+        raise damage(source, "its ids of tokens must be whole numbers of at least 0")
+    if ids and max(ids) > len(ids) + MOST_GAPS:
+        raise damage(source, f"its ids of tokens go up to {max(ids):,}, but it has {len(ids):,} tokens")

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..utils.checks import here_or_on_hub
+from ..model.weight_files import CONFIG
 from ..utils.errors import UserError, require
+from ..utils.hub import loading, local_or_hub
+from ..utils.untrusted import damage, read_object, shown, tensor_header
 
 
 class ExternalLanguageModel:
@@ -18,22 +21,29 @@ class ExternalLanguageModel:
         device: device that the model runs on.
 
     Raises:
-        UserError: if the model cannot be loaded.
+        UserError: if the model cannot be loaded. The methods raise it if the model's answers are not valid.
     """
 
     def __init__(self, name: str, device: torch.device):
-        here_or_on_hub("--judge", name, "a causal language model")
+        self._named = f"--judge {name}"
+        folder = local_or_hub("--judge", name, "a causal language model", [CONFIG])
         library: Any = require("transformers", "text")
-        try:
-            self._tokenizer = library.AutoTokenizer.from_pretrained(name)
-            network = library.AutoModelForCausalLM.from_pretrained(name, use_safetensors=True)
-        except (OSError, ValueError) as fault:
-            reason = " ".join(str(fault).split())
-            raise UserError(
-                f"--judge {name} cannot be loaded as a causal language model: {reason}"
-            ) from fault
+        source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": folder is not None}
+        with loading(f"{self._named} as a causal language model", folder):
+            if folder is not None:
+                _check_size(library, folder)
+            self._tokenizer = library.AutoTokenizer.from_pretrained(folder or name, **source)
+            network, loaded = library.AutoModelForCausalLM.from_pretrained(
+                folder or name, use_safetensors=True, output_loading_info=True, **source
+            )
+        if loaded["missing_keys"]:
+            missing = ", ".join(sorted(loaded["missing_keys"])[:3])
+            raise UserError(f"{self._named} cannot be loaded: it lacks weights, such as {missing}")
         self._network = network.to(device).eval()
-        self._max_tokens = getattr(network.config, "max_position_embeddings", None) or 1024
+        longest = getattr(network.config, "max_position_embeddings", None) or 1024
+        if type(longest) is not int or longest < 2:
+            raise UserError(f"{self._named} has max_position_embeddings {shown(longest)}, not a length")
+        self._max_tokens = longest
 
     @torch.no_grad()
     def negative_log_likelihood(self, text: str) -> tuple[float, int]:
@@ -41,18 +51,27 @@ class ExternalLanguageModel:
 
         These are all tokens of the language model except the first, up to its maximum length.
         """
-        ids = self._tokenizer(
-            text,
-            return_tensors="pt",
-            truncation=True,
-            max_length=self._max_tokens,
-            split_special_tokens=True,  # such as <|endoftext|> spelled in a text
-        ).input_ids
+        with loading(self._named, None):
+            ids = self._tokenizer(
+                text,
+                return_tensors="pt",
+                truncation=True,
+                max_length=self._max_tokens,
+                split_special_tokens=True,  # such as <|endoftext|> spelled in a text
+            ).input_ids
         if ids.shape[1] < 2:
             return 0.0, 0
-        ids = ids.to(self._network.device)
-        logits = self._network(ids).logits[0, :-1].double()
-        nats = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum")
+        rows = len(self._network.get_input_embeddings().weight)
+        if int(ids.max()) >= rows:
+            raise UserError(
+                f"{self._named} has a tokenizer of another model: it gives the id {int(ids.max())}, but the "
+                f"network has {rows} ids"
+            )
+        output = self._network(ids.to(self._network.device)).logits  # (1, L, V)
+        if output.ndim != 3 or output.shape[:2] != ids.shape or not bool(output.isfinite().all()):
+            raise UserError(f"{self._named} must give finite logits for each of {ids.shape[1]} tokens")
+        targets = ids[0, 1:].to(output.device)
+        nats = torch.nn.functional.cross_entropy(output[0, :-1].double(), targets, reduction="sum")
         return nats.item(), ids.shape[1] - 1
 
     def perplexity(self, texts: Sequence[str]) -> float | None:
@@ -62,3 +81,24 @@ class ExternalLanguageModel:
         """
         nats, tokens = (sum(part) for part in zip(*map(self.negative_log_likelihood, texts), strict=True))
         return math.exp(nats / tokens) if tokens else None
+
+
+def _check_size(library: Any, folder: Path) -> None:
+    """Raise UserError if the network that a folder describes is larger than the weights in it."""
+    path = folder / CONFIG
+    read_object(path, infinite=True)
+    config = library.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    files = [file for file in folder.glob("*.safetensors") if file.is_file()]
+    stored = [tensor for file in files for tensor in tensor_header(file).values()]
+    if not stored:
+        raise UserError(f"{folder} has no weights in a safetensors file")
+    layers = getattr(config, "num_hidden_layers", 0)
+    if type(layers) is not int or layers > len(stored):
+        raise damage(path, f"it has {shown(layers)} layers, but there are {len(stored):,} tensors")
+    with torch.device("meta"):
+        network = library.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    needed = sum(parameter.numel() for parameter in network.parameters())
+    available = sum(tensor.elements for tensor in stored)
+    shared = network.get_input_embeddings().weight.numel()  # stored once if the output has the same weights
+    if needed > available + shared:
+        raise damage(folder, f"its network has {needed:,} parameters, but {available:,} are stored")

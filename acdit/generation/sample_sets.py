@@ -26,6 +26,7 @@ from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import seed_of
 from ..utils.ranks import launched
 from ..utils.settings import differences
+from ..utils.untrusted import check_file, damage, parse_json, read_object, reading
 from .batches import Sampling, image_batch
 
 FORMAT_VERSION = 1
@@ -167,6 +168,21 @@ class SampleSet:
         pixels = (output.images * 255).round().astype(np.uint8)
         return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))  # a grey channel is repeated
 
+    def _stored(self, index: int) -> np.ndarray:
+        """Return the images of a part, mapped into memory.
+
+        Raises:
+            UserError: if its file is damaged.
+        """
+        path, remedy = self.part(index), "remove it and run the same command again"
+        check_file(path)
+        with reading(path, remedy):
+            pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+        count = min(self.batch, self.plan.count - index * self.batch)
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or (pixels.shape[0], pixels.shape[3]) != (count, 3):
+            raise damage(path, f"it holds {pixels.dtype} {list(pixels.shape)}, not {count} images", remedy)
+        return pixels
+
     def _write_npz(self, path: Path, parts: list[Path]) -> None:
         """Write arr_0, the images (count, H, W, 3), and arr_1, their labels.
 
@@ -174,12 +190,12 @@ class SampleSet:
         """
         with zipfile.ZipFile(path, "w") as archive:
             archive.comment = json.dumps(self.settings).encode()
-            shape = (self.plan.count, *np.load(parts[0], mmap_mode="r").shape[1:])
+            shape = (self.plan.count, *self._stored(0).shape[1:])
             with archive.open("arr_0.npy", "w", force_zip64=True) as member:
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(member, header)
-                for part in parts:
-                    member.write(np.load(part).data)
+                for part in range(len(parts)):
+                    member.write(np.ascontiguousarray(self._stored(part)).data)
             if self.labels is not None:
                 with archive.open("arr_1.npy", "w") as member:
                     np.lib.format.write_array(member, np.array(self.labels))
@@ -189,8 +205,8 @@ class SampleSet:
         folder.mkdir()
         names = [f"{image:06d}.png" for image in range(self.plan.count)]
         with ThreadPoolExecutor() as pool:
-            for index, part in enumerate(parts):
-                pictures = map(Image.fromarray, np.load(part))
+            for index in range(len(parts)):
+                pictures = map(Image.fromarray, self._stored(index))
                 files = [folder / name for name in names[index * self.batch : (index + 1) * self.batch]]
                 list(pool.map(Image.Image.save, pictures, files))
         if self.labels is not None:
@@ -202,8 +218,8 @@ class SampleSet:
             return _read_json(self.out / SETTINGS_FILE)
         try:
             with zipfile.ZipFile(self.out) as archive:
-                return json.loads(archive.comment)
-        except (zipfile.BadZipFile, ValueError):
+                return parse_json(archive.comment, self.out)
+        except (zipfile.BadZipFile, ValueError, NotImplementedError):
             return None
 
     def _refuse_other(self, path: Path, stored: Any) -> None:
@@ -297,7 +313,8 @@ def _settings(pipeline: ACDiTImagePipeline, model: Path, plan: SetPlan) -> dict[
 def _fingerprint(folder: Path) -> str:
     """Return a digest of a pipeline's weights and configuration that does not depend on its path."""
     digest = hashlib.blake2b(digest_size=8)
-    for file in sorted([*folder.rglob("*.json"), *folder.rglob("*.safetensors")]):
+    listed = sorted([*folder.rglob("*.json"), *folder.rglob("*.safetensors")])
+    for file in filter(Path.is_file, listed):  # a pipe might never end
         digest.update(file.relative_to(folder).as_posix().encode())
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "blake2b").digest())
@@ -318,4 +335,8 @@ def _labels(settings: dict[str, Any], num_classes: int) -> list[int] | None:
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
+    """Return the object in a file; None if there is no such file, or it is damaged."""
+    try:
+        return read_object(path)
+    except UserError:
+        return None

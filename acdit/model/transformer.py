@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -22,6 +23,8 @@ from .layout import Layout
 from .linear import Linear
 from .rope import VARIANTS, Rotation, check_split, default_split
 from .skip_causal_mask import clean_visibility, view_visibility
+from .stored import check_network
+from .weight_files import CONFIG
 
 
 class Size(NamedTuple):
@@ -148,7 +151,14 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "ACDiTTransformer":
-        """Load a network like any diffusers model, but never from a pickle."""
+        """Load a network like any diffusers model, but never from a pickle, and only if its files fit.
+
+        Raises:
+            UserError: If the files in a folder are damaged.
+        """
+        folder = Path(pretrained_model_name_or_path) / (kwargs.get("subfolder") or "")
+        if (folder / CONFIG).exists() and kwargs.get("use_safetensors", True):
+            check_network(cls, folder, kwargs.get("variant"))
         return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
 
     def to_json_string(self) -> str:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
@@ -9,6 +10,10 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
+from ..utils.untrusted import read_object, reading
+from .components import check_components
+from .folders import folder_modality
+from .stored import INDEX, check_parts
 
 FORMAT_VERSION = 1
 
@@ -26,8 +31,21 @@ class BlockPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
-        """Load a pipeline as in diffusers, by default with `use_safetensors`, so that no pickle is read."""
-        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        """Load a pipeline as in diffusers, by default without pickles and without code of the model.
+
+        Raises:
+            UserError: if the files in a folder are damaged.
+        """
+        options = {"use_safetensors": True, "trust_remote_code": False, **kwargs}
+        folder = Path(pretrained_model_name_or_path)
+        if not (folder / INDEX).exists():  # a name on the hub
+            return super().from_pretrained(pretrained_model_name_or_path, **options)
+        check_parts(folder, read_object(folder / INDEX), given=kwargs)
+        folder_modality(folder, with_network="transformer" not in kwargs)
+        with reading(folder):
+            pipeline = super().from_pretrained(pretrained_model_name_or_path, **options)
+        check_components(folder, pipeline.components, given=kwargs)
+        return pipeline
 
     @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,17 +1,15 @@
 """Folders of trained pipelines: their location and modality. Does not import torch."""
 
-import json
 from pathlib import Path
 
 from ..modalities.modality import Modality
 from ..modalities.table import MODALITIES, modality_of_pipeline
 from ..utils.errors import UserError
+from ..utils.untrusted import read_object, shown
+from .stored import INDEX, NETWORK_CONFIG, check_index, check_parts
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 DEFAULT = "image"  # modality of the model that is used when no path is given
-INDEX = "model_index.json"
-# A model_index.json names the libraries of its components, and loading it imports them.
-TRUSTED_LIBRARIES = {"acdit", "diffusers", "transformers"}
 
 
 def shipped_models() -> list[str]:
@@ -27,8 +25,8 @@ def pipeline_folder(path: str | Path | None) -> Path:
             package; None = the default model of the package.
 
     Raises:
-        UserError: if the folder lacks a file that a pipeline needs, or names libraries that must not be
-            imported.
+        UserError: if the folder lacks a file that a pipeline needs, is damaged, or names libraries that must
+            not be imported.
     """
     given = Path(MODALITIES[DEFAULT].model if path is None else path)
     if path is None or (str(path) in shipped_models() and not given.exists()):
@@ -40,37 +38,26 @@ def pipeline_folder(path: str | Path | None) -> Path:
             f"{folder} is not a model: it has no {INDEX}; use the folder of a pipeline or of a finished "
             f"training run, or a model in the package: {', '.join(shipped_models())}"
         )
-    index = json.loads((folder / INDEX).read_text())
-    parts = {
-        name: value[0]
-        for name, value in index.items()
-        if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
-    }
-    unknown = set(parts.values()) - TRUSTED_LIBRARIES
-    if unknown:
-        raise UserError(
-            f"{folder / INDEX} needs code of {', '.join(sorted(unknown))}, but acdit only loads code of "
-            f"{', '.join(sorted(TRUSTED_LIBRARIES))}: use another model"
-        )
-    for part in parts:
-        scheduler = part == "scheduler"
-        for pattern in ["scheduler_config.json"] if scheduler else ["config.json", "*.safetensors"]:
-            if not list((folder / part).glob(pattern)):
-                raise UserError(
-                    f"{folder} is incomplete: it has no {part}/{pattern}; copy or export the model again"
-                )
+    check_parts(folder, read_object(folder / INDEX))
     return folder
 
 
-def folder_modality(folder: Path) -> Modality:
+def folder_modality(folder: Path, *, with_network: bool = True) -> Modality:
     """Return the modality of the pipeline in a folder, according to its model_index.json.
 
+    Args:
+        folder: folder of the pipeline.
+        with_network: whether the folder's network is used, so that it must fit.
+
     Raises:
-        UserError: if the folder holds a pipeline of another class.
+        UserError: if the folder holds a pipeline of another class, or is damaged.
     """
-    name = json.loads((folder / INDEX).read_text())["_class_name"]
-    modality = modality_of_pipeline(name)
+    index = read_object(folder / INDEX)
+    name = index.get("_class_name")
+    modality = modality_of_pipeline(name) if isinstance(name, str) else None
     if modality is None:
         known = ", ".join(each.pipeline_name for each in MODALITIES.values())
-        raise UserError(f"{folder} is a {name}, not one of {known}")
+        raise UserError(f"{folder} is a {name if isinstance(name, str) else shown(name)}, not one of {known}")
+    network = folder / NETWORK_CONFIG if with_network else None
+    check_index(folder / INDEX, index, modality, network and read_object(network))
     return modality

@@ -20,14 +20,18 @@ from ..diffusion.schedulers import default_sampler
 from ..modalities.table import modality_of_layout
 from ..model.layout import Layout, dims
 from ..model.rope import default_split
+from ..model.stored import check_finite
 from ..model.transformer import SIZES, ACDiTTransformer, Size
+from ..model.weight_files import CONFIG
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..training.checkpoint import newest_checkpoint, read_part
 from ..utils.errors import UserError
 from ..utils.files import whole
+from ..utils.kinds import check_values, list_of, whole_number
 from ..utils.references import load_object
+from ..utils.untrusted import damage, read_object, reading
 from .format import PUBLISHED_NAME, PublishedArguments, read_checkpoint
 
 LAYOUT_FILE = "layout.json"  # file with the layout of a converted video model
@@ -60,10 +64,24 @@ def build_transformer(arguments: PublishedArguments, weights: Mapping[str, Tenso
     return model.eval()
 
 
-def convert_checkpoint(path: Path, out: Path, *, ema: bool = False, vae: str | None = None) -> None:
+def convert_checkpoint(
+    path: Path,
+    out: Path,
+    *,
+    ema: bool = False,
+    vae: str | None = None,
+    report: Callable[[str], None] | None = None,
+) -> None:
     """Write the pipeline directory of a published checkpoint, with an autoencoder if one is named.
 
     A video checkpoint is written as `transformer/`, `scheduler/` and `layout.json`.
+
+    Args:
+        path: the checkpoint.
+        out: directory to write.
+        ema: whether the moving average of the weights is written.
+        vae: name on the hub, or folder, of the autoencoder; None = none.
+        report: function that is called with a sentence if names of weights were changed.
 
     Raises:
         UserError: if `read_checkpoint` or `build_transformer` refuses the checkpoint, the autoencoder does
@@ -77,6 +95,9 @@ def convert_checkpoint(path: Path, out: Path, *, ema: bool = False, vae: str | N
     if ema and stored.ema is None:
         raise UserError(f"{path} has no moving average (ema): leave out --ema")
     weights = stored.ema if ema and stored.ema is not None else stored.model
+    part = "ema" if ema else "model"
+    if report is not None and part in stored.notes:
+        report(stored.notes[part])
     arguments, layout = stored.arguments, stored.arguments.layout()
     model = build_transformer(arguments, weights)
     autoencoder = None if vae is None else load_autoencoder(vae)
@@ -169,9 +190,25 @@ def _load_source(source: Path) -> tuple[ACDiTTransformer, Layout, int]:
     if not described.exists():
         pipeline = load_pipeline(source, kind=ACDiTPipeline)
         return pipeline.transformer, pipeline.layout, pipeline.vae_scale_factor
-    stored = json.loads(described.read_text())
-    layout = Layout(*(tuple(stored[name]) for name in ("grid", "block", "patch")))
-    return ACDiTTransformer.from_pretrained(source / "transformer"), layout, stored["vae_scale_factor"]
+    lengths = list_of(whole_number(1, 2**24), range(1, 4))
+    kinds = {"grid": lengths, "block": lengths, "patch": lengths, "vae_scale_factor": whole_number(1, 2**10)}
+    stored = check_values(read_object(described), kinds, described)
+    try:
+        layout = Layout(*(tuple(stored[name]) for name in ("grid", "block", "patch")))
+    except ValueError as fault:
+        raise damage(described, str(fault)) from fault
+    network = source / "transformer"
+    if not (network / CONFIG).is_file():
+        raise UserError(
+            f"{source} is incomplete: it has no transformer/{CONFIG}; convert the checkpoint again"
+        )
+    with reading(network):
+        transformer = ACDiTTransformer.from_pretrained(network)
+    check_finite(network, transformer)
+    channels, axes = transformer.config["in_channels"], len(transformer.config["axis_lengths"])
+    if channels is None or channels % layout.patch_elements or axes != layout.axes:
+        raise damage(described, f"its layout, {layout}, does not fit the network")
+    return transformer, layout, stored["vae_scale_factor"]
 
 
 def _describe(transformer: ACDiTTransformer, layout: Layout, cell: int) -> PublishedArguments:

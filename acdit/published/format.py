@@ -1,20 +1,20 @@
-"""Format of the published checkpoints: pickled weights and arguments, read without executing anything."""
+"""Format of the published checkpoints: weights and arguments, which are checked as they are read."""
 
 import argparse
 import math
-import pickle
 import re
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..model.layout import Layout
 from ..model.rope import default_split
 from ..utils.errors import UserError
+from ..utils.untrusted import shown
+from .pickles import load_untrusted
+from .weights import dense_weights, without_wrappers
 
 COUNTS = (
     "vae_latent_size",
@@ -25,6 +25,7 @@ COUNTS = (
     "image_size",
     "vae_patch_pixels",
 )
+MAX_VALUES = 100_000  # in one of the arguments, counted as often as they are used
 MAX_COUNT = 2**16  # largest valid count in the arguments
 PUBLISHED_NAME = "ACDiT-XL"  # for a size without a name; only the sizes of the tensors matter
 
@@ -67,7 +68,8 @@ class PublishedArguments:
             raise UserError(f"args lacks {', '.join(missing)}")
         for name, value in stored.items():
             if not _is_plain(value):
-                raise UserError(f"args.{name} must be a plain value, not {type(value).__name__}")
+                label = name if isinstance(name, str) and name.isidentifier() else shown(name)
+                raise UserError(f"args.{label} must be a plain value, not {type(value).__name__}")
         arguments = cls(**known)
         arguments.check()
         return arguments
@@ -77,16 +79,18 @@ class PublishedArguments:
         for name in COUNTS:
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= MAX_COUNT:
-                raise UserError(f"args.{name} must be a whole number from 1 to {MAX_COUNT}, not {value!r}")
+                raise UserError(
+                    f"args.{name} must be a whole number from 1 to {MAX_COUNT}, not {shown(value)}"
+                )
         if not isinstance(self.model, str):
-            raise UserError(f"args.model must be a name, not {self.model!r}")
+            raise UserError(f"args.model must be a name, not {shown(self.model)}")
         if not isinstance(self.square_block, bool | None):
-            raise UserError(f"args.square_block must be true or false, not {self.square_block!r}")
+            raise UserError(f"args.square_block must be true or false, not {shown(self.square_block)}")
         proportions = r"[1-9]\d?(_[1-9]\d?)*"
         if self.nd_split is not None and not (
             isinstance(self.nd_split, str) and re.fullmatch(proportions, self.nd_split)
         ):
-            raise UserError(f"args.nd_split must be proportions such as 2_3_3, not {self.nd_split!r}")
+            raise UserError(f"args.nd_split must be proportions such as 2_3_3, not {shown(self.nd_split)}")
 
     def layout(self) -> Layout:
         """Return grid, block and patch in latent cells: (h, w) for one frame, (t, h, w) for several."""
@@ -122,11 +126,19 @@ class PublishedArguments:
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
-    """Content of a published file: arguments, weights, and their moving average if there is one."""
+    """Content of a published file: arguments, weights, and their moving average if there is one.
+
+    Attributes:
+        arguments: checked arguments.
+        model: weights by name.
+        ema: moving average of the weights by name.
+        notes: sentences about the changes to the names, by part.
+    """
 
     arguments: PublishedArguments
     model: dict[str, Tensor]
     ema: dict[str, Tensor] | None
+    notes: dict[str, str]
 
 
 def read_checkpoint(path: Path) -> PublishedCheckpoint:
@@ -135,41 +147,24 @@ def read_checkpoint(path: Path) -> PublishedCheckpoint:
     Raises:
         UserError: if the file is not a published checkpoint, is damaged, or would execute code.
     """
-    if not path.is_file():
-        raise UserError(f"{path} is not a file; name a published checkpoint such as ACDiT-XL-img.pt")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            # Memory-mapped, so that unrequested optimiser states and averages are not loaded into memory.
-            stored = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as fault:
-        match = re.search(r"GLOBAL (\S+)", str(fault))
-        reference = f": it refers to {match[1]}" if match else ""
-        raise UserError(
-            f"{path} is refused: it is damaged, or contains more than tensors, plain containers and "
-            f"argparse.Namespace{reference}"
-        ) from fault
-    except Exception as fault:  # a damaged pickle can raise almost any exception
-        raise UserError(f"{path} cannot be read as a checkpoint: {' '.join(str(fault).split())}") from fault
+    stored = load_untrusted(path)
     if not isinstance(stored, dict) or not {"model", "args"} <= stored.keys():
         raise UserError(f"{path} is not a published checkpoint: it lacks model or args")
-    ema = stored.get("ema")
-    return PublishedCheckpoint(
-        PublishedArguments.read(stored["args"]),
-        _weights(stored["model"], "model"),
-        None if ema is None else _weights(ema, "ema"),
-    )
-
-
-def _weights(stored: Any, name: str) -> dict[str, Tensor]:
-    """Check that `stored` is a state dict of weights, and return it in float32."""
-    if not isinstance(stored, dict):
-        raise UserError(f"{name} must be a state dict, not {type(stored).__name__}")
-    for key, tensor in stored.items():
-        if not isinstance(key, str) or not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            raise UserError(
-                f"{name} must map names to floating-point tensors; {key!r} is {type(tensor).__name__}"
-            )
-    return {key: tensor.detach().float().contiguous() for key, tensor in stored.items()}
+    size, notes = path.stat().st_size, {}
+    try:
+        arguments = PublishedArguments.read(stored["args"])
+        weights = {}
+        for part in ("model", "ema"):
+            if stored.get(part) is not None:
+                renamed = without_wrappers(stored[part], part)
+                weights[part] = dense_weights(renamed.weights, part, size)
+                if renamed.removed:
+                    notes[part] = (
+                        f"the keys of {part} in {path} are read without {', '.join(renamed.removed)}"
+                    )
+    except UserError as fault:
+        raise UserError(f"{path} is not a published checkpoint: {fault}") from fault
+    return PublishedCheckpoint(arguments, weights["model"], weights.get("ema"), notes)
 
 
 def _names(cls: type) -> list[str]:
@@ -177,8 +172,19 @@ def _names(cls: type) -> list[str]:
 
 
 def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(_is_plain(item) for item in value)
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
-    return value is None or isinstance(value, int | float | str | bool)
+    """Return whether a value consists of plain values; it may contain itself, or others many times."""
+    waiting, count = [value], 0
+    while waiting:
+        item = waiting.pop()
+        count += 1
+        if count > MAX_VALUES:
+            return False
+        if isinstance(item, list | tuple):
+            waiting += item
+        elif isinstance(item, dict):
+            if not all(isinstance(key, str) for key in item):
+                return False
+            waiting += item.values()
+        elif not (item is None or isinstance(item, int | float | str | bool)):
+            return False
+    return True

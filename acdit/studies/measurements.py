@@ -8,6 +8,12 @@ from typing import Any
 
 from ..utils.errors import UserError
 from ..utils.files import whole
+from ..utils.kinds import OBJECT, Kind, check_values, list_of
+from ..utils.untrusted import read_object
+
+ANY = Kind("any value", lambda value: True)
+PLAIN = Kind("a single value", lambda value: not isinstance(value, list | dict))
+KINDS = {"setting": OBJECT, "rows": list_of(OBJECT, range(10**6))}
 
 
 @dataclass(frozen=True)
@@ -43,16 +49,15 @@ class Measurements:
             return
         remedy = "choose another --out, or remove the file"
         try:
-            stored = json.loads(path.read_text())
-            if stored["setting"] != setting:
-                raise UserError(f"{path} holds measurements of a study with other settings: {remedy}")
-            for row in stored["rows"]:
-                missing = {*keys, *columns} - set(row)
-                if missing:
-                    raise KeyError(", ".join(sorted(missing)))
-                self.rows[self._key(row)] = row
-        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as fault:
-            raise UserError(f"{path} is damaged or does not belong to a study: {remedy}") from fault
+            stored = check_values(read_object(path, infinite=True), KINDS, path)
+            if stored["setting"] == setting:
+                for row in stored["rows"]:
+                    check_values(row, dict.fromkeys(columns, ANY) | dict.fromkeys(keys, PLAIN), path)
+                    self.rows[self._key(row)] = row
+        except UserError as fault:
+            raise UserError(f"{path} is damaged or does not belong to a study: {fault}; {remedy}") from fault
+        if stored["setting"] != setting:
+            raise UserError(f"{path} holds measurements of a study with other settings: {remedy}")
 
     def add(self, row: dict[str, Any]) -> None:
         """Add a row and write the file."""

@@ -15,18 +15,33 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystem
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from ..utils.errors import UserError
 from ..utils.files import leftovers, remove, whole
+from ..utils.kinds import OBJECT, Kind, check_values, number, whole_number
 from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import ALONE, Ranks
 from ..utils.settings import differences, flatten
+from ..utils.untrusted import file_name, read_object, reading
 
 FORMAT_VERSION = 2  # version 1 had one file for each part
 STATE_FILE = "state.json"
+VERSION = whole_number(0)
+FILES = Kind(
+    "an object of names of files and their digests",
+    lambda value: isinstance(value, dict) and all(map(file_name, value)),
+)
+STATE_KINDS = {
+    "step": whole_number(0),
+    "files": FILES,
+    "recipe": OBJECT.if_given(),
+    "network": OBJECT.if_given(),
+    "validation": number().or_none().if_given(),
+}
 
 
 @dataclass(frozen=True)
@@ -161,7 +176,7 @@ def fill(stored: Stored, tensors: Mapping[str, Tensor], ranks: Ranks = ALONE) ->
 
     The tensors may be sharded differently than when the checkpoint was written.
     """
-    reader = HuggingFaceStorageReader(str(stored.path))
+    reader = _Reader(stored)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         load(dict(tensors), storage_reader=reader, no_dist=ranks.alone)
@@ -169,7 +184,8 @@ def fill(stored: Stored, tensors: Mapping[str, Tensor], ranks: Ranks = ALONE) ->
 
 def read_part(stored: Stored, part: str) -> dict[str, Tensor]:
     """Return the tensors `part.NAME` of a checkpoint, unsharded, by NAME."""
-    metadata = HuggingFaceStorageReader(str(stored.path)).read_metadata().state_dict_metadata
+    with reading(stored.path):
+        metadata = _Reader(stored).read_metadata().state_dict_metadata
     selected: dict[str, Any] = {
         name: description for name, description in metadata.items() if name.startswith(f"{part}.")
     }
@@ -179,6 +195,25 @@ def read_part(stored: Stored, part: str) -> dict[str, Tensor]:
     }
     fill(stored, tensors)
     return {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items()}
+
+
+class _Reader(HuggingFaceStorageReader):
+    """Reader of the files that a checkpoint lists; other files in its folder are ignored."""
+
+    def __init__(self, stored: Stored) -> None:
+        super().__init__(str(stored.path))
+        self.fs = _Listed({str(stored.path / name) for name in stored.state["files"]})
+
+
+class _Listed(FileSystem):
+    """File system that shows some files only."""
+
+    def __init__(self, paths: Container[str]) -> None:
+        self._paths = paths
+
+    def ls(self, path: Any) -> list[str]:
+        """Return the paths in a folder that are among the files."""
+        return [each for each in super().ls(path) if each in self._paths]
 
 
 def check_recipe(
@@ -234,13 +269,17 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _read(path: Path) -> Stored | None:
     """Read the JSON of a checkpoint; return None if it is damaged."""
     try:
-        state = json.loads((path / STATE_FILE).read_text())
-        version, digest = state["format_version"], state.pop("digest", None)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        state = check_values(read_object(path / STATE_FILE, infinite=True), {"format_version": VERSION}, path)
+    except UserError:
         return None
+    version, digest = state["format_version"], state.pop("digest", None)
     if version != FORMAT_VERSION and digest in (None, _digest_of(state)):
         remedy = "upgrade acdit" if version > FORMAT_VERSION else "continue with an older acdit, or remove it"
         raise UserError(f"{path} has format version {version}, not {FORMAT_VERSION}: {remedy}")
+    try:
+        check_values(state, STATE_KINDS, path)
+    except UserError:
+        return None
     return Stored(path, state) if digest == _digest_of(state) else None
 
 

@@ -1,6 +1,5 @@
 """Describe a run's data, as far as possible without reading them, for `acdit plan`."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,18 @@ from ..data.latents import read_manifest
 from ..data.opening import open_samples
 from ..data.tokenizers import open_tokenizer
 from ..utils.errors import UserError
+from ..utils.kinds import check_values, list_of, whole_number
 from ..utils.references import load_object
+from ..utils.untrusted import read_object
 from .config import Recipe
 
 # Pixels along a latent cell, and channels, of Stable Diffusion's autoencoder: assumed if the recipe's
 # autoencoder is not available.
 USUAL_AUTOENCODER = (8, 4)
+AUTOENCODER_KINDS = {
+    "block_out_channels": list_of(whole_number(), range(1, 17)),
+    "latent_channels": whole_number(1, 2**16),
+}
 USUAL_VOCABULARY = 50_258  # ids of GPT-2's tokenizer and the mask: assumed if the recipe's is not available
 
 
@@ -124,8 +129,8 @@ def _autoencoder_shape(model: str) -> tuple[int, int] | None:
     """Return the pixels along a latent cell and the channels of an autoencoder in a folder, or None."""
     for path in (Path(model) / "vae" / "config.json", Path(model) / "config.json"):
         try:
-            config = json.loads(path.read_text())
-            return 2 ** (len(config["block_out_channels"]) - 1), int(config["latent_channels"])
-        except (OSError, ValueError, KeyError, TypeError):
+            config = check_values(read_object(path), AUTOENCODER_KINDS, path)
+        except UserError:
             continue
+        return 2 ** (len(config["block_out_channels"]) - 1), config["latent_channels"]
     return None

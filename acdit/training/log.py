@@ -7,8 +7,11 @@ from typing import Any
 
 from ..utils.errors import UserError
 from ..utils.files import whole
+from ..utils.untrusted import parse_json, read_bytes, shown
 
 LOG_FILE = "log.jsonl"
+LARGEST_LOG = 2**32  # bytes
+MOST_STEPS = 2**53  # that a plot can show
 
 
 @dataclass
@@ -37,13 +40,13 @@ def read_log(path: Path) -> RunLog:
     file = path / LOG_FILE if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"{file} does not exist: give the directory of a training run, or its {LOG_FILE}")
-    *lines, last = file.read_bytes().split(b"\n")
+    *lines, last = read_bytes(file, LARGEST_LOG).split(b"\n")
     entries: list[dict[str, Any]] = []
     for number, line in enumerate([*lines, last], 1):
         if not line:
             continue
         try:
-            entry = json.loads(line)
+            entry = parse_json(line, "the line", infinite=True)
             _check(entry)
         except ValueError as error:
             if number > len(lines):
@@ -67,17 +70,20 @@ def _sort_key(entry: dict[str, Any]) -> tuple[int, bool]:
 
 def _check(entry: Any) -> None:
     """Raise ValueError if `entry` is not a valid log entry."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
+    step = entry.get("step") if isinstance(entry, dict) else None
+    if type(step) is not int or not 0 <= step < MOST_STEPS:
         raise ValueError('it must be an object with a whole number "step"')
     values = entry
     if "validation" in entry:
         values = entry["validation"]
         if not isinstance(values, dict):
-            raise ValueError(f'"validation" must be an object, not {values!r}')
+            raise ValueError(f'"validation" must be an object, not {shown(values)}')
     for name, value in values.items():
         for number in value if isinstance(value, list) else [value]:
-            if not isinstance(number, int | float | None):
-                raise ValueError(f'"{name}" must be a number, not {number!r}')
+            if not isinstance(number, int | float | None) or (
+                type(number) is int and abs(number) > MOST_STEPS
+            ):
+                raise ValueError(f'"{name}" must be a number, not {shown(number)}')
 
 
 def cut_log(path: Path, step: int) -> None:
@@ -87,7 +93,7 @@ def cut_log(path: Path, step: int) -> None:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             continue
     with whole(path) as temporary_path:
         temporary_path.write_text("".join(f"{line}\n" for line in kept))

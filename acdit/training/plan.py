@@ -2,11 +2,11 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from ..model.flops import Dimensions, activation_bytes, forward_flops, parameters, training_flops
 from ..model.layout import Layout
-from ..pipelines.folders import pipeline_folder
+from ..model.stored import read_network_config
+from ..pipelines.folders import folder_modality, pipeline_folder
 from .build import check_tokens, network_config
 from .checks import Check, check_run
 from .config import RANK_FLOPS, Recipe
@@ -185,8 +185,9 @@ def _network(recipe: Recipe, values: int, num_classes: int | None) -> Dimensions
     """Return the dimensions of a run's network, from the section `model` or from `init_from`."""
     source = recipe.training.init_from
     if source is not None:
-        path = pipeline_folder(source) / "transformer" / "config.json"
-        config: dict[str, Any] = json.loads(path.read_text())
+        folder = pipeline_folder(source)
+        folder_modality(folder)
+        config = read_network_config(folder / "transformer")
         check_tokens(source, config, values)
         return Dimensions.of(config | {"num_classes": num_classes})
     return Dimensions.of(

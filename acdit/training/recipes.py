@@ -13,6 +13,7 @@ import yaml
 
 from ..utils.errors import UserError
 from ..utils.settings import build, flatten, nearest
+from ..utils.untrusted import read_yaml, shown
 from .autoencoder_config import AutoencoderRecipe
 from .config import FORMAT_VERSION, NamedRun, Recipe
 
@@ -88,10 +89,7 @@ def _recipe_path(recipe: str, recipe_class: type[NamedRun]) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read values by dotted key, scalars as text, so that `no` and `1e-3` parse as on the command line."""
-    try:
-        content = yaml.load(path.read_bytes(), Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} must be YAML: {error}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict | None):
-        raise UserError(f"{path} must hold keys and values of a recipe, not {content!r}")
+        raise UserError(f"{path} must hold keys and values of a recipe, not {shown(content)}")
     return flatten(content or {})

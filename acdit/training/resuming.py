@@ -6,9 +6,14 @@ import torch
 
 from ..data.dataset import LabelledDataset
 from ..data.identity import DataIdentity, data_changes, describe_rows, named_classes, new_classes
+from ..data.latent_files import checked_identity
+from ..model.stored import KINDS
+from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
+from ..utils.kinds import OBJECT, TEXT, check_values, whole_number
 from ..utils.ranks import Ranks
-from .checkpoint import Stored, check_recipe
+from ..utils.untrusted import damage, reading, tensor_header
+from .checkpoint import STATE_FILE, Stored, check_recipe
 from .config import Recipe
 from .recipes import recipe_to_dict
 
@@ -41,6 +46,17 @@ CHANGEABLE = {
 LOCATIONS = {"data.source", "data.listed", "autoencoder.latents"}
 # Prefixes of keys that determine the shape of the network.
 FIXED = ("model.", "lora.", "layout.patch", "data.channels")
+NETWORK_KINDS = {key: kind for key, kind in KINDS.items() if key != "format_version"}
+STATE_KINDS = {
+    "progress": OBJECT,
+    "recipe": OBJECT,
+    "network": OBJECT,
+    "data": OBJECT.or_none().if_given(),
+    "tokenizer": TEXT.or_none().if_given(),
+    "ranks": whole_number(),
+    "threads": whole_number(),
+}
+PROGRESS_KINDS = dict.fromkeys(("step", "skipped", "skipped_in_a_row"), whole_number(0))
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,7 @@ def compare_with_checkpoint(
     Raises:
         UserError: If the run has completed more steps, has another network, or its changes are not allowed.
     """
+    _check_state(stored)
     stored_identity = DataIdentity.from_json(stored.state.get("data"))
     if stored_identity is None or not _same_tokenizer(stored, data):  # `check_tokenizer` reports the latter
         class_texts, other_texts = [], []
@@ -117,6 +134,29 @@ def compare_with_checkpoint(
             f"{named_classes(added)}; choose another --out, and set lora.label_table to true"
         )
     return Resumption([*changes, describe_rows(*classes)], classes)
+
+
+def _check_state(stored: Stored) -> None:
+    """Raise UserError if the state of a run's checkpoint holds other values than a run writes.
+
+    The size of the network is compared with the stored tensors before it is built.
+    """
+    path = stored.path / STATE_FILE
+    state = check_values(stored.state, STATE_KINDS, path)
+    check_values(state["progress"], PROGRESS_KINDS, path)
+    config = check_values(state["network"], NETWORK_KINDS, path)
+    check_values(state["recipe"], {"data": OBJECT}, path)
+    if state.get("data") is not None:
+        checked_identity(state["data"], path)
+    headers = [tensor_header(stored.path / name) for name in state["files"]]
+    tensors = [tensor for header in headers for name, tensor in header.items() if name.startswith("model.")]
+    elements, needed = sum(tensor.elements for tensor in tensors), 0
+    if config["num_layers"] <= len(tensors):
+        with reading(path), torch.device("meta"):
+            network = ACDiTTransformer(**{key: config[key] for key in NETWORK_KINDS})
+        needed = sum(parameter.numel() for parameter in network.parameters())
+    if config["num_layers"] > len(tensors) or needed > elements:
+        raise damage(path, f"it describes a larger network than the {elements:,} weights of the checkpoint")
 
 
 def _check_class_count(stored: Stored, identity: DataIdentity) -> None:

@@ -40,10 +40,19 @@ def here_or_on_hub(label: str, name: str, description: str) -> None:
         name: Path, or name on the hub.
         description: Description of the object that is named, with its article.
     """
-    if Path(name).expanduser().exists():
+    if name and exists(Path(name).expanduser()):
         return
-    if name[0] in (".", "~", "/") or name.count("/") > 1 or name.lower().endswith(FILES):
+    path_like = not name or not name.isprintable() or name[0] in (".", "~", "/") or name.count("/") > 1
+    if path_like or name.lower().endswith(FILES):
         raise UserError(
             f"{label} {name} does not exist, and cannot be the name of {description} on the hub; "
             "give an existing path or a name on the hub"
         )
+
+
+def exists(path: Path) -> bool:
+    """Return whether a path exists; also for text that no path can be, such as one that is too long."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

@@ -1,7 +1,12 @@
 """Errors that the user can fix: the command line shows them in one line and exits with code 2."""
 
 import importlib
+import re
+from pathlib import Path
 from types import ModuleType
+
+PACKAGE = Path(__file__).parents[1]
+LONGEST_REASON = 300  # characters of another library's message
 
 
 class UserError(ValueError):
@@ -14,3 +19,28 @@ def require(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as missing:
         raise UserError(f"{missing.name} is not installed: pip install 'acdit[{extra}]'") from missing
+
+
+def raised_here(error: BaseException) -> bool:
+    """Return whether this package raised an error itself, and not a library that it called."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(PACKAGE)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the reason of another library's error in one short line, without its advice to its callers."""
+    if isinstance(error, RecursionError):
+        return "its values are nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it does not fit into memory"
+    text = " ".join(str(error).split())
+    text = re.split(r"\b(?:Re-running|If you trust|You can now|Please (?:pass|file|report))", text)[0].strip()
+    if isinstance(error, KeyError):
+        return f"it lacks {text}" if text else "a key is missing"
+    if not isinstance(error, ValueError | OSError | RuntimeError):
+        text = f"{type(error).__name__}: {text}"
+    if len(text) > LONGEST_REASON:
+        text = text[:LONGEST_REASON].rsplit(" ", 1)[0] + " ..."
+    return text.rstrip(".:; ") or type(error).__name__

@@ -8,7 +8,8 @@ from torch.nn.functional import interpolate
 
 from ...model.layout import dims
 from ...utils.errors import UserError
-from .extractor import FeatureExtractor
+from ...utils.untrusted import check_file, reading
+from .extractor import FeatureExtractor, checked_features
 
 I3D_SIDE = 224  # side of the frames that I3D was trained on
 I3D_FRAMES = 10  # with fewer frames, nothing is left after its strides
@@ -25,30 +26,38 @@ def torchscript_features(path: Path, device: torch.device) -> FeatureExtractor:
 
     Raises:
         UserError: if the file cannot be loaded. The returned function raises it for clips that the network
-            does not support.
+            does not support, and for an answer that is not one row of finite features for each clip.
     """
     try:
-        network = torch.jit.load(str(path), map_location=device).eval()
-    except (RuntimeError, ValueError, OSError) as fault:
-        raise UserError(f"{path} cannot be loaded as TorchScript: {str(fault).splitlines()[0]}") from fault
+        check_file(path)
+        with reading(path):
+            network = torch.jit.load(str(path), map_location=device).eval()
+            arguments = network.forward.schema.arguments
+    except UserError as fault:
+        cause = fault.__cause__
+        reason = str(cause).splitlines()[0] if isinstance(cause, RuntimeError) and str(cause) else str(fault)
+        raise UserError(f"{path} cannot be loaded as TorchScript: {reason}") from fault
+    widths: dict[tuple[int, ...], int] = {}  # number of features by the shape of a clip
 
-    is_i3d = any(argument.name == "return_features" for argument in network.forward.schema.arguments)
+    is_i3d = any(argument.name == "return_features" for argument in arguments)
 
     @torch.inference_mode()
     def features(clips: Tensor) -> Tensor:
         if is_i3d and clips.shape[2] < I3D_FRAMES:
             raise UserError(f"I3D needs clips of at least {I3D_FRAMES} frames, not {clips.shape[2]}")
-        outputs = []
+        outputs: list[Tensor] = []
         for part in clips.to(device).split(8):
             try:
                 if is_i3d:
                     output = network(_for_i3d(part), rescale=False, resize=False, return_features=True)
                 else:
                     output = network(part)
-            except RuntimeError as fault:
+            except (RuntimeError, TypeError, ValueError) as fault:  # of the program, or of its arguments
                 reason = str(fault).strip().splitlines()[-1]
                 raise UserError(f"{path} cannot take clips of {dims(part.shape[1:])}: {reason}") from fault
-            outputs.append(output.flatten(1).float().cpu())
+            shape = tuple(part.shape[1:])
+            outputs.append(checked_features(output, str(path), len(part), widths.get(shape)))
+            widths[shape] = outputs[-1].shape[1]
         return torch.cat(outputs)
 
     return features

@@ -1,0 +1,91 @@
+"""Check the files of a stored network, whose sizes are compared before anything is allocated."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..utils.kinds import BOOL, Kind, check_values, list_of, number, one_of, whole_number
+from ..utils.untrusted import StoredTensor, damage, read_object, reading
+from .rope import VARIANTS
+from .weight_files import CONFIG, read_weight_headers
+
+NUMBERS = ("F64", "F32", "F16", "BF16")
+MAX_SHOWN = 3  # number of tensors that an error message names
+
+# Keys of a network's configuration; all of them may be missing, since they have defaults.
+KINDS: dict[str, Kind] = {
+    "in_channels": whole_number().or_none(),
+    "axis_lengths": list_of(whole_number(), range(1, 4)),
+    "num_layers": whole_number(0),
+    "hidden_size": whole_number(),
+    "num_heads": whole_number(),
+    "mlp_ratio": number(0),
+    "num_classes": whole_number(0).or_none(),
+    "time_conditioning": BOOL,
+    "vocab_size": whole_number().or_none(),
+    "rope": one_of(*VARIANTS),
+    "rope_split": list_of(whole_number(0), range(1, 4)).or_none(),
+    "format_version": whole_number(0),
+}
+
+
+def read_network_config(folder: Path) -> dict[str, Any]:
+    """Return the configuration of a network in a folder, after checking its values.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    path = folder / CONFIG
+    return check_values(read_object(path), {key: kind.if_given() for key, kind in KINDS.items()}, path)
+
+
+def check_network(cls: type[nn.Module], folder: Path, variant: str | None = None) -> None:
+    """Check that the weights in a folder are those of the network that its configuration describes.
+
+    Only the headers of the files are read.
+
+    Args:
+        cls: class of the network.
+        folder: folder with `config.json` and safetensors files.
+        variant: variant of the files, as in diffusers; None = the plain ones.
+
+    Raises:
+        UserError: if a file is damaged, or a tensor is missing or has another shape.
+    """
+    config = read_network_config(folder)
+    header = read_weight_headers(folder, variant)
+    layers = config.get("num_layers", 0)
+    if layers > len(header):
+        raise damage(folder, f"{CONFIG} has {layers:,} layers, but there are {len(header):,} tensors")
+    with reading(folder), torch.device("meta"):
+        network = cls(**{key: value for key, value in config.items() if key in KINDS})
+    if "quantization_config" not in config:  # quantized tensors have other shapes
+        compare_shapes(folder, header, network)
+
+
+def compare_shapes(folder: Path, header: Mapping[str, StoredTensor], network: nn.Module) -> None:
+    """Raise UserError unless a network's tensors are stored, with their shapes and as numbers."""
+    wrong = []
+    for name, tensor in network.state_dict().items():
+        stored, expected = header.get(name), tuple(tensor.shape)
+        if stored is None:
+            wrong.append(f"{name} is missing")
+        elif stored.shape != expected:
+            wrong.append(f"{name} is {list(stored.shape)}, not {list(expected)}")
+        elif stored.dtype not in NUMBERS:
+            wrong.append(f"{name} holds {stored.dtype}, not one of {', '.join(NUMBERS)}")
+    if wrong:
+        more = f"; and {len(wrong) - MAX_SHOWN} more" if len(wrong) > MAX_SHOWN else ""
+        raise damage(folder, f"its weights do not fit {CONFIG}: {'; '.join(wrong[:MAX_SHOWN])}{more}")
+
+
+def check_finite(folder: Path, network: nn.Module) -> None:
+    """Raise UserError if a weight of a loaded network is not finite, or was not stored."""
+    for name, tensor in network.state_dict().items():
+        if tensor.is_meta:
+            raise damage(folder, f"{name} is missing")
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise damage(folder, f"{name} holds values that are not finite")
