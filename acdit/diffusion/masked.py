@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.layout import Layout
+from ..utils.errors import UserError
 from ..utils.randomness import generator, seed_of
 from .objective import TRAIN_STEPS, Losses, Network, SampleKey
 
@@ -21,6 +22,13 @@ def masked_fraction(time: Tensor, schedule: Schedule) -> Tensor:
     if schedule == "log_linear":
         return time  # alpha = 1 - t
     return torch.sin(math.pi / 2 * time)
+
+
+def time_of(fraction: Tensor, schedule: Schedule) -> Tensor:
+    """Return the time at which a fraction of the tokens is masked: the inverse of `masked_fraction`."""
+    if schedule == "log_linear":
+        return fraction
+    return 2 / math.pi * torch.asin(fraction)
 
 
 def loss_weight(time: Tensor, schedule: Schedule) -> Tensor:
@@ -54,6 +62,31 @@ def masked_nll(logits: Tensor, tokens: Tensor, masked: Tensor) -> Tensor:
     wide = logits[..., :-1].to(torch.promote_types(logits.dtype, torch.float32))
     losses = F.cross_entropy(wide.flatten(0, -2), tokens.flatten(), reduction="none").view_as(tokens)
     return torch.where(masked, losses, 0.0)
+
+
+def draw_tokens(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Draw a token from each row of logits (.., V), of which the last is the mask's, and return them as (..).
+
+    The distribution function of each row is inverted in float64 at a number (..) of `uniform`, in [0, 1).
+
+    Raises:
+        UserError: if logits are not finite.
+    """
+    return invert(logits[..., :-1].double().softmax(-1), uniform)
+
+
+def invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Return the tokens (..) at which the distribution functions of (.., V - 1) reach numbers (..).
+
+    Raises:
+        UserError: if probabilities are not finite.
+    """
+    sums = probabilities.cumsum(-1)
+    if not sums[..., -1].isfinite().all():
+        raise UserError("the network's output is not finite; try float32, or bfloat16 in place of float16")
+    numbers = uniform.to(sums.device)[..., None] * sums[..., -1:]
+    tokens = torch.searchsorted(sums, numbers, right=True).squeeze(-1)
+    return tokens.clamp(max=probabilities.shape[-1] - 1)
 
 
 class MaskedObjective:

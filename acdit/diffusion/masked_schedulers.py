@@ -9,8 +9,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 from torch import Tensor
 
-from ..utils.errors import UserError
-from .masked import Schedule, check_mask_token, masked_fraction
+from .masked import Schedule, check_mask_token, invert, masked_fraction
 from .objective import TRAIN_STEPS
 
 
@@ -83,7 +82,8 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin, ABC):
                 source = None if generator is None else generator[row]
                 logits = model_output[row, masked, :-1].double()
                 chosen = self._select(logits, step_index, source)
-                filled[row, masked[chosen]] = _draw_tokens(self._probabilities(logits[chosen]), source)
+                uniform = _uniform(len(chosen), source)
+                filled[row, masked[chosen]] = invert(self._probabilities(logits[chosen]), uniform)
         return SchedulerOutput(prev_sample=filled) if return_dict else (filled,)  # pyright: ignore[reportArgumentType]
 
     @abstractmethod
@@ -177,19 +177,6 @@ def _uniform(count: int, source: torch.Generator | None) -> Tensor:
     """
     device = torch.device("cpu") if source is None else source.device
     return torch.rand(count, generator=source, dtype=torch.float64, device=device).cpu()
-
-
-def _draw_tokens(probabilities: Tensor, source: torch.Generator | None) -> Tensor:
-    """Draw a token from each row of (n, V - 1), and return them as (n,).
-
-    The distribution function of each row is inverted in float64.
-    """
-    uniform = _uniform(len(probabilities), source).to(probabilities.device)
-    sums = probabilities.cumsum(-1)
-    if not sums[:, -1].isfinite().all():
-        raise UserError("the network's output is not finite; try float32, or bfloat16 in place of float16")
-    tokens = torch.searchsorted(sums, (uniform * sums[:, -1])[:, None], right=True).squeeze(-1)
-    return tokens.clamp(max=probabilities.shape[-1] - 1)
 
 
 for _public in (AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler):

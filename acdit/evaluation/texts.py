@@ -12,8 +12,9 @@ from ..data.config import DataConfig
 from ..data.shakespeare import SHAKESPEARE
 from ..data.splits import held_out_split
 from ..data.texts import WrappedTexts, open_texts
-from ..diffusion.likelihood import Estimate, is_exact, nelbo, text_nelbo, timed_masks
+from ..diffusion.likelihood import nelbo, timed_masks
 from ..diffusion.objective import SampleKey
+from ..diffusion.text_likelihood import Estimate, text_nelbo
 from ..generation.batches import Sampling, draw_texts
 from ..metrics.entropy import token_entropy
 from ..model.layout import Layout
@@ -140,10 +141,9 @@ def likelihood(
     pipeline: ACDiTTextPipeline, data: WrappedTexts, layout: Layout, scoring: Scoring
 ) -> dict[str, Any]:
     """Measure perplexity and bits per byte of texts in a layout, and the standard error of the estimate."""
-    nats, tokens, estimate = 0.0, 0, "exact"
-    variance: float | None = 0.0
+    nats, variance, tokens, estimate = 0.0, 0.0, 0, "exact"
     for sequences in _batches(data, scoring.sequences, scoring.batch, f"blocks of {layout.block_tokens}"):
-        estimates = text_nelbo(
+        bounds = text_nelbo(
             pipeline.transformer,
             sequences.tokens.to(pipeline.device),
             sequences.lengths,
@@ -153,15 +153,12 @@ def likelihood(
             estimate=scoring.estimate,
             schedule=pipeline.scheduler.config["schedule"],
         )
-        nats += estimates.mean(1).sum().item()
+        nats += bounds.values.sum().item()
+        variance += bounds.variances.sum().item()  # NaN if there is a single draw
         tokens += int(sequences.lengths.sum())
-        if not is_exact(pipeline.transformer, layout, scoring.estimate):
+        if not bounds.summed.all():
             timed = pipeline.transformer.config["time_conditioning"]  # such a network needs times
             estimate = "times" if timed else scoring.estimate
-            if variance is None or scoring.draws == 1:
-                variance = None
-            else:
-                variance += (estimates.var(1) / scoring.draws).sum().item()
     size = data.bytes * tokens / int(data.counts.sum())  # bytes of the scored part, at the overall mean
     return {
         "block": layout.block_tokens,
@@ -170,7 +167,7 @@ def likelihood(
         "tokens": tokens,
         "bytes": round(size),
         "nats_per_token": nats / tokens,
-        "standard_error": None if variance is None else math.sqrt(variance) / tokens,
+        "standard_error": None if math.isnan(variance) else math.sqrt(variance) / tokens,
         "perplexity": math.exp(nats / tokens),
         "bits_per_byte": nats / math.log(2) / size,
     }

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from ..data.tokenizers import FILE, ByteTokenizer, TextStream, Tokenizer, open_tokenizer
 from ..diffusion.generate import Block, StepEnd, generate, steps_per_block
-from ..diffusion.likelihood import text_nelbo
 from ..diffusion.masked_schedulers import FirstHittingScheduler, MaskedScheduler
-from ..diffusion.objective import SampleKey
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
@@ -19,6 +17,7 @@ from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
 from .canvas import Canvas, canvas_of_prompts, canvas_of_tokens
 from .request import Generators, one_per_sample
 from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
+from .text_scoring import paired, score_texts
 
 OUTPUT_TYPES = ("text", "tokens")
 
@@ -218,54 +217,52 @@ class ACDiTTextPipeline(BlockPipeline):
     def score(
         self,
         texts: str | Sequence[str],
+        continuations: str | Sequence[str] | None = None,
+        *,
         block: int | None = None,
         draws: int = 16,
         seed: int = 0,
         ends: bool = False,
     ) -> TextScores:
-        """Compute log-likelihoods of texts: exact with blocks of 1 token, a lower bound with larger ones.
+        """Compute log-likelihoods of texts, or of continuations of texts, under the pipeline's samples.
 
-        For blocks of up to 4 tokens the bound is summed over all sets of masked tokens; for larger blocks it
-        is estimated. For networks with time conditioning all values are estimated.
+        The samples are those of `FirstHittingScheduler` with one step per token, temperature 1 and top_p 1.
+        The probability of a text is that of samples that begin with it. Values are exact with blocks of 1
+        token, and lower bounds with larger ones, see `TextScores`. The value of a text does not depend on the
+        other texts.
+
+        A continuation is conditioned on its prompt as a call of the pipeline is: both are tokenized by
+        themselves, and the prompt's tokens are visible in the block in which it ends. With blocks of 1 token,
+        log p(prompt) + log p(continuation | prompt) = log p(prompt + continuation), if the tokens of the
+        joined text are those of its parts.
 
         Args:
-            texts: texts to score, at most as long as the model's layout.
+            texts: texts to score, at most as long as the model's layout; with continuations, their prompts,
+                which may be empty.
+            continuations: continuations to score, one per prompt, or several of a single prompt given as a
+                `str`; one given as a `str` is scored after every prompt.
             block: tokens of a block; default: the model's.
             draws: number of draws per text, where its value is estimated.
             seed: seed of the draws.
-            ends: whether the end token of a text is scored too.
+            ends: whether the end token after each text or continuation is scored too.
 
         Raises:
-            UserError: if a text has no tokens or is too long, or an argument does not fit.
+            UserError: if a text has no tokens to score or is too long, the numbers of prompts and
+                continuations differ, or an argument does not fit.
         """
-        longest, size = self.layout.num_tokens, self._block(block)
-        if draws < 2:
-            raise UserError(f"draws must be at least 2, for a standard error, not {draws}")
-        listed = [texts] if isinstance(texts, str) else list(texts)
-        ids = [self.tokenizer.encode(text) + [self.tokenizer.eos] * ends for text in listed]
-        if not ids or not all(ids):
-            raise UserError("each of the texts must have at least one token")
-        lengths = torch.tensor([len(each) for each in ids])
-        if int(lengths.max()) > longest:
-            raise UserError(
-                f"a text has {int(lengths.max())} tokens, more than the model's context length {longest}"
-            )
-        tokens = torch.full((len(ids), -(-int(lengths.max()) // size) * size), self.tokenizer.eos)
-        for row, each in zip(tokens, ids, strict=True):
-            row[: len(each)] = torch.tensor(each)
-        losses = text_nelbo(
+        scores = score_texts(
             self.transformer,
-            tokens.to(self._execution_device),
-            lengths,
-            Layout((tokens.shape[1],), (size,)),
-            key=SampleKey(seed, [0] * len(ids), [0] * len(ids)),  # draws independent of other texts
+            self.tokenizer,
+            Layout((self.layout.num_tokens,), (self._block(block),)),
+            paired(texts, continuations),
             draws=draws,
+            seed=seed,
+            ends=ends,
             schedule=self.scheduler.config["schedule"],
+            device=self._execution_device,
         )
-        count = losses.shape[1]  # 1 if the values are exact
-        errors = losses.std(1) / count**0.5 if count > 1 else torch.zeros(len(ids)).double()
         self.maybe_free_model_hooks()
-        return TextScores(-losses.mean(1), errors, lengths)
+        return scores
 
     def _block(self, block: int | None) -> int:
         """Check and return the requested number of tokens of a block; None = the model's own."""

@@ -23,12 +23,19 @@ class ACDiTTextPipelineOutput(BaseOutput):
 
 @dataclass
 class TextScores(BaseOutput):
-    """Log-likelihoods of given texts.
+    """Log-likelihoods of given texts under the distribution of the pipeline's samples.
+
+    Values are exact with blocks of 1 token. With larger blocks they are lower bounds: means over the random
+    order in which the sampler fills in the tokens of a block and, where a text ends inside a block, over the
+    tokens that it fills in after the end. The bounds are summed over all orders and tails for blocks of up to
+    4 tokens, except where a text ends inside a block and its vocabulary is so large that tails are drawn.
+    They are estimated from draws then, with larger blocks, and for networks with time conditioning (for
+    those, the samples are those of `AncestralScheduler` in the limit of many steps).
 
     Attributes:
-        log_likelihoods: log-likelihoods (N,) in float64, in nats: exact, or means of draws of a lower bound.
-        standard_errors: standard errors (N,) of these means; 0 where the values are exact.
-        tokens: number of tokens of each text, (N,).
+        log_likelihoods: log-likelihoods (N,) in float64, in nats.
+        standard_errors: standard errors (N,) of estimates; 0 where nothing is estimated.
+        tokens: number of scored tokens of each text, (N,).
     """
 
     log_likelihoods: Tensor

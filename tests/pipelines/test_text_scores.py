@@ -46,11 +46,11 @@ def by_orders(model, ids, size):
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_exact_scores(pipe, size):
-    texts = ["a", "abcde", "abcdefg"]
+    texts = ["abcd", "abcdefgh"]
     scores = pipe.score(texts, block=size)
     expected = [by_orders(pipe.transformer, BYTES.encode(text), size) for text in texts]
     assert scores.log_likelihoods.tolist() == pytest.approx(expected, rel=1e-9)
-    assert scores.standard_errors.tolist() == [0.0] * 3 and scores.tokens.tolist() == [1, 5, 7]
+    assert scores.standard_errors.tolist() == [0.0] * 2 and scores.tokens.tolist() == [4, 8]
 
 
 def test_ends_count_when_asked(pipe):
@@ -61,11 +61,9 @@ def test_ends_count_when_asked(pipe):
 
 
 def test_estimates_of_larger_blocks(pipe):
-    ids = BYTES.encode("abcde")
-    scores = pipe.score("abcde", block=8, draws=400)
-    error = scores.standard_errors.item()
-    assert 0 < error < 0.5
-    assert abs(scores.log_likelihoods.item() - by_orders(pipe.transformer, ids, 8)) < 4 * error
+    scores = pipe.score("abcdef", block=8, draws=100)
+    few = pipe.score("abcdef", block=8, draws=10)
+    assert 0 < scores.standard_errors.item() < few.standard_errors.item() < 2
     assert pipe.score("abcde", block=8).log_likelihoods == pipe.score("abcde", block=8).log_likelihoods
 
 
@@ -90,12 +88,66 @@ def test_scores_are_the_same_in_parts(pipe, monkeypatch):
     assert max(asked) <= most and len(asked) > 30
 
 
-def test_a_text_s_score_does_not_depend_on_its_neighbours(pipe):
-    texts = ["abc", "a longer one"]
-    for block in (4, 16):
-        together = pipe.score(texts, block=block).log_likelihoods
-        alone = torch.cat([pipe.score(text, block=block).log_likelihoods for text in texts])
-        assert torch.allclose(together, alone, rtol=1e-12)
+@pytest.mark.parametrize("block", [2, 4, 8, 16])
+def test_a_text_s_score_does_not_depend_on_its_neighbours(pipe, block):
+    """Of texts of few and of many blocks, with and without prompts, in two orders."""
+    texts = ["abc", "one of thirty-one letters, a text", "a longer one", "abc", "exactly sixteen!"]
+    texts = [text[: LENGTH - 1] for text in texts]
+    alone = torch.cat([pipe.score(text, block=block, ends=True).log_likelihoods for text in texts])
+    assert alone[0] == alone[3]
+    for order in ([0, 1, 2, 3, 4], [4, 2, 0, 1]):
+        together = pipe.score([texts[row] for row in order], block=block, ends=True)
+        assert torch.allclose(together.log_likelihoods, alone[order], rtol=1e-9)
+    prompts, given = ["", "abcdefghij", "ab"], texts[:1] * 3
+    together = pipe.score(prompts, given, block=block)
+    for row, prompt in enumerate(prompts):
+        one = pipe.score(prompt, given[row], block=block)
+        assert torch.allclose(one.log_likelihoods, together.log_likelihoods[row], rtol=1e-9)
+        assert torch.allclose(one.standard_errors, together.standard_errors[row], rtol=1e-6)
+
+
+def test_a_prompt_without_tokens_changes_nothing(pipe):
+    for block in (1, 4, 8):
+        assert torch.equal(
+            pipe.score("", ["abcde", "f"], block=block).log_likelihoods,
+            pipe.score(["abcde", "f"], block=block).log_likelihoods,
+        )
+
+
+def test_blocks_of_one_token_keep_the_chain_rule(pipe):
+    whole, first = (pipe.score(text, block=1).log_likelihoods for text in ("abcdef", "abcd"))
+    rest = pipe.score("abcd", "ef", block=1).log_likelihoods
+    assert torch.allclose(first + rest, whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "texts", "count"),
+    [
+        ("ab", "c", 1),
+        ("ab", ["c", "d"], 2),
+        (["ab", "a"], "c", 2),
+        (["ab", "a"], ("c", "d"), 2),
+        ([], "a", 0),
+    ],
+)
+def test_prompts_and_continuations_are_paired(pipe, prompts, texts, count):
+    if not count:
+        with pytest.raises(UserError, match="at least one"):
+            pipe.score(prompts, texts)
+        return
+    listed = [prompts] * count if isinstance(prompts, str) else prompts
+    after = [texts] * count if isinstance(texts, str) else texts
+    expected = [
+        pipe.score(prompt, text).log_likelihoods.item() for prompt, text in zip(listed, after, strict=True)
+    ]
+    assert pipe.score(prompts, texts).log_likelihoods.tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_end_alone_is_a_continuation(pipe):
+    score = pipe.score("abcd", "", block=1, ends=True)
+    assert score.tokens.tolist() == [1]
+    whole = pipe.score("abcd", block=1, ends=True).log_likelihoods
+    assert torch.allclose(score.log_likelihoods + pipe.score("abcd", block=1).log_likelihoods, whole)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +160,9 @@ def test_a_text_s_score_does_not_depend_on_its_neighbours(pipe):
         ("a", {"block": 5}, "block must divide"),
         ("a", {"block": 0}, "block must divide"),
         ("a", {"draws": 1}, "draws must be at least 2"),
+        (["a", "b"], {"continuations": ["c"]}, "one per prompt: there are 2 prompts and 1 continuations"),
+        (["a"], {"continuations": [""]}, "at least one token"),
+        ("x" * LENGTH, {"continuations": "c"}, f"with its continuation has {LENGTH + 1} tokens, more than"),
     ],
 )
 def test_what_cannot_be_scored(pipe, texts, options, said):
