@@ -59,7 +59,8 @@ class ModulatedNorm(nn.RMSNorm):
 class HeadNorm(nn.Module):
     """Weight of a norm in `norm_and_rotate`.
 
-    A call returns the weight, because an offloaded weight is available only during a call of its module.
+    A call returns a copy of the weight: an offloaded weight is available only during a call of its module,
+    and its memory is reused afterwards.
     """
 
     def __init__(self, head_dim: int):
@@ -67,8 +68,8 @@ class HeadNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(head_dim))
 
     def forward(self) -> Tensor:
-        """Return the weight (D,)."""
-        return self.weight
+        """Return a copy of the weight (D,)."""
+        return self.weight.clone()
 
 
 class ACDiTAttention(nn.Module):

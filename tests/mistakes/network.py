@@ -393,4 +393,11 @@ NETWORK = [
         "return [grad_query, *grad_own, *grad_clean]",
         "model/test_attention.py::test_gradients",
     ),
+    mutant(
+        "a module hands out its own parameter",
+        "model/layers.py",
+        "return self.weight.clone()",
+        "return self.weight",
+        "model/test_offloading.py::test_weights_on_disk",
+    ),
 ]

@@ -1,19 +1,35 @@
 """Networks as diffusers offloads and casts them: weights are there in the call of their module alone."""
 
+from typing import Any
+
 import pytest
 import torch
 from accelerate import cpu_offload
-from torch import Tensor
+from torch import Tensor, nn
 
 from acdit.diffusion.generate import Guidance, generate
 from acdit.diffusion.masked_schedulers import FirstHittingScheduler
 from acdit.diffusion.schedulers import default_sampler
+from acdit.evaluation.features.clip_network import ClipNetwork
+from acdit.evaluation.features.digit_classifier import DigitClassifier
 from acdit.model.layout import Layout
 from acdit.model.transformer import ACDiTTransformer
 from tests.tiny import relative_error, tiny_inputs, tiny_model
 
 LAYOUT = Layout((6, 6), (2, 6))
 TEXT = Layout((12,), (4,))
+VIDEO = Layout((4, 6, 6), (2, 6, 6))
+TEXTS: dict[str, Any] = {"in_channels": None, "vocab_size": 11, "axis_lengths": (12,)}
+KINDS: dict[str, tuple[Layout, dict[str, Any]]] = {
+    "classes": (LAYOUT, {}),
+    "no classes": (LAYOUT, {"num_classes": None}),
+    "classes without time": (LAYOUT, {"time_conditioning": False}),
+    "unconditioned": (LAYOUT, {"num_classes": None, "time_conditioning": False}),
+    "video": (VIDEO, {"axis_lengths": (4, 6, 6)}),
+    "text": (TEXT, TEXTS | {"num_classes": None, "time_conditioning": False}),
+    "text with time": (TEXT, TEXTS | {"num_classes": None}),
+    "text with classes": (TEXT, TEXTS),
+}
 CPU = torch.device("cpu")
 
 
@@ -64,3 +80,82 @@ def test_weights_of_fewer_bits():
     rounded.load_state_dict(plain)
     assert torch.equal(drawn(network), drawn(rounded))
     assert relative_error(drawn(network), drawn(images())) > 1e-3
+
+
+def answers(network: ACDiTTransformer, layout: Layout) -> Tensor:
+    """Everything that a network computes: views and states in one call, then block by block with a cache."""
+    given, config = tiny_inputs(layout), network.config
+    noised, clean = given.noised, given.clean
+    if config["vocab_size"] is not None:
+        noised, clean = ((part[..., 0] * 100).long() % 11 for part in (noised, clean))
+    timestep = given.timestep if config["time_conditioning"] else None
+    more: dict[str, Any] = {"layout": layout, "labels": given.labels if config["num_classes"] else None}
+    with torch.no_grad():
+        whole = network(noised, timestep, clean=clean, return_hidden_states=True, **more)
+        outputs = [whole.sample.flatten(), whole.hidden_states.flatten()]
+        cache = network.new_cache(layout, len(noised), device=CPU)
+        for index in range(layout.num_blocks):
+            view = slice(index, index + 1)
+            before = clean[:, index - 1 : index] if index else None
+            time = None if timestep is None else timestep[:, view]
+            part = network(noised[:, view], time, blocks=(index,), clean=before, cache=cache, **more)
+            outputs.append(part.sample.flatten())
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize("groups", [{"offload_type": "leaf_level"}, {"offload_type": "block_level"}])
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_on_disk(kind, groups, tmp_path):
+    """Diffusers gives the memory of weights on disk to others, so nothing may be read outside a module."""
+    layout, config = KINDS[kind]
+    expected, network = answers(tiny_model(**config), layout), tiny_model(**config)
+    if groups["offload_type"] == "block_level":
+        groups = groups | {"num_blocks_per_group": 1}
+    network.enable_group_offload(CPU, CPU, offload_to_disk_path=str(tmp_path), **groups)
+    assert torch.equal(answers(network, layout), expected)
+    assert torch.equal(answers(network, layout), expected)
+
+
+def overwrite_outside_calls(module: nn.Module) -> None:
+    """Let the own parameters and buffers of every module be NaN, except during a call of that module."""
+
+    def restore(part: nn.Module, _: Any) -> None:
+        for tensor, values in kept[part]:
+            tensor.data = values.clone()
+
+    def overwrite(part: nn.Module, *_: Any) -> None:
+        for tensor, _values in kept[part]:
+            if tensor.is_floating_point():
+                tensor.data.fill_(torch.nan)  # in place: every view of the memory sees it
+
+    kept: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+    for part in module.modules():
+        own = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
+        kept[part] = [(tensor, tensor.detach().clone()) for tensor in own]
+        part.register_forward_pre_hook(restore)
+        part.register_forward_hook(overwrite)
+        overwrite(part)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_weight_of_a_network_is_read_outside_its_module(kind):
+    layout, config = KINDS[kind]
+    expected, network = answers(tiny_model(**config), layout), tiny_model(**config)
+    overwrite_outside_calls(network)
+    assert torch.equal(answers(network, layout), expected)
+
+
+def test_no_weight_of_a_classifier_is_read_outside_its_module():
+    """A network that extracts features gives the same features, classes and velocities."""
+    torch.manual_seed(0)
+    images, clips = torch.randn(3, 1, 8, 8), torch.randn(2, 1, 4, 32, 32)
+    digits, movements = DigitClassifier(8, 1, 10).eval(), ClipNetwork(4).eval()
+
+    def outputs() -> list[Tensor]:
+        return [digits(images), digits.features(images), *movements(clips), movements.features(clips)]
+
+    with torch.no_grad():
+        expected = outputs()
+        for network in (digits, movements):
+            overwrite_outside_calls(network)
+        assert all(torch.equal(*pair) for pair in zip(outputs(), expected, strict=True))
