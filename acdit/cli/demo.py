@@ -12,6 +12,7 @@ from ..generation.batches import Sampling
 from ..generation.video_files import write_clips
 from ..media.images import picture_grid, save_picture
 from ..model.layout import dims
+from ..pipelines.generators import seeded_in_order
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
 from ..pipelines.video import ACDiTVideoPipeline
@@ -42,7 +43,9 @@ def main(out: Path = OUT, **overrides: object) -> None:
     for guidance in (1.0, recipe.sampling.guidance_scale):
         rows += evaluate_pipeline(pipeline, [layout.block], Sampling(guidance=guidance))
     classes = sorted(pipeline.label_names)
-    output = pipeline(classes * 8, generator=torch.Generator().manual_seed(0))
+    output = pipeline(
+        classes * 8, generator=seeded_in_order(torch.Generator().manual_seed(0), len(classes) * 8)
+    )
     picture = out / "samples.png"
     save_picture(picture_grid(output.images, len(classes)), picture)
     report = {

@@ -14,9 +14,10 @@ from ..data.autoencoders import decode, encode
 from ..diffusion.generate import draw_noise
 from ..model.layout import Layout, dims
 from ..utils.errors import UserError
+from .generators import Generators
 from .input_images import given_pixels
 from .pixel_pipeline import ACDiTPipeline, ClassLabels
-from .request import Generators, Request, SharedArguments
+from .request import Request, Samples, SharedArguments
 
 
 @dataclass
@@ -126,7 +127,9 @@ class ACDiTImagePipeline(ACDiTPipeline):
             image: image to continue, one for all samples or one for each: a PIL image, an array
                 ([N,] H, W, C) or a tensor ([N,] C, H, W) in [0, 1].
             keep_blocks: number of blocks of `image` to keep, in raster order.
-            generator: one generator, from which a seed per sample is drawn in order, or one per sample.
+            generator: one generator per sample, or one generator for all: it draws the initial noise of all
+                samples in order, as in diffusers, so that the first sample is that of a list with this
+                generator, unless the solver draws noise in its steps.
             latents: initial noise (N, C, h, w), in place of noise from the generator.
             output_type: `pil`, `np`, `pt` or `latent`.
             return_dict: whether to return an output object in place of the tuple (images,).
@@ -214,6 +217,10 @@ class ACDiTImagePipeline(ACDiTPipeline):
         request = self._request(class_labels, num_images_per_prompt, **arguments)
         prefix = self._prefix(image, keep_blocks, request.layout, len(request.samples))
         return replace(request, prefix=prefix)
+
+    def _noise_sources(self, generator: Generators, samples: Samples) -> list[torch.Generator]:
+        shared = isinstance(generator, torch.Generator)  # draws the noise of all images, as in diffusers
+        return [generator] * len(samples) if shared else samples.generators
 
     def _draw_noise(self, generators: Sequence[torch.Generator], layout: Layout) -> Tensor:
         return draw_noise(generators, layout, self.data_channels).to(self._execution_device)

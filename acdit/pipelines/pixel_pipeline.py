@@ -17,7 +17,8 @@ from ..utils.errors import UserError
 from ..utils.names import class_id
 from ..utils.settings import nearest
 from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
-from .request import Callback, Generators, Noise, Request, Samples, one_per_sample
+from .generators import Generators, one_per_sample
+from .request import Callback, Noise, Request, Samples
 
 FAST_STEPS = 8
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -187,7 +188,7 @@ class ACDiTPipeline(BlockPipeline):
         """Return the initial noise of every block.
 
         Args:
-            generators: one generator per sample.
+            generators: generator of each sample; one that several samples share draws their noise in order.
             layout: layout of the samples.
             latents: noise (N, C, *size) in place of noise from the generators.
 
@@ -201,6 +202,11 @@ class ACDiTPipeline(BlockPipeline):
             given = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
             raise UserError(f"latents must be a tensor of shape {shape}, not {given}")
         return layout.to_blocks(latents).to(self._execution_device)
+
+    def _noise_sources(self, generator: Generators, samples: Samples) -> list[torch.Generator]:
+        """Return the generator that draws the initial noise of every sample, given that of the call."""
+        del generator  # each sample draws from its own
+        return samples.generators
 
     @abstractmethod
     def _draw_noise(self, generators: Sequence[torch.Generator], layout: Layout) -> Noise:
@@ -236,7 +242,7 @@ class ACDiTPipeline(BlockPipeline):
             layout,
             steps_per_block(steps, layout.num_blocks),
             Guidance(scale, guidance_rising, guidance_interval),
-            self.prepare_latents(samples.generators, layout, latents),
+            self.prepare_latents(self._noise_sources(generator, samples), layout, latents),
             output_type,
         )
 

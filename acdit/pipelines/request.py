@@ -9,10 +9,9 @@ from torch import Tensor
 
 from ..diffusion.generate import Guidance, StepEnd
 from ..model.layout import Layout
-from ..utils.errors import UserError
 from .block_pipeline import BlockPipeline
+from .generators import Generators
 
-Generators = torch.Generator | Sequence[torch.Generator] | None
 Noise = Tensor | Callable[[int], Tensor]
 
 
@@ -37,7 +36,7 @@ class Samples:
 
     Attributes:
         labels: class or null label of each sample, (N,); None = all null.
-        generators: one generator per sample.
+        generators: generator of each sample, see `one_per_sample`.
     """
 
     labels: Tensor | None
@@ -117,25 +116,3 @@ class Callback:
             return None
         self.canvas[:, end.block] = changed = self.layout.to_blocks(returned)[:, end.block]
         return changed
-
-
-def one_per_sample(generator: Generators, batch: int) -> list[torch.Generator]:
-    """Return a generator for every sample.
-
-    Several generators are returned as they are. One generator, or torch's default one for None, yields a seed
-    per sample, in order.
-
-    Raises:
-        UserError: if the number of generators is not the number of samples.
-    """
-    if generator is not None and not isinstance(generator, torch.Generator):
-        if len(generator) != batch:
-            raise UserError(
-                f"generator must be one generator or a list of {batch} (one per sample), not of "
-                f"{len(generator)}"
-            )
-        return list(generator)
-    source = generator
-    device = "cpu" if source is None else source.device
-    seeds = torch.randint(2**63 - 1, (batch,), generator=source, device=device).tolist()
-    return [torch.Generator().manual_seed(seed) for seed in seeds]

@@ -15,7 +15,7 @@ from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
 from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
 from .canvas import Canvas, canvas_of_prompts, canvas_of_tokens
-from .request import Generators, one_per_sample
+from .generators import Generators, one_per_sample
 from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
 from .text_scoring import paired, score_texts
 
@@ -144,7 +144,8 @@ class ACDiTTextPipeline(BlockPipeline):
             tokens: ids (N, L) in place of a prompt, with the mask's id wherever a token is to be generated.
             temperature: temperature of the sampling; default: the scheduler's.
             top_p: total probability of the most likely tokens that are sampled; default: the scheduler's.
-            generator: one generator, from which a seed per sample is drawn in order, or one per sample.
+            generator: one generator per sample, or one generator: it serves the first sample, and the seeds
+                of the others depend on a number drawn from a copy of it.
             output_type: `text` or `tokens`.
             return_dict: whether to return an output object in place of the tuple (texts,).
             callback_on_step_end: function called as (pipeline, step, timestep, tensors) after each step;

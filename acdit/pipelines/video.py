@@ -16,9 +16,10 @@ from ..diffusion.generate import FrameNoise, slab_layout
 from ..model.kv_cache import check_sinks
 from ..model.layout import Layout, dims
 from ..utils.errors import UserError
+from .generators import Generators
 from .input_images import given_pixels
 from .pixel_pipeline import ACDiTPipeline, ClassLabels
-from .request import Generators, Request, SharedArguments
+from .request import Request, SharedArguments
 
 
 @dataclass
@@ -143,7 +144,8 @@ class ACDiTVideoPipeline(ACDiTPipeline):
             sinks: number of first blocks that stay visible in addition to a window.
             context_noise: standard deviation of the noise on finished blocks that later blocks attend to,
                 against drift.
-            generator: one generator, from which a seed per sample is drawn in order, or one per sample.
+            generator: one generator per sample, or one generator: it serves the first sample, and the seeds
+                of the others depend on a number drawn from a copy of it.
             latents: initial noise (N, C, F, h, w), in place of noise from the generator.
             output_type: `pil`, `np`, `pt` or `latent`.
             return_dict: whether to return an output object in place of the tuple (frames,).

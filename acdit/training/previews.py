@@ -11,6 +11,7 @@ import torch
 from ..generation.text_files import joined
 from ..media.images import picture_grid, save_picture, titled
 from ..media.videos import contact_sheet
+from ..pipelines.generators import seeded_in_order
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.video import ACDiTVideoPipeline
@@ -25,7 +26,9 @@ def save_images(pipelines: Mapping[str, ACDiTImagePipeline], classes: list[int],
     """Write a grid of samples as a PNG, with one column per class; `path` has no suffix."""
     labels = [*(classes or [None])] * IMAGES
     grids = {
-        title: picture_grid(pipeline(labels, generator=_generator()).images, len(labels) // IMAGES)
+        title: picture_grid(
+            pipeline(labels, generator=_generators(len(labels))).images, len(labels) // IMAGES
+        )
         for title, pipeline in pipelines.items()
     }
     save_picture(titled(grids), path.with_suffix(".png"))
@@ -34,7 +37,7 @@ def save_images(pipelines: Mapping[str, ACDiTImagePipeline], classes: list[int],
 def save_clips(pipelines: Mapping[str, ACDiTVideoPipeline], classes: list[int], path: Path) -> None:
     """Write a PNG with a row of frames for one clip of each class; `path` has no suffix."""
     sheets = {
-        title: contact_sheet(pipeline(classes or None, generator=_generator()).frames)
+        title: contact_sheet(pipeline(classes or None, generator=_generators(len(classes) or 1)).frames)
         for title, pipeline in pipelines.items()
     }
     save_picture(titled(sheets), path.with_suffix(".png"))
@@ -45,11 +48,11 @@ def save_texts(pipelines: Mapping[str, ACDiTTextPipeline], classes: list[int], p
     del classes
     parts = []
     for title, pipeline in pipelines.items():
-        texts = pipeline(num_samples_per_prompt=TEXTS, generator=_generator()).texts
+        texts = pipeline(num_samples_per_prompt=TEXTS, generator=_generators(TEXTS)).texts
         parts.append(f"{title}:\n\n{joined(texts)}" if len(pipelines) > 1 else joined(texts))
     with whole(path.with_suffix(".txt")) as temporary_path:
         temporary_path.write_bytes("\n\n".join(parts).encode())  # the same in every locale
 
 
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(SEED)
+def _generators(count: int) -> list[torch.Generator]:
+    return seeded_in_order(torch.Generator().manual_seed(SEED), count)

@@ -65,15 +65,6 @@ def test_num_images_per_prompt_repeats_each_label(pipe):
     assert torch.equal(repeated, latents_of(pipe, [1, 1, 0, 0], generator=seeded(1, 2, 3, 4)))
 
 
-def test_a_single_generator_yields_a_seed_per_sample_in_order(pipe):
-    single = latents_of(pipe, [0, 1, 2], generator=torch.Generator().manual_seed(7))
-    source = torch.Generator().manual_seed(7)
-    seeds = [int(torch.randint(2**63 - 1, (), generator=source)) for _ in range(3)]
-    assert torch.equal(single, latents_of(pipe, [0, 1, 2], generator=seeded(*seeds)))
-    fewer = latents_of(pipe, [0, 1], generator=torch.Generator().manual_seed(7))
-    assert relative_error(fewer, single[:2]) < 1e-5
-
-
 def test_a_generator_moves_on_and_torchs_own_serves_without_one(pipe):
     source = torch.Generator().manual_seed(7)
     first, second = (latents_of(pipe, 0, generator=source) for _ in range(2))
