@@ -1,9 +1,12 @@
 """JSON files of scores, written by `acdit evaluate`."""
 
 import json
+from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 
 from ..pipelines.folders import pipeline_folder
+from ..utils.errors import UserError
 from ..utils.files import check_writable, whole
 
 
@@ -14,10 +17,32 @@ def check_score_file(out: str | None) -> None:
 
 
 def write_scores(model: str | None, scores: object, out: str | None) -> None:
-    """Write the scores of a model to a JSON file, or print them if no file is named."""
+    """Write the scores of a model to a JSON file, or print them if no file is named.
+
+    Raises:
+        UserError: if a score is not finite.
+    """
+    wrong = [name for name, value in _numbers("", scores) if not isfinite(value)]
+    if wrong:
+        raise UserError(
+            f"the scores {', '.join(wrong[:8])} are not finite, so no scores are written: "
+            "use --dtype float32, or a model that is trained"
+        )
     report = json.dumps({"model": str(pipeline_folder(model)), "scores": scores}, indent=2)
     if out is None:
         print(report)
         return
     with whole(Path(out)) as temporary_path:
         temporary_path.write_text(report + "\n")
+
+
+def _numbers(name: str, value: object) -> Iterator[tuple[str, float]]:
+    """Yield the numbers in scores, with their names."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _numbers(f"{name}.{key}" if name else str(key), inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _numbers(name, inner)
+    elif isinstance(value, float):
+        yield name, value

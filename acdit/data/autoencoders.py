@@ -7,10 +7,11 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
-from ..model.stored import check_finite
+from ..model.stored import check_weights
 from ..model.weight_files import CONFIG
 from ..utils.checks import exists
 from ..utils.errors import UserError
+from ..utils.finite import is_finite
 from ..utils.hub import loading, local_or_hub
 from ..utils.untrusted import read_object, shown
 from .autoencoder_files import check_autoencoder
@@ -27,7 +28,7 @@ def load_autoencoder(name: str | Path, dtype: torch.dtype = torch.float32) -> Au
 
     Raises:
         UserError: if there is no such autoencoder, if it is of another class or damaged, or if weights are
-            missing.
+            missing or not finite.
     """
     subject = f"autoencoder {name}"
     given = Path(name).expanduser()
@@ -50,7 +51,7 @@ def load_autoencoder(name: str | Path, dtype: torch.dtype = torch.float32) -> Au
     missing = loading_info["missing_keys"]
     if missing:
         raise UserError(f"{subject} lacks weights, such as {', '.join(list(missing)[:3])}")
-    check_finite(folder or Path(name), loaded)
+    check_weights(folder or Path(name), loaded)
     return loaded.eval()
 
 
@@ -65,6 +66,9 @@ def encode(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
     Images (N, c, H, W) become latents (N, C, h, w). Clips (N, c, F, H, W) become latents (N, C, F, h, w), and
     each frame is encoded separately. The standard deviation is zero for an autoencoder without one.
+
+    Raises:
+        UserError: if a latent is not finite.
     """
     if pixels.ndim == 5:
         parts = [encode(vae, part) for part in pixels.transpose(1, 2).flatten(0, 1).split(FRAMES_AT_ONCE)]
@@ -72,14 +76,15 @@ def encode(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return _clips(mean, len(pixels)), _clips(deviation, len(pixels))
     encoded = vae.encode(pixels.to(vae.dtype))
     if not hasattr(encoded, "latent_dist"):
-        return _scaled(vae, encoded.latents), torch.zeros_like(encoded.latents, dtype=torch.float32)
+        latents = _checked(vae, "latents", _scaled(vae, encoded.latents))
+        return latents, torch.zeros_like(encoded.latents, dtype=torch.float32)
     distribution = encoded.latent_dist
     deviation = (
         distribution.std.float()
         * vae.config.scaling_factor
         / _statistic(vae, "latents_std", 1.0, distribution.std)
     )
-    return _scaled(vae, distribution.mean), deviation
+    return _checked(vae, "latents", _scaled(vae, distribution.mean)), _checked(vae, "latents", deviation)
 
 
 @torch.no_grad()
@@ -87,13 +92,27 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
     """Return the pixels (N, c, H, W) of scaled latents (N, C, h, w), in float32.
 
     Clips (N, C, F, h, w) are decoded frame by frame, as in `encode`.
+
+    Raises:
+        UserError: if a pixel is not finite.
     """
     if latents.ndim == 5:
         parts = [decode(vae, part) for part in latents.transpose(1, 2).flatten(0, 1).split(FRAMES_AT_ONCE)]
         return _clips(torch.cat(parts), len(latents))
     raw = latents / vae.config.scaling_factor * _statistic(vae, "latents_std", 1.0, latents)
     raw = raw + _offset(vae, latents)
-    return vae.decode(raw.to(vae.dtype), return_dict=False)[0].float()
+    return _checked(vae, "pixels", vae.decode(raw.to(vae.dtype), return_dict=False)[0].float())
+
+
+def _checked(vae: Any, what: str, values: Tensor) -> Tensor:
+    """Return the values that an autoencoder computed, after checking that they are finite."""
+    if not is_finite(values):
+        precision = str(vae.dtype).removeprefix("torch.")
+        raise UserError(
+            f"the autoencoder gives {what} that are not finite in {precision}: use float32, or another "
+            "autoencoder"
+        )
+    return values
 
 
 def _clips(frames: Tensor, count: int) -> Tensor:

@@ -5,8 +5,10 @@
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from ..model.kv_cache import KVCache
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
+from ..utils.finite import is_finite
 from ..utils.randomness import generator
 from .schedulers import Solver
 
@@ -37,9 +40,13 @@ class Guidance:
     interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.interval is not None and not self.interval[0] < self.interval[1]:
+        if not math.isfinite(self.scale):
+            raise UserError(f"guidance_scale must be a finite number, not {self.scale}")
+        low, high = (0.0, 1.0) if self.interval is None else self.interval
+        if not -math.inf < low < high < math.inf:
             raise UserError(
-                f"the guidance interval must be a low sigma followed by a higher one, not {self.interval}"
+                "guidance_interval must be a low sigma followed by a higher one, both finite, "
+                f"not {self.interval}"
             )
 
     def at(self, block: int, num_blocks: int, sigma: float) -> float:
@@ -138,14 +145,15 @@ def steps_per_block(steps: int | Sequence[int], num_blocks: int) -> list[int]:
     """Return the number of sampling steps of every block.
 
     Raises:
-        UserError: If `steps` is neither a positive number nor a list of one positive number per block.
+        UserError: If `steps` is neither a positive whole number nor a list of one for each block.
     """
-    counts = list(steps) if isinstance(steps, Sequence) else [int(steps)] * num_blocks
-    if len(counts) != num_blocks or any(count < 1 for count in counts):
+    counts = list(steps) if isinstance(steps, Sequence) else [steps] * num_blocks
+    if len(counts) != num_blocks or any(not isinstance(count, Integral) or count < 1 for count in counts):
         raise UserError(
-            f"steps must be a positive number or a list of {num_blocks} (one per block), not {steps}"
+            f"steps must be a positive number or a list of {num_blocks} (one per block), all whole, "
+            f"not {steps}"
         )
-    return counts
+    return [int(count) for count in counts]
 
 
 @torch.no_grad()
@@ -192,6 +200,9 @@ def generate(
 
     Yields:
         Every finished block after the prefix.
+
+    Raises:
+        UserError: If an argument does not fit, or a block has values that are not finite.
     """
     counts = steps_per_block(steps, layout.num_blocks)
     guidance = guidance or Guidance(scale=1.0)
@@ -258,9 +269,20 @@ def generate(
             if on_step is not None:
                 replacement = on_step(StepEnd(total_steps - 1, timestep, index, sample))
                 sample = sample if replacement is None else replacement
+        _check_block(index, sample, model.dtype)
         finished = _with_noise(sample[:, None], context_noise, generators)
         pending = finished if pending is None else torch.cat((pending, finished), dim=1)
         yield Block(index, sample, evaluations, cache)
+
+
+def _check_block(index: int, sample: Tensor, dtype: torch.dtype) -> None:
+    """Raise UserError if a finished block has values that are not finite."""
+    if not is_finite(sample):
+        precision = str(dtype).removeprefix("torch.")
+        raise UserError(
+            f"the samples are not finite (NaN or infinity) from block {index} on, with a network in "
+            f"{precision}: lower the guidance scale, use float32, or use a model whose weights are sound"
+        )
 
 
 def _fill_cache(model: ACDiTTransformer, layout: Layout, cache: KVCache, pending: Tensor) -> Tensor | None:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
+from ..utils.errors import UserError
+from ..utils.finite import is_finite
 from ..utils.randomness import generator
 from .masked import Schedule, loss_weight, masked_fraction, masked_nll, strata
 from .objective import TRAIN_STEPS, SampleKey
@@ -133,6 +135,9 @@ def nelbo(model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks)
         tokens: Clean token ids (N, all blocks of the layout, B).
         layout: Layout of the blocks.
         masks: Masks of the views; the views of a call share a pass over the clean tokens.
+
+    Raises:
+        UserError: If a contribution is not finite.
     """
     vocabulary, scored_blocks = model.config["vocab_size"], masks.masked.shape[1]
     values = scored_blocks * layout.block_tokens * vocabulary  # logits of one view of each block of a text
@@ -159,7 +164,10 @@ def nelbo(model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks)
         ).sample
         losses = masked_nll(logits, target.flatten(1, 2), masked.flatten(1, 2)).double().sum(-1)
         contributions.append(losses.unflatten(1, masked.shape[1:3]).cpu())
-    return torch.cat(contributions, dim=2) * masks.weights
+    values = torch.cat(contributions, dim=2) * masks.weights
+    if not is_finite(values):
+        raise UserError("the likelihoods are not finite: use float32, or a model whose weights are sound")
+    return values
 
 
 def calls(count: int, values: int) -> list[slice]:

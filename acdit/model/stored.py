@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..utils.finite import check_finite
 from ..utils.kinds import BOOL, Kind, check_values, list_of, number, one_of, whole_number
 from ..utils.untrusted import StoredTensor, damage, read_object, reading
 from .rope import VARIANTS
@@ -82,10 +83,14 @@ def compare_shapes(folder: Path, header: Mapping[str, StoredTensor], network: nn
         raise damage(folder, f"its weights do not fit {CONFIG}: {'; '.join(wrong[:MAX_SHOWN])}{more}")
 
 
-def check_finite(folder: Path, network: nn.Module) -> None:
+def check_weights(folder: Path, network: nn.Module) -> None:
     """Raise UserError if a weight of a loaded network is not finite, or was not stored."""
-    for name, tensor in network.state_dict().items():
+    weights = network.state_dict()
+    for name, tensor in weights.items():
         if tensor.is_meta:
             raise damage(folder, f"{name} is missing")
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise damage(folder, f"{name} holds values that are not finite")
+    check_finite(
+        weights,
+        f"the weights of {folder}",
+        "the file is damaged or the training failed; use another model or an earlier checkpoint",
+    )

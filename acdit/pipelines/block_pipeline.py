@@ -10,6 +10,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
+from ..utils.finite import check_finite_modules
 from ..utils.untrusted import read_object, reading
 from .components import check_components
 from .folders import folder_modality
@@ -34,18 +35,32 @@ class BlockPipeline(DiffusionPipeline):
         """Load a pipeline as in diffusers, by default without pickles and without code of the model.
 
         Raises:
-            UserError: if the files in a folder are damaged.
+            UserError: if the files in a folder are damaged, or if weights are not finite.
         """
         options = {"use_safetensors": True, "trust_remote_code": False, **kwargs}
         folder = Path(pretrained_model_name_or_path)
-        if not (folder / INDEX).exists():  # a name on the hub
-            return super().from_pretrained(pretrained_model_name_or_path, **options)
-        check_parts(folder, read_object(folder / INDEX), given=kwargs)
-        folder_modality(folder, with_network="transformer" not in kwargs)
-        with reading(folder):
+        if (folder / INDEX).exists():
+            check_parts(folder, read_object(folder / INDEX), given=kwargs)
+            folder_modality(folder, with_network="transformer" not in kwargs)
+            with reading(folder):
+                pipeline = super().from_pretrained(pretrained_model_name_or_path, **options)
+        else:  # a name on the hub
             pipeline = super().from_pretrained(pretrained_model_name_or_path, **options)
         check_components(folder, pipeline.components, given=kwargs)
         return pipeline
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Save the pipeline as in diffusers.
+
+        Raises:
+            UserError: if weights are not finite; nothing is written then.
+        """
+        check_finite_modules(
+            self.components.items(),
+            f"the weights of the pipeline for {save_directory}",
+            "it is not written; train again from an earlier checkpoint, or with a lower learning rate",
+        )
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

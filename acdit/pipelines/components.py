@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..diffusion.masked_schedulers import MaskedScheduler
-from ..model.stored import check_finite
+from ..model.stored import check_weights
 from ..utils.untrusted import damage, reading
 
 STEPS = 3  # of the trial of a scheduler
@@ -30,7 +30,7 @@ def check_components(folder: Path, components: Mapping[str, Any], given: Contain
         if name in given or component is None:
             continue
         if isinstance(component, nn.Module):
-            check_finite(folder / name, component)
+            check_weights(folder / name, component)
         elif name == "scheduler":
             masked = components["transformer"].config["vocab_size"] is not None
             check_scheduler(folder / name, component, masked=masked)

@@ -20,7 +20,7 @@ from ..diffusion.schedulers import default_sampler
 from ..modalities.table import modality_of_layout
 from ..model.layout import Layout, dims
 from ..model.rope import default_split
-from ..model.stored import check_finite
+from ..model.stored import check_weights
 from ..model.transformer import SIZES, ACDiTTransformer, Size
 from ..model.weight_files import CONFIG
 from ..pipelines.image import ACDiTImagePipeline
@@ -29,6 +29,7 @@ from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..training.checkpoint import newest_checkpoint, read_part
 from ..utils.errors import UserError
 from ..utils.files import whole
+from ..utils.finite import check_finite
 from ..utils.kinds import check_values, list_of, whole_number
 from ..utils.references import load_object
 from ..utils.untrusted import damage, read_object, reading
@@ -99,6 +100,7 @@ def convert_checkpoint(
     if report is not None and part in stored.notes:
         report(stored.notes[part])
     arguments, layout = stored.arguments, stored.arguments.layout()
+    check_finite(weights, f"the weights in {path}", "the file is damaged; get it again")
     model = build_transformer(arguments, weights)
     autoencoder = None if vae is None else load_autoencoder(vae)
     save = cast(SaveConverted, load_object(modality_of_layout(layout.axes).save_converted))
@@ -174,10 +176,12 @@ def publish(source: Path, out: Path) -> None:
         expressed = None
     if expressed != layout:
         raise UserError(f"{source} has a layout that the published code cannot express: {layout}")
+    check_finite(transformer.state_dict(), f"the weights of {source}", "use an earlier checkpoint")
     model = ema = dict(transformer.state_dict())
     newest = newest_checkpoint(source / "checkpoints")
     if newest is not None:
         model, ema = read_part(newest, "model"), read_part(newest, "ema")
+        check_finite(model | ema, f"the weights of {newest.path}", "use an earlier checkpoint")
     stored = {"model": OrderedDict(model), "ema": ema, "args": argparse.Namespace(**asdict(arguments))}
     # A Python file reports why a write fails.
     with whole(out) as temporary_path, temporary_path.open("wb") as file:
@@ -204,7 +208,7 @@ def _load_source(source: Path) -> tuple[ACDiTTransformer, Layout, int]:
         )
     with reading(network):
         transformer = ACDiTTransformer.from_pretrained(network)
-    check_finite(network, transformer)
+    check_weights(network, transformer)
     channels, axes = transformer.config["in_channels"], len(transformer.config["axis_lengths"])
     if channels is None or channels % layout.patch_elements or axes != layout.axes:
         raise damage(described, f"its layout, {layout}, does not fit the network")

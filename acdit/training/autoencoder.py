@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ from ..data.dataset import Batch, PixelDataset
 from ..data.identity import DataIdentity, data_changes
 from ..data.opening import open_samples
 from ..data.summary import summary
+from ..utils.errors import UserError
 from ..utils.files import check_writable, whole
+from ..utils.finite import check_finite, is_finite, nonfinite
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import Key, generator, seed_of
 from .autoencoder_config import AutoencoderRecipe
 from .checkpoint import check_recipe, fill, newest_checkpoint, save_checkpoint
 from .config import OptimizerConfig
 from .learner import optimizer_tensors, start_moments
+from .progress import Progress, not_finite_after, stuck_after
 from .recipes import recipe_to_dict
 from .resuming import LOCATIONS
 from .schedules import rate_factor
@@ -40,7 +44,8 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
         Path of the exported autoencoder.
 
     Raises:
-        UserError: If the recipe is invalid, or differs from the recipe that the directory was started with.
+        UserError: If the recipe is invalid, differs from the recipe that the directory was started with, or
+            the loss or the weights are not finite.
     """
     checkpoints = recipe.folder / "checkpoints"
     check_writable(checkpoints)
@@ -57,7 +62,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
         weights = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
         return weights | optimizer_tensors(optimizer, names)
 
-    step, stored = 0, newest_checkpoint(checkpoints)
+    done, stored = Progress(), newest_checkpoint(checkpoints)
     if stored is not None:
         stored_identity = DataIdentity.from_json(stored.state.get("data"))
         changes = list(chain(*data_changes(stored_identity or identity, identity)))
@@ -69,29 +74,45 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
             recipe_to_dict(AutoencoderRecipe()),
             data=changes,
         )
-        step = stored.step
-        start_moments(optimizer, step)
+        # earlier versions skipped no steps
+        done = Progress.stored(stored.state.get("progress", {"step": stored.step}))
+        start_moments(optimizer, done.updates)
         fill(stored, tensors())
-    batches = StepBatches(len(data), recipe.batch_size, range(step, recipe.steps), seed=recipe.seed)
+    batches = StepBatches(len(data), recipe.batch_size, range(done.step, recipe.steps), seed=recipe.seed)
     loader = DataLoader(data, batch_sampler=batches, num_workers=recipe.data.workers)
     network.train()
-    with ProgressBar(total=recipe.steps, initial=step, desc=recipe.name, unit="step") as progress:
+    with ProgressBar(total=recipe.steps, initial=done.step, desc=recipe.name, unit="step") as progress:
         for batch in loader:
             for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * rate_factor(step, recipe.steps, COSINE)
+                group["lr"] = recipe.learning_rate * rate_factor(done.step, recipe.steps, COSINE)
             error, divergence = losses(network, batch, recipe.seed, device)
             optimizer.zero_grad()
-            (error + recipe.kl_weight * divergence).backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), COSINE.clip)
-            optimizer.step()
-            step += 1
+            loss = error + recipe.kl_weight * divergence
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), COSINE.clip)
+            finite = bool(loss.isfinite() & norm.isfinite())
+            done.count(finite)
+            if finite:
+                optimizer.step()
+            else:
+                words = f"step {done.step} was skipped: loss {loss.item():g}, gradient norm {norm.item():g}"
+                ProgressBar.write(words, file=sys.stderr)
             progress.set_postfix_str(f"squared error {error.item():.4f}", refresh=False)
             progress.update()
-            if step % recipe.checkpoint_every == 0 or step == recipe.steps:
-                state = {"step": step, "recipe": recipe_to_dict(recipe), "data": identity.to_json()}
+            if done.step % recipe.checkpoint_every == 0 or done.step == recipe.steps or done.stuck:
+                if names_not_finite := nonfinite(tensors()):
+                    raise UserError(
+                        not_finite_after(done.step, names_not_finite, checkpoints, "learning_rate")
+                    )
+                state = {"step": done.step, "progress": asdict(done)}
+                state |= {"recipe": recipe_to_dict(recipe), "data": identity.to_json()}
                 save_checkpoint(checkpoints, state, tensors(), keep=1)
+            if done.stuck:
+                raise UserError(stuck_after(done.step, "learning_rate"))
     network.eval()
     _measure_scaling(network, data, recipe.seed, device)
+    advice = "it is not written: train again with a lower learning_rate"
+    check_finite(network.state_dict(), f"the weights of the autoencoder in {recipe.folder}", advice)
     with whole(recipe.folder / "vae") as temporary_path:
         network.save_pretrained(temporary_path)
     return recipe.folder / "vae"
@@ -129,7 +150,11 @@ def losses(network: AutoencoderKL, batch: Batch, seed: int, device: torch.device
 
 @torch.no_grad()
 def _measure_scaling(network: Any, data: PixelDataset, seed: int, device: torch.device) -> None:
-    """Store the shift and the scaling factor that give latents mean 0 and standard deviation 1."""
+    """Store the shift and the scaling factor that give latents mean 0 and standard deviation 1.
+
+    Raises:
+        UserError: If there are no such numbers.
+    """
     chosen = torch.randperm(len(data), generator=generator(seed, "scaling"))[:SCALING_IMAGES]
     samples = []
     for part in chosen.split(64):
@@ -138,6 +163,11 @@ def _measure_scaling(network: Any, data: PixelDataset, seed: int, device: torch.
         posterior = network.encode(pixels).latent_dist
         samples.append(_sample_latents(posterior, [("scaling", index) for index in indices], seed))
     latents = torch.cat(samples)
+    if not is_finite(latents) or not latents.std():
+        raise UserError(
+            "the latents of the autoencoder are not finite, or all equal, so that they cannot be scaled; "
+            "it is not written: train again with a lower learning_rate, or for more steps"
+        )
     network.register_to_config(scaling_factor=1 / latents.std().item(), shift_factor=latents.mean().item())
 
 

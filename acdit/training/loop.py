@@ -96,8 +96,8 @@ def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | N
             measured = validation.measure(run.learner, run.layouts[0], run.micro_batch, run.ranks)
             watch.validation(result.step, measured)
             run.validation_loss = measured["loss"]
-            improved = measured["loss"] < best
-            best = min(best, measured["loss"])
+            improved = run.validation_loss is not None and run.validation_loss < best
+            best = min(best, math.inf if run.validation_loss is None else run.validation_loss)
         last = result.stop or result.halt is not None or result.step == config.steps
         if improved or last or result.step % config.checkpoint_every == 0:
             saved = _save(run, watch, saved, last)

@@ -1,7 +1,8 @@
 """Progress of a run, and the result of one step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 MOST_SKIPPED = 10  # skipped steps in a row at which a run halts
 LISTED = 20  # maximum number of samples in a message
@@ -76,6 +77,32 @@ class StepResult:
     bad_samples: tuple[int, ...] = ()
     halt: str | None = None
     stop: bool = False
+
+
+def not_finite_after(step: int, names: Sequence[str], checkpoints: Path, rate: str) -> str:
+    """Return the reason why a run whose state is not finite ends without a checkpoint of that state.
+
+    Args:
+        step: Number of completed steps.
+        names: Names of the tensors that are not finite.
+        checkpoints: Folder of the checkpoints.
+        rate: Name of the key of the learning rate.
+    """
+    return (
+        f"after step {step} {len(names)} tensors of the training state are not finite (NaN or infinity), "
+        f"such as {names[0]}; that state was not saved and nothing was exported, and the checkpoints in "
+        f"{checkpoints} are unchanged: lower {rate} and run again"
+    )
+
+
+def stuck_after(step: int, rate: str, samples: str = "") -> str:
+    """Return the reason why a run halts after `MOST_SKIPPED` skipped steps in a row; see `Progress.stuck`."""
+    where = f", with the samples {samples}" if samples else ""
+    return (
+        f"loss or gradient was not finite in {MOST_SKIPPED} steps in a row, the last of them step {step}"
+        f"{where}; the state was saved: look at {'these samples' if samples else 'the data'}, "
+        f"or lower {rate}, and run the same command again"
+    )
 
 
 def listed(samples: tuple[int, ...]) -> str:

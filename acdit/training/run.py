@@ -17,6 +17,7 @@ from ..model.flops import Dimensions, training_flops
 from ..pipelines.block_pipeline import BlockPipeline
 from ..utils.errors import UserError
 from ..utils.files import check_writable
+from ..utils.finite import nonfinite
 from ..utils.ranks import ALONE, Ranks
 from .build import build_layouts, build_model, open_data
 from .checkpoint import newest_checkpoint, save_checkpoint
@@ -25,7 +26,7 @@ from .export import build_pipeline
 from .learner import Learner, compile_blocks
 from .lora import merged
 from .objectives import build_objective
-from .progress import LISTED, MOST_SKIPPED, Progress, StepResult, listed
+from .progress import LISTED, Progress, StepResult, listed, not_finite_after, stuck_after
 from .recipes import recipe_to_dict
 from .resuming import check_tokenizer, compare_with_checkpoint
 from .schedules import rate_factor
@@ -191,11 +192,7 @@ class Run:
         suspects = tuple(sorted(all_bad or all_indices))
         halt = None
         if self.progress.stuck:
-            halt = (
-                f"loss or gradient was not finite in {MOST_SKIPPED} steps in a row, the last of them step "
-                f"{result.step}, with the samples {listed(suspects)}; the state was saved: look at these "
-                "samples, or lower optimizer.learning_rate, and run the same command again"
-            )
+            halt = stuck_after(result.step, "optimizer.learning_rate", listed(suspects))
         return replace(result, bad_samples=suspects, halt=halt)
 
     def _checked(self, result: StepResult) -> StepResult:
@@ -223,7 +220,15 @@ class Run:
         """Write a checkpoint of the steps so far.
 
         All ranks must call this method.
+
+        Raises:
+            UserError: If weights, their moving average or the optimiser's state are not finite; the earlier
+                checkpoints are kept.
+            OSError: If the checkpoint cannot be written.
         """
+        names = list(chain(*self.ranks.gathered(nonfinite(self.learner.tensors()))))
+        if names:
+            raise UserError(not_finite_after(self.step, names, self.checkpoints, "optimizer.learning_rate"))
         state = {
             "step": self.step,
             "progress": asdict(self.progress),

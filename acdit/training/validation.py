@@ -1,5 +1,6 @@
 """Loss on samples that training never uses, by block and by noise level."""
 
+from math import isfinite
 from typing import Any
 
 import torch
@@ -92,7 +93,9 @@ class Validation:
         self.objective = build_objective(recipe, samples, plain=True)
 
     def measure(self, learner: Learner, layout: Layout, batch: int, ranks: Ranks) -> dict[str, Any]:
-        """Measure the loss of the averaged weights, by block and by bin of timesteps (None for an empty bin).
+        """Measure the loss of the averaged weights, by block and by bin of timesteps.
+
+        A loss that is not finite, and that of an empty bin, is None.
 
         The noise is the same at every call and for any number of ranks. All ranks must call this method.
 
@@ -114,13 +117,13 @@ class Validation:
                     sums[0].index_add_(0, table_rows, errors.repeat(2))
                     sums[1].index_add_(0, table_rows, torch.ones(len(table_rows), dtype=torch.float64))
         ranks.total(sums)
-        blocks, bins = (part.split([layout.num_blocks, BINS]) for part in (sums[0] / sums[1], sums[1]))
         losses = [
-            [mean if number else None for mean, number in zip(means.tolist(), numbers.tolist(), strict=True)]
-            for means, numbers in zip(blocks, bins, strict=True)
+            [mean if isfinite(mean) else None for mean in means.tolist()]  # 0 / 0 for an empty bin
+            for means in (sums[0] / sums[1]).split([layout.num_blocks, BINS])
         ]
         total, number = (part[: layout.num_blocks].sum().item() for part in sums)
-        return {"loss": total / number, "by_block": losses[0], "by_timestep": losses[1]}
+        loss = total / number if isfinite(total) else None
+        return {"loss": loss, "by_block": losses[0], "by_timestep": losses[1]}
 
     def _errors(self, rows: range, learner: Learner, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the errors (n x M) and their rows in the table: those of blocks, then those of bins."""
