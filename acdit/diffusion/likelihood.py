@@ -164,10 +164,14 @@ def nelbo(model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks)
         ).sample
         losses = masked_nll(logits, target.flatten(1, 2), masked.flatten(1, 2)).double().sum(-1)
         contributions.append(losses.unflatten(1, masked.shape[1:3]).cpu())
-    values = torch.cat(contributions, dim=2) * masks.weights
-    if not is_finite(values):
+    return checked(torch.cat(contributions, dim=2) * masks.weights)
+
+
+def checked(likelihoods: Tensor) -> Tensor:
+    """Return likelihoods, after checking that they are finite."""
+    if not is_finite(likelihoods):
         raise UserError("the likelihoods are not finite: use float32, or a model whose weights are sound")
-    return values
+    return likelihoods
 
 
 def calls(count: int, values: int) -> list[slice]:

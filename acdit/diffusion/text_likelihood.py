@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
-from .likelihood import Masks, all_masks, calls, counted_masks, nelbo, timed_masks
+from .likelihood import Masks, all_masks, calls, checked, counted_masks, nelbo, timed_masks
 from .masked import Schedule, draw_tokens, time_of
 from .objective import TRAIN_STEPS, SampleKey
 
@@ -214,7 +214,7 @@ def _summed_tails(model: ACDiTTransformer, texts: Texts, start: int, end: int) -
                 drawn = log_probabilities[:, row, position].exp() * chance[:, None]
                 for token in range(mask):
                     chances[*before, token, *after] += drawn[:, token]
-    return total
+    return checked(total)
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from acdit.cli.main import main
 from acdit.data.autoencoders import decode, encode, load_autoencoder
 from acdit.diffusion.generate import Guidance, steps_per_block
-from acdit.diffusion.likelihood import text_nelbo
 from acdit.diffusion.objective import SampleKey
+from acdit.diffusion.text_likelihood import text_nelbo
 from acdit.model.layout import Layout
 from acdit.pipelines.loading import load_pipeline
 from acdit.training.autoencoder import train_autoencoder
@@ -113,12 +113,15 @@ def test_likelihoods_that_are_not_finite_are_no_scores():
         in_channels=None, vocab_size=5, axis_lengths=(4,), num_classes=None, time_conditioning=False
     )
     arguments: Any = {"key": SampleKey(0, [0], [0]), "draws": 2}
-    tokens, lengths, layout = torch.zeros(1, 4).long(), torch.tensor([4]), Layout((4,), (1,))
-    assert text_nelbo(model, tokens, lengths, layout, **arguments).isfinite().all()
+    tokens = torch.zeros(1, 4).long()
+    cases = [(torch.tensor([length]), Layout((4,), (block,))) for length, block in ((4, 1), (4, 4), (3, 4))]
+    for lengths, layout in cases:
+        assert text_nelbo(model, tokens, lengths, layout, **arguments).values.isfinite().all()
     with torch.no_grad():
         model.blocks[0].mlp.fc1.weight[0, 0] = math.nan
-    with pytest.raises(UserError, match="likelihoods are not finite"):
-        text_nelbo(model, tokens, lengths, layout, **arguments)
+    for lengths, layout in cases:
+        with pytest.raises(UserError, match="likelihoods are not finite"):
+            text_nelbo(model, tokens, lengths, layout, **arguments)
 
 
 def test_a_state_that_is_not_finite_is_neither_saved_nor_exported(tmp_path, monkeypatch):
