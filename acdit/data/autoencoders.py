@@ -13,9 +13,10 @@ from ..utils.checks import exists
 from ..utils.errors import UserError
 from ..utils.finite import is_finite
 from ..utils.hub import loading, local_or_hub
-from ..utils.untrusted import read_object, shown
+from ..utils.untrusted import damage, read_object, reading, shown
 from .autoencoder_files import check_autoencoder
 
+TRIAL_CELLS = (4, 4)
 FRAMES_AT_ONCE = 32  # maximum number of frames per call, since a batch of clips holds hundreds
 
 
@@ -52,7 +53,22 @@ def load_autoencoder(name: str | Path, dtype: torch.dtype = torch.float32) -> Au
     if missing:
         raise UserError(f"{subject} lacks weights, such as {', '.join(list(missing)[:3])}")
     check_weights(folder or Path(name), loaded)
+    check_decoding(folder or Path(name), loaded)
     return loaded.eval()
+
+
+def check_decoding(folder: Path, vae: Any) -> None:
+    """Raise UserError if an autoencoder of images that was read from a folder cannot decode latents.
+
+    It is tried with zeros in float32 only, since not every device computes in other types.
+    """
+    if vae.dtype != torch.float32 or not hasattr(vae.config, "latent_channels"):
+        return
+    with reading(folder), torch.random.fork_rng(devices=[]), torch.no_grad():
+        latents = torch.zeros(1, vae.config.latent_channels, *TRIAL_CELLS)
+        pixels = vae.decode(latents, return_dict=False)[0]
+    if not isinstance(pixels, Tensor) or pixels.ndim != 4 or not bool(pixels.isfinite().all()):
+        raise damage(folder, "it does not decode latents (N, C, h, w) to finite pixels")
 
 
 def scale_factor(vae: Any) -> int:

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..utils.finite import check_finite
 from ..utils.kinds import BOOL, Kind, check_values, list_of, number, one_of, whole_number
-from ..utils.untrusted import StoredTensor, damage, read_object, reading
+from ..utils.untrusted import StoredTensor, damage, plain, read_object, reading
 from .rope import VARIANTS
 from .weight_files import CONFIG, read_weight_headers
 
@@ -68,9 +68,10 @@ def check_network(cls: type[nn.Module], folder: Path, variant: str | None = None
 
 
 def compare_shapes(folder: Path, header: Mapping[str, StoredTensor], network: nn.Module) -> None:
-    """Raise UserError unless a network's tensors are stored, with their shapes and as numbers."""
-    wrong = []
-    for name, tensor in network.state_dict().items():
+    """Raise UserError unless just a network's tensors are stored, with their shapes and as numbers."""
+    tensors = network.state_dict()
+    wrong = [f"{plain(name)} is unexpected" for name in header if name not in tensors]
+    for name, tensor in tensors.items():
         stored, expected = header.get(name), tuple(tensor.shape)
         if stored is None:
             wrong.append(f"{name} is missing")

@@ -14,6 +14,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
+from ..utils.untrusted import reading
 from .attention import Backend, check_backend, default_backend
 from .conditioning import Conditions
 from .forward_arguments import checked_blocks
@@ -156,10 +157,13 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         Raises:
             UserError: If the files in a folder are damaged.
         """
+        options = {"use_safetensors": True, **kwargs}
         folder = Path(pretrained_model_name_or_path) / (kwargs.get("subfolder") or "")
-        if (folder / CONFIG).exists() and kwargs.get("use_safetensors", True):
-            check_network(cls, folder, kwargs.get("variant"))
-        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        if not (folder / CONFIG).exists() or not options["use_safetensors"]:
+            return super().from_pretrained(pretrained_model_name_or_path, **options)
+        check_network(cls, folder, kwargs.get("variant"))
+        with reading(folder):
+            return super().from_pretrained(pretrained_model_name_or_path, **options)
 
     def to_json_string(self) -> str:
         """Return the configuration as it is saved, without the path that the network was loaded from."""

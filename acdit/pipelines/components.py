@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..data.autoencoders import check_decoding
 from ..diffusion.masked_schedulers import MaskedScheduler
 from ..model.stored import check_weights
 from ..utils.untrusted import damage, reading
@@ -31,6 +32,8 @@ def check_components(folder: Path, components: Mapping[str, Any], given: Contain
             continue
         if isinstance(component, nn.Module):
             check_weights(folder / name, component)
+            if name == "vae":
+                check_decoding(folder / name, component)
         elif name == "scheduler":
             masked = components["transformer"].config["vocab_size"] is not None
             check_scheduler(folder / name, component, masked=masked)

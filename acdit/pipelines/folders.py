@@ -5,7 +5,7 @@ from pathlib import Path
 from ..modalities.modality import Modality
 from ..modalities.table import MODALITIES, modality_of_pipeline
 from ..utils.errors import UserError
-from ..utils.untrusted import read_object, shown
+from ..utils.untrusted import plain, read_object
 from .stored import INDEX, NETWORK_CONFIG, check_index, check_parts
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
@@ -57,7 +57,7 @@ def folder_modality(folder: Path, *, with_network: bool = True) -> Modality:
     modality = modality_of_pipeline(name) if isinstance(name, str) else None
     if modality is None:
         known = ", ".join(each.pipeline_name for each in MODALITIES.values())
-        raise UserError(f"{folder} is a {name if isinstance(name, str) else shown(name)}, not one of {known}")
+        raise UserError(f"{folder} is a {plain(name)}, not one of {known}")
     network = folder / NETWORK_CONFIG if with_network else None
     check_index(folder / INDEX, index, modality, network and read_object(network))
     return modality

@@ -9,7 +9,7 @@ from ..data.autoencoder_files import check_autoencoder
 from ..modalities.modality import Modality
 from ..utils.errors import UserError
 from ..utils.kinds import OBJECT, TEXT, Kind, check_values, list_of, number, whole_number
-from ..utils.untrusted import damage, read_object, shown
+from ..utils.untrusted import damage, plain, read_object, shown
 
 INDEX = "model_index.json"
 NETWORK_CONFIG = Path("transformer", "config.json")  # in the folder of a pipeline
@@ -58,7 +58,7 @@ def check_parts(folder: Path, index: Mapping[str, Any], given: Container[str] = 
         config = read_object(path, infinite=True)
         stored = config.get("_class_name", named[1])
         if stored != named[1]:
-            raise damage(folder, f"{INDEX} names {named[1]} for {part}, but {part} is a {stored!r}")
+            raise damage(folder, f"{INDEX} names {named[1]} for {part}, but {part} is a {plain(stored)}")
         if part != "transformer":  # the network checks its own files
             _check_config(path, config)
         if scheduler and named[0] == "acdit":
@@ -104,7 +104,9 @@ def check_index(
         raise damage(path, f"grid must have at most {MOST_TOKENS:,} tokens, not {values['grid']}")
     for label, name in (values.get("id2label") or {}).items():
         if not (label.isascii() and label.isdigit() and len(label) < 10) or not isinstance(name, str | None):
-            raise damage(path, f"id2label must give numbers of classes their names, not {label!r}: {name!r}")
+            raise damage(
+                path, f"id2label must give numbers of classes their names, not {shown(label)}: {shown(name)}"
+            )
     low, high = values.get("pixel_range", (-1, 1))
     if not low < high:
         raise damage(path, f"pixel_range must rise, not be {low} to {high}")

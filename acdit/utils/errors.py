@@ -6,6 +6,11 @@ from pathlib import Path
 from types import ModuleType
 
 PACKAGE = Path(__file__).parents[1]
+# Beginnings of sentences that tell the callers of a library how to call it.
+ADVICE = re.compile(
+    r"\b(?:Re-running|If you trust|If you want|You can now|use sys|"
+    r"[Pp]lease (?:pass|file|report|make sure))"
+)
 LONGEST_REASON = 300  # characters of another library's message
 
 
@@ -36,7 +41,7 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "it does not fit into memory"
     text = " ".join(str(error).split())
-    text = re.split(r"\b(?:Re-running|If you trust|You can now|Please (?:pass|file|report))", text)[0].strip()
+    text = ADVICE.split(text)[0].strip()
     if isinstance(error, KeyError):
         return f"it lacks {text}" if text else "a key is missing"
     if not isinstance(error, ValueError | OSError | RuntimeError):

@@ -48,7 +48,7 @@ def number(minimum: float = -math.inf) -> Kind:
     bound = "" if minimum == -math.inf else f" of at least {minimum:g}"
     return Kind(
         f"a finite number{bound}",
-        lambda value: type(value) in (int, float) and minimum <= value < 1e300 and value > -1e300,
+        lambda value: type(value) in (int, float) and minimum <= value < LARGEST and value > -LARGEST,
     )
 
 

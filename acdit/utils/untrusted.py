@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import yaml
 
-from .errors import UserError, raised_here, reason_of
+from .errors import PACKAGE, UserError, raised_here, reason_of
 
 LARGEST_JSON = 2**26  # bytes; the largest tokenizers have half of it
 LARGEST_YAML = 2**20
@@ -68,11 +69,11 @@ def reading(path: Path | str, remedy: str = "") -> Iterator[None]:
             raise damage(path, reason_of(error), remedy) from error
         raise UserError(f"{path} cannot be read: {error.strerror or reason_of(error)}") from error
     except WRONG as error:
-        if isinstance(error, NotImplementedError) and raised_here(error):
+        if isinstance(error, NotImplementedError) and _is_bug(error):
             raise
         raise damage(path, reason_of(error), remedy) from error
     except UNEXPECTED as error:
-        if raised_here(error):
+        if _is_bug(error):
             raise
         raise damage(path, reason_of(error), remedy) from error
     except BaseException as error:
@@ -286,6 +287,21 @@ def shown(value: object, width: int = 60) -> str:
         text = repr(value[: width + 1]) if isinstance(value, str | bytes) else repr(value)
     text = re.sub(r"\s+", " ", text)
     return text if len(text) <= width else text[:width] + " ..."
+
+
+def plain(value: object) -> str:
+    """Return a name as it is if it is short and printable, else a short representation of the value."""
+    return value if isinstance(value, str) and value.isprintable() and 0 < len(value) <= 60 else shown(value)
+
+
+def _is_bug(error: BaseException) -> bool:
+    """Return whether code of this package took part in an error, other than by calling a library.
+
+    The first two frames are those of `reading` and of the function that it is used in.
+    """
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    called = [frame for frame in frames[2:] if Path(frame.f_code.co_filename).is_relative_to(PACKAGE)]
+    return bool(called) or raised_here(error)
 
 
 def _are_counts(value: Any) -> bool:

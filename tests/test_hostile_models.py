@@ -1,0 +1,281 @@
+"""Damaged and hostile model folders: one line and exit code 2, nothing large is allocated, nothing hangs."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from acdit.cli.main import main
+from acdit.diffusion.masked_schedulers import FirstHittingScheduler
+from acdit.diffusion.schedulers import default_sampler
+from acdit.pipelines.loading import load_pipeline
+from acdit.pipelines.text import ACDiTTextPipeline
+from acdit.pipelines.video import ACDiTVideoPipeline
+from acdit.utils.errors import UserError
+from tests.hostile import CONTENTS, DEEP, copied, refused, replaced
+from tests.pipelines.small import build, network, small_autoencoder
+from tests.tiny import tiny_model
+
+INDEX, NETWORK, SCHEDULER = "model_index.json", "transformer/config.json", "scheduler/scheduler_config.json"
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Path]:
+    """Folders of tiny models."""
+    root = tmp_path_factory.mktemp("models")
+    video: dict[str, Any] = {"grid": (2, 4, 4), "block": (1, 4, 4), "patch": (1, 2, 2)}
+    text: dict[str, Any] = {"in_channels": None, "vocab_size": 258, "axis_lengths": (8,)}
+    pipelines = {
+        "image": build(network(4)),
+        "latent": build(network(16), vae=small_autoencoder(), grid=(2, 2), block=(1, 1)),
+        "video": ACDiTVideoPipeline(
+            tiny_model(in_channels=4, axis_lengths=(2, 4, 4), num_classes=3), default_sampler("flow"), **video
+        ),
+        "text": ACDiTTextPipeline(
+            tiny_model(**text, num_classes=None, time_conditioning=False),
+            FirstHittingScheduler(mask_token=257),
+            grid=(8,),
+            block=(4,),
+        ),
+    }
+    for name, pipeline in pipelines.items():
+        pipeline.save_pretrained(root / name)
+    return {name: root / name for name in pipelines}
+
+
+@pytest.fixture
+def folder(models, tmp_path, request):
+    """A copy of a model; of images unless the test names another."""
+    with copied(models[getattr(request, "param", "image")], tmp_path / "model") as copy:
+        yield copy
+
+
+def test_the_models_are_whole(models, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, folder in models.items():
+        assert main(["info", "--model", str(folder)]) == 0, name
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=str)
+@pytest.mark.parametrize("file", [INDEX, NETWORK, SCHEDULER])
+def test_every_content_that_is_no_description(folder, capsys, file, content):
+    (folder / file).write_bytes(CONTENTS[content])
+    if (file, content) == (SCHEDULER, "infinite"):  # schedulers of diffusers hold infinity
+        return
+    line = refused(["info", "--model", str(folder)], capsys)
+    assert str(folder) in line and ("damaged" in line or "incomplete" in line or " is a " in line)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "words"),
+    [
+        (INDEX, "_class_name", None, "is a None"),
+        (INDEX, "_class_name", "y" * 10_000, "is a 'yyy"),
+        (INDEX, "transformer", ["diffusers", "UNet2DModel"], "transformer"),
+        (INDEX, "transformer", ["acdit", "ACDiTOutput"], "ACDiTOutput"),
+        (INDEX, "transformer", ..., "lacks 'transformer'"),
+        (INDEX, "scheduler", ["diffusers", "UNet2DModel"], "UNet2DModel"),
+        (INDEX, "scheduler", ["transformers", "AutoModel"], "AutoModel"),
+        (INDEX, "scheduler", ["acdit", "FirstHittingScheduler"], "FirstHittingScheduler"),
+        (INDEX, "grid", "4", "grid must be"),
+        (INDEX, "grid", [4, 4.0], "grid must be"),
+        (INDEX, "grid", [2**20, 2**20], "at most 16,777,216 tokens"),
+        (INDEX, "grid", [4, 4, 4], "grid must be"),
+        (INDEX, "block", [3, 3], "does not tile"),
+        (INDEX, "patch", [2, 0], "patch must be"),
+        (INDEX, "patch", [3, 3], "in_channels"),
+        (INDEX, "id2label", {"x": "a"}, "id2label"),
+        (INDEX, "id2label", {"3": "a"}, "class 3"),
+        (INDEX, "id2label", [1], "id2label"),
+        (INDEX, "pixel_range", [1, -1], "pixel_range"),
+        (INDEX, "num_inference_steps", 10**9, "num_inference_steps"),
+        (INDEX, "num_inference_steps", True, "num_inference_steps"),
+        (INDEX, "guidance_scale", "2", "guidance_scale"),
+        (INDEX, "guidance_scale", 10**40, "guidance_scale"),
+        (INDEX, "vae_scale_factor", -8, "vae_scale_factor"),
+        (INDEX, "format_version", "1", "format_version"),
+        (INDEX, "data_source", 7, "data_source"),
+        (INDEX, "..", ["acdit", "X"], "plain name"),
+        (NETWORK, "hidden_size", 10**6, "its weights do not fit"),
+        (NETWORK, "hidden_size", 10**30, "hidden_size"),
+        (NETWORK, "hidden_size", 31, "num_heads must divide"),
+        (NETWORK, "num_layers", 10**8, "100,000,000 layers"),
+        (NETWORK, "num_layers", 1, "is unexpected"),
+        (NETWORK, "num_heads", 0, "num_heads"),
+        (NETWORK, "mlp_ratio", 1e9, "its weights do not fit"),
+        (NETWORK, "num_classes", 10**9, "its weights do not fit"),
+        (NETWORK, "in_channels", 2**30, "its weights do not fit"),
+        (NETWORK, "vocab_size", 7, "exactly one of"),
+        (NETWORK, "axis_lengths", [4], "axis_lengths"),
+        (NETWORK, "axis_lengths", {"a": 1}, "axis_lengths"),
+        (NETWORK, "time_conditioning", "yes", "time_conditioning"),
+        (NETWORK, "rope", ["eq4"], "rope"),
+        (NETWORK, "rope_split", [10**6, 0], "rope_split"),
+        (NETWORK, "_class_name", "UNet2DModel", "UNet2DModel"),
+        (SCHEDULER, "num_train_timesteps", 10**10, "num_train_timesteps"),
+        (SCHEDULER, "num_train_timesteps", "many", "linspace"),
+        (SCHEDULER, "prediction_type", "psychic", "scheduler is damaged"),
+        (SCHEDULER, "trained_betas", [0.1] * 20_000, "trained_betas"),
+        (SCHEDULER, "solver_order", [2], "damaged"),
+    ],
+)
+def test_every_wrong_value_is_named(folder, capsys, file, key, value, words):
+    replaced(folder / file, key, value)
+    line = refused(["info", "--model", str(folder)], capsys)
+    assert str(folder) in line and words in line
+
+
+@pytest.mark.parametrize("folder", ["latent"], indirect=True)
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("block_out_channels", [10**6], "block_out_channels"),
+        ("block_out_channels", [60_000, 60_000], "block_out_channels"),
+        ("layers_per_block", 10**6, "layers_per_block"),
+        ("norm_num_groups", -1, "vae is damaged"),
+        ("scaling_factor", 0, "scaling_factor"),
+        ("latent_channels", "4", "latent_channels"),
+        ("latent_channels", 3, "damaged"),
+        ("up_block_types", [], "vae is damaged"),
+        ("down_block_types", ["Nothing"], "damaged"),
+    ],
+)
+def test_every_wrong_value_of_an_autoencoder_is_named(folder, capsys, key, value, words):
+    replaced(folder / "vae" / "config.json", key, value)
+    assert words in refused(["info", "--model", str(folder)], capsys)
+
+
+@pytest.mark.parametrize("folder", ["text"], indirect=True)
+@pytest.mark.parametrize(
+    ("file", "key", "value", "words"),
+    [
+        (SCHEDULER, "temperature", "hot", "temperature"),
+        (SCHEDULER, "mask_token", None, "mask_token"),
+        (INDEX, "scheduler", ["diffusers", "DDPMScheduler"], "DDPMScheduler"),
+        ("tokenizer.json", "acdit", "words", "unknown kind 'words'"),
+        ("tokenizer.json", "acdit", "subwords", "state of a tokenizer"),
+    ],
+)
+def test_every_wrong_value_of_a_text_model_is_named(folder, capsys, file, key, value, words):
+    replaced(folder / file, key, value)
+    assert words in refused(["info", "--model", str(folder)], capsys)
+
+
+def weights_with(folder: Path, **changes: Any) -> None:
+    """Rewrite the weights of a network with other tensors; None leaves one out."""
+    tensors = load_file(folder / WEIGHTS)
+    changed = {name.replace("__", "."): tensor for name, tensor in changes.items()}
+    kept = {name: tensor for name, tensor in (tensors | changed).items() if tensor is not None}
+    save_file(kept, folder / WEIGHTS)
+
+
+def header_with(path: Path, change: Any) -> None:
+    """Rewrite the header of a safetensors file; what follows it stays."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    change(header)
+    written = json.dumps(header).encode()
+    path.write_bytes(len(written).to_bytes(8, "little") + written + content[8 + length :])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / WEIGHTS).write_bytes(b""), "truncated"),
+        (lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1]), "its header"),
+        (lambda folder: (folder / WEIGHTS).write_bytes(b"\xff" * 64), "not a safetensors file"),
+        (lambda folder: (folder / WEIGHTS).write_bytes((2**62).to_bytes(8, "little") * 4), "truncated"),
+        (
+            lambda folder: (folder / WEIGHTS).write_bytes(len(DEEP).to_bytes(8, "little") + DEEP.encode()),
+            "deep",
+        ),
+        (lambda folder: header_with(folder / WEIGHTS, lambda header: header.clear()), "bytes"),
+        (
+            lambda folder: header_with(
+                folder / WEIGHTS, lambda header: header["x_embedder.weight"].update(shape=[2**40, 2**40])
+            ),
+            "not that of its shape",
+        ),
+        (lambda folder: weights_with(folder, x_embedder__weight=None), "x_embedder.weight is missing"),
+        (lambda folder: weights_with(folder, x_embedder__weight=torch.zeros(3, 3)), "is [3, 3], not"),
+        (
+            lambda folder: weights_with(folder, x_embedder__weight=torch.zeros(32, 4, dtype=torch.int64)),
+            "holds I64",
+        ),
+        (
+            lambda folder: weights_with(folder, x_embedder__weight=torch.full((32, 4), torch.nan)),
+            "not finite",
+        ),
+        (lambda folder: weights_with(folder, surplus=torch.zeros(1)), "surplus is unexpected"),
+    ],
+    ids=[
+        "empty",
+        "cut",
+        "noise",
+        "length",
+        "deep",
+        "cleared",
+        "shape",
+        "missing",
+        "3x3",
+        "ints",
+        "nan",
+        "more",
+    ],
+)
+def test_every_damage_of_weights_is_named(folder, capsys, damage, words):
+    damage(folder)
+    line = refused(["info", "--model", str(folder)], capsys)
+    assert "damaged" in line and str(folder) in line and words in line
+
+
+@pytest.mark.parametrize("file", [INDEX, NETWORK, SCHEDULER, WEIGHTS])
+def test_pipes_folders_and_loops_in_place_of_files(folder, capsys, file):
+    path, words = folder / file, ["info", "--model", str(folder)]
+    path.unlink()
+    os.mkfifo(path)
+    assert "pipe" in refused(words, capsys)
+    path.unlink()
+    path.mkdir()
+    assert "a folder, not a file" in refused(words, capsys)
+    path.rmdir()
+    path.symlink_to(path)
+    assert str(folder) in refused(words, capsys)
+
+
+def test_files_that_nothing_lists_are_ignored(folder):
+    (folder / "transformer" / "more.safetensors").write_bytes(b"no weights")
+    os.mkfifo(folder / "transformer" / "pipe.safetensors")
+    (folder / "notes.json").write_text("{")
+    assert main(["info", "--model", str(folder)]) == 0
+
+
+def test_an_index_of_divided_weights_cannot_lead_out_of_its_folder(folder, models):
+    pipeline = load_pipeline(folder)
+    (folder / WEIGHTS).unlink()
+    pipeline.transformer.save_pretrained(folder / "transformer", max_shard_size="10KB")
+    assert len(list((folder / "transformer").glob("*.safetensors"))) > 1
+    assert load_pipeline(folder).transformer.state_dict().keys() == pipeline.transformer.state_dict().keys()
+    index = folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+    stored = json.loads(index.read_text())
+    for name in ("../../x.safetensors", "/etc/passwd", 7, ".."):
+        changed = stored["weight_map"] | {"x_embedder.weight": name}
+        index.write_text(json.dumps(stored | {"weight_map": changed}))
+        with pytest.raises(UserError, match="weight_map must name a file in the same folder"):
+            load_pipeline(folder)
+
+
+def test_a_bug_keeps_its_traceback(folder, monkeypatch):
+    """Only what is wrong with the files is told in one line; here, diffusers itself raises the error."""
+    from acdit.pipelines.image import ACDiTImagePipeline
+
+    monkeypatch.setattr(ACDiTImagePipeline, "default_guidance_scale", property(lambda self: self.nothing))
+    replaced(folder / INDEX, "guidance_scale", None)
+    with pytest.raises(AttributeError):
+        load_pipeline(folder)
