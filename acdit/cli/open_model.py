@@ -67,4 +67,7 @@ def device_of(name: str | None) -> torch.device:
     try:
         return torch.empty(0, device=chosen).device
     except (RuntimeError, AssertionError) as error:  # raised by torch if there is no such device
-        raise UserError(f"--device {chosen} cannot be used: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        if reason.startswith("Expected one of"):
+            reason = "it is no device; use cpu, cuda, cuda:1 (the second GPU) or mps"
+        raise UserError(f"--device {chosen} cannot be used: {reason}") from error

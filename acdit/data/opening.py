@@ -12,7 +12,7 @@ from .config import DataConfig
 from .data_sets import PIXEL_SETS, built_in
 from .dataset import PixelDataset
 from .file_data_sets import FileClips, FileImages
-from .file_tables import FileTable, images, open_table, videos
+from .file_tables import FileTable, images, open_table, source_folder, videos
 from .texts import open_texts
 from .tokenizers import open_tokenizer
 from .video_decoding import ClipShape
@@ -132,6 +132,11 @@ def _side(config: DataConfig, held_out: bool) -> int:
         raise UserError(
             f"data.source {config.source} has no held-out part, unlike {', '.join(PIXEL_SETS)}: set "
             "data.validation_fraction, such as 0.1"
+        )
+    if source_folder(config.source) is None and config.image_size is None:
+        raise UserError(
+            f"data.source {config.source} is not a folder here, nor one of {', '.join(PIXEL_SETS)}: give an "
+            "existing folder; for a data set on the hub, data.image_size must be set too, such as 256"
         )
     if config.image_size is None or config.image_size < 1:
         raise UserError(

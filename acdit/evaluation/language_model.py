@@ -29,7 +29,7 @@ class ExternalLanguageModel:
         folder = local_or_hub("--judge", name, "a causal language model", [CONFIG])
         library: Any = require("transformers", "text")
         source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": folder is not None}
-        with loading(f"{self._named} as a causal language model", folder):
+        with loading(self._named, folder):
             if folder is not None:
                 _check_size(library, folder)
             self._tokenizer = library.AutoTokenizer.from_pretrained(folder or name, **source)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from ..data.class_folders import find_class_files
 from ..data.data_sets import PIXEL_SETS
+from ..data.file_tables import source_folder
 from ..data.folders import holds_tables
 from ..data.latents import read_manifest
 from ..data.opening import open_samples
@@ -63,6 +64,8 @@ def inspect_pixels(recipe: Recipe) -> Data:
     if config.source in PIXEL_SETS:
         opened = open_samples(config, seed=recipe.training.seed)
         channels, side = opened.channels, opened.size[-1]
+    if side is None and config.source not in PIXEL_SETS:
+        source_folder(config.source)  # raises an error about a path that does not exist
     if side is None:
         raise UserError(
             f"data.image_size must be set for {config.source}, to the side in pixels, such as 256"

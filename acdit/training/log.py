@@ -49,7 +49,7 @@ def read_log(path: Path) -> RunLog:
             entry = parse_json(line, "the line", infinite=True)
             _check(entry)
         except ValueError as error:
-            if number > len(lines):
+            if number > len(lines) and line.startswith(b"{"):
                 break  # the line has no line feed: it was cut off
             raise UserError(f"{file}, line {number}, cannot be read: {error}") from error
         while entries and _sort_key(entries[-1]) >= _sort_key(entry):

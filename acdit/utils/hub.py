@@ -50,5 +50,6 @@ def loading(subject: str, folder: Path | None) -> Iterator[None]:
         if error.__cause__ is None and folder is None:
             raise
         advice = "" if folder else "; give an existing folder, or check the name and the connection"
-        reason = str(error) if folder or error.__cause__ is None else reason_of(error.__cause__)
+        own = folder is not None or error.__cause__ is None
+        reason = str(error) if own else reason_of(error.__cause__ or error).split(". ")[0]
         raise UserError(f"{subject} cannot be loaded: {reason}{advice}") from error

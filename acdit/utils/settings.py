@@ -17,11 +17,13 @@ from types import MappingProxyType, NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import UserError
+from .untrusted import shown
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 T = TypeVar("T")
+LONGEST_SHOWN = 200  # characters of a value in a message
 LITERAL = MappingProxyType({"literal": True})  # metadata of a dataclass field, see `Field.literal`
 QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?:,|$)')
 
@@ -226,7 +228,7 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
             if section and value in (None, ""):
                 continue
             advice = f"write one of {section}" if section else f"did you mean {nearest(key, known)[0]}?"
-            raise UserError(f"{prefix}unknown key {key} (value {_as_text(value)!r}); {advice}")
+            raise UserError(f"{prefix}unknown key {key} (value {_brief(value)}); {advice}")
         parts = literal if known[key].literal else parsed
         parts[key] = known[key].parse(value)
         if parts[key] is None and NoneType not in known[key].alternatives:
@@ -237,9 +239,9 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
         match = re.match(r'Parser key "(.+?)"', str(error))
         if match is None:
             raise
-        key, value = match[1], _as_text(values[match[1]])
+        key, value = match[1], _brief(values[match[1]])
         label = label_of(cls, key)
-        raise UserError(f"{prefix}{label} must be {known[key].described}, not {value!r}") from None
+        raise UserError(f"{prefix}{label} must be {known[key].described}, not {value}") from None
     return _instance(cls, checked.as_dict() | literal)
 
 
@@ -309,6 +311,11 @@ def label_of(cls: type, key: str) -> str:
 
 def _as_text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _brief(value: Any) -> str:
+    """Return a value in quotes, of which a message shows the beginning."""
+    return shown(_as_text(value), LONGEST_SHOWN)
 
 
 def _describe(hint: Any) -> str:

@@ -189,7 +189,9 @@ def read_yaml(path: Path) -> Any:
     try:
         values = yaml.load(content, Loader=_UniqueKeys)
     except yaml.YAMLError as error:
-        raise UserError(f"{path} must be YAML: {' '.join(str(error).split())[:300]}") from error
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
+        raise UserError(f"{path} must be YAML: {problem or reason_of(error)}{where}") from error
     except RecursionError as error:
         raise UserError(f"{path} must be YAML: its values are nested too deeply") from error
     except UnicodeDecodeError as error:

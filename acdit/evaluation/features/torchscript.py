@@ -11,6 +11,7 @@ from ...utils.errors import UserError
 from ...utils.untrusted import check_file, reading
 from .extractor import FeatureExtractor, checked_features
 
+ZIP = b"PK\x03\x04"  # first bytes of a TorchScript file
 I3D_SIDE = 224  # side of the frames that I3D was trained on
 I3D_FRAMES = 10  # with fewer frames, nothing is left after its strides
 
@@ -30,6 +31,9 @@ def torchscript_features(path: Path, device: torch.device) -> FeatureExtractor:
     """
     try:
         check_file(path)
+        with path.open("rb") as file:
+            if file.read(len(ZIP)) != ZIP:
+                raise UserError("it is not a file of torch.jit.save")
         with reading(path):
             network = torch.jit.load(str(path), map_location=device).eval()
             arguments = network.forward.schema.arguments
