@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,15 @@ Documents = Sequence[Any]  # token ids of each document, as an array or a list
 class WrappedTexts(PixelDataset):
     """Data set of sequences of one length, cut from a stream of documents, each followed by an end token.
 
-    The `data` of an item are ids (L,), int64. The last sequence is padded with end tokens; `counts` holds the
-    number of tokens of each sequence that are text.
+    The `data` of an item are ids (L,), int64. In the last sequence, padding after the text has the mask's id,
+    so that objectives leave it out. `counts` holds the number of tokens of each sequence that are text.
 
     Args:
         documents: token ids of each document, read on access.
         lengths: number of tokens of each document, (D,).
         length: number of tokens of a sequence, L.
         tokenizer: tokenizer that produced the ids.
-        text_bytes: size of the documents in UTF-8, in bytes.
+        text_bytes: size of the documents in UTF-8, in bytes: of each, (D,), or of all.
         read_otherwise: note on documents that an earlier version read as other ids, or None.
     """
 
@@ -44,11 +45,12 @@ class WrappedTexts(PixelDataset):
         lengths: Sequence[int] | np.ndarray,
         length: int,
         tokenizer: Tokenizer,
-        text_bytes: int,
+        text_bytes: int | Sequence[int] | np.ndarray,
         read_otherwise: str | None = None,
     ):
         self._read_otherwise = read_otherwise
-        self.documents, self.length, self.tokenizer, self.bytes = documents, length, tokenizer, text_bytes
+        self.documents, self.length, self.tokenizer = documents, length, tokenizer
+        self.bytes, self._sizes = int(np.sum(text_bytes)), text_bytes
         self.ends = np.cumsum(np.asarray(lengths, dtype=np.int64) + 1)  # in the stream, end tokens included
         total = int(self.ends[-1]) if len(self.ends) else 0
         rows = -(-total // length)
@@ -83,19 +85,49 @@ class WrappedTexts(PixelDataset):
         return self.tokenizer.digest
 
     def decode(self, index: int) -> torch.Tensor:
-        """Return the ids of a sequence, (L,) int64."""
-        first = index * self.length
+        """Return the ids of a sequence, (L,) int64, padded with end tokens."""
         row = np.full(self.length, self.tokenizer.eos, dtype=np.int64)
-        document = int(np.searchsorted(self.ends, first, side="right"))
         filled = 0
-        while filled < self.length and document < len(self.ends):
-            begins = int(self.ends[document - 1]) if document else 0
-            ids = np.asarray(self.documents[document], dtype=np.int64)[first + filled - begins :]
-            part = ids[: self.length - filled]
-            row[filled : filled + len(part)] = part
-            filled = int(self.ends[document]) - first  # includes the end token, which `row` already holds
-            document += 1
+        for document, part in self._parts(index):
+            ids = np.asarray(self.documents[document])[part]
+            row[filled : filled + len(ids)] = ids
+            filled += len(ids) + 1  # with the end token, which `row` already holds
         return torch.from_numpy(row)
+
+    def read(self, index: int) -> tuple[torch.Tensor, int]:
+        """Return the ids (L,) of a sequence, with the mask's id in place of padding, and its label, 0."""
+        ids = self.decode(index)
+        ids[int(self.counts[index]) :] = self.tokenizer.mask
+        return ids, 0
+
+    def bytes_of(self, index: int) -> float:
+        """Return the size in UTF-8, in bytes, of the text of a sequence; end tokens have none.
+
+        Where a sequence holds a part of a document, its fraction of the document's bytes is that of the
+        lengths of the tokens, which add up to the document except for what a tokenizer normalises.
+        """
+        size = 0.0
+        for document, part in self._parts(index):
+            lengths = self._token_bytes[np.asarray(self.documents[document], dtype=np.int64)]
+            whole, inside = int(lengths.sum()), int(lengths[part].sum())
+            known = whole if isinstance(self._sizes, int) else int(self._sizes[document])
+            size += inside if known == whole else known * inside / max(1, whole)
+        return size
+
+    @cached_property
+    def _token_bytes(self) -> np.ndarray:
+        return np.asarray(self.tokenizer.token_bytes())
+
+    def _parts(self, index: int) -> Iterator[tuple[int, slice]]:
+        """Yield the documents of a sequence, and the tokens of each that it holds, without end tokens."""
+        first = index * self.length
+        document = int(np.searchsorted(self.ends, first, side="right"))
+        stop = first + self.length
+        begin = int(self.ends[document - 1]) if document else 0
+        while begin < stop and document < len(self.ends):
+            following = int(self.ends[document])
+            yield document, slice(max(first - begin, 0), min(stop, following - 1) - begin)
+            begin, document = following, document + 1
 
 
 def open_texts(
@@ -142,7 +174,7 @@ def open_texts(
         raise UserError(f"data.source {config.source} holds no text in its column {column!r}")
     ids = tokens.with_format("numpy", columns=["ids"])["ids"]
     note = _note_of_special_tokens(sum(tokens["special"][:]), config)
-    return WrappedTexts(ids, counts, length, tokenizer, int(sizes.sum()), note)
+    return WrappedTexts(ids, counts, length, tokenizer, sizes, note)
 
 
 def read_texts(config: DataConfig) -> Iterator[str]:
@@ -180,15 +212,15 @@ def _rows(config: DataConfig) -> tuple[Any, str]:
 
 
 def _in_memory(texts: Iterable[str], tokenizer: Tokenizer, length: int, config: DataConfig) -> WrappedTexts:
-    ids, size, special = [], 0, 0
+    ids, sizes, special = [], [], 0
     for text in texts:
         ids.append(np.asarray(tokenizer.encode(text, special=config.special_tokens), dtype=np.int32))
-        size += len(text.encode())
+        sizes.append(len(text.encode()))
         special += tokenizer.spells_special(text)
     if not any(map(len, ids)):
         raise UserError(f"data.source {config.source} holds no text")
     note = _note_of_files(config) or _note_of_special_tokens(special, config)
-    return WrappedTexts(ids, [len(document) for document in ids], length, tokenizer, size, note)
+    return WrappedTexts(ids, [len(document) for document in ids], length, tokenizer, sizes, note)
 
 
 def _note_of_special_tokens(count: int, config: DataConfig) -> str | None:

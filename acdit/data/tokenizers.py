@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,10 +27,12 @@ class Tokenizer(ABC):
     Attributes:
         size: number of ids, without the mask.
         eos: id of the end of a text.
+        end: spelling of the end of a text; empty if it has none.
     """
 
     size: int
     eos: int
+    end: str = ""
 
     @property
     def mask(self) -> int:
@@ -81,6 +84,24 @@ class Tokenizer(ABC):
         if self.eos in token_ids:
             token_ids = token_ids[: token_ids.index(self.eos)]
         return self._decode(token_ids)
+
+    def token_bytes(self) -> list[int]:
+        """Return the number of bytes of UTF-8 that each id stands for, 0 for the end of a text."""
+        return [0 if token == self.eos else self._bytes_of(token) for token in range(self.size)]
+
+    def _bytes_of(self, token: int) -> int:
+        return len(self._decode([token]).encode())
+
+    def decode_all(self, ids: Sequence[int]) -> str:
+        """Return the text of ids beyond the end tokens inside, which are spelled if they have a spelling."""
+        parts, rest = [], list(ids)
+        while self.eos in rest:
+            end = rest.index(self.eos)
+            parts.append(self.decode(rest[:end]))
+            rest = rest[end + 1 :]
+        if rest:
+            parts.append(self.decode(rest))
+        return self.end.join(parts)
 
     @abstractmethod
     def _encode(self, text: str, special: bool) -> list[int]: ...
@@ -148,6 +169,9 @@ class ByteTokenizer(Tokenizer):
     def _decode(self, ids: list[int]) -> str:
         return bytes(ids).decode(errors="replace")
 
+    def _bytes_of(self, token: int) -> int:
+        return 1
+
     def description(self) -> dict[str, Any]:
         """Return the description, see `Tokenizer.description`."""
         return {"acdit": "bytes"}
@@ -177,6 +201,8 @@ class SubwordTokenizer(Tokenizer):
         described = json.loads(self._inner.to_str())
         for token in described["added_tokens"]:
             token["special"] = token["special"] or token["content"] == end  # some files omit it for the end
+        self._added = {token["id"] for token in described["added_tokens"]}
+        self._byte_level = '"ByteLevel"' in json.dumps(described.get("decoder"))
         self._special = [token["content"] for token in described["added_tokens"] if token["special"]]
         # a second tokenizer, so that the description and the digest of the first stay the same
         self._encoder = library.Tokenizer.from_str(json.dumps(described))
@@ -197,6 +223,14 @@ class SubwordTokenizer(Tokenizer):
 
     def _decode(self, ids: list[int]) -> str:
         return self._inner.decode(ids, skip_special_tokens=False)
+
+    def _bytes_of(self, token: int) -> int:
+        word = self._inner.id_to_token(token) or ""
+        if self._byte_level and token not in self._added:
+            return len(word)  # a character stands for each byte
+        if re.fullmatch("<0x[0-9A-F]{2}>", word):
+            return 1  # a byte of a character that is not in the vocabulary
+        return len(word.removeprefix("##").replace("\u2581", " ").encode())
 
     def description(self) -> dict[str, Any]:
         """Return the description, see `Tokenizer.description`."""

@@ -52,15 +52,17 @@ def check_mask_token(mask_token: int, vocab_size: int) -> None:
 def masked_nll(logits: Tensor, tokens: Tensor, masked: Tensor) -> Tensor:
     """Return -log p of each clean token (..) where it is masked, else 0, in at least float32 (SUBS).
 
-    The mask is never predicted, and tokens that are not masked are copied.
+    The mask is never predicted, and tokens that are not masked are copied. Padding has no loss.
 
     Args:
         logits: Logits (.., V), with the mask last.
-        tokens: Clean token ids (..).
+        tokens: Clean token ids (..), with the mask's id in place of padding.
         masked: Positions (..) where the input of the network was the mask.
     """
     wide = logits[..., :-1].to(torch.promote_types(logits.dtype, torch.float32))
-    losses = F.cross_entropy(wide.flatten(0, -2), tokens.flatten(), reduction="none").view_as(tokens)
+    losses = F.cross_entropy(
+        wide.flatten(0, -2), tokens.flatten(), ignore_index=wide.shape[-1], reduction="none"
+    ).view_as(tokens)
     return torch.where(masked, losses, 0.0)
 
 
@@ -95,8 +97,8 @@ class MaskedObjective:
     Args:
         mask_token: Id of the mask, the last of the vocabulary.
         schedule: Noise schedule alpha(t): `log_linear`, 1 - t, or `cosine`, 1 - sin(pi t / 2).
-        times: Lowest and highest time that is drawn. Over (0, 1] the mean loss is the NELBO per token; near 0
-            its weights grow without bound.
+        times: Lowest and highest time that is drawn, which may be equal. Over (0, 1] the mean loss is the
+            NELBO per token; near 0 its weights grow without bound.
         label_dropout: Fraction of draws whose label becomes the null label.
     """
 
@@ -109,8 +111,10 @@ class MaskedObjective:
     ):
         if schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
-        if not 0 <= times[0] < times[1] <= 1:
-            raise ValueError(f"times must be two increasing values between 0 and 1, not {times}")
+        if not 0 <= times[0] <= times[1] <= 1 or not times[1]:
+            raise ValueError(f"times must be a low and a high value between 0 and 1, not {times}")
+        if schedule == "cosine" and times[0] == 1:
+            raise ValueError("times must include some below 1, since tokens have no weight at 1 (cosine)")
         self.mask_token = mask_token
         self.schedule: Schedule = schedule
         self.times = times
@@ -130,7 +134,8 @@ class MaskedObjective:
     ) -> Losses:
         """Mask the blocks of a batch and compare the network's prediction with the original tokens.
 
-        The arguments are those of `DiffusionObjective.loss`, except that the data are token ids (N, T, B).
+        The arguments are those of `DiffusionObjective.loss`, except that the data are token ids (N, T, B),
+        with the mask's id in place of padding, which has no loss.
         """
         chosen = tuple(range(layout.num_blocks)) if blocks is None else tuple(blocks)
         views = tuple(block for block in chosen for _ in draws)
@@ -149,9 +154,12 @@ class MaskedObjective:
             labels=labels,
         ).sample  # (N, M, B, V)
         check_mask_token(self.mask_token, logits.shape[-1])
-        errors = masked_nll(logits, target, masked).mean(-1)  # (N, M)
+        counts = (target != self.mask_token).sum(-1)  # tokens that are not padding (N, M)
+        errors = masked_nll(logits, target, masked).mean(-1)
+        errors = errors * (target.shape[-1] / counts.clamp(min=1)).to(errors.dtype)  # the mean over these
         weights = loss_weight(times, self.schedule).to(errors.dtype)
-        return Losses(weights * errors, times * TRAIN_STEPS, views)
+        fractions = (counts / target.shape[-1]).to(errors.dtype)
+        return Losses(weights * errors, times * TRAIN_STEPS, views, fractions=fractions)
 
     def _draw(
         self, data: Tensor, chosen: Sequence[int], draws: Sequence[int], key: SampleKey

@@ -3,14 +3,17 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 from torch import Tensor
 
-from .masked import Schedule, check_mask_token, invert, masked_fraction
+from .masked import SCHEDULES, Schedule, check_mask_token, invert, masked_fraction
 from .objective import TRAIN_STEPS
+
+GREEDY = 1e-100  # temperatures below this leave the most likely token alone; quotients would overflow
 
 
 class MaskedScheduler(SchedulerMixin, ConfigMixin, ABC):
@@ -37,10 +40,14 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin, ABC):
         temperature: float = 1.0,
         top_p: float = 1.0,
     ):
+        _check_number("temperature", temperature)
         if temperature < 0:
             raise ValueError(f"temperature must not be negative, but is {temperature}")
+        _check_number("top_p", top_p)
         if not 0 < top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
+        if schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
         self.set_timesteps(1)
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
@@ -98,7 +105,7 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin, ABC):
         return math.ceil(count / (self.num_inference_steps - step_index))
 
     def _probabilities(self, logits: Tensor) -> Tensor:
-        if self.config["temperature"] == 0:
+        if self.config["temperature"] < GREEDY:
             return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
         probabilities = (logits / self.config["temperature"]).softmax(-1)
         if self.config["top_p"] < 1:
@@ -159,6 +166,7 @@ class ConfidenceScheduler(MaskedScheduler):
         top_p: float = 1.0,
         threshold: float = 0.9,
     ):
+        _check_number("threshold", threshold)
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be between 0 and 1, not {threshold}")
         super().__init__(mask_token=mask_token, schedule=schedule, temperature=temperature, top_p=top_p)
@@ -168,6 +176,12 @@ class ConfidenceScheduler(MaskedScheduler):
         ordered, order = confidence.sort(dim=0, descending=True, stable=True)
         confident = int((ordered >= self.config["threshold"]).sum())
         return order[: max(confident, self._due(len(order), step_index))]
+
+
+def _check_number(name: str, value: object) -> None:
+    """Raise ValueError unless a value is a finite number."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value}")
 
 
 def _uniform(count: int, source: torch.Generator | None) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from ..model.layout import Layout
@@ -37,18 +38,29 @@ class Losses:
     """Mean error of every noised view, unweighted, with the timesteps, blocks and weights of the views.
 
     The errors are squared errors for continuous data; for text, they are the contributions of the views to
-    the NELBO, in nats per token.
+    the NELBO, in nats per token. Means over views weigh each by its `fractions`, so that padding at the end
+    of texts does not count.
     """
 
     per_view: Tensor  # (N, M)
     timesteps: Tensor  # (N, M)
     blocks: tuple[int, ...]  # M
     weights: Tensor | None = None  # (N, M); None = all 1
+    fractions: Tensor | None = None  # (N, M), of the tokens of a view that are not padding; None = all 1
 
     @property
     def mean(self) -> Tensor:
         """Return the loss to minimise."""
-        return (self.per_view if self.weights is None else self.weights * self.per_view).mean()
+        losses = self.per_view if self.weights is None else self.weights * self.per_view
+        return (losses if self.fractions is None else self.fractions * losses).mean()
+
+    @property
+    def per_sample(self) -> Tensor:
+        """Return the mean error of every sample, unweighted, (N,); 0 for a sample of padding alone."""
+        if self.fractions is None:
+            return self.per_view.mean(1)
+        counted = self.fractions.mean(1)
+        return (self.fractions * self.per_view).mean(1) / torch.where(counted > 0, counted, 1.0)
 
 
 class NetworkOutput(Protocol):

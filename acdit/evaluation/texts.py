@@ -141,7 +141,7 @@ def likelihood(
     pipeline: ACDiTTextPipeline, data: WrappedTexts, layout: Layout, scoring: Scoring
 ) -> dict[str, Any]:
     """Measure perplexity and bits per byte of texts in a layout, and the standard error of the estimate."""
-    nats, variance, tokens, estimate = 0.0, 0.0, 0, "exact"
+    nats, variance, tokens, size, estimate = 0.0, 0.0, 0, 0.0, "exact"
     for sequences in _batches(data, scoring.sequences, scoring.batch, f"blocks of {layout.block_tokens}"):
         bounds = text_nelbo(
             pipeline.transformer,
@@ -156,10 +156,10 @@ def likelihood(
         nats += bounds.values.sum().item()
         variance += bounds.variances.sum().item()  # NaN if there is a single draw
         tokens += int(sequences.lengths.sum())
+        size += sum(map(data.bytes_of, sequences.indices))
         if not bounds.summed.all():
             timed = pipeline.transformer.config["time_conditioning"]  # such a network needs times
             estimate = "times" if timed else scoring.estimate
-    size = data.bytes * tokens / int(data.counts.sum())  # bytes of the scored part, at the overall mean
     return {
         "block": layout.block_tokens,
         "estimate": estimate,
@@ -169,7 +169,7 @@ def likelihood(
         "nats_per_token": nats / tokens,
         "standard_error": None if math.isnan(variance) else math.sqrt(variance) / tokens,
         "perplexity": math.exp(nats / tokens),
-        "bits_per_byte": nats / math.log(2) / size,
+        "bits_per_byte": nats / math.log(2) / size if size else None,  # end tokens have no bytes
     }
 
 

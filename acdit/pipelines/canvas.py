@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..data.tokenizers import Tokenizer
+from ..data.tokenizers import TextStream, Tokenizer
 from ..model.layout import Layout
 from ..utils.errors import UserError
 
@@ -15,8 +15,8 @@ class Canvas:
 
     Args:
         tokens: token ids (N, L), with the mask's id wherever a token is to be generated.
-        prompts: prompt of each sample.
-        starts: index of each sample's first token that is not part of its prompt.
+        prompts: prompt of each sample; None = the tokens before its start.
+        starts: index of each sample's first token after the last given one.
         limits: index after each sample's last requested token.
         layout: layout (L,), cut into blocks.
         tokenizer: tokenizer of the tokens.
@@ -26,7 +26,7 @@ class Canvas:
     def __init__(
         self,
         tokens: Tensor,
-        prompts: Sequence[str],
+        prompts: Sequence[str | None],
         starts: Sequence[int],
         limits: Sequence[int],
         layout: Layout,
@@ -76,6 +76,15 @@ class Canvas:
         new = slice(max(positions.start, self.starts[row]), min(positions.stop, self.limits[row]))
         return self.tokens[row, new].tolist()
 
+    def text(self, row: int) -> str:
+        """Return the prompt and the generated text of a sample, up to the first end that is not given."""
+        ids, start = self.tokens[row, : self.limits[row]].tolist(), self.starts[row]
+        prompt = self.prompts[row]
+        if prompt is not None:
+            return prompt + TextStream(self.tokenizer, ids[:start]).add(ids[start:], last=True)
+        end = ids.index(self.tokenizer.eos, start) if self.tokenizer.eos in ids[start:] else len(ids)
+        return self.tokenizer.decode_all(ids[:end])
+
     def positions(self, index: int) -> slice:
         """Return the positions of a block's tokens in a text."""
         size = self.layout.block_tokens
@@ -120,6 +129,8 @@ def canvas_of_prompts(
 def canvas_of_tokens(tokens: Tensor, layout: Layout, tokenizer: Tokenizer, device: torch.device) -> Canvas:
     """Return a canvas of given tokens (N, L) with masks among them; an end token does not end its sample.
 
+    The text of a sample goes on after given end tokens, and ends with the first one after all given tokens.
+
     Args:
         tokens: token ids (N, L), with the mask's id wherever a token is to be generated.
         layout: layout of the longest text, whose blocks are used.
@@ -138,4 +149,6 @@ def canvas_of_tokens(tokens: Tensor, layout: Layout, tokenizer: Tokenizer, devic
     padded = torch.full((count, -(-length // size) * size), mask)
     padded[:, :length] = tokens
     used = Layout((padded.shape[1],), layout.block)
-    return Canvas(padded.to(device), [""] * count, [0] * count, [length] * count, used, tokenizer, ends=False)
+    after = torch.arange(1, length + 1) * (padded[:, :length] != mask)  # of given tokens: index after them
+    starts, limits = after.amax(1).tolist(), [length] * count
+    return Canvas(padded.to(device), [None] * count, starts, limits, used, tokenizer, ends=False)

@@ -142,6 +142,7 @@ class ACDiTTextPipeline(BlockPipeline):
                 model's.
             block: tokens of a block; default: the model's.
             tokens: ids (N, L) in place of a prompt, with the mask's id wherever a token is to be generated.
+                Their texts include what follows a given end token, up to an end after all given tokens.
             temperature: temperature of the sampling; default: the scheduler's.
             top_p: total probability of the most likely tokens that are sampled; default: the scheduler's.
             generator: one generator per sample, or one generator: it serves the first sample, and the seeds
@@ -175,10 +176,7 @@ class ACDiTTextPipeline(BlockPipeline):
             evaluations += finished.evaluations
         rows: Any = [row[:limit].cpu() for row, limit in zip(canvas.tokens, canvas.limits, strict=True)]
         if output_type == "text":
-            rows = [
-                text + TextStream(self.tokenizer, row[:start].tolist()).add(row[start:].tolist(), last=True)
-                for text, row, start in zip(canvas.prompts, rows, canvas.starts, strict=True)
-            ]
+            rows = [canvas.text(row) for row in range(len(rows))]
         self.maybe_free_model_hooks()
         return ACDiTTextPipelineOutput(rows, evaluations) if return_dict else (rows,)
 

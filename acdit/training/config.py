@@ -91,13 +91,15 @@ class DiffusionConfig(Ranged):
     schedule: Literal["log_linear", "cosine"] = "log_linear"
     """Texts only: fraction of unmasked tokens at time t, 1 - t (log_linear) or 1 - sin(pi t / 2) (cosine)."""
     times: tuple[Fraction, Fraction] = (1e-3, 1.0)
-    """Texts only: lowest and highest time to draw."""
+    """Texts only: lowest and highest time to draw; equal for a single time."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         low, high = self.times
-        if not 0 < low < high <= 1:
-            raise UserError(f"diffusion.times must be LOW,HIGH with 0 < LOW < HIGH <= 1, not {low},{high}")
+        if not 0 < low <= high <= 1:
+            raise UserError(f"diffusion.times must be LOW,HIGH with 0 < LOW <= HIGH <= 1, not {low},{high}")
+        if low == 1 and self.schedule == "cosine":
+            raise UserError("diffusion.times must begin below 1 with diffusion.schedule cosine, not 1.0,1.0")
         if self.timestep_location and self.timesteps != "logit_normal":
             raise UserError(
                 f"diffusion.timestep_location is {self.timestep_location}, but it only applies if "

@@ -183,7 +183,7 @@ class Run:
             )
         with record_function("acdit.backward"):
             (losses.mean / config.accumulation).backward()
-        return losses.per_view.detach().mean(1)  # (n,)
+        return losses.per_sample.detach()  # (n,)
 
     def _skipped(self, result: StepResult, errors: Tensor, indices: list[int]) -> StepResult:
         """Return the result of a skipped step, with the samples that may have caused it."""

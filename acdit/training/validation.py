@@ -105,17 +105,17 @@ class Validation:
             batch: Number of samples per forward pass.
             ranks: Ranks that divide the samples among them.
         """
-        sums = torch.zeros(2, layout.num_blocks + BINS, dtype=torch.float64)  # errors, and their number
+        sums = torch.zeros(2, layout.num_blocks + BINS, dtype=torch.float64)  # errors, and their weights
         all_rows = range(len(self.data))
         stride = batch * ranks.world_size
         with learner.averaged(), torch.no_grad():
             for first in range(ranks.rank * batch, ranks.rank * batch + len(all_rows), stride):
                 rows = all_rows[first : first + batch]
                 # a rank without samples takes part too, since all ranks must gather sharded weights
-                errors, table_rows = self._errors(rows or range(1), learner, layout)
+                errors, weights, table_rows = self._errors(rows or range(1), learner, layout)
                 if rows:
-                    sums[0].index_add_(0, table_rows, errors.repeat(2))
-                    sums[1].index_add_(0, table_rows, torch.ones(len(table_rows), dtype=torch.float64))
+                    sums[0].index_add_(0, table_rows, (weights * errors).repeat(2))
+                    sums[1].index_add_(0, table_rows, weights.repeat(2))
         ranks.total(sums)
         losses = [
             [mean if isfinite(mean) else None for mean in means.tolist()]  # 0 / 0 for an empty bin
@@ -125,8 +125,13 @@ class Validation:
         loss = total / number if isfinite(total) else None
         return {"loss": loss, "by_block": losses[0], "by_timestep": losses[1]}
 
-    def _errors(self, rows: range, learner: Learner, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the errors (n x M) and their rows in the table: those of blocks, then those of bins."""
+    def _errors(
+        self, rows: range, learner: Learner, layout: Layout
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return errors and weights (n x M), and their rows in the table: those of blocks, then of bins.
+
+        The weights are the fractions of tokens that are not padding.
+        """
         chosen = slice(rows.start, rows.stop)
         labels = (
             self.labels[chosen].to(learner.ranks.device) if learner.network.config["num_classes"] else None
@@ -140,8 +145,9 @@ class Validation:
         )
         blocks = torch.tensor(losses.blocks).expand(len(rows), -1)
         bins = (losses.timesteps.cpu() * BINS / TRAIN_STEPS).long().clamp(0, BINS - 1) + layout.num_blocks
-        errors = losses.per_view.double().cpu().flatten()
-        return errors, torch.cat([blocks.flatten(), bins.flatten()])
+        errors = losses.per_view.double().cpu()
+        weights = torch.ones_like(errors) if losses.fractions is None else losses.fractions.double().cpu()
+        return errors.flatten(), weights.flatten(), torch.cat([blocks.flatten(), bins.flatten()])
 
 
 def _read(
@@ -157,8 +163,9 @@ def _read(
     read, labels, skipped = [], [], {}
     for index in order:
         try:
-            read.append(samples.decode(index))
-            labels.append(int(samples.labels[index]))
+            data, label = samples.read(index)
+            read.append(data)
+            labels.append(label)
         except Unreadable as fault:  # another sample in its place would be counted twice
             skipped[samples.name(index)] = str(fault)
     if not read:

@@ -1,17 +1,22 @@
 """`acdit` on models of text: what it writes and scores, and one line for what it cannot."""
 
 import json
+import math
 import re
 
 import pytest
 import torch
 
 from acdit.cli.main import main
-from acdit.data.texts import WrappedTexts
-from acdit.data.tokenizers import ByteTokenizer, SubwordTokenizer, open_tokenizer
+from acdit.data.config import DataConfig
+from acdit.data.texts import WrappedTexts, open_texts
+from acdit.data.tokenizers import ByteTokenizer, SubwordTokenizer, open_tokenizer, train_tokenizer
 from acdit.diffusion.masked_schedulers import FirstHittingScheduler
+from acdit.evaluation.texts import Scoring, likelihood
+from acdit.model.layout import Layout
 from acdit.pipelines.loading import load_pipeline
 from acdit.pipelines.text import ACDiTTextPipeline
+from acdit.utils.randomness import generator
 from tests.pipelines.test_text import network
 
 BYTES = ByteTokenizer()
@@ -91,6 +96,29 @@ def test_scores_are_the_pipeline_s(model, capsys, tmp_path):
         expected = row["nats_per_token"] * row["tokens"] / torch.tensor(2.0).log().item() / row["bytes"]
         assert row["bits_per_byte"] == pytest.approx(expected)
     assert "bits_per_byte" in table and "exact" in table
+
+
+def test_bits_per_byte_are_of_the_texts_that_are_scored(tmp_path):
+    """Of two scripts, whose tokens stand for one and for several bytes."""
+    latin, greek = "full of sound and fury, " * 20, "μῆνιν ἄειδε θεὰ Πηληϊάδεω Ἀχιλῆος. " * 20
+    (tmp_path / "a.txt").write_text(latin)
+    (tmp_path / "b.txt").write_text(greek)
+    subwords = train_tokenizer([greek], 300)
+    scheduler = FirstHittingScheduler(mask_token=subwords.mask)
+    pipe = ACDiTTextPipeline(network(subwords.vocab_size), scheduler, subwords, grid=[LENGTH], block=[4])
+    data = open_texts(DataConfig(source=str(tmp_path)), subwords, LENGTH)
+    sizes = [data.bytes_of(index) for index in range(len(data))]
+    assert sum(sizes) == data.bytes == len((latin + greek).encode()) and max(sizes) > 1.5 * min(sizes[:-1])
+    texts = [subwords.decode(data.decode(index)) for index in range(len(data))]
+    whole = [index for index, text in enumerate(texts) if "\ufffd" not in text]
+    without_end = [index for index in whole if subwords.eos not in data.decode(index)]
+    assert len(without_end) > 10
+    assert [sizes[index] for index in without_end] == [len(texts[index].encode()) for index in without_end]
+    order = torch.randperm(len(data), generator=generator("texts to score"))[:3].tolist()
+    row = likelihood(pipe, data, Layout((LENGTH,), (1,)), Scoring(3, 2, 2, "counts", 0))
+    assert row["bytes"] == sum(sizes[index] for index in order)
+    nats = row["nats_per_token"] * row["tokens"]
+    assert row["bits_per_byte"] == pytest.approx(nats / math.log(2) / row["bytes"])
 
 
 def test_a_single_draw_has_no_standard_error(model, tmp_path, capsys):

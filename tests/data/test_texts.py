@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from acdit.data.config import DataConfig
 from acdit.data.texts import WrappedTexts, open_texts, read_texts
-from acdit.data.tokenizers import END, ByteTokenizer, train_tokenizer
+from acdit.data.tokenizers import END, ByteTokenizer, SubwordTokenizer, train_tokenizer
 from acdit.utils.errors import UserError
 
 EOS = ByteTokenizer.eos
@@ -44,6 +44,36 @@ def test_every_row_is_its_part_of_the_stream(documents, length):
     filled = joined + [EOS] * (-len(joined) % length)
     assert rows(made) == [filled[at : at + length] for at in range(0, len(filled), length)]
     assert made.counts.sum() == len(joined) and (made.counts[:-1] == length).all()
+
+
+@given(documents=st.lists(st.text(max_size=9), min_size=1, max_size=6), length=st.integers(1, 16))
+def test_every_row_has_the_bytes_of_its_part(documents, length):
+    ids = [list(text.encode()) for text in documents]
+    sizes = [len(each) for each in ids]
+    made = WrappedTexts(ids, sizes, length, ByteTokenizer(), sizes)
+    joined = stream(ids)
+    parts = [joined[at : at + length] for at in range(0, len(joined), length)]
+    assert [made.bytes_of(index) for index in range(len(made))] == [
+        sum(token != EOS for token in part) for part in parts
+    ]
+    for index, part in enumerate(parts):  # padding is the mask, which no text contains
+        assert made[0, index]["data"].tolist() == part + [made.tokenizer.mask] * (length - len(part))
+
+
+@pytest.mark.parametrize("kind", ["metaspace", "pieces", "fallback"])
+def test_bytes_of_a_part_are_those_of_its_document_in_proportion(kind):
+    """For tokenizers whose tokens are not bytes: parts add up to the document, longer tokens have more."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    words = {"<s>": 0, "\u2581a": 1, "\u2581long": 2, "##er": 3, "<0xC3>": 4, "<0xA9>": 5}
+    inner = Tokenizer(models.WordLevel(words, unk_token="<s>"))
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    ids = {"metaspace": [1, 2, 2, 1], "pieces": [2, 3, 2, 3], "fallback": [2, 4, 5, 2]}[kind]
+    lengths = {"metaspace": [2, 5, 5, 2], "pieces": [5, 2, 5, 2], "fallback": [5, 1, 1, 5]}[kind]
+    made = WrappedTexts([ids], [4], 2, SubwordTokenizer(inner.to_str(), "<s>"), [sum(lengths) - 1])
+    first, second, last = (made.bytes_of(index) for index in range(3))
+    assert first + second == pytest.approx(made.bytes) and last == 0
+    assert first / second == pytest.approx(sum(lengths[:2]) / sum(lengths[2:]))
 
 
 def expected(texts):

@@ -176,10 +176,25 @@ def test_the_mask_is_never_predicted_and_unmasked_tokens_cost_nothing():
     assert (grad[masked][:, :MASK] != 0).all()
 
 
+@pytest.mark.parametrize("time", [0.3, 1.0])
+def test_a_single_time(time):
+    """All views have it; at time 1 all tokens are masked."""
+    layout, _, cut = blocks(4)
+    losses = MaskedObjective(MASK, times=(time, time)).loss(
+        exact_chain(), cut, layout=layout, key=key(len(cut)), draws=range(4)
+    )
+    assert (losses.timesteps == torch.tensor(1000 * time)).all()
+    masks = timed_masks(key(len(cut)), whole(cut), layout, range(4), low=1.0)
+    alone = nelbo(exact_chain(), cut, layout, masks).sum(1).mean() / LENGTH
+    assert time < 1 or losses.mean.item() == pytest.approx(alone.item(), rel=1e-5)
+
+
 def test_what_is_refused():
-    for times in ((0.5, 0.5), (-0.1, 1.0), (0.0, 1.1)):
-        with pytest.raises(ValueError, match="times must be two increasing values between 0 and 1"):
+    for times in ((0.5, 0.4), (-0.1, 1.0), (0.0, 1.1), (0.0, 0.0), (math.nan, 1.0)):
+        with pytest.raises(ValueError, match="times must be a low and a high value between 0 and 1"):
             MaskedObjective(MASK, times=times)
+    with pytest.raises(ValueError, match="times must include some below 1"):
+        MaskedObjective(MASK, "cosine", times=(1.0, 1.0))
     with pytest.raises(ValueError, match="schedule must be one of"):
         MaskedObjective(MASK, "linear")  # pyright: ignore[reportArgumentType]
     layout, _, cut = blocks(2)

@@ -162,7 +162,7 @@ def test_temperature_and_top_p():
     assert drawn() == pytest.approx([0.5, 0.3, 0.2], abs=0.01)
     squared = chances.square() / chances.square().sum()
     assert drawn(temperature=0.5) == pytest.approx(squared.tolist(), abs=0.01)
-    assert drawn(temperature=0.0) == [1.0, 0.0, 0.0]
+    assert drawn(temperature=0.0) == drawn(temperature=1e-320) == [1.0, 0.0, 0.0]
     assert drawn(top_p=0.8) == pytest.approx([0.625, 0.375, 0.0], abs=0.01)
     assert drawn(top_p=0.81) == pytest.approx([0.5, 0.3, 0.2], abs=0.01)
     assert drawn(top_p=0.4) == [1.0, 0.0, 0.0]
@@ -249,6 +249,12 @@ def test_what_is_refused():
         ({"temperature": -1.0}, "temperature"),
         ({"top_p": 0.0}, "top_p"),
         ({"threshold": 1.5}, "threshold"),
+        ({"temperature": math.nan}, "temperature must be a finite number, not nan"),
+        ({"temperature": math.inf}, "temperature must be a finite number, not inf"),
+        ({"temperature": "hot"}, "temperature must be a finite number, not hot"),
+        ({"top_p": math.nan}, "top_p must be a finite number"),
+        ({"threshold": math.nan}, "threshold must be a finite number"),
+        ({"schedule": "linear"}, "schedule must be one of log_linear, cosine, not 'linear'"),
     ]
     for options, words in cases:
         with pytest.raises(ValueError, match=words):

@@ -148,8 +148,8 @@ TEXT = [
     mutant(
         "a document is read from its beginning in every sequence",
         "data/texts.py",
-        "dtype=np.int64)[first + filled - begins :]",
-        "dtype=np.int64)",
+        "slice(max(first - begin, 0), ",
+        "slice(0, ",
         "data/test_texts.py::test_every_row_is_its_part_of_the_stream",
     ),
     mutant(
@@ -210,10 +210,38 @@ TEXT = [
     ),
     mutant(
         "bits per byte count ends as bytes",
-        "evaluation/texts.py",
-        "size = data.bytes * tokens / int(data.counts.sum())",
-        "size = tokens",
+        "data/tokenizers.py",
+        "return [0 if token == self.eos else",
+        "return [1 if token == self.eos else",
         "cli/test_text_commands.py::test_scores_are_the_pipeline_s",
+    ),
+    mutant(
+        "bits per byte are of the mean bytes of a token",
+        "evaluation/texts.py",
+        "size += sum(map(data.bytes_of, sequences.indices))",
+        "size = data.bytes * tokens / int(data.counts.sum())",
+        "cli/test_text_commands.py::test_bits_per_byte_are_of_the_texts_that_are_scored",
+    ),
+    mutant(
+        "a given end ends the text",
+        "pipelines/canvas.py",
+        "end = ids.index(self.tokenizer.eos, start) if self.tokenizer.eos in ids[start:] else len(ids)",
+        "end = ids.index(self.tokenizer.eos) if self.tokenizer.eos in ids else len(ids)",
+        "pipelines/test_text.py::test_texts_include_what_follows_given_ends",
+    ),
+    mutant(
+        "padding of the last sequence is learned",
+        "data/texts.py",
+        "ids[int(self.counts[index]) :] = self.tokenizer.mask",
+        "pass",
+        "training/test_text_runs.py::test_padding_is_neither_learned_nor_validated",
+    ),
+    mutant(
+        "padding counts in the mean of a view",
+        "diffusion/masked.py",
+        "errors = errors * (target.shape[-1] / counts.clamp(min=1)).to(errors.dtype)",
+        "errors = errors * 1",
+        "training/test_text_runs.py::test_padding_is_neither_learned_nor_validated",
     ),
     mutant(
         "embedded ids cost a product",

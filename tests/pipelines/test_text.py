@@ -107,6 +107,22 @@ def test_given_tokens_stay(pipe):
     assert not torch.equal(drawn[0], drawn[1])
 
 
+def test_texts_include_what_follows_given_ends(pipe):
+    """An end that is given ends nothing; one that is drawn after all given tokens ends the text."""
+    mask, eos, a, b = BYTES.mask, BYTES.eos, 97, 98
+    given = torch.tensor([[a, eos, mask, mask], [a, eos, b, eos], [mask, mask, eos, b], [a, mask, mask, b]])
+    made = pipe(tokens=given, generator=seeds(0, 1, 2, 3), output_type="tokens").texts
+    texts = pipe(tokens=given, generator=seeds(0, 1, 2, 3)).texts
+    for row, tokens in enumerate(made):
+        assert (tokens[given[row] != mask] == given[row][given[row] != mask]).all() and len(tokens) == 4
+        assert texts[row] == BYTES.decode([token for token in tokens.tolist() if token != eos])
+    with torch.no_grad():
+        pipe.transformer.final_layer.linear.bias[eos] += 99  # draws only ends
+        made = pipe(tokens=given, generator=seeds(0, 1, 2, 3)).texts
+        pipe.transformer.final_layer.linear.bias[eos] -= 99
+    assert made == ["a", "ab", "b", "ab"]
+
+
 def test_steps_and_temperature(pipe):
     few = pipe("ab", num_inference_steps=2, generator=seeds(0), max_new_tokens=14)
     assert few.evaluations == 8  # the first block lacks two tokens
@@ -176,6 +192,9 @@ def test_saved_and_loaded(kind, tmp_path):
         ({"block": 5}, "block must divide the model's 32 tokens; 5 does not"),
         ({"output_type": "pt"}, "output_type must be text or tokens"),
         ({"temperature": -1.0}, "temperature must not be negative"),
+        ({"temperature": float("nan")}, "temperature must be a finite number, not nan"),
+        ({"temperature": float("inf")}, "temperature must be a finite number, not inf"),
+        ({"top_p": float("nan")}, "top_p must be a finite number, not nan"),
         ({"top_p": 2.0}, "top_p must be above 0"),
         ({"num_inference_steps": -1}, "steps must be a positive number"),
         ({"num_inference_steps": 0}, "steps must be a positive number"),

@@ -124,7 +124,7 @@ def test_times_of_a_step_are_spread_over_its_samples(tmp_path, text, monkeypatch
 
 def test_validation_is_the_bound_of_texts_never_seen(tmp_path, text):
     other = tmp_path / "other.txt"
-    other.write_text("never seen " * 30)
+    other.write_text(("never seen " * 32)[:-1])  # with its end, 11 whole sequences
     made = recipe(tmp_path / "run", text, validation__source=str(other), validation__images=5)
     run = Run(made)
     validation = Validation(made, run.data.label_names, run.vae)
@@ -133,6 +133,53 @@ def test_validation_is_the_bound_of_texts_never_seen(tmp_path, text):
     measured = validation.measure(run.learner, run.layouts[0], 2, run.ranks)
     assert abs(measured["loss"] - torch.tensor(257.0).log()) < 0.5
     assert len(measured["by_block"]) == 4
+
+
+def test_padding_is_neither_learned_nor_validated(tmp_path):
+    """Of a text of 40 bytes and its end in sequences of 32: against sums over what the network was asked."""
+    path = tmp_path / "short.txt"
+    path.write_text("forty letters are more than 32 of them..")
+    made = recipe(tmp_path / "run", path, validation__source=str(path), validation__images=2)
+    run = Run(made)
+    mask = run.data.values - 1
+    rows = torch.stack([run.data[0, index]["data"] for index in (0, 1)])
+    assert (
+        (rows != mask).sum(1).tolist() == [32, 9] and rows[1, 8] == mask - 1 and (rows[1, 9:] == mask).all()
+    )
+    asked = []
+    hook = run.learner.network.register_forward_hook(
+        lambda network, given, named, answer: asked.append((*given, named["blocks"])), with_kwargs=True
+    )
+    layout = run.layouts[0]
+    blocks = layout.to_blocks(rows)
+    losses = run.objective.loss(
+        run.learner.network, blocks, layout=layout, key=SampleKey(0, [0, 0], [0, 1]), draws=range(3)
+    )
+
+    def sums():
+        """A fresh network predicts all 257 tokens alike: the loss of each row's tokens, over all views."""
+        noised, times, views = asked[-1]
+        counted = (noised == mask) & (blocks[:, list(views)] != mask)
+        weights = (1000 / times.double())[..., None]
+        return (weights * counted).sum((1, 2)) * torch.tensor(257.0).double().log()
+
+    tokens = torch.tensor([32.0, 9.0]).double()
+    assert torch.allclose(losses.per_sample.double(), sums() / (3 * tokens), rtol=1e-5)
+    assert losses.mean.item() == pytest.approx(sums().sum().item() / (3 * 64), rel=1e-5)
+    validation = Validation(made, run.data.label_names, run.vae)
+    blocks = layout.to_blocks(validation.data)
+    assert sorted((validation.data != mask).sum(1).tolist()) == [9, 32]
+    measured = validation.measure(run.learner, layout, 2, run.ranks)
+    assert measured["loss"] == pytest.approx(sums().sum().item() / 41, rel=1e-5)
+    hook.remove()
+    (result,) = advance(run, 1)
+    assert result.loss > 0
+
+
+def test_a_run_may_draw_a_single_time(tmp_path, text):
+    run = Run(recipe(tmp_path / "run", text, diffusion__times=(1.0, 1.0)))
+    (result,) = advance(run, 1)
+    assert result.loss == pytest.approx(torch.tensor(257.0).log().item(), rel=1e-5)  # all tokens are masked
 
 
 def test_held_out_works_validate_shakespeare():
@@ -232,7 +279,12 @@ def test_a_run_keeps_to_its_tokeniser(tmp_path, text):
         ({"data__frames": 4}, "data.frames"),
         ({"diffusion__context_noise": 0.1}, "diffusion.context_noise"),
         ({"diffusion__min_snr": 5.0}, "diffusion.min_snr"),
-        ({"diffusion__times": (0.5, 0.5)}, "diffusion.times"),
+        ({"diffusion__times": (0.5, 0.4)}, "diffusion.times"),
+        ({"diffusion__times": (float("nan"), 1.0)}, "diffusion.times"),
+        (
+            {"diffusion__times": (1.0, 1.0), "diffusion__schedule": "cosine"},
+            "diffusion.times must begin below 1",
+        ),
         ({"diffusion__times": (0.0, 1.0)}, "diffusion.times"),
         ({"data__tokens": 1}, "data.tokens"),
         ({"data__tokenizer": "no-such-file.json"}, "tokenizer"),
