@@ -22,7 +22,6 @@ layout, tensors that no backward pass needs are changed in place, and sampling r
 
 import copy
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +33,7 @@ from ..model.layout import Layout
 from ..model.linear import linear
 from ..model.rope import RopeTable, Rotation, default_split
 from ..model.transformer import ACDiTTransformer
+from ..utils.tracing import tensor_cache
 
 Weights = tuple[Tensor, Tensor]
 
@@ -252,18 +252,17 @@ class _Cache:
         return torch.cat((self._cached[0], own[0]), 2), torch.cat((self._cached[1], own[1]), 2)
 
 
-@lru_cache(maxsize=4)
+@tensor_cache(maxsize=4)
 def training_mask(layout: Layout, device: torch.device) -> Tensor:
     """Return SCAM (Fig. 2a) of c_0.., n_0..: (2 L, 2 L) boolean, true where the query (row) sees the key."""
-    with torch.inference_mode(False):  # because the cached mask is used in training too
-        block = torch.arange(layout.num_tokens, device=device) // layout.block_tokens
-        query, key = block[:, None], block[None]
-        clean = torch.cat((key <= query, torch.zeros_like(key > query)), dim=1)
-        noised = torch.cat((key < query, key == query), dim=1)
-        return torch.cat((clean, noised))
+    block = torch.arange(layout.num_tokens, device=device) // layout.block_tokens
+    query, key = block[:, None], block[None]
+    clean = torch.cat((key <= query, torch.zeros_like(key > query)), dim=1)
+    noised = torch.cat((key < query, key == query), dim=1)
+    return torch.cat((clean, noised))
 
 
-@lru_cache(maxsize=64)
+@tensor_cache(maxsize=64)
 def sampling_mask(block_tokens: int, index: int, device: torch.device) -> Tensor:
     """Return the mask of clean block `index` - 1 and noised block `index` over all keys so far.
 

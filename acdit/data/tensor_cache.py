@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from ..utils.errors import UserError
 from ..utils.files import whole
+from ..utils.tracing import is_concrete
 from ..utils.untrusted import open_tensors
 
 
@@ -31,6 +32,8 @@ def cached_tensors(name: str, build: Callable[[], dict[str, torch.Tensor]]) -> d
     if stored is not None:
         return stored
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in build().items()}
+    if not is_concrete(tensors):
+        return tensors
     try:
         with whole(path) as temporary_path:
             save_file(tensors, temporary_path, metadata={"fingerprint": fingerprint(tensors)})

@@ -20,6 +20,7 @@ from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
 from ..utils.finite import is_finite
 from ..utils.randomness import generator
+from ..utils.tracing import is_concrete
 from .schedulers import Solver
 
 MIDDLE = (0.2, 0.8)  # bounds of the middle noise levels, as fractions of their number
@@ -129,7 +130,10 @@ class FrameNoise:
             frames = range(slab * self.frames, (slab + 1) * self.frames)
             clips = [torch.stack([self._frame(seed, frame) for frame in frames], 1) for seed in self.seeds]
             drawn = self.slab.to_blocks(torch.stack(clips))  # (N, blocks, B, C)
-            self._drawn = slab, drawn.to(self.device)
+            noise = drawn.to(self.device)
+            if not is_concrete(noise):  # of a tracer, which the next call may not have
+                return noise[:, index]
+            self._drawn = slab, noise
         return self._drawn[1][:, index]
 
     def _frame(self, seed: int, frame: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from ..utils.tracing import is_tracing, tensor_cache
 from .skip_causal_mask import Visibility, dense_mask, predicate, view_visibility
 from .split_attention import joined, split_attention
 
@@ -78,14 +79,19 @@ def check_backend(backend: str, device: torch.device, training: bool) -> Backend
     return backend
 
 
-@lru_cache(maxsize=4)
 def default_backend(device: torch.device) -> Backend:
     """Return `flex` on a CUDA device where it agrees with one dense call on the CPU, else `split`.
 
     The forward and the backward pass are compared. Compiled FlexAttention has computed wrong gradients for
-    masks like this one (pytorch issue 158212), so it is checked once.
+    masks like this one (pytorch issue 158212), so it is checked once. A tracer gets `split`, because nothing
+    can be compared while it follows the operations.
     """
-    return "flex" if device.type == "cuda" and agrees(disagreement("flex", device), device) else "split"
+    return "flex" if device.type == "cuda" and not is_tracing() and _flex_agrees(device) else "split"
+
+
+@lru_cache(maxsize=4)
+def _flex_agrees(device: torch.device) -> bool:
+    return agrees(disagreement("flex", device), device)
 
 
 def agrees(error: float, device: torch.device) -> bool:
@@ -115,11 +121,10 @@ def disagreement(backend: Backend, device: torch.device, backward: bool = True) 
     return max(float((a - b).norm() / a.norm()) for a, b in zip(*results, strict=True))
 
 
-@lru_cache(maxsize=64)
+@tensor_cache(maxsize=64)
 def _flex_mask(visibility: Visibility, device: torch.device) -> BlockMask:
-    with torch.inference_mode(False):
-        sees, queries, keys = predicate(visibility, device)
-        return create_block_mask(lambda n, h, q, k: sees(q, k), None, None, queries, keys, device=device)
+    sees, queries, keys = predicate(visibility, device)
+    return create_block_mask(lambda n, h, q, k: sees(q, k), None, None, queries, keys, device=device)
 
 
 @lru_cache(maxsize=1)

@@ -41,14 +41,15 @@ def checked_blocks(
     if cache is not None:
         for part in (noised, clean):
             if part is not None:
-                cache.check(layout, len(part), given)
+                cache.check(layout, part.shape[0], given)
     if present > layout.num_blocks:
         raise ValueError(
             f"{layout} has {layout.num_blocks} blocks, but {present} clean blocks are given or in the cache"
         )
     if noised is None:
         return ()
-    if clean is not None and len(clean) != len(noised):
+    # not len(): it would fix the batch size of an exported program
+    if clean is not None and clean.shape[0] != noised.shape[0]:
         raise ValueError(f"clean must have {len(noised)} samples, like noised, not {len(clean)}")
     if timed and (timestep is None or timestep.shape != noised.shape[:2]):
         shape = None if timestep is None else tuple(timestep.shape)

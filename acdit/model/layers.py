@@ -1,12 +1,12 @@
 """Layers of ACDiT (section 4.5, Appendix B): clean and noised blocks use the same weights."""
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..utils.tracing import tensor_cache
 from .attention import Backend, attend
 from .conditioning import Conditions
 from .elementwise import modulated_norm, norm_and_rotate
@@ -89,7 +89,7 @@ class ACDiTAttention(nn.Module):
         Without `clean_output`, only the views have an output. The result is None if no block has one.
         """
         count, samples = streams.clean_rows, streams.samples
-        counts = count, len(x) - count
+        counts = count, x.shape[0] - count
         if clean_output or not count:
             parts = [tensor.split(counts) for tensor in self._heads(x, streams.rope)]
             (query, view_query), (key, view_key), (value, view_value) = parts
@@ -219,15 +219,14 @@ def _gated(x: Tensor, gate: Tensor | None, branch: Tensor) -> Tensor:
     return x + branch if gate is None else torch.addcmul(x, gate, branch)
 
 
-@lru_cache(maxsize=8)
+@tensor_cache(maxsize=8)
 def _frequencies(count: int, device: torch.device) -> Tensor:
     """Return exp(-ln(10000) i / count).
 
     The exponents are float32, as published: another rounding makes a visible difference at t = 999.
     """
-    with torch.inference_mode(False):  # the cached tensor must be usable in training too
-        exponents = -math.log(10000) * torch.arange(count, dtype=torch.float32) / count
-        return exponents.double().exp().float().to(device)
+    exponents = -math.log(10000) * torch.arange(count, dtype=torch.float32) / count
+    return exponents.double().exp().float().to(device)
 
 
 class TimestepEmbedder(nn.Module):

@@ -1,12 +1,12 @@
 """RoPE-ND (section 4.3, Eq. 4): rotary tables for integer coordinates, and the rotation."""
 
 import math
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..utils.tracing import tensor_cache
 from .layout import Layout
 
 Variant = Literal["eq4", "published"]
@@ -122,10 +122,9 @@ class Rotation(NamedTuple):
         return self.at(step[None, None]).rotate(keys)
 
 
-@lru_cache(maxsize=64)
+@tensor_cache(maxsize=64)
 def _table(rotation: Rotation, layout: Layout, blocks: range) -> RopeTable:
-    with torch.inference_mode(False):  # the cached tables must be usable in training too
-        return rotation.at(layout.coordinates(blocks))
+    return rotation.at(layout.coordinates(blocks))
 
 
 def _rotate_half(x: Tensor, segments: tuple[int, ...]) -> Tensor:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from ..utils.tracing import tensor_cache
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,8 @@ def predicate(visibility: Visibility, device: torch.device) -> tuple[Callable[..
     return sees, blocks * tokens, (clean + blocks * visibility.own) * tokens
 
 
-@lru_cache(maxsize=64)
+@tensor_cache(maxsize=64)
 def dense_mask(visibility: Visibility, device: torch.device) -> Tensor:
     """Return a boolean mask (Q, K), which is true where the query sees the key."""
-    with torch.inference_mode(False):  # the cached mask must be usable in training too
-        sees, queries, keys = predicate(visibility, device)
-        return sees(torch.arange(queries, device=device)[:, None], torch.arange(keys, device=device)[None])
+    sees, queries, keys = predicate(visibility, device)
+    return sees(torch.arange(queries, device=device)[:, None], torch.arange(keys, device=device)[None])

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..utils.tracing import tensor_cache
 from .skip_causal_mask import Visibility, dense_mask
 
 Pair = tuple[Tensor, Tensor]
@@ -252,13 +253,12 @@ def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
     return list(zip(starts, stops, strict=True))
 
 
-@lru_cache(maxsize=8)  # few, because masks are large; groups of the same shape and all layers share one
+@tensor_cache(maxsize=8)  # few, because masks are large; groups of the same shape and all layers share one
 def _mask(sees: bytes, rows: int, size: int, dtype: torch.dtype) -> Tensor:
     """Return a mask that is zero where a query of these rows of blocks sees a key, else minus infinity."""
-    with torch.inference_mode(False):  # the cached mask must be usable in training too
-        blocks = torch.frombuffer(bytearray(sees), dtype=torch.bool).view(rows, -1)
-        added = torch.zeros(blocks.shape, dtype=dtype).masked_fill(~blocks, -torch.inf)
-        return added.repeat_interleave(size, 0).repeat_interleave(size, 1)
+    blocks = torch.frombuffer(bytearray(sees), dtype=torch.bool).view(rows, -1)
+    added = torch.zeros(blocks.shape, dtype=dtype).masked_fill(~blocks, -torch.inf)
+    return added.repeat_interleave(size, 0).repeat_interleave(size, 1)
 
 
 def _joined_groups(

@@ -13,7 +13,10 @@ from diffusers.loaders.peft import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
+from ..utils.errors import UserError
+from ..utils.tracing import is_tracing
 from ..utils.untrusted import reading
 from .attention import Backend, check_backend, default_backend
 from .conditioning import Conditions
@@ -87,6 +90,8 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
     _supports_gradient_checkpointing = True
     _no_split_modules = ["ACDiTBlock"]
     _repeated_blocks = ["ACDiTBlock"]
+    # norms, embeddings, conditioning and output: few weights, whose rounding would change every token
+    _skip_layerwise_casting_patterns = ["norm", "_embedder", "adaLN_modulation", "final_layer"]
 
     @register_to_config
     def __init__(
@@ -164,6 +169,15 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         check_network(cls, folder, kwargs.get("variant"))
         with reading(folder):
             return super().from_pretrained(pretrained_model_name_or_path, **options)
+
+    def load_lora_adapter(
+        self, pretrained_model_name_or_path_or_dict: Any, prefix: str | None = "transformer", **kwargs: Any
+    ) -> None:
+        """Load an adapter like any diffusers model, but never from a pickle."""
+        if not str(kwargs.get("weight_name") or ".safetensors").endswith(".safetensors"):
+            raise UserError(f"weight_name must be a .safetensors file, not {kwargs['weight_name']}")
+        kwargs = {"use_safetensors": True, **kwargs}
+        super().load_lora_adapter(pretrained_model_name_or_path_or_dict, prefix=cast(str, prefix), **kwargs)
 
     def to_json_string(self) -> str:
         """Return the configuration as it is saved, without the path that the network was loaded from."""
@@ -275,7 +289,8 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         if cache is None and not return_hidden_states:
             new_blocks = min(new_blocks, max(blocks, default=0))  # later clean blocks are not used
 
-        samples = next((len(part) for part in (noised, clean) if part is not None), 1)
+        # not len(): it would fix the batch size of an exported program
+        samples = next((part.shape[0] for part in (noised, clean) if part is not None), 1)
         clean_sees = views_see = None
         parts: list[Tensor] = []  # clean blocks of all samples, then views of all samples
         if clean is not None and new_blocks:
@@ -295,10 +310,11 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         backend = self._backend or default_backend(x.device)
         if self.training and torch.is_grad_enabled():
             check_backend(backend, x.device, training=True)
-        block_indices = samples * [*range(start, start + new_blocks)] + samples * [*blocks]
-        rotation = self._rotation(x.dtype, x.device)
-        rope = rotation.table(layout, range(min(block_indices), max(block_indices) + 1))
-        rope = rope.select(torch.tensor(block_indices, device=x.device) - min(block_indices))
+        clean_indices = [*range(start, start + new_blocks)]
+        indices = sorted((*clean_indices, *blocks))
+        rope = self._rotation(x.dtype, x.device).table(layout, range(indices[0], indices[-1] + 1))
+        rows = [torch.tensor(part, device=x.device) for part in (clean_indices, blocks) if part]
+        rope = rope.select(torch.cat([part.repeat(samples) for part in rows]) - indices[0])
         streams = Streams(samples, clean_sees, views_see, rope, cache, backend)
         conditions = None
         if noised is not None:
@@ -315,10 +331,10 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
         sample = states = None
         if noised is not None:
-            views = x[-len(parts[-1]) :]
+            views = x[-parts[-1].shape[0] :]
             sample = self.final_layer(views, conditions).unflatten(0, noised.shape[:2])
         if return_hidden_states:
-            rows = [len(part) for part in parts]
+            rows = [part.shape[0] for part in parts]
             states = torch.cat([part.unflatten(0, (samples, -1)) for part in x.split(rows)], dim=1)
         return ACDiTOutput(sample, states) if return_dict else (sample, states)
 
@@ -359,7 +375,9 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 parts.append(self.y_embedder(labels[indices]))
             return parts[0] if len(parts) == 1 else parts[0] + parts[1]  # (indices, hidden)
 
-        if cache is None or condition is not None or torch.is_grad_enabled() or noised.is_cuda:
+        # The memo compares numbers, which are only at hand on the CPU and outside of tracers.
+        readable = noised.device.type == "cpu" and not is_tracing()
+        if cache is None or condition is not None or torch.is_grad_enabled() or not readable:
             vectors = embed(slice(None))
             if condition is not None:
                 vectors = vectors + condition.repeat_interleave(views[1], 0)
@@ -368,5 +386,6 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return Conditions(cache.conditions.rows("embedding", keys, embed), cache.conditions, keys)
 
 
+pytree.register_constant(Layout)  # so that torch.export accepts it as an argument
 for _public in (ACDiTTransformer, ACDiTOutput):
     _public.__module__ = "acdit"  # saved files refer to this module, so that the code can be moved

@@ -1,12 +1,12 @@
 """Choose the samples and the layout of each step, as functions of seed and step alone."""
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import torch
 from torch.utils.data import Sampler
 
 from ..utils.randomness import generator
+from ..utils.tracing import tensor_cache
 
 SampleIndex = tuple[int, int]  # epoch, index in the data set
 
@@ -61,7 +61,7 @@ class StepBatches(Sampler[list[SampleIndex]]):
         return epoch, int(_shuffled(self.size, self.seed, epoch)[index])
 
 
-@lru_cache(maxsize=2)  # a batch may contain the end of one pass and the beginning of the next
+@tensor_cache(maxsize=2)  # a batch may contain the end of one pass and the beginning of the next
 def _shuffled(size: int, seed: int, epoch: int) -> torch.Tensor:
     return torch.randperm(size, generator=generator(seed, "order", epoch))
 
