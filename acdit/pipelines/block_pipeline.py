@@ -14,12 +14,13 @@ from ..utils.finite import check_finite_modules
 from ..utils.untrusted import read_object, reading
 from .components import check_components
 from .folders import folder_modality
+from .lora import LoraLoader
 from .stored import INDEX, check_parts
 
 FORMAT_VERSION = 1
 
 
-class BlockPipeline(DiffusionPipeline):
+class BlockPipeline(DiffusionPipeline, LoraLoader):
     """Base class of pipelines that generate block by block with a network and a scheduler.
 
     Attributes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from ..data.summary import summary
+from ..pipelines.block_pipeline import BlockPipeline
 from ..utils.errors import UserError
 from ..utils.files import leftovers, only_process, remove, whole
 from ..utils.ranks import Ranks, launched
@@ -135,13 +136,19 @@ def _save(run: Run, watch: Watch, saved: int | None, last: bool) -> int | None:
 
 
 def _export(run: Run) -> None:
-    """Write the trained pipeline to `pipeline/` in the run's directory."""
+    """Write the trained pipeline to `pipeline/` in the run's directory, and its adapters to `lora/`."""
     pipeline, path = run.pipeline(), run.folder / "pipeline"
     if pipeline is not None:
         for leftover in leftovers(path):
             remove(leftover)
         with whole(path) as temporary_path:
             pipeline.save_pretrained(temporary_path)
+    adapters = run.adapters()
+    if adapters is not None:
+        with whole(run.folder / "lora") as temporary_path:
+            BlockPipeline.save_lora_weights(
+                temporary_path, adapters.weights, transformer_lora_adapter_metadata=adapters.config
+            )
 
 
 def _sample(run: Run, watch: Watch) -> None:

@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError, require
@@ -50,6 +51,23 @@ def merged(network: ACDiTTransformer) -> ACDiTTransformer:
     plain.fuse_lora()
     plain.unload_lora()
     return plain.requires_grad_(True)
+
+
+class Adapters(NamedTuple):
+    """Weights of the adapters of a network, by name, and their configuration."""
+
+    weights: dict[str, Tensor]
+    config: dict[str, Any]
+
+
+def adapters_of(network: ACDiTTransformer) -> Adapters:
+    """Return the adapters of a network, as `save_lora_weights` of a pipeline takes them."""
+    peft = require("peft", "lora")
+    config = {
+        key: sorted(value) if isinstance(value, set) else value
+        for key, value in network.peft_config["default"].to_dict().items()
+    }
+    return Adapters(peft.get_peft_model_state_dict(network, adapter_name="default"), config)
 
 
 def _short(name: str) -> str:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from ..diffusion.objective import SampleKey
 from ..model.flops import Dimensions, training_flops
+from ..model.transformer import ACDiTTransformer
 from ..pipelines.block_pipeline import BlockPipeline
 from ..utils.errors import UserError
 from ..utils.files import check_writable
@@ -24,7 +25,7 @@ from .checkpoint import newest_checkpoint, save_checkpoint
 from .config import Recipe
 from .export import build_pipeline
 from .learner import Learner, compile_blocks
-from .lora import merged
+from .lora import Adapters, adapters_of, merged
 from .objectives import build_objective
 from .progress import LISTED, Progress, StepResult, listed, not_finite_after, stuck_after
 from .recipes import recipe_to_dict
@@ -254,14 +255,29 @@ class Run:
 
         All ranks must call this method; it returns None except on the first.
         """
+        network = self._copy(averaged=averaged)
+        if network is None:
+            return None
+        if self.recipe.lora.rank:
+            network = merged(network)
+        return build_pipeline(self.recipe, network.eval(), self.layouts[0], self.data, self.vae)
+
+    def adapters(self) -> Adapters | None:
+        """Return the averaged low-rank adapters of the network, if the run trains some.
+
+        All ranks must call this method; it returns None except on the first.
+        """
+        network = self._copy(averaged=True) if self.recipe.lora.rank else None
+        return None if network is None else adapters_of(network)
+
+    def _copy(self, *, averaged: bool) -> ACDiTTransformer | None:
+        """Return a copy of the network on the CPU, on the first rank; None on the others."""
         state = self.learner.state(averaged=averaged)
         if not self.ranks.main:
             return None
         network = build_model(self.recipe, self.layouts[0], self.data, self.network_config)
         network.load_state_dict(state)
-        if self.recipe.lora.rank:
-            network = merged(network)
-        return build_pipeline(self.recipe, network.eval(), self.layouts[0], self.data, self.vae)
+        return network
 
     @cached_property
     def half_precision(self) -> bool:

@@ -400,4 +400,25 @@ NETWORK = [
         "return self.weight",
         "model/test_offloading.py::test_weights_on_disk",
     ),
+    mutant(
+        "a cache keeps the tensors of a tracer",
+        "utils/tracing.py",
+        "            if is_tracing():",
+        "            if False:",
+        "model/test_tracing.py::test_a_cache_holds_what_is_concrete",
+    ),
+    mutant(
+        "adapters of q, k and v act on all rows",
+        "model/lora_names.py",
+        "up[index * rows : (index + 1) * rows] = given",
+        "up[0:rows] = given",
+        "contract/test_lora_weights.py::test_separate_projections_change_their_own_rows",
+    ),
+    mutant(
+        "the scale of an adapter is forgotten",
+        "model/lora_names.py",
+        "up if scale == 1 else up * scale",
+        "up",
+        "contract/test_lora_weights.py::test_names_of_other_programs",
+    ),
 ]

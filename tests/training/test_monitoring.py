@@ -166,6 +166,14 @@ def test_adapters_alone_learn_and_the_export_is_a_plain_pipeline(trained, tmp_pa
     assert not torch.equal(exported["blocks.0.attn.qkv.weight"], base["blocks.0.attn.qkv.weight"])
     assert torch.equal(exported["x_embedder.weight"], base["x_embedder.weight"])
 
+    adapted = ACDiTImagePipeline.from_pretrained(trained / "pipeline")
+    adapted.load_lora_weights(path.parent / "lora")
+    adapted.fuse_lora()
+    adapted.unload_lora_weights()
+    for name, tensor in adapted.transformer.state_dict().items():
+        if name != "y_embedder.embedding_table.weight":  # not a part of the adapters
+            torch.testing.assert_close(tensor, exported[name])
+
 
 @pytest.mark.long
 def test_compiled_blocks_train_as_eager_ones(tmp_path):
