@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from ..diffusion.generate import steps_per_block
 from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import UserError
-from ..utils.files import remove, whole
+from ..utils.files import whole
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import seed_of
 from ..utils.ranks import launched
@@ -130,8 +129,6 @@ class SampleSet:
                 "same "
                 "command again, with all ranks on one file system"
             )
-        for stale in self.out.parent.glob(f".{escape(self.out.name)}.[0-9]*.partial"):
-            remove(stale)  # left by a process that was killed while joining
         with self._kept(self.out), whole(self.out) as temporary_path:
             if self.out.suffix:
                 self._write_npz(temporary_path, parts)

@@ -18,7 +18,7 @@ from ..data.identity import DataIdentity, data_changes
 from ..data.opening import open_samples
 from ..data.summary import summary
 from ..utils.errors import UserError
-from ..utils.files import check_writable, whole
+from ..utils.files import check_writable, remove_leftovers, whole
 from ..utils.finite import check_finite, is_finite, nonfinite
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import Key, generator, seed_of
@@ -49,6 +49,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
     """
     checkpoints = recipe.folder / "checkpoints"
     check_writable(checkpoints)
+    remove_leftovers(recipe.folder)
     data = open_samples(recipe.data, seed=recipe.seed)
     identity = data.identity
     line = f"{recipe.name}: {summary(data, recipe.data.modality.samples)}"

@@ -109,7 +109,7 @@ def save_checkpoint(
     if failure is not None:
         raise OSError(f"{path} cannot be written: {failure}")
     if ranks.main:
-        _prune(folder, keep, keep_every)
+        prune_checkpoints(folder, keep, keep_every)
     return path
 
 
@@ -308,10 +308,10 @@ def _digest_of(state: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
-def _prune(folder: Path, keep: int, keep_every: int) -> None:
+def prune_checkpoints(folder: Path, keep: int, keep_every: int) -> None:
     """Remove the checkpoints that are neither among the newest, nor the best, nor at a step to keep."""
-    *older, newest = _checkpoints(folder)
-    kept = {newest, *older[len(older) - (keep - 1) :]}
+    older, newest = _checkpoints(folder)[:-1], _checkpoints(folder)[-1:]
+    kept = {*newest, *older[len(older) - (keep - 1) :]}
     measured = validation_losses(folder)
     if measured:
         kept.add(min(measured, key=lambda path: measured[path]))

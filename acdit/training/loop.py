@@ -9,10 +9,10 @@ from typing import cast
 from ..data.summary import summary
 from ..pipelines.block_pipeline import BlockPipeline
 from ..utils.errors import UserError
-from ..utils.files import leftovers, only_process, remove, whole
+from ..utils.files import only_process, remove_leftovers, whole
 from ..utils.ranks import Ranks, launched
 from ..utils.references import load_object
-from .checkpoint import validation_losses
+from .checkpoint import prune_checkpoints, validation_losses
 from .config import Recipe
 from .export import check_scheduler
 from .monitoring import Watch, check_trackers
@@ -58,10 +58,13 @@ def train(recipe: Recipe, *, allow_changes: bool = False) -> Path | None:
 def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool) -> Path | None:
     with only_process(recipe.folder, "a training run", ranks.main):
         run = Run(recipe, ranks, allow_changes=allow_changes)
+        if ranks.main:
+            for folder in (recipe.folder, _samples(run)):
+                remove_leftovers(folder)
         validation = None
         if recipe.validation.every:
             validation = Validation(recipe, run.data.label_names, run.vae)
-        with Watch(recipe, run.step, ranks, run.half_precision) as watch:
+        with Watch(recipe, run.step, ranks, run.half_precision, run.unlogged) as watch:
             watch.say(f"{recipe.name}: {summary(run.data, recipe.modality.samples)}")
             for change in run.changes:
                 watch.say(f"{recipe.name}: {change}")
@@ -87,6 +90,7 @@ def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | N
         Whether the run reached its end.
     """
     config = run.recipe.training
+    _catch_up(run, watch)
     best = min(validation_losses(run.checkpoints).values(), default=math.inf)
     saved: int | None = run.step
     for result in run.steps(lambda: bool(stop)):
@@ -106,10 +110,43 @@ def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | N
             raise UserError(result.halt)
         if result.stop and result.step < config.steps:
             return False
-        if config.sample_every and result.step % config.sample_every == 0:
+        if _sample_is_due(run):
             _sample(run, watch)
         watch.resume_clock()
     return True
+
+
+def _catch_up(run: Run, watch: Watch) -> None:
+    """Do what was due after the checkpoint that the run resumes from, if the run ended before it was done.
+
+    These are the removal of older checkpoints and the samples of that step. Entries of the log, trackers and
+    validations come before the checkpoint; the pipeline is exported again in any case.
+    """
+    if not run.step:
+        return
+    config, missing = run.recipe.training, False
+    if run.ranks.main:
+        prune_checkpoints(run.checkpoints, config.keep_checkpoints, config.keep_every)
+        missing = not list(_samples(run).glob(f"{_samples_name(run)}.*"))
+    if _sample_is_due(run) and run.ranks.from_main(missing):
+        _sample(run, watch)
+    watch.resume_clock()
+
+
+def _sample_is_due(run: Run) -> bool:
+    """Return whether samples are written after the current step."""
+    every = run.recipe.training.sample_every
+    return bool(every) and run.step % every == 0
+
+
+def _samples(run: Run) -> Path:
+    """Return the folder of the samples of a run."""
+    return run.folder / "samples"
+
+
+def _samples_name(run: Run) -> str:
+    """Return the name of the samples of the current step, without suffix."""
+    return f"step-{run.step:08d}"
 
 
 def _save(run: Run, watch: Watch, saved: int | None, last: bool) -> int | None:
@@ -139,8 +176,6 @@ def _export(run: Run) -> None:
     """Write the trained pipeline to `pipeline/` in the run's directory, and its adapters to `lora/`."""
     pipeline, path = run.pipeline(), run.folder / "pipeline"
     if pipeline is not None:
-        for leftover in leftovers(path):
-            remove(leftover)
         with whole(path) as temporary_path:
             pipeline.save_pretrained(temporary_path)
     adapters = run.adapters()
@@ -165,7 +200,7 @@ def _sample(run: Run, watch: Watch) -> None:
         assert pipeline is not None  # it is built on the first rank
         pipeline.to(run.device).set_progress_bar_config(disable=True)
     classes = list(range(min(10, len(run.data.label_names))))
-    path = run.folder / "samples" / f"step-{run.step:08d}"
+    path = _samples(run) / _samples_name(run)
     preview = cast(Callable[..., None], load_object(run.recipe.modality.preview))
     preview(pipelines, classes, path)
     if len(pipelines) > 1 and run.step == run.recipe.training.sample_every:

@@ -5,6 +5,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -31,16 +32,18 @@ class Watch:
         step: Step from which the run starts; later entries, from a run that was cut short, are dropped.
         ranks: Ranks of the run.
         half: Whether the network computes in bf16; the machine's best rate is measured in the same precision.
+        losses: Losses of the steps before `step` that no entry holds yet; they count in the first entry.
     """
 
-    def __init__(self, recipe: Recipe, step: int, ranks: Ranks, half: bool):
+    def __init__(self, recipe: Recipe, step: int, ranks: Ranks, half: bool, losses: Sequence[float] = ()):
         self.recipe, self.ranks, self.path = recipe, ranks, recipe.folder / LOG_FILE
         self.trackers: list[Any] = []
         self.bar = ProgressBar(
             total=recipe.training.steps, initial=step, desc=recipe.name, unit="step", disable=not ranks.main
         )
         self.smooth: float | None = None
-        self.unlogged: list[StepResult] = []  # steps since the last entry
+        self.unlogged: list[StepResult] = []  # steps since the last entry, or since the run was resumed
+        self.earlier_losses = list(losses)
         self.seconds = 0.0
         self.started = time.monotonic()
         if ranks.main:
@@ -102,6 +105,7 @@ class Watch:
     def _entry(self, last: StepResult) -> None:
         steps, seconds = len(self.unlogged), self.seconds
         losses = [result.loss for result in self.unlogged if not result.bad_samples]
+        losses = self.earlier_losses + losses
         loss = sum(losses) / len(losses) if losses else None
         images = steps * self.recipe.training.batch_size / seconds
         flops = sum(result.flops for result in self.unlogged) / seconds
@@ -122,7 +126,7 @@ class Watch:
             f"{text}, lr {last.learning_rate:.1e}, {images:.0f} {self.recipe.modality.samples}/s",
             refresh=False,
         )
-        self.unlogged, self.seconds = [], 0.0
+        self.unlogged, self.earlier_losses, self.seconds = [], [], 0.0
 
     def _write(self, entry: dict[str, Any], values: dict[str, Any]) -> None:
         try:

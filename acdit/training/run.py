@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.profiler import record_function
 from torch.utils.data import DataLoader
 
+from ..data.dataset import PixelDataset
+from ..data.image_decoding import Unreadable
 from ..diffusion.objective import SampleKey
 from ..model.flops import Dimensions, training_flops
 from ..model.transformer import ACDiTTransformer
@@ -21,7 +23,7 @@ from ..utils.files import check_writable
 from ..utils.finite import nonfinite
 from ..utils.ranks import ALONE, Ranks
 from .build import build_layouts, build_model, open_data
-from .checkpoint import newest_checkpoint, save_checkpoint
+from .checkpoint import Stored, newest_checkpoint, save_checkpoint
 from .config import Recipe
 from .export import build_pipeline
 from .learner import Learner, compile_blocks
@@ -87,15 +89,24 @@ class Run:
             compile_blocks(network, config.compile_mode)
         self.learner = Learner(network, recipe.optimizer, ranks, config.parallel)
         self.validation_loss: float | None = None
+        self.unlogged: list[float] = []  # losses since the last entry of the log
         if stored is not None:
             self.progress = Progress.stored(stored.state["progress"])
             self.learner.restore(stored, self.progress.updates, classes)
-        self._damaged = 0  # damaged images known to this rank when the ranks last synchronised
+            self.unlogged += stored.state.get("unlogged", [])  # earlier versions did not store them
+            self._restore_damaged(stored)
+        self._damaged = self._count_damaged()  # as known to this rank when the ranks last synchronised
 
     @property
     def step(self) -> int:
         """Return the number of completed steps."""
         return self.progress.step
+
+    @property
+    def _logged(self) -> bool:
+        """Return whether the log has an entry of the current step."""
+        config = self.recipe.training
+        return self.step % config.log_every == 0 or self.step == config.steps
 
     def steps(self, stop_requested: Callable[[], bool] = bool) -> Iterator[StepResult]:
         """Train to the end of the recipe, and yield the result of each step.
@@ -143,7 +154,10 @@ class Run:
             result = StepResult(
                 self.step, loss, rate, norm, self._flops[layout] * config.batch_size, stop=stop > 0
             )
+            if (self.step - 1) % config.log_every == 0:
+                self.unlogged.clear()  # the step before was logged, and its checkpoint written
             if finite:
+                self.unlogged.append(loss)
                 self.learner.update(rate)
             else:
                 result = self._skipped(result, torch.cat(errors), indices)
@@ -211,6 +225,17 @@ class Run:
         """Return the number of images that this rank and its loader's workers have found damaged."""
         return 0 if self.data.damaged is None else int(self.data.damaged.sum())
 
+    def _restore_damaged(self, stored: Stored) -> None:
+        """Mark the images that were damaged before the checkpoint and still are, if the data are equal."""
+        if self.data.damaged is None or stored.state.get("data") != self.identity.to_json():
+            return
+        data = cast(PixelDataset, self.data)
+        for index in stored.state.get("unreadable", ()):
+            try:
+                data.decode(index)
+            except Unreadable:
+                self.data.damaged[index] = True
+
     def _synchronise_damaged(self) -> None:
         """Synchronise between all ranks which images were found damaged."""
         damaged = cast(Tensor, self.data.damaged)
@@ -238,6 +263,8 @@ class Run:
             "tokenizer": self.data.tokenizer_digest,
             "data": self.identity.to_json(),
             "validation": self.validation_loss,
+            "unlogged": [] if self._logged else self.unlogged,
+            "unreadable": [] if self.data.damaged is None else self.data.damaged.nonzero().flatten().tolist(),
             "ranks": self.ranks.world_size,
             "threads": torch.get_num_threads(),
         }

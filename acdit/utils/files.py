@@ -2,8 +2,11 @@
 
 import os
 import shutil
+import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,11 +20,14 @@ def whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` for a file or folder; sync it and rename it to `path` on success.
 
     The files get the permissions that the umask gives to new files, because safetensors makes its files
-    readable for the owner only.
+    readable for the owner only. What killed processes of this machine left of the same path is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    remove(temporary_path)
+    writer = f"{os.getpid()}-{_host()}"
+    temporary_path = path.with_name(f".{path.name}.{writer}.partial")
+    for leftover in leftovers(path.with_name(escape(path.name))):
+        if not _is_writing(leftover):
+            remove(leftover)
     try:
         yield temporary_path
         umask = os.umask(0)
@@ -35,7 +41,7 @@ def whole(path: Path) -> Iterator[Path]:
             raise IsADirectoryError(f"{path} is a folder and cannot be replaced by a file")
         if path.is_dir():
             # A folder cannot be replaced in one step: the old one is moved away first.
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            old = path.with_name(f".{path.name}.{writer}.old")
             path.rename(old)
             temporary_path.rename(path)
             remove(old)
@@ -55,6 +61,8 @@ def leftovers(path: Path) -> list[Path]:
     the new one in, the old folder gets its name back.
     """
     for old in path.parent.glob(f".{path.name}.[0-9]*.old"):
+        if _is_writing(old):
+            continue  # that process is about to move the new folder in
         name = path.with_name(old.name[1:].rsplit(".", 2)[0])
         if not name.exists():
             old.rename(name)
@@ -63,6 +71,37 @@ def leftovers(path: Path) -> list[Path]:
         for suffix in ("partial", "old")
         for leftover in path.parent.glob(f".{path.name}.[0-9]*.{suffix}")
     ]
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove all incomplete and replaced files in a folder that only this process writes to."""
+    for leftover in leftovers(folder / "*"):
+        if not _is_writing(leftover):
+            remove(leftover)
+
+
+def _host() -> str:
+    """Return a short word for this machine, for the names of temporary files on shared file systems."""
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _is_writing(temporary_path: Path) -> bool:
+    """Return whether another living process may still write a temporary file of `whole`.
+
+    Processes of other machines cannot be seen, so they count as living.
+    """
+    number, _, host = temporary_path.name.rsplit(".", 2)[1].partition("-")
+    if host not in ("", _host()):
+        return True
+    if not number.isdecimal() or int(number) == os.getpid():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        return True
+    return bool(host)  # earlier versions did not write the machine: the number may be that of any process
 
 
 def check_writable(path: Path) -> None:

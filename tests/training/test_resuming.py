@@ -7,8 +7,10 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
+from acdit.training.log import read_log
 from acdit.training.loop import train
 from acdit.training.run import Run
+from acdit.utils import files
 from acdit.utils.errors import UserError
 from tests.training.small import advance, all_state, small_recipe, unequal
 
@@ -200,3 +202,51 @@ def test_a_finished_run_goes_on_to_more_steps(tmp_path):
     weights = "transformer/diffusion_pytorch_model.safetensors"
     longer, straight = (exported(tmp_path / name / "pipeline") for name in ("run", "straight"))
     assert longer[weights] == straight[weights]
+
+
+def test_what_was_due_after_the_checkpoint_is_done_when_a_run_resumes(tmp_path, monkeypatch):
+    """Killed between the checkpoint of step 4 and its samples: everything equals an uninterrupted run."""
+    changes: dict[str, Any] = {
+        "training": {"steps": 6, "checkpoint_every": 4, "sample_every": 4, "log_every": 5},
+        "sampling": {"steps": 1},
+    }
+    train(small_recipe(tmp_path / "straight", **changes))
+
+    class Killed(BaseException):
+        """SIGKILL."""
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("acdit.training.loop._sample", killed)
+        with pytest.raises(Killed):
+            train(small_recipe(tmp_path / "cut", **changes))
+    left = tmp_path / "cut" / "samples" / ".step-00000004.png.1-0.partial"
+    own = [
+        left.with_name(f".step-00000004.png.{2**31 - 1}-{files._host()}.partial"),
+        tmp_path / "cut" / f".pipeline.{2**31 - 1}-{files._host()}.partial",
+        tmp_path / "cut" / ".log.jsonl.123456789.partial",
+    ]
+    left.parent.mkdir()
+    for file in (left, *own):
+        file.write_text("half")
+    train(small_recipe(tmp_path / "cut", **changes))
+    assert left.exists() and not any(file.exists() for file in own)  # the first is of another machine
+    left.unlink()
+    names = [
+        sorted(path.relative_to(tmp_path / run) for path in (tmp_path / run).rglob("*"))
+        for run in ("cut", "straight")
+    ]
+    assert names[0] == names[1] and len([name for name in names[0] if name.suffix == ".png"]) == 1
+    grids = [tmp_path / run / "samples" / "step-00000004.png" for run in ("cut", "straight")]
+    assert grids[0].read_bytes() == grids[1].read_bytes()
+    timed = {"seconds", "images_per_second", "flops_per_second", "matmul_share", "memory_bytes"}
+    logs = [
+        [{key: value for key, value in entry.items() if key not in timed} for entry in read_log(folder).steps]
+        for folder in (tmp_path / "cut", tmp_path / "straight")
+    ]
+    assert logs[0] == logs[1] and [entry["step"] for entry in logs[0]] == [5, 6]
+    grids[0].unlink()
+    train(small_recipe(tmp_path / "cut", **changes))
+    assert not grids[0].exists()  # of a step before the newest checkpoint: the user removed it
