@@ -3,7 +3,6 @@
 `generate` yields the finished blocks one by one.
 """
 
-import copy
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +21,8 @@ from ..utils.finite import is_finite
 from ..utils.randomness import generator
 from ..utils.tracing import is_concrete
 from .schedulers import Solver
-
-MIDDLE = (0.2, 0.8)  # bounds of the middle noise levels, as fractions of their number
+from .solver_checks import check_solver
+from .timesteps import Spacing, noise_levels, started
 
 
 @dataclass(frozen=True)
@@ -168,6 +167,7 @@ def generate(
     *,
     scheduler: Solver,
     steps: int | Sequence[int] = 25,
+    spacing: Spacing | None = None,
     labels: Tensor | None = None,
     guidance: Guidance | None = None,
     prefix: Tensor | None = None,
@@ -190,6 +190,7 @@ def generate(
             they are to be generated, given elsewhere; a block without masks is not computed.
         scheduler: Diffusers scheduler; it is copied, not changed.
         steps: Number of sampling steps per block, one number for all or one for each.
+        spacing: Timesteps or noise levels of every block, in place of those of the scheduler.
         labels: Classes (N,); None = unconditional.
         guidance: Classifier-free guidance, which acts only if there are labels; None = no guidance.
         prefix: Clean blocks (N, K, B, C) to continue from.
@@ -221,6 +222,7 @@ def generate(
     null_label = model.config["num_classes"]
     if labels is not None and null_label is None:
         raise UserError("labels were given, but the model was trained without classes")
+    check_solver(scheduler, model.config, bounds=(0.0, 0.0))  # the pipeline knows those of the data
     cache = None
     if layout.num_blocks > 1:
         cache = model.new_cache(layout, batch, window=window, sinks=sinks, device=device)
@@ -232,9 +234,7 @@ def generate(
     for index in range(start, layout.num_blocks):
         if pending is not None and cache is not None:
             pending = _fill_cache(model, layout, cache, pending if discrete else pending.to(model.dtype))
-        # a scheduler may have attributes that are not in the protocol
-        solver: Any = copy.deepcopy(scheduler)
-        solver.set_timesteps(counts[index], device=device)
+        solver = started(scheduler, counts[index], spacing, device)
         step_arguments = _step_arguments(solver, generators)
         sigmas = noise_levels(solver)
         # Flow-matching schedulers of diffusers scale neither the initial noise nor the network's input.
@@ -310,24 +310,6 @@ def _with_noise(clean: Tensor, deviation: float, generators: Sequence[torch.Gene
         for source in sources
     ]
     return clean + deviation * torch.stack(drawn).to(clean)
-
-
-def noise_levels(scheduler: Solver) -> list[float]:
-    """Return the sigma of every step: the scheduler's own, or sqrt((1 - alpha) / alpha) if it has none."""
-    solver: Any = scheduler
-    if hasattr(solver, "sigmas"):
-        return [float(sigma) for sigma in solver.sigmas[: len(solver.timesteps)]]
-    alphas = solver.alphas_cumprod[solver.timesteps.cpu().long()]
-    return ((1 - alphas) / alphas).sqrt().tolist()
-
-
-def middle_levels(scheduler: Solver, steps: int) -> tuple[float, float]:
-    """Return the lowest and the highest middle noise level for this number of steps; see `MIDDLE`."""
-    solver = copy.deepcopy(scheduler)
-    solver.set_timesteps(steps)
-    levels = sorted(noise_levels(solver))
-    first, last = (int(fraction * (steps - 1)) for fraction in MIDDLE)
-    return levels[first], levels[last]
 
 
 def _step_arguments(solver: Solver, generators: Sequence[torch.Generator] | None) -> dict[str, Any]:

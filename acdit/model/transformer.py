@@ -85,6 +85,10 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         rope: Rotary variant: `eq4`, or `published` for the published weights.
         rope_split: Number of dimensions of a head per axis; default: as in section 4.3.
         format_version: Version of the model's format; this acdit reads version 1.
+        prediction_type: What the network predicts of continuous data, in diffusers' terms: `epsilon`,
+            `v_prediction`, `sample` or `flow_prediction`; None = not recorded. A pipeline records it.
+        schedule: Noise schedule that a network over token ids with time conditioning was trained with; None =
+            not recorded.
     """
 
     _supports_gradient_checkpointing = True
@@ -108,6 +112,8 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         rope: Literal["eq4", "published"] = "eq4",
         rope_split: Sequence[int] | None = None,
         format_version: int = 1,
+        prediction_type: str | None = None,
+        schedule: str | None = None,
     ):
         super().__init__()
         if (in_channels is None) == (vocab_size is None):

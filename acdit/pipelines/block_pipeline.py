@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
+from ..diffusion.solver_checks import check_solver, prediction_of
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
@@ -36,8 +37,12 @@ class BlockPipeline(DiffusionPipeline, LoraLoader):
         """Load a pipeline as in diffusers, by default without pickles and without code of the model.
 
         Raises:
-            UserError: if the files in a folder are damaged, or if weights are not finite.
+            UserError: if the files in a folder are damaged, if weights are not finite, or if a given
+                scheduler does not fit the network.
         """
+        # The saved scheduler is loaded first: in folders of earlier versions it alone tells what the network
+        # predicts.
+        scheduler = kwargs.pop("scheduler", None)
         options = {"use_safetensors": True, "trust_remote_code": False, **kwargs}
         folder = Path(pretrained_model_name_or_path)
         if (folder / INDEX).exists():
@@ -48,6 +53,8 @@ class BlockPipeline(DiffusionPipeline, LoraLoader):
         else:  # a name on the hub
             pipeline = super().from_pretrained(pretrained_model_name_or_path, **options)
         check_components(folder, pipeline.components, given=kwargs)
+        if scheduler is not None:
+            pipeline.scheduler = scheduler
         return pipeline
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
@@ -62,6 +69,32 @@ class BlockPipeline(DiffusionPipeline, LoraLoader):
             "it is not written; train again from an earlier checkpoint, or with a lower learning rate",
         )
         super().save_pretrained(save_directory, *args, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("scheduler", "transformer") and "format_version" in getattr(self, "_internal_dict", {}):
+            parts = {"scheduler": self.scheduler, "transformer": self.transformer} | {name: value}
+            self._check_solver(**parts)
+        super().__setattr__(name, value)
+
+    def _check_solver(self, scheduler: Any = None, transformer: Any = None) -> None:
+        """Check that a scheduler fits a network, by default those of the pipeline; see `check_solver`.
+
+        A network that does not record what it predicts is recorded to predict what the scheduler expects.
+        """
+        scheduler = self.scheduler if scheduler is None else scheduler
+        transformer = self.transformer if transformer is None else transformer
+        check_solver(scheduler, transformer.config, bounds=self._data_bounds)
+        key, value = "prediction_type", prediction_of(scheduler)
+        if transformer.config["vocab_size"] is not None:
+            key, value = "schedule", scheduler.config["schedule"]
+            value = value if transformer.config["time_conditioning"] else None
+        if value is not None and transformer.config.get(key) is None:
+            transformer.register_to_config(**{key: value})
+
+    @property
+    def _data_bounds(self) -> tuple[float, float] | None:
+        """Return the lowest and the highest value of the data; None if there are none, as for latents."""
+        return None
 
     @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..data.autoencoders import scale_factor
-from ..diffusion.generate import Block, Guidance, StepEnd, generate, middle_levels, steps_per_block
+from ..diffusion.generate import Block, Guidance, StepEnd, generate, steps_per_block
+from ..diffusion.timesteps import Spacing, middle_levels, number_of_timesteps
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
@@ -72,6 +73,8 @@ class ACDiTPipeline(BlockPipeline):
         super().__init__()
         check_format(format_version)
         self._check_layout(grid=grid, block=block, patch=patch)
+        if transformer.config["in_channels"] is None:
+            raise UserError("the network is over token ids: use ACDiTTextPipeline")
         layout = Layout(tuple(grid or ()), tuple(block or ()), tuple(patch or ()))
         self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae)
         if vae is not None:
@@ -96,6 +99,12 @@ class ACDiTPipeline(BlockPipeline):
             data_source=data_source,
         )
         self.vae_scale_factor = vae_scale_factor
+        self._check_solver()
+
+    @property
+    def _data_bounds(self) -> tuple[float, float] | None:
+        low, high = self.config["pixel_range"]
+        return (low, high) if self.vae is None and self.vae_scale_factor == 1 else None
 
     @property
     def layout(self) -> Layout:
@@ -219,6 +228,9 @@ class ACDiTPipeline(BlockPipeline):
         frames: Sequence[int] = (),
         *,
         num_inference_steps: int | Sequence[int] | None = None,
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+        mu: float | None = None,
         guidance_scale: float | None = None,
         guidance_rising: bool = False,
         guidance_interval: tuple[float, float] | None = None,
@@ -235,7 +247,9 @@ class ACDiTPipeline(BlockPipeline):
         """
         layout = self._layout_for(height, width, block, frames)
         samples = self._samples(class_labels, samples_per_label, generator)
-        steps = self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
+        self._check_solver()
+        spacing = Spacing(timesteps, sigmas, mu)
+        steps = _step_counts(num_inference_steps, spacing, self.config["num_inference_steps"])
         scale = self.config["guidance_scale"] if guidance_scale is None else guidance_scale
         return Request(
             samples,
@@ -244,6 +258,7 @@ class ACDiTPipeline(BlockPipeline):
             Guidance(scale, guidance_rising, guidance_interval),
             self.prepare_latents(self._noise_sources(generator, samples), layout, latents),
             output_type,
+            spacing=spacing,
         )
 
     def _samples(self, class_labels: ClassLabels, per_label: int, generator: Generators) -> Samples:
@@ -313,7 +328,8 @@ class ACDiTPipeline(BlockPipeline):
         self._check_callback_inputs(callback_inputs)
         after_step = None if callback is None else Callback(self, callback, callback_inputs, request)
         bar: Any = self.progress_bar
-        with bar(total=sum(request.steps[request.start :])) as progress:
+        steps = request.steps[request.start :]
+        with bar(total=number_of_timesteps(self.scheduler, steps, request.spacing)) as progress:
 
             def on_step(end: StepEnd) -> Tensor | None:
                 progress.update()
@@ -325,6 +341,7 @@ class ACDiTPipeline(BlockPipeline):
                 request.noise,
                 scheduler=self.scheduler,
                 steps=request.steps,
+                spacing=request.spacing,
                 labels=request.samples.labels,
                 guidance=request.guidance,
                 prefix=request.prefix,
@@ -344,3 +361,20 @@ class ACDiTPipeline(BlockPipeline):
         """Convert data to pixels in [-1, 1], the inverse of `_to_data`."""
         low, high = self.config["pixel_range"]
         return 2 * (data.float() - low) / (high - low) - 1
+
+
+def _step_counts(steps: int | Sequence[int] | None, spacing: Spacing, default: int) -> int | Sequence[int]:
+    """Return the numbers of steps of a call, which given timesteps or noise levels determine.
+
+    Raises:
+        UserError: if `steps` differs from their number.
+    """
+    if spacing.length is None:
+        return default if steps is None else steps
+    counts = [steps] if isinstance(steps, int) else list(steps or [])
+    if any(count != spacing.length for count in counts):
+        raise UserError(
+            f"num_inference_steps must be left out, or {spacing.length}, the number of given timesteps or "
+            f"sigmas, which hold for every block; not {steps}"
+        )
+    return steps or spacing.length

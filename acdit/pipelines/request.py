@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.generate import Guidance, StepEnd
+from ..diffusion.timesteps import Spacing
 from ..model.layout import Layout
 from .block_pipeline import BlockPipeline
 from .generators import Generators
@@ -19,6 +20,9 @@ class SharedArguments(TypedDict, total=False):
     """Arguments that images and video share, of calls and of streams; see `ACDiTImagePipeline.__call__`."""
 
     num_inference_steps: int | Sequence[int] | None
+    timesteps: Sequence[float] | None
+    sigmas: Sequence[float] | None
+    mu: float | None
     guidance_scale: float | None
     guidance_rising: bool
     guidance_interval: tuple[float, float] | None
@@ -57,6 +61,7 @@ class Request:
         guidance: classifier-free guidance.
         noise: noise (N, T, B, C), or a function that returns the noise of one block by its index.
         output_type: `pil`, `np`, `pt` or `latent`.
+        spacing: timesteps or noise levels in place of the scheduler's.
         prefix: existing blocks (N, K, B, C) to continue; None = none.
         window: attention window, see `generate`.
         sinks: number of sinks, see `generate`.
@@ -69,6 +74,7 @@ class Request:
     guidance: Guidance
     noise: Noise
     output_type: str
+    spacing: Spacing
     prefix: Tensor | None = None
     window: int | None = None
     sinks: int = 0

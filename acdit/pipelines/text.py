@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..data.tokenizers import FILE, ByteTokenizer, TextStream, Tokenizer, open_tokenizer
 from ..diffusion.generate import Block, StepEnd, generate, steps_per_block
-from ..diffusion.masked_schedulers import FirstHittingScheduler, MaskedScheduler
+from ..diffusion.masked_schedulers import MaskedScheduler
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
@@ -71,10 +71,6 @@ class ACDiTTextPipeline(BlockPipeline):
                 f"the tokenizer does not fit the network: it has {self.tokenizer.vocab_size} ids including "
                 f"the mask, the network has {vocab_size}"
             )
-        if isinstance(scheduler, FirstHittingScheduler) and transformer.config["time_conditioning"]:
-            raise UserError(
-                "FirstHittingScheduler is for networks without time conditioning: use AncestralScheduler"
-            )
         self.register_modules(transformer=transformer, scheduler=scheduler)
         self.register_to_config(
             grid=tuple(grid or ()),
@@ -83,6 +79,7 @@ class ACDiTTextPipeline(BlockPipeline):
             format_version=format_version,
             data_source=data_source,
         )
+        self._check_solver()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
@@ -281,8 +278,9 @@ class ACDiTTextPipeline(BlockPipeline):
         """Check arguments of a call that do not depend on the tokenizer; see `__call__`.
 
         Raises:
-            UserError: if an argument is out of range, or excludes another one.
+            UserError: if an argument is out of range, or excludes another one, or the scheduler does not fit.
         """
+        self._check_solver()
         if output_type not in OUTPUT_TYPES:
             raise UserError(f"output_type must be text or tokens, not {output_type!r}")
         counts = {"num_samples_per_prompt": num_samples_per_prompt, "max_new_tokens": max_new_tokens}

@@ -120,6 +120,9 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        timesteps: Sequence[float] | None = None,
+        sigmas: Sequence[float] | None = None,
+        mu: float | None = None,
     ) -> Any:
         """Generate videos.
 
@@ -154,6 +157,10 @@ class ACDiTVideoPipeline(ACDiTPipeline):
                 function may return it with the current block changed.
             callback_on_step_end_tensor_inputs: names of the tensors that the callback receives; only
                 `latents` is available.
+            timesteps: timesteps of every block in place of the scheduler's, the noisiest first, if the
+                scheduler takes them. They hold for all blocks, in place of `num_inference_steps`.
+            sigmas: noise levels of every block, likewise; not together with `timesteps`.
+            mu: shift of the noise levels, for schedulers with `use_dynamic_shifting`.
 
         Returns:
             An `ACDiTVideoPipelineOutput`, or a tuple if `return_dict` is false.
@@ -170,6 +177,9 @@ class ACDiTVideoPipeline(ACDiTPipeline):
             sinks,
             context_noise,
             num_inference_steps=num_inference_steps,
+            timesteps=timesteps,
+            sigmas=sigmas,
+            mu=mu,
             guidance_scale=guidance_scale,
             guidance_rising=guidance_rising,
             guidance_interval=guidance_interval,

@@ -270,6 +270,7 @@ def _network_config(
         "mlp_ratio": shape("blocks.0.mlp.fc1.weight", 2)[0] / hidden,
         "num_classes": shape("y_embedder.embedding_table.weight", 2)[0] - 1,
         "rope": "published",
+        "prediction_type": "epsilon",
         "rope_split": arguments.rope_split(head_dim, layout.axes),
     }
 

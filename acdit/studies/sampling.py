@@ -13,8 +13,9 @@ from typing import Any, Literal
 import torch
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
-from ..diffusion.generate import Guidance, middle_levels, noise_levels
+from ..diffusion.generate import Guidance
 from ..diffusion.schedulers import Solver
+from ..diffusion.timesteps import middle_levels, noise_levels
 from ..evaluation.digits import Scorer
 from ..evaluation.report import format_table
 from ..generation.batches import Sampling, draw_images

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from ..data.dataset import LabelledDataset
 from ..data.texts import WrappedTexts
-from ..diffusion.schedulers import SCHEDULERS, Solver
+from ..diffusion.schedulers import SCHEDULERS, SOLVER_TARGETS, Solver
+from ..diffusion.solver_checks import check_solver
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..pipelines.block_pipeline import BlockPipeline
@@ -41,7 +42,7 @@ def check_scheduler(recipe: Recipe) -> str | None:
     """Return the name of the scheduler that a recipe sets, or None.
 
     Raises:
-        UserError: If the recipe's modality has no scheduler of that name.
+        UserError: If the recipe's modality has no scheduler of that name, or it does not fit the prediction.
     """
     schedulers, name = SCHEDULERS[recipe.modality.noise], recipe.sampling.scheduler
     if name is not None and name not in schedulers:
@@ -49,6 +50,10 @@ def check_scheduler(recipe: Recipe) -> str | None:
             f"sampling.scheduler of {recipe.modality.samples} must be one of {', '.join(schedulers)}, "
             f"not {name!r}; did you mean {nearest(name, schedulers)[0]}?"
         )
+    if name is not None and recipe.modality.noise == "continuous":
+        prediction = recipe.diffusion.prediction
+        network = {"prediction_type": SOLVER_TARGETS[prediction]}
+        check_solver(schedulers[name](prediction=prediction), network, bounds=(0.0, 0.0))
     return name
 
 
@@ -72,6 +77,8 @@ def text_pipeline(
     """Build a text pipeline; see `build_pipeline`."""
     del vae  # texts have no autoencoder
     tokenizer = cast(WrappedTexts, data).tokenizer
+    if model.config["time_conditioning"]:
+        model.register_to_config(schedule=recipe.diffusion.schedule)
     default = "ancestral" if model.config["time_conditioning"] else "first-hitting"
     scheduler = _scheduler(recipe, default, mask_token=tokenizer.mask, schedule=recipe.diffusion.schedule)
     return ACDiTTextPipeline(
@@ -89,6 +96,7 @@ def _components(
     recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
 ) -> dict[str, Any]:
     """Return the arguments that image and video pipelines share."""
+    model.register_to_config(prediction_type=SOLVER_TARGETS[recipe.diffusion.prediction])
     return {
         "transformer": model,
         "scheduler": _scheduler(recipe, "dpmsolver++", prediction=recipe.diffusion.prediction),

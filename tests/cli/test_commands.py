@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from acdit.cli.main import main
-from acdit.diffusion.generate import Guidance, draw_noise, generate, noise_levels
+from acdit.diffusion.generate import Guidance, draw_noise, generate
 from acdit.diffusion.schedulers import default_sampler
+from acdit.diffusion.timesteps import noise_levels
 from acdit.model.layout import Layout
 from acdit.pipelines.image import ACDiTImagePipeline
 from tests.permissions import as_nobody, protected_places

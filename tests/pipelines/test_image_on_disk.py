@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
 import acdit
-from acdit.diffusion.schedulers import default_sampler
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.loading import load_pipeline
 from acdit.utils.errors import UserError
@@ -106,8 +106,8 @@ def test_a_newer_format_is_refused(saved):
 
 
 def test_loading_with_another_scheduler(pipe, saved):
-    loaded = ACDiTImagePipeline.from_pretrained(saved, scheduler=default_sampler("v"))
-    assert loaded.scheduler.config["prediction_type"] == "v_prediction"
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    assert ACDiTImagePipeline.from_pretrained(saved, scheduler=scheduler).scheduler is scheduler
 
 
 def test_load_pipeline_takes_a_pipeline_or_a_run(pipe, saved, tmp_path):

@@ -1,0 +1,112 @@
+"""Timesteps and noise levels of a generation: how a scheduler is started for a block."""
+
+import copy
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..utils.errors import UserError
+from .masked_schedulers import MaskedScheduler
+from .schedulers import Solver
+from .solver_checks import check_first_level
+
+MIDDLE = (0.2, 0.8)  # bounds of the middle noise levels, as fractions of their number
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """Choice of the timesteps of a block, beyond their number; all None = the scheduler's own.
+
+    Attributes:
+        timesteps: Timesteps of every block, the noisiest first.
+        sigmas: Noise levels of every block, the highest first.
+        mu: Shift of the noise levels, for schedulers with `use_dynamic_shifting`.
+    """
+
+    timesteps: Sequence[float] | None = None
+    sigmas: Sequence[float] | None = None
+    mu: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.timesteps is not None and self.sigmas is not None:
+            raise UserError("pass timesteps or sigmas, not both")
+        for name, values in (("timesteps", self.timesteps), ("sigmas", self.sigmas)):
+            if values is not None and len(values) == 0:
+                raise UserError(f"{name} must hold at least one value")
+
+    @property
+    def length(self) -> int | None:
+        """Return the number of given timesteps or noise levels; None if there are none."""
+        given = self.sigmas if self.timesteps is None else self.timesteps
+        return None if given is None else len(given)
+
+    def arguments(self, steps: int) -> dict[str, Any]:
+        """Return the arguments of `set_timesteps` for a number of steps."""
+        given: dict[str, Any] = {} if self.mu is None else {"mu": self.mu}
+        for name, values in (("timesteps", self.timesteps), ("sigmas", self.sigmas)):
+            if values is not None:
+                return given | {name: [float(value) for value in values]}
+        return given | {"num_inference_steps": steps}
+
+
+def started(
+    scheduler: Solver, steps: int, spacing: Spacing | None = None, device: torch.device | None = None
+) -> Any:
+    """Return a copy of a scheduler that is ready for the first step of a block.
+
+    The copy may have attributes that are not in the protocol `Solver`.
+
+    Raises:
+        UserError: If the scheduler takes no such timesteps, or needs others.
+    """
+    solver: Any = copy.deepcopy(scheduler)
+    arguments = (spacing or Spacing()).arguments(steps)
+    taken = inspect.signature(solver.set_timesteps).parameters
+    name = type(solver).__name__
+    refused = [each for each in arguments if each not in taken and each != "num_inference_steps"]
+    if refused:
+        raise UserError(f"{name} takes no {refused[0]}: leave it out, or use another scheduler")
+    try:
+        count = arguments.pop("num_inference_steps", None)
+        if count is None:
+            solver.set_timesteps(device=device, **arguments)
+        else:
+            solver.set_timesteps(count, device=device, **arguments)
+    except (ValueError, TypeError, AssertionError) as fault:
+        reason = " ".join(str(fault).split()).rstrip(".")
+        raise UserError(f"{name} cannot take these steps ({steps}): {reason}") from fault
+    if not isinstance(solver, MaskedScheduler) and not (spacing and spacing.length):
+        check_first_level(solver, noise_levels(solver)[0], steps)
+    return solver
+
+
+def number_of_timesteps(scheduler: Solver, steps: Sequence[int], spacing: Spacing | None = None) -> int:
+    """Return the number of calls of the network over all blocks with these numbers of steps.
+
+    Solvers of second order call it nearly twice in each step.
+    """
+    lengths = {count: len(started(scheduler, count, spacing).timesteps) for count in set(steps)}
+    return sum(lengths[count] for count in steps)
+
+
+def noise_levels(scheduler: Solver) -> list[float]:
+    """Return the sigma of every timestep: the scheduler's, or sqrt((1 - alpha) / alpha) if it has none."""
+    solver: Any = scheduler
+    if hasattr(solver, "sigmas_interpol"):  # every other step is at a level between two of `sigmas`
+        levels = ((1 - solver.alphas_cumprod) / solver.alphas_cumprod).sqrt().log().cpu().numpy()
+        return np.exp(np.interp(solver.timesteps.cpu(), np.arange(len(levels)), levels)).tolist()
+    if hasattr(solver, "sigmas"):
+        return [float(sigma) for sigma in solver.sigmas[: len(solver.timesteps)]]
+    alphas = solver.alphas_cumprod[solver.timesteps.cpu().long()]
+    return ((1 - alphas) / alphas).sqrt().tolist()
+
+
+def middle_levels(scheduler: Solver, steps: int) -> tuple[float, float]:
+    """Return the lowest and the highest middle noise level for this number of steps; see `MIDDLE`."""
+    levels = sorted(noise_levels(started(scheduler, steps)))
+    first, last = (int(fraction * (len(levels) - 1)) for fraction in MIDDLE)
+    return levels[first], levels[last]
