@@ -67,12 +67,14 @@ class Block:
         sample: Values (N, B, C), or tokens (N, B).
         evaluations: Number of calls of the network; with guidance, one call holds two views.
         cache: Current cache of keys and values; None for a layout of one block.
+        complete: Whether all steps were taken; False for the last block of an interrupted generation.
     """
 
     index: int
     sample: Tensor
     evaluations: int
     cache: KVCache | None
+    complete: bool = True
 
     @property
     def cache_bytes(self) -> int:
@@ -176,6 +178,7 @@ def generate(
     context_noise: float = 0.0,
     generators: Sequence[torch.Generator] | None = None,
     on_step: Callable[[StepEnd], Tensor | None] | None = None,
+    interrupted: Callable[[], bool] | None = None,
 ) -> Iterator[Block]:
     """Sample block by block (section 4.4, Fig. 2b), each from its noise and the cached earlier clean blocks.
 
@@ -202,6 +205,7 @@ def generate(
         generators: Random generators, one per sample, for context noise and for schedulers that draw noise in
             their steps.
         on_step: Function that is called after each step; a tensor that it returns replaces the sample.
+        interrupted: Function that is called after each step and before each block; True ends the generation.
 
     Yields:
         Every finished block after the prefix.
@@ -240,7 +244,8 @@ def generate(
         # Flow-matching schedulers of diffusers scale neither the initial noise nor the network's input.
         sample = noise_of(index) * getattr(solver, "init_noise_sigma", 1)  # (N, B, C), or (N, B)
         evaluations = 0
-        for timestep, sigma in zip(solver.timesteps, sigmas, strict=True):
+        complete = True
+        for position, (timestep, sigma) in enumerate(zip(solver.timesteps, sigmas, strict=True)):
             if discrete and solver.finished(sample):
                 break
             scale = guidance.at(index, layout.num_blocks, sigma) if labels is not None else 1.0
@@ -273,10 +278,15 @@ def generate(
             if on_step is not None:
                 replacement = on_step(StepEnd(total_steps - 1, timestep, index, sample))
                 sample = sample if replacement is None else replacement
+            if interrupted is not None and interrupted():
+                complete = position == len(sigmas) - 1
+                break
         _check_block(index, sample, model.dtype)
         finished = _with_noise(sample[:, None], context_noise, generators)
         pending = finished if pending is None else torch.cat((pending, finished), dim=1)
-        yield Block(index, sample, evaluations, cache)
+        yield Block(index, sample, evaluations, cache, complete)
+        if interrupted is not None and interrupted():
+            return
 
 
 def _check_block(index: int, sample: Tensor, dtype: torch.dtype) -> None:

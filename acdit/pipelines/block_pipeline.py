@@ -13,6 +13,7 @@ from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
 from ..utils.finite import check_finite_modules
 from ..utils.untrusted import read_object, reading
+from .callbacks import LoopState
 from .components import check_components
 from .folders import folder_modality
 from .lora import LoraLoader
@@ -21,7 +22,7 @@ from .stored import INDEX, check_parts
 FORMAT_VERSION = 1
 
 
-class BlockPipeline(DiffusionPipeline, LoraLoader):
+class BlockPipeline(LoopState, DiffusionPipeline, LoraLoader):
     """Base class of pipelines that generate block by block with a network and a scheduler.
 
     Attributes:

@@ -66,6 +66,14 @@ class Canvas:
             if positions.stop >= self.limits[row]:
                 self.tokens[row, positions.stop :] = self.tokenizer.eos
 
+    def cut(self, index: int, sample: Tensor) -> None:
+        """Store an unfinished block (N, B), and end every sample before its first masked token."""
+        self.tokens[:, self.positions(index)] = sample
+        for row, tokens in enumerate(self.tokens):
+            masks = (tokens == self.tokenizer.mask).nonzero()
+            if len(masks):
+                self.limits[row] = min(self.limits[row], int(masks[0]))
+
     def done(self, index: int) -> bool:
         """Return whether no sample has tokens left to generate after a block."""
         return self.positions(index).stop >= max(self.limits)

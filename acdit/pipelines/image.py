@@ -1,6 +1,6 @@
 """ACDiTImagePipeline: encode -> generate -> decode for images, in pixel or latent space."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Unpack
@@ -14,6 +14,7 @@ from ..data.autoencoders import decode, encode
 from ..diffusion.generate import draw_noise
 from ..model.layout import Layout, dims
 from ..utils.errors import UserError
+from .callbacks import StepFunction
 from .generators import Generators
 from .input_images import given_pixels
 from .pixel_pipeline import ACDiTPipeline, ClassLabels
@@ -108,7 +109,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
         latents: Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-        callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
+        callback_on_step_end: StepFunction | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         timesteps: Sequence[float] | None = None,
         sigmas: Sequence[float] | None = None,
@@ -138,9 +139,11 @@ class ACDiTImagePipeline(ACDiTPipeline):
             return_dict: whether to return an output object in place of the tuple (images,).
             callback_on_step_end: function called as (pipeline, step, timestep, tensors) after each solver
                 step; `step` counts over all blocks. The tensor `latents` is the whole image so far; the
-                function may return it with the current block changed.
-            callback_on_step_end_tensor_inputs: names of the tensors that the callback receives; only
-                `latents` is available.
+                function may return it with the current block changed, or None. It may set
+                `pipeline._interrupt = True` to end the generation, and `pipeline._guidance_scale`. Callbacks
+                of `diffusers.callbacks` name their tensors themselves.
+            callback_on_step_end_tensor_inputs: names of the tensors that the callback receives: `latents`, or
+                the names of `CONDITIONS`.
             timesteps: timesteps of every block in place of the scheduler's, the noisiest first, if the
                 scheduler takes them. They hold for all blocks, in place of `num_inference_steps`.
             sigmas: noise levels of every block, likewise; not together with `timesteps`.
@@ -199,12 +202,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
     @torch.no_grad()
     def _pieces(self, request: Request) -> Iterator[ImagePiece]:
         layout, evaluations = request.layout, 0
-        channels = self.transformer.config["in_channels"]
-        shape = (len(request.samples), layout.num_blocks, layout.block_tokens, channels)  # (N, T, B, C)
-        empty = 0.0 if self.vae is not None else sum(self.config["pixel_range"]) / 2
-        blocks = torch.full(shape, empty, device=self._execution_device)
-        if request.prefix is not None:
-            blocks[:, : request.start] = request.prefix
+        blocks = self._empty_blocks(request)
         try:
             for finished in self._finished(request):
                 blocks[:, finished.index] = finished.sample.float()

@@ -1,7 +1,7 @@
 """ACDiTPipeline: the base class of the image and video pipelines; turns a request into finished blocks."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data.autoencoders import scale_factor
-from ..diffusion.generate import Block, Guidance, StepEnd, generate, steps_per_block
+from ..diffusion.generate import Block, StepEnd, generate, steps_per_block
 from ..diffusion.timesteps import Spacing, middle_levels, number_of_timesteps
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
@@ -18,8 +18,9 @@ from ..utils.errors import UserError
 from ..utils.names import class_id
 from ..utils.settings import nearest
 from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
+from .callbacks import CONDITIONS, Callback, LiveGuidance, StepFunction, tensor_inputs
 from .generators import Generators, one_per_sample
-from .request import Callback, Noise, Request, Samples
+from .request import Noise, Request, Samples
 
 FAST_STEPS = 8
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -49,7 +50,7 @@ class ACDiTPipeline(BlockPipeline):
 
     model_cpu_offload_seq = "transformer->vae"
     _optional_components = ["vae"]
-    _callback_tensor_inputs = ["latents"]
+    _callback_tensor_inputs = ["latents", *CONDITIONS]
 
     samples_name: str  # plural noun in the name of the argument that counts samples per label
     default_guidance_scale: float
@@ -255,7 +256,7 @@ class ACDiTPipeline(BlockPipeline):
             samples,
             layout,
             steps_per_block(steps, layout.num_blocks),
-            Guidance(scale, guidance_rising, guidance_interval),
+            LiveGuidance(scale, guidance_rising, guidance_interval, self),
             self.prepare_latents(self._noise_sources(generator, samples), layout, latents),
             output_type,
             spacing=spacing,
@@ -303,7 +304,7 @@ class ACDiTPipeline(BlockPipeline):
     def _generated(
         self,
         request: Request,
-        callback: Callable[..., dict[str, Any]] | None,
+        callback: StepFunction | None,
         callback_inputs: Sequence[str],
     ) -> tuple[Tensor, int, int]:
         """Generate all blocks of a request.
@@ -313,23 +314,38 @@ class ACDiTPipeline(BlockPipeline):
             key-value cache in bytes.
         """
         finished = list(self._finished(request, callback, callback_inputs))
-        blocks = [] if request.prefix is None else [request.prefix]
-        blocks += [block.sample.float()[:, None] for block in finished]
-        samples = request.layout.from_blocks(torch.cat(blocks, dim=1))
+        blocks = self._empty_blocks(request)
+        for block in finished:
+            blocks[:, block.index] = block.sample.float()
+        samples = request.layout.from_blocks(blocks)
         return samples, sum(block.evaluations for block in finished), finished[-1].cache_bytes
+
+    def _empty_blocks(self, request: Request) -> Tensor:
+        """Return blocks (N, T, B, C) with the prefix of a request; the others are grey, or 0 in latents."""
+        layout, channels = request.layout, self.transformer.config["in_channels"]
+        shape = (len(request.samples), layout.num_blocks, layout.block_tokens, channels)
+        empty = 0.0 if self.vae is not None else sum(self.config["pixel_range"]) / 2
+        blocks = torch.full(shape, empty, device=self._execution_device)
+        if request.prefix is not None:
+            blocks[:, : request.start] = request.prefix
+        return blocks
 
     def _finished(
         self,
         request: Request,
-        callback: Callable[..., dict[str, Any]] | None = None,
+        callback: StepFunction | None = None,
         callback_inputs: Sequence[str] = (),
     ) -> Iterator[Block]:
         """Yield every block of a request as soon as it is finished, with a progress bar."""
+        callback_inputs = tensor_inputs(callback, callback_inputs)
         self._check_callback_inputs(callback_inputs)
         after_step = None if callback is None else Callback(self, callback, callback_inputs, request)
         bar: Any = self.progress_bar
         steps = request.steps[request.start :]
-        with bar(total=number_of_timesteps(self.scheduler, steps, request.spacing)) as progress:
+        labels = request.samples.labels
+        total = number_of_timesteps(self.scheduler, steps, request.spacing)
+        self._start_loop(total, request.guidance.scale, guided=labels is not None)
+        with bar(total=total) as progress:
 
             def on_step(end: StepEnd) -> Tensor | None:
                 progress.update()
@@ -342,7 +358,7 @@ class ACDiTPipeline(BlockPipeline):
                 scheduler=self.scheduler,
                 steps=request.steps,
                 spacing=request.spacing,
-                labels=request.samples.labels,
+                labels=labels,
                 guidance=request.guidance,
                 prefix=request.prefix,
                 window=request.window,
@@ -350,7 +366,9 @@ class ACDiTPipeline(BlockPipeline):
                 context_noise=request.context_noise,
                 generators=request.samples.generators,
                 on_step=on_step,
+                interrupted=self._interrupted,
             )
+        self._current_timestep = None
 
     def _to_data(self, pixels: Tensor) -> Tensor:
         """Convert pixels in [-1, 1] to the value range that the network was trained on."""

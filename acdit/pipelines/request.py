@@ -1,16 +1,15 @@
-"""The checked arguments of a pipeline call, and the wrapper of the caller's callback function."""
+"""The checked arguments of a pipeline call."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
-from ..diffusion.generate import Guidance, StepEnd
+from ..diffusion.generate import Guidance
 from ..diffusion.timesteps import Spacing
 from ..model.layout import Layout
-from .block_pipeline import BlockPipeline
 from .generators import Generators
 
 Noise = Tensor | Callable[[int], Tensor]
@@ -84,41 +83,3 @@ class Request:
     def start(self) -> int:
         """Return the index of the first block to generate."""
         return 0 if self.prefix is None else self.prefix.shape[1]
-
-
-class Callback:
-    """Wrapper of the caller's function, which receives the whole sample so far after each solver step.
-
-    The function may change the current block.
-
-    Args:
-        pipeline: pipeline that is passed to the function.
-        call: function (pipeline, step, timestep, tensors) -> tensors.
-        inputs: names of the tensors that the function receives; only `latents` is available.
-        request: request whose noise and prefix form the initial sample.
-    """
-
-    def __init__(
-        self,
-        pipeline: BlockPipeline,
-        call: Callable[..., dict[str, Any]],
-        inputs: Sequence[str],
-        request: Request,
-    ):
-        self.pipeline, self.call, self.inputs, self.layout = pipeline, call, inputs, request.layout
-        noise = request.noise
-        if callable(noise):
-            noise = torch.stack([noise(index) for index in range(request.layout.num_blocks)], dim=1)
-        self.canvas = noise.float().clone()  # (N, T, B, C): finished blocks, and noise for the others
-        if request.prefix is not None:
-            self.canvas[:, : request.start] = request.prefix
-
-    def __call__(self, end: StepEnd) -> Tensor | None:
-        """Call the function after a step, and return the block's sample if the function returned latents."""
-        self.canvas[:, end.block] = end.sample
-        tensors = {"latents": self.layout.from_blocks(self.canvas)} if self.inputs else {}
-        returned = self.call(self.pipeline, end.step, end.timestep, tensors).get("latents")
-        if returned is None:
-            return None
-        self.canvas[:, end.block] = changed = self.layout.to_blocks(returned)[:, end.block]
-        return changed

@@ -1,6 +1,6 @@
 """ACDiTTextPipeline: continues prompts block by block with masked diffusion."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
 from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
+from .callbacks import StepFunction, call_step_function, tensor_inputs
 from .canvas import Canvas, canvas_of_prompts, canvas_of_tokens
 from .generators import Generators, one_per_sample
 from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
@@ -126,7 +127,7 @@ class ACDiTTextPipeline(BlockPipeline):
         generator: Generators = None,
         output_type: str = "text",
         return_dict: bool = True,
-        callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
+        callback_on_step_end: StepFunction | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("tokens",),
     ) -> Any:
         """Generate texts.
@@ -148,7 +149,8 @@ class ACDiTTextPipeline(BlockPipeline):
             return_dict: whether to return an output object in place of the tuple (texts,).
             callback_on_step_end: function called as (pipeline, step, timestep, tensors) after each step;
                 `step` counts over all blocks. The tensor `tokens` (N, L) holds all tokens so far; the
-                function may return it with the tokens of the current block changed.
+                function may return it with the tokens of the current block changed, or None. It may set
+                `pipeline._interrupt = True`, which ends each text before its first masked token.
             callback_on_step_end_tensor_inputs: names of the tensors that the callback receives; only
                 `tokens` is available.
 
@@ -319,13 +321,16 @@ class ACDiTTextPipeline(BlockPipeline):
         temperature: float | None,
         top_p: float | None,
         generator: Generators,
-        callback: Callable[..., dict[str, Any]] | None = None,
+        callback: StepFunction | None = None,
         callback_inputs: Sequence[str] = (),
     ) -> Iterator[Block]:
         """Yield every block until all samples have ended, and store it in the canvas, with a progress bar."""
+        callback_inputs = tensor_inputs(callback, callback_inputs)
         self._check_callback_inputs(callback_inputs)
         layout = canvas.layout
         default = self.config["num_inference_steps"] or layout.block_tokens
+        counts = steps_per_block(default if steps is None else steps, layout.num_blocks)
+        self._start_loop(sum(counts))
         bar: Any = self.progress_bar
         with bar(total=layout.num_blocks) as progress:
 
@@ -336,7 +341,7 @@ class ACDiTTextPipeline(BlockPipeline):
                 tokens = canvas.tokens.clone()
                 tokens[:, positions] = end.sample
                 tensors = {"tokens": tokens} if callback_inputs else {}
-                returned = callback(self, end.step, end.timestep, tensors).get("tokens")
+                returned = call_step_function(callback, self, end, tensors).get("tokens")
                 return None if returned is None else returned[:, positions]
 
             for finished in generate(
@@ -344,11 +349,15 @@ class ACDiTTextPipeline(BlockPipeline):
                 layout,
                 canvas,
                 scheduler=self._scheduler(temperature, top_p),
-                steps=steps_per_block(default if steps is None else steps, layout.num_blocks),
+                steps=counts,
                 generators=one_per_sample(generator, len(canvas.starts)),
                 on_step=on_step,
+                interrupted=self._interrupted,
             ):
-                canvas.put(finished.index, finished.sample)
+                if self._interrupt:
+                    canvas.cut(finished.index, finished.sample)
+                else:
+                    canvas.put(finished.index, finished.sample)
                 progress.update()
                 yield finished
                 if canvas.done(finished.index):

@@ -1,7 +1,7 @@
 """ACDiTVideoPipeline: encode -> generate -> decode for video of any length, streamed block by block."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Unpack
@@ -16,6 +16,7 @@ from ..diffusion.generate import FrameNoise, slab_layout
 from ..model.kv_cache import check_sinks
 from ..model.layout import Layout, dims
 from ..utils.errors import UserError
+from .callbacks import StepFunction
 from .generators import Generators
 from .input_images import given_pixels
 from .pixel_pipeline import ACDiTPipeline, ClassLabels
@@ -118,7 +119,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         latents: Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-        callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
+        callback_on_step_end: StepFunction | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         timesteps: Sequence[float] | None = None,
         sigmas: Sequence[float] | None = None,
@@ -154,9 +155,11 @@ class ACDiTVideoPipeline(ACDiTPipeline):
             return_dict: whether to return an output object in place of the tuple (frames,).
             callback_on_step_end: function called as (pipeline, step, timestep, tensors) after each solver
                 step; `step` counts over all blocks. The tensor `latents` is the whole video so far; the
-                function may return it with the current block changed.
-            callback_on_step_end_tensor_inputs: names of the tensors that the callback receives; only
-                `latents` is available.
+                function may return it with the current block changed, or None. It may set
+                `pipeline._interrupt = True` to end the generation, and `pipeline._guidance_scale`. Callbacks
+                of `diffusers.callbacks` name their tensors themselves.
+            callback_on_step_end_tensor_inputs: names of the tensors that the callback receives: `latents`, or
+                the names of `CONDITIONS`.
             timesteps: timesteps of every block in place of the scheduler's, the noisiest first, if the
                 scheduler takes them. They hold for all blocks, in place of `num_inference_steps`.
             sigmas: noise levels of every block, likewise; not together with `timesteps`.

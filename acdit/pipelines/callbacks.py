@@ -1,0 +1,150 @@
+"""The state of a generation that callbacks read and change, and the calls of the caller's function."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..diffusion.generate import Guidance, StepEnd
+from ..utils.errors import UserError
+from .request import Request
+
+StepFunction = Callable[..., dict[str, Any] | None]
+# Names under which callbacks of diffusers that end the guidance take the conditions: here the class labels
+# (N, 1), -1 without classes. What a callback returns for them has no effect.
+CONDITIONS = ["prompt_embeds", "pooled_prompt_embeds", "add_text_embeds", "add_time_ids"]
+
+
+class LoopState:
+    """State of the current call of a pipeline, under the names that it has in diffusers.
+
+    A callback may set `_interrupt`, which ends the generation after the step, and `_guidance_scale`, where 1
+    and less mean no guidance from the next step on.
+    """
+
+    _interrupt = False
+    _num_timesteps = 0
+    _guidance_scale: float | None = None
+    _current_timestep: Tensor | None = None
+    _guided = False  # whether the samples of the call have classes
+    config: Any
+
+    @property
+    def interrupt(self) -> bool:
+        """Return whether the generation is to end after the current step."""
+        return self._interrupt
+
+    @property
+    def num_timesteps(self) -> int:
+        """Return the number of solver steps of the call, over all blocks."""
+        return self._num_timesteps
+
+    @property
+    def current_timestep(self) -> Tensor | None:
+        """Return the timestep of the current step; None outside a call."""
+        return self._current_timestep
+
+    @property
+    def guidance_scale(self) -> float:
+        """Return the guidance scale of the current or last call; before it the model's, 1 if it has none."""
+        return (
+            self.config.get("guidance_scale", 1.0) if self._guidance_scale is None else self._guidance_scale
+        )
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Return whether the current or last call applies guidance."""
+        return self._guided and self.guidance_scale > 1
+
+    def _start_loop(
+        self, num_timesteps: int, guidance_scale: float | None = None, guided: bool = False
+    ) -> None:
+        self._interrupt, self._num_timesteps, self._current_timestep = False, num_timesteps, None
+        self._guidance_scale, self._guided = guidance_scale, guided
+
+    def _interrupted(self) -> bool:
+        return self._interrupt
+
+
+@dataclass(frozen=True)
+class LiveGuidance(Guidance):
+    """Guidance whose scale a callback may change through the pipeline; 1 and less then mean none."""
+
+    state: LoopState | None = None
+
+    def at(self, block: int, num_blocks: int, sigma: float) -> float:
+        """Return the guidance scale for a sampling step of one block."""
+        live = self.scale if self.state is None else self.state.guidance_scale
+        if live == self.scale:
+            return super().at(block, num_blocks, sigma)
+        return Guidance(max(live, 1.0), self.rising, self.interval).at(block, num_blocks, sigma)
+
+
+def tensor_inputs(function: StepFunction | None, names: Sequence[str]) -> Sequence[str]:
+    """Return the names of the tensors for a callback: its `tensor_inputs`, as in diffusers, or those given.
+
+    Raises:
+        UserError: if the callback cannot be called.
+    """
+    if function is not None and not callable(function):
+        raise UserError(f"callback_on_step_end must be a function, not a {type(function).__name__}")
+    return getattr(function, "tensor_inputs", names)
+
+
+def call_step_function(
+    function: StepFunction, pipeline: Any, end: StepEnd, tensors: dict[str, Tensor]
+) -> dict[str, Any]:
+    """Call the caller's function after a step, and return the tensors that it returns; none for None.
+
+    Raises:
+        UserError: if it returns anything but a dictionary or None.
+    """
+    pipeline._current_timestep = end.timestep
+    returned = function(pipeline, end.step, end.timestep, tensors)
+    if returned is None:
+        return {}
+    if not isinstance(returned, dict):
+        raise UserError(
+            "callback_on_step_end must return a dictionary of tensors, or None for no change, not a "
+            f"{type(returned).__name__}"
+        )
+    return returned
+
+
+class Callback:
+    """Wrapper of the caller's function, which receives the whole sample so far after each solver step.
+
+    The function may change the current block.
+
+    Args:
+        pipeline: pipeline that is passed to the function.
+        function: function (pipeline, step, timestep, tensors) -> tensors.
+        inputs: names of the tensors that the function receives.
+        request: request whose noise and prefix form the initial sample.
+    """
+
+    def __init__(self, pipeline: Any, function: StepFunction, inputs: Sequence[str], request: Request):
+        self.pipeline, self.function, self.inputs, self.layout = pipeline, function, inputs, request.layout
+        noise = request.noise
+        if callable(noise):
+            noise = torch.stack([noise(index) for index in range(request.layout.num_blocks)], dim=1)
+        self.canvas = noise.float().clone()  # (N, T, B, C): finished blocks, and noise for the others
+        if request.prefix is not None:
+            self.canvas[:, : request.start] = request.prefix
+        labels = request.samples.labels
+        none = torch.full((len(request.samples),), -1, device=self.canvas.device)
+        self.labels = (none if labels is None else labels)[:, None]  # (N, 1)
+
+    def __call__(self, end: StepEnd) -> Tensor | None:
+        """Call the function after a step, and return the block's sample if the function returned latents."""
+        self.canvas[:, end.block] = end.sample
+        tensors = dict.fromkeys(self.inputs, self.labels)
+        if "latents" in tensors:
+            tensors["latents"] = self.layout.from_blocks(self.canvas)
+        returned = call_step_function(self.function, self.pipeline, end, tensors).get("latents")
+        if returned is None:
+            return None
+        self.canvas[:, end.block] = changed = self.layout.to_blocks(returned)[:, end.block]
+        return changed
