@@ -13,6 +13,7 @@ from torch import Tensor
 from .masked import SCHEDULES, Schedule, check_mask_token, invert, masked_fraction
 from .objective import TRAIN_STEPS
 
+AT_ONCE = 16  # tokens whose logits are in float64 at once: more do not stay in the processor's cache
 GREEDY = 1e-100  # temperatures below this leave the most likely token alone; quotients would overflow
 
 
@@ -82,20 +83,39 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin, ABC):
         """
         check_mask_token(self.config["mask_token"], model_output.shape[-1])
         step_index = int((self.timesteps - timestep).abs().argmin())
-        filled = sample.clone()
-        for row in range(len(sample)):
-            masked = (sample[row] == self.config["mask_token"]).nonzero().flatten()  # masked positions (n,)
-            if len(masked):
+        masked = (sample == self.config["mask_token"]).cpu()
+        rows, positions = masked.nonzero(as_tuple=True)  # of all masked tokens (n,), row by row
+        confidence = self._confidence(model_output, rows, positions)
+        chosen, uniform, first = [], [], 0
+        for row, count in enumerate(masked.sum(1).tolist()):  # only the draws of numbers are made row by row
+            if count:
                 source = None if generator is None else generator[row]
-                logits = model_output[row, masked, :-1].double()
-                chosen = self._select(logits, step_index, source)
-                uniform = _uniform(len(chosen), source)
-                filled[row, masked[chosen]] = invert(self._probabilities(logits[chosen]), uniform)
+                own = None if confidence is None else confidence[first : first + count]
+                chosen.append(first + self._select(count, step_index, source, own))
+                uniform.append(_uniform(len(chosen[-1]), source))
+            first += count
+        filled = sample.clone()
+        if chosen:
+            now = torch.cat(chosen)
+            rows, positions = rows[now], positions[now]
+            probabilities = self._probabilities(_logits_at(model_output, rows, positions))
+            tokens = invert(probabilities, torch.cat(uniform)).to(filled.device)
+            filled[rows.to(filled.device), positions.to(filled.device)] = tokens
         return SchedulerOutput(prev_sample=filled) if return_dict else (filled,)  # pyright: ignore[reportArgumentType]
 
     @abstractmethod
-    def _select(self, logits: Tensor, step_index: int, source: torch.Generator | None) -> Tensor:
-        """Return the indices of the masked positions to fill now, given their logits (n, V - 1)."""
+    def _select(
+        self, count: int, step_index: int, source: torch.Generator | None, confidence: Tensor | None
+    ) -> Tensor:
+        """Return the indices of the tokens to fill now, among the `count` masked ones of a row.
+
+        `confidence` (count,) is theirs, if the scheduler has one.
+        """
+
+    def _confidence(self, model_output: Tensor, rows: Tensor, positions: Tensor) -> Tensor | None:
+        """Return a confidence (n,) on the CPU for tokens of rows; None if the choice depends on none."""
+        del model_output, rows, positions
+        return None
 
     def _due(self, count: int, step_index: int) -> int:
         """Return the minimum number of tokens to fill in this step, when `count` tokens are masked.
@@ -125,11 +145,13 @@ class AncestralScheduler(MaskedScheduler):
     steps grows; with few steps, the tokens of one step are drawn independently of each other.
     """
 
-    def _select(self, logits: Tensor, step_index: int, source: torch.Generator | None) -> Tensor:
+    def _select(
+        self, count: int, step_index: int, source: torch.Generator | None, confidence: Tensor | None
+    ) -> Tensor:
         masked_now, masked_next = masked_fraction(
             self.times[step_index : step_index + 2], self.config["schedule"]
         ).tolist()
-        return (_uniform(len(logits), source) * masked_now >= masked_next).nonzero().flatten()
+        return (_uniform(count, source) * masked_now >= masked_next).nonzero().flatten()
 
 
 class FirstHittingScheduler(MaskedScheduler):
@@ -140,8 +162,9 @@ class FirstHittingScheduler(MaskedScheduler):
     tokens are filled per step, evenly over the steps.
     """
 
-    def _select(self, logits: Tensor, step_index: int, source: torch.Generator | None) -> Tensor:
-        count = len(logits)
+    def _select(
+        self, count: int, step_index: int, source: torch.Generator | None, confidence: Tensor | None
+    ) -> Tensor:
         return _uniform(count, source).argsort()[: self._due(count, step_index)]
 
 
@@ -171,11 +194,25 @@ class ConfidenceScheduler(MaskedScheduler):
             raise ValueError(f"threshold must be between 0 and 1, not {threshold}")
         super().__init__(mask_token=mask_token, schedule=schedule, temperature=temperature, top_p=top_p)
 
-    def _select(self, logits: Tensor, step_index: int, source: torch.Generator | None) -> Tensor:
-        confidence = logits.softmax(-1).amax(-1)  # independent of temperature and top_p
+    def _select(
+        self, count: int, step_index: int, source: torch.Generator | None, confidence: Tensor | None
+    ) -> Tensor:
+        assert confidence is not None
         ordered, order = confidence.sort(dim=0, descending=True, stable=True)
         confident = int((ordered >= self.config["threshold"]).sum())
-        return order[: max(confident, self._due(len(order), step_index))]
+        return order[: max(confident, self._due(count, step_index))]
+
+    def _confidence(self, model_output: Tensor, rows: Tensor, positions: Tensor) -> Tensor | None:
+        """Return the probability (n,) of the most likely token, independent of temperature and top_p."""
+        parts = zip(rows.split(AT_ONCE), positions.split(AT_ONCE), strict=True)
+        greatest = [_logits_at(model_output, *part).softmax(-1).amax(-1).cpu() for part in parts]
+        return torch.cat(greatest)
+
+
+def _logits_at(model_output: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+    """Return the logits (n, V - 1) of tokens of rows, without the mask's, in float64."""
+    device = model_output.device
+    return model_output[rows.to(device), positions.to(device), :-1].double()
 
 
 def _check_number(name: str, value: object) -> None:

@@ -168,6 +168,23 @@ def test_temperature_and_top_p():
     assert drawn(top_p=0.4) == [1.0, 0.0, 0.0]
 
 
+def test_only_logits_of_tokens_that_are_filled_are_read(monkeypatch):
+    """In one call for all rows, of which one has no masks left; none is read to choose the places."""
+    shapes = []
+    monkeypatch.setattr(
+        "acdit.diffusion.masked_schedulers.invert",
+        lambda probabilities, uniform: (shapes.append(probabilities.shape), torch.zeros(len(uniform)).long())[
+            1
+        ],
+    )
+    scheduler = FirstHittingScheduler(mask_token=MASK)
+    scheduler.set_timesteps(4)
+    sample = torch.full((3, 4), MASK)
+    sample[1] = 0
+    filled = stepped(scheduler, torch.zeros(3, 4, MASK + 1), scheduler.timesteps[0], sample, sources(3))
+    assert shapes == [(2, MASK)] and (filled == MASK).sum(1).tolist() == [3, 0, 3]
+
+
 def text_model(dtype=torch.float64):
     return tiny_model(
         in_channels=None,
