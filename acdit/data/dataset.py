@@ -126,6 +126,10 @@ class PixelDataset(LabelledDataset):
         data, label = self.read(index)
         return (data.flip(-1) if mirrored else data), label
 
+    def prepared(self, index: int) -> torch.Tensor:
+        """Return the data of an item as objectives take them, see `decode`."""
+        return self.decode(index)
+
     def read(self, index: int) -> tuple[torch.Tensor, int]:
         """Return the data (C, *size) and the label of an item, without augmentation."""
         return self.decode(index), int(self.labels[index])

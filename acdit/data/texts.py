@@ -94,11 +94,15 @@ class WrappedTexts(PixelDataset):
             filled += len(ids) + 1  # with the end token, which `row` already holds
         return torch.from_numpy(row)
 
-    def read(self, index: int) -> tuple[torch.Tensor, int]:
-        """Return the ids (L,) of a sequence, with the mask's id in place of padding, and its label, 0."""
+    def prepared(self, index: int) -> torch.Tensor:
+        """Return the ids (L,) of a sequence, with the mask's id in place of padding."""
         ids = self.decode(index)
         ids[int(self.counts[index]) :] = self.tokenizer.mask
-        return ids, 0
+        return ids
+
+    def read(self, index: int) -> tuple[torch.Tensor, int]:
+        """Return the ids (L,) of a sequence, see `prepared`, and its label, 0."""
+        return self.prepared(index), 0
 
     def bytes_of(self, index: int) -> float:
         """Return the size in UTF-8, in bytes, of the text of a sequence; end tokens have none.

@@ -163,9 +163,8 @@ def _read(
     read, labels, skipped = [], [], {}
     for index in order:
         try:
-            data, label = samples.read(index)
-            read.append(data)
-            labels.append(label)
+            read.append(samples.prepared(index))
+            labels.append(int(samples.labels[index]))
         except Unreadable as fault:  # another sample in its place would be counted twice
             skipped[samples.name(index)] = str(fault)
     if not read:

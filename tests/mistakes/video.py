@@ -252,7 +252,7 @@ VIDEO = [
     mutant(
         "a damaged sample of the validation is replaced by its neighbour",
         "training/validation.py",
-        "read.append(samples.decode(index))",
+        "read.append(samples.prepared(index))",
         "read.append(samples.read(index)[0])",
         "evaluation/test_damaged_references.py::test_damaged_pictures_are_no_part_of_the_validation",
     ),
