@@ -8,18 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+TRACING_MODES = (
+    torch._C._TorchDispatchModeKey.FAKE,
+    torch._C._TorchDispatchModeKey.PROXY,
+    torch._C._TorchDispatchModeKey.FUNCTIONAL,
+)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def is_tracing() -> bool:
-    """Return whether a tracer or another mode sees the operations, so that tensors may hold no values.
+    """Return whether a tracer follows the operations, so that tensors may hold no values.
 
-    These are `torch.compile`, `torch.export`, `torch.jit.trace`, `make_fx`, the transforms of `torch.func`,
-    and modes that torch dispatches to, such as `FakeTensorMode`.
+    Tracers are `torch.compile`, `torch.export`, `torch.jit.trace`, `make_fx`, the transforms of `torch.func`
+    and `FakeTensorMode`; other modes, such as counters of FLOPs, see values.
     """
     return (
         torch.compiler.is_compiling()  # first: the compiler cannot follow the others
-        or torch._C._len_torch_dispatch_stack() > 0
+        or any(torch._C._get_dispatch_mode(mode) is not None for mode in TRACING_MODES)
         or torch._ops._len_torch_dispatch_stack_pre_dispatch() > 0
         or torch._C._get_tracing_state() is not None
         or torch._C._functorch.peek_interpreter_stack() is not None

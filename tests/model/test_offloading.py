@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import cpu_offload
+from diffusers.hooks.layerwise_casting import apply_layerwise_casting
 from torch import Tensor, nn
 
 from acdit.diffusion.generate import Guidance, generate
@@ -73,13 +74,35 @@ def test_in_groups(made):
 def test_weights_of_fewer_bits():
     """Each layer computes in float32 with weights that are kept in float8, as if they had been rounded."""
     network, rounded = images(), images()
-    network.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    apply_layerwise_casting(network, torch.float8_e4m3fn, torch.float32, skip_modules_pattern=("norm",))
     kept = dict(network.named_parameters())
     assert kept["blocks.0.attn.qkv.weight"].dtype == torch.float8_e4m3fn
     plain = {name: parameter.detach().float() for name, parameter in kept.items()}
     rounded.load_state_dict(plain)
     assert torch.equal(drawn(network), drawn(rounded))
     assert relative_error(drawn(network), drawn(images())) > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_norms_embeddings_and_conditioning_are_not_rounded(kind):
+    """Only the four products of every layer are rounded, each by at most half a step of three bits.
+
+    A rounded weight is off by at most 2^-4 of itself, and so is each of the 4 L products that follow each
+    other: the relative error of the output is of the order of (1 + 2^-4)^(4 L) - 1 at most.
+    """
+    layout, config = KINDS[kind]
+    exact, network = tiny_model(**config), tiny_model(**config)
+    network.enable_layerwise_casting(torch.float8_e4m3fn, torch.float32)
+    kept = {name for name, each in network.named_parameters() if each.dtype == torch.float8_e4m3fn}
+    products = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    assert kept == {
+        f"blocks.{layer}.{product}.{part}"
+        for layer in range(2)
+        for product in products
+        for part in ("weight", "bias")
+    }
+    error = relative_error(answers(network, layout), answers(exact, layout))
+    assert 1e-4 < error < (1 + 2**-4) ** (2 * len(products)) - 1
 
 
 def answers(network: ACDiTTransformer, layout: Layout) -> Tensor:

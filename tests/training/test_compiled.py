@@ -59,3 +59,26 @@ def test_a_compiled_run_learns_alike(tmp_path):
         losses.append([float(result.loss) for result in run.steps()])
     assert len(losses[0]) == 8
     torch.testing.assert_close(*map(torch.tensor, losses), rtol=1e-4, atol=0)
+
+
+def test_layers_and_sampling_steps_share_their_code():
+    """Five layers are two pieces of code, and further steps of a block, with a cache, are none."""
+    from torch._dynamo.utils import counters
+
+    network, layout = tiny_model(num_layers=5), Layout((6, 6), (3, 6))
+    given = tiny_inputs(layout)
+    network.compile_repeated_blocks(backend="eager")
+    counters.clear()
+    with torch.no_grad():
+        network(given.noised, given.timestep, layout=layout, clean=given.clean, labels=given.labels)
+        assert counters["frames"]["total"] == 2
+        cache = network.new_cache(layout, 2)
+        network(None, layout=layout, clean=given.clean[:, :1], cache=cache)
+        frames = []
+        for time in (900.0, 500.0, 100.0):
+            timestep = torch.full((2, 1), time)
+            network(
+                given.noised[:, 1:], timestep, layout=layout, blocks=(1,), labels=given.labels, cache=cache
+            )
+            frames.append(counters["frames"]["total"])
+    assert frames[0] == frames[1] == frames[2]
