@@ -38,15 +38,15 @@ class ConvertOptions:
 def run(options: ConvertOptions) -> None:
     """Convert the source, and print the path of the result."""
     from ..published.convert import convert_checkpoint, publish
-    from ..utils.files import check_writable
+    from ..utils.files import only_writer
 
     assert options.source is not None and options.out is not None  # checked in __post_init__
     source, out = Path(options.source), Path(options.out)
-    check_writable(out)
-    if options.to_published:
-        publish(source, out)
-    else:
-        convert_checkpoint(source, out, ema=options.ema, vae=options.vae, report=print)
+    with only_writer(out, "acdit convert"):
+        if options.to_published:
+            publish(source, out)
+        else:
+            convert_checkpoint(source, out, ema=options.ema, vae=options.vae, report=print)
     print(f"{source} was converted to {out}")
 
 

@@ -39,14 +39,14 @@ def run(options: TokenizerOptions) -> None:
     from ..data.config import DataConfig
     from ..data.texts import read_texts
     from ..data.tokenizers import train_tokenizer
-    from ..utils.files import check_writable
+    from ..utils.files import only_writer
 
     assert options.source is not None  # checked in __post_init__
     out = Path(options.out)
-    check_writable(out)
     config = DataConfig(source=options.source, split=options.split, text_column=options.text_column)
-    tokenizer = train_tokenizer(read_texts(config), options.size)
-    tokenizer.save(out)
+    with only_writer(out, "acdit tokenizer"):
+        tokenizer = train_tokenizer(read_texts(config), options.size)
+        tokenizer.save(out)
     print(f"{out}: {tokenizer.size:,} ids, including the end token")
 
 

@@ -18,7 +18,7 @@ from ..data.identity import DataIdentity, data_changes
 from ..data.opening import open_samples
 from ..data.summary import summary
 from ..utils.errors import UserError
-from ..utils.files import check_writable, remove_leftovers, whole
+from ..utils.files import check_replaceable, check_writable, only_process, remove_leftovers, whole
 from ..utils.finite import check_finite, is_finite, nonfinite
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import Key, generator, seed_of
@@ -34,6 +34,7 @@ from .step_batches import StepBatches
 
 CHANGEABLE = {"name", "out", "data.workers", "checkpoint_every"}
 SCALING_IMAGES = 2048  # images from which the scaling of the latents is measured
+EXPORTED = r"config\.json|diffusion_pytorch_model[\w.-]*\.(safetensors|json)"  # files of an autoencoder
 COSINE = OptimizerConfig(schedule="cosine")
 
 
@@ -47,9 +48,21 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
         UserError: If the recipe is invalid, differs from the recipe that the directory was started with, or
             the loss or the weights are not finite.
     """
+    with only_process(recipe.folder, "the training of an autoencoder"):
+        _check_export(recipe)
+        remove_leftovers(recipe.folder)
+        return _train(recipe, device)
+
+
+def _check_export(recipe: AutoencoderRecipe) -> None:
+    """Raise UserError if the run cannot be written, or the export would replace files that none wrote."""
+    check_writable(recipe.folder / "checkpoints" / "any")
+    path = recipe.folder / "vae"
+    check_replaceable(path, EXPORTED, "move it to another folder and run the same command again")
+
+
+def _train(recipe: AutoencoderRecipe, device: torch.device) -> Path:
     checkpoints = recipe.folder / "checkpoints"
-    check_writable(checkpoints)
-    remove_leftovers(recipe.folder)
     data = open_samples(recipe.data, seed=recipe.seed)
     identity = data.identity
     line = f"{recipe.name}: {summary(data, recipe.data.modality.samples)}"
@@ -114,6 +127,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
     _measure_scaling(network, data, recipe.seed, device)
     advice = "it is not written: train again with a lower learning_rate"
     check_finite(network.state_dict(), f"the weights of the autoencoder in {recipe.folder}", advice)
+    _check_export(recipe)  # files may have come since the run began
     with whole(recipe.folder / "vae") as temporary_path:
         network.save_pretrained(temporary_path)
     return recipe.folder / "vae"

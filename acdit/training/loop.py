@@ -9,18 +9,23 @@ from typing import cast
 from ..data.summary import summary
 from ..pipelines.block_pipeline import BlockPipeline
 from ..utils.errors import UserError
-from ..utils.files import only_process, remove_leftovers, whole
+from ..utils.files import check_replaceable, check_writable, only_process, remove_leftovers, whole
 from ..utils.ranks import Ranks, launched
 from ..utils.references import load_object
 from .checkpoint import prune_checkpoints, validation_losses
 from .config import Recipe
 from .export import check_scheduler
+from .log import LOG_FILE
 from .monitoring import Watch, check_trackers
 from .objectives import objective_name
 from .run import Run
 from .signals import StopRequest
 from .validation import Validation, check_validation
 
+EXPORTED = (  # files of an exported pipeline
+    r"(model_index|tokenizer)\.json|scheduler/scheduler_config\.json|"
+    r"(transformer|vae)/(config\.json|diffusion_pytorch_model[\w.-]*\.(safetensors|json))"
+)
 GRACE = 30.0  # seconds between a launcher's request to stop a process and its kill
 
 
@@ -57,6 +62,7 @@ def train(recipe: Recipe, *, allow_changes: bool = False) -> Path | None:
 
 def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool) -> Path | None:
     with only_process(recipe.folder, "a training run", ranks.main):
+        _check_export(recipe)
         run = Run(recipe, ranks, allow_changes=allow_changes)
         if ranks.main:
             for folder in (recipe.folder, _samples(run)):
@@ -172,10 +178,19 @@ def _save(run: Run, watch: Watch, saved: int | None, last: bool) -> int | None:
     return run.step
 
 
+def _check_export(recipe: Recipe) -> None:
+    """Raise UserError if the run cannot be written, or its export would replace files that none wrote."""
+    for path in ("checkpoints/any", "samples/any", LOG_FILE):
+        check_writable(recipe.folder / path)
+    path = recipe.folder / "pipeline"
+    check_replaceable(path, EXPORTED, "move it to another folder and run the same command again")
+
+
 def _export(run: Run) -> None:
     """Write the trained pipeline to `pipeline/` in the run's directory, and its adapters to `lora/`."""
     pipeline, path = run.pipeline(), run.folder / "pipeline"
     if pipeline is not None:
+        _check_export(run.recipe)  # files may have come since the run began
         with whole(path) as temporary_path:
             pipeline.save_pretrained(temporary_path)
     adapters = run.adapters()

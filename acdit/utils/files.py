@@ -1,6 +1,7 @@
 """Write files and folders completely or not at all."""
 
 import os
+import re
 import shutil
 import socket
 import zlib
@@ -19,9 +20,11 @@ from .errors import UserError
 def whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` for a file or folder; sync it and rename it to `path` on success.
 
+    If `path` is a symbolic link, the file or folder that it points to is written, and the link stays.
     The files get the permissions that the umask gives to new files, because safetensors makes its files
     readable for the owner only. What killed processes of this machine left of the same path is removed.
     """
+    path = _target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = f"{os.getpid()}-{_host()}"
     temporary_path = path.with_name(f".{path.name}.{writer}.partial")
@@ -109,10 +112,15 @@ def check_writable(path: Path) -> None:
 
     Call this before work whose result would be lost.
     """
+    if path.is_symlink():
+        check_writable(_target(path))
+        return
     if path.suffix and path.is_dir():
         raise UserError(f"{path} cannot be written: it is a folder; give another path")
     folder = path.parent
     while not folder.exists():
+        if folder.is_symlink():  # to nothing: it cannot be created
+            raise UserError(f"{path} cannot be written: {folder} is a link to nothing; give another path")
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(
@@ -120,6 +128,38 @@ def check_writable(path: Path) -> None:
         )
     if path.exists() and not os.access(path, os.W_OK):
         raise UserError(f"{path} cannot be written: it exists and is write-protected; give another path")
+
+
+def check_replaceable(path: Path, own: str, remedy: str) -> None:
+    """Raise UserError unless a folder may be replaced: it does not exist, or holds own files alone.
+
+    Call this before work whose result would be lost, and again before the folder is replaced.
+
+    Args:
+        path: Folder, or a link to one.
+        own: Regular expression of the relative paths of the files that the package writes to such folders.
+        remedy: What the user can do.
+    """
+    check_writable(path / "any")
+    target = _target(path)
+    if not target.exists():
+        return
+    if not os.access(target.parent, os.W_OK):
+        raise UserError(f"{path} cannot be replaced: {target.parent} is write-protected; {remedy}")
+    for file in sorted(target.rglob("*")):
+        name = file.relative_to(target).as_posix()
+        if file.is_symlink() or (not file.is_dir() and not re.fullmatch(own, name)):
+            raise UserError(f"{path} would be replaced, but {name} in it was not written by acdit: {remedy}")
+
+
+def _target(path: Path) -> Path:
+    """Return the path that is written in place of a symbolic link; other paths are returned as they are."""
+    if not path.is_symlink():
+        return path
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # a loop
+        raise UserError(f"{path} cannot be written: it is a link to itself; give another path") from error
 
 
 def _sync(path: Path) -> None:
@@ -132,20 +172,23 @@ def _sync(path: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder if it exists."""
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
 @contextmanager
-def only_process(folder: Path, description: str, main: bool = True) -> Iterator[None]:
+def only_process(
+    folder: Path, description: str, main: bool = True, *, option: str = "--out"
+) -> Iterator[None]:
     """Lock a folder against other processes inside the context.
 
     Args:
         folder: Folder that this process writes to.
         description: Description of the other process in the error message.
         main: Whether this process is the rank that writes to the folder; on other ranks, nothing is locked.
+        option: Option that names the folder.
 
     Raises:
         UserError: If another process uses the folder.
@@ -155,20 +198,49 @@ def only_process(folder: Path, description: str, main: bool = True) -> Iterator[
         return
     check_writable(folder / "any")
     new = not folder.exists()
-    lock = FileLock(folder / ".lock", timeout=0)
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(folder / ".lock", folder, description, option):
+            yield
+    finally:
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@contextmanager
+def only_writer(path: Path, description: str, main: bool = True) -> Iterator[None]:
+    """Lock a file, or a folder that appears as a whole, against other writers inside the context.
+
+    The lock lies beside the path; the arguments are those of `only_process`.
+
+    Raises:
+        UserError: If another process writes to the path.
+    """
+    if not main:
+        yield
+        return
+    check_writable(path)
+    path = _target(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.with_name(f".{path.name}.lock"), path, description, "--out"):
+        yield
+
+
+@contextmanager
+def _locked(file: Path, path: Path, description: str, option: str) -> Iterator[None]:
+    """Hold the lock of a file, which the operating system releases when the process dies."""
+    lock = FileLock(file, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
         raise UserError(
-            f"{folder} is in use by another process, {description}; give another --out"
+            f"{path} is in use by another process, {description}: wait until it has ended, or give another "
+            f"{option}"
         ) from error
     try:
         yield
     finally:
         # The file is removed while it is locked: a process that opened it before and locks it afterwards
         # finds it removed, and locks a new file.
-        remove(folder / ".lock")
+        remove(file)
         lock.release()
-        if new and not any(folder.iterdir()):
-            folder.rmdir()
