@@ -18,6 +18,8 @@ class EncodeOptions(Recipe):
     """Device, such as cpu or cuda; default: a GPU if there is one."""
     batch: Count = 32
     """Number of images encoded at once."""
+    verify: bool = False
+    """Compare the files of an earlier run with their digests, and encode damaged ones again."""
 
 
 def run(options: EncodeOptions) -> None:
@@ -32,6 +34,7 @@ def run(options: EncodeOptions) -> None:
         seed=options.training.seed,
         device=device_of(options.device),
         batch=options.batch,
+        verify=options.verify,
     )
     if manifest is not None:  # otherwise another rank finishes last
         unread = len(manifest["skipped"])

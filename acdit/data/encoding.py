@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
 from ..utils.errors import UserError
-from ..utils.files import check_writable, whole
+from ..utils.files import check_writable, only_process, whole
 from ..utils.names import NAMELESS, class_order
 from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import launched
-from ..utils.untrusted import open_tensors
+from ..utils.untrusted import open_tensors, read_json, read_object
 from .autoencoders import encode, load_autoencoder, scale_factor
 from .config import AutoencoderConfig, DataConfig
 from .dataset import PixelDataset
@@ -24,15 +24,14 @@ from .identity import DIGEST_BYTES, DataIdentity, FileContent, data_changes
 from .image_decoding import Unreadable
 from .latents import (
     FORMAT_VERSION,
-    HEADER,
     MANIFEST,
     check_contents,
     check_settings,
     latent_settings,
     read_manifest,
-    shard_header,
 )
 from .opening import open_samples
+from .shard_checks import HEADER, is_sound, shard_header
 from .summary import summary
 from .tensor_cache import fingerprint
 
@@ -45,6 +44,7 @@ def encode_pixels(
     seed: int,
     device: torch.device,
     batch: int,
+    verify: bool = False,
 ) -> dict[str, Any] | None:
     """Encode images or clips and their mirror images into a folder.
 
@@ -59,6 +59,8 @@ def encode_pixels(
         seed: seed of the data set, see `open_samples`.
         device: device that the autoencoder runs on.
         batch: number of images encoded at once.
+        verify: whether files of an earlier run are read and compared with their digests; damaged ones are
+            encoded again. Otherwise only their headers and sizes are checked.
 
     Returns:
         The manifest, or None if other ranks still have files to write.
@@ -71,16 +73,32 @@ def encode_pixels(
             "autoencoder.model is not set, so this recipe trains on pixels: set it to encode latents"
         )
     check_writable(folder / MANIFEST)
-    vae: Any = load_autoencoder(autoencoder.model)
+    ranks = launched()
+    with only_process(folder, "acdit encode", ranks.main, option="--autoencoder.latents"):
+        return _encode(folder, config, autoencoder, autoencoder.model, seed, device, batch, verify)
+
+
+def _encode(
+    folder: Path,
+    config: DataConfig,
+    autoencoder: AutoencoderConfig,
+    model: str,
+    seed: int,
+    device: torch.device,
+    batch: int,
+    verify: bool,
+) -> dict[str, Any] | None:
+    """Encode as `encode_pixels` does, in a folder that is locked; `model` is the autoencoder's name."""
+    vae: Any = load_autoencoder(model)
     vae.to(device)
     data = open_samples(config, seed=seed, clips=autoencoder.clips)
-    _check_fit(data, vae, autoencoder.model)
+    _check_fit(data, vae, model)
     size = autoencoder.shard_size
     settings = latent_settings(config, autoencoder, vae)
     # must stay the same between restarts; training checks `settings` only
     layout = settings | {"images": fingerprint({"labels": data.labels}), "shard_size": size}
     identity = data.identity
-    _check_folder(folder, layout, data, identity)
+    _check_folder(folder, layout, data, identity, verify)
     header = {"layout": layout, "identity": identity.to_json()}
     if launched().main:
         ProgressBar.write(f"encoding {summary(data, config.modality.samples)}", file=sys.stderr)
@@ -93,7 +111,7 @@ def encode_pixels(
     ) as progress:
         for number, rows in own_shards:
             path = folder / _name(number)
-            if shard_header(path) is None:
+            if not (is_sound(path) if verify else shard_header(path) is not None and _has_size(path)):
                 _encode_shard(path, data, rows, vae, dtype, batch, config.workers, header, progress)
             else:
                 progress.update(len(rows))
@@ -140,13 +158,16 @@ def _encode_shard(
                 f"latents of items {rows.start} to {rows.stop - 1} are too large for {dtype}: "
                 "choose another autoencoder.dtype"
             )
-    written = json.dumps(header | {"skipped": skipped, "fingerprint": fingerprint(tensors)})
+    digests = {"fingerprint": fingerprint(tensors)}
     if contents:
-        digests = torch.frombuffer(
-            bytearray().join(content.digest for content in contents), dtype=torch.uint8
-        )
-        tensors["content"] = digests.view(-1, DIGEST_BYTES)
-        tensors["modified"] = torch.tensor([content.modified for content in contents])
+        hashes = torch.frombuffer(bytearray().join(content.digest for content in contents), dtype=torch.uint8)
+        sources = {
+            "content": hashes.view(-1, DIGEST_BYTES),
+            "modified": torch.tensor([content.modified for content in contents]),
+        }
+        tensors |= sources
+        digests["sources"] = fingerprint(sources)
+    written = json.dumps(header | {"skipped": skipped} | digests)
     try:
         with whole(path) as temporary_path:
             save_file(tensors, temporary_path, metadata={HEADER: written})
@@ -154,6 +175,16 @@ def _encode_shard(
         raise UserError(
             f"{fault}; the files encoded so far are kept: run the same command again to continue"
         ) from fault
+
+
+def _has_size(path: Path) -> bool:
+    """Return whether a file of latents has the size in the manifest, if there is a manifest that lists it."""
+    try:
+        manifest = read_object(path.parent / MANIFEST)
+        sizes = {shard["file"]: shard["bytes"] for shard in manifest["shards"]}
+    except (UserError, KeyError, TypeError):
+        return True  # there is none yet, or it is written again
+    return sizes.get(path.name) in (None, path.stat().st_size)
 
 
 def _batches(
@@ -195,11 +226,18 @@ def _check_fit(data: PixelDataset, vae: Any, name: str) -> None:
         )
 
 
-def _check_folder(folder: Path, layout: dict[str, Any], data: PixelDataset, identity: DataIdentity) -> None:
-    """Raise UserError if the folder holds latents of other settings or data, which are left unchanged."""
+def _check_folder(
+    folder: Path, layout: dict[str, Any], data: PixelDataset, identity: DataIdentity, verify: bool
+) -> None:
+    """Raise UserError if the folder holds latents of other settings or data, which are left unchanged.
+
+    Damaged files, which are encoded again, are passed over: those without a header, or, to `verify`, those
+    whose content does not fit its digest. A manifest that is not one of latents is the user's own file.
+    """
+    _check_manifest(folder / MANIFEST)
     for path in sorted(folder.glob("latents-*.safetensors")):
         header = shard_header(path)
-        if header is None:
+        if header is None or (verify and not is_sound(path)):
             continue  # the file is written again
         encoded = DataIdentity.from_json(header.get("identity"))
         if encoded is None:
@@ -211,6 +249,18 @@ def _check_folder(folder: Path, layout: dict[str, Any], data: PixelDataset, iden
             check_settings(folder, header["layout"], layout, located=False, images=changes)
             number = int(path.stem.removeprefix("latents-"))
             check_contents(folder, path, number * layout["shard_size"], data)
+
+
+def _check_manifest(path: Path) -> None:
+    """Raise UserError if a file is neither missing, nor a manifest of latents, nor a part of one."""
+    try:
+        written = read_json(path)
+    except UserError:
+        return
+    if not isinstance(written, dict) or "shards" not in written:
+        raise UserError(
+            f"{path} is not a manifest of latents and would be replaced: choose another --autoencoder.latents"
+        )
 
 
 def _earlier_names(folder: Path, layout: dict[str, Any], names: list[str]) -> list[str]:

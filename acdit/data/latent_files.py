@@ -39,6 +39,7 @@ HEADER_KINDS = {
     "identity": OBJECT.or_none().if_given(),
     "skipped": OBJECT,
     "fingerprint": TEXT,
+    "sources": TEXT.if_given(),
 }
 
 

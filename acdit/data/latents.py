@@ -6,25 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from ..utils.errors import UserError
 from ..utils.kinds import check_values, whole_number
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import generator
 from ..utils.settings import differences
-from ..utils.untrusted import damage, open_tensors, parse_json, read_object, tensor_header
+from ..utils.untrusted import damage, open_tensors, read_object, tensor_header
 from .config import AutoencoderConfig, DataConfig
 from .data_sets import built_in
 from .dataset import LabelledDataset, PixelDataset
 from .folders import scan_folder
 from .identity import MOST_NAMED, DataIdentity, data_changes, text_digest
-from .latent_files import HEADER_KINDS, REMEDY, check_latents, check_manifest, checked_identity
+from .latent_files import REMEDY, check_latents, check_manifest
 from .opening import open_samples
+from .shard_checks import REPAIR, check_shards
 from .tensor_cache import fingerprint
 
 MANIFEST = "manifest.json"
-HEADER = "acdit"  # a single key, since safetensors writes several in arbitrary order
 FORMAT_VERSION = 1
 # keys of the section `data` that do not affect the latents of an image; max_unreadable and max_pixels affect
 # only which images there are, which the identity of the data tells
@@ -46,6 +45,9 @@ class LatentDataset(LabelledDataset):
 
     Attributes:
         encoded: identity of the encoded data; None if an older version encoded them.
+
+    Raises:
+        UserError: if a file does not hold the items that the manifest says.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any], *, seed: int) -> None:
@@ -62,7 +64,7 @@ class LatentDataset(LabelledDataset):
         if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(
             self.label_names
         ):
-            raise damage(folder, f"its labels are not those of {len(self.label_names)} classes", REMEDY)
+            raise damage(folder, f"its labels are not those of {len(self.label_names)} classes", REPAIR)
         self.encoded = DataIdentity.from_json(manifest.get("data"))
         self._fingerprints = "".join(shard["fingerprint"] for shard in manifest["shards"])
         source = manifest["settings"]["data"]["source"]
@@ -152,12 +154,14 @@ def open_latents(
         seed: seed of the random draws.
 
     Raises:
-        UserError: if there are no latents yet, or they were encoded from other data or with other settings.
+        UserError: if there are no latents yet, they were encoded from other data or with other settings, or a
+            file of them is damaged.
     """
     manifest = read_manifest(folder)
     latents = LatentDataset(folder, manifest, seed=seed)
     encoded, expected = latents.encoded, latent_settings(data, autoencoder, vae)
     check_settings(folder, manifest["settings"], expected, located=encoded is None)
+    check_shards(folder, manifest["shards"])
     if encoded is None:
         note = "does not record which files were encoded, so they are not compared with the data"
         latents.notes = (f"{folder} {note}",)
@@ -269,17 +273,3 @@ def _refusal(folder: Path, changed: Sequence[str], kind: str) -> str:
         f"{folder} holds latents of {kind}; differences: {', '.join(changed)}. "
         "Choose another --autoencoder.latents, or remove that folder; then run acdit encode"
     )
-
-
-def shard_header(path: Path) -> dict[str, Any] | None:
-    """Return the header of a file of latents; None if the file is missing or damaged."""
-    try:
-        with open_tensors(path) as file:
-            written = (file.metadata() or {}).get(HEADER)
-        if written is None:
-            return None
-        header = check_values(parse_json(written, path), HEADER_KINDS, path)
-        identity = header.get("identity")
-        return header if identity is None else header | {"identity": checked_identity(identity, path)}
-    except (OSError, SafetensorError, UserError):
-        return None

@@ -26,8 +26,7 @@ def cached_tensors(name: str, build: Callable[[], dict[str, torch.Tensor]]) -> d
         name: name of the file, without suffix.
         build: function that computes the tensors.
     """
-    directory = Path(os.environ.get("ACDIT_CACHE") or "~/.cache/acdit").expanduser()
-    path = directory / f"{name}.safetensors"
+    path = cache_folder() / f"{name}.safetensors"
     stored = _read(path)
     if stored is not None:
         return stored
@@ -41,6 +40,11 @@ def cached_tensors(name: str, build: Callable[[], dict[str, torch.Tensor]]) -> d
         message = f"{name} is not cached; set ACDIT_CACHE to a writable directory ({fault})"
         warnings.warn(message, stacklevel=2)
     return tensors
+
+
+def cache_folder() -> Path:
+    """Return the cache directory: ACDIT_CACHE, or ~/.cache/acdit."""
+    return Path(os.environ.get("ACDIT_CACHE") or "~/.cache/acdit").expanduser()
 
 
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:

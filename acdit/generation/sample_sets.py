@@ -20,16 +20,17 @@ from ..diffusion.generate import steps_per_block
 from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import UserError
-from ..utils.files import whole
+from ..utils.files import check_writable, only_writer, whole
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import seed_of
-from ..utils.ranks import launched
+from ..utils.ranks import Ranks, launched
 from ..utils.settings import differences
 from ..utils.untrusted import check_file, damage, parse_json, read_object, reading
 from .batches import Sampling, image_batch
 
 FORMAT_VERSION = 1
 SETTINGS_FILE = "settings.json"
+DIGEST_BYTES = 16  # length of the digest at the end of a part
 NULLS = ("prompt", "max_new_tokens", "temperature", "top_p")  # keys of the format that have no meaning here
 LONGEST_WAIT = timedelta(days=7)  # time that the first rank to finish waits for the last one
 
@@ -61,7 +62,8 @@ class SampleSet:
 
     Part k holds the images from index k x batch on, as a uint8 array (n, H, W, 3), in a folder beside the
     output. Each part is written atomically, so that generation can be stopped at any moment. The parts do not
-    depend on the rank that generates them.
+    depend on the rank that generates them. A part ends with a digest of its bytes; if it does not fit, the
+    part is drawn again.
 
     Args:
         pipeline: pipeline that generates the images.
@@ -92,9 +94,9 @@ class SampleSet:
         return done
 
     def draw(self, rank: int = 0, ranks: int = 1) -> None:
-        """Generate those of the parts rank, rank + ranks, .. that do not exist yet."""
+        """Generate those of the parts rank, rank + ranks, .. that do not exist yet, or are damaged."""
         mine = range(rank, self.num_parts, ranks)
-        missing = [part for part in mine if not self.part(part).exists()]
+        missing = [part for part in mine if self._read(part) is None]
         initial = len(mine) - len(missing)
         for part in ProgressBar(
             missing,
@@ -106,28 +108,42 @@ class SampleSet:
             delay=3,
             disable=rank > 0,
         ):
-            written = io.BytesIO()
-            np.save(written, self._pixels(part))
+            pixels = self._pixels(part)
             with self._kept(self.part(part)):
                 if not (self.folder / SETTINGS_FILE).exists():
                     with whole(self.folder / SETTINGS_FILE) as temporary_path:
                         temporary_path.write_text(json.dumps(self.settings, indent=2) + "\n")
-                with whole(self.part(part)) as temporary_path:
-                    temporary_path.write_bytes(written.getvalue())
+                self.write(part, pixels)
+
+    def write(self, part: int, pixels: np.ndarray) -> None:
+        """Write the images of a part, and the digest of the bytes before it, which NumPy does not read."""
+        written = io.BytesIO()
+        np.save(written, pixels)
+        content = written.getvalue()
+        with whole(self.part(part)) as temporary_path:
+            temporary_path.write_bytes(content + _digest(content))
+
+    def _read(self, part: int) -> np.ndarray | None:
+        """Return the images of a part; None if it does not exist or is damaged."""
+        try:
+            written = self.part(part).read_bytes()
+        except FileNotFoundError:
+            return None
+        content, digest = written[:-DIGEST_BYTES], written[-DIGEST_BYTES:]
+        return np.load(io.BytesIO(content), allow_pickle=False) if digest == _digest(content) else None
 
     def join(self) -> None:
         """Join the parts into the output, and remove them.
 
         Raises:
-            UserError: if a part is missing, or the output cannot be written.
+            UserError: if a part is missing or damaged, or the output cannot be written.
         """
         parts = [self.part(part) for part in range(self.num_parts)]
-        missing = [part.name for part in parts if not part.exists()]
+        missing = [self.part(part).name for part in range(self.num_parts) if self._read(part) is None]
         if missing:
             raise UserError(
-                f"{self.folder} lacks {len(missing)} of {len(parts)} parts, such as {missing[0]}: run the "
-                "same "
-                "command again, with all ranks on one file system"
+                f"{self.folder} lacks {len(missing)} of {len(parts)} parts, such as {missing[0]}, or they "
+                "are damaged: run the same command again, with all ranks on one file system"
             )
         with self._kept(self.out), whole(self.out) as temporary_path:
             if self.out.suffix:
@@ -264,6 +280,12 @@ def draw_set(samples: SampleSet) -> DrawnSet | None:
         UserError: if something else exists at the path of the set, or the set cannot be written.
     """
     ranks = launched()
+    with only_writer(samples.out, "acdit sample", ranks.main):
+        return _draw_set(samples, ranks)
+
+
+def _draw_set(samples: SampleSet, ranks: Ranks) -> DrawnSet | None:
+    check_writable(samples.folder / "any")
     started = time.perf_counter()
     finished = samples.finished()
     if not finished:
@@ -305,6 +327,10 @@ def _settings(pipeline: ACDiTImagePipeline, model: Path, plan: SetPlan) -> dict[
         "weights": _fingerprint(model),
     }
     return json.loads(json.dumps(settings))
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
 def _fingerprint(folder: Path) -> str:

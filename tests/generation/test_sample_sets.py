@@ -156,9 +156,21 @@ def test_a_stopped_set_goes_on_to_the_bytes_of_an_undisturbed_one(models, drawn,
 
 def test_parts_that_are_there_are_not_drawn_again(models, drawn, tmp_path):
     half = begun(models["grey"], tmp_path / "samples.npz")
-    np.save(half.part(2), np.full((4, 8, 8, 3), 7, np.uint8))
+    half.write(2, np.full((4, 8, 8, 3), 7, np.uint8))
     images = images_of(drawn())
     assert (images[16:] == 7).all() and images[:16].std() > 10
+
+
+def test_damaged_parts_are_drawn_again(models, drawn, tmp_path):
+    half = begun(models["grey"], tmp_path / "damaged.npz")
+    first = half.part(0)
+    written = bytearray(first.read_bytes())
+    written[500] ^= 1
+    first.write_bytes(written)
+    np.save(half.part(2), np.zeros((4, 8, 8, 3), np.uint8))  # a part of zeros, without its digest
+    with pytest.raises(UserError, match="lacks 3 of 3 parts"):
+        half.join()
+    assert drawn("damaged.npz").read_bytes() == drawn("undisturbed.npz").read_bytes()
 
 
 @pytest.mark.parametrize("out", ["samples.npz", "samples"])

@@ -118,7 +118,7 @@ def test_likelihoods_that_are_not_finite_are_no_scores():
     for lengths, layout in cases:
         assert text_nelbo(model, tokens, lengths, layout, **arguments).values.isfinite().all()
     with torch.no_grad():
-        model.blocks[0].mlp.fc1.weight[0, 0] = math.nan
+        model.get_parameter("blocks.0.mlp.fc1.weight")[0, 0] = math.nan
     for lengths, layout in cases:
         with pytest.raises(UserError, match="likelihoods are not finite"):
             text_nelbo(model, tokens, lengths, layout, **arguments)
