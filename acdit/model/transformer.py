@@ -15,6 +15,7 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from ..utils.entry_files import NETWORK_MODULE, write_entry_file
 from ..utils.errors import UserError
 from ..utils.tracing import is_tracing
 from ..utils.untrusted import reading
@@ -189,7 +190,22 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         """Return the configuration as it is saved, without the path that the network was loaded from."""
         config = json.loads(super().to_json_string())
         config.pop("_name_or_path", None)
+        if type(self) is ACDiTTransformer:
+            config["auto_map"] = {"AutoModel": f"{NETWORK_MODULE}.ACDiTTransformer"}
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: Any) -> dict[str, Any]:
+        config = super()._dict_from_json_file(json_file)
+        config.pop("auto_map", None)  # for AutoModel alone; diffusers would warn of it
+        return config
+
+    def save_config(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Save the configuration as in diffusers, with the file by which AutoModel finds the class."""
+        if type(self) is ACDiTTransformer:
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+            write_entry_file(save_directory, NETWORK_MODULE, "ACDiTTransformer")
+        super().save_config(save_directory, *args, **kwargs)
 
     def set_attention_backend(self, backend: str | None) -> None:
         """Set the attention backend: `dense`, `split` or `flex`; None = the device's default.

@@ -1,7 +1,9 @@
 """BlockPipeline: the base class of the pipelines of all modalities."""
 
+import json
 from abc import abstractmethod
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,12 +12,14 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from ..diffusion.solver_checks import check_solver, prediction_of
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
+from ..utils.entry_files import PIPELINE_MODULE, write_entry_file
 from ..utils.errors import UserError
 from ..utils.finite import check_finite_modules
 from ..utils.untrusted import read_object, reading
 from .callbacks import LoopState
 from .components import check_components
-from .folders import folder_modality
+from .folders import folder_modality, pipeline_class_name
+from .hub import local_folder
 from .lora import LoraLoader
 from .stored import INDEX, check_parts
 
@@ -38,21 +42,19 @@ class BlockPipeline(LoopState, DiffusionPipeline, LoraLoader):
         """Load a pipeline as in diffusers, by default without pickles and without code of the model.
 
         Raises:
-            UserError: if the files in a folder are damaged, if weights are not finite, or if a given
-                scheduler does not fit the network.
+            UserError: if the files of the model are damaged or cannot be had, if weights are not finite, or
+                if a given scheduler does not fit the network.
         """
         # The saved scheduler is loaded first: in folders of earlier versions it alone tells what the network
         # predicts.
         scheduler = kwargs.pop("scheduler", None)
-        options = {"use_safetensors": True, "trust_remote_code": False, **kwargs}
-        folder = Path(pretrained_model_name_or_path)
-        if (folder / INDEX).exists():
-            check_parts(folder, read_object(folder / INDEX), given=kwargs)
-            folder_modality(folder, with_network="transformer" not in kwargs)
-            with reading(folder):
-                pipeline = super().from_pretrained(pretrained_model_name_or_path, **options)
-        else:  # a name on the hub
-            pipeline = super().from_pretrained(pretrained_model_name_or_path, **options)
+        folder = Path(local_folder(pretrained_model_name_or_path, kwargs))
+        check_parts(folder, read_object(folder / INDEX), given=kwargs)
+        folder_modality(folder, with_network="transformer" not in kwargs)
+        cls._add_parts(folder, kwargs)
+        with reading(folder):
+            options = {"use_safetensors": True, **kwargs, "trust_remote_code": False}
+            pipeline = super().from_pretrained(folder, **options)
         check_components(folder, pipeline.components, given=kwargs)
         if scheduler is not None:
             pipeline.scheduler = scheduler
@@ -70,6 +72,34 @@ class BlockPipeline(LoopState, DiffusionPipeline, LoraLoader):
             "it is not written; train again from an earlier checkpoint, or with a lower learning rate",
         )
         super().save_pretrained(save_directory, *args, **kwargs)
+
+    @classmethod
+    def _add_parts(cls, folder: Path, kwargs: dict[str, Any]) -> None:
+        """Add parts to the arguments of `from_pretrained` that diffusers does not load."""
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: Any) -> dict[str, Any]:
+        # diffusers would look for code in the folder, which the classes of this package do not need
+        config = super()._dict_from_json_file(json_file)
+        return config | {"_class_name": pipeline_class_name(config)} if "_class_name" in config else config
+
+    def to_json_string(self) -> str:
+        """Return the configuration as it is saved, so that diffusers finds the class through pipeline.py."""
+        config = json.loads(super().to_json_string())
+        if self._is_public():
+            config["_class_name"] = [PIPELINE_MODULE, type(self).__name__]
+        return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+    def save_config(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Save model_index.json as in diffusers, with pipeline.py beside it."""
+        if self._is_public():
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+            write_entry_file(save_directory, PIPELINE_MODULE, type(self).__name__)
+        super().save_config(save_directory, *args, **kwargs)
+
+    def _is_public(self) -> bool:
+        """Return whether `from acdit import ...` finds the class."""
+        return getattr(import_module("acdit"), type(self).__name__, None) is type(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("scheduler", "transformer") and "format_version" in getattr(self, "_internal_dict", {}):

@@ -1,6 +1,8 @@
 """Folders of trained pipelines: their location and modality. Does not import torch."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..modalities.modality import Modality
 from ..modalities.table import MODALITIES, modality_of_pipeline
@@ -53,7 +55,7 @@ def folder_modality(folder: Path, *, with_network: bool = True) -> Modality:
         UserError: if the folder holds a pipeline of another class, or is damaged.
     """
     index = read_object(folder / INDEX)
-    name = index.get("_class_name")
+    name = pipeline_class_name(index)
     modality = modality_of_pipeline(name) if isinstance(name, str) else None
     if modality is None:
         known = ", ".join(each.pipeline_name for each in MODALITIES.values())
@@ -61,3 +63,9 @@ def folder_modality(folder: Path, *, with_network: bool = True) -> Modality:
     network = folder / NETWORK_CONFIG if with_network else None
     check_index(folder / INDEX, index, modality, network and read_object(network))
     return modality
+
+
+def pipeline_class_name(index: Mapping[str, Any]) -> Any:
+    """Return the name of the pipeline's class: `NAME`, or of the form that names pipeline.py too."""
+    name = index.get("_class_name")
+    return name[1] if isinstance(name, list) and len(name) == 2 else name

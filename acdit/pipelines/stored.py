@@ -38,7 +38,11 @@ def check_parts(folder: Path, index: Mapping[str, Any], given: Container[str] = 
     Raises:
         UserError: if a component is damaged or incomplete, or if its library must not be imported.
     """
-    parts = {name: value for name, value in index.items() if name not in given and _names_class(value)}
+    parts = {
+        name: value
+        for name, value in index.items()
+        if name[:1] != "_" and name not in given and _names_class(value)
+    }
     unknown = {value[0] for value in parts.values()} - TRUSTED_LIBRARIES
     if unknown:
         raise UserError(

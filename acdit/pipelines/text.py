@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,14 +83,13 @@ class ACDiTTextPipeline(BlockPipeline):
         self._check_solver()
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
-        """Load a pipeline as in diffusers, by default without pickles, with the tokenizer saved beside it."""
+    def _add_parts(cls, folder: Path, kwargs: dict[str, Any]) -> None:
+        """Add the tokenizer that is saved beside the pipeline."""
         if "tokenizer" not in kwargs:
-            file = Path(pretrained_model_name_or_path) / FILE
+            file = folder / FILE
             if not file.exists():
-                raise UserError(f"{pretrained_model_name_or_path} has no {FILE}: pass a tokenizer")
+                raise UserError(f"{folder} has no {FILE}: pass a tokenizer")
             kwargs["tokenizer"] = open_tokenizer(str(file))
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """Save the pipeline as in diffusers, with the tokenizer beside it."""

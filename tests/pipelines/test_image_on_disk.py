@@ -47,7 +47,7 @@ def test_save_and_load_round_trip(pixels, tmp_path):
 def test_the_index_tells_all_that_a_call_needs(saved):
     index = json.loads((saved / "model_index.json").read_text())
     expected = {
-        "_class_name": "ACDiTImagePipeline",
+        "_class_name": ["pipeline", "ACDiTImagePipeline"],
         "transformer": ["acdit", "ACDiTTransformer"],
         "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
         "vae": [None, None],
@@ -68,9 +68,11 @@ def test_the_index_tells_all_that_a_call_needs(saved):
 def test_no_pickle_is_written(saved):
     assert content(saved) == [
         "model_index.json",
+        "pipeline.py",
         "scheduler/scheduler_config.json",
         "transformer/config.json",
         "transformer/diffusion_pytorch_model.safetensors",
+        "transformer/network.py",
     ]
     header = (saved / "transformer/diffusion_pytorch_model.safetensors").read_bytes()[8:9]
     assert header == b"{"

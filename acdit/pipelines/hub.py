@@ -1,0 +1,47 @@
+"""Pipelines on the Hugging Face hub: all files of a model in one local folder."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from ..utils.errors import UserError
+
+FILES = ["*.json", "*.safetensors"]  # no code and no pickles
+ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
+
+
+def local_folder(name: Any, arguments: dict[str, Any]) -> str:
+    """Return the folder of a pipeline: the given one, or that of a model fetched from the hub.
+
+    Args:
+        name: folder, or name ORGANISATION/MODEL of a model on the hub.
+        arguments: arguments of `from_pretrained`; those about the hub and `subfolder` are taken out.
+
+    Raises:
+        UserError: if the model cannot be fetched.
+    """
+    subfolder = arguments.pop("subfolder", None) or ""
+    given = {key: arguments.pop(key) for key in ARGUMENTS if key in arguments}
+    folder = Path(name)
+    if not folder.is_dir():
+        patterns = [f"{subfolder}/{pattern}" if subfolder else pattern for pattern in FILES]
+        try:
+            folder = Path(snapshot_download(str(name), allow_patterns=patterns, **given))
+        except HFValidationError as fault:
+            raise UserError(
+                f"{name} is neither a folder nor the name of a model on the Hugging Face hub (org/name)"
+            ) from fault
+        except LocalEntryNotFoundError as fault:
+            raise UserError(
+                f"{name} is neither a folder nor a model in the cache, and the Hugging Face hub cannot be "
+                "reached: check the name and the network"
+            ) from fault
+        except (HfHubHTTPError, OSError) as fault:
+            reason = " ".join(str(fault).split())[:200]
+            raise UserError(f"{name} cannot be fetched from the Hugging Face hub: {reason}") from fault
+    folder = folder / subfolder
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"{name} is not a pipeline: {folder} has no model_index.json")
+    return str(folder)
