@@ -177,7 +177,7 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         with reading(folder):
             return super().from_pretrained(pretrained_model_name_or_path, **options)
 
-    def load_lora_adapter(
+    def load_lora_adapter(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, pretrained_model_name_or_path_or_dict: Any, prefix: str | None = "transformer", **kwargs: Any
     ) -> None:
         """Load an adapter like any diffusers model, but never from a pickle."""

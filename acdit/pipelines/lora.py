@@ -27,7 +27,7 @@ class LoraLoader(LoraBaseMixin):
     transformer: Any
 
     @classmethod
-    def lora_state_dict(
+    def lora_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls,
         pretrained_model_name_or_path_or_dict: str | Path | Mapping[str, Tensor],
         *,
@@ -72,7 +72,7 @@ class LoraLoader(LoraBaseMixin):
             raise UserError(f"no LoRA weights can be read from {source}: {reason}") from fault
         return (weights, metadata) if return_lora_metadata else weights
 
-    def load_lora_weights(
+    def load_lora_weights(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         pretrained_model_name_or_path_or_dict: str | Path | Mapping[str, Tensor],
         adapter_name: str | None = None,
@@ -116,7 +116,7 @@ class LoraLoader(LoraBaseMixin):
         )
 
     @classmethod
-    def save_lora_weights(
+    def save_lora_weights(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls,
         save_directory: str | Path,
         transformer_lora_layers: Mapping[str, Tensor],
@@ -139,7 +139,8 @@ class LoraLoader(LoraBaseMixin):
         """
         if not transformer_lora_layers:
             raise UserError("transformer_lora_layers must hold the weights of an adapter, but is empty")
-        cls._save_lora_weights(
+        base: Any = super()  # diffusers' type hints forbid the defaults
+        base._save_lora_weights(
             save_directory=str(save_directory),
             lora_layers={cls.transformer_name: dict(transformer_lora_layers)},
             lora_metadata={cls.transformer_name: transformer_lora_adapter_metadata},
@@ -149,7 +150,7 @@ class LoraLoader(LoraBaseMixin):
             safe_serialization=True,
         )
 
-    def fuse_lora(
+    def fuse_lora(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         components: Sequence[str] = ("transformer",),
         lora_scale: float = 1.0,
@@ -167,7 +168,9 @@ class LoraLoader(LoraBaseMixin):
         require("peft", "lora")
         super().fuse_lora(list(components), lora_scale, safe_fusing, adapter_names)
 
-    def unfuse_lora(self, components: Sequence[str] = ("transformer",)) -> None:
+    def unfuse_lora(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, components: Sequence[str] = ("transformer",)
+    ) -> None:
         """Subtract fused adapters from the weights of the network.
 
         Args:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+untyped: Any = torch  # some of what follows has no type hints
+functorch = untyped._C._functorch
 TRACING_MODES = (
     torch._C._TorchDispatchModeKey.FAKE,
     torch._C._TorchDispatchModeKey.PROXY,
@@ -27,7 +29,7 @@ def is_tracing() -> bool:
         or any(torch._C._get_dispatch_mode(mode) is not None for mode in TRACING_MODES)
         or torch._ops._len_torch_dispatch_stack_pre_dispatch() > 0
         or torch._C._get_tracing_state() is not None
-        or torch._C._functorch.peek_interpreter_stack() is not None
+        or functorch.peek_interpreter_stack() is not None
     )
 
 
@@ -45,8 +47,8 @@ def _holds_numbers(tensor: Tensor) -> bool:
     return (
         type(tensor) in (Tensor, nn.Parameter)
         and not tensor.is_meta
-        and not torch._is_functional_tensor(tensor)
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        and not untyped._is_functional_tensor(tensor)
+        and not functorch.is_functorch_wrapped_tensor(tensor)
     )
 
 
@@ -82,7 +84,7 @@ def tensor_cache(maxsize: int) -> Callable[[Function], Function]:
             except NotStored as passed:
                 return passed.args[0]
 
-        cached.cache_clear = stored.cache_clear  # pyright: ignore[reportFunctionMemberAccess]
+        cached.cache_clear = stored.cache_clear  # pyright: ignore[reportAttributeAccessIssue]
         return cached  # pyright: ignore[reportReturnType]
 
     return decorate

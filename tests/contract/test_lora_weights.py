@@ -17,7 +17,8 @@ LAYER = "blocks.1.attn"
 def low_rank(outputs: int, rank: int, inputs: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Matrices A (rank, inputs) and B (outputs, rank)."""
     source = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(*shape, generator=source) / 3 for shape in ((rank, inputs), (outputs, rank)))
+    down, up = torch.randn(rank, inputs, generator=source), torch.randn(outputs, rank, generator=source)
+    return down / 3, up / 3
 
 
 def names(layer: str, pair: tuple[Tensor, Tensor], down: str = ".lora_A.weight", up: str = ".lora_B.weight"):

@@ -24,7 +24,7 @@ def image_pipeline() -> Any:
 def video_pipeline() -> Any:
     """Clips of four frames 8x8, two blocks of pixels."""
     transformer = tiny_model(in_channels=4, axis_lengths=(4, 4, 4), num_classes=3)
-    layout = {"grid": (4, 4, 4), "block": (2, 4, 4), "patch": (1, 2, 2)}
+    layout: dict[str, Any] = {"grid": (4, 4, 4), "block": (2, 4, 4), "patch": (1, 2, 2)}
     return quiet(ACDiTVideoPipeline(transformer, default_sampler("flow"), num_inference_steps=2, **layout))
 
 
