@@ -1,5 +1,6 @@
 """Video files: write them frame by frame, read them, and arrange clips side by side."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -42,13 +43,15 @@ def video_file(path: Path, rate: int) -> Iterator[Writer]:
         A writer of frames.
 
     Raises:
-        UserError: for another suffix, a rate that a .gif cannot have, a size that H.264 cannot have, or if
-            the package that writes the format is missing.
+        UserError: for another suffix, a rate that is no positive number or that a .gif cannot have, a size
+            that H.264 cannot have, or if the package that writes the format is missing.
     """
     writers = {".mp4": _h264, ".gif": _gif}
     open_writer = writers.get(path.suffix.lower())
     if open_writer is None:
         raise UserError(f"{path} must end in {' or '.join(writers)}")
+    if not 0 < rate < math.inf:  # so that NaN is refused too
+        raise UserError(f"the rate must be a positive, finite number of frames per second, not {rate}")
     with whole(path) as temporary_path, open_writer(temporary_path, rate) as writer:
         yield writer
 

@@ -139,7 +139,7 @@ def without_record(folder):
         path = folder / shard["file"]
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()["acdit"])
-        del header["identity"]
+        del header["identity"], header["sources"]
         tensors = {
             name: tensor for name, tensor in load_file(path).items() if name not in ("content", "modified")
         }

@@ -1,6 +1,7 @@
 """Finite tensors are told from others, and nothing that is not finite is trained on, written, or shown."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from acdit.data.autoencoders import decode, encode, load_autoencoder
 from acdit.diffusion.generate import Guidance, steps_per_block
 from acdit.diffusion.objective import SampleKey
 from acdit.diffusion.text_likelihood import text_nelbo
+from acdit.media.videos import video_file
 from acdit.model.layout import Layout
 from acdit.pipelines.loading import load_pipeline
 from acdit.training.autoencoder import train_autoencoder
@@ -106,6 +108,10 @@ def test_numbers_of_calls_must_be_finite():
     for steps in (math.nan, math.inf, 2.5, [2, 2.5]):
         with pytest.raises(UserError, match="steps must be"):
             steps_per_block(steps, 2)  # pyright: ignore[reportArgumentType]
+    rates: list[Any] = [math.nan, math.inf, 0]
+    for rate in rates:
+        with pytest.raises(UserError, match="rate must be"), video_file(Path("a.gif"), rate):
+            pass
 
 
 def test_likelihoods_that_are_not_finite_are_no_scores():
