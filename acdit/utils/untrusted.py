@@ -77,7 +77,7 @@ def reading(path: Path | str, remedy: str = "") -> Iterator[None]:
             raise
         raise damage(path, reason_of(error), remedy) from error
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of a library in Rust
+        if type(error) is not Exception and type(error).__name__ != "PanicException":  # of libraries in Rust
             raise
         raise damage(path, reason_of(error), remedy) from error
 
