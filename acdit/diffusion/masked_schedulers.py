@@ -211,8 +211,8 @@ class ConfidenceScheduler(MaskedScheduler):
 
 def _logits_at(model_output: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
     """Return the logits (n, V - 1) of tokens of rows, without the mask's, in float64."""
-    device = model_output.device
-    return model_output[rows.to(device), positions.to(device), :-1].double()
+    indices = rows * model_output.shape[1] + positions
+    return model_output.flatten(0, 1).index_select(0, indices.to(model_output.device))[:, :-1].double()
 
 
 def _check_number(name: str, value: object) -> None:

@@ -109,7 +109,7 @@ def test_bits_per_byte_are_of_the_texts_that_are_scored(tmp_path):
     data = open_texts(DataConfig(source=str(tmp_path)), subwords, LENGTH)
     sizes = [data.bytes_of(index) for index in range(len(data))]
     assert sum(sizes) == data.bytes == len((latin + greek).encode()) and max(sizes) > 1.5 * min(sizes[:-1])
-    texts = [subwords.decode(data.decode(index)) for index in range(len(data))]
+    texts = [subwords.decode(data.decode(index).tolist()) for index in range(len(data))]
     whole = [index for index, text in enumerate(texts) if "\ufffd" not in text]
     without_end = [index for index in whole if subwords.eos not in data.decode(index)]
     assert len(without_end) > 10
