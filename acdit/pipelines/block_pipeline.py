@@ -1,5 +1,6 @@
 """BlockPipeline: the base class of the pipelines of all modalities."""
 
+import inspect
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -74,6 +75,17 @@ class BlockPipeline(LoopState, DiffusionPipeline, LoraLoader):
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Self:
+        """Return a pipeline with the parts and settings of another one, as in diffusers, or given ones.
+
+        The vae and the tokenizer are taken over whatever their class.
+        """
+        taken = inspect.signature(cls.__init__).parameters
+        parts = {**pipeline.components, "tokenizer": getattr(pipeline, "tokenizer", None)}
+        given = {name: part for name, part in parts.items() if name in taken and part is not None}
+        return super().from_pipe(pipeline, **given | kwargs)
+
+    @classmethod
     def _add_parts(cls, folder: Path, kwargs: dict[str, Any]) -> None:
         """Add parts to the arguments of `from_pretrained` that diffusers does not load."""
 
@@ -86,6 +98,7 @@ class BlockPipeline(LoopState, DiffusionPipeline, LoraLoader):
     def to_json_string(self) -> str:
         """Return the configuration as it is saved, so that diffusers finds the class through pipeline.py."""
         config = json.loads(super().to_json_string())
+        config.pop("_name_or_path", None)  # the folder that the pipeline was loaded from
         if self._is_public():
             config["_class_name"] = [PIPELINE_MODULE, type(self).__name__]
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
