@@ -58,7 +58,7 @@ def check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
         raise damage(path, f"shape must be (C, h, w) or (C, F, h, w), not {manifest['shape']}", REMEDY)
 
 
-def checked_identity(identity: Any, path: Path) -> Any:
+def checked_identity(identity: object, path: Path) -> dict[str, Any]:
     """Return the stored identity of a data set, after checking its values."""
     values = check_values(identity, IDENTITY_KINDS, path, REMEDY)
     lengths = {len(values["counts"]), *([len(values["digests"])] if values["digests"] else [])}

@@ -83,7 +83,8 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
             else:
                 for line, text in enumerate(file, 1):
                     if text.strip():
-                        rows.append((line, dict(parse_json(text, "the line", infinite=True))))
+                        row: Any = parse_json(text, "the line", infinite=True)
+                        rows.append((line, dict(row)))
     except (OSError, ValueError, TypeError, csv.Error) as fault:
         where = f" in line {line}" if line else ""
         raise UserError(f"{path} cannot be read{where}: {fault}") from fault

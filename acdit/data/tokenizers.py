@@ -333,7 +333,7 @@ def _check_vocabulary(state: dict[str, Any], source: Path | str) -> None:
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict | list):
         raise damage(source, "it is not the JSON of a tokenizer: its model has no vocabulary")
-    ids = [entry.get("id") if isinstance(entry, dict) else None for entry in added]
+    ids: list[Any] = [entry.get("id") if isinstance(entry, dict) else None for entry in added]
     ids += vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
     if any(type(token) is not int or token < 0 for token in ids):
         raise damage(source, "its ids of tokens must be whole numbers of at least 0")

@@ -6,7 +6,7 @@ import pickletools
 import re
 import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 
@@ -17,7 +17,7 @@ ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # first bytes of the two formats
 PICKLES = 4  # in a file of the older format, before the values of the tensors
 
 
-def load_untrusted(path: Path) -> Any:
+def load_untrusted(path: Path) -> object:
     """Return the content of a file of `torch.save`: tensors, plain containers and argparse.Namespace.
 
     Raises:

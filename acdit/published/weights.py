@@ -29,7 +29,7 @@ class Renamed(NamedTuple):
     removed: list[str]
 
 
-def without_wrappers(stored: Any, part: str) -> Renamed:
+def without_wrappers(stored: object, part: str) -> Renamed:
     """Return a state dict whose keys lack what the wrappers of training scripts add to them.
 
     Args:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Container, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,7 @@ class _Listed(FileSystem):
     def __init__(self, paths: Container[str]) -> None:
         self._paths = paths
 
-    def ls(self, path: Any) -> list[str]:
+    def ls(self, path: str | PathLike[str]) -> list[str]:
         """Return the paths in a folder that are among the files."""
         return [each for each in super().ls(path) if each in self._paths]
 

@@ -46,7 +46,7 @@ def read_log(path: Path) -> RunLog:
         if not line:
             continue
         try:
-            entry = parse_json(line, "the line", infinite=True)
+            entry: Any = parse_json(line, "the line", infinite=True)
             _check(entry)
         except ValueError as error:
             if number > len(lines) and line.startswith(b"{"):

@@ -10,7 +10,7 @@ from ..data.latent_files import checked_identity
 from ..model.stored import KINDS
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from ..utils.kinds import OBJECT, TEXT, check_values, whole_number
+from ..utils.kinds import OBJECT, TEXT, Kind, check_values, whole_number
 from ..utils.ranks import Ranks
 from ..utils.untrusted import damage, reading, tensor_header
 from .checkpoint import STATE_FILE, Stored, check_recipe
@@ -56,7 +56,7 @@ STATE_KINDS = {
     "ranks": whole_number(),
     "threads": whole_number(),
 }
-PROGRESS_KINDS = dict.fromkeys(("step", "skipped", "skipped_in_a_row"), whole_number(0))
+PROGRESS_KINDS: dict[str, Kind] = dict.fromkeys(("step", "skipped", "skipped_in_a_row"), whole_number(0))
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ BOOL = Kind("true or false", lambda value: isinstance(value, bool))
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 
 
-def check_values(values: Any, kinds: Mapping[str, Kind], path: Path, remedy: str = "") -> dict[str, Any]:
+def check_values(values: object, kinds: Mapping[str, Kind], path: Path, remedy: str = "") -> dict[str, Any]:
     """Return an object of a file, after checking its values; keys without a kind are not checked.
 
     Raises:

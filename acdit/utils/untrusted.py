@@ -14,11 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from .errors import PACKAGE, UserError, raised_here, reason_of
+
+if TYPE_CHECKING:
+    from safetensors import safe_open
 
 LARGEST_JSON = 2**26  # bytes; the largest tokenizers have half of it
 LARGEST_YAML = 2**20
@@ -118,7 +121,7 @@ def read_bytes(path: Path, largest: int = LARGEST_JSON) -> bytes:
         return file.read(largest)
 
 
-def read_json(path: Path, *, infinite: bool = False) -> Any:
+def read_json(path: Path, *, infinite: bool = False) -> object:
     """Return the value in a JSON file.
 
     Args:
@@ -139,7 +142,7 @@ def read_object(path: Path, *, infinite: bool = False) -> dict[str, Any]:
     return value
 
 
-def parse_json(text: bytes | str, source: Path | str, *, infinite: bool = False) -> Any:
+def parse_json(text: bytes | str, source: Path | str, *, infinite: bool = False) -> object:
     """Return the value of a JSON text.
 
     Raises:
@@ -179,7 +182,7 @@ def parse_json(text: bytes | str, source: Path | str, *, infinite: bool = False)
         raise damage(source, "its values are nested too deeply") from error
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> object:
     """Return the content of a YAML file, every scalar as text.
 
     Raises:
@@ -240,9 +243,10 @@ def tensor_header(path: Path) -> dict[str, StoredTensor]:
     header.pop("__metadata__", None)
     tensors, ends = {}, [0]
     for name, entry in header.items():
-        dtype, shape, offsets = (
+        values: list[Any] = [
             entry.get(key) if isinstance(entry, dict) else None for key in ("dtype", "shape", "data_offsets")
-        )
+        ]
+        dtype, shape, offsets = values
         if not isinstance(dtype, str) or not _are_counts(shape) or not _are_counts(offsets):
             raise damage(path, f"its header describes the tensor {shown(name)} wrongly")
         tensor = StoredTensor(dtype, tuple(shape))
@@ -256,7 +260,7 @@ def tensor_header(path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def open_tensors(path: Path) -> Any:
+def open_tensors(path: Path) -> "safe_open":
     """Open a safetensors file, mapped into memory, after checking its header; see `tensor_header`."""
     from safetensors import safe_open
 
@@ -265,7 +269,7 @@ def open_tensors(path: Path) -> Any:
         return safe_open(path, framework="pt")
 
 
-def file_name(value: Any) -> bool:
+def file_name(value: object) -> bool:
     """Return whether a value is the plain name of a file, and so cannot lead out of its folder."""
     return (
         isinstance(value, str)

@@ -1,6 +1,6 @@
 """Protocol of feature extractors, and the check of their answers."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ class FeatureExtractor(Protocol):
         ...
 
 
-def checked_features(output: Any, source: str, rows: int, width: int | None = None) -> Tensor:
+def checked_features(output: object, source: str, rows: int, width: int | None = None) -> Tensor:
     """Return the answer of a network as features (rows, F) in float32 on the CPU, after checking it.
 
     Args:
