@@ -119,7 +119,7 @@ def test_every_content_that_is_no_description(folder, capsys, file, content):
         (NETWORK, "_class_name", "UNet2DModel", "UNet2DModel"),
         (SCHEDULER, "num_train_timesteps", 10**10, "num_train_timesteps"),
         (SCHEDULER, "num_train_timesteps", "many", "linspace"),
-        (SCHEDULER, "prediction_type", "psychic", "scheduler is damaged"),
+        (SCHEDULER, "prediction_type", "psychic", "does not fit the network"),
         (SCHEDULER, "trained_betas", [0.1] * 20_000, "trained_betas"),
         (SCHEDULER, "solver_order", [2], "damaged"),
     ],

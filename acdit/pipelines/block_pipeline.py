@@ -53,9 +53,14 @@ class BlockPipeline(LoopState, DiffusionPipeline, LoraLoader):
         check_parts(folder, read_object(folder / INDEX), given=kwargs)
         folder_modality(folder, with_network="transformer" not in kwargs)
         cls._add_parts(folder, kwargs)
-        with reading(folder):
-            options = {"use_safetensors": True, **kwargs, "trust_remote_code": False}
-            pipeline = super().from_pretrained(folder, **options)
+        options = {"use_safetensors": True, **kwargs, "trust_remote_code": False}
+        try:
+            with reading(folder):
+                pipeline = super().from_pretrained(folder, **options)
+        except UserError as error:
+            if str(folder) in str(error):
+                raise
+            raise UserError(f"{folder} cannot be loaded: {error}") from error
         check_components(folder, pipeline.components, given=kwargs)
         if scheduler is not None:
             pipeline.scheduler = scheduler

@@ -65,7 +65,7 @@ def folder_modality(folder: Path, *, with_network: bool = True) -> Modality:
     return modality
 
 
-def pipeline_class_name(index: Mapping[str, Any]) -> Any:
+def pipeline_class_name(index: Mapping[str, Any]) -> object:
     """Return the name of the pipeline's class: `NAME`, or of the form that names pipeline.py too."""
     name = index.get("_class_name")
     return name[1] if isinstance(name, list) and len(name) == 2 else name

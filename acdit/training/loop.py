@@ -23,7 +23,7 @@ from .signals import StopRequest
 from .validation import Validation, check_validation
 
 EXPORTED = (  # files of an exported pipeline
-    r"(model_index|tokenizer)\.json|scheduler/scheduler_config\.json|"
+    r"(model_index|tokenizer)\.json|pipeline\.py|transformer/network\.py|scheduler/scheduler_config\.json|"
     r"(transformer|vae)/(config\.json|diffusion_pytorch_model[\w.-]*\.(safetensors|json))"
 )
 GRACE = 30.0  # seconds between a launcher's request to stop a process and its kill

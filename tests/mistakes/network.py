@@ -314,34 +314,25 @@ NETWORK = [
         "False",
         "diffusion/test_sampling.py::test_guidance_acts_in_an_interval_of_sigma",
     ),
-    Mutant(
+    mutant(
         "solver not restarted",
         "diffusion/generate.py",
-        (
-            (
-                "solver: Any = copy.deepcopy(scheduler) solver.set_timesteps(counts",
-                "solver: Any = copy.deepcopy(scheduler) if index == start else solver\n"
-                "        solver.set_timesteps(counts",
-            ),
-            (
-                "solver.set_timesteps(counts[index], device=device)",
-                "index == start and solver.set_timesteps(counts[index], device=device)",
-            ),
-        ),
+        "solver = started(scheduler, counts[index], spacing, device)",
+        "solver = started(scheduler, counts[index], spacing, device) if index == start else solver",
         "diffusion/test_sampling.py::test_layouts_of_one_network",
     ),
     mutant(
         "solver not copied",
-        "diffusion/generate.py",
-        "solver: Any = copy.deepcopy(scheduler) solver.set_timesteps(counts",
-        "solver: Any = scheduler\n        solver.set_timesteps(counts",
+        "diffusion/timesteps.py",
+        "solver: Any = copy.deepcopy(scheduler) arguments =",
+        "solver: Any = scheduler\n    arguments =",
         "diffusion/test_sampling.py::test_the_scheduler_is_not_changed",
     ),
     mutant(
         "steps of the first block for all",
         "diffusion/generate.py",
-        "set_timesteps(counts[index]",
-        "set_timesteps(counts[0]",
+        "started(scheduler, counts[index],",
+        "started(scheduler, counts[0],",
         "diffusion/test_sampling.py::test_steps_per_block_and_evaluations",
     ),
     mutant(

@@ -104,6 +104,7 @@ def test_save_and_load(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {
         "config.json",
         "diffusion_pytorch_model.safetensors",
+        "network.py",
     }
     loaded = ACDiTTransformer.from_pretrained(tmp_path, use_safetensors=True)
     assert isinstance(loaded, ACDiTTransformer) and not loaded.training

@@ -51,7 +51,8 @@ def test_height_and_width_are_in_pixels_of_the_image(latent_pipe):
 
 def test_save_and_load_with_an_autoencoder(latent_pipe, tmp_path):
     latent_pipe.save_pretrained(tmp_path)
-    assert {file.suffix for file in tmp_path.rglob("*") if file.is_file()} == {".json", ".safetensors"}
+    suffixes = {file.suffix for file in tmp_path.rglob("*") if file.is_file()}
+    assert suffixes == {".json", ".safetensors", ".py"}
     assert json.loads((tmp_path / "model_index.json").read_text())["vae"] == ["diffusers", "AutoencoderKL"]
     loaded = quiet(load_pipeline(tmp_path))
     before, after = (
