@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
@@ -88,7 +88,7 @@ class BlockPipeline(LoopState, DiffusionPipeline, LoraLoader):
         taken = inspect.signature(cls.__init__).parameters
         parts = {**pipeline.components, "tokenizer": getattr(pipeline, "tokenizer", None)}
         given = {name: part for name, part in parts.items() if name in taken and part is not None}
-        return super().from_pipe(pipeline, **given | kwargs)
+        return cast(Self, super().from_pipe(pipeline, **given | kwargs))
 
     @classmethod
     def _add_parts(cls, folder: Path, kwargs: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers.configuration_utils import ConfigMixin
 from torch import Tensor
 
 from ..diffusion.generate import Guidance, StepEnd
@@ -17,7 +18,7 @@ StepFunction = Callable[..., dict[str, Any] | None]
 CONDITIONS = ["prompt_embeds", "pooled_prompt_embeds", "add_text_embeds", "add_time_ids"]
 
 
-class LoopState:
+class LoopState(ConfigMixin):
     """State of the current call of a pipeline, under the names that it has in diffusers.
 
     A callback may set `_interrupt`, which ends the generation after the step, and `_guidance_scale`, where 1
@@ -29,7 +30,6 @@ class LoopState:
     _guidance_scale: float | None = None
     _current_timestep: Tensor | None = None
     _guided = False  # whether the samples of the call have classes
-    config: Any
 
     @property
     def interrupt(self) -> bool:

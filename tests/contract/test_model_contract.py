@@ -30,6 +30,7 @@ def test_saved_and_loaded(kind, more, tmp_path):
     network = tiny_model(**config)
     network.save_pretrained(tmp_path, **more)
     files = {path.name for path in tmp_path.iterdir()}
+    assert "network.py" in files
     assert all(name.endswith((".safetensors", ".json")) for name in files - {"network.py"})
     assert ("max_shard_size" in more) == any("index" in name for name in files)
     loaded = ACDiTTransformer.from_pretrained(tmp_path, variant=more.get("variant"))
@@ -71,6 +72,7 @@ def test_a_call_is_deterministic_and_a_tuple_if_asked():
     with torch.no_grad():
         first, second, values = answer(network), answer(network), answer(network, return_dict=False)
     assert isinstance(first, ACDiTOutput) and isinstance(values, tuple)
+    assert first.sample is not None and second.sample is not None
     assert torch.equal(first.sample, second.sample) and torch.equal(first.sample, values[0])
     assert list(inspect.signature(network.forward).parameters)[:2] == ["noised", "timestep"]
 

@@ -7,6 +7,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 from acdit.diffusion.masked_schedulers import AncestralScheduler, FirstHittingScheduler
 from acdit.diffusion.schedulers import default_sampler, unipc_sampler
@@ -141,7 +142,7 @@ def test_what_does_not_fit_is_refused_with_the_setting(name, settings, predictio
 
 
 def test_clipping_is_for_pixels_within_its_range():
-    network, scheduler = {"prediction_type": "epsilon"}, diffusers.DDIMScheduler()
+    network, scheduler = {"prediction_type": "epsilon"}, DDIMScheduler()
     check_solver(scheduler, network, bounds=(-1.0, 1.0))
     with pytest.raises(UserError, match=r"clip_sample_range=2\.0"):
         check_solver(scheduler, network, bounds=(0.0, 2.0))
@@ -164,7 +165,7 @@ def test_masked_schedulers():
         (AncestralScheduler(mask_token=7), text, "mask_token=8"),
         (AncestralScheduler(mask_token=8), timed, "schedule='cosine'"),
         (FirstHittingScheduler(mask_token=8, schedule="cosine"), timed, "AncestralScheduler"),
-        (diffusers.DDIMScheduler(), text, "FirstHittingScheduler"),
+        (DDIMScheduler(), text, "FirstHittingScheduler"),
         (FirstHittingScheduler(mask_token=8), {"vocab_size": None}, "diffusers"),
         (object(), text, "set_timesteps"),
     ]:
@@ -185,7 +186,7 @@ def test_steps_that_a_scheduler_cannot_take_are_refused():
     with pytest.raises(UserError, match="PNDMScheduler cannot take these steps"):
         started(build("PNDMScheduler", {}, "epsilon"), 2)
     with pytest.raises(UserError, match="mu"):
-        started(diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), 4)
+        started(build("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}, FLOW), 4)
     with pytest.raises(UserError, match="DDIMScheduler takes no sigmas"):
         started(build("DDIMScheduler", {}, "epsilon"), 4, Spacing(sigmas=[1.0, 0.5]))
     with pytest.raises(UserError, match="not both"):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoModel, DiffusionPipeline
+from diffusers.models.auto_model import AutoModel
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import acdit
 from acdit.pipelines.folders import folder_modality, pipeline_folder

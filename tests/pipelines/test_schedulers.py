@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_flow_match_heun_discrete import FlowMatchHeunDiscreteScheduler
 
 import acdit
 from acdit.data.digits import digit_images
@@ -17,7 +19,7 @@ from acdit.evaluation.features.digit_classifier import load_digit_classifier
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.utils.errors import UserError
 from tests.pipelines.small import build, latents_of, network, quiet, seeded, small_autoencoder
-from tests.tiny import relative_error
+from tests.tiny import relative_error, tiny_model
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "schedulers.md"
 SIGMAS = [1.0, 0.8, 0.5, 0.2]
@@ -33,8 +35,8 @@ def flowing():
 
 
 def test_a_scheduler_is_refused_wherever_it_comes_in(flowing, tmp_path):
-    wrong: Any = diffusers.DDIMScheduler()
-    layout = {"grid": (4, 4), "block": (2, 2), "patch": (2, 2)}
+    wrong: Any = DDIMScheduler()
+    layout: dict[str, Any] = {"grid": (4, 4), "block": (2, 2), "patch": (2, 2)}
     with refused():
         ACDiTImagePipeline(flowing.transformer, wrong, **layout)
     with refused():
@@ -58,7 +60,7 @@ def test_a_folder_without_the_record_tells_by_its_scheduler(flowing, tmp_path):
     assert config.pop("prediction_type") == "flow_prediction"
     path.write_text(json.dumps(config))
     with refused():
-        ACDiTImagePipeline.from_pretrained(tmp_path, scheduler=diffusers.DDIMScheduler())
+        ACDiTImagePipeline.from_pretrained(tmp_path, scheduler=DDIMScheduler())
     loaded = ACDiTImagePipeline.from_pretrained(tmp_path)
     assert loaded.transformer.config["prediction_type"] == "flow_prediction"
 
@@ -66,25 +68,25 @@ def test_a_folder_without_the_record_tells_by_its_scheduler(flowing, tmp_path):
 def test_the_shipped_models_refuse_other_schedulers():
     with refused():
         acdit.ACDiTImagePipeline.from_pretrained(
-            Path(acdit.__file__).parent / "pretrained" / "mnist", scheduler=diffusers.DDIMScheduler()
+            Path(acdit.__file__).parent / "pretrained" / "mnist", scheduler=DDIMScheduler()
         )
 
 
 def test_latents_are_not_clipped():
-    clipping: Any = diffusers.DDIMScheduler()
+    clipping: Any = DDIMScheduler()
     build(network(12), clipping)
     with pytest.raises(UserError, match="clip_sample=False"):
         build(network(4), clipping, vae=small_autoencoder(), patch=(1, 1))
 
 
 def test_a_text_network_needs_a_text_pipeline():
-    model = network(None, vocab_size=9, axis_lengths=(4, 4))
+    model = tiny_model(in_channels=None, vocab_size=9, axis_lengths=(4, 4), num_classes=3)
     with pytest.raises(UserError, match="ACDiTTextPipeline"):
         build(model)
 
 
 def test_given_sigmas_and_timesteps_hold_for_every_block(flowing):
-    flowing.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    flowing.scheduler = FlowMatchEulerDiscreteScheduler()
     given = latents_of(flowing, 0, sigmas=SIGMAS, generator=seeded(1))
     seen = []
 
@@ -107,13 +109,13 @@ def test_given_sigmas_and_timesteps_hold_for_every_block(flowing):
 
 
 def test_a_scheduler_that_takes_no_sigmas_says_so(flowing):
-    flowing.scheduler = diffusers.FlowMatchHeunDiscreteScheduler()
+    flowing.scheduler = FlowMatchHeunDiscreteScheduler()
     with pytest.raises(UserError, match="takes no sigmas"):
         flowing(0, sigmas=SIGMAS)
 
 
 def test_mu_shifts_the_noise_levels(flowing):
-    flowing.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    flowing.scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
     with pytest.raises(UserError, match="mu"):
         flowing(0)
     made = [latents_of(flowing, 0, mu=mu, generator=seeded(1)) for mu in (0.5, 1.0)]
@@ -121,7 +123,7 @@ def test_mu_shifts_the_noise_levels(flowing):
 
 
 def test_second_order_schedulers_are_counted_in_calls(flowing):
-    flowing.scheduler = diffusers.FlowMatchHeunDiscreteScheduler()
+    flowing.scheduler = FlowMatchHeunDiscreteScheduler()
     totals = []
     flowing.progress_bar = lambda iterable=None, total=None: totals.append(total) or quiet_bar()
     output = flowing(0, num_inference_steps=[4, 4, 3, 1])
