@@ -167,7 +167,7 @@ def test_dtypes_and_devices(pixels):
 
 
 @pytest.mark.parametrize("name", BUILDERS)
-@pytest.mark.parametrize("way", ["group", "layerwise"])
+@pytest.mark.parametrize("way", ["block_level", "leaf_level", "layerwise"])
 def test_offloaded_and_cast_weights(name, way, tmp_path):
     pipeline = BUILDERS[name]()
     before = drawn(pipeline)
@@ -181,8 +181,8 @@ def test_offloaded_and_cast_weights(name, way, tmp_path):
     pipeline.transformer.enable_group_offload(
         onload_device=torch.device("cpu"),
         offload_device=torch.device("cpu"),
-        offload_type="block_level",
-        num_blocks_per_group=1,
+        offload_type=way,
+        num_blocks_per_group=1 if way == "block_level" else None,
         offload_to_disk_path=str(tmp_path),
     )
     assert torch.equal(drawn(pipeline), before)
