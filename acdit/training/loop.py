@@ -8,6 +8,7 @@ from typing import cast
 
 from ..data.summary import summary
 from ..pipelines.block_pipeline import BlockPipeline
+from ..utils.entry_files import NETWORK_MODULE, PIPELINE_MODULE
 from ..utils.errors import UserError
 from ..utils.files import check_replaceable, check_writable, only_process, remove_leftovers, whole
 from ..utils.ranks import Ranks, launched
@@ -23,7 +24,8 @@ from .signals import StopRequest
 from .validation import Validation, check_validation
 
 EXPORTED = (  # files of an exported pipeline
-    r"(model_index|tokenizer)\.json|pipeline\.py|transformer/network\.py|scheduler/scheduler_config\.json|"
+    rf"{PIPELINE_MODULE}\.py|transformer/{NETWORK_MODULE}\.py|"
+    r"(model_index|tokenizer)\.json|scheduler/scheduler_config\.json|"
     r"(transformer|vae)/(config\.json|diffusion_pytorch_model[\w.-]*\.(safetensors|json))"
 )
 GRACE = 30.0  # seconds between a launcher's request to stop a process and its kill

@@ -38,8 +38,10 @@ def test_a_folder_with_files_of_the_user_is_not_replaced(tmp_path):
     (folder / "transformer").mkdir(parents=True)
     (folder / "model_index.json").touch()
     (folder / "transformer" / "diffusion_pytorch_model-00001-of-00002.safetensors").touch()
+    for name in ("pipeline.py", "transformer/network.py"):
+        (folder / name).touch()
     check_replaceable(folder, EXPORTED, "rest")
-    for name in ("notes.txt", "transformer/model_index.json", "model_index.json.bak"):
+    for name in ("notes.py", "notes.txt", "transformer/model_index.json", "model_index.json.bak"):
         (folder / name).touch()
         with pytest.raises(UserError, match=f"{name} in it was not written by acdit: rest"):
             check_replaceable(folder, EXPORTED, "rest")
