@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from .. import __version__
-from ..utils.errors import UserError, raised_here
+from ..utils.errors import UserError, line_of, raised_here
 from ..utils.heap import keep_freed_memory
 from ..utils.references import load_object
 from ..utils.settings import nearest
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if not isinstance(error, UserError | OSError) and not raised_here(error):
             raise
-        print(f"acdit: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"acdit: error: {line_of(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -12,6 +12,7 @@ ADVICE = re.compile(
     r"[Pp]lease (?:pass|file|report|make sure))"
 )
 LONGEST_REASON = 300  # characters of another library's message
+LONGEST_WORD, LONGEST_LINE = 300, 1500  # characters of a message
 
 
 class UserError(ValueError):
@@ -49,3 +50,24 @@ def reason_of(error: BaseException) -> str:
     if len(text) > LONGEST_REASON:
         text = text[:LONGEST_REASON].rsplit(" ", 1)[0] + " ..."
     return text.rstrip(".:; ") or type(error).__name__
+
+
+def line_of(error: BaseException) -> str:
+    """Return the message of an error in one line that a terminal can show, shortened if it is very long."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        text = ": ".join([", ".join(names), error.strerror] if names else [error.strerror])
+    words = [_shortened(word, LONGEST_WORD) for word in text.split()]
+    printable = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in " ".join(words)
+    )
+    return _shortened(printable, LONGEST_LINE)
+
+
+def _shortened(text: str, longest: int) -> str:
+    """Return a text without its middle if it is too long; the advice of a message is at its end."""
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2]}[...]{text[-longest // 3 :]}"
