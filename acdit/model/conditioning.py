@@ -51,6 +51,6 @@ class Conditions(NamedTuple):
         `use` names the module in the memo.
         """
         # Compiled code would be bound to the keys that are in the memo, and be compiled anew at every step.
-        if self.memo is None or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.memo is None:
             return module(self.vectors)
         return self.memo.rows(use, self.keys, lambda indices: module(self.vectors[indices]))

@@ -1,6 +1,7 @@
 """KVCache: preallocated keys and values of earlier clean blocks, written in place and passed to each call."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +23,23 @@ def check_sinks(layout: Layout, rope: str) -> None:
         )
     if rope == "published":
         raise UserError("the published rotary variant does not support sinks; leave out sinks")
+
+
+class LayerCache(NamedTuple):
+    """Keys and values of one layer in a `KVCache`, not copied: of the cached blocks, then of the new ones.
+
+    A layer gets its part of the cache as tensors, because code that is compiled for one layer, with the index
+    of the layer or the number of cached blocks as constants, would not serve the others.
+    """
+
+    key: Tensor  # (N, H, .. B, D)
+    value: Tensor  # (N, H, .. B, D)
+
+    def write(self, key: Tensor, value: Tensor) -> None:
+        """Write the keys and values of the new blocks (N, H, P B, D), which are the last ones."""
+        start = self.key.shape[2] - key.shape[2]
+        self.key[:, :, start:] = key
+        self.value[:, :, start:] = value
 
 
 class KVCache:
@@ -80,14 +98,18 @@ class KVCache:
         """Number of these blocks that were evicted; they lie between the sinks and the window."""
         self.conditions = ConditionMemo()
         self._shift_keys = turned
-        self._first_keys: Tensor | None = None  # keys of the sinks at their original positions
-        shape = (2, num_layers, batch_size, num_heads, self.capacity * layout.block_tokens, head_dim)
-        self._store = torch.empty(shape, dtype=dtype, device=device)  # (2, layers, N, H, L, D)
+        self._first_keys: list[Tensor] = []  # of every layer: keys of the sinks at their original positions
+        shape = (batch_size, num_heads, self.capacity * layout.block_tokens, head_dim)  # (N, H, L, D)
+        # a memory of its own for each tensor: compiled code would copy tensors that share one to write to it
+        self._layers = [
+            LayerCache(*(torch.empty(shape, dtype=dtype, device=device) for _ in LayerCache._fields))
+            for _ in range(num_layers)
+        ]
 
     @property
     def nbytes(self) -> int:
         """Return the number of allocated bytes, filled or not."""
-        return self._store.nbytes
+        return sum(tensor.nbytes for layer in self._layers for tensor in layer)
 
     @property
     def num_cached(self) -> int:
@@ -155,31 +177,24 @@ class KVCache:
             return
         self.num_evicted += surplus
         sinks, stop = self.sinks * size, self.num_cached * size
-        if sinks and self._first_keys is None:
-            self._first_keys = self._store[0, :, :, :, :sinks].clone()
-        for layer in range(self._store.shape[1]):
-            kept = self._store[:, layer, :, :, sinks + surplus * size : stop + surplus * size].clone()
-            self._store[:, layer, :, :, sinks:stop] = kept
-            if self._first_keys is not None:
-                rotated = self._shift_keys(self._first_keys[layer], self.num_evicted * self.layout.block[0])
-                self._store[0, layer, :, :, :sinks] = rotated
+        if sinks and not self._first_keys:
+            self._first_keys = [layer.key[:, :, :sinks].clone() for layer in self._layers]
+        for layer in self._layers:
+            for tensor in layer:
+                kept = tensor[:, :, sinks + surplus * size : stop + surplus * size].clone()
+                tensor[:, :, sinks:stop] = kept
+        for layer, keys in zip(self._layers, self._first_keys, strict=False):  # none without sinks
+            rotated = self._shift_keys(keys, self.num_evicted * self.layout.block[0])
+            layer.key[:, :, :sinks] = rotated
 
-    def write(self, layer: int, key: Tensor, value: Tensor) -> None:
-        """Write one layer's keys and values (N, H, P B, D) after the filled blocks.
+    def read(self, layer: int, new_blocks: int) -> LayerCache:
+        """Return one layer's keys and values of the cached and of new blocks, two of (N, H, .. B, D).
 
-        `advance` then counts the blocks.
-        """
-        start = self.num_cached * self.layout.block_tokens
-        self._store[0, layer, :, :, start : start + key.shape[2]] = key
-        self._store[1, layer, :, :, start : start + key.shape[2]] = value
-
-    def read(self, layer: int, new_blocks: int) -> tuple[Tensor, Tensor]:
-        """Return one layer's keys and values of the held and the new blocks, two of (N, H, .. B, D).
-
-        The tensors are not copied.
+        The tensors are not copied. Those of the new blocks are to be written by `LayerCache.write`; after
+        every layer has written its own, `advance` counts the blocks.
         """
         stop = (self.num_cached + new_blocks) * self.layout.block_tokens
-        return self._store[0, layer, :, :, :stop], self._store[1, layer, :, :, :stop]
+        return LayerCache(*(tensor[:, :, :stop] for tensor in self._layers[layer]))
 
     def advance(self, new_blocks: int) -> None:
         """Count new blocks as filled, after every layer has written their keys and values."""

@@ -10,7 +10,7 @@ from ..utils.tracing import tensor_cache
 from .attention import Backend, attend
 from .conditioning import Conditions
 from .elementwise import modulated_norm, norm_and_rotate
-from .kv_cache import KVCache
+from .kv_cache import LayerCache
 from .linear import Linear, gelu_tanh
 from .rope import RopeTable
 from .skip_causal_mask import Visibility
@@ -28,7 +28,6 @@ class Streams(NamedTuple):
     clean: Visibility | None
     views: Visibility | None
     rope: RopeTable  # tables of the R blocks
-    cache: KVCache | None
     backend: Backend
 
     @property
@@ -83,7 +82,9 @@ class ACDiTAttention(nn.Module):
         self.k_norm = HeadNorm(hidden_size // num_heads)
         self.proj = Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor, streams: Streams, layer: int, clean_output: bool) -> Tensor | None:
+    def forward(
+        self, x: Tensor, streams: Streams, cached: LayerCache | None, clean_output: bool
+    ) -> Tensor | None:
         """Compute the attention output of normalised blocks (R, B, hidden).
 
         Without `clean_output`, only the views have an output. The result is None if no block has one.
@@ -101,10 +102,10 @@ class ACDiTAttention(nn.Module):
         keys = None  # keys and values of all visible clean blocks, cached ones included
         if count:
             keys = _by_head(key, samples), _by_head(value, samples)
-        if streams.cache is not None:
+        if cached is not None:
             if keys is not None:
-                streams.cache.write(layer, *keys)
-            keys = streams.cache.read(layer, count // samples)
+                cached.write(*keys)
+            keys = cached
         outputs = []
         if streams.clean is not None and query is not None:
             visible = _first_blocks(keys, streams.clean)
@@ -179,18 +180,24 @@ class ACDiTBlock(nn.Module):
             self.adaLN_modulation = nn.Sequential(nn.SiLU(), Linear(hidden_size, 6 * hidden_size))
 
     def forward(
-        self, x: Tensor, conditions: Conditions | None, streams: Streams, layer: int, clean_output: bool
+        self,
+        x: Tensor,
+        conditions: Conditions | None,
+        streams: Streams,
+        cached: LayerCache | None,
+        clean_output: bool,
     ) -> Tensor:
         """Compute the layer's output for blocks (R, B, hidden); see `Streams`.
 
-        Without `clean_output`, clean blocks yield only keys and values, and no output.
+        The keys and values of the clean blocks are written to `cached` if it is given. Without
+        `clean_output`, clean blocks yield only keys and values, and no output.
         """
         modulation = Modulation()
         if conditions is not None:
-            vectors = conditions.through(layer, self.adaLN_modulation)  # (N M, 6 hidden)
+            vectors = conditions.through(self, self.adaLN_modulation)  # (N M, 6 hidden)
             modulation = _modulation(vectors, streams.clean_rows)
         inner = self.norm1(x, modulation.scale1, modulation.shift1)
-        branch = self.attn(inner, streams, layer, clean_output)
+        branch = self.attn(inner, streams, cached, clean_output)
         if not clean_output:
             skip = streams.clean_rows
             x = x[skip:]
@@ -274,5 +281,5 @@ class FinalLayer(nn.Module):
         """Map views (N M, B, hidden) to predictions (N M, B, C)."""
         shift = scale = None
         if conditions is not None:
-            shift, scale = conditions.through("output", self.adaLN_modulation)[:, None].chunk(2, dim=-1)
+            shift, scale = conditions.through(self, self.adaLN_modulation)[:, None].chunk(2, dim=-1)
         return self.linear(self.norm_final(x, scale, shift))

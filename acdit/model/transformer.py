@@ -337,17 +337,19 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         rope = self._rotation(x.dtype, x.device).table(layout, range(indices[0], indices[-1] + 1))
         rows = [torch.tensor(part, device=x.device) for part in (clean_indices, blocks) if part]
         rope = rope.select(torch.cat([part.repeat(samples) for part in rows]) - indices[0])
-        streams = Streams(samples, clean_sees, views_see, rope, cache, backend)
+        streams = Streams(samples, clean_sees, views_see, rope, backend)
         conditions = None
         if noised is not None:
             conditions = self._conditions(noised, timestep, labels, condition, cache, x.dtype)
 
         for layer, block in enumerate(self.blocks):
-            clean_output = return_hidden_states or layer < len(self.blocks) - 1
+            # true without clean blocks too, so that the last layer then runs the compiled code of the others
+            clean_output = clean_sees is None or return_hidden_states or layer < len(self.blocks) - 1
+            cached = None if cache is None else cache.read(layer, new_blocks)
             run: Callable[..., Any] = block
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 run = partial(cast(Callable[..., Any], self._gradient_checkpointing_func), block)
-            x = run(x, conditions, streams, layer, clean_output)
+            x = run(x, conditions, streams, cached, clean_output)
         if cache is not None:
             cache.advance(new_blocks)
 

@@ -258,6 +258,13 @@ NETWORK = [
         "model/test_transformer.py::test_what_nobody_reads_costs_nothing",
     ),
     mutant(
+        "compiled code of its own for the last layer of every call",
+        "model/transformer.py",
+        "clean_sees is None or return_hidden_states",
+        "return_hidden_states",
+        "training/test_compiled.py::test_layers_and_blocks_share_their_code",
+    ),
+    mutant(
         "no labels = the first class",
         "model/transformer.py",
         'self.config["num_classes"], device=noised.device',
@@ -282,8 +289,8 @@ NETWORK = [
     mutant(
         "stale cache: new blocks overwrite the last one",
         "model/kv_cache.py",
-        "start = self.num_cached * self.layout.block_tokens",
-        "start = max(0, self.num_cached - 1) * self.layout.block_tokens",
+        "stop = (self.num_cached + new_blocks)",
+        "stop = (max(0, self.num_cached - 1) + new_blocks)",
         "model/test_cache.py::test_cached_is_teacher_forced",
     ),
     mutant(
