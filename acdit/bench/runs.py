@@ -16,8 +16,9 @@ from ..diffusion.schedulers import default_sampler
 from ..model.attention import BACKENDS, Backend, attend, supports
 from ..model.flops import Dimensions, forward_flops, sampling_flops, training_flops
 from ..model.matmul_rate import MatmulRate
+from ..model.sizes import SIZES
 from ..model.skip_causal_mask import clean_visibility, view_visibility
-from ..model.transformer import SIZES, ACDiTTransformer
+from ..model.transformer import ACDiTTransformer
 from ..training.config import OptimizerConfig
 from ..training.learner import Learner, compile_blocks
 from .baseline import Published

@@ -1,24 +1,17 @@
 """ACDiTTransformer: the network, with one forward pass for training, sampling and understanding."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.loaders.peft import PeftAdapterMixin
-from diffusers.models.modeling_utils import ModelMixin
+from diffusers.configuration_utils import register_to_config
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..utils.entry_files import NETWORK_MODULE, write_entry_file
-from ..utils.errors import UserError
 from ..utils.tracing import is_tracing
-from ..utils.untrusted import reading
 from .attention import Backend, check_backend, default_backend
 from .conditioning import Conditions
 from .forward_arguments import checked_blocks
@@ -28,25 +21,7 @@ from .layout import Layout
 from .linear import Linear
 from .rope import VARIANTS, Rotation, check_split, default_split
 from .skip_causal_mask import clean_visibility, view_visibility
-from .stored import check_network
-from .weight_files import CONFIG
-
-
-class Size(NamedTuple):
-    """Named size of the network (Table 5)."""
-
-    num_layers: int
-    hidden_size: int
-    num_heads: int
-
-
-SIZES = {
-    "S": Size(6, 128, 4),  # not in the paper: for laptops
-    "B": Size(12, 768, 12),
-    "L": Size(24, 1024, 16),
-    "XL": Size(28, 1152, 18),
-    "H": Size(32, 1280, 20),
-}
+from .stored_network import StoredNetwork
 
 
 @dataclass
@@ -64,7 +39,7 @@ class ACDiTOutput(BaseOutput):
     hidden_states: Tensor | None = None
 
 
-class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
+class ACDiTTransformer(StoredNetwork):
     """Network that predicts noised blocks from the clean blocks before them, for images, video and text.
 
     The layout is an argument of every call, not a property of the network: one network can train and sample
@@ -161,51 +136,6 @@ class ACDiTTransformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         if self.t_embedder is not None:
             for index in (0, 2):
                 nn.init.normal_(self.t_embedder.mlp.get_parameter(f"{index}.weight"), std=0.02)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "ACDiTTransformer":
-        """Load a network like any diffusers model, but never from a pickle, and only if its files fit.
-
-        Raises:
-            UserError: If the files in a folder are damaged.
-        """
-        options = {"use_safetensors": True, **kwargs}
-        folder = Path(pretrained_model_name_or_path) / (kwargs.get("subfolder") or "")
-        if not (folder / CONFIG).exists() or not options["use_safetensors"]:
-            return super().from_pretrained(pretrained_model_name_or_path, **options)
-        check_network(cls, folder, kwargs.get("variant"))
-        with reading(folder):
-            return super().from_pretrained(pretrained_model_name_or_path, **options)
-
-    def load_lora_adapter(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, pretrained_model_name_or_path_or_dict: Any, prefix: str | None = "transformer", **kwargs: Any
-    ) -> None:
-        """Load an adapter like any diffusers model, but never from a pickle."""
-        if not str(kwargs.get("weight_name") or ".safetensors").endswith(".safetensors"):
-            raise UserError(f"weight_name must be a .safetensors file, not {kwargs['weight_name']}")
-        kwargs = {"use_safetensors": True, **kwargs}
-        super().load_lora_adapter(pretrained_model_name_or_path_or_dict, prefix=cast(str, prefix), **kwargs)
-
-    def to_json_string(self) -> str:
-        """Return the configuration as it is saved, without the path that the network was loaded from."""
-        config = json.loads(super().to_json_string())
-        config.pop("_name_or_path", None)
-        if type(self) is ACDiTTransformer:
-            config["auto_map"] = {"AutoModel": f"{NETWORK_MODULE}.ACDiTTransformer"}
-        return json.dumps(config, indent=2, sort_keys=True) + "\n"
-
-    @classmethod
-    def _dict_from_json_file(cls, json_file: Any) -> dict[str, Any]:
-        config = super()._dict_from_json_file(json_file)
-        config.pop("auto_map", None)  # for AutoModel alone; diffusers would warn of it
-        return config
-
-    def save_config(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Save the configuration as in diffusers, with the file by which AutoModel finds the class."""
-        if type(self) is ACDiTTransformer:
-            Path(save_directory).mkdir(parents=True, exist_ok=True)
-            write_entry_file(save_directory, NETWORK_MODULE, "ACDiTTransformer")
-        super().save_config(save_directory, *args, **kwargs)
 
     def set_attention_backend(self, backend: str | None) -> None:
         """Set the attention backend: `dense`, `split` or `flex`; None = the device's default.

@@ -20,8 +20,9 @@ from ..diffusion.schedulers import default_sampler
 from ..modalities.table import modality_of_layout
 from ..model.layout import Layout, dims
 from ..model.rope import default_split
+from ..model.sizes import SIZES, Size
 from ..model.stored import check_weights
-from ..model.transformer import SIZES, ACDiTTransformer, Size
+from ..model.transformer import ACDiTTransformer
 from ..model.weight_files import CONFIG
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline

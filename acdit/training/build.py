@@ -12,7 +12,8 @@ from ..data.latents import open_latents
 from ..data.opening import open_samples
 from ..data.tokenizers import FILE
 from ..model.layout import Layout, parse_dims
-from ..model.transformer import SIZES, ACDiTTransformer, Size
+from ..model.sizes import SIZES, Size
+from ..model.transformer import ACDiTTransformer
 from ..pipelines.folders import pipeline_folder
 from ..pipelines.loading import load_pipeline
 from ..utils.errors import UserError

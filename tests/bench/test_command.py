@@ -11,7 +11,7 @@ from acdit.cli.bench import BenchOptions, parse_layout
 from acdit.cli.main import main
 from acdit.model.flops import Dimensions, forward_flops, training_flops
 from acdit.model.layout import Layout
-from acdit.model.transformer import SIZES
+from acdit.model.sizes import SIZES
 from acdit.training.build import build_layouts, network_size
 from acdit.training.recipes import load_recipe
 

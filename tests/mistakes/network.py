@@ -401,8 +401,8 @@ NETWORK = [
     mutant(
         "a cache keeps the tensors of a tracer",
         "utils/tracing.py",
-        "            if is_tracing():",
-        "            if False:",
+        "if is_tracing():",
+        "if False:",
         "model/test_tracing.py::test_a_cache_holds_what_is_concrete",
     ),
     mutant(

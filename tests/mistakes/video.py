@@ -41,8 +41,8 @@ VIDEO = [
     mutant(
         "rotary places count from the first block held",
         "model/transformer.py",
-        "part.repeat(samples) for part in rows]) - indices[0])",
-        "part.repeat(samples) for part in rows]) * 0)",
+        "torch.cat([part.repeat(samples) for part in rows]) - indices[0]",
+        "torch.cat([part.repeat(samples) for part in rows]) * 0",
         "model/test_rolling_cache.py::test_without_sinks_it_is_the_windowed_forward",
     ),
     mutant(

@@ -16,7 +16,8 @@ from acdit.model.flops import (
     training_flops,
 )
 from acdit.model.layout import Layout
-from acdit.model.transformer import SIZES, ACDiTTransformer
+from acdit.model.sizes import SIZES
+from acdit.model.transformer import ACDiTTransformer
 from tests.tiny import tiny_model
 
 LAYOUT = Layout((4, 6), (2, 3))

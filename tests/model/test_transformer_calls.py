@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from acdit.model.layout import Layout
-from acdit.model.transformer import SIZES, ACDiTTransformer
+from acdit.model.sizes import SIZES
+from acdit.model.transformer import ACDiTTransformer
 from tests.reference import build, reference
 from tests.tiny import TINY, relative_error, tiny_inputs, tiny_model
 
