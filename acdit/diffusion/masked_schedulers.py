@@ -4,12 +4,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Real
+from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
 from torch import Tensor
 
+from ..utils.errors import UserError
 from .masked import SCHEDULES, Schedule, check_mask_token, invert, masked_fraction
 from .objective import TRAIN_STEPS
 
@@ -228,6 +230,22 @@ def _uniform(count: int, source: torch.Generator | None) -> Tensor:
     """
     device = torch.device("cpu") if source is None else source.device
     return torch.rand(count, generator=source, dtype=torch.float64, device=device).cpu()
+
+
+def with_sampling(
+    scheduler: MaskedScheduler, temperature: float | None, top_p: float | None
+) -> MaskedScheduler:
+    """Return a copy of a masked scheduler with another temperature and top_p; None = its own.
+
+    Raises:
+        UserError: if a value is out of range.
+    """
+    given: dict[str, Any] = {"temperature": temperature, "top_p": top_p}
+    changes = {name: value for name, value in given.items() if value is not None}
+    try:
+        return cast(MaskedScheduler, type(scheduler).from_config(scheduler.config, **changes))
+    except ValueError as fault:
+        raise UserError(str(fault)) from fault
 
 
 for _public in (AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..diffusion.generate import Guidance, StepEnd
 from ..utils.errors import UserError
+from .canvas import Canvas
 from .request import Request
 
 StepFunction = Callable[..., dict[str, Any] | None]
@@ -148,3 +149,29 @@ class Callback:
             return None
         self.canvas[:, end.block] = changed = self.layout.to_blocks(returned)[:, end.block]
         return changed
+
+
+class TextCallback:
+    """Wrapper of the caller's function, which receives all tokens so far after each step.
+
+    The function may change the tokens of the current block.
+
+    Args:
+        pipeline: pipeline that is passed to the function.
+        function: function (pipeline, step, timestep, tensors) -> tensors.
+        inputs: names of the tensors that the function receives: `tokens`, or none.
+        canvas: tokens of the finished blocks.
+    """
+
+    def __init__(self, pipeline: Any, function: StepFunction, inputs: Sequence[str], canvas: Canvas):
+        self.pipeline, self.function, self.inputs, self.canvas = pipeline, function, inputs, canvas
+
+    def __call__(self, end: StepEnd) -> Tensor | None:
+        """Call the function after a step, and return the block's tokens (N, B) if it returned tokens."""
+        positions = self.canvas.positions(end.block)
+        tensors = {}
+        if self.inputs:
+            tensors["tokens"] = self.canvas.tokens.clone()
+            tensors["tokens"][:, positions] = end.sample
+        returned = call_step_function(self.function, self.pipeline, end, tensors).get("tokens")
+        return None if returned is None else returned[:, positions]

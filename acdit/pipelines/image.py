@@ -17,7 +17,8 @@ from ..utils.errors import UserError
 from .callbacks import StepFunction
 from .generators import Generators
 from .input_images import given_pixels
-from .pixel_pipeline import ACDiTPipeline, ClassLabels
+from .labels import ClassLabels
+from .pixel_pipeline import ACDiTPipeline
 from .request import Request, Samples, SharedArguments
 
 

@@ -2,10 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from numbers import Integral
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,17 +13,15 @@ from ..diffusion.timesteps import Spacing, middle_levels, number_of_timesteps
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from ..utils.names import class_id
-from ..utils.settings import nearest
 from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
 from .callbacks import CONDITIONS, Callback, LiveGuidance, StepFunction, tensor_inputs
 from .generators import Generators, one_per_sample
+from .labels import ClassLabels, ids_of_labels
+from .layouts import requested_layout
 from .request import Noise, Request, Samples
 
 FAST_STEPS = 8
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-
-ClassLabels = int | str | None | Sequence[int | str | None]
 
 
 class ACDiTPipeline(BlockPipeline):
@@ -147,28 +143,7 @@ class ACDiTPipeline(BlockPipeline):
         Raises:
             UserError: if the model does not know a class.
         """
-        names = {index: name for index, name in self.label_names.items() if name}  # "" is no name
-        count = self.transformer.config["num_classes"] or 0
-        given: Any = class_labels.tolist() if isinstance(class_labels, Tensor | np.ndarray) else class_labels
-        listed = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
-        if not listed:
-            raise UserError(
-                "class_labels is empty: pass at least one class, or class_labels=None to generate "
-                "without classes"
-            )
-        ids: list[int | None] = []
-        for label in listed:
-            if label is None:
-                ids.append(None)
-                continue
-            index = class_id(label, names, count)
-            if index is None:
-                known = f"0..{count - 1}" if count else "none: the model is unconditional"
-                similar = ", ".join(nearest(str(label), names.values())[:3])
-                some = f", or names such as {similar}" if names else ""
-                raise UserError(f"class_labels must be classes of the model, {known}{some}, not {label!r}")
-            ids.append(index)
-        return ids
+        return ids_of_labels(class_labels, self.label_names, self.transformer.config["num_classes"] or 0)
 
     def check_inputs(self, samples_per_label: int, output_type: str, reads_pixels: bool) -> None:
         """Check arguments that do not depend on the layout.
@@ -246,7 +221,7 @@ class ACDiTPipeline(BlockPipeline):
 
         `frames` holds the number of tokens along the axis before height and width, if there is one.
         """
-        layout = self._layout_for(height, width, block, frames)
+        layout = requested_layout(self.layout, height, width, block, frames, scale=self.vae_scale_factor)
         samples = self._samples(class_labels, samples_per_label, generator)
         self._check_solver()
         spacing = Spacing(timesteps, sigmas, mu)
@@ -272,34 +247,6 @@ class ACDiTPipeline(BlockPipeline):
             [null if label is None else label for label in ids], device=self._execution_device
         )
         return Samples(named.repeat_interleave(per_label), generators)
-
-    def _layout_for(
-        self, height: int | None, width: int | None, block: Sequence[int] | None, before: Sequence[int] = ()
-    ) -> Layout:
-        """Return the layout for another size in pixels or another block size.
-
-        `before` holds the number of tokens along each axis before height and width.
-        """
-        layout = self.layout
-        rows, columns = layout.grid[-2:]
-        grid = list(before)
-        for name, pixels, tokens, patch in zip(
-            ("height", "width"), (height, width), (rows, columns), layout.patch[-2:], strict=True
-        ):
-            side = patch * self.vae_scale_factor
-            if pixels is not None and (pixels < side or pixels % side):
-                raise UserError(f"{name} must be a multiple of {side} pixels, not {pixels}")
-            grid.append(tokens if pixels is None else pixels // side)
-        return Layout(tuple(grid), self._block(block), layout.patch)
-
-    def _block(self, block: Sequence[int] | None) -> tuple[int, ...]:
-        """Check and return the tokens of a block along each axis; None = the model's own."""
-        own = self.layout.block
-        if block is None:
-            return own
-        if len(block) != len(own) or not all(isinstance(size, Integral) and size > 0 for size in block):
-            raise UserError(f"block must be {len(own)} positive numbers, such as {own}, not {block!r}")
-        return tuple(block)
 
     def _generated(
         self,

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from ..data.tokenizers import FILE, ByteTokenizer, TextStream, Tokenizer, open_tokenizer
-from ..diffusion.generate import Block, StepEnd, generate, steps_per_block
-from ..diffusion.masked_schedulers import MaskedScheduler
+from ..diffusion.generate import Block, generate, steps_per_block
+from ..diffusion.masked_schedulers import with_sampling
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
 from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
-from .callbacks import StepFunction, call_step_function, tensor_inputs
+from .callbacks import StepFunction, TextCallback, tensor_inputs
 from .canvas import Canvas, canvas_of_prompts, canvas_of_tokens
 from .generators import Generators, one_per_sample
+from .layouts import requested_text_layout
 from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
 from .text_scoring import paired, score_texts
 
@@ -250,7 +251,7 @@ class ACDiTTextPipeline(BlockPipeline):
         scores = score_texts(
             self.transformer,
             self.tokenizer,
-            Layout((self.layout.num_tokens,), (self._block(block),)),
+            requested_text_layout(self.layout, block),
             paired(texts, continuations),
             draws=draws,
             seed=seed,
@@ -260,13 +261,6 @@ class ACDiTTextPipeline(BlockPipeline):
         )
         self.maybe_free_model_hooks()
         return scores
-
-    def _block(self, block: int | None) -> int:
-        """Check and return the requested number of tokens of a block; None = the model's own."""
-        length, size = self.layout.num_tokens, self.layout.block_tokens if block is None else block
-        if size < 1 or length % size:
-            raise UserError(f"block must divide the model's {length} tokens; {size} does not")
-        return size
 
     def check_inputs(
         self,
@@ -304,7 +298,7 @@ class ACDiTTextPipeline(BlockPipeline):
         Raises:
             UserError: if the prompts or tokens do not fit the model.
         """
-        layout = Layout((self.layout.num_tokens,), (self._block(block),))
+        layout = requested_text_layout(self.layout, block)
         device = self._execution_device
         if tokens is not None:
             rows = tokens.repeat_interleave(num_samples_per_prompt, 0)
@@ -326,31 +320,21 @@ class ACDiTTextPipeline(BlockPipeline):
         """Yield every block until all samples have ended, and store it in the canvas, with a progress bar."""
         callback_inputs = tensor_inputs(callback, callback_inputs)
         self._check_callback_inputs(callback_inputs)
+        after_step = None if callback is None else TextCallback(self, callback, callback_inputs, canvas)
         layout = canvas.layout
         default = self.config["num_inference_steps"] or layout.block_tokens
         counts = steps_per_block(default if steps is None else steps, layout.num_blocks)
         self._start_loop(sum(counts))
         bar: Any = self.progress_bar
         with bar(total=layout.num_blocks) as progress:
-
-            def on_step(end: StepEnd) -> Tensor | None:
-                if callback is None:
-                    return None
-                positions = canvas.positions(end.block)
-                tokens = canvas.tokens.clone()
-                tokens[:, positions] = end.sample
-                tensors = {"tokens": tokens} if callback_inputs else {}
-                returned = call_step_function(callback, self, end, tensors).get("tokens")
-                return None if returned is None else returned[:, positions]
-
             for finished in generate(
                 self.transformer,
                 layout,
                 canvas,
-                scheduler=self._scheduler(temperature, top_p),
+                scheduler=with_sampling(self.scheduler, temperature, top_p),
                 steps=counts,
                 generators=one_per_sample(generator, len(canvas.starts)),
-                on_step=on_step,
+                on_step=after_step,
                 interrupted=self._interrupted,
             ):
                 if self._interrupt:
@@ -361,15 +345,6 @@ class ACDiTTextPipeline(BlockPipeline):
                 yield finished
                 if canvas.done(finished.index):
                     return
-
-    def _scheduler(self, temperature: float | None, top_p: float | None) -> MaskedScheduler:
-        """Return the scheduler, with the temperature and top_p of a call in place of its own."""
-        given = {"temperature": temperature, "top_p": top_p}
-        changes = {name: value for name, value in given.items() if value is not None}
-        try:
-            return type(self.scheduler).from_config(self.scheduler.config, **changes)
-        except ValueError as fault:
-            raise UserError(str(fault)) from fault
 
 
 ACDiTTextPipeline.__module__ = "acdit"  # saved files name this module, so that the code can be moved

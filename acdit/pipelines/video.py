@@ -19,7 +19,9 @@ from ..utils.errors import UserError
 from .callbacks import StepFunction
 from .generators import Generators
 from .input_images import given_pixels
-from .pixel_pipeline import ACDiTPipeline, ClassLabels
+from .labels import ClassLabels
+from .layouts import requested_block
+from .pixel_pipeline import ACDiTPipeline
 from .request import Request, SharedArguments
 
 
@@ -292,7 +294,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         """Return the number of tokens along the time axis of a video of `num_frames` frames."""
         frames = self.num_frames if num_frames is None else num_frames
         patch = self.layout.patch[0]
-        multiple = self._block(block)[0] * patch
+        multiple = requested_block(self.layout, block)[0] * patch
         if frames < multiple or frames % multiple:
             raise UserError(f"num_frames must be a multiple of {multiple} (one block), not {frames}")
         return frames // patch
