@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from acdit.pipelines.loading import load_pipeline
 from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.pipelines.video import ACDiTVideoPipeline
 from acdit.utils.errors import UserError
-from tests.hostile import CONTENTS, DEEP, copied, refused, replaced
+from tests.hostile import CONTENTS, DEEP, VALUES, copied, refused, replaced
 from tests.pipelines.small import build, network, small_autoencoder
 from tests.tiny import tiny_model
 
@@ -164,6 +165,50 @@ def test_every_wrong_value_of_an_autoencoder_is_named(folder, capsys, key, value
 def test_every_wrong_value_of_a_text_model_is_named(folder, capsys, file, key, value, words):
     replaced(folder / file, key, value)
     assert words in refused(["info", "--model", str(folder)], capsys)
+
+
+@pytest.mark.parametrize("folder", ["video", "image"], indirect=True)
+@pytest.mark.parametrize(
+    ("key", "value"), [("flow_shift", None), ("lambda_min_clipped", []), ("flow_shift", "x")]
+)
+def test_settings_that_a_scheduler_cannot_compute_with_are_refused(folder, capsys, key, value):
+    replaced(folder / SCHEDULER, key, value)
+    line = refused(["info", "--model", str(folder)], capsys)
+    assert "DPMSolverMultistepScheduler cannot take these steps (8): TypeError" in line or "ufunc" in line
+
+
+@pytest.mark.parametrize("folder", ["video", "text"], indirect=True)
+def test_models_with_any_wrong_value_are_refused_or_drawn_from(folder, tmp_path, capsys):
+    """Some keys of every description, each with a hostile value or missing; and hostile contents."""
+    out = tmp_path / ("out.txt" if (folder / "tokenizer.json").exists() else "out.gif")
+    draw, codes = random.Random(0), []
+    for file in sorted(folder.rglob("*.json")):
+        content = file.read_bytes()
+        keys = sorted(json.loads(content))
+        for key in draw.sample(keys, min(6, len(keys))):
+            name = draw.choice([*sorted(VALUES), "missing"])
+            replaced(file, key, VALUES.get(name, ...))
+            codes.append(drawn_or_refused(folder, out, f"{file.name} with {key} {name}", capsys))
+            file.write_bytes(content)
+        for name in draw.sample(sorted(CONTENTS), 2):
+            file.write_bytes(CONTENTS[name])
+            codes.append(drawn_or_refused(folder, out, f"{file.name} that is {name}", capsys))
+            file.write_bytes(content)
+    assert codes.count(2) > len(codes) / 2 and drawn_or_refused(folder, out, "the whole model", capsys) == 0
+
+
+def drawn_or_refused(folder: Path, out: Path, case: str, capsys: pytest.CaptureFixture[str]) -> int:
+    """Draw one sample; fails unless that succeeds, or is refused in one line without leaving a file."""
+    steps = ["--steps", "2"] if out.suffix == ".gif" else []
+    capsys.readouterr()
+    try:
+        code = main(["sample", "--model", str(folder), "--samples", "1", *steps, "--out", str(out)])
+    except Exception as error:
+        raise AssertionError(f"{case}: {error}") from error
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("acdit: error: ")]
+    assert (code, len(errors), out.exists()) in ((0, 0, True), (2, 1, False)), f"{case}: {code}, {errors}"
+    out.unlink(missing_ok=True)
+    return code
 
 
 def weights_with(folder: Path, **changes: Any) -> None:

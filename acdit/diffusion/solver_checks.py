@@ -2,12 +2,14 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from ..utils.errors import UserError
+from ..utils.errors import UserError, reason_of
+from ..utils.untrusted import UNEXPECTED, WRONG
 from .masked_schedulers import FirstHittingScheduler, MaskedScheduler
 from .objective import TRAIN_STEPS
 from .schedulers import LINEAR_BETAS
@@ -234,8 +236,9 @@ def _levels_fault(scheduler: Any, prediction: str | None) -> str | None:
         return None
     config, solver = _config(scheduler), copy.deepcopy(scheduler)
     arguments = {"mu": 1.0} if config.get("use_dynamic_shifting") else {}
-    solver.set_timesteps(PROBED_STEPS, **arguments)
-    levels = torch.as_tensor(solver.sigmas).double().cpu()
+    with taking_steps(solver, PROBED_STEPS):
+        solver.set_timesteps(PROBED_STEPS, **arguments)
+        levels = torch.as_tensor(solver.sigmas).double().cpu()
     chosen = [name for name in config if name.startswith("use_") and name.endswith(("sigmas", "lambdas"))]
     chosen = [name for name in chosen if config[name] and name != "use_flow_sigmas"]
     if not levels.isfinite().all() or (prediction == FLOW and float(levels.max()) > 1 + 1e-6):
@@ -246,6 +249,18 @@ def _levels_fault(scheduler: Any, prediction: str | None) -> str | None:
         setting = "final_sigmas_type='zero'" if "final_sigmas_type" in config else "another scheduler"
         return f"ends at the noise level {final:.2g}, so that samples stay noisy or grey: set {setting}"
     return None
+
+
+@contextmanager
+def taking_steps(solver: Any, steps: object) -> Iterator[None]:
+    """Turn errors that a scheduler raises for its settings, or for a number of steps, into UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (*WRONG, *UNEXPECTED) as error:
+        reason = reason_of(error)
+        raise UserError(f"{type(solver).__name__} cannot take these steps ({steps}): {reason}") from error
 
 
 def check_first_level(solver: Any, level: float, steps: int) -> None:

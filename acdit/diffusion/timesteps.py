@@ -12,7 +12,7 @@ import torch
 from ..utils.errors import UserError
 from .masked_schedulers import MaskedScheduler
 from .schedulers import Solver
-from .solver_checks import check_first_level
+from .solver_checks import check_first_level, taking_steps
 
 MIDDLE = (0.2, 0.8)  # bounds of the middle noise levels, as fractions of their number
 
@@ -70,15 +70,12 @@ def started(
     refused = [each for each in arguments if each not in taken and each != "num_inference_steps"]
     if refused:
         raise UserError(f"{name} takes no {refused[0]}: leave it out, or use another scheduler")
-    try:
+    with taking_steps(solver, steps):
         count = arguments.pop("num_inference_steps", None)
         if count is None:
             solver.set_timesteps(device=device, **arguments)
         else:
             solver.set_timesteps(count, device=device, **arguments)
-    except (ValueError, TypeError, AssertionError) as fault:
-        reason = " ".join(str(fault).split()).rstrip(".")
-        raise UserError(f"{name} cannot take these steps ({steps}): {reason}") from fault
     if not isinstance(solver, MaskedScheduler) and not (spacing and spacing.length):
         check_first_level(solver, noise_levels(solver)[0], steps)
     return solver
