@@ -58,13 +58,12 @@ class LatentDataset(LabelledDataset):
         self.flip_seed = seed if manifest["mirrored"] else None
         self.files = [shard["file"] for shard in manifest["shards"]]
         self.ends = torch.tensor([shard["count"] for shard in manifest["shards"]]).cumsum(0)
-        self.labels = torch.cat(
-            [self._tensors(shard).get_tensor("label") for shard in range(len(self.files))]
-        )
-        if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(
-            self.label_names
-        ):
-            raise damage(folder, f"its labels are not those of {len(self.label_names)} classes", REPAIR)
+        labels = [self._tensors(shard).get_tensor("label") for shard in range(len(self.files))]
+        for file, own in zip(self.files, labels, strict=True):
+            if len(own) and not 0 <= int(own.min()) <= int(own.max()) < len(self.label_names):
+                problem = f"its labels are not those of {len(self.label_names)} classes"
+                raise damage(folder / file, problem, REPAIR)
+        self.labels = torch.cat(labels)
         self.encoded = DataIdentity.from_json(manifest.get("data"))
         self._fingerprints = "".join(shard["fingerprint"] for shard in manifest["shards"])
         source = manifest["settings"]["data"]["source"]

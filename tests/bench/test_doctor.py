@@ -22,6 +22,12 @@ def test_a_sound_machine(capsys):
     assert findings["extra eval"]["state"] == "has"
 
 
+def only_line(errors: str) -> str:
+    """The only line besides those of progress, which a slow machine prints."""
+    (line,) = (line for line in errors.splitlines() if not line.startswith("doctor:"))
+    return line
+
+
 def test_wrong_arithmetic_is_found(monkeypatch, capsys):
     right = attention.flex_attention
     monkeypatch.setattr(attention, "flex_attention", lambda *args, **kwargs: 1.001 * right(*args, **kwargs))
@@ -29,7 +35,7 @@ def test_wrong_arithmetic_is_found(monkeypatch, capsys):
     printed = capsys.readouterr()
     failed = [line for line in printed.out.splitlines() if line.startswith("FAILED")]
     assert len(failed) == 1 and "attention flex" in failed[0]
-    assert printed.err.count("\n") == 1 and "attention flex" in printed.err
+    assert "attention flex" in only_line(printed.err)
 
 
 def test_what_breaks_is_a_finding_and_the_rest_is_told(monkeypatch, capsys):
@@ -53,7 +59,7 @@ def test_what_breaks_is_a_finding_and_the_rest_is_told(monkeypatch, capsys):
     assert findings["packages"]["text"].startswith(f"acdit {__version__}, ")
     assert not any(name.startswith("extra ") for name in findings)
     assert findings["attention split"]["state"] == findings["cached sampling"]["state"] == "right"
-    assert "attention flex" in printed.err and printed.err.count("\n") == 1
+    assert "attention flex" in only_line(printed.err)
 
 
 def test_a_device_that_is_not_there(capsys):

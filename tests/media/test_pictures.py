@@ -199,6 +199,7 @@ def test_large_pictures_are_refused_with_the_option_that_raises_the_limit(tmp_pa
     limit = Image.MAX_IMAGE_PIXELS
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "__array__", DeprecationWarning)  # of diffusers' DPM-Solver
         data = open_samples(DataConfig(source=str(tmp_path / "set"), image_size=4), seed=0)
         reason = "has 20,000x10,000 pixels, more than data.max_pixels 178,956,970: raise it to read this"
         assert len(data) == 1 and data.skipped == {str(large): reason}

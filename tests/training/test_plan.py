@@ -184,8 +184,15 @@ def test_latents_tell_their_shape_and_their_classes():
     names = [str(index) for index in range(1000)]
     source = {"data.source": "./none"}  # which encoding alone reads
     settings = {"data": data_settings(load_recipe("imagenet256-b", **source).data)}
-    manifest = {"format_version": 1, "shape": [16, 16, 16], "label_names": names, "count": 9, "shards": []}
-    manifest |= {"settings": settings}
+    shard = {"file": "latents-00000.safetensors", "count": 9, "bytes": 1, "fingerprint": "0"}
+    manifest = {
+        "format_version": 1,
+        "shape": [16, 16, 16],
+        "label_names": names,
+        "count": 9,
+        "mirrored": True,
+    }
+    manifest |= {"settings": settings, "shards": [shard]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     made = plan("imagenet256-b", **source)
     assert made.network.in_channels == 16 and made.layouts[0].blocks == 1
