@@ -210,7 +210,8 @@ def words_of(draw: random.Random) -> list[str]:
         value = draw.choice(draw.choice((GOOD, GOOD, BAD, HOSTILE)))
         spelling = f"--{spelled(key)}"
         words += draw.choice(([spelling, value], [f"{spelling}={value}"], [spelling]))
-    if name in ("sample", "evaluate", "info") and draw.random() < 0.8:
+    # without a model, evaluate fits a classifier for minutes
+    if name == "evaluate" or (name in ("sample", "info") and draw.random() < 0.8):
         words += ["--model", draw.choice(("image", "latent", "video", "text"))]
     return words + BOUNDS.get(name, [])
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from acdit.cli.main import main
+from acdit.data.autoencoders import load_autoencoder
 from acdit.diffusion.masked_schedulers import FirstHittingScheduler
 from acdit.diffusion.schedulers import default_sampler
 from acdit.pipelines.loading import load_pipeline
@@ -149,6 +150,14 @@ def test_every_wrong_value_is_named(folder, capsys, file, key, value, words):
 def test_every_wrong_value_of_an_autoencoder_is_named(folder, capsys, key, value, words):
     replaced(folder / "vae" / "config.json", key, value)
     assert words in refused(["info", "--model", str(folder)], capsys)
+
+
+@pytest.mark.parametrize("folder", ["latent"], indirect=True)
+def test_an_autoencoder_that_diffusers_cannot_build_is_refused(folder):
+    """An IndexError of diffusers, which is a bug only where this package raises it."""
+    replaced(folder / "vae" / "config.json", "down_block_types", ["DownEncoderBlock2D"] * 3)
+    with pytest.raises(UserError, match="vae is damaged: IndexError: .* index out of range"):
+        load_autoencoder(folder)
 
 
 @pytest.mark.parametrize("folder", ["text"], indirect=True)

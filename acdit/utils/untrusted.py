@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
@@ -303,11 +304,12 @@ def plain(value: object) -> str:
 def _is_bug(error: BaseException) -> bool:
     """Return whether code of this package took part in an error, other than by calling a library.
 
-    The first two frames are those of `reading` and of the function that it is used in.
+    The first frames are those of `reading` and of contexts around it, all in this folder, and of the
+    function that they are used in.
     """
-    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    called = [frame for frame in frames[2:] if Path(frame.f_code.co_filename).is_relative_to(PACKAGE)]
-    return bool(called) or raised_here(error)
+    files = [Path(frame.f_code.co_filename) for frame, _ in walk_tb(error.__traceback__)]
+    called = [*dropwhile(lambda file: file.parent == Path(__file__).parent, files)][1:]
+    return any(file.is_relative_to(PACKAGE) for file in called) or raised_here(error)
 
 
 def _are_counts(value: Any) -> bool:
