@@ -156,7 +156,7 @@ def test_every_wrong_value_of_an_autoencoder_is_named(folder, capsys, key, value
 def test_an_autoencoder_that_diffusers_cannot_build_is_refused(folder):
     """An IndexError of diffusers, which is a bug only where this package raises it."""
     replaced(folder / "vae" / "config.json", "down_block_types", ["DownEncoderBlock2D"] * 3)
-    with pytest.raises(UserError, match="vae is damaged: IndexError: .* index out of range"):
+    with pytest.raises(UserError, match=r"vae is damaged: IndexError: .* index out of range"):
         load_autoencoder(folder)
 
 

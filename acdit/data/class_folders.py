@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from ..utils.errors import UserError
 from ..utils.names import class_order
+from ..utils.untrusted import read_bytes
 from .config import DataConfig
 from .folders import file_inside, scan_folder, scan_top
 from .metadata import METADATA, read_metadata
@@ -125,10 +126,11 @@ def _listed(folder: Path, listing: Path) -> list[tuple[str, Path]]:
     Each line holds CLASS/FILE, optionally followed by a number.
     """
     try:
-        text = decode_text(listing.read_bytes(), f"data.listed {listing}")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-    except OSError as fault:
-        raise UserError(f"data.listed {listing} cannot be read: {fault}") from fault
+        content = read_bytes(listing)  # a pipe or a device might never end
+    except UserError as fault:
+        raise UserError(f"data.listed cannot be read: {fault}") from fault
+    text = decode_text(content, f"data.listed {listing}")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     files = []
     for line in lines:
         names = [line, re.sub(r"\s+\d+$", "", line)]  # a name may end in a number too

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from ..utils.errors import UserError
+from ..utils.errors import UserError, reason_of
 from ..utils.files import whole
 from ..utils.tracing import is_concrete
 from ..utils.untrusted import open_tensors
@@ -37,7 +37,7 @@ def cached_tensors(name: str, build: Callable[[], dict[str, torch.Tensor]]) -> d
         with whole(path) as temporary_path:
             save_file(tensors, temporary_path, metadata={"fingerprint": fingerprint(tensors)})
     except OSError as fault:
-        message = f"{name} is not cached; set ACDIT_CACHE to a writable directory ({fault})"
+        message = f"{name} is not cached; set ACDIT_CACHE to a writable directory ({reason_of(fault)})"
         warnings.warn(message, stacklevel=2)
     return tensors
 

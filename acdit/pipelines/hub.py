@@ -6,7 +6,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from ..utils.errors import UserError
+from ..utils.errors import UserError, reason_of
 
 FILES = ["*.json", "*.safetensors"]  # no code and no pickles
 ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
@@ -39,7 +39,7 @@ def local_folder(name: Any, arguments: dict[str, Any]) -> str:
                 "reached: check the name and the network"
             ) from fault
         except (HfHubHTTPError, OSError) as fault:
-            reason = " ".join(str(fault).split())[:200]
+            reason = reason_of(fault)
             raise UserError(f"{name} cannot be fetched from the Hugging Face hub: {reason}") from fault
     folder = folder / subfolder
     if not (folder / "model_index.json").is_file():

@@ -10,7 +10,7 @@ from diffusers.loaders.lora_base import LoraBaseMixin, _fetch_state_dict
 from torch import Tensor
 
 from ..model.lora_names import ROOTS, adapter_layers
-from ..utils.errors import UserError, require
+from ..utils.errors import UserError, reason_of, require
 
 FETCHING = ("cache_dir", "force_download", "proxies", "local_files_only", "token", "revision", "subfolder")
 
@@ -68,7 +68,7 @@ class LoraLoader(LoraBaseMixin):
                 **arguments,
             )
         except (OSError, ValueError, IndexError) as fault:
-            reason = " ".join(str(fault).split())
+            reason = reason_of(fault)
             raise UserError(f"no LoRA weights can be read from {source}: {reason}") from fault
         return (weights, metadata) if return_lora_metadata else weights
 

@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from ..model.matmul_rate import best_rate
-from ..utils.errors import require
+from ..utils.errors import reason_of, require
 from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import Ranks
 from .config import Recipe
@@ -133,7 +133,7 @@ class Watch:
             with self.path.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
         except OSError as fault:  # a full disk loses the entry, but does not stop the run
-            self.say(f"warning: {self.path} cannot be written: {fault}")
+            self.say(f"warning: {self.path} cannot be written: {reason_of(fault)}")
         for tracker in self.trackers:
             tracker.log({name: value for name, value in values.items() if value is not None}, entry["step"])
 

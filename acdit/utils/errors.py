@@ -41,7 +41,7 @@ def reason_of(error: BaseException) -> str:
         return "its values are nested too deeply"
     if isinstance(error, MemoryError):
         return "it does not fit into memory"
-    text = " ".join(str(error).split())
+    text = " ".join(_words_of(error).split())
     text = ADVICE.split(text)[0].strip()
     if isinstance(error, KeyError):
         return f"it lacks {text}" if text else "a key is missing"
@@ -54,16 +54,20 @@ def reason_of(error: BaseException) -> str:
 
 def line_of(error: BaseException) -> str:
     """Return the message of an error in one line that a terminal can show, shortened if it is very long."""
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        text = ": ".join([", ".join(names), error.strerror] if names else [error.strerror])
-    words = [_shortened(word, LONGEST_WORD) for word in text.split()]
+    words = [_shortened(word, LONGEST_WORD) for word in _words_of(error).split()]
     printable = "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in " ".join(words)
     )
     return _shortened(printable, LONGEST_LINE)
+
+
+def _words_of(error: BaseException) -> str:
+    """Return the text of an error; of one of the operating system, its files and its reason in words."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([", ".join(names), error.strerror] if names else [error.strerror])
 
 
 def _shortened(text: str, longest: int) -> str:

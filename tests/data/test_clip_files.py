@@ -1,5 +1,6 @@
 """Clips from video files whose frames say their number: rates that vary, damage, short ones, lists."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -344,6 +345,9 @@ def test_a_list_of_files(folder, tmp_path):
         opened(folder, listed=str(listing))
     with pytest.raises(UserError, match="cannot be read"):
         opened(folder, listed=str(tmp_path / "none.txt"))
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(UserError, match=r"pipe\.txt is a pipe"):
+        opened(folder, listed=str(tmp_path / "pipe.txt"))
 
 
 def test_a_data_set_of_videos(folder, tmp_path):

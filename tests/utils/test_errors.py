@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from acdit.cli.main import main
-from acdit.utils.errors import UserError, line_of, require
+from acdit.utils.errors import UserError, line_of, reason_of, require
 
 
 def test_a_missing_package_gives_the_line_that_installs_it():
@@ -30,6 +32,12 @@ def test_an_installed_module_is_returned():
 )
 def test_a_message_is_one_line_that_a_terminal_can_show(error, line):
     assert line_of(error) == line
+
+
+def test_reasons_of_the_operating_system_have_no_numbers():
+    with pytest.raises(OSError) as raised:
+        Path("no/such/file").read_bytes()
+    assert reason_of(raised.value) == "no/such/file: No such file or directory"
 
 
 def test_long_messages_keep_their_beginning_and_their_advice():
