@@ -13,8 +13,8 @@ VIDEO = [
     mutant(
         "sinks stay where they were",
         "model/kv_cache.py",
-        "rotated = self._shift_keys(self._first_keys[layer], self.num_evicted * self.layout.block[0])",
-        "rotated = self._first_keys[layer]",
+        "rotated = self._shift_keys(keys, self.num_evicted * self.layout.block[0])",
+        "rotated = keys",
         "model/test_rolling_cache.py::test_sinks_stand_directly_before_the_window",
     ),
     mutant(
