@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..data.tokenizers import FILE, Tokenizer, open_tokenizer
 from ..modalities.modality import Modality
 from ..modalities.table import MODALITIES, modality_of_pipeline
 from ..utils.errors import UserError
@@ -69,3 +70,21 @@ def pipeline_class_name(index: Mapping[str, Any]) -> object:
     """Return the name of the pipeline's class: `NAME`, or of the form that names pipeline.py too."""
     name = index.get("_class_name")
     return name[1] if isinstance(name, list) and len(name) == 2 else name
+
+
+def tokenizer_beside(network: Mapping[str, Any]) -> Tokenizer | None:
+    """Return the tokenizer of the saved pipeline that a network was loaded from; None if there is none.
+
+    diffusers loads a pipeline's components and passes them to its class, but not the tokenizer.
+
+    Args:
+        network: configuration of the network, in which diffusers records its folder.
+
+    Raises:
+        UserError: if the tokenizer is damaged.
+    """
+    name = network.get("_name_or_path")
+    folder = Path(str(name)).parent
+    if not name or not (folder / INDEX).is_file() or not (folder / FILE).is_file():
+        return None
+    return open_tokenizer(str(folder / FILE))

@@ -16,6 +16,7 @@ from ..utils.errors import UserError
 from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
 from .callbacks import StepFunction, TextCallback, tensor_inputs
 from .canvas import Canvas, canvas_of_prompts, canvas_of_tokens
+from .folders import tokenizer_beside
 from .generators import Generators, one_per_sample
 from .layouts import requested_text_layout
 from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
@@ -33,7 +34,7 @@ class ACDiTTextPipeline(BlockPipeline):
     Args:
         transformer: a network over token ids, of which the mask is the last.
         scheduler: a scheduler of `acdit.diffusion.masked_schedulers`.
-        tokenizer: tokenizer of the texts; None = bytes.
+        tokenizer: tokenizer of the texts; None = that of the saved pipeline of the network, or else bytes.
         grid: (L,), length of the longest text in tokens.
         block: (B,), number of tokens of a block.
         num_inference_steps: default number of steps per block; None = the number of tokens of a block.
@@ -66,7 +67,9 @@ class ACDiTTextPipeline(BlockPipeline):
         super().__init__()
         check_format(format_version)
         self._check_layout(grid=grid, block=block)
-        self.tokenizer: Tokenizer = ByteTokenizer() if tokenizer is None else tokenizer
+        if tokenizer is None:
+            tokenizer = tokenizer_beside(transformer.config) or ByteTokenizer()
+        self.tokenizer: Tokenizer = tokenizer
         vocab_size = transformer.config["vocab_size"]
         if vocab_size != self.tokenizer.vocab_size:
             raise UserError(

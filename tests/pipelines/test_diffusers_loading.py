@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +12,13 @@ from diffusers.models.auto_model import AutoModel
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import acdit
+from acdit.data.tokenizers import train_tokenizer
+from acdit.diffusion.masked_schedulers import FirstHittingScheduler
 from acdit.pipelines.folders import folder_modality, pipeline_folder
 from acdit.pipelines.loading import load_pipeline
 from acdit.utils.errors import UserError
 from tests.pipelines.small import latents_of, quiet, seeded
+from tests.tiny import tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,6 +45,28 @@ def test_diffusers_loads_a_folder_as_the_page_says(pipe, saved, monkeypatch, tmp
         network = AutoModel.from_pretrained(str(folder), **arguments, trust_remote_code=not arguments)
         assert type(network) is acdit.ACDiTTransformer
         assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
+
+
+def test_diffusers_loads_texts_with_the_tokenizer_of_the_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    tokenizer = train_tokenizer(["the cat sat on the mat"] * 3, 270)
+    network = tiny_model(
+        in_channels=None,
+        vocab_size=tokenizer.vocab_size,
+        axis_lengths=(16,),
+        num_classes=None,
+        time_conditioning=False,
+    )
+    scheduler = FirstHittingScheduler(mask_token=tokenizer.mask)
+    own = quiet(acdit.ACDiTTextPipeline(network, scheduler, tokenizer, grid=(16,), block=(4,)))
+    own.save_pretrained(tmp_path / "text")
+    loaded: Any = DiffusionPipeline.from_pretrained(str(tmp_path / "text"), trust_remote_code=True)
+    assert type(loaded) is acdit.ACDiTTextPipeline and loaded.tokenizer_digest == own.tokenizer_digest
+    texts = [pipe("the cat", generator=seeded(1)).texts for pipe in (quiet(loaded), own)]
+    assert texts[0] == texts[1]
+    (tmp_path / "text" / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match=r"tokenizer\.json"):
+        DiffusionPipeline.from_pretrained(str(tmp_path / "text"), trust_remote_code=True)
 
 
 def test_code_of_a_folder_runs_only_where_it_is_trusted(saved, tmp_path):
