@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from acdit.cli.main import main
@@ -184,15 +185,11 @@ def test_latents_tell_their_shape_and_their_classes():
     names = [str(index) for index in range(1000)]
     source = {"data.source": "./none"}  # which encoding alone reads
     settings = {"data": data_settings(load_recipe("imagenet256-b", **source).data)}
-    shard = {"file": "latents-00000.safetensors", "count": 9, "bytes": 1, "fingerprint": "0"}
-    manifest = {
-        "format_version": 1,
-        "shape": [16, 16, 16],
-        "label_names": names,
-        "count": 9,
-        "mirrored": True,
-    }
-    manifest |= {"settings": settings, "shards": [shard]}
+    file = folder / "latents-00000.safetensors"
+    save_file({name: torch.zeros(0).long() for name in ("label", "index")}, file)
+    shard = {"file": file.name, "count": 0, "bytes": file.stat().st_size, "fingerprint": "0"}
+    manifest = {"format_version": 1, "shape": [16, 16, 16], "label_names": names, "count": 0}
+    manifest |= {"settings": settings, "shards": [shard], "mirrored": True}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     made = plan("imagenet256-b", **source)
     assert made.network.in_channels == 16 and made.layouts[0].blocks == 1
