@@ -18,12 +18,17 @@ OTHERS = {
     "args": "what diffusers takes by position",
     "save_directory": "a path as diffusers takes it",
     "pretrained_model_name_or_path": "a path as diffusers takes it",
+    "pretrained_model_name_or_path_or_dict": "a path or weights as diffusers takes them",
+    "fetching": "what diffusers takes by keyword",
     "tokenizer": "None, or a tokeniser of the package, which diffusers does not check",
 }
 # Functions that may say Any besides, and why.
 EXCEPTIONS = {
     "utils.progress_bar.ProgressBar.display ->": "tqdm says None and returns whether something was shown",
     "pipelines.input_images.given_pixels(given)": "pictures as callers have them: PIL, NumPy or torch",
+    "diffusion.timesteps.started ->": "a scheduler of diffusers with more attributes than the protocol has",
+    "diffusion.solver_checks.check_first_level(solver)": "the same",
+    "pipelines.lora.LoraLoader.lora_state_dict ->": "weights, or weights and metadata, as diffusers has it",
     "pipelines.block_pipeline.BlockPipeline.__call__ ->": "an output or a tuple, as diffusers has it",
     "pipelines.image.ACDiTImagePipeline.__call__ ->": "the same",
     "pipelines.text.ACDiTTextPipeline.__call__ ->": "the same",

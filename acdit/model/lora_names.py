@@ -28,7 +28,9 @@ RENAMED = {"to_out.0": "proj", "to_out": "proj"}
 Layers = dict[str, dict[str, Tensor]]
 
 
-def adapter_layers(network: nn.Module, weights: Mapping[str, Tensor], metadata: Any = None) -> Layers:
+def adapter_layers(
+    network: nn.Module, weights: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None
+) -> Layers:
     """Return the low-rank matrices of every adapted linear layer of a network, by the layer's name.
 
     Args:

@@ -95,7 +95,7 @@ def tensor_inputs(function: StepFunction | None, names: Sequence[str]) -> Sequen
 
 
 def call_step_function(
-    function: StepFunction, pipeline: Any, end: StepEnd, tensors: dict[str, Tensor]
+    function: StepFunction, pipeline: LoopState, end: StepEnd, tensors: dict[str, Tensor]
 ) -> dict[str, Any]:
     """Call the caller's function after a step, and return the tensors that it returns; none for None.
 
@@ -126,7 +126,7 @@ class Callback:
         request: request whose noise and prefix form the initial sample.
     """
 
-    def __init__(self, pipeline: Any, function: StepFunction, inputs: Sequence[str], request: Request):
+    def __init__(self, pipeline: LoopState, function: StepFunction, inputs: Sequence[str], request: Request):
         self.pipeline, self.function, self.inputs, self.layout = pipeline, function, inputs, request.layout
         noise = request.noise
         if callable(noise):
@@ -163,7 +163,7 @@ class TextCallback:
         canvas: tokens of the finished blocks.
     """
 
-    def __init__(self, pipeline: Any, function: StepFunction, inputs: Sequence[str], canvas: Canvas):
+    def __init__(self, pipeline: LoopState, function: StepFunction, inputs: Sequence[str], canvas: Canvas):
         self.pipeline, self.function, self.inputs, self.canvas = pipeline, function, inputs, canvas
 
     def __call__(self, end: StepEnd) -> Tensor | None:

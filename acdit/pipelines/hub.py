@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from ..utils.errors import UserError, reason_of
@@ -12,7 +13,7 @@ FILES = ["*.json", "*.safetensors"]  # no code and no pickles
 ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "revision", "token")
 
 
-def local_folder(name: Any, arguments: dict[str, Any]) -> str:
+def local_folder(name: str | Path, arguments: dict[str, Any]) -> str:
     """Return the folder of a pipeline: the given one, or that of a model fetched from the hub.
 
     Args:
@@ -34,9 +35,14 @@ def local_folder(name: Any, arguments: dict[str, Any]) -> str:
                 f"{name} is neither a folder nor the name of a model on the Hugging Face hub (org/name)"
             ) from fault
         except LocalEntryNotFoundError as fault:
+            offline = given.get("local_files_only") or HF_HUB_OFFLINE
+            reason = (
+                "was not asked (local_files_only or HF_HUB_OFFLINE): check the name and the revision"
+                if offline
+                else "cannot be reached: check the name and the network"
+            )
             raise UserError(
-                f"{name} is neither a folder nor a model in the cache, and the Hugging Face hub cannot be "
-                "reached: check the name and the network"
+                f"{name} is neither a folder nor a model in the cache, and the Hugging Face hub {reason}"
             ) from fault
         except (HfHubHTTPError, OSError) as fault:
             reason = reason_of(fault)
