@@ -34,7 +34,6 @@ EXCEPTIONS = {
     "pipelines.text.ACDiTTextPipeline.__call__ ->": "the same",
     "pipelines.video.ACDiTVideoPipeline.__call__ ->": "the same",
     "pipelines.callbacks.Callback.__init__(pipeline)": "a pipeline, whose class imports this module",
-    "pipelines.callbacks.call_step_function(pipeline)": "the same",
     "pipelines.callbacks.TextCallback.__init__(pipeline)": "the same",
     "pipelines.hub.local_folder(name)": "a path or name as diffusers takes it",
     "pipelines.lora.LoraLoader.lora_state_dict(fetching)": "what diffusers takes by keyword",
