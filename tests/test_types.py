@@ -33,16 +33,7 @@ EXCEPTIONS = {
     "pipelines.image.ACDiTImagePipeline.__call__ ->": "the same",
     "pipelines.text.ACDiTTextPipeline.__call__ ->": "the same",
     "pipelines.video.ACDiTVideoPipeline.__call__ ->": "the same",
-    "pipelines.callbacks.Callback.__init__(pipeline)": "a pipeline, whose class imports this module",
-    "pipelines.callbacks.TextCallback.__init__(pipeline)": "the same",
-    "pipelines.hub.local_folder(name)": "a path or name as diffusers takes it",
-    "pipelines.lora.LoraLoader.lora_state_dict(fetching)": "what diffusers takes by keyword",
-    "pipelines.lora.LoraLoader.lora_state_dict ->": "weights, or weights and two more, as diffusers has it",
-    "model.stored_network.StoredNetwork.load_lora_adapter(pretrained_model_name_or_path_or_dict)": "the same",
-    "diffusion.solver_checks.check_first_level(solver)": "a scheduler of diffusers, of any class",
     "diffusion.solver_checks.taking_steps(solver)": "the same",
-    "diffusion.timesteps.started ->": "a scheduler of diffusers, of any class",
-    "model.lora_names.adapter_layers(metadata)": "metadata of a file, of any form",
 }
 
 
