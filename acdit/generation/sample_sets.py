@@ -5,7 +5,7 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,45 +16,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..diffusion.generate import steps_per_block
-from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import UserError
 from ..utils.files import check_writable, only_writer, whole
 from ..utils.progress_bar import ProgressBar
-from ..utils.randomness import seed_of
 from ..utils.ranks import Ranks, launched
 from ..utils.settings import differences
 from ..utils.untrusted import check_file, damage, parse_json, read_object, reading
-from .batches import Sampling, image_batch
+from .batches import image_batch
+from .set_plans import SetPlan, image_labels, set_settings
 
-FORMAT_VERSION = 1
 SETTINGS_FILE = "settings.json"
 DIGEST_BYTES = 16  # length of the digest at the end of a part
-NULLS = ("prompt", "max_new_tokens", "temperature", "top_p")  # keys of the format that have no meaning here
 LONGEST_WAIT = timedelta(days=7)  # time that the first rank to finish waits for the last one
-
-
-@dataclass(frozen=True)
-class SetPlan:
-    """Contents of a set of samples.
-
-    Attributes:
-        count: number of images.
-        sampling: settings of sampling; the seed of image i is that of the first plus i.
-        labels: classes by number or name; None = all.
-        balanced: whether the images take the classes in turn; otherwise a class is drawn from each image's
-            seed.
-        block: tokens of a block, (h, w); None = the pipeline's default.
-        guidance_rising: whether guidance rises over the blocks.
-    """
-
-    count: int
-    sampling: Sampling
-    labels: Sequence[int | str] | None = None
-    balanced: bool = False
-    block: Sequence[int] | None = None
-    guidance_rising: bool = False
 
 
 class SampleSet:
@@ -77,8 +51,8 @@ class SampleSet:
         self.folder = self.out.with_name(self.out.name + ".parts")
         self.batch = plan.sampling.batch
         self.num_parts = -(-plan.count // self.batch)
-        self.settings = _settings(pipeline, model, plan)
-        self.labels = _labels(self.settings, pipeline.transformer.config["num_classes"] or 0)
+        self.settings = set_settings(pipeline, model, plan)
+        self.labels = image_labels(self.settings, pipeline.transformer.config["num_classes"] or 0)
 
     def finished(self) -> bool:
         """Return whether the output exists already.
@@ -302,59 +276,8 @@ def _draw_set(samples: SampleSet, ranks: Ranks) -> DrawnSet | None:
     return DrawnSet(time.perf_counter() - started)
 
 
-def _settings(pipeline: ACDiTImagePipeline, model: Path, plan: SetPlan) -> dict[str, Any]:
-    """Return all settings that the images depend on, as JSON values, with the model's defaults filled in."""
-    layout = pipeline.layout if plan.block is None else pipeline.layout.with_block(plan.block)
-    sampling, vae = plan.sampling, pipeline.vae
-    steps = pipeline.config["num_inference_steps"] if sampling.steps is None else sampling.steps
-    settings = {
-        "seed": sampling.seed,
-        "device": pipeline.device.type,
-        "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
-        "batch": sampling.batch,
-        "steps": steps_per_block(steps, layout.num_blocks),
-        "guidance": sampling.scale(pipeline),
-        "guidance_interval": sampling.guidance_interval,
-        "vae_slicing": bool(getattr(vae, "use_slicing", False)),
-        "vae_tiling": bool(getattr(vae, "use_tiling", False)),
-        **dict.fromkeys(NULLS),
-        "labels": None if plan.labels is None else pipeline.label_ids(plan.labels),
-        "count": plan.count,
-        "balanced": plan.balanced,
-        "guidance_rising": plan.guidance_rising,
-        "block": dims(layout.block),
-        "format_version": FORMAT_VERSION,
-        "weights": _fingerprint(model),
-    }
-    return json.loads(json.dumps(settings))
-
-
 def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
-
-
-def _fingerprint(folder: Path) -> str:
-    """Return a digest of a pipeline's weights and configuration that does not depend on its path."""
-    digest = hashlib.blake2b(digest_size=8)
-    listed = sorted([*folder.rglob("*.json"), *folder.rglob("*.safetensors")])
-    for file in filter(Path.is_file, listed):  # a pipe might never end
-        digest.update(file.relative_to(folder).as_posix().encode())
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "blake2b").digest())
-    return digest.hexdigest()
-
-
-def _labels(settings: dict[str, Any], num_classes: int) -> list[int] | None:
-    """Return the class of every image, in turn or drawn from its seed; None for a model without classes."""
-    classes = settings["labels"] or range(num_classes)
-    if not classes:
-        if settings["balanced"]:
-            raise UserError("--balanced needs a model with classes, and this model has none")
-        return None
-    positions = range(settings["count"])
-    if not settings["balanced"]:
-        positions = [seed_of(settings["seed"] + image, "label") for image in positions]
-    return [classes[position % len(classes)] for position in positions]
 
 
 def _read_json(path: Path) -> Any:

@@ -311,8 +311,10 @@ def _digest_of(state: Mapping[str, Any]) -> str:
 
 def prune_checkpoints(folder: Path, keep: int, keep_every: int) -> None:
     """Remove the checkpoints that are neither among the newest, nor the best, nor at a step to keep."""
-    older, newest = _checkpoints(folder)[:-1], _checkpoints(folder)[-1:]
-    kept = {*newest, *older[len(older) - (keep - 1) :]}
+    if not (checkpoints := _checkpoints(folder)):
+        return
+    *older, newest = checkpoints
+    kept = {newest, *older[len(older) - (keep - 1) :]}
     measured = validation_losses(folder)
     if measured:
         kept.add(min(measured, key=lambda path: measured[path]))

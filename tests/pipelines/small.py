@@ -8,9 +8,12 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
+from acdit.data.tokenizers import ByteTokenizer
+from acdit.diffusion.masked_schedulers import FirstHittingScheduler
 from acdit.diffusion.schedulers import default_sampler
 from acdit.model.transformer import ACDiTTransformer
 from acdit.pipelines.image import ACDiTImagePipeline
+from acdit.pipelines.text import ACDiTTextPipeline
 from tests.tiny import tiny_model
 
 NAMES = {0: "ant", 1: "bee", 2: "cow"}
@@ -21,6 +24,16 @@ def network(in_channels: int, **config: Any) -> ACDiTTransformer:
     """Two layers over 4x4 tokens, all parameters random."""
     sizes: dict[str, Any] = {"in_channels": in_channels, "axis_lengths": (4, 4), "num_classes": 3}
     return tiny_model(**(sizes | config))
+
+
+def build_text() -> ACDiTTextPipeline:
+    """A pipeline of bytes in four blocks of four, without a progress bar."""
+    vocabulary = ByteTokenizer().vocab_size
+    model = tiny_model(
+        in_channels=None, vocab_size=vocabulary, axis_lengths=(16,), num_classes=None, time_conditioning=False
+    )
+    scheduler = FirstHittingScheduler(mask_token=vocabulary - 1)
+    return quiet(ACDiTTextPipeline(model, scheduler, grid=(16,), block=(4,)))
 
 
 def build(transformer: ACDiTTransformer, scheduler: Any = None, **arguments: Any) -> Any:

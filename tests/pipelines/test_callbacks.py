@@ -11,13 +11,9 @@ from diffusers.callbacks import (
     SDXLControlnetCFGCutoffCallback,
 )
 
-from acdit.data.tokenizers import ByteTokenizer
-from acdit.diffusion.masked_schedulers import FirstHittingScheduler
-from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.utils.errors import UserError
-from tests.pipelines.small import latents_of, picture, quiet, seeded
+from tests.pipelines.small import build_text, latents_of, picture, seeded
 from tests.pipelines.test_video import build as build_video
-from tests.tiny import tiny_model
 
 
 def interrupt_after(last):
@@ -100,12 +96,7 @@ def test_video_is_interrupted_too():
 
 @pytest.fixture(scope="module")
 def writer():
-    vocabulary = ByteTokenizer().vocab_size
-    model = tiny_model(
-        in_channels=None, vocab_size=vocabulary, axis_lengths=(16,), num_classes=None, time_conditioning=False
-    )
-    scheduler = FirstHittingScheduler(mask_token=vocabulary - 1)
-    return quiet(ACDiTTextPipeline(model, scheduler, grid=(16,), block=(4,)))
+    return build_text()
 
 
 @pytest.mark.parametrize("last", [0, 3, 5])

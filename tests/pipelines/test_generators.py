@@ -5,15 +5,12 @@ import torch
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
-from acdit.data.tokenizers import ByteTokenizer
-from acdit.diffusion.masked_schedulers import FirstHittingScheduler
 from acdit.diffusion.schedulers import LINEAR_BETAS
 from acdit.pipelines.generators import one_per_sample
-from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.utils.errors import UserError
-from tests.pipelines.small import build, latents_of, network, picture, quiet, seeded
+from tests.pipelines.small import build, build_text, latents_of, network, picture, seeded
 from tests.pipelines.test_video import build as build_video
-from tests.tiny import relative_error, tiny_model
+from tests.tiny import relative_error
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +27,7 @@ def video():
 
 @pytest.fixture(scope="module")
 def writer():
-    vocabulary = ByteTokenizer().vocab_size
-    model = tiny_model(
-        in_channels=None, vocab_size=vocabulary, axis_lengths=(16,), num_classes=None, time_conditioning=False
-    )
-    scheduler = FirstHittingScheduler(mask_token=vocabulary - 1)
-    return quiet(ACDiTTextPipeline(model, scheduler, grid=(16,), block=(4,)))
+    return build_text()
 
 
 def test_one_generator_draws_the_noise_of_all_pictures_as_in_diffusers(pipe):
