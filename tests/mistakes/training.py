@@ -344,7 +344,7 @@ TRAINING = [
         "data/latents.py",
         'check_shards(folder, manifest["shards"])',
         "",
-        "data/test_latents.py::test_damaged_latents_are_refused_and_repaired",
+        "data/test_damaged_latents.py::test_damaged_latents_are_refused_and_repaired",
     ),
     mutant(
         "damaged parts of a set are joined",
