@@ -20,7 +20,7 @@ from ..utils.errors import UserError, require
 from ..utils.names import NAMELESS, same_classes
 from ..utils.progress_bar import ProgressBar
 from .clip_scores import K
-from .features.extractor import FeatureExtractor
+from .features.extractor import FeatureFunction
 from .features.torchscript import torchscript_features
 from .moving_digits import CLIPS
 from .report import format_table
@@ -129,7 +129,7 @@ def compare_clips(
 
 
 def _real_features(
-    data: PixelDataset, indices: list[int], extractor: FeatureExtractor, batch: int
+    data: PixelDataset, indices: list[int], extractor: FeatureFunction, batch: int
 ) -> tuple[list[int], Tensor, dict[str, str]]:
     """Return the indices of the clips that can be read, their features, and the others with the reasons."""
     readable, features, unreadable = [], [], {}

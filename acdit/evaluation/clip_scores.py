@@ -7,7 +7,7 @@ from torch import Tensor
 from ..metrics.distances import frechet
 from ..metrics.neighbours import coverage_density
 from .features.digit_classifier import DigitClassifier
-from .features.extractor import FeatureExtractor
+from .features.extractor import FeatureFunction
 
 K = 5  # number of neighbours for coverage and density
 
@@ -18,7 +18,7 @@ def score_clips(
     *,
     train: Tensor,
     held_out: Tensor,
-    features: FeatureExtractor,
+    features: FeatureFunction,
     classifier: DigitClassifier,
 ) -> dict[str, float]:
     """Return scores of clips (N, C, F, H, W) in [-1, 1], ready for JSON.
@@ -63,7 +63,7 @@ def score_clips(
 
 
 def drift(
-    rollouts: Tensor, real: Tensor, features: FeatureExtractor, span: int, starts: Sequence[int]
+    rollouts: Tensor, real: Tensor, features: FeatureFunction, span: int, starts: Sequence[int]
 ) -> list[float]:
     """Return the Fréchet video distances of parts of long clips (N, C, F, H, W) to real parts.
 

@@ -18,7 +18,7 @@ from .clip_scores import K, drift, score_clips
 from .continuation import Continuations, score_continuations
 from .features.clip_network import load_clip_network
 from .features.digit_classifier import load_digit_classifier
-from .features.extractor import FeatureExtractor
+from .features.extractor import FeatureFunction
 from .features.torchscript import torchscript_features
 from .report import format_table
 from .training_data import describe_training_data, is_trained_on
@@ -90,7 +90,7 @@ def evaluate_clips(
             f"--steps must be one number, not one per block, to continue clips of {span} frames to {length}"
         )
     require("torchmetrics.image.fid", "eval")
-    extractor: FeatureExtractor = (
+    extractor: FeatureFunction = (
         load_clip_network(span).features
         if features is None
         else torchscript_features(features, pipeline.device)

@@ -1,6 +1,128 @@
-"""Tables of scores."""
+"""Reports of scores: as tables, and as values of JSON."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Better = Literal["lower", "higher", "near real"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Interval of a score.
+
+    Attributes:
+        low: lower bound.
+        high: upper bound.
+        level: nominal coverage, such as 0.95.
+        estimand: value that the interval covers, in words.
+    """
+
+    low: float
+    high: float
+    level: float
+    estimand: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """Value of a metric.
+
+    Attributes:
+        metric: name of the metric, such as `frechet_distance`.
+        value: value of the samples or of the model.
+        features: name of the features in `Report.features`; None for metrics that need none.
+        real: value that real data reach at the same counts; None if it was not measured.
+        better: which values are better.
+        samples: number of samples.
+        reference: number of reference items; None for metrics without a reference.
+        interval: interval of the value; None if none was requested, or none is known to be right.
+    """
+
+    metric: str
+    value: float
+    features: str | None = None
+    real: float | None = None
+    better: Better = "lower"
+    samples: int | None = None
+    reference: int | None = None
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values of a metric along an axis, such as the frames of a clip.
+
+    Attributes:
+        metric: name of the metric.
+        axis: name of the axis, such as `frame`.
+        positions: positions on the axis.
+        values: value at each position.
+        features: name of the features in `Report.features`; None for metrics that need none.
+        real: values that real data reach; None if they were not measured.
+    """
+
+    metric: str
+    axis: str
+    positions: tuple[float, ...]
+    values: tuple[float, ...]
+    features: str | None = None
+    real: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Scores of samples or of a model, with everything that they depend on.
+
+    Attributes:
+        scores: the scores.
+        series: values along an axis.
+        features: description of each feature extractor by name, see `FeatureInfo`.
+        settings: settings of the samples or of the model, such as block size, guidance and seed.
+        samples: description of the samples.
+        reference: description of the reference; empty if there is none.
+        versions: versions of the programs.
+        notes: lines for the user, such as why a value is missing.
+    """
+
+    scores: tuple[Score, ...]
+    series: tuple[Series, ...] = ()
+    features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    samples: Mapping[str, Any] = field(default_factory=dict)
+    reference: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def score(self, metric: str, features: str | None = None) -> Score:
+        """Return the score of a metric, on the given features if there are several.
+
+        Raises:
+            KeyError: if there is no such score.
+        """
+        for score in self.scores:
+            if score.metric == metric and features in (None, score.features):
+                return score
+        raise KeyError(f"{metric} on {features}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a value of JSON."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """Format the scores as a table that fits the width of a terminal, followed by the notes."""
+        rows = [
+            {
+                "metric": score.metric,
+                "features": score.features or "",
+                "value": score.value,
+                **({"interval": _shown(score.interval)} if any(s.interval for s in self.scores) else {}),
+                "real": "" if score.real is None else score.real,
+                "better": score.better,
+            }
+            for score in self.scores
+        ]
+        return "\n".join([*([format_table(rows)] if rows else []), *self.notes])
 
 
 def format_table(rows: Sequence[Mapping[str, object]]) -> str:
@@ -16,3 +138,7 @@ def format_table(rows: Sequence[Mapping[str, object]]) -> str:
         text = all(isinstance(value, str) for value in values)
         columns.append([cell.ljust(width) if text else cell.rjust(width) for cell in cells])
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def _shown(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval.low:.4g} to {interval.high:.4g}"

@@ -1,6 +1,8 @@
 """Protocol of feature extractors, and the check of their answers."""
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -9,14 +11,64 @@ from ...model.layout import dims
 from ...utils.errors import UserError
 
 
-class FeatureExtractor(Protocol):
-    """Callable that computes features of samples, such as `DigitClassifier.features`."""
+@dataclass(frozen=True)
+class FeatureInfo:
+    """Description of a feature extractor: everything that its features depend on.
 
-    def __call__(self, samples: Tensor, /) -> Tensor:
-        """Return the features (N, F) of images (N, C, H, W) or clips (N, C, F, H, W) in [-1, 1].
+    Attributes:
+        name: name of the features, such as `inception`.
+        version: version of the network and its weights, such as a digest of the weights.
+        input_size: side of the network's input in pixels; None for inputs of any size.
+        resizing: rule by which samples are resized to it, such as `bilinear` or `none`.
+        precision: type of the computation, such as `float32`.
+        licence: licence of the weights.
+    """
+
+    name: str
+    version: str
+    input_size: int | None
+    resizing: str
+    precision: str
+    licence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the description as a value of JSON."""
+        return asdict(self)
+
+
+class Features(NamedTuple):
+    """Answer of a feature extractor.
+
+    Attributes:
+        values: features (N, F), or (N, K, F) of K parts of a sample, such as the frames of a clip, each of
+            which is an item of its own.
+        logits: logits of classes (N, K); None for networks that do not classify.
+    """
+
+    values: Tensor
+    logits: Tensor | None = None
+
+
+FeatureFunction = Callable[[Tensor], Tensor]
+"""Function from samples in [-1, 1] to features (N, F), such as `DigitClassifier.features`."""
+
+
+class FeatureExtractor(Protocol):
+    """Network, or another rule, that computes features of samples. One file each in this folder.
+
+    Attributes:
+        info: description of the extractor.
+        classes: names of the classes of the logits; empty if there are none.
+    """
+
+    info: FeatureInfo
+    classes: tuple[str, ...]
+
+    def __call__(self, samples: Tensor, /) -> Features:
+        """Return the features of images (N, C, H, W) or clips (N, C, F, H, W) in [-1, 1], on the CPU.
 
         Raises:
-            UserError: if the extractor does not support samples of this shape.
+            UserError: if the extractor does not support samples of this shape, or its answer is not finite.
         """
         ...
 

@@ -9,14 +9,14 @@ from torch.nn.functional import interpolate
 from ...model.layout import dims
 from ...utils.errors import UserError
 from ...utils.untrusted import check_file, reading
-from .extractor import FeatureExtractor, checked_features
+from .extractor import FeatureFunction, checked_features
 
 ZIP = b"PK\x03\x04"  # first bytes of a TorchScript file
 I3D_SIDE = 224  # side of the frames that I3D was trained on
 I3D_FRAMES = 10  # with fewer frames, nothing is left after its strides
 
 
-def torchscript_features(path: Path, device: torch.device) -> FeatureExtractor:
+def torchscript_features(path: Path, device: torch.device) -> FeatureFunction:
     """Return a function that computes features of clips (N, C, F, H, W) in [-1, 1] with a TorchScript file.
 
     The usual file of I3D is called as `network(video, rescale=False, resize=False, return_features=True)`,
