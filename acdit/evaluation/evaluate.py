@@ -1,6 +1,7 @@
 """Scores of samples: features x metric x reference."""
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 
@@ -13,16 +14,18 @@ from .metric_table import METRICS, Metric, Sets
 from .report import Report, Score
 from .samples import Samples
 
+Part = TypeVar("Part")
+
 
 def evaluate_samples(
-    samples: Samples,
-    reference: Samples | None,
-    features: Sequence[str | FeatureExtractor],
+    samples: Samples[Part],
+    reference: Samples[Part] | None,
+    features: Sequence[str | FeatureExtractor[Part]],
     metrics: Sequence[str] | None = None,
     *,
-    real: Samples | None = None,
-    training: Samples | None = None,
-    held_out: Samples | None = None,
+    real: Samples[Part] | None = None,
+    training: Samples[Part] | None = None,
+    held_out: Samples[Part] | None = None,
     intervals: bool = False,
     seed: int = 0,
     batch: int = 64,
@@ -56,7 +59,7 @@ def evaluate_samples(
             open_extractor(item, samples.shape, torch.device(device)) if isinstance(item, str) else item
         )
 
-        def part(one: Samples | None, extractor: FeatureExtractor = extractor) -> FeatureSet | None:
+        def part(one: Samples[Any] | None, extractor: FeatureExtractor[Any] = extractor) -> FeatureSet | None:
             return None if one is None else extract(one, extractor, batch, ranks)
 
         extracted = extract(samples, extractor, batch, ranks)

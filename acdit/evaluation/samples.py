@@ -1,17 +1,19 @@
-"""Sets of images or clips that are read in batches."""
+"""Sets of images, clips or texts that are read in batches."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
+Part = TypeVar("Part", covariant=True)  # batch of samples: a tensor, or a sequence of texts
 
-class Samples(Protocol):
-    """Set of images or clips, read in batches, so that a large one is never in memory as a whole.
+
+class Samples(Protocol[Part]):
+    """Set of images, clips or texts, read in batches, so that a large one is never in memory as a whole.
 
     Attributes:
         name: name of the set in messages, such as the path of its file.
-        shape: shape of a sample, (C, H, W) or (C, F, H, W).
+        shape: shape of a sample, (C, H, W) or (C, F, H, W); () for texts.
         labels: class of each sample, (N,); None if there are no classes.
         label_names: names of the classes; empty if there are none.
     """
@@ -23,10 +25,10 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, size: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[range, Tensor]]:
+    def batches(self, size: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[range, Part]]:
         """Yield the batches rank, rank + ranks, .. of `size` samples: their indices, and the samples.
 
-        The samples are of shape (n, *shape), float32 in [-1, 1].
+        Images and clips are of shape (n, *shape), float32 in [-1, 1].
 
         Raises:
             UserError: if samples cannot be read, or have another shape, type or range.
