@@ -12,7 +12,7 @@ from ..utils.ranks import ALONE, Ranks
 from .features.extractor import FeatureExtractor, FeatureInfo
 from .samples import Samples
 
-Part = TypeVar("Part")
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FeatureSet:
 
 
 def extract(
-    samples: Samples[Part], extractor: FeatureExtractor[Part], batch: int = 64, ranks: Ranks = ALONE
+    samples: Samples[Batch], extractor: FeatureExtractor[Batch], batch: int = 64, ranks: Ranks = ALONE
 ) -> FeatureSet:
     """Compute the features of all samples, in batches, together with the other ranks.
 
