@@ -27,6 +27,8 @@ class VideoEvaluateOptions(GuidedOptions):
         "  acdit evaluate --model runs/video --data FOLDER --features i3d.pt --trust-features"
     )
 
+    claims: ClassVar[tuple[str, ...]] = ("plot",)
+
     samples: Count | None = None
     """Number of clips to score; default: 500."""
     data: str | None = None
