@@ -15,7 +15,7 @@ from .features.extractor import FeatureExtractor, FeatureInfo
 from .features.table import open_extractor
 from .metric_table import METRICS, NEEDS, Metric, Sets, chosen_metrics
 from .report import Report, Score
-from .samples import Samples
+from .samples import Samples, StoredSamples
 
 NO_REAL_DATA = "no values of real data: they need other real data than the reference, as many as the samples"
 
@@ -75,6 +75,7 @@ def evaluate_samples(
     _check_parts(parts, wanted if metrics is not None else ())
     if not features:
         raise UserError("no features are named")
+    known = [name for name in ("training", "held_out") if _share_items(parts["real"], parts[name])]
     scores: list[Score] = []
     infos: dict[str, dict[str, Any]] = {}
     notes = [NO_REAL_DATA] if real is None and reference is not None else []
@@ -98,7 +99,7 @@ def evaluate_samples(
                 raise UserError(f"the metric {key} on the features {name} needs {obstacle}")
             if obstacle or (metrics is None and metric.features not in name):
                 continue
-            real_sets = _real_sets(metric, sets, real_features)
+            real_sets = _real_sets(metric, sets, real_features, known)
             scores += [
                 score for score in _scores(metric, sets, real_sets, name, seed) if score.metric in score_names
             ]
@@ -174,12 +175,25 @@ def _check_same(name: str, features: FeatureSet, info: FeatureInfo, samples: Fea
         )
 
 
-def _real_sets(metric: Metric, sets: Sets, real: FeatureSet | None) -> Sets | None:
-    """Return the sets with real data in place of the samples; None if a metric cannot be computed on them."""
+def _share_items(part: Part, other: Part) -> bool:
+    """Return whether two sets hold some of the same items."""
+    return part is not None and (
+        part is other or (isinstance(part, StoredSamples) and part.shares_items(other))
+    )
+
+
+def _real_sets(metric: Metric, sets: Sets, real: FeatureSet | None, known: Collection[str]) -> Sets | None:
+    """Return the sets with real data in place of the samples; None if a metric cannot be computed on them.
+
+    Args:
+        metric: the metric.
+        sets: the sets.
+        real: features of the real data.
+        known: names of the sets that hold some of the real data: each of those would be found again.
+    """
     if metric.real == "reference":
         real = sets.reference
-    compared = [getattr(sets, need) for need in ("training", "held_out") if need in metric.needs]
-    if real is None or any(real is other for other in compared):  # every item would be found again
+    if real is None or any(name in metric.needs for name in known):
         return None
     real_sets = replace(sets, samples=real)
     return None if metric.obstacle(real_sets) else real_sets

@@ -75,6 +75,7 @@ class StoredSamples(ABC):
         self.unreadable: dict[str, str] = {}
         self._stored = count
         self._indices: Sequence[int] = range(count)
+        self._origin = object()  # shared by the parts of a set
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -95,12 +96,23 @@ class StoredSamples(ABC):
         """
         if not 0 < count <= len(self):
             raise UserError(f"{self.name} has {len(self):,} samples, so {count:,} of them cannot be taken")
+        return self.taken([number * len(self) // count for number in range(count)])
+
+    def taken(self, positions: Sequence[int]) -> Self:
+        """Return the samples at some positions, in ascending order, as a set of its own."""
         part = copy(self)
-        positions = [number * len(self) // count for number in range(count)]
         part._indices = [self._indices[position] for position in positions]
-        part.labels = None if self.labels is None else self.labels[positions]
+        part.labels = None if self.labels is None else self.labels[list(positions)]
         part.unreadable = dict(self.unreadable)
         return part
+
+    def shares_items(self, other: object) -> bool:
+        """Return whether another set holds some of the same samples, as another part of one stored set."""
+        return (
+            isinstance(other, StoredSamples)
+            and other._origin is self._origin
+            and not set(self._indices).isdisjoint(other._indices)
+        )
 
     def batches(self, size: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Sequence[int], Tensor]]:
         """Yield the batches rank, rank + ranks, .. of `size` samples; see `Samples`."""
