@@ -1,5 +1,6 @@
 """Write files and folders completely or not at all."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -168,6 +169,12 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def file_digest(path: Path) -> str:
+    """Return a short digest of the content of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 def remove(path: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_torchscript_file_gives_features(tmp_path, real):
     torch.jit.script(Plain()).save(str(tmp_path / "plain.pt"))
     plain = torchscript_features(tmp_path / "plain.pt", torch.device("cpu"))
     torch.testing.assert_close(plain(real[0][:9]), real[0][:9].mean((1, 3, 4)))  # as they are
-    with pytest.raises(UserError, match="cannot take clips of 1x8x32: "):
+    with pytest.raises(UserError, match="cannot take images of 1x8x32: "):
         plain(real[0][:1, :, :, 0])
     (tmp_path / "text.pt").write_text("no program")
     with pytest.raises(UserError, match="cannot be loaded as TorchScript"):

@@ -4,9 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ...data.moving_digits import VELOCITIES, MovingDigits
+from ...data.digits import LABEL_NAMES
+from ...data.moving_digits import FRAME_SIDE, VELOCITIES, MovingDigits
 from ...data.tensor_cache import cached_tensors, fingerprint
+from ...model.layout import dims
+from ...utils.errors import UserError
 from ...utils.progress_bar import ProgressBar
+from .extractor import ExtractorRequest, FeatureInfo, Features, checked_features, weights_version
 
 VERSION = 1  # increase it when the network or its fitting changes, so that no old weights are used
 
@@ -83,3 +87,44 @@ def load_clip_network(frames: int, *, seed: int = 0) -> ClipNetwork:
     network = ClipNetwork(frames)
     network.load_state_dict(weights)
     return network.eval().requires_grad_(False)
+
+
+class ClipFeatures:
+    """Extractor of a network that recognises moving digits: its last hidden layer, and the digit's logits.
+
+    Args:
+        network: the network.
+        shape: shape of a clip, (C, F, H, W).
+        device: device of the network.
+    """
+
+    classes: tuple[str, ...] = LABEL_NAMES
+
+    def __init__(self, network: ClipNetwork, shape: tuple[int, ...], device: torch.device):
+        self._network, self._shape, self._device = network.to(device), tuple(shape), device
+        self.info = FeatureInfo(
+            "clip-classifier", weights_version(network), FRAME_SIDE, "none", "float32", "fitted here"
+        )
+
+    @torch.inference_mode()
+    def __call__(self, samples: Tensor, /) -> Features:
+        """Return the features (N, 64) and logits (N, 10) of clips in [-1, 1]."""
+        if tuple(samples.shape[1:]) != self._shape:
+            raise UserError(
+                f"the clip classifier was fitted to clips of {dims(self._shape)}, not "
+                f"{dims(samples.shape[1:])}"
+            )
+        features = self._network.features(samples.to(self._device))
+        logits = self._network.digit(features).cpu()
+        return Features(checked_features(features, "the clip classifier", len(samples)), logits)
+
+
+def open_clip_classifier(request: ExtractorRequest) -> ClipFeatures:
+    """Return the extractor of the network that was fitted to clips with the requested number of frames."""
+    channels, frames, *sides = request.shape
+    if (channels, *sides) != (1, FRAME_SIDE, FRAME_SIDE):
+        raise UserError(
+            f"the features clip-classifier are for grey clips of {FRAME_SIDE}x{FRAME_SIDE} pixels, such as "
+            f"moving-digits, not of {dims(request.shape)}"
+        )
+    return ClipFeatures(load_clip_network(frames), request.shape, request.device)

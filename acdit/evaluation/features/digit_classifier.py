@@ -7,7 +7,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, pad
 
+from ...data.digits import LABEL_NAMES, digit_images
 from ...data.tensor_cache import cached_tensors, fingerprint
+from ...model.layout import dims
+from ...utils.errors import UserError
+from .extractor import ExtractorRequest, FeatureInfo, Features, checked_features, weights_version
 
 VERSION = 1  # increase it when the network or its fitting changes, so that no old weights are used
 
@@ -15,6 +19,7 @@ FEATURES = 64
 STEPS = 400
 BATCH = 64
 LEARNING_RATE = 3e-3
+SOURCES: dict[tuple[int, ...], str] = {(1, 8, 8): "digits", (1, 32, 32): "mnist"}  # by the shape of an image
 SHIFT = 1 / 12  # largest shift in training, as a fraction of the side: one pixel of 8, three of 32
 
 
@@ -45,6 +50,48 @@ class DigitClassifier(nn.Module):
     def predict(self, images: torch.Tensor) -> torch.Tensor:
         """Return the most likely labels: (N, C, H, W) in [-1, 1] -> (N,)."""
         return self.head(self.features(images)).argmax(dim=1)
+
+
+class DigitFeatures:
+    """Extractor of a classifier of digits: its last hidden layer, and its logits.
+
+    Args:
+        classifier: the classifier.
+        shape: shape of an image, (C, H, W).
+        device: device of the classifier.
+    """
+
+    classes: tuple[str, ...] = LABEL_NAMES
+
+    def __init__(self, classifier: DigitClassifier, shape: tuple[int, ...], device: torch.device):
+        self._classifier, self._shape, self._device = classifier.to(device), tuple(shape), device
+        self.info = FeatureInfo(
+            "digit-classifier", weights_version(classifier), shape[-1], "none", "float32", "fitted here"
+        )
+
+    @torch.inference_mode()
+    def __call__(self, samples: torch.Tensor, /) -> Features:
+        """Return the features (N, 64) and logits (N, 10) of images in [-1, 1]."""
+        if tuple(samples.shape[1:]) != self._shape:
+            raise UserError(
+                f"the digit classifier was fitted to images of {dims(self._shape)}, not "
+                f"{dims(samples.shape[1:])}"
+            )
+        features = self._classifier.features(samples.to(self._device))
+        logits = self._classifier.head(features).cpu()
+        return Features(checked_features(features, "the digit classifier", len(samples)), logits)
+
+
+def open_digit_classifier(request: ExtractorRequest) -> DigitFeatures:
+    """Return the extractor of the classifier of mnist or digits, whichever has samples of the shape."""
+    source = SOURCES.get(request.shape)
+    if source is None:
+        accepted = " and ".join(f"{dims(shape)} ({name})" for shape, name in SOURCES.items())
+        raise UserError(
+            f"the features digit-classifier are for images of {accepted}, channels first, not of "
+            f"{dims(request.shape)}"
+        )
+    return DigitFeatures(load_digit_classifier(*digit_images(source)), request.shape, request.device)
 
 
 def fit_digit_classifier(images: torch.Tensor, labels: torch.Tensor, *, seed: int = 0) -> DigitClassifier:

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ...data.tensor_cache import fingerprint
 from ...model.layout import dims
 from ...utils.errors import UserError
 
@@ -49,6 +50,23 @@ class Features(NamedTuple):
     logits: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class ExtractorRequest:
+    """Request for a feature extractor.
+
+    Attributes:
+        argument: text after the colon of NAME:ARGUMENT; empty if there is none.
+        shape: shape of a sample, (C, H, W) or (C, F, H, W).
+        device: device of the network.
+        trust: whether files that are programs may run.
+    """
+
+    argument: str
+    shape: tuple[int, ...]
+    device: torch.device
+    trust: bool = False
+
+
 FeatureFunction = Callable[[Tensor], Tensor]
 """Function from samples in [-1, 1] to features (N, F), such as `DigitClassifier.features`."""
 
@@ -71,6 +89,11 @@ class FeatureExtractor(Protocol):
             UserError: if the extractor does not support samples of this shape, or its answer is not finite.
         """
         ...
+
+
+def weights_version(network: nn.Module) -> str:
+    """Return a digest of the weights of a network, as the version of its features."""
+    return fingerprint(network.state_dict())[:16]
 
 
 def checked_features(output: object, source: str, rows: int, width: int | None = None) -> Tensor:

@@ -1,9 +1,8 @@
 """Pixels as features."""
 
-import torch
 from torch import Tensor
 
-from .extractor import FeatureInfo, Features
+from .extractor import ExtractorRequest, FeatureInfo, Features, checked_features
 
 
 class Pixels:
@@ -17,10 +16,10 @@ class Pixels:
 
     def __call__(self, samples: Tensor, /) -> Features:
         """Return the pixels (N, C H W) of images (N, C, H, W), or of clips, in [-1, 1]."""
-        return Features(samples.flatten(1).float().cpu())
+        return Features(checked_features(samples, "samples", len(samples)))
 
 
-def open_pixels(argument: str, shape: tuple[int, ...], device: torch.device) -> Pixels:
-    """Return the extractor; none of the arguments matters."""
-    del argument, shape, device
+def open_pixels(request: ExtractorRequest) -> Pixels:
+    """Return the extractor, which is the same for all requests."""
+    del request
     return Pixels()

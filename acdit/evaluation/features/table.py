@@ -1,17 +1,19 @@
-"""Table of the feature extractors by name."""
+"""Table of the feature extractors by name. Imports torch only when an extractor is opened."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
-
-import torch
+from typing import TYPE_CHECKING, Literal, cast
 
 from ...utils.errors import UserError
 from ...utils.references import load_object
 from ...utils.settings import nearest
-from .extractor import FeatureExtractor
 
-OpenExtractor = Callable[[str, tuple[int, ...], torch.device], FeatureExtractor]
+if TYPE_CHECKING:
+    import torch
+
+    from .extractor import ExtractorRequest, FeatureExtractor
+
+HERE = "acdit.evaluation.features"
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,13 @@ class ExtractorEntry:
     """Entry of the table of feature extractors.
 
     Attributes:
-        open: import string of a function (argument, shape, device) that returns the extractor. `argument` is
-            the text after the colon of NAME:ARGUMENT, empty if there is none; `shape` is that of a sample,
-            (C, H, W) or (C, F, H, W).
+        open: import string of a function of an `ExtractorRequest` that returns the extractor.
         modalities: modalities whose samples it takes.
-        argument: meaning of the argument, such as FILE; empty if there is none.
+        argument: meaning of the argument of NAME:ARGUMENT, such as FILE; empty if there is none.
         offline: whether it needs nothing that would have to be fetched.
         description: one line for the help.
+        optional: whether the argument may be left out.
+        program: whether the argument is a program, which needs the user's trust.
     """
 
     open: str
@@ -33,33 +35,119 @@ class ExtractorEntry:
     argument: str
     offline: bool
     description: str
+    optional: bool = False
+    program: bool = False
 
 
 EXTRACTORS: dict[str, ExtractorEntry] = {
     "pixels": ExtractorEntry(
-        "acdit.evaluation.features.pixels:open_pixels",
-        ("image", "video"),
+        f"{HERE}.pixels:open_pixels", ("image", "video"), "", True, "values of the pixels, to find copies"
+    ),
+    "digit-classifier": ExtractorEntry(
+        f"{HERE}.digit_classifier:open_digit_classifier",
+        ("image",),
         "",
         True,
-        "values of the pixels, to find copies",
+        "a classifier of digits (grey, 8x8 or 32x32), fitted here",
+    ),
+    "clip-classifier": ExtractorEntry(
+        f"{HERE}.clip_network:open_clip_classifier",
+        ("video",),
+        "",
+        True,
+        "a network that recognises moving digits (grey, 32x32), fitted here",
+    ),
+    "i3d": ExtractorEntry(
+        f"{HERE}.torchscript:open_i3d",
+        ("video",),
+        "FILE",
+        False,
+        "I3D, the network of Fréchet video distances, from its TorchScript file",
+        program=True,
+    ),
+    "frames": ExtractorEntry(
+        f"{HERE}.frames:open_frames",
+        ("video",),
+        "NAME",
+        True,
+        "features NAME of images, of every frame",
+    ),
+    "torchscript": ExtractorEntry(
+        f"{HERE}.torchscript:open_torchscript",
+        ("image", "video"),
+        "FILE",
+        False,
+        "any network in a TorchScript file",
+        program=True,
     ),
 }
 
 
-def open_extractor(name: str, shape: tuple[int, ...], device: torch.device) -> FeatureExtractor:
-    """Return the extractor that NAME or NAME:ARGUMENT names, for samples of a shape, on a device.
+def find_extractor(name: str, modality: str) -> tuple[ExtractorEntry, str]:
+    """Return the entry that NAME or NAME:ARGUMENT names, and the argument.
 
     Raises:
-        UserError: if there is no such extractor, it does not take such samples, or it cannot be loaded.
+        UserError: if there is no such extractor, it is not for the modality, or its argument is missing or
+            superfluous.
     """
-    key, _, argument = name.partition(":")
+    key, colon, argument = name.partition(":")
     if key not in EXTRACTORS:
         close = nearest(key, EXTRACTORS)[0]
         raise UserError(f"unknown features {key!r}; did you mean {close}? There are {', '.join(EXTRACTORS)}")
     entry = EXTRACTORS[key]
-    if argument and not entry.argument:
+    if colon and not entry.argument:
         raise UserError(f"the features {key} take no argument: write {key}, not {name}")
-    modality = "image" if len(shape) == 3 else "video"
+    if entry.argument and not argument and (colon or not entry.optional):
+        raise UserError(f"the features {key} need an argument: write {key}:{entry.argument}")
     if modality not in entry.modalities:
-        raise UserError(f"the features {key} are for {' and '.join(entry.modalities)}, not for {modality}")
-    return cast(OpenExtractor, load_object(entry.open))(argument, shape, device)
+        hint = f"; frames:{name} computes them of every frame" if _has_frames(entry, modality) else ""
+        raise UserError(
+            f"the features {key} are for {' and '.join(entry.modalities)}, not for {modality}{hint}"
+        )
+    return entry, argument
+
+
+def find_program(name: str, modality: str) -> str | None:
+    """Return the program that features would run, such as a TorchScript file; None if there is none.
+
+    Raises:
+        UserError: see `find_extractor`.
+    """
+    entry, argument = find_extractor(name, modality)
+    if entry is EXTRACTORS["frames"]:
+        return find_program(argument, "image")
+    return argument if entry.program else None
+
+
+def open_extractor(
+    name: str, shape: tuple[int, ...], device: "torch.device", *, trust: bool = False
+) -> "FeatureExtractor":
+    """Return the extractor that NAME or NAME:ARGUMENT names, for samples of a shape, on a device.
+
+    Args:
+        name: name of an entry of `EXTRACTORS`, with its argument.
+        shape: shape of a sample, (C, H, W) or (C, F, H, W).
+        device: device of the network.
+        trust: whether features may be programs, such as TorchScript files, which run with the user's
+            permissions.
+
+    Raises:
+        UserError: if there is no such extractor, it does not take such samples, it cannot be loaded, or it is
+            a program and not trusted.
+    """
+    from .extractor import ExtractorRequest
+
+    modality = "image" if len(shape) == 3 else "video"
+    entry, argument = find_extractor(name, modality)
+    program = find_program(name, modality)
+    if program is not None and not trust:
+        raise UserError(
+            f"{program} is a program that runs with your permissions: it must be trusted to compute features "
+            f"({name})"
+        )
+    opened = cast("Callable[[ExtractorRequest], FeatureExtractor]", load_object(entry.open))
+    return opened(ExtractorRequest(argument, shape, device, trust))
+
+
+def _has_frames(entry: ExtractorEntry, modality: str) -> bool:
+    return modality == "video" and entry.modalities == ("image",)
