@@ -111,7 +111,7 @@ def test_a_folder_of_sampled_pictures_names_its_classes_in_a_file(tmp_path):
     samples = open_samples_of(str(out))
     assert samples.labels is not None and samples.labels.tolist() == [7, 6, 5] and len(samples) == 3
     (out / "labels.json").write_text(json.dumps({"000000.png": 1}))
-    with pytest.raises(UserError, match="must give the class of 000001.png"):
+    with pytest.raises(UserError, match=r"must give the class of 000001\.png"):
         open_samples_of(str(out))
 
 
