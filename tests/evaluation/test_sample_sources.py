@@ -21,7 +21,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (11, 6, 4, 3), dtype=np.uint8
 VALUES = torch.from_numpy(PIXELS).double().permute(0, 3, 1, 2) / 127.5 - 1  # (11, 3, 6, 4)
 
 
-def read(samples: Samples, size: int = 4, ranks: int = 1) -> torch.Tensor:
+def read(samples: Samples[torch.Tensor], size: int = 4, ranks: int = 1) -> torch.Tensor:
     """All samples in order, as `ranks` processes read them together."""
     rows = {}
     for rank in range(ranks):
