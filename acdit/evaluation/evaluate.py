@@ -19,18 +19,18 @@ from .samples import Samples, StoredSamples
 
 NO_REAL_DATA = "no values of real data: they need other real data than the reference, as many as the samples"
 
-Part = Samples | FeatureSet | None
+Part = Samples[Any] | FeatureSet | None
 
 
 def evaluate_samples(
-    samples: Samples,
-    reference: Samples | FeatureSet | None,
-    features: Sequence[str | FeatureExtractor],
+    samples: Samples[Any],
+    reference: Samples[Any] | FeatureSet | None,
+    features: Sequence[str | FeatureExtractor[Any]],
     metrics: Sequence[str] | None = None,
     *,
-    real: Samples | None = None,
-    training: Samples | None = None,
-    held_out: Samples | None = None,
+    real: Samples[Any] | None = None,
+    training: Samples[Any] | None = None,
+    held_out: Samples[Any] | None = None,
     intervals: bool = False,
     seed: int = 0,
     batch: int = 64,
@@ -138,7 +138,7 @@ def _check_parts(parts: Mapping[str, Part], metrics: Collection[str]) -> None:
 
 
 def _extract_parts(
-    parts: Mapping[str, Part], extractor: FeatureExtractor, batch: int, ranks: Ranks
+    parts: Mapping[str, Part], extractor: FeatureExtractor[Any], batch: int, ranks: Ranks
 ) -> dict[str, FeatureSet]:
     """Return the features of all sets; those of a set that has several names are computed once.
 
@@ -210,7 +210,7 @@ def _scores(metric: Metric, sets: Sets, real_sets: Sets | None, features: str, s
     ]
 
 
-def _described(reference: Samples | FeatureSet) -> dict[str, Any]:
+def _described(reference: Samples[Any] | FeatureSet) -> dict[str, Any]:
     if isinstance(reference, FeatureSet):
         return {"name": "stored features", "count": len(reference)}
     return reference.describe()

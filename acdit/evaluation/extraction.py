@@ -1,6 +1,7 @@
 """Features of whole sets of samples."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import ALONE, Ranks
 from .features.extractor import FeatureExtractor, FeatureInfo
 from .samples import Samples
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class FeatureSet:
 
 
 def extract(
-    samples: Samples, extractor: FeatureExtractor, batch: int = 64, ranks: Ranks = ALONE
+    samples: Samples[Part], extractor: FeatureExtractor[Part], batch: int = 64, ranks: Ranks = ALONE
 ) -> FeatureSet:
     """Compute the features of all samples, in batches, together with the other ranks.
 

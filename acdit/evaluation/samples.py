@@ -1,26 +1,27 @@
-"""Sets of images or clips that are read in batches."""
+"""Sets of images, clips or texts that are read in batches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..utils.errors import UserError
 
+Part = TypeVar("Part", covariant=True)  # batch of samples: a tensor, or a sequence of texts
 Reader = Callable[[Sequence[int]], tuple[Sequence[int], Tensor]]
 """Function that reads samples by ascending indices: the indices of readable ones, and these (n, *shape)."""
 
 
-class Samples(Protocol):
-    """Set of images or clips, read in batches, so that a large one is never in memory as a whole.
+class Samples(Protocol[Part]):
+    """Set of images, clips or texts, read in batches, so that a large one is never in memory as a whole.
 
     Attributes:
         name: name of the set in messages, such as the path of its file.
-        shape: shape of a sample, (C, H, W) or (C, F, H, W).
+        shape: shape of a sample, (C, H, W) or (C, F, H, W); () for texts.
         labels: class of each sample, (N,); None if there are no classes.
         label_names: names of the classes; empty if they are not known.
         unreadable: files that were left out so far because they cannot be read, with the reasons.
@@ -34,10 +35,10 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, size: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Sequence[int], Tensor]]:
+    def batches(self, size: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Sequence[int], Part]]:
         """Yield the batches rank, rank + ranks, .. of `size` samples: their indices, and the samples.
 
-        The samples are of shape (n, *shape), float32 in [-1, 1]. Those of `unreadable` are left out.
+        Images and clips are of shape (n, *shape), float32 in [-1, 1]. Those of `unreadable` are left out.
 
         Raises:
             UserError: if samples cannot be read, or have another shape, type or range.
@@ -174,7 +175,7 @@ class TensorSamples:
         return {"name": self.name, "count": len(self)}
 
 
-def picked(samples: Samples, rows: Sequence[int], batch: int = 64) -> Tensor:
+def picked(samples: Samples[Tensor], rows: Sequence[int], batch: int = 64) -> Tensor:
     """Return the samples with the given indices, (n, *shape), after reading the whole set in batches.
 
     Raises:
