@@ -71,10 +71,10 @@ FeatureFunction = Callable[[Tensor], Tensor]
 """Function from samples in [-1, 1] to features (N, F), such as `DigitClassifier.features`."""
 
 
-Part = TypeVar("Part", contravariant=True)  # batch of samples: a tensor, or a sequence of texts
+Batch = TypeVar("Batch", contravariant=True)  # batch of samples: a tensor, or a sequence of texts
 
 
-class FeatureExtractor(Protocol[Part]):
+class FeatureExtractor(Protocol[Batch]):
     """Network, or another rule, that computes features of samples. One file each in this folder.
 
     Attributes:
@@ -85,7 +85,7 @@ class FeatureExtractor(Protocol[Part]):
     info: FeatureInfo
     classes: tuple[str, ...]
 
-    def __call__(self, samples: Part, /) -> Features:
+    def __call__(self, samples: Batch, /) -> Features:
         """Return the features of images (N, C, H, W) or clips (N, C, F, H, W) in [-1, 1], or of N texts.
 
         The features are on the CPU.
