@@ -44,6 +44,13 @@ EXTRACTORS: dict[str, ExtractorEntry] = {
     "pixels": ExtractorEntry(
         f"{HERE}.pixels:open_pixels", ("image", "video"), "", True, "values of the pixels, to find copies"
     ),
+    "efficientnet-lite0": ExtractorEntry(
+        f"{HERE}.efficientnet:open_efficientnet",
+        ("image",),
+        "",
+        True,
+        "EfficientNet-Lite0, trained on ImageNet",
+    ),
     "digit-classifier": ExtractorEntry(
         f"{HERE}.digit_classifier:open_digit_classifier",
         ("image",),
