@@ -1,42 +1,55 @@
 """Scores of samples: features x metric x reference."""
 
-from collections.abc import Sequence
+import platform
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 
+from .. import __version__
 from ..utils.errors import UserError
 from ..utils.ranks import ALONE, Ranks
 from .extraction import FeatureSet, extract
-from .features.extractor import FeatureExtractor
+from .features.extractor import FeatureExtractor, FeatureInfo
 from .features.table import open_extractor
-from .metric_table import METRICS, Metric, Sets
+from .metric_table import METRICS, NEEDS, Metric, Sets, chosen_metrics
 from .report import Report, Score
-from .samples import Samples
+from .samples import Samples, StoredSamples
+
+NO_REAL_DATA = "no values of real data: they need other real data than the reference, as many as the samples"
+
+Part = Samples[Any] | FeatureSet | None
 
 
 def evaluate_samples(
-    samples: Samples,
-    reference: Samples | None,
-    features: Sequence[str | FeatureExtractor],
+    samples: Samples[Any],
+    reference: Samples[Any] | FeatureSet | None,
+    features: Sequence[str | FeatureExtractor[Any]],
     metrics: Sequence[str] | None = None,
     *,
-    real: Samples | None = None,
-    training: Samples | None = None,
-    held_out: Samples | None = None,
+    real: Samples[Any] | None = None,
+    training: Samples[Any] | None = None,
+    held_out: Samples[Any] | None = None,
     intervals: bool = False,
     seed: int = 0,
     batch: int = 64,
     device: torch.device | str = "cpu",
     ranks: Ranks = ALONE,
+    trust: bool = False,
 ) -> Report:
     """Score samples against a reference, by metrics on features.
 
+    `sliced_wasserstein` compares sets of one size: the larger one of samples and reference is cut at even
+    steps, and the score states the numbers of items that it used.
+
     Args:
         samples: samples to score.
-        reference: real data to compare them with; None = only metrics that need none.
+        reference: real data to compare them with, or their features; None = only metrics that need none.
         features: names of extractors, see `EXTRACTORS`, or extractors.
-        metrics: names of metrics, see `METRICS`; None = all whose needs are met.
-        real: other real data, as many as samples, whose scores stand beside those of the samples.
+        metrics: names of metrics, see `METRICS`, or of single scores; None = all whose needs are met.
+        real: other real data, as many as samples, whose scores stand beside those of the samples. Beside the
+            label accuracy stands that of the reference.
         training: data that the model was trained on, to find copies of them.
         held_out: real data that it was not trained on, for the ratio of distances; None = the reference.
         intervals: whether to compute intervals of the scores that have them.
@@ -44,59 +57,160 @@ def evaluate_samples(
         batch: number of samples per call of an extractor.
         device: device of the extractors.
         ranks: processes that share the work.
+        trust: whether features may be programs, see `open_extractor`.
 
     Raises:
         UserError: if a name is unknown, the sets do not fit each other or the metrics, or features cannot be
             computed.
     """
     del intervals
-    scores, infos = [], {}
+    wanted = chosen_metrics(metrics)
+    parts: dict[str, Part] = {
+        "samples": samples,
+        "reference": reference,
+        "training": training,
+        "held_out": reference if held_out is None else held_out,
+        "real": real,
+    }
+    _check_parts(parts, wanted if metrics is not None else ())
+    if not features:
+        raise UserError("no features are named")
+    known = [name for name in ("training", "held_out") if _share_items(parts["real"], parts[name])]
+    scores: list[Score] = []
+    infos: dict[str, dict[str, Any]] = {}
+    notes = [NO_REAL_DATA] if real is None and reference is not None else []
     for item in features:
         extractor = (
-            open_extractor(item, samples.shape, torch.device(device)) if isinstance(item, str) else item
+            open_extractor(item, samples.shape, torch.device(device), trust=trust)
+            if isinstance(item, str)
+            else item
         )
-
-        def part(one: Samples | None, extractor: FeatureExtractor = extractor) -> FeatureSet | None:
-            return None if one is None else extract(one, extractor, batch, ranks)
-
-        extracted = extract(samples, extractor, batch, ranks)
-        sets = Sets(extracted, part(reference), part(training), part(held_out))
-        beside = part(real)
-        infos[extractor.info.name] = extractor.info.to_json()
-        for name in metrics or METRICS:
-            metric = METRICS[name]
-            missing = unmet(metric, sets)
-            if missing and metrics:
-                raise UserError(f"the metric {name} needs {missing}")
-            if missing:
+        name = extractor.info.name
+        if name in infos:
+            raise UserError(f"the features {name} are named twice")
+        infos[name] = extractor.info.to_json()
+        features_of = _extract_parts(parts, extractor, batch, ranks)
+        real_features = features_of.pop("real", None)
+        sets = Sets(**features_of)
+        for key, score_names in wanted.items():
+            metric = METRICS[key]
+            obstacle = metric.obstacle(sets)
+            if obstacle and metrics is not None:
+                raise UserError(f"the metric {key} on the features {name} needs {obstacle}")
+            if obstacle or (metrics is None and metric.features not in name):
                 continue
-            values = metric.compute(sets, seed)
-            real_values = (
-                (None,) * len(values)
-                if beside is None
-                else metric.compute(Sets(beside, sets.reference, sets.training, sets.held_out), seed)
-            )
-            counts = len(samples), None if reference is None else len(reference)
+            real_sets = _real_sets(metric, sets, real_features, known)
             scores += [
-                Score(score, value, extractor.info.name, real_value, better, *counts)
-                for (score, better), value, real_value in zip(metric.scores, values, real_values, strict=True)
+                score for score in _scores(metric, sets, real_sets, name, seed) if score.metric in score_names
             ]
+    if not scores:
+        raise UserError(f"no metric can be computed: give {NEEDS['reference']}, or {NEEDS['training']}")
     return Report(
         tuple(scores),
         features=infos,
         settings={"seed": seed},
         samples=samples.describe(),
-        reference={} if reference is None else reference.describe(),
+        reference={} if reference is None else _described(reference),
+        versions={"acdit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        notes=tuple(notes),
     )
 
 
-def unmet(metric: Metric, sets: Sets) -> str | None:
-    """Return the first need of a metric that the sets do not meet; None if there is none."""
-    present = {
-        "reference": sets.reference,
-        "training": sets.training,
-        "held_out": sets.held_out,
-        "logits": sets.samples.logits,
-        "labels": sets.samples.labels,
-    }
-    return next((need for need in metric.needs if present[need] is None), None)
+def _check_parts(parts: Mapping[str, Part], metrics: Collection[str]) -> None:
+    """Raise UserError if sets do not fit each other, or lack what metrics need, before features are computed.
+
+    Args:
+        parts: the sets by name.
+        metrics: names of the metrics that were requested by name.
+    """
+    samples, real = parts["samples"], parts["real"]
+    assert samples is not None
+    if real is not None and real is parts["reference"]:
+        raise UserError("the real data beside the samples must be other data than the reference")
+    if real is not None and len(real) != len(samples):
+        raise UserError(
+            f"the real data beside the samples must be as many as these, {len(samples)}, not {len(real)}"
+        )
+    for name in metrics:
+        for need in METRICS[name].needs:
+            if need in parts and parts[need] is None:
+                raise UserError(f"the metric {name} needs {NEEDS[need]}")
+
+
+def _extract_parts(
+    parts: Mapping[str, Part], extractor: FeatureExtractor[Any], batch: int, ranks: Ranks
+) -> dict[str, FeatureSet]:
+    """Return the features of all sets; those of a set that has several names are computed once.
+
+    Raises:
+        UserError: if stored features are those of another extractor, or the numbers of features differ.
+    """
+    features: dict[str, FeatureSet] = {}
+    done: dict[int, FeatureSet] = {}
+    for name, part in parts.items():
+        if part is None:
+            continue
+        if id(part) not in done:
+            done[id(part)] = part if isinstance(part, FeatureSet) else extract(part, extractor, batch, ranks)
+            _check_same(name, done[id(part)], extractor.info, features.get("samples"))
+        features[name] = done[id(part)]
+    return features
+
+
+def _check_same(name: str, features: FeatureSet, info: FeatureInfo, samples: FeatureSet | None) -> None:
+    """Raise UserError if the features of a set are not of the same kind as those of the samples."""
+    own, expected = features.info.to_json(), info.to_json()
+    different = [key for key in expected if own[key] != expected[key]]
+    if different:
+        values = (f"{key} {own[key]} instead of {expected[key]}" for key in different)
+        raise UserError(
+            f"the features of the {name} data are not those of the samples, {info.name}: "
+            f"{', '.join(values)}; compute them again with the settings of the samples"
+        )
+    width = len(features.statistics.mean)
+    if samples is not None and width != len(samples.statistics.mean):
+        raise UserError(
+            f"the {name} data have {width} features {info.name} each, but the samples have "
+            f"{len(samples.statistics.mean)}: both must have the same size"
+        )
+
+
+def _share_items(part: Part, other: Part) -> bool:
+    """Return whether two sets hold some of the same items."""
+    return part is not None and (
+        part is other or (isinstance(part, StoredSamples) and part.shares_items(other))
+    )
+
+
+def _real_sets(metric: Metric, sets: Sets, real: FeatureSet | None, known: Collection[str]) -> Sets | None:
+    """Return the sets with real data in place of the samples; None if a metric cannot be computed on them.
+
+    Args:
+        metric: the metric.
+        sets: the sets.
+        real: features of the real data.
+        known: names of the sets that hold some of the real data: each of those would be found again.
+    """
+    if metric.real == "reference":
+        real = sets.reference
+    if real is None or any(name in metric.needs for name in known):
+        return None
+    real_sets = replace(sets, samples=real)
+    return None if metric.obstacle(real_sets) else real_sets
+
+
+def _scores(metric: Metric, sets: Sets, real_sets: Sets | None, features: str, seed: int) -> list[Score]:
+    """Return the scores of a metric, beside those of real data."""
+    values = metric.compute(sets, seed)
+    real_values = [None] * len(values) if real_sets is None else metric.compute(real_sets, seed)
+    counts = metric.counts(sets)
+    return [
+        Score(name, value, features, real, better, *counts)
+        for (name, better), value, real in zip(metric.scores, values, real_values, strict=True)
+    ]
+
+
+def _described(reference: Samples[Any] | FeatureSet) -> dict[str, Any]:
+    if isinstance(reference, FeatureSet):
+        return {"name": "stored features", "count": len(reference)}
+    return reference.describe()

@@ -1,16 +1,34 @@
 """Table of the metrics of samples by name."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-from ..metrics.distances import cmmd, frechet, kernel_distance, sliced_wasserstein
+from torch import Tensor
+
+from ..metrics.distances import cmmd, kernel_distance, sliced_wasserstein
 from ..metrics.inception_score import inception_score
-from ..metrics.neighbours import copied_share, coverage_density, nearest_ratio, precision_recall
+from ..metrics.neighbours import copied_share, coverage_density, nearest_ratio, precision_recall, spread
+from ..metrics.statistics import frechet_distance
+from ..utils.errors import UserError
+from ..utils.settings import nearest
 from .extraction import FeatureSet
 from .report import Better
 
 K_COVERAGE, K_PRECISION = 5, 3  # numbers of neighbours (arXiv 2002.09797, 1904.06991)
+SPLITS = 10  # parts of the Inception score (arXiv 1606.03498)
+
+Need = Literal["reference", "reference items", "training", "held_out", "logits", "labels"]
+"""Set, or part of the set of samples, without which a metric cannot be computed."""
+
+NEEDS: dict[Need, str] = {
+    "reference": "a reference",
+    "reference items": "the items of a reference, not their mean and covariance alone",
+    "training": "the data that the model was trained on",
+    "held_out": "held-out data, or a reference with its items",
+    "logits": "features with logits of classes",
+    "labels": "samples with labels of the classes that the features recognise",
+}
 
 
 @dataclass(frozen=True)
@@ -38,27 +56,213 @@ class Metric:
         scores: names of the scores that it gives, with the values that are better.
         compute: function of the sets and a seed that returns the value of each score.
         needs: sets and parts of them that must be there.
-        least: least number of samples, and of reference items if there are any.
+        least: least number of items of each set.
         interval: method of intervals; None if none is known to be right.
+        features: part of the name of the features on which it is computed without being requested by name.
+        equal_counts: whether the larger one of samples and reference is cut to the size of the other.
+        real: data in place of the samples that give the value of real data: other real data, or the reference
+            itself for metrics that do not compare the samples with it.
     """
 
     scores: tuple[tuple[str, Better], ...]
     compute: Callable[[Sets, int], tuple[float, ...]]
-    needs: tuple[Literal["reference", "logits", "labels", "training", "held_out"], ...]
-    least: int
+    needs: tuple[Need, ...]
+    least: Mapping[str, int] = field(default_factory=dict)
     interval: Literal["bootstrap", "subsampling"] | None = None
+    features: str = ""
+    equal_counts: bool = False
+    real: Literal["real", "reference"] = "real"
+
+    def counts(self, sets: Sets) -> tuple[int, int | None]:
+        """Return the numbers of samples and of reference items that the metric uses."""
+        uses_reference = "reference" in self.needs or "reference items" in self.needs
+        if sets.reference is None or not uses_reference:
+            return len(sets.samples), None
+        counts = len(sets.samples), len(sets.reference)
+        return (min(counts), min(counts)) if self.equal_counts else counts
+
+    def obstacle(self, sets: Sets) -> str | None:
+        """Return the first need that the sets do not meet, in words; None if they meet all."""
+        parts = {
+            "reference": sets.reference,
+            "reference items": sets.reference and sets.reference.values,
+            "training": sets.training and sets.training.values,
+            "held_out": sets.held_out and sets.held_out.values,
+            "logits": sets.samples.logits,
+            "labels": sets.samples.labels,
+        }
+        for need in self.needs:
+            if parts[need] is None:
+                return NEEDS[need]
+        for name, least in self.least.items():
+            part: FeatureSet | None = getattr(sets, name)
+            if part is not None and len(part) < least:
+                items = {"samples": "samples", "reference": "items of the reference"}
+                return f"at least {least} {items.get(name, f'items of {name} data')}, not {len(part)}"
+        return None
 
 
 def _frechet(sets: Sets, seed: int) -> tuple[float, ...]:
     del seed
-    assert (
-        sets.reference is not None and sets.samples.values is not None and sets.reference.values is not None
-    )
-    return (frechet(sets.samples.values, sets.reference.values),)
+    assert sets.reference is not None
+    return (frechet_distance(sets.samples.statistics, sets.reference.statistics),)
+
+
+def _kernel(sets: Sets, seed: int) -> tuple[float, ...]:
+    del seed
+    return (kernel_distance(*_pair(sets)),)
+
+
+def _cmmd(sets: Sets, seed: int) -> tuple[float, ...]:
+    del seed
+    return (cmmd(*_pair(sets)),)
+
+
+def _sliced(sets: Sets, seed: int) -> tuple[float, ...]:
+    size = min(map(len, _pair(sets)))
+    samples, reference = (spread(rows, size) for rows in _pair(sets))
+    return (sliced_wasserstein(samples, reference, seed=seed),)
+
+
+def _precision_recall(sets: Sets, seed: int) -> tuple[float, ...]:
+    del seed
+    samples, reference = _pair(sets)
+    return precision_recall(reference, samples, K_PRECISION)
+
+
+def _coverage_density(sets: Sets, seed: int) -> tuple[float, ...]:
+    del seed
+    samples, reference = _pair(sets)
+    return coverage_density(reference, samples, K_COVERAGE)
+
+
+def _inception_score(sets: Sets, seed: int) -> tuple[float, ...]:
+    del seed
+    assert sets.samples.logits is not None
+    return inception_score(sets.samples.logits, SPLITS)
+
+
+def _label_accuracy(sets: Sets, seed: int) -> tuple[float, ...]:
+    del seed
+    assert sets.samples.logits is not None and sets.samples.labels is not None
+    hits = sets.samples.logits.argmax(dim=1) == sets.samples.labels.to(sets.samples.logits.device)
+    return (float(hits.double().mean()),)
+
+
+def _nearest_ratio(sets: Sets, seed: int) -> tuple[float, ...]:
+    del seed
+    return (nearest_ratio(_items(sets.samples), _items(sets.training), _items(sets.held_out)),)
+
+
+def _copied_fraction(sets: Sets, seed: int) -> tuple[float, ...]:
+    del seed
+    return (copied_share(_items(sets.samples), _items(sets.training)),)
+
+
+def _pair(sets: Sets) -> tuple[Tensor, Tensor]:
+    """Return the features of the samples and of the reference."""
+    return _items(sets.samples), _items(sets.reference)
+
+
+def _items(features: FeatureSet | None) -> Tensor:
+    assert features is not None and features.values is not None  # checked by `Metric.obstacle`
+    return features.values
 
 
 METRICS: dict[str, Metric] = {
-    "frechet_distance": Metric((("frechet_distance", "lower"),), _frechet, ("reference",), 2, "bootstrap"),
+    "frechet_distance": Metric(
+        (("frechet_distance", "lower"),),
+        _frechet,
+        ("reference",),
+        {"samples": 2, "reference": 2},
+        "bootstrap",
+    ),
+    "kernel_distance": Metric(
+        (("kernel_distance", "lower"),),
+        _kernel,
+        ("reference", "reference items"),
+        {"samples": 2, "reference": 2},
+        "bootstrap",
+    ),
+    "sliced_wasserstein": Metric(
+        (("sliced_wasserstein", "lower"),),
+        _sliced,
+        ("reference", "reference items"),
+        {"samples": 1, "reference": 1},
+        equal_counts=True,
+    ),
+    "cmmd": Metric(
+        (("cmmd", "lower"),),
+        _cmmd,
+        ("reference", "reference items"),
+        {"samples": 1, "reference": 1},
+        features="clip",
+    ),
+    "precision_recall": Metric(
+        (("precision", "higher"), ("recall", "higher")),
+        _precision_recall,
+        ("reference", "reference items"),
+        {"samples": K_PRECISION + 1, "reference": K_PRECISION + 1},
+        "subsampling",
+    ),
+    "coverage_density": Metric(
+        (("coverage", "higher"), ("density", "near real")),
+        _coverage_density,
+        ("reference", "reference items"),
+        {"samples": 1, "reference": K_COVERAGE + 1},
+        "subsampling",
+    ),
+    "inception_score": Metric(
+        (("inception_score", "higher"), ("inception_score_deviation", "near real")),
+        _inception_score,
+        ("logits",),
+        {"samples": SPLITS},
+    ),
+    "label_accuracy": Metric(
+        (("label_accuracy", "higher"),),
+        _label_accuracy,
+        ("logits", "labels"),
+        {"samples": 1},
+        real="reference",
+    ),
+    "nearest_ratio": Metric(
+        (("nearest_ratio", "near real"),),
+        _nearest_ratio,
+        ("training", "held_out"),
+        {"samples": 1, "training": 1, "held_out": 1},
+    ),
+    "copied_fraction": Metric(
+        (("copied_fraction", "near real"),),
+        _copied_fraction,
+        ("training",),
+        {"samples": 1, "training": 2},
+    ),
 }
-_ = cmmd, kernel_distance, sliced_wasserstein, inception_score, copied_share, coverage_density, nearest_ratio
-_ = precision_recall
+
+
+def chosen_metrics(names: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+    """Return the metrics that names choose, with the names of their scores that are wanted.
+
+    Args:
+        names: names of metrics, or of scores such as `precision`; None = all metrics.
+
+    Raises:
+        UserError: if there is no such metric, or no name is given.
+    """
+    names = list(METRICS) if names is None else names
+    if not names:
+        raise UserError(f"no metric is named; there are {', '.join(METRICS)}")
+    metric_of = {score: name for name, metric in METRICS.items() for score, _ in metric.scores}
+    scores: dict[str, set[str]] = {}
+    for name in names:
+        if name not in METRICS and name not in metric_of:
+            close = nearest(name, {**METRICS, **metric_of})[0]
+            raise UserError(f"unknown metric {name!r}; did you mean {close}? There are {', '.join(METRICS)}")
+        metric = name if name in METRICS else metric_of[name]
+        scores.setdefault(metric, set()).update(
+            [score for score, _ in METRICS[name].scores] if name in METRICS else [name]
+        )
+    return {
+        metric: tuple(score for score, _ in METRICS[metric].scores if score in wanted)
+        for metric, wanted in scores.items()
+    }

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..utils.errors import require
+from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import generator
-from .feature_sets import check_features
+from .feature_sets import check_features, chunks
+from .statistics import Statistics, frechet_distance
 
-CHUNK = 1024  # rows of a kernel matrix that are in memory at a time
 DIRECTIONS = 64  # directions of projections that are in memory at a time
 CMMD_BANDWIDTH = 10.0  # of the Gaussian kernel
 CMMD_SCALE = 1000.0  # so that values are easy to read
@@ -24,12 +24,7 @@ Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, F), (m, F) -> (n, m)
 def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
     """Return the Fréchet distance of Gaussians fitted to features (N, F) and (M, F), in float64."""
     check_features(2, a, b)
-    identity = nn.Identity()
-    identity.num_features = a.shape[1]  # pyright: ignore[reportArgumentType] (torchmetrics requires it)
-    metric = require("torchmetrics.image.fid", "eval").FrechetInceptionDistance(feature=identity)
-    metric.update(a.double(), real=True)
-    metric.update(b.double(), real=False)
-    return float(metric.compute())
+    return frechet_distance(Statistics.of(a), Statistics.of(b))
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
@@ -39,12 +34,12 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     (arXiv 1801.01401). All pairs are used; the usual mean over random subsets has the same expectation.
     """
     check_features(2, a, b)
-    width = a.shape[1]
+    return _discrepancy(a, b, cubic_kernel, unbiased=True)
 
-    def cubic(x: Tensor, y: Tensor) -> Tensor:
-        return (x @ y.T / width + 1) ** 3
 
-    return _discrepancy(a.double(), b.double(), cubic, unbiased=True)
+def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
+    """Return the kernel (x y / F + 1)^3 of features (N, F) and (M, F): (N, M)."""
+    return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def cmmd(a: Tensor, b: Tensor) -> float:
@@ -55,12 +50,13 @@ def cmmd(a: Tensor, b: Tensor) -> float:
     1,000.
     """
     check_features(1, a, b)
+    return CMMD_SCALE * _discrepancy(a, b, gaussian_kernel, unbiased=False)
 
-    def gaussian(x: Tensor, y: Tensor) -> Tensor:
-        return torch.exp(-torch.cdist(x, y).square() / (2 * CMMD_BANDWIDTH**2))
 
-    unit_a, unit_b = (nn.functional.normalize(rows.double(), dim=1) for rows in (a, b))
-    return CMMD_SCALE * _discrepancy(unit_a, unit_b, gaussian, unbiased=False)
+def gaussian_kernel(x: Tensor, y: Tensor) -> Tensor:
+    """Return the Gaussian kernel of bandwidth 10 of features (N, F) and (M, F), normalised: (N, M)."""
+    unit_x, unit_y = (nn.functional.normalize(rows, dim=1) for rows in (x, y))
+    return torch.exp(-torch.cdist(unit_x, unit_y).square() / (2 * CMMD_BANDWIDTH**2))
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = PROJECTIONS, seed: int = 0) -> float:
@@ -84,19 +80,33 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = PROJECTIONS, see
     count, width = a.shape
     drawn = torch.randn(projections, width, generator=generator(seed, "projections"), dtype=torch.float64)
     total = 0.0
-    for part in nn.functional.normalize(drawn, dim=1).to(a.device).split(DIRECTIONS):
-        sorted_a, sorted_b = ((part @ rows.double().T).sort(dim=1).values for rows in (a, b))  # (P, N)
+    directions = nn.functional.normalize(drawn, dim=1).to(a.device).split(DIRECTIONS)
+    for part in ProgressBar(directions, desc="projections", unit="part", delay=3, leave=False):
+        sorted_a, sorted_b = (_projected(rows, part).sort(dim=1).values for rows in (a, b))  # (P, N)
         total += float((sorted_a - sorted_b).square().sum())
     return 3 * width * total / (projections * count)
+
+
+def _projected(rows: Tensor, directions: Tensor) -> Tensor:
+    """Project rows (N, F) onto directions (P, F): (P, N)."""
+    return torch.cat([directions @ part.T for part in chunks(rows)], dim=1)
 
 
 def _discrepancy(a: Tensor, b: Tensor, kernel: Kernel, unbiased: bool) -> float:
     """Return the squared maximum mean discrepancy; without pairs of an item with itself if unbiased."""
     own = 0.0
     for rows in (a, b):
-        sums = sum(float(kernel(part, rows).sum()) for part in rows.split(CHUNK))
-        if unbiased:
-            sums -= sum(float(kernel(part, part).diagonal().sum()) for part in rows.split(CHUNK))
-        own += sums / (len(rows) * (len(rows) - unbiased))
-    cross = sum(float(kernel(part, b).sum()) for part in a.split(CHUNK))
+        own += _own_sum(rows, kernel, with_itself=not unbiased) / (len(rows) * (len(rows) - unbiased))
+    cross = sum(float(kernel(x, y).sum()) for x in chunks(a, "kernel") for y in chunks(b))
     return own - 2 * cross / (len(a) * len(b))
+
+
+def _own_sum(rows: Tensor, kernel: Kernel, with_itself: bool) -> float:
+    """Return the sum of the kernel over the pairs of a set; those on both sides of the diagonal are equal."""
+    total, compared = 0.0, 0
+    for x in chunks(rows, "kernel"):
+        block = kernel(x, x)
+        total += float(block.sum()) - (0.0 if with_itself else float(block.diagonal().sum()))
+        compared += len(x)
+        total += 2 * sum(float(kernel(x, y).sum()) for y in chunks(rows[compared:]))
+    return total

@@ -5,9 +5,8 @@ All of these metrics depend on the sizes of the sets: compare only values comput
 
 import torch
 
-from .feature_sets import check_features
+from .feature_sets import check_features, chunks
 
-CHUNK = 1024  # rows of a distance matrix that are in memory at a time
 COPY_RATIO = 1 / 3  # Yoon et al. 2023: a copy is three times nearer to one training example than to the next
 
 
@@ -21,7 +20,7 @@ def coverage_density(real: torch.Tensor, fake: torch.Tensor, k: int = 5) -> tupl
     check_features(k + 1, real)
     check_features(1, real, fake)
     covered = inside = 0
-    for part in real.split(CHUNK):
+    for part in chunks(real, "coverage and density"):
         radius = _distances(part, real).kthvalue(k + 1, dim=1, keepdim=True).values  # (n, 1), itself included
         within = _distances(part, fake) < radius  # (n, M)
         covered += int(within.any(dim=1).sum())
@@ -43,7 +42,7 @@ def precision_recall(real: torch.Tensor, fake: torch.Tensor, k: int = 3) -> tupl
 def _inside(points: torch.Tensor, centres: torch.Tensor, k: int) -> float:
     """Return the fraction of points in the balls around centres."""
     inside = torch.zeros(len(points), dtype=torch.bool, device=points.device)
-    for part in centres.split(CHUNK):
+    for part in chunks(centres, "precision or recall"):
         radius = _distances(part, centres).kthvalue(k + 1, dim=1, keepdim=True).values  # itself included
         inside |= (_distances(part, points) <= radius).any(dim=0)
     return float(inside.double().mean())
@@ -84,9 +83,10 @@ def spread(rows: torch.Tensor, size: int) -> torch.Tensor:
 
 def _nearest(samples: torch.Tensor, examples: torch.Tensor, count: int) -> torch.Tensor:
     """Return the distances to the nearest examples in ascending order, (N, count)."""
-    parts = [_distances(part, examples).topk(count, largest=False).values for part in samples.split(CHUNK)]
-    return torch.cat(parts)
+    parts = chunks(samples, "nearest examples")
+    return torch.cat([_distances(part, examples).topk(count, largest=False).values for part in parts])
 
 
 def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return torch.cdist(a.double(), b.double())
+    """Return the distances in float64 of a few rows (n, F) to all rows of a set (M, F), (n, M)."""
+    return torch.cat([torch.cdist(a, part) for part in chunks(b)], dim=1)

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import Self
 
+import torch
 from torch import Tensor
 
-from .feature_sets import check_features
+from ..utils.errors import UserError
+from ..utils.ranks import ALONE, Ranks
+from .feature_sets import check_features, chunks
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,54 @@ class Statistics:
     covariance: Tensor
 
     @classmethod
-    def of(cls, features: Tensor) -> Self:
+    def of(cls, features: Tensor, ranks: Ranks = ALONE) -> Self:
         """Return the statistics of features (N, F).
+
+        Args:
+            features: the features; the same ones on all ranks.
+            ranks: processes that share the computation; each gets the result.
 
         Raises:
             UserError: if there are fewer than two items, or a value is not finite.
         """
         check_features(2, features)
-        rows = features.double()
-        return cls(len(rows), rows.mean(dim=0), rows.T.cov())
+        width = features.shape[1]
+        mean = torch.zeros(width, dtype=torch.float64, device=features.device)
+        for rows in chunks(features):
+            mean += rows.sum(dim=0) / len(features)
+        covariance = torch.zeros(width, width, dtype=torch.float64, device=features.device)
+        first, last = (len(features) * rank // ranks.world_size for rank in (ranks.rank, ranks.rank + 1))
+        for rows in chunks(features[first:last], "covariance"):
+            centred = rows - mean
+            covariance.addmm_(centred.T, centred)
+        ranks.total(covariance)
+        return cls(len(features), mean, covariance / (len(features) - 1))
+
+
+def frechet_distance(a: Statistics, b: Statistics) -> float:
+    """Return the Fréchet distance of the Gaussians with two means and covariances, in float64.
+
+    The trace of the square root of the product of the covariances is the sum of the singular values of the
+    product of their factors. Unlike eigenvalues of the product of the covariances, they are exact to rounding
+    even if a covariance is singular, as with fewer items than features.
+
+    Raises:
+        UserError: if the statistics have different numbers of features, or a value is not finite.
+    """
+    check_features(1, a.mean[None], b.mean[None], a.covariance, b.covariance)
+    if {a.covariance.shape, b.covariance.shape} != {(len(a.mean), len(a.mean))}:
+        raise UserError(
+            f"covariances of {len(a.mean)} features must be square, not {tuple(a.covariance.shape)} and "
+            f"{tuple(b.covariance.shape)}"
+        )
+    cross = torch.linalg.svdvals(_factor(a.covariance).T @ _factor(b.covariance)).sum()
+    move = (a.mean - b.mean).square().sum()
+    return float(move + a.covariance.trace() + b.covariance.trace() - 2 * cross)
+
+
+def _factor(covariance: Tensor) -> Tensor:
+    """Return a matrix (F, rank) that gives the covariance when it is multiplied by its transpose."""
+    values, vectors = torch.linalg.eigh(covariance)
+    rounding = values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
+    kept = values > rounding
+    return vectors[:, kept] * values[kept].sqrt()

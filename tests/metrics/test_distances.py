@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 from sklearn.preprocessing import normalize
 
-from acdit.metrics import distances
+from acdit.metrics import feature_sets
 from acdit.metrics.distances import cmmd, frechet, kernel_distance, sliced_wasserstein
 from acdit.metrics.inception_score import inception_score
 from acdit.metrics.neighbours import copied_share, coverage_density, nearest_ratio, precision_recall
@@ -39,7 +39,7 @@ def test_frechet_of_a_moved_set_is_the_squared_move():
 
 @pytest.mark.parametrize("chunk", [7, 1024])
 def test_the_kernel_distance_is_the_unbiased_estimate(chunk, monkeypatch):
-    monkeypatch.setattr(distances, "CHUNK", chunk)
+    monkeypatch.setattr(feature_sets, "CHUNK", chunk)
     a, b = cloud(40, 1), cloud(30, 2)
     x, y = a.double().numpy(), b.double().numpy()
     own = []
@@ -60,7 +60,7 @@ def test_the_kernel_distance_of_one_distribution_is_zero_on_average():
 
 
 def test_cmmd_compares_unit_vectors_with_a_gaussian_kernel(monkeypatch):
-    monkeypatch.setattr(distances, "CHUNK", 7)
+    monkeypatch.setattr(feature_sets, "CHUNK", 7)
     a, b = cloud(40, 1), cloud(30, 2)
     x, y = (normalize(part.double().numpy()) for part in (a, b))
     gamma = 1 / 200  # 1 / (2 * 10^2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from acdit.metrics import neighbours
+from acdit.metrics import feature_sets
 from acdit.metrics.neighbours import copied_share, coverage_density, nearest_ratio, precision_recall, spread
 from tests.metrics.clouds import cloud
 
@@ -12,7 +12,7 @@ from tests.metrics.clouds import cloud
 @pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("chunk", [7, 1024])
 def test_coverage_and_density_are_the_papers(k, chunk, monkeypatch):
-    monkeypatch.setattr(neighbours, "CHUNK", chunk)
+    monkeypatch.setattr(feature_sets, "CHUNK", chunk)
     real, fake = cloud(40, 4), cloud(30, 5) * 0.6 + cloud(40, 4)[:30] * 0.6
     x, y = real.double().numpy(), fake.double().numpy()
     covered = inside = 0
@@ -41,7 +41,7 @@ def nearest(x: np.ndarray, y: np.ndarray, place: int = 0) -> np.ndarray:
 
 
 def test_nearest_ratio_compares_sets_of_one_size(monkeypatch):
-    monkeypatch.setattr(neighbours, "CHUNK", 7)
+    monkeypatch.setattr(feature_sets, "CHUNK", 7)
     samples, train, held_out = cloud(20, 6), cloud(60, 6), cloud(15, 7)
     cut = train[::4]  # even steps: 60 cut to 15
     x, y, z = (part.double().numpy() for part in (samples, cut, held_out))
@@ -77,7 +77,7 @@ def test_spread_takes_even_steps():
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_precision_and_recall_are_the_papers(k, monkeypatch):
-    monkeypatch.setattr(neighbours, "CHUNK", 7)
+    monkeypatch.setattr(feature_sets, "CHUNK", 7)
     real, fake = cloud(40, 4), cloud(30, 5) * 0.6 + cloud(40, 4)[:30] * 0.6
     x, y = real.double().numpy(), fake.double().numpy()
 
