@@ -1,6 +1,7 @@
 """Fetch files from the internet. Does not import torch."""
 
 import hashlib
+from http.client import HTTPException
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -40,7 +41,7 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
                     f"{url} is not the expected file: its SHA-256 begins with "
                     f"{digest.hexdigest()[: len(sha256)]}, not {sha256}; {remedy}"
                 )
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, HTTPException) as fault:
         if isinstance(fault, UserError):
             raise
         raise UserError(f"{url} cannot be fetched: {reason_of(fault)}; {remedy}") from fault

@@ -59,7 +59,7 @@ def normalised(pixels: Tensor) -> Tensor:
 
 
 def bicubic(pixels: Tensor, side: int) -> Tensor:
-    """Resize pixels (N, C, H, W) to squares as clean-fid does: by Pillow, each channel in float32, clipped."""
+    """Resize pixels (N, C, H, W) to squares as clean-fid does: Pillow, channels in float32, clipped."""
     channels = pixels.flatten(0, 1).cpu().numpy().astype(np.float32)  # (N C, H, W)
     parts = [Image.fromarray(part).resize((side, side), Image.Resampling.BICUBIC) for part in channels]
     scaled = torch.from_numpy(np.stack([np.asarray(part) for part in parts]))
