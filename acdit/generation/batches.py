@@ -11,7 +11,7 @@ from torch import Tensor
 from ..pipelines.image import ACDiTImagePipeline, ACDiTImagePipelineOutput
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..pipelines.text import ACDiTTextPipeline
-from ..pipelines.video import ACDiTVideoPipeline
+from ..pipelines.video import ACDiTVideoPipeline, ACDiTVideoPipelineOutput
 from ..utils.progress_bar import ProgressBar
 
 MOST_CLASSES = 10  # number of classes that are sampled when none is named
@@ -174,6 +174,36 @@ def draw_images(
     return DrawnImages(torch.cat([images for images, _, _ in parts]), evaluations, cache_bytes, seconds)
 
 
+def clip_batch(
+    pipeline: ACDiTVideoPipeline,
+    labels: Sequence[int | None] | None,
+    rows: Sequence[int],
+    sampling: Sampling,
+    *,
+    given: Callable[[list[int]], Tensor] | None = None,
+    num_frames: int | None = None,
+    window: int | None = None,
+    sinks: int = 0,
+    context_noise: float = 0.0,
+) -> ACDiTVideoPipelineOutput:
+    """Generate the clips with the given indices in one call of the pipeline; see `draw_clips`.
+
+    Here, `labels` are the classes of these clips alone.
+    """
+    prefix = None if given is None else (given(list(rows)).transpose(1, 2) + 1) / 2  # (n, K, C, H, W)
+    return pipeline(
+        None if labels is None else list(labels),
+        num_videos_per_prompt=1 if labels is not None else len(rows),
+        num_frames=num_frames,
+        prefix=prefix,
+        window=window,
+        sinks=sinks,
+        context_noise=context_noise,
+        output_type="pt",
+        **sampling.arguments(rows),
+    )
+
+
 def draw_clips(
     pipeline: ACDiTVideoPipeline,
     labels: Tensor | None,
@@ -202,17 +232,16 @@ def draw_clips(
     """
 
     def draw(rows: list[int]) -> Tensor:
-        prefix = None if given is None else (given(rows).transpose(1, 2) + 1) / 2  # (n, K, C, H, W)
-        output = pipeline(
+        output = clip_batch(
+            pipeline,
             None if labels is None else labels[rows].tolist(),
-            num_videos_per_prompt=1 if labels is not None else len(rows),
+            rows,
+            sampling,
+            given=given,
             num_frames=num_frames,
-            prefix=prefix,
             window=window,
             sinks=sinks,
             context_noise=context_noise,
-            output_type="pt",
-            **sampling.arguments(rows),
         )
         return 2 * output.frames.transpose(1, 2).cpu() - 1
 

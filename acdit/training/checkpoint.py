@@ -198,6 +198,23 @@ def read_part(stored: Stored, part: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items()}
 
 
+def stored_checkpoints(folder: Path) -> list[Stored]:
+    """Return the checkpoints of a folder whose state can be read, from the oldest to the newest."""
+    return [stored for path in _checkpoints(folder) if (stored := _read(path)) is not None]
+
+
+def check_whole(stored: Stored) -> None:
+    """Check the files of a checkpoint against the digests in its state.
+
+    Raises:
+        UserError: If a file is damaged or missing.
+    """
+    digests = _digests([stored.path / name for name in stored.state["files"]], ALONE)
+    damaged = [name for name, digest in stored.state["files"].items() if digests[name] != digest]
+    if damaged:
+        raise UserError(f"{stored.path} is damaged: {damaged[0]} is not the file that was written")
+
+
 class _Reader(HuggingFaceStorageReader):
     """Reader of the files that a checkpoint lists; other files in its folder are ignored."""
 

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from acdit.evaluation.data_samples import open_data
 from acdit.evaluation.evaluate import evaluate_samples
 from acdit.evaluation.extraction import extract
 from acdit.evaluation.features.extractor import FeatureInfo, Features
@@ -212,3 +213,20 @@ def test_statistics_alone_do_not_serve_for_neighbours():
     assert report.score("frechet_distance").real == frechet(rows(REAL), rows(REFERENCE))
     with pytest.raises(UserError, match="needs the items of a reference, not their mean and covariance"):
         evaluate_samples(SAMPLES, stored, ["pixels"], ["recall"])
+
+
+def test_parts_of_the_training_data_have_no_value_as_copies_of_them():
+    """Digits of the training part are the real data: each is found again in the training part."""
+    training = open_data("digits", size=None, split="train")
+    real, other = training.taken(range(0, 40, 2)), training.taken(range(1, 40, 2))
+    assert training.shares_items(real) and real.shares_items(training) and not real.shares_items(other)
+    held_out = open_data("digits", size=None)
+    report = evaluate_samples(
+        TensorSamples(torch.zeros(20, 1, 8, 8)), held_out, ["pixels"], real=real, training=training
+    )
+    assert report.score("nearest_ratio").real is report.score("copied_fraction").real is None
+    assert report.score("frechet_distance").real is not None
+    apart = evaluate_samples(
+        TensorSamples(torch.zeros(20, 1, 8, 8)), held_out, ["pixels"], real=real, training=other
+    )
+    assert apart.score("nearest_ratio").real is not None

@@ -4,6 +4,27 @@ from .kinds import mutant
 
 TEXT = [
     mutant(
+        "sentence features include padding",
+        "evaluation/features/minilm.py",
+        "(outputs * inside).sum(dim=1) / inside.sum(dim=1)",
+        "outputs.mean(dim=1)",
+        "evaluation/features/test_minilm.py::test_features_of_a_batch_are_those_of_each_text",
+    ),
+    mutant(
+        "a text counts as one that repeats itself",
+        "metrics/text_diversity.py",
+        "math.log1p(sum(holders[gram] - 1 for gram in grams))",
+        "math.log1p(sum(holders[gram] for gram in grams))",
+        "metrics/test_text_diversity.py::test_against_loops",
+    ),
+    mutant(
+        "n-grams leave out the last one of a text",
+        "metrics/text_diversity.py",
+        "range(len(text) - n + 1)",
+        "range(len(text) - n)",
+        "metrics/test_text_diversity.py::test_against_loops",
+    ),
+    mutant(
         "special tokens spelled in data end a text",
         "data/tokenizers.py",
         "self._encoder.encode_special_tokens = not special",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ class FeatureInfo:
         resizing: rule by which samples are resized to it, such as `bilinear` or `none`.
         precision: type of the computation, such as `float32`.
         licence: licence of the weights.
+        pixels: type of the pixels before they are resized: `float32`, or `uint8` if they are rounded to 8
+            bits, so that samples score as they do from image files.
+        normalisation: what is done with the pixels of the network's input.
     """
 
     name: str
@@ -31,6 +34,8 @@ class FeatureInfo:
     resizing: str
     precision: str
     licence: str
+    pixels: str = "float32"
+    normalisation: str = "[-1, 1]"
 
     def to_json(self) -> dict[str, Any]:
         """Return the description as a value of JSON."""
@@ -56,7 +61,7 @@ class ExtractorRequest:
 
     Attributes:
         argument: text after the colon of NAME:ARGUMENT; empty if there is none.
-        shape: shape of a sample, (C, H, W) or (C, F, H, W).
+        shape: shape of a sample, (C, H, W) or (C, F, H, W); () for texts.
         device: device of the network.
         trust: whether files that are programs may run.
     """
@@ -71,7 +76,10 @@ FeatureFunction = Callable[[Tensor], Tensor]
 """Function from samples in [-1, 1] to features (N, F), such as `DigitClassifier.features`."""
 
 
-class FeatureExtractor(Protocol):
+Batch = TypeVar("Batch", contravariant=True)  # batch of samples: a tensor, or a sequence of texts
+
+
+class FeatureExtractor(Protocol[Batch]):
     """Network, or another rule, that computes features of samples. One file each in this folder.
 
     Attributes:
@@ -82,8 +90,10 @@ class FeatureExtractor(Protocol):
     info: FeatureInfo
     classes: tuple[str, ...]
 
-    def __call__(self, samples: Tensor, /) -> Features:
-        """Return the features of images (N, C, H, W) or clips (N, C, F, H, W) in [-1, 1], on the CPU.
+    def __call__(self, samples: Batch, /) -> Features:
+        """Return the features of images (N, C, H, W) or clips (N, C, F, H, W) in [-1, 1], or of N texts.
+
+        The features are on the CPU.
 
         Raises:
             UserError: if the extractor does not support samples of this shape, or its answer is not finite.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ...utils.errors import UserError
 from ...utils.references import load_object
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .extractor import ExtractorRequest, FeatureExtractor
 
 HERE = "acdit.evaluation.features"
+MODALITIES = {0: "text", 3: "image", 4: "video"}  # by the number of axes of a sample
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,29 @@ class ExtractorEntry:
 EXTRACTORS: dict[str, ExtractorEntry] = {
     "pixels": ExtractorEntry(
         f"{HERE}.pixels:open_pixels", ("image", "video"), "", True, "values of the pixels, to find copies"
+    ),
+    "efficientnet-lite0": ExtractorEntry(
+        f"{HERE}.efficientnet:open_efficientnet",
+        ("image",),
+        "",
+        True,
+        "EfficientNet-Lite0, trained on ImageNet",
+    ),
+    "inception": ExtractorEntry(
+        f"{HERE}.inception:open_inception",
+        ("image",),
+        "FILE",
+        False,
+        "the Inception network of FID; without FILE its weights are fetched",
+        optional=True,
+    ),
+    "inception-antialias": ExtractorEntry(
+        f"{HERE}.inception:open_inception_antialias",
+        ("image",),
+        "FILE",
+        False,
+        "the same after bicubic resizing with antialiasing, as in clean-fid",
+        optional=True,
     ),
     "digit-classifier": ExtractorEntry(
         f"{HERE}.digit_classifier:open_digit_classifier",
@@ -79,6 +103,9 @@ EXTRACTORS: dict[str, ExtractorEntry] = {
         False,
         "any network in a TorchScript file",
         program=True,
+    ),
+    "minilm": ExtractorEntry(
+        f"{HERE}.minilm:open_minilm", ("text",), "", True, "all-MiniLM-L6-v2, a network of sentences"
     ),
 }
 
@@ -121,12 +148,12 @@ def find_program(name: str, modality: str) -> str | None:
 
 def open_extractor(
     name: str, shape: tuple[int, ...], device: "torch.device", *, trust: bool = False
-) -> "FeatureExtractor":
+) -> "FeatureExtractor[Any]":
     """Return the extractor that NAME or NAME:ARGUMENT names, for samples of a shape, on a device.
 
     Args:
         name: name of an entry of `EXTRACTORS`, with its argument.
-        shape: shape of a sample, (C, H, W) or (C, F, H, W).
+        shape: shape of a sample, (C, H, W) or (C, F, H, W); () for texts.
         device: device of the network.
         trust: whether features may be programs, such as TorchScript files, which run with the user's
             permissions.
@@ -137,7 +164,7 @@ def open_extractor(
     """
     from .extractor import ExtractorRequest
 
-    modality = "image" if len(shape) == 3 else "video"
+    modality = MODALITIES[len(shape)]
     entry, argument = find_extractor(name, modality)
     program = find_program(name, modality)
     if program is not None and not trust:
@@ -145,7 +172,7 @@ def open_extractor(
             f"{program} is a program that runs with your permissions: it must be trusted to compute features "
             f"({name})"
         )
-    opened = cast("Callable[[ExtractorRequest], FeatureExtractor]", load_object(entry.open))
+    opened = cast("Callable[[ExtractorRequest], FeatureExtractor[Any]]", load_object(entry.open))
     return opened(ExtractorRequest(argument, shape, device, trust))
 
 

@@ -1,0 +1,178 @@
+"""Samples that a pipeline generates while they are read, so that they are never in memory as a whole."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..generation.batches import Sampling, clip_batch, image_batch
+from ..pipelines.image import ACDiTImagePipeline
+from ..pipelines.pixel_pipeline import ACDiTPipeline
+from ..pipelines.video import ACDiTVideoPipeline
+
+
+class DrawnBatch(NamedTuple):
+    """Samples of one call of a pipeline, and their cost.
+
+    Attributes:
+        samples: samples (n, *shape) in [-1, 1], on the CPU.
+        evaluations: number of network evaluations per sample.
+        cache_bytes: size of the key-value cache per sample.
+    """
+
+    samples: Tensor
+    evaluations: int
+    cache_bytes: int
+
+
+class GeneratedSamples:
+    """Samples that are drawn each time they are read; sample i has the seed of the first plus i.
+
+    Args:
+        draw: function that draws the samples with the given indices.
+        shape: shape of a sample.
+        count: number of samples.
+        labels: class that is requested for each sample, (N,); None for no classes.
+        label_names: names of the classes.
+        settings: settings of sampling that describe the set, as values of JSON.
+
+    Attributes:
+        evaluations: number of network evaluations per sample; 0 before the first batch.
+        cache_bytes: size of the key-value cache per sample.
+        seconds: time that this process has spent on sampling.
+    """
+
+    name = "generated samples"
+
+    def __init__(
+        self,
+        draw: Callable[[Sequence[int]], DrawnBatch],
+        shape: Sequence[int],
+        count: int,
+        labels: Tensor | None,
+        label_names: Sequence[str],
+        settings: dict[str, Any],
+    ) -> None:
+        self._draw, self._count, self._settings = draw, count, settings
+        self.shape, self.labels, self.label_names = tuple(shape), labels, tuple(label_names)
+        self.unreadable: dict[str, str] = {}
+        self.evaluations, self.cache_bytes, self.seconds = 0, 0, 0.0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def batches(self, size: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Sequence[int], Tensor]]:
+        """Draw the batches rank, rank + ranks, .. of `size` samples; see `Samples`."""
+        for first in range(rank * size, len(self), ranks * size):
+            rows = range(first, min(first + size, len(self)))
+            started = time.perf_counter()
+            drawn = self._draw(rows)
+            self.seconds += time.perf_counter() - started
+            self.evaluations, self.cache_bytes = drawn.evaluations, drawn.cache_bytes
+            yield rows, drawn.samples
+
+    def describe(self) -> dict[str, Any]:
+        """Return name and number of the samples, and the settings of sampling."""
+        return {"name": self.name, "count": len(self), **self._settings}
+
+
+def generated_images(
+    pipeline: ACDiTImagePipeline,
+    labels: Sequence[int | None],
+    sampling: Sampling,
+    *,
+    block: Sequence[int] | None = None,
+    guidance_rising: bool = False,
+) -> GeneratedSamples:
+    """Return an image for each label as samples, see `draw_images`.
+
+    Args:
+        pipeline: pipeline that generates the images.
+        labels: class of each image, or None.
+        sampling: settings of sampling; its `batch` does not count, but that of `Samples.batches`.
+        block: tokens of a block, (h, w); None = the pipeline's default.
+        guidance_rising: whether guidance rises over the blocks.
+    """
+
+    def draw(rows: Sequence[int]) -> DrawnBatch:
+        output = image_batch(
+            pipeline,
+            labels,
+            rows,
+            sampling,
+            output_type="pt",
+            block=block,
+            guidance_rising=guidance_rising,
+        )
+        return DrawnBatch(
+            2 * output.images.cpu().float() - 1, output.evaluations, output.cache_bytes // len(rows)
+        )
+
+    return _generated(pipeline, draw, pipeline.layout.size, labels, sampling)
+
+
+def generated_clips(
+    pipeline: ACDiTVideoPipeline,
+    labels: Sequence[int | None],
+    sampling: Sampling,
+    *,
+    given: Callable[[list[int]], Tensor] | None = None,
+    num_frames: int | None = None,
+    window: int | None = None,
+    sinks: int = 0,
+    context_noise: float = 0.0,
+) -> GeneratedSamples:
+    """Return a clip for each label as samples, see `draw_clips`.
+
+    Args:
+        pipeline: pipeline that generates the clips.
+        labels: class of each clip, or None.
+        sampling: settings of sampling; its `batch` does not count, but that of `Samples.batches`.
+        given: function that returns the first frames (n, C, K, H, W) in [-1, 1] of the clips with the given
+            indices; None = no frames are given.
+        num_frames: number of frames of a clip; None = the pipeline's default.
+        window: attention window, see `ACDiTVideoPipeline`.
+        sinks: number of first blocks that stay visible beyond the window.
+        context_noise: standard deviation of the noise on finished blocks that later blocks attend to.
+    """
+
+    def draw(rows: Sequence[int]) -> DrawnBatch:
+        output = clip_batch(
+            pipeline,
+            [labels[row] for row in rows],
+            rows,
+            sampling,
+            given=given,
+            num_frames=num_frames,
+            window=window,
+            sinks=sinks,
+            context_noise=context_noise,
+        )
+        clips = 2 * output.frames.transpose(1, 2).cpu().float() - 1
+        return DrawnBatch(clips, output.evaluations, output.cache_bytes // len(rows))
+
+    size = (num_frames or pipeline.num_frames, *pipeline.layout.size[1:])
+    return _generated(pipeline, draw, size, labels, sampling)
+
+
+def _generated(
+    pipeline: ACDiTPipeline,
+    draw: Callable[[Sequence[int]], DrawnBatch],
+    size: Sequence[int],
+    labels: Sequence[int | None],
+    sampling: Sampling,
+) -> GeneratedSamples:
+    """Return the samples that a function draws, of a size in tokens of the data."""
+    *frames, height, width = size
+    sides = (side * pipeline.vae_scale_factor for side in (height, width))
+    ids = [label for label in labels if label is not None]
+    return GeneratedSamples(
+        draw,
+        (pipeline.pixel_channels, *frames, *sides),
+        len(labels),
+        torch.tensor(ids) if labels and len(ids) == len(labels) else None,
+        tuple(pipeline.label_names.values()),
+        {"seed": sampling.seed, "guidance": sampling.scale(pipeline), "steps": sampling.steps},
+    )
