@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ..metrics.distances import cmmd, kernel_distance, sliced_wasserstein
@@ -11,6 +12,7 @@ from ..metrics.inception_score import inception_score
 from ..metrics.neighbours import copied_share, coverage_density, nearest_ratio, precision_recall, spread
 from ..metrics.statistics import frechet_distance
 from ..utils.errors import UserError
+from ..utils.randomness import generator
 from ..utils.settings import nearest
 from .extraction import FeatureSet
 from .report import Better
@@ -135,9 +137,9 @@ def _coverage_density(sets: Sets, seed: int) -> tuple[float, ...]:
 
 
 def _inception_score(sets: Sets, seed: int) -> tuple[float, ...]:
-    del seed
     assert sets.samples.logits is not None
-    return inception_score(sets.samples.logits, SPLITS)
+    order = torch.randperm(len(sets.samples.logits), generator=generator(seed, "inception score"))
+    return inception_score(sets.samples.logits[order], SPLITS)  # the samples may be sorted by class
 
 
 def _label_accuracy(sets: Sets, seed: int) -> tuple[float, ...]:

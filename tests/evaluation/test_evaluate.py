@@ -16,6 +16,7 @@ from acdit.metrics.distances import cmmd, frechet, kernel_distance, sliced_wasse
 from acdit.metrics.inception_score import inception_score
 from acdit.metrics.neighbours import copied_share, coverage_density, nearest_ratio, precision_recall, spread
 from acdit.utils.errors import UserError
+from acdit.utils.randomness import generator
 
 NAMES = ("dark", "light")
 
@@ -71,7 +72,8 @@ def test_scores_of_classes_and_of_copies():
     report = evaluate_samples(SAMPLES, REFERENCE, [Halves()], wanted, real=REAL, training=TRAINING)
     x, y, z, t = (extract(one, Halves()) for one in (SAMPLES, REFERENCE, REAL, TRAINING))
     for number, name in enumerate(("inception_score", "inception_score_deviation")):
-        expected = [inception_score(one.logits)[number] for one in (x, z)]
+        order = torch.randperm(len(x), generator=generator(0, "inception score"))
+        expected = [inception_score(one.logits[order])[number] for one in (x, z)]
         assert [report.score(name).value, report.score(name).real] == expected
     accuracies = [float((one.logits.argmax(1) == one.labels).double().mean()) for one in (x, y)]
     accuracy = report.score("label_accuracy")
@@ -80,6 +82,18 @@ def test_scores_of_classes_and_of_copies():
     assert ratio.value == nearest_ratio(x.values, t.values, y.values)
     assert ratio.real == nearest_ratio(z.values, t.values, y.values)
     assert [copies.value, copies.real] == [copied_share(one.values, t.values) for one in (x, z)]
+
+
+def test_the_inception_score_does_not_depend_on_the_order_of_classes():
+    """Classes one after another would make every part of the set a single class, whose score is 1."""
+
+    class Logits(Halves):
+        def __call__(self, samples):
+            return Features(samples.flatten(1), 50.0 * samples.flatten(1)[:, :10])
+
+    sorted_classes = torch.eye(10).repeat_interleave(40, 0).view(400, 1, 2, 5)
+    report = evaluate_samples(TensorSamples(sorted_classes), None, [Logits()], ["inception_score"])
+    assert 8 < report.score("inception_score").value < 10
 
 
 def test_real_data_are_not_looked_for_among_themselves():
