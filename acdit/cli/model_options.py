@@ -1,7 +1,8 @@
 """Options of commands that run a model, with or without guidance. Does not import torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ..model.layout import parse_dims
 from ..utils.errors import UserError
@@ -35,6 +36,12 @@ class RunOptions(Ranged):
     """Number of samples generated at once."""
     steps: Count | list[Count] | None = None
     """Sampling steps per block, one number or one for each block; default: the model's own."""
+
+    @classmethod
+    def needs_model(cls, values: Mapping[str, Any]) -> bool:
+        """Return whether options, as typed, are for a model, by default one of the package."""
+        del values
+        return True
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""JSON files of scores, written by `acdit evaluate`."""
+"""JSON files of reports, written by `acdit evaluate`."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -20,26 +20,6 @@ def check_score_file(out: str | None) -> None:
         check_writable(Path(out))
 
 
-def write_scores(model: str | None, scores: object, out: str | None) -> None:
-    """Write the scores of a model to a JSON file, or print them if no file is named.
-
-    Raises:
-        UserError: if a score is not finite.
-    """
-    wrong = [name for name, value in _numbers("", scores) if not isfinite(value)]
-    if wrong:
-        raise UserError(
-            f"the scores {', '.join(wrong[:8])} are not finite, so no scores are written: "
-            "use --dtype float32, or a model that is trained"
-        )
-    report = json.dumps({"model": str(pipeline_folder(model)), "scores": scores}, indent=2)
-    if out is None:
-        print(report)
-        return
-    with whole(Path(out)) as temporary_path:
-        temporary_path.write_text(report + "\n")
-
-
 def write_reports(model: str | None, reports: "Sequence[Report]", out: str | None) -> None:
     """Write reports to a JSON file, or print them if no file is named.
 
@@ -58,7 +38,10 @@ def write_reports(model: str | None, reports: "Sequence[Report]", out: str | Non
             "use --dtype float32, or a model that is trained"
         )
     folder = None if model is None else str(pipeline_folder(model))
-    content = {"model": folder, "reports": [report.to_json() for report in reports]}
+    _write({"model": folder, "reports": [report.to_json() for report in reports]}, out)
+
+
+def _write(content: object, out: str | None) -> None:
     text = json.dumps(content, indent=2, allow_nan=False)
     if out is None:
         print(text)
@@ -76,15 +59,3 @@ def _values(report: "Report") -> Iterator[tuple[str, float]]:
     for series in report.series:
         for value in (*series.values, *(series.real or ())):
             yield series.metric, value
-
-
-def _numbers(name: str, value: object) -> Iterator[tuple[str, float]]:
-    """Yield the numbers in scores, with their names."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _numbers(f"{name}.{key}" if name else str(key), inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _numbers(name, inner)
-    elif isinstance(value, float):
-        yield name, value

@@ -15,7 +15,7 @@ LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in grey (ITU-R BT
 class RecolouredSamples:
     """Samples with another number of channels; see `with_channels`."""
 
-    def __init__(self, samples: Samples, channels: int, to_grey: bool) -> None:
+    def __init__(self, samples: Samples[Tensor], channels: int, to_grey: bool) -> None:
         self._samples, self._channels, self._to_grey = samples, channels, to_grey
         self.name, self.labels, self.label_names = samples.name, samples.labels, samples.label_names
         self.shape, self.unreadable = (channels, *samples.shape[1:]), samples.unreadable
@@ -44,7 +44,7 @@ class RecolouredSamples:
         return (colour * weights).sum(dim=1, keepdim=True)
 
 
-def with_channels(samples: Samples, channels: int, *, to_grey: bool = False) -> Samples:
+def with_channels(samples: Samples[Tensor], channels: int, *, to_grey: bool = False) -> Samples[Tensor]:
     """Return samples with 1 or 3 channels.
 
     Grey is repeated in three channels. Three equal channels, in which files of colour hold grey pictures, are

@@ -13,24 +13,25 @@ from ..utils.ranks import ALONE, Ranks
 from .extraction import FeatureSet, extract
 from .features.extractor import FeatureExtractor, FeatureInfo
 from .features.table import open_extractor
+from .intervals import interval_of
 from .metric_table import METRICS, NEEDS, Metric, Sets, chosen_metrics
 from .report import Report, Score
-from .samples import Samples
+from .samples import Samples, StoredSamples
 
 NO_REAL_DATA = "no values of real data: they need other real data than the reference, as many as the samples"
 
-Part = Samples | FeatureSet | None
+Part = Samples[Any] | FeatureSet | None
 
 
 def evaluate_samples(
-    samples: Samples,
-    reference: Samples | FeatureSet | None,
-    features: Sequence[str | FeatureExtractor],
+    samples: Samples[Any],
+    reference: Samples[Any] | FeatureSet | None,
+    features: Sequence[str | FeatureExtractor[Any]],
     metrics: Sequence[str] | None = None,
     *,
-    real: Samples | None = None,
-    training: Samples | None = None,
-    held_out: Samples | None = None,
+    real: Samples[Any] | None = None,
+    training: Samples[Any] | None = None,
+    held_out: Samples[Any] | None = None,
     intervals: bool = False,
     seed: int = 0,
     batch: int = 64,
@@ -63,7 +64,6 @@ def evaluate_samples(
         UserError: if a name is unknown, the sets do not fit each other or the metrics, or features cannot be
             computed.
     """
-    del intervals
     wanted = chosen_metrics(metrics)
     parts: dict[str, Part] = {
         "samples": samples,
@@ -75,6 +75,7 @@ def evaluate_samples(
     _check_parts(parts, wanted if metrics is not None else ())
     if not features:
         raise UserError("no features are named")
+    known = [name for name in ("training", "held_out") if _share_items(parts["real"], parts[name])]
     scores: list[Score] = []
     infos: dict[str, dict[str, Any]] = {}
     notes = [NO_REAL_DATA] if real is None and reference is not None else []
@@ -98,9 +99,11 @@ def evaluate_samples(
                 raise UserError(f"the metric {key} on the features {name} needs {obstacle}")
             if obstacle or (metrics is None and metric.features not in name):
                 continue
-            real_sets = _real_sets(metric, sets, real_features)
+            real_sets = _real_sets(metric, sets, real_features, known)
             scores += [
-                score for score in _scores(metric, sets, real_sets, name, seed) if score.metric in score_names
+                score
+                for score in _scores(metric, sets, real_sets, name, intervals, seed)
+                if score.metric in score_names
             ]
     if not scores:
         raise UserError(f"no metric can be computed: give {NEEDS['reference']}, or {NEEDS['training']}")
@@ -137,7 +140,7 @@ def _check_parts(parts: Mapping[str, Part], metrics: Collection[str]) -> None:
 
 
 def _extract_parts(
-    parts: Mapping[str, Part], extractor: FeatureExtractor, batch: int, ranks: Ranks
+    parts: Mapping[str, Part], extractor: FeatureExtractor[Any], batch: int, ranks: Ranks
 ) -> dict[str, FeatureSet]:
     """Return the features of all sets; those of a set that has several names are computed once.
 
@@ -174,29 +177,52 @@ def _check_same(name: str, features: FeatureSet, info: FeatureInfo, samples: Fea
         )
 
 
-def _real_sets(metric: Metric, sets: Sets, real: FeatureSet | None) -> Sets | None:
-    """Return the sets with real data in place of the samples; None if a metric cannot be computed on them."""
+def _share_items(part: Part, other: Part) -> bool:
+    """Return whether two sets hold some of the same items."""
+    return part is not None and (
+        part is other or (isinstance(part, StoredSamples) and part.shares_items(other))
+    )
+
+
+def _real_sets(metric: Metric, sets: Sets, real: FeatureSet | None, known: Collection[str]) -> Sets | None:
+    """Return the sets with real data in place of the samples; None if a metric cannot be computed on them.
+
+    Args:
+        metric: the metric.
+        sets: the sets.
+        real: features of the real data.
+        known: names of the sets that hold some of the real data: each of those would be found again.
+    """
     if metric.real == "reference":
         real = sets.reference
-    compared = [getattr(sets, need) for need in ("training", "held_out") if need in metric.needs]
-    if real is None or any(real is other for other in compared):  # every item would be found again
+    if real is None or any(name in metric.needs for name in known):
         return None
     real_sets = replace(sets, samples=real)
     return None if metric.obstacle(real_sets) else real_sets
 
 
-def _scores(metric: Metric, sets: Sets, real_sets: Sets | None, features: str, seed: int) -> list[Score]:
+def _scores(
+    metric: Metric, sets: Sets, real_sets: Sets | None, features: str, intervals: bool, seed: int
+) -> list[Score]:
     """Return the scores of a metric, beside those of real data."""
     values = metric.compute(sets, seed)
     real_values = [None] * len(values) if real_sets is None else metric.compute(real_sets, seed)
     counts = metric.counts(sets)
     return [
-        Score(name, value, features, real, better, *counts)
+        Score(
+            name,
+            value,
+            features,
+            real,
+            better,
+            *counts,
+            interval_of(name, value, sets, seed) if intervals else None,
+        )
         for (name, better), value, real in zip(metric.scores, values, real_values, strict=True)
     ]
 
 
-def _described(reference: Samples | FeatureSet) -> dict[str, Any]:
+def _described(reference: Samples[Any] | FeatureSet) -> dict[str, Any]:
     if isinstance(reference, FeatureSet):
         return {"name": "stored features", "count": len(reference)}
     return reference.describe()

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ..data.data_sets import built_in
 from ..data.folders import holds_tables
 from ..model.layout import dims
@@ -25,7 +27,7 @@ def open_samples_of(
     stride: int = 1,
     count: int | None = None,
     **columns: Any,
-) -> Samples:
+) -> Samples[Tensor]:
     """Open a source of images or clips.
 
     - An .npz file in the format of the ADM evaluator, see `ArraySamples`.
@@ -55,7 +57,7 @@ def open_samples_of(
     return samples if channels is None else with_channels(samples, channels, to_grey=True)
 
 
-def check_modality(samples: Samples, modality: str) -> None:
+def check_modality(samples: Samples[Tensor], modality: str) -> None:
     """Raise UserError unless samples are of a modality, `image` or `video`."""
     held = "image" if len(samples.shape) == 3 else "video"
     if held != modality:

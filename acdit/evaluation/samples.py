@@ -11,14 +11,12 @@ from torch import Tensor
 
 from ..utils.errors import UserError
 
+Part = TypeVar("Part", covariant=True)  # batch of samples: a tensor, or a sequence of texts
 Reader = Callable[[Sequence[int]], tuple[Sequence[int], Tensor]]
 """Function that reads samples by ascending indices: the indices of readable ones, and these (n, *shape)."""
 
 
-Batch = TypeVar("Batch", covariant=True)  # batch of samples: a tensor, or a sequence of texts
-
-
-class Samples(Protocol[Batch]):
+class Samples(Protocol[Part]):
     """Set of images, clips or texts, read in batches, so that a large one is never in memory as a whole.
 
     Attributes:
@@ -37,7 +35,7 @@ class Samples(Protocol[Batch]):
 
     def __len__(self) -> int: ...
 
-    def batches(self, size: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Sequence[int], Batch]]:
+    def batches(self, size: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Sequence[int], Part]]:
         """Yield the batches rank, rank + ranks, .. of `size` samples: their indices, and the samples.
 
         Images and clips are of shape (n, *shape), float32 in [-1, 1]. Those of `unreadable` are left out.
@@ -78,6 +76,12 @@ class StoredSamples(ABC):
         self.unreadable: dict[str, str] = {}
         self._stored = count
         self._indices: Sequence[int] = range(count)
+        self._origin = object()  # shared by the parts of a set
+
+    @property
+    def indices(self) -> Sequence[int]:
+        """Return the indices of the samples among all stored ones."""
+        return self._indices
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -98,12 +102,23 @@ class StoredSamples(ABC):
         """
         if not 0 < count <= len(self):
             raise UserError(f"{self.name} has {len(self):,} samples, so {count:,} of them cannot be taken")
+        return self.taken([number * len(self) // count for number in range(count)])
+
+    def taken(self, positions: Sequence[int]) -> Self:
+        """Return the samples at some positions, in ascending order, as a set of its own."""
         part = copy(self)
-        positions = [number * len(self) // count for number in range(count)]
         part._indices = [self._indices[position] for position in positions]
-        part.labels = None if self.labels is None else self.labels[positions]
+        part.labels = None if self.labels is None else self.labels[list(positions)]
         part.unreadable = dict(self.unreadable)
         return part
+
+    def shares_items(self, other: object) -> bool:
+        """Return whether another set holds some of the same samples, as another part of one stored set."""
+        return (
+            isinstance(other, StoredSamples)
+            and other._origin is self._origin
+            and not set(self._indices).isdisjoint(other._indices)
+        )
 
     def batches(self, size: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Sequence[int], Tensor]]:
         """Yield the batches rank, rank + ranks, .. of `size` samples; see `Samples`."""
@@ -165,7 +180,7 @@ class TensorSamples:
         return {"name": self.name, "count": len(self)}
 
 
-def picked(samples: Samples, rows: Sequence[int], batch: int = 64) -> Tensor:
+def picked(samples: Samples[Tensor], rows: Sequence[int], batch: int = 64) -> Tensor:
     """Return the samples with the given indices, (n, *shape), after reading the whole set in batches.
 
     Raises:

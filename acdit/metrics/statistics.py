@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..utils.errors import UserError
+from ..utils.ranks import ALONE, Ranks
 from .feature_sets import check_features, chunks
 
 
@@ -25,8 +26,12 @@ class Statistics:
     covariance: Tensor
 
     @classmethod
-    def of(cls, features: Tensor) -> Self:
+    def of(cls, features: Tensor, ranks: Ranks = ALONE) -> Self:
         """Return the statistics of features (N, F).
+
+        Args:
+            features: the features; the same ones on all ranks.
+            ranks: processes that share the computation; each gets the result.
 
         Raises:
             UserError: if there are fewer than two items, or a value is not finite.
@@ -37,9 +42,11 @@ class Statistics:
         for rows in chunks(features):
             mean += rows.sum(dim=0) / len(features)
         covariance = torch.zeros(width, width, dtype=torch.float64, device=features.device)
-        for rows in chunks(features, "covariance"):
+        first, last = (len(features) * rank // ranks.world_size for rank in (ranks.rank, ranks.rank + 1))
+        for rows in chunks(features[first:last], "covariance"):
             centred = rows - mean
             covariance.addmm_(centred.T, centred)
+        ranks.total(covariance)
         return cls(len(features), mean, covariance / (len(features) - 1))
 
 
@@ -59,12 +66,12 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
             f"covariances of {len(a.mean)} features must be square, not {tuple(a.covariance.shape)} and "
             f"{tuple(b.covariance.shape)}"
         )
-    cross = torch.linalg.svdvals(_factor(a.covariance).T @ _factor(b.covariance)).sum()
+    cross = torch.linalg.svdvals(factor(a.covariance).T @ factor(b.covariance)).sum()
     move = (a.mean - b.mean).square().sum()
     return float(move + a.covariance.trace() + b.covariance.trace() - 2 * cross)
 
 
-def _factor(covariance: Tensor) -> Tensor:
+def factor(covariance: Tensor) -> Tensor:
     """Return a matrix (F, rank) that gives the covariance when it is multiplied by its transpose."""
     values, vectors = torch.linalg.eigh(covariance)
     rounding = values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps

@@ -6,7 +6,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from importlib.resources import files
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +31,7 @@ from ..utils.errors import UserError
 from ..utils.files import whole
 from ..utils.finite import check_finite
 from ..utils.kinds import check_values, list_of, whole_number
+from ..utils.names import imagenet_classes
 from ..utils.references import load_object
 from ..utils.untrusted import damage, read_object, reading
 from .format import PUBLISHED_NAME, PublishedArguments, read_checkpoint
@@ -280,5 +280,4 @@ def _label_names(num_classes: int) -> dict[int, str]:
     """Return the names of ImageNet's thousand classes, or no names for another number of classes."""
     if num_classes != 1000:
         return {}
-    listed = files("acdit").joinpath("labels", "imagenet.txt").read_text()
-    return dict(enumerate(listed.splitlines()))
+    return dict(enumerate(imagenet_classes()))

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..model.layout import Layout
 from ..model.rope import default_split
 from ..utils.errors import UserError
+from ..utils.pickles import load_untrusted
 from ..utils.untrusted import shown
-from .pickles import load_untrusted
 from .weights import dense_weights, without_wrappers
 
 COUNTS = (
@@ -27,6 +27,7 @@ COUNTS = (
 )
 MAX_VALUES = 100_000  # in one of the arguments, counted as often as they are used
 MAX_COUNT = 2**16  # largest valid count in the arguments
+EXAMPLE = "a published checkpoint such as ACDiT-XL-img.pt"
 PUBLISHED_NAME = "ACDiT-XL"  # for a size without a name; only the sizes of the tensors matter
 
 
@@ -147,7 +148,7 @@ def read_checkpoint(path: Path) -> PublishedCheckpoint:
     Raises:
         UserError: if the file is not a published checkpoint, is damaged, or would execute code.
     """
-    stored = load_untrusted(path)
+    stored = load_untrusted(path, EXAMPLE)
     if not isinstance(stored, dict) or not {"model", "args"} <= stored.keys():
         raise UserError(f"{path} is not a published checkpoint: it lacks model or args")
     size, notes = path.stat().st_size, {}

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from importlib.resources import files
 from numbers import Integral
 
 from .errors import UserError
@@ -13,6 +14,11 @@ NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 # Last words of the names of columns that hold classes in most data sets.
 LABEL_WORDS = frozenset(("label", "labels", "class", "classes", "category", "target"))
 INDEX = re.compile(r"0*[0-9]{1,18}")  # no model has more classes, and int() refuses thousands of digits
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the names of ImageNet's thousand classes, in the order of its labels."""
+    return tuple(files("acdit").joinpath("labels", "imagenet.txt").read_text().splitlines())
 
 
 def normal(name: str) -> str:

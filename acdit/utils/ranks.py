@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
+from .errors import UserError
+
 T = TypeVar("T")
 
 
@@ -70,6 +72,12 @@ class Ranks:
             distributed.all_reduce(values, distributed.ReduceOp.MAX)
         return values
 
+    def copied(self, values: Tensor, source: int) -> Tensor:
+        """Copy the values of a rank to all ranks, in place."""
+        if not self.alone:
+            distributed.broadcast(values, source)
+        return values
+
     def gathered(self, value: T) -> list[T]:
         """Return a small value from every rank, in the order of the ranks."""
         if self.alone:
@@ -81,6 +89,23 @@ class Ranks:
     def from_main(self, value: T) -> T:
         """Return a small value from the first rank, on all ranks."""
         return self.gathered(value)[0]
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Raise the UserError of one rank on all ranks when they leave the context.
+
+        Otherwise the others would wait for the failed rank. Inside, ranks must not wait for each other.
+        """
+        own: UserError | None = None
+        try:
+            yield
+        except UserError as error:
+            own = error
+        for message in self.gathered(None if own is None else str(own)):
+            if own is not None and message == str(own):
+                raise own
+            if message is not None:
+                raise UserError(message)
 
     def wait(self) -> None:
         """Wait until all ranks have called this method."""

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from acdit.evaluation.data_samples import open_data
 from acdit.evaluation.evaluate import evaluate_samples
 from acdit.evaluation.extraction import extract
 from acdit.evaluation.features.extractor import FeatureInfo, Features
@@ -15,6 +16,7 @@ from acdit.metrics.distances import cmmd, frechet, kernel_distance, sliced_wasse
 from acdit.metrics.inception_score import inception_score
 from acdit.metrics.neighbours import copied_share, coverage_density, nearest_ratio, precision_recall, spread
 from acdit.utils.errors import UserError
+from acdit.utils.randomness import generator
 
 NAMES = ("dark", "light")
 
@@ -70,7 +72,8 @@ def test_scores_of_classes_and_of_copies():
     report = evaluate_samples(SAMPLES, REFERENCE, [Halves()], wanted, real=REAL, training=TRAINING)
     x, y, z, t = (extract(one, Halves()) for one in (SAMPLES, REFERENCE, REAL, TRAINING))
     for number, name in enumerate(("inception_score", "inception_score_deviation")):
-        expected = [inception_score(one.logits)[number] for one in (x, z)]
+        order = torch.randperm(len(x), generator=generator(0, "inception score"))
+        expected = [inception_score(one.logits[order])[number] for one in (x, z)]
         assert [report.score(name).value, report.score(name).real] == expected
     accuracies = [float((one.logits.argmax(1) == one.labels).double().mean()) for one in (x, y)]
     accuracy = report.score("label_accuracy")
@@ -79,6 +82,18 @@ def test_scores_of_classes_and_of_copies():
     assert ratio.value == nearest_ratio(x.values, t.values, y.values)
     assert ratio.real == nearest_ratio(z.values, t.values, y.values)
     assert [copies.value, copies.real] == [copied_share(one.values, t.values) for one in (x, z)]
+
+
+def test_the_inception_score_does_not_depend_on_the_order_of_classes():
+    """Classes one after another would make every part of the set a single class, whose score is 1."""
+
+    class Logits(Halves):
+        def __call__(self, samples):
+            return Features(samples.flatten(1), 50.0 * samples.flatten(1)[:, :10])
+
+    sorted_classes = torch.eye(10).repeat_interleave(40, 0).view(400, 1, 2, 5)
+    report = evaluate_samples(TensorSamples(sorted_classes), None, [Logits()], ["inception_score"])
+    assert 8 < report.score("inception_score").value < 10
 
 
 def test_real_data_are_not_looked_for_among_themselves():
@@ -212,3 +227,20 @@ def test_statistics_alone_do_not_serve_for_neighbours():
     assert report.score("frechet_distance").real == frechet(rows(REAL), rows(REFERENCE))
     with pytest.raises(UserError, match="needs the items of a reference, not their mean and covariance"):
         evaluate_samples(SAMPLES, stored, ["pixels"], ["recall"])
+
+
+def test_parts_of_the_training_data_have_no_value_as_copies_of_them():
+    """Digits of the training part are the real data: each is found again in the training part."""
+    training = open_data("digits", size=None, split="train")
+    real, other = training.taken(range(0, 40, 2)), training.taken(range(1, 40, 2))
+    assert training.shares_items(real) and real.shares_items(training) and not real.shares_items(other)
+    held_out = open_data("digits", size=None)
+    report = evaluate_samples(
+        TensorSamples(torch.zeros(20, 1, 8, 8)), held_out, ["pixels"], real=real, training=training
+    )
+    assert report.score("nearest_ratio").real is report.score("copied_fraction").real is None
+    assert report.score("frechet_distance").real is not None
+    apart = evaluate_samples(
+        TensorSamples(torch.zeros(20, 1, 8, 8)), held_out, ["pixels"], real=real, training=other
+    )
+    assert apart.score("nearest_ratio").real is not None

@@ -12,7 +12,7 @@ AROUND = [
     ),
     mutant(
         "pickle executed",
-        "published/pickles.py",
+        "utils/pickles.py",
         "weights_only=True",
         "weights_only=False",
         "published/test_published.py::test_code_in_a_checkpoint_is_refused_and_does_not_run",

@@ -23,6 +23,9 @@ class FeatureInfo:
         resizing: rule by which samples are resized to it, such as `bilinear` or `none`.
         precision: type of the computation, such as `float32`.
         licence: licence of the weights.
+        pixels: type of the pixels before they are resized: `float32`, or `uint8` if they are rounded to 8
+            bits, so that samples score as they do from image files.
+        normalisation: what is done with the pixels of the network's input.
     """
 
     name: str
@@ -31,6 +34,8 @@ class FeatureInfo:
     resizing: str
     precision: str
     licence: str
+    pixels: str = "float32"
+    normalisation: str = "[-1, 1]"
 
     def to_json(self) -> dict[str, Any]:
         """Return the description as a value of JSON."""

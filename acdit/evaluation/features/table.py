@@ -44,6 +44,29 @@ EXTRACTORS: dict[str, ExtractorEntry] = {
     "pixels": ExtractorEntry(
         f"{HERE}.pixels:open_pixels", ("image", "video"), "", True, "values of the pixels, to find copies"
     ),
+    "efficientnet-lite0": ExtractorEntry(
+        f"{HERE}.efficientnet:open_efficientnet",
+        ("image",),
+        "",
+        True,
+        "EfficientNet-Lite0, trained on ImageNet",
+    ),
+    "inception": ExtractorEntry(
+        f"{HERE}.inception:open_inception",
+        ("image",),
+        "FILE",
+        False,
+        "the Inception network of FID; without FILE its weights are fetched",
+        optional=True,
+    ),
+    "inception-antialias": ExtractorEntry(
+        f"{HERE}.inception:open_inception_antialias",
+        ("image",),
+        "FILE",
+        False,
+        "the same after bicubic resizing with antialiasing, as in clean-fid",
+        optional=True,
+    ),
     "digit-classifier": ExtractorEntry(
         f"{HERE}.digit_classifier:open_digit_classifier",
         ("image",),

@@ -10,29 +10,30 @@ from typing import IO
 
 import torch
 
-from ..utils.errors import UserError
-from ..utils.untrusted import check_file
+from .errors import UserError
+from .untrusted import check_file
 
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # first bytes of the two formats
 PICKLES = 4  # in a file of the older format, before the values of the tensors
 
 
-def load_untrusted(path: Path) -> object:
+def load_untrusted(path: Path, expected: str) -> object:
     """Return the content of a file of `torch.save`: tensors, plain containers and argparse.Namespace.
+
+    Args:
+        path: file to read.
+        expected: description of the expected file in messages, with its article.
 
     Raises:
         UserError: if it is not such a file, is damaged, or would execute code.
     """
     if not path.is_file():
-        raise UserError(f"{path} is not a file; name a published checkpoint such as ACDiT-XL-img.pt")
+        raise UserError(f"{path} is not a file; name {expected}")
     size = check_file(path)
     with path.open("rb") as file:
         start = file.read(4)
     if not start.startswith((ZIP, PICKLE)):
-        raise UserError(
-            f"{path} is refused: it is not a file of torch.save; name a published checkpoint such as "
-            "ACDiT-XL-img.pt"
-        )
+        raise UserError(f"{path} is refused: it is not a file of torch.save; name {expected}")
     zipped = start == ZIP
     try:
         _check_sizes(path, size, zipped)

@@ -1,0 +1,72 @@
+"""Samples that are drawn while they are read: each has the seed of its number, in any batch on any rank."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from acdit.evaluation.generated_samples import generated_clips, generated_images
+from acdit.evaluation.sample_sources import check_modality, open_samples_of
+from acdit.generation.batches import Sampling, draw_clips, draw_images
+from acdit.media.videos import read_frames, video_file
+from acdit.utils.errors import UserError
+from tests.evaluation.test_sample_sources import read
+from tests.pipelines.small import build, network
+from tests.pipelines.test_video import build as build_video
+from tests.tiny import relative_error
+
+SAMPLING = Sampling(seed=5, batch=4, steps=2)
+
+
+@pytest.mark.parametrize(("size", "ranks"), [(4, 1), (3, 2)])
+def test_images_are_those_of_the_pipeline(size, ranks):
+    pipeline, labels = build(network(4)), [0, 2, 1, 1, 0]
+    samples = generated_images(pipeline, labels, SAMPLING, block=(2, 1))
+    expected = draw_images(pipeline, labels, SAMPLING, block=(2, 1))
+    assert relative_error(read(samples, size, ranks), 2 * expected.images - 1) < 1e-5
+    assert samples.labels is not None and samples.labels.tolist() == labels
+    assert samples.label_names == ("ant", "bee", "cow") and samples.seconds > 0
+    assert (samples.evaluations, samples.cache_bytes) == (expected.evaluations, expected.cache_bytes)
+    assert samples.describe()["seed"] == 5 and samples.describe()["count"] == 5
+    check_modality(samples, "image")
+
+
+def test_images_without_classes_have_no_labels():
+    samples = generated_images(build(network(4, num_classes=None)), [None] * 3, SAMPLING)
+    assert samples.labels is None and read(samples).shape == (3, 1, 8, 8)
+
+
+def test_clips_are_those_of_the_pipeline():
+    pipeline, labels = build_video(), torch.tensor([2, 0, 1])
+    given = torch.rand(3, 1, 2, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    words = {"given": lambda rows: given[rows], "num_frames": 10, "window": 1}
+    samples = generated_clips(pipeline, labels.tolist(), SAMPLING, **words)
+    expected = torch.cat(list(draw_clips(pipeline, labels, 3, SAMPLING, **words)))
+    assert samples.shape == (1, 10, 8, 8) and relative_error(read(samples, 2), expected) < 1e-5
+    plain = generated_clips(pipeline, [None, None], SAMPLING)
+    assert relative_error(read(plain), torch.cat(list(draw_clips(pipeline, None, 2, SAMPLING)))) < 1e-5
+    assert plain.labels is None and plain.shape == (1, 6, 8, 8)
+
+
+def test_video_files_are_read_as_they_are(tmp_path):
+    for name, length in (("a.gif", 3), ("b.gif", 3)):
+        with video_file(tmp_path / "clips" / name, 5) as writer:
+            for frame in range(length):
+                level = 40 * frame + 20 * (name == "b.gif")
+                writer.add(Image.fromarray(np.full((8, 6), level, np.uint8)))
+    samples = open_samples_of(str(tmp_path / "clips"))
+    assert samples.shape == (3, 3, 8, 6) and len(samples) == 2
+    levels = (read(samples)[:, 0, :, 0, 0] + 1) * 127.5
+    assert torch.allclose(levels, torch.tensor([[0.0, 40, 80], [20, 60, 100]]), atol=1)
+    assert open_samples_of(str(tmp_path / "clips" / "a.gif")).shape == (3, 3, 8, 6)
+    with pytest.raises(UserError, match="holds clips, but images are needed"):
+        check_modality(samples, "image")
+    with video_file(tmp_path / "clips" / "c.gif", 5) as writer:
+        for _ in range(4):
+            writer.add(Image.fromarray(np.full((8, 6), 9, np.uint8)))
+    with pytest.raises(UserError, match=r"a\.gif has 3x8x6, .*c\.gif has 4x8x6"):
+        open_samples_of(str(tmp_path / "clips"))
+    assert len(read_frames(tmp_path / "clips" / "c.gif")) == 4
+    (tmp_path / "clips" / "a.gif").write_bytes(b"no video")
+    with pytest.raises(UserError, match=r"a\.gif cannot be read as a video: .*remove it"):
+        open_samples_of(str(tmp_path / "clips"))
