@@ -1,16 +1,17 @@
 """`acdit evaluate` with a model of text: options and execution. Imports torch only when it runs."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..model.layout import dims, parse_dims
 from ..utils.checks import option_suffix
 from ..utils.errors import UserError
 from ..utils.progress_bar import ProgressBar
 from ..utils.ranges import Count, CountFromZero, NonNegative
-from .model_options import RunOptions, block_of
+from .model_options import RunOptions, block_of, is_finished
 from .score_files import check_score_file, write_reports
 
 if TYPE_CHECKING:
@@ -96,9 +97,15 @@ class TextEvaluateOptions(RunOptions):
         if self.times and self.sequences == 0:
             raise UserError("--times is measured on sequences: leave out --sequences 0")
 
+    @classmethod
+    def needs_model(cls, values: Mapping[str, Any]) -> bool:
+        """Return whether options as typed are for a model, and not for finished texts."""
+        return not is_finished(values.get("samples"))
+
     def _check_finished(self) -> None:
         """Raise UserError for options that need a model, given with finished texts."""
         given = {
+            "--model": self.model is not None,
             "--sequences": self.sequences is not None,
             "--block": self.block is not None,
             "--steps": self.steps is not None,

@@ -38,10 +38,7 @@ def write_reports(model: str | None, reports: "Sequence[Report]", out: str | Non
             "use --dtype float32, or a model that is trained"
         )
     folder = None if model is None else str(pipeline_folder(model))
-    _write({"model": folder, "reports": [report.to_json() for report in reports]}, out)
-
-
-def _write(content: object, out: str | None) -> None:
+    content = {"model": folder, "reports": [report.to_json() for report in reports]}
     text = json.dumps(content, indent=2, allow_nan=False)
     if out is None:
         print(text)
