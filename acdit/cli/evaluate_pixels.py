@@ -44,9 +44,6 @@ def run_pixels(
     from ..evaluation.sweeps import plot_sweep, sweep_table
     from ..utils.ranks import launched
 
-    if isinstance(options.samples, int):
-        note = f"acdit: --samples {options.samples} is an old name: write --count {options.samples}"
-        print(note, file=sys.stderr)
     ranks = launched()
     with ranks.joined():
         if options.finished is not None:
@@ -73,6 +70,9 @@ def run_pixels(
             plot_sweep(rows, Path(options.plot))
         if options.out is None:
             _write(options, rows, ranks)
+        if isinstance(options.samples, int):
+            note = f"acdit: --samples {options.samples} is an old name: write --count {options.samples}"
+            print(note, file=sys.stderr)
 
 
 def comparison_of(options: PixelEvaluateOptions, ranks: "Ranks") -> "Comparison":
@@ -126,6 +126,8 @@ def open_sets(
     sets = open_real_sets(
         source, geometry, split=options.split, count=count or options.drawn, recorded=recorded
     )
+    if options.neighbours is not None and sets.searched is None:
+        raise UserError(f"--neighbours needs real data with their pictures: {source} holds statistics alone")
     if options.real is not None:
         sets = replace(sets, real=open_real(options.real, geometry, sets.count))
     return sets
@@ -203,7 +205,7 @@ def _save_neighbours(options: PixelEvaluateOptions, samples: "Samples", sets: "R
     from ..media.images import save_picture, titled
     from .open_model import device_of
 
-    assert options.neighbours is not None
+    assert options.neighbours is not None and sets.searched is not None  # checked before
     pictures = {}
     for name in dict.fromkeys(("pixels", *(options.features or ()))):
         extractor = open_extractor(

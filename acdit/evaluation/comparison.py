@@ -23,6 +23,7 @@ from .kept_samples import KeptSamples
 from .real_sets import RealSets
 from .report import Report, joined
 from .samples import Samples
+from .stored_reference import StoredReference
 
 PIXELS = "pixels"
 OFFLINE = "efficientnet-lite0"  # features of photographs that need no download
@@ -70,7 +71,7 @@ def compare(samples: Samples, sets: RealSets, comparison: Comparison) -> Report:
     """
     features, notes = comparison.features, sets.notes
     if features is None:
-        features = [suitable_features(samples.shape, sets.reference.label_names)]
+        features = [_features_of(samples, sets.reference)]
         notes = (f"features: {features[0]}, since none are named; others are named with --features", *notes)
 
     def scored(features: Sequence[str], metrics: Sequence[str] | None) -> Report:
@@ -96,6 +97,18 @@ def compare(samples: Samples, sets: RealSets, comparison: Comparison) -> Report:
         report = joined(report, scored([PIXELS], COPIES))
     notes = (*notes, *(note for note in report.notes if note != NO_REAL_DATA or not sets.notes))
     return replace(report, notes=notes)
+
+
+def _features_of(samples: Samples, reference: Samples | StoredReference) -> str:
+    """Return the name of the features that a file of statistics holds, or else that suit the samples."""
+    if not isinstance(reference, StoredReference) or reference.pictures is not None:
+        return suitable_features(samples.shape, reference.label_names)
+    if reference.info is None:
+        raise UserError(
+            f"{reference.name} does not say of which features its statistics are: name them with --features, "
+            "such as inception:FILE"
+        )
+    return reference.info.name
 
 
 def suitable_features(shape: Sequence[int], label_names: Sequence[str]) -> str:
@@ -158,7 +171,7 @@ def score_drawn(
 
 
 def classes_like(
-    pipeline: ACDiTPipeline, reference: Samples, count: int
+    pipeline: ACDiTPipeline, reference: Samples | StoredReference, count: int
 ) -> tuple[list[int | None], tuple[str, ...]]:
     """Return the class id of every sample, in the proportions of a reference, and notes for the user.
 

@@ -13,6 +13,7 @@ from ..utils.progress_bar import ProgressBar
 from .data_samples import DataSamples, open_data
 from .sample_sources import open_samples_of
 from .samples import Samples, StoredSamples
+from .stored_reference import StoredReference, is_stored_reference
 
 MOST_SAMPLES = 1_000  # number of samples that are compared, unless the user says otherwise
 LEAST_PART = 50  # number of held-out items from which they are the reference
@@ -47,16 +48,16 @@ class RealSets:
         real: as many other real items as samples, whose scores stand beside theirs; None if there are none.
         training: data that a model was trained on; None if they are not known.
         held_out: data of the same source that it was not trained on; None if they are not known.
-        searched: data in which the neighbours of samples are searched.
+        searched: data in which the neighbours of samples are searched; None if there are statistics alone.
         notes: lines for the user on how the data were divided, and why a set is missing.
     """
 
-    reference: Samples
+    reference: Samples | StoredReference
     count: int
     real: Samples | None
     training: Samples | None
     held_out: Samples | None
-    searched: Samples
+    searched: Samples | None
     notes: tuple[str, ...] = ()
 
 
@@ -139,8 +140,12 @@ def open_real(source: str, geometry: Geometry, count: int) -> Samples:
 
 def _array_sets(source: str, geometry: Geometry, count: int | None) -> RealSets:
     """Return the sets of an .npz file, which is the reference of a protocol and therefore not divided."""
-    samples = open_samples_of(source, size=geometry.size, channels=geometry.channels)
     note = f"{source} is the reference as a whole: name other real data to see the values that they reach"
+    if is_stored_reference(Path(source).expanduser()):
+        stored = StoredReference(Path(source).expanduser())
+        size = count or min(len(stored) or MOST_SAMPLES, MOST_SAMPLES)
+        return RealSets(stored, size, None, None, None, stored.pictures, (note, *stored.notes))
+    samples = open_samples_of(source, size=geometry.size, channels=geometry.channels)
     size = count or min(len(samples), MOST_SAMPLES)
     return RealSets(samples, size, None, None, None, samples, (note,))
 
