@@ -179,20 +179,16 @@ def _score_settings(
 
 def _score_finished(options: PixelEvaluateOptions, ranks: "Ranks") -> "SweepRow":
     """Score finished samples."""
-    from ..evaluation.comparison import compare
+    from ..evaluation.comparison import compare, fitted_samples, with_names
     from ..evaluation.real_sets import Geometry
-    from ..evaluation.sample_sources import open_samples_of
     from ..evaluation.sweeps import SweepRow
 
     assert options.finished is not None and options.data is not None  # checked by the options
-    samples = open_samples_of(options.finished)
-    channels, *frames, height, width = samples.shape
-    if height != width:
-        raise UserError(
-            f"{options.finished} holds samples of {height}x{width} pixels: only squares are scored"
-        )
-    geometry = Geometry(height, channels, *frames, stride=getattr(options, "stride", None) or 1)
+    samples = fitted_samples(options.finished, options.data)
+    channels, *frames, _, side = samples.shape
+    geometry = Geometry(side, channels, *frames, stride=getattr(options, "stride", None) or 1)
     sets = open_sets(options, geometry, count=len(samples))
+    sets = replace(sets, notes=(*sets.notes, *with_names(samples, sets.reference)))
     if options.neighbours is not None and ranks.main:
         _save_neighbours(options, samples, sets)
     return SweepRow({}, compare(samples, sets, comparison_of(options, ranks)))

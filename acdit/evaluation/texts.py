@@ -16,6 +16,7 @@ from ..model.layout import Layout
 from ..pipelines.text import ACDiTTextPipeline
 from ..utils.errors import UserError
 from .likelihood import Scoring, likelihood, spread
+from .model_evaluation import ModelSettings
 from .report import Report, Score, Series, format_table
 from .text_comparison import TextComparison, check_names, compare_texts
 from .text_samples import TextSource, generated_texts, real_sequences
@@ -134,6 +135,21 @@ def likelihood_report(
         versions=_versions(),
         notes=tuple(notes),
     )
+
+
+def measure_texts(
+    pipeline: ACDiTTextPipeline, data: WrappedTexts, settings: ModelSettings, metrics: Sequence[str]
+) -> Report:
+    """Report the metrics `likelihood` and `spread` of a model on texts; see `evaluate_model`."""
+    length, count = pipeline.layout.num_tokens, min(settings.count or len(data), len(data))
+    layout = Layout((length,), (settings.block or pipeline.layout.block_tokens,))
+    sampling = settings.sampling
+    scoring = Scoring(count, sampling.batch, settings.draws, settings.estimate, sampling.seed)
+    name = data.recorded_name or "texts"
+    report = likelihood_report(pipeline, data, layout, scoring, name, times="spread" in metrics)
+    if "likelihood" in metrics:
+        return report
+    return replace(report, scores=tuple(one for one in report.scores if one.metric in SPREAD_SCORES))
 
 
 def generation_report(
