@@ -10,8 +10,9 @@ from ..data.splits import SPLIT_OF, held_out_split
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..utils.errors import UserError
 from ..utils.progress_bar import ProgressBar
+from .channels import with_channels
 from .data_samples import DataSamples, open_data
-from .sample_sources import open_samples_of
+from .sample_sources import check_modality, open_samples_of
 from .samples import Samples, StoredSamples
 from .stored_reference import StoredReference, is_stored_reference
 
@@ -108,8 +109,25 @@ def open_real_sets(
     Raises:
         UserError: if the source cannot be opened or does not fit the geometry.
     """
+    _check_modality(source, geometry)
     if Path(source).suffix.lower() == ".npz":
         return _array_sets(source, geometry, count)
+    sets = _data_sets(source, geometry, split, count, recorded)
+    if sets.reference.shape[0] == geometry.channels:
+        return sets
+    parts = ("reference", "real", "training", "held_out", "searched")  # a built-in set is grey
+    recoloured = {
+        name: with_channels(part, geometry.channels)
+        for name in parts
+        if (part := getattr(sets, name)) is not None
+    }
+    return replace(sets, **recoloured)
+
+
+def _data_sets(
+    source: str, geometry: Geometry, split: str | None, count: int | None, recorded: DataConfig | None
+) -> RealSets:
+    """Return the sets of a source that is no .npz file; see `open_real_sets`."""
     training, held_out = _parts(source, geometry, split, recorded)
     if training is None:
         return _undivided(held_out, count)
@@ -138,6 +156,17 @@ def open_real(source: str, geometry: Geometry, count: int) -> Samples:
     return _opened(source, geometry, None).spread(count)
 
 
+def _check_modality(source: str, geometry: Geometry) -> None:
+    """Raise UserError if a built-in data set is of another modality than the samples."""
+    if source not in built_in():
+        return
+    held = PIXEL_SETS[source].modality if source in PIXEL_SETS else "text"
+    words = {"image": "images", "video": "clips", "text": "texts"}
+    needed = "image" if geometry.frames is None else "video"
+    if held != needed:
+        raise UserError(f"--data {source} holds {words[held]}, but the samples are {words[needed]}")
+
+
 def _array_sets(source: str, geometry: Geometry, count: int | None) -> RealSets:
     """Return the sets of an .npz file, which is the reference of a protocol and therefore not divided."""
     note = f"{source} is the reference as a whole: name other real data to see the values that they reach"
@@ -146,6 +175,7 @@ def _array_sets(source: str, geometry: Geometry, count: int | None) -> RealSets:
         size = count or min(len(stored) or MOST_SAMPLES, MOST_SAMPLES)
         return RealSets(stored, size, None, None, None, stored.pictures, (note, *stored.notes))
     samples = open_samples_of(source, size=geometry.size, channels=geometry.channels)
+    check_modality(samples, "image" if geometry.frames is None else "video")
     size = count or min(len(samples), MOST_SAMPLES)
     return RealSets(samples, size, None, None, None, samples, (note,))
 

@@ -82,6 +82,23 @@ def test_an_npz_file_is_a_reference_as_a_whole(tmp_path):
     assert stored.searched is None and stored.count == 1000
 
 
+def test_data_of_another_modality_or_in_grey(tmp_path):
+    for source, geometry, said in (
+        ("moving-digits", GEOMETRY, "holds clips, but the samples are images"),
+        ("digits", Geometry(8, 1, 4), "holds images, but the samples are clips"),
+        ("shakespeare", GEOMETRY, "holds texts, but the samples are images"),
+    ):
+        with pytest.raises(UserError, match=f"--data {source} {said}"):
+            open_real_sets(source, geometry)
+    np.savez(tmp_path / "clips.npz", arr_0=np.zeros((9, 4, 8, 8, 3), np.uint8))
+    with pytest.raises(UserError, match="holds clips, but images are needed"):
+        open_real_sets(str(tmp_path / "clips.npz"), GEOMETRY)
+    sets = open_real_sets("digits", GEOMETRY, count=10)
+    assert sets.reference.shape == sets.real.shape == sets.training.shape == (3, 8, 8)
+    grey = open_real_sets("digits", Geometry(8, 1), count=10)
+    assert torch.equal(pixels(sets.reference), pixels(grey.reference).expand(-1, 3, -1, -1))
+
+
 def test_damaged_files_have_no_classes_to_draw(tmp_path):
     source = draw(tmp_path / "own", 10)
     (tmp_path / "own" / "a" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
