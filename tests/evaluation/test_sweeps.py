@@ -10,6 +10,7 @@ from acdit.evaluation.sweeps import SweepRow, best_row, combinations, plot_sweep
 from acdit.training.loop import train
 from acdit.utils.errors import UserError
 from tests.evaluation.stored import score, stored
+from tests.processes import on_ranks
 from tests.training.small import small_recipe
 
 
@@ -114,6 +115,18 @@ def test_checkpoints_and_averages_are_swept(run, tmp_path, capsys):
     assert "8 of 8: checkpoint 4, ema none, guidance 2" in written.err
     assert main([*words, "--guidance", "2", "--out", str(out)]) == 0  # the exported pipeline
     assert score(stored(out)[0], "frechet_distance")["value"] == pytest.approx(values[5])
+
+
+@pytest.mark.long
+def test_two_ranks_give_the_scores_of_one(run, tmp_path):
+    """An odd number of samples, in batches that the ranks take in turn."""
+    words = ["evaluate", "--model", run, "--count", "21", "--steps", "1", "--batch", "4"]
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    assert main([*words, "--out", str(one)]) == 0
+    assert on_ranks(main, 2, [*words, "--out", str(two)]) == [0, 0]
+    for single, shared in zip(stored(one)[0]["scores"], stored(two)[0]["scores"], strict=True):
+        assert single["metric"] == shared["metric"]
+        assert shared["value"] == pytest.approx(single["value"], rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize(
