@@ -202,7 +202,9 @@ def score_drawn(
         "cache_bytes": drawn.cache_bytes,
         "seconds": round(drawn.seconds, 2),
     }
-    return replace(report, settings=facts, notes=(*report.notes, *notes)), samples
+    reference = "stored statistics" if not len(sets.reference) else f"{len(sets.reference):,} real items"
+    counts = f"{sets.count:,} samples (--count) are compared with {reference}"
+    return replace(report, settings=facts, notes=(counts, *report.notes, *notes)), samples
 
 
 def classes_like(
