@@ -184,14 +184,13 @@ def _parts(
     source: str, geometry: Geometry, split: str | None, recorded: DataConfig | None
 ) -> tuple[StoredSamples | None, StoredSamples]:
     """Return the training part of a source, None if it has none, and the held-out part, or all."""
-    if recorded is not None and recorded.validation_fraction and _is_same(source, recorded.source):
-        opened = (
-            open_samples(replace(recorded, flip=False), seed=0, held_out=held_out)
-            for held_out in (False, True)
-        )
-        names = (f"{source}, training part", f"{source}, held out")
-        training, held_out = (DataSamples(data, name) for data, name in zip(opened, names, strict=True))
-        return training, held_out
+    if (
+        recorded is not None
+        and split is None
+        and source not in PIXEL_SETS
+        and _is_same(source, recorded.source)
+    ):
+        return _recorded_parts(source, replace(recorded, flip=False))
     held_out = _opened(source, geometry, split)
     part = split or ("validation" if source in PIXEL_SETS else held_out_split(source, texts=False))
     if SPLIT_OF.get(part.lower(), part) == "train":
@@ -200,6 +199,19 @@ def _parts(
         return _opened(source, geometry, "train"), held_out
     except UserError:  # the source has no training part
         return None, held_out
+
+
+def _recorded_parts(source: str, config: DataConfig) -> tuple[StoredSamples | None, StoredSamples]:
+    """Return the parts of the data of a training run, with the columns, files and fraction that it used."""
+    training = DataSamples(open_samples(config, seed=0), f"{source}, training part")
+    if config.validation_fraction:
+        return training, DataSamples(open_samples(config, seed=0, held_out=True), f"{source}, held out")
+    part = held_out_split(source, texts=False)
+    try:
+        others = None if part == config.split else open_samples(replace(config, split=part), seed=0)
+    except UserError:  # the source has no such part
+        others = None
+    return (None, training) if others is None else (training, DataSamples(others, f"{source}, {part}"))
 
 
 def _opened(source: str, geometry: Geometry, split: str | None) -> StoredSamples:
