@@ -14,6 +14,7 @@ from ..utils.ranks import ALONE, Ranks
 from .extraction import FeatureSet, extract
 from .features.extractor import FeatureExtractor, FeatureInfo
 from .features.table import open_extractor
+from .intervals import interval_of
 from .metric_table import METRICS, NEEDS, Metric, Sets, chosen_metrics
 from .references import reference_features, stored_features
 from .report import Report, Score
@@ -67,7 +68,6 @@ def evaluate_samples(
         UserError: if a name is unknown, the sets do not fit each other or the metrics, or features cannot be
             computed.
     """
-    del intervals
     wanted = chosen_metrics(metrics)
     parts: dict[str, Part] = {
         "samples": samples,
@@ -108,7 +108,9 @@ def evaluate_samples(
                 continue
             real_sets = _real_sets(metric, sets, real_features, known)
             scores += [
-                score for score in _scores(metric, sets, real_sets, name, seed) if score.metric in score_names
+                score
+                for score in _scores(metric, sets, real_sets, name, intervals, seed)
+                if score.metric in score_names
             ]
     if not scores:
         raise UserError(f"no metric can be computed: give {NEEDS['reference']}, or {NEEDS['training']}")
@@ -236,13 +238,23 @@ def _real_sets(metric: Metric, sets: Sets, real: FeatureSet | None, known: Colle
     return None if metric.obstacle(real_sets) else real_sets
 
 
-def _scores(metric: Metric, sets: Sets, real_sets: Sets | None, features: str, seed: int) -> list[Score]:
+def _scores(
+    metric: Metric, sets: Sets, real_sets: Sets | None, features: str, intervals: bool, seed: int
+) -> list[Score]:
     """Return the scores of a metric, beside those of real data."""
     values = metric.compute(sets, seed)
     real_values = [None] * len(values) if real_sets is None else metric.compute(real_sets, seed)
     counts = metric.counts(sets)
     return [
-        Score(name, value, features, real, better, *counts)
+        Score(
+            name,
+            value,
+            features,
+            real,
+            better,
+            *counts,
+            interval_of(name, value, sets, seed) if intervals else None,
+        )
         for (name, better), value, real in zip(metric.scores, values, real_values, strict=True)
     ]
 

@@ -72,12 +72,12 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
             f"covariances of {len(a.mean)} features must be square, not {tuple(a.covariance.shape)} and "
             f"{tuple(b.covariance.shape)}"
         )
-    cross = torch.linalg.svdvals(_factor(a.covariance).T @ _factor(b.covariance)).sum()
+    cross = torch.linalg.svdvals(factor(a.covariance).T @ factor(b.covariance)).sum()
     move = (a.mean - b.mean).square().sum()
     return float(move + a.covariance.trace() + b.covariance.trace() - 2 * cross)
 
 
-def _factor(covariance: Tensor) -> Tensor:
+def factor(covariance: Tensor) -> Tensor:
     """Return a matrix (F, rank) that gives the covariance when it is multiplied by its transpose."""
     values, vectors = torch.linalg.eigh(covariance)
     rounding = values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps

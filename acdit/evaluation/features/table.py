@@ -51,6 +51,22 @@ EXTRACTORS: dict[str, ExtractorEntry] = {
         True,
         "EfficientNet-Lite0, trained on ImageNet",
     ),
+    "inception": ExtractorEntry(
+        f"{HERE}.inception:open_inception",
+        ("image",),
+        "FILE",
+        False,
+        "the Inception network of FID; without FILE its weights are fetched",
+        optional=True,
+    ),
+    "inception-antialias": ExtractorEntry(
+        f"{HERE}.inception:open_inception_antialias",
+        ("image",),
+        "FILE",
+        False,
+        "the same after bicubic resizing with antialiasing, as in clean-fid",
+        optional=True,
+    ),
     "digit-classifier": ExtractorEntry(
         f"{HERE}.digit_classifier:open_digit_classifier",
         ("image",),
