@@ -27,6 +27,7 @@ class ImageEvaluateOptions(PixelEvaluateOptions):
         "  acdit evaluate --model runs/pictures --sweep guidance=1,1.5,2 steps=10,25 --plot sweep.png\n"
         "  acdit evaluate --samples samples.npz --data FOLDER"
     )
+    claims: ClassVar[tuple[str, ...]] = ("sweep",)
     swept: ClassVar[tuple[str, ...]] = ("guidance", "steps", "block", "checkpoint", "ema")
 
     block: list[str] | None = None

@@ -55,13 +55,15 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
     known = {name: frozenset(fields_of(cls)) for name, cls in classes.items()}
 
     def users(option: Given) -> list[str]:
-        """Return the modalities whose models an option can be used with; for --out, decide by the suffix."""
-        suffix = Path(option.value).suffix.lower() if option.key == "out" and option.value else None
-        return [
-            name
-            for name, cls in classes.items()
-            if option.key in known[name] and (suffix is None or not cls.suffixes or suffix in cls.suffixes)
-        ]
+        """Return the modalities whose models an option can be used with; of files, decide by the suffix."""
+        users = [name for name in classes if option.key in known[name]]
+        if option.key == "out" and option.value:
+            suffix = Path(option.value).suffix.lower()
+            return [name for name in users if suffix in (classes[name].suffixes or (suffix,))]
+        if option.key == "samples" and option.value:
+            suffix = _suffix_of(Path(option.value).expanduser())
+            return [name for name in users if suffix in classes[name].sample_suffixes] or users
+        return users
 
     literal = {key for cls in classes.values() for key, field in fields_of(cls).items() if field.literal}
     off_values = {option: ("",) if option.key in literal else OFF for option in given}
@@ -70,7 +72,13 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
     if named:
         modality = folder_modality(pipeline_folder(named[-1]))
     else:
-        counts = {name: sum(name in users(option) for option in active) for name in classes}
+        counts = {
+            name: (
+                sum(name in users(each) for each in active),
+                sum(each.key in cls.claims for each in active),
+            )
+            for name, cls in classes.items()
+        }
         modality = MODALITIES[max(counts, key=lambda name: counts[name])]  # the first in a tie
     foreign = [option for option in active if users(option) and modality.name not in users(option)]
     if foreign:
@@ -92,6 +100,13 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
         if option.value in off_values[option] and option.key not in known[modality.name]
     }
     return modality, _without(argv, off)
+
+
+def _suffix_of(path: Path) -> str:
+    """Return the suffix of a file, or of the first file of a folder by name."""
+    if path.is_dir():
+        path = min((child for child in path.iterdir() if child.suffix), default=path)
+    return path.suffix.lower()
 
 
 def _given(argv: Sequence[str]) -> list[Given]:

@@ -16,6 +16,10 @@ class RunOptions(Ranged):
     section: ClassVar[str] = "--"
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Suffixes that --out may have, if they depend on the modality of the model."""
+    sample_suffixes: ClassVar[tuple[str, ...]] = ()
+    """Suffixes of files of finished samples that are of this modality alone."""
+    claims: ClassVar[tuple[str, ...]] = ()
+    """Options by which this modality is chosen if no model is named and others are as likely."""
     example: ClassVar[str] = ""
     """Command lines that the help shows as an example."""
 

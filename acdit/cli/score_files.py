@@ -38,15 +38,7 @@ def write_reports(model: str | None, reports: "Sequence[Report]", out: str | Non
             "use --dtype float32, or a model that is trained"
         )
     folder = None if model is None else str(pipeline_folder(model))
-    _write({"model": folder, "reports": [report.to_json() for report in reports]}, out)
-
-
-def write_scores(model: str | None, scores: object, out: str | None) -> None:
-    """Write the scores of a model of text; see `write_reports`."""
-    _write({"model": str(pipeline_folder(model)), "scores": scores}, out)
-
-
-def _write(content: object, out: str | None) -> None:
+    content = {"model": folder, "reports": [report.to_json() for report in reports]}
     text = json.dumps(content, indent=2, allow_nan=False)
     if out is None:
         print(text)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data.digits import LABEL_NAMES
+from ..data.moving_digits import FRAME_SIDE
 from ..generation.batches import Sampling
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..utils.errors import UserError
@@ -104,8 +105,10 @@ def suitable_features(shape: Sequence[int], label_names: Sequence[str]) -> str:
         shape: shape of a sample, (C, H, W) or (C, F, H, W).
         label_names: names of the classes of the real data.
     """
-    if len(shape) == 3 and tuple(shape) in SOURCES and tuple(label_names) == LABEL_NAMES:
+    if tuple(label_names) == LABEL_NAMES and tuple(shape) in SOURCES:
         return "digit-classifier"
+    if tuple(label_names) == LABEL_NAMES and (shape[0], *shape[2:]) == (1, FRAME_SIDE, FRAME_SIDE):
+        return "clip-classifier"
     if not all(map(find_spec, OFFLINE_PACKAGES)):
         return PIXELS
     return OFFLINE if len(shape) == 3 else f"frames:{OFFLINE}"

@@ -79,7 +79,9 @@ class Metric:
         if sets.reference is None or not uses_reference:
             return len(sets.samples), None
         counts = len(sets.samples), len(sets.reference)
-        return (min(counts), min(counts)) if self.equal_counts else counts
+        if self.equal_counts:
+            return min(counts), min(counts)
+        return counts[0], counts[1] or None  # None: the number is not known
 
     def obstacle(self, sets: Sets) -> str | None:
         """Return the first need that the sets do not meet, in words; None if they meet all."""
@@ -96,7 +98,7 @@ class Metric:
                 return NEEDS[need]
         for name, least in self.least.items():
             part: FeatureSet | None = getattr(sets, name)
-            if part is not None and len(part) < least:
+            if part is not None and 0 < len(part) < least:  # 0: the number is not known
                 items = {"samples": "samples", "reference": "items of the reference"}
                 return f"at least {least} {items.get(name, f'items of {name} data')}, not {len(part)}"
         return None

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..media.images import GAP, MIN_SIDE, TITLE_SIZE
 from ..utils.progress_bar import ProgressBar
 from .features.extractor import FeatureExtractor
-from .samples import Samples, picked
+from .samples import Samples, StoredSamples, picked
 
 ROWS, NEIGHBOURS = 8, 3  # samples in a picture, and neighbours of each
 CLIP_FRAMES = 3  # frames of a clip that are shown
@@ -86,7 +86,9 @@ def draw_neighbours(found: Neighbours, samples: Samples, real: Samples, batch: i
     rows, columns = found.indices.shape  # R, K
     drawn = _pictures(picked(samples, found.rows.tolist(), batch))
     wanted = sorted(set(found.indices.flatten().tolist()))
-    others = dict(zip(wanted, _pictures(picked(real, wanted, batch)), strict=True))
+    chosen = real.taken(wanted) if isinstance(real, StoredSamples) else real  # read only these
+    numbers = range(len(wanted)) if chosen is not real else wanted
+    others = dict(zip(wanted, _pictures(picked(chosen, numbers, batch)), strict=True))
     width, height = drawn[0].size
     font = ImageFont.load_default(TITLE_SIZE)
     titles = ["sample", "nearest", "2nd nearest", "3rd nearest"]
@@ -94,7 +96,8 @@ def draw_neighbours(found: Neighbours, samples: Samples, real: Samples, batch: i
     captions = [[f"no. {row}", *(f"distance {one:.3g}" for one in line)] for row, line in _lines(found)]
     cell = max(width, *(round(font.getlength(text)) for text in (*titles, *captions[0]))) + MARGIN
     line, top = TITLE_SIZE + 2 * GAP, 2 * (TITLE_SIZE + 2 * GAP)
-    heading = f"nearest in {real.name}, by {found.features}"
+    frames = " (first, middle and last frame)" if len(samples.shape) == 4 else ""
+    heading = f"nearest in {real.name}, by {found.features}{frames}"
     wide = max((columns + 1) * cell + 2 * MARGIN, round(font.getlength(heading)) + 2 * GAP)
     sheet = Image.new("RGB", (wide, top + rows * (height + line)), "white")
     draw = ImageDraw.Draw(sheet)

@@ -126,14 +126,17 @@ class Report:
 
 
 def joined(*reports: Report) -> Report:
-    """Return the scores, series, features and notes of several reports of the same samples as one report."""
+    """Return one report of the same samples with the scores, series, features and notes of several.
+
+    Of a setting that several reports state, the value of the first counts.
+    """
     first = reports[0]
     return replace(
         first,
         scores=tuple(score for report in reports for score in report.scores),
         series=tuple(series for report in reports for series in report.series),
         features={name: info for report in reports for name, info in report.features.items()},
-        settings={key: value for report in reports for key, value in report.settings.items()},
+        settings={key: value for report in reversed(reports) for key, value in report.settings.items()},
         notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
     )
 

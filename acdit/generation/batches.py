@@ -248,7 +248,14 @@ def draw_clips(
     return in_batches(draw, count, sampling.batch)
 
 
-def draw_texts(pipeline: ACDiTTextPipeline, count: int, sampling: Sampling, *, block: int) -> list[Tensor]:
+def draw_texts(
+    pipeline: ACDiTTextPipeline,
+    count: int,
+    sampling: Sampling,
+    *,
+    block: int,
+    temperature: float | None = None,
+) -> list[Tensor]:
     """Generate texts without a prompt, as token ids (L,) each, in blocks of `block` tokens."""
 
     def draw(rows: list[int]) -> list[Tensor]:
@@ -256,6 +263,7 @@ def draw_texts(pipeline: ACDiTTextPipeline, count: int, sampling: Sampling, *, b
             num_samples_per_prompt=len(rows),
             num_inference_steps=sampling.steps,
             block=block,
+            temperature=temperature,
             generator=generators(sampling.seed, rows),
             output_type="tokens",
         ).texts

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..utils.errors import UserError
 from ..utils.ranks import ALONE, Ranks
+from ..utils.resources import require_memory
 from .feature_sets import check_features, chunks
 
 
@@ -38,6 +39,11 @@ class Statistics:
         """
         check_features(2, features)
         width = features.shape[1]
+        require_memory(
+            2 * 8 * width**2,
+            f"the covariance of {width:,} features",
+            "take features of which there are fewer, or metrics without a covariance",
+        )
         mean = torch.zeros(width, dtype=torch.float64, device=features.device)
         for rows in chunks(features):
             mean += rows.sum(dim=0) / len(features)

@@ -202,6 +202,10 @@ def test_a_set_of_several_names_is_read_once():
         ({"real": TRAINING}, "must be as many as these, 40, not 60"),
         (
             {"reference": images(50, 2, size=6)},
+            "reference data are of 6x6 pixels, but the samples of 4x4",
+        ),
+        (
+            {"reference": extract(images(50, 2, size=6), Pixels())},
             "reference data have 36 features pixels each.* samples have 16",
         ),
         (
