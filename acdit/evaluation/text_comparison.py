@@ -35,7 +35,7 @@ class TextComparison:
         seed: seed of random directions.
         batch: number of texts per call of an extractor.
         device: device of the extractors.
-        ranks: processes that share the extraction of features.
+        ranks: processes that share the generation of texts and the extraction of features.
     """
 
     features: Sequence[str] | None = None

@@ -20,6 +20,7 @@ from ..metrics.text_diversity import words_of
 from ..pipelines.text import ACDiTTextPipeline
 from ..utils.errors import UserError
 from ..utils.randomness import generator
+from ..utils.ranks import ALONE, Ranks
 
 WORD = re.compile(r"\S+")
 MOST_LETTERS = 2**27  # of the documents from which passages are taken
@@ -111,6 +112,7 @@ def generated_texts(
     *,
     block: int,
     temperature: float | None = None,
+    ranks: Ranks = ALONE,
 ) -> TextSamples:
     """Generate texts without a prompt; text i has the seed of the first plus i.
 
@@ -120,8 +122,9 @@ def generated_texts(
         sampling: seed, texts per batch and steps.
         block: tokens of a block.
         temperature: sampling temperature; None = the scheduler's.
+        ranks: processes that share the work; each returns all texts.
     """
-    rows = draw_texts(pipeline, count, sampling, block=block, temperature=temperature)
+    rows = draw_texts(pipeline, count, sampling, block=block, temperature=temperature, ranks=ranks)
     texts = [pipeline.tokenizer.decode(row.tolist()) for row in rows]
     return TextSamples(texts, rows, "generated texts")
 

@@ -156,7 +156,12 @@ def generation_report(
 
     def report_at(temperature: float | None) -> Report:
         samples = generated_texts(
-            pipeline, generation.count, sampling, block=layout.block_tokens, temperature=temperature
+            pipeline,
+            generation.count,
+            sampling,
+            block=layout.block_tokens,
+            temperature=temperature,
+            ranks=generation.comparison.ranks,
         )
         report = compare_texts(samples, real, generation.comparison)
         return replace(report, settings={**report.settings, **settings})
