@@ -1,5 +1,6 @@
 """`acdit evaluate` with a model of text: options and execution. Imports torch only when it runs."""
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -198,7 +199,9 @@ def _score_finished(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Repor
     from ..evaluation.text_comparison import compare_texts
     from ..evaluation.text_samples import real_passages, stored_texts
 
-    samples = stored_texts(Path(str(options.samples)).expanduser(), options.text_column, options.wanted)
+    samples = stored_texts(
+        Path(os.path.expanduser(str(options.samples))), options.text_column, options.wanted
+    )
     source = _source(options)
     assert source is not None  # checked by the options
     return [compare_texts(samples, real_passages(source, samples), _comparison(options, ranks))]

@@ -1,5 +1,6 @@
 """Choose the option class of a command by the modality of the model. Does not import torch."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -61,7 +62,7 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
             suffix = Path(option.value).suffix.lower()
             return [name for name in users if suffix in (classes[name].suffixes or (suffix,))]
         if option.key == "samples" and option.value:
-            suffixes = _suffixes_of(Path(option.value).expanduser())
+            suffixes = _suffixes_of(Path(os.path.expanduser(option.value)))
             return [name for name in users if suffixes <= {*classes[name].sample_suffixes}] or users
         return users
 
@@ -110,7 +111,7 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
 def _suffixes_of(path: Path) -> set[str]:
     """Return the suffix of a file, or those of the visible files of a folder; an empty one for no files."""
     files = [path]
-    if path.is_dir():
+    if os.path.isdir(path):  # also for names that no file can have
         files = [child for child in path.iterdir() if child.is_file() and not child.name.startswith(".")]
     return {file.suffix.lower() for file in files} or {""}
 

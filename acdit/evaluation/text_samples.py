@@ -18,9 +18,11 @@ from ..generation.batches import Sampling, draw_texts
 from ..generation.text_files import separated
 from ..metrics.text_diversity import words_of
 from ..pipelines.text import ACDiTTextPipeline
+from ..utils.checks import exists
 from ..utils.errors import UserError
 from ..utils.randomness import generator
 from ..utils.ranks import ALONE, Ranks
+from ..utils.untrusted import plain
 
 WORD = re.compile(r"\S+")
 MOST_LETTERS = 2**27  # of the documents from which passages are taken
@@ -196,8 +198,8 @@ def stored_texts(path: Path, column: str | None = None, count: int | None = None
     Raises:
         UserError: if there is no such path, a file is no text, or there are too few texts.
     """
-    if not path.exists():
-        raise UserError(f"{path} does not exist: give a file or a folder of finished texts")
+    if not exists(path) or not (path.is_file() or path.is_dir()):
+        raise UserError(f"{plain(str(path))} does not exist: give a file or a folder of finished texts")
     config = DataConfig(source=str(path), split=held_out_split(str(path), texts=True), text_column=column)
     texts = [text for document in read_texts(config) for text in separated(document)]
     if count is not None and count > len(texts):

@@ -8,6 +8,7 @@ from ..data.shakespeare import SHAKESPEARE
 from ..data.texts import WrappedTexts, open_texts
 from ..diffusion.text_likelihood import Estimate
 from ..generation.batches import Sampling
+from ..generation.sizes import require_sampling_memory
 from ..model.layout import Layout
 from ..pipelines.layouts import requested_text_layout
 from ..pipelines.text import ACDiTTextPipeline
@@ -19,6 +20,7 @@ from .text_comparison import TextComparison, check_names, compare_texts
 from .text_samples import TextSource, generated_texts, real_sequences
 from .training_data import describe_training_data, is_trained_on
 
+KEPT = 64  # bytes of a token of a generated text: its id as a number of Python, and its letters
 GENERATED_TEXTS = 64  # number of texts that are generated, unless the user says otherwise
 LIKELIHOOD_SCORES = ("nats_per_token", "standard_error", "perplexity", "bits_per_byte")
 SPREAD_SCORES = ("spread", "spread_of_all", "spread_low", "spread_high")
@@ -78,6 +80,10 @@ def evaluate_texts(
     layouts = [Layout((length,), (block,)) for block in blocks]
     if generation is not None:
         check_names(generation.comparison)
+        for layout in layouts:
+            require_sampling_memory(
+                pipeline, layout, count=generation.count, batch=sampling.batch, kept=KEPT * length
+            )
     used = source or TextSource(SHAKESPEARE)
     data = open_texts(used.config(), pipeline.tokenizer, length, held_out=used.held_out)
     name = f"{used.name}, held out" if used.held_out else used.name

@@ -281,6 +281,7 @@ def draw_texts(
             output_type="tokens",
         ).texts
 
-    texts = [text for part in in_batches(draw, len(own), sampling.batch, "writing") for text in part]
+    with ranks.failing_together():
+        texts = [text for part in in_batches(draw, len(own), sampling.batch, "writing") for text in part]
     parts = ranks.gathered(texts)
     return [parts[row % ranks.world_size][row // ranks.world_size] for row in range(count)]
