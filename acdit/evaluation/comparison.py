@@ -22,6 +22,7 @@ from .evaluate import NO_REAL_DATA, evaluate_samples
 from .features.digit_classifier import SOURCES
 from .generated_samples import GeneratedSamples
 from .kept_samples import KeptSamples
+from .metric_table import METRICS, chosen_metrics
 from .real_sets import RealSets
 from .report import Report, joined
 from .sample_sources import open_samples_of
@@ -95,9 +96,12 @@ def compare(samples: Samples, sets: RealSets, comparison: Comparison) -> Report:
             trust=comparison.trust,
         )
 
+    named = chosen_metrics(comparison.metrics)
     chosen = comparison.features is not None or comparison.metrics is not None
-    # large networks would take long for all training data
-    report = scored(features, comparison.metrics, copies=chosen or features[0] in QUICK)
+    # features of all training data take long, so they are computed only for metrics that need them
+    asked = comparison.metrics is None or any("training" in METRICS[name].needs for name in named)
+    copies = asked if chosen else features[0] in QUICK
+    report = scored(features, comparison.metrics, copies=copies)
     if not chosen and sets.training is not None and PIXELS not in features:
         report = joined(report, scored([PIXELS], COPIES))
     notes = (*notes, *(note for note in report.notes if note != NO_REAL_DATA or not sets.notes))
