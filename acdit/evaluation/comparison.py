@@ -23,6 +23,7 @@ from .kept_samples import KeptSamples
 from .real_sets import RealSets
 from .report import Report, joined
 from .samples import Samples
+from .stored_reference import StoredReference
 
 PIXELS = "pixels"
 OFFLINE = "efficientnet-lite0"  # features of photographs that need no download
@@ -70,7 +71,7 @@ def compare(samples: Samples, sets: RealSets, comparison: Comparison) -> Report:
     """
     features, notes = comparison.features, sets.notes
     if features is None:
-        features = [suitable_features(samples.shape, sets.reference.label_names)]
+        features = [features_of(samples, sets.reference)]
         notes = (f"features: {features[0]}, since none are named; others are named with --features", *notes)
 
     def scored(features: Sequence[str], metrics: Sequence[str] | None) -> Report:
@@ -96,6 +97,16 @@ def compare(samples: Samples, sets: RealSets, comparison: Comparison) -> Report:
         report = joined(report, scored([PIXELS], COPIES))
     notes = (*notes, *(note for note in report.notes if note != NO_REAL_DATA or not sets.notes))
     return replace(report, notes=notes)
+
+
+def features_of(samples: Samples, reference: Samples) -> str:
+    """Return the name of features in which samples are compared with a reference, if none are named.
+
+    They are those that the reference holds, or those that suit the samples and need no download.
+    """
+    if isinstance(reference, StoredReference) and reference.info is not None:
+        return reference.info.name
+    return suitable_features(samples.shape, reference.label_names)
 
 
 def suitable_features(shape: Sequence[int], label_names: Sequence[str]) -> str:

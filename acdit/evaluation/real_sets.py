@@ -11,6 +11,7 @@ from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..utils.errors import UserError
 from ..utils.progress_bar import ProgressBar
 from .data_samples import DataSamples, open_data
+from .references import open_reference
 from .sample_sources import open_samples_of
 from .samples import Samples, StoredSamples
 
@@ -139,9 +140,9 @@ def open_real(source: str, geometry: Geometry, count: int) -> Samples:
 
 def _array_sets(source: str, geometry: Geometry, count: int | None) -> RealSets:
     """Return the sets of an .npz file, which is the reference of a protocol and therefore not divided."""
-    samples = open_samples_of(source, size=geometry.size, channels=geometry.channels)
+    samples = open_reference(source, size=geometry.size, channels=geometry.channels)
     note = f"{source} is the reference as a whole: name other real data to see the values that they reach"
-    size = count or min(len(samples), MOST_SAMPLES)
+    size = count or min(len(samples) or MOST_SAMPLES, MOST_SAMPLES)  # statistics may not say their number
     return RealSets(samples, size, None, None, None, samples, (note,))
 
 
