@@ -68,6 +68,10 @@ def run(options: VideoEvaluateOptions) -> None:
         geometry = geometry_of(pipeline, options.stride or 1)
         moving = options.data is None and is_of_moving_digits(pipeline)
         sets = None if moving else open_sets(options, geometry, pipeline)
+        if sets is None and options.real is not None:
+            raise UserError("--real stands beside the data of --data: add --data")
+        if sets is not None and options.plot is not None and not (options.sweep or options.frames):
+            raise UserError("--plot shows a --sweep, or continued clips over time: add --sweep or --frames")
         continued = {
             "frames": options.frames,
             "window": options.window,

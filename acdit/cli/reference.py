@@ -21,7 +21,7 @@ class ReferenceOptions(Ranged):
     section: ClassVar[str] = "--"
 
     source: str | None = None
-    """Real data: a folder of images or videos, an .npz file of pictures, `mnist`, `digits`, `moving-digits`,
+    """Real data: a folder of images or videos, an .npz file of pictures, mnist, digits or moving-digits,
     or a Hugging Face data set."""
     features: str | None = None
     """Features, such as efficientnet-lite0, inception:FILE, digit-classifier or pixels; an unknown name lists

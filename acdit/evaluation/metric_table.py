@@ -197,7 +197,7 @@ METRICS: dict[str, Metric] = {
         _cmmd,
         ("reference", "reference items"),
         {"samples": 1, "reference": 1},
-        features="clip",
+        features="clip-vit",  # not clip-classifier
     ),
     "precision_recall": Metric(
         (("precision", "higher"), ("recall", "higher")),

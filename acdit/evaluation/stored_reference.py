@@ -65,6 +65,9 @@ class StoredReference:
         UserError: if the file is damaged, or its arrays are of wrong types, shapes or values.
     """
 
+    labels: Tensor | None = None  # a file of statistics does not tell the classes of the samples to draw
+    label_names: tuple[str, ...] = ()
+
     def __init__(self, path: Path) -> None:
         self.name, self._file = str(path), ArrayFile(path)
         for name in (MEAN, COVARIANCE):

@@ -69,3 +69,7 @@ def expected_effect(score: str, fault: str, features: str) -> Effect:
     if features == "pixels" and (score, fault) in IN_PIXELS:
         return IN_PIXELS[score, fault]
     return EXPECTED[score][fault]
+
+
+REASONS: dict[tuple[str, str, str], str] = {}
+"""Reasons of effects other than expected, found after the measurement, by features, score and fault."""
