@@ -34,6 +34,14 @@ FRACTIONS = ("precision", "recall", "coverage", "label_accuracy", "copied_fracti
 CASES = (("digits", "pixels"), ("digits", "digit-classifier"), ("photographs", "efficientnet-lite0"))
 PICTURES = {"digits": digit_pictures, "photographs": photograph_pictures}
 
+INTRODUCTION = """\
+Made by `acdit study metrics --seeds {damaged}` on {processor} (threads: {threads}, torch {torch}): sets of
+{count} samples against 500 reference pictures, mean of {damaged} sets for each fault and strength. The
+expectations were written down before (`acdit/studies/expected_faults.py`). A change counts if it exceeds
+{spreads} standard deviations of {undamaged} undamaged sets and, for fractions, one sample. A score *rises* if
+it is higher at the greatest strength and falls at no step between, and likewise *falls*; *mixed* is neither. In
+{agreeing} of {rows} rows, the effect is the expected one."""
+
 Draws = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
 """Scores of each set, by fault and number of the strength."""
 
@@ -216,14 +224,7 @@ def _page(lines: Sequence[Mapping[str, str]], setting: Mapping[str, Any]) -> str
     text = [
         "# Faults and metrics",
         "",
-        f"Made by `acdit study metrics --seeds {setting['damaged']}` on {facts['processor']} (threads: "
-        f"{facts['threads']}, torch {facts['torch']}): sets of {setting['count']} samples against 500 reference "
-        "pictures, mean of "
-        f"{setting['damaged']} sets for each fault and strength. The expectations were written down before "
-        "(`studies/expected_faults.py`). A change counts if it exceeds three standard deviations of "
-        f"{setting['undamaged']} undamaged sets (and, for fractions, one sample); a score rises if it is "
-        "higher at the greatest strength and falls at no step between, *mixed* is neither rise nor fall. In "
-        f"{agreeing} of {len(lines)} rows the effect is the expected one.",
+        INTRODUCTION.format(**setting, **facts, spreads=SPREADS, agreeing=agreeing, rows=len(lines)),
         "",
         "Strengths 1 to 5:",
         "",
