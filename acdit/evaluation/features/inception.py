@@ -7,9 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ...data.tensor_cache import cache_folder
@@ -17,7 +15,7 @@ from ...utils.downloads import fetch
 from ...utils.errors import require
 from ...utils.references import load_submodule
 from .extractor import ExtractorRequest, FeatureInfo, Features, weights_version
-from .image_network import ImageNetworkFeatures, check_colour
+from .image_network import ImageNetworkFeatures, bicubic, check_colour
 from .stored_weights import load_weights
 
 SIDE = 299
@@ -56,14 +54,6 @@ def open_inception_antialias(request: ExtractorRequest) -> ImageNetworkFeatures:
 def normalised(pixels: Tensor) -> Tensor:
     """Return inputs of the network from pixels in [0, 255]."""
     return (pixels - 128) / 128
-
-
-def bicubic(pixels: Tensor, side: int) -> Tensor:
-    """Resize pixels (N, C, H, W) to squares as clean-fid does: Pillow, channels in float32, clipped."""
-    channels = pixels.flatten(0, 1).cpu().numpy().astype(np.float32)  # (N C, H, W)
-    parts = [Image.fromarray(part).resize((side, side), Image.Resampling.BICUBIC) for part in channels]
-    scaled = torch.from_numpy(np.stack([np.asarray(part) for part in parts]))
-    return scaled.clamp(0, 255).unflatten(0, pixels.shape[:2])
 
 
 @cache
