@@ -143,7 +143,7 @@ class ModalityCommand(Command):
         modality, words = choose_modality(self.name, argv)
         options = option_class(self.name, modality)
         values = read_arguments(options, words)
-        if values.get("model") in (None, *UNSET):
+        if values.get("model") in (None, *UNSET) and options.needs_model(values):
             values["model"] = modality.model
         self.run(getattr(modality, self.name), build(options, values))
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ..evaluation.digits import evaluate_pipeline, score_table
+from ..evaluation.digits import digit_sets, score_digits
+from ..evaluation.sweeps import SweepRow, sweep_table
 from ..generation.batches import Sampling
 from ..generation.video_files import write_clips
 from ..media.images import picture_grid, save_picture
@@ -20,6 +21,7 @@ from ..training.loop import train
 from ..training.recipes import load_recipe
 from ..utils.files import whole
 
+METRICS = ("frechet_distance", "coverage_density", "label_accuracy", "nearest_ratio")
 OUT = Path("out/demo")
 
 
@@ -39,9 +41,11 @@ def main(out: Path = OUT, **overrides: object) -> None:
     pipeline.set_progress_bar_config(disable=True)
     layout = pipeline.layout
     print("Generating and scoring one digit per held-out digit, without and with guidance.", flush=True)
-    rows = []
-    for guidance in (1.0, recipe.sampling.guidance_scale):
-        rows += evaluate_pipeline(pipeline, [layout.block], Sampling(guidance=guidance))
+    sets = digit_sets(pipeline)
+    rows = [
+        SweepRow({"guidance": guidance}, score_digits(pipeline, sets, Sampling(guidance=guidance), METRICS))
+        for guidance in (1.0, recipe.sampling.guidance_scale)
+    ]
     classes = sorted(pipeline.label_names)
     output = pipeline(
         classes * 8, generator=seeded_in_order(torch.Generator().manual_seed(0), len(classes) * 8)
@@ -53,7 +57,7 @@ def main(out: Path = OUT, **overrides: object) -> None:
         "training_seconds": round(trained - started, 1),
         "total_seconds": round(time.monotonic() - started, 1),
         "threads": torch.get_num_threads(),
-        "scores": rows,
+        "reports": [row.report.to_json() for row in rows],
     }
     with whole(out / "report.json") as temporary_path:
         temporary_path.write_text(json.dumps(report, indent=2) + "\n")
@@ -63,11 +67,13 @@ def main(out: Path = OUT, **overrides: object) -> None:
     print(
         f"\nTrained in {report['training_seconds']} s; a digit is generated as {layout.num_blocks} blocks of "
         f"{dims(layout.block)} tokens, each in {output.evaluations // layout.num_blocks} diffusion steps\n"
-        f"that attend to the cached keys and values of earlier blocks.\n\n{score_table(rows)}\n\n"
-        "accuracy      fraction that an independent classifier recognizes as the requested digit\n"
-        "coverage      fraction of the held-out digits that have a sample near by (1 = all the variety)\n"
-        "frechet       distance to held-out digits; (real) is that of real training digits\n"
-        "memorisation  1 = samples are no nearer to training digits than to unseen ones\n\n"
+        f"that attend to the cached keys and values of earlier blocks.\n\n{sweep_table(rows)}\n\n"
+        "frechet_distance  distance to held-out digits, on features of a classifier; training digits\n"
+        f"                  reach {rows[0].report.score('frechet_distance').real:.4g}\n"
+        "coverage          fraction of the held-out digits that have a sample near by (1 = all the variety)\n"
+        "density           1 = samples lie as close together as real digits\n"
+        "label_accuracy    fraction that the classifier recognizes as the requested digit\n"
+        "nearest_ratio     1 = samples are no nearer to training digits than to unseen ones\n\n"
         f"Look at {picture}; the figures are in {out / 'report.json'}.\n"
         f"{moving} is a video by the model of moving digits in the package: 24 frames, two at a time.\n"
         f"Next: acdit sample --model {out / 'run'} --labels 3,1,4 --out digits.png"

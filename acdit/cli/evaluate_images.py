@@ -1,46 +1,74 @@
 """`acdit evaluate` with a model of images: options and execution. Imports torch only when it runs."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..model.layout import dims, parse_dims
-from ..utils.checks import option_suffix
-from ..utils.ranges import Count
-from .model_options import GuidedOptions, block_of
-from .score_files import check_score_file, write_scores
+from ..utils.errors import UserError
+from .evaluate_options import PixelEvaluateOptions
+from .evaluate_pixels import Score, comparison_of, open_sets, run_pixels
+from .model_options import block_of
+
+if TYPE_CHECKING:
+    from ..evaluation.real_sets import RealSets
+    from ..evaluation.report import Report
+    from ..evaluation.samples import Samples
+    from ..generation.batches import Sampling
+    from ..pipelines.pixel_pipeline import ACDiTPipeline
+    from ..utils.ranks import Ranks
 
 
 @dataclass
-class ImageEvaluateOptions(GuidedOptions):
-    """Score a model's digits with an independent classifier, as a table and as JSON."""
+class ImageEvaluateOptions(PixelEvaluateOptions):
+    """Score a model's images, or finished ones, against real images, as a table and as JSON."""
 
-    example: ClassVar[str] = "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json"
+    example: ClassVar[str] = (
+        "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json\n"
+        "  acdit evaluate --model runs/pictures --sweep guidance=1,1.5,2 steps=10,25 --plot sweep.png\n"
+        "  acdit evaluate --samples samples.npz --data FOLDER"
+    )
+    claims: ClassVar[tuple[str, ...]] = ("sweep",)
+    swept: ClassVar[tuple[str, ...]] = ("guidance", "steps", "block", "checkpoint", "ema")
 
-    samples: Count | None = None
-    """Number of images to score; default: the number of held-out digits."""
     block: list[str] | None = None
     """Block sizes to compare, such as 8x8,4x4,2x2; default: the model's own."""
-    out: str | None = None
-    """JSON file to write; default: print the JSON."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for block in self.block or ():
             block_of(block)
-        option_suffix(".json", out=self.out)
+        if self.neighbours is not None and len(self.block or ()) > 1:
+            raise UserError("--neighbours shows the samples of one setting: give one --block")
 
 
 def run(options: ImageEvaluateOptions) -> None:
-    """Score digits, with one row per block size."""
-    check_score_file(options.out)
-    from ..evaluation.digits import evaluate_pipeline, score_table
-    from ..pipelines.image import ACDiTImagePipeline
-    from .open_model import open_guided, sampling_of
+    """Score images, with one row for each block size and each setting of the sweep."""
 
-    pipeline = open_guided(options, ACDiTImagePipeline)
-    blocks = [parse_dims(block, "--block") for block in options.block or [dims(pipeline.layout.block)]]
-    for block in blocks:
-        pipeline.layout.with_block(block)  # all must tile the grid before any is sampled
-    rows = evaluate_pipeline(pipeline, blocks, sampling_of(options, pipeline), options.samples)
-    print(score_table(rows))
-    write_scores(options.model, rows, options.out)
+    def prepare(ranks: "Ranks") -> "tuple[ACDiTPipeline, Score]":
+        from ..evaluation.comparison import score_drawn
+        from ..evaluation.generated_samples import generated_images
+        from ..evaluation.real_sets import geometry_of
+        from ..pipelines.image import ACDiTImagePipeline
+        from .open_model import open_guided
+
+        pipeline = open_guided(options, ACDiTImagePipeline)
+        for block in options.sweeps.get("block", options.block or ()):
+            pipeline.layout.with_block(parse_dims(block, "--block"))  # all must tile the grid
+        sets = open_sets(options, geometry_of(pipeline), pipeline)
+
+        def score(sampling: "Sampling", block: str | None) -> "tuple[Report, Samples, RealSets]":
+            blocks = options.block or [dims(pipeline.layout.block)]
+            size = parse_dims(block or blocks[0], "--block")
+            report, samples = score_drawn(
+                lambda labels: generated_images(pipeline, labels, sampling, block=size),
+                pipeline,
+                sets,
+                comparison_of(options, ranks),
+                sampling,
+                {"block": dims(size)},
+            )
+            return report, samples, sets
+
+        return pipeline, score
+
+    run_pixels(options, prepare, options.block)

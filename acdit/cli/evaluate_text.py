@@ -1,34 +1,63 @@
 """`acdit evaluate` with a model of text: options and execution. Imports torch only when it runs."""
 
+import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..model.layout import dims, parse_dims
 from ..utils.checks import option_suffix
 from ..utils.errors import UserError
-from ..utils.ranges import Count
-from .model_options import RunOptions, block_of
-from .score_files import check_score_file, write_scores
+from ..utils.progress_bar import ProgressBar
+from ..utils.ranges import Count, CountFromZero, NonNegative
+from .model_options import RunOptions, block_of, is_finished
+from .score_files import check_score_file, write_reports
+
+if TYPE_CHECKING:
+    from ..evaluation.report import Report
+    from ..evaluation.text_comparison import TextComparison
+    from ..evaluation.text_samples import TextSource
+    from ..utils.ranks import Ranks
 
 
 @dataclass
 class TextEvaluateOptions(RunOptions):
-    """Measure the likelihood of held-out texts: those of --data, or works of Shakespeare."""
+    """Measure the likelihood of held-out texts, and score generated or finished texts beside real ones.
 
-    example: ClassVar[str] = "acdit evaluate --model shakespeare --block 1,4,16"
+    The held-out texts are those of --data, or works of Shakespeare. Generated texts (--count) and finished
+    ones (--samples) are scored beside real texts of the same lengths.
+    """
 
-    samples: Count | None = None
-    """Number of sequences to score; default: all."""
+    example: ClassVar[str] = (
+        "acdit evaluate --model shakespeare --block 1,4,16\n"
+        "  acdit evaluate --model shakespeare --sequences 0 --count 64 --temperatures 0.7,0.8,0.9,1 "
+        "--plot curve.png\n"
+        "  acdit evaluate --samples stories.txt --data held-out.txt"
+    )
+
+    sample_suffixes: ClassVar[tuple[str, ...]] = (
+        *(".txt", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"),
+    )
+
+    samples: Count | str | None = None
+    """Finished texts to score in place of a model: a .txt, .jsonl or .parquet file, or a folder of them, as
+    `acdit sample --out` writes them. A number of sequences (deprecated) is that of --sequences."""
+    sequences: CountFromZero | None = None
+    """Number of sequences whose likelihood is measured, 0 = none; default: all."""
+    count: Count | None = None
+    """Number of texts to generate and score; default: none, or 64 if an option needs them. Of finished texts:
+    number that is scored; default: all."""
     block: list[str] | None = None
     """Block sizes to compare, such as 1,4,16; default: the model's own."""
     data: str | None = None
-    """Texts to score: a file, a folder or a Hugging Face data set; default: the held-out works of
-    Shakespeare."""
+    """Real texts: a file, a folder, a Hugging Face data set, or shakespeare, whose held-out works are the
+    default."""
     split: str | None = None
     """Split of --data, if it has splits; default: validation."""
     text_column: str | None = None
-    """Column of the Hugging Face data set that holds texts; default: found by its type."""
+    """Column of a data set or of a table that holds texts; default: found by its type."""
     draws: Count = 4
     """Number of estimates of every text's likelihood, where it is not exact."""
     estimate: Literal["times", "counts"] = "times"
@@ -37,9 +66,18 @@ class TextEvaluateOptions(RunOptions):
     times: bool = False
     """Measure the spread of a block's loss, and the range of times with the least spread."""
     judge: str | None = None
-    """External causal language model, by name or path, for the generative perplexity of generated texts."""
+    """External causal language model, by name or path, for the generative perplexity of texts."""
     texts: Count | None = None
-    """Number of texts to generate for --judge; default: 64."""
+    """Deprecated name of --count."""
+    features: list[str] | None = None
+    """Features of texts whose distributions are compared; default: minilm, if its package is installed."""
+    metrics: list[str] | None = None
+    """Metrics of texts, such as distinct_2,self_repetition,frechet_distance; default: all that can be
+    computed."""
+    temperatures: list[NonNegative] | None = None
+    """Sampling temperatures of a curve, such as 0.7,0.8,0.9,1; each costs --count texts."""
+    plot: str | None = None
+    """PNG file to write: scores over entropy at these temperatures."""
     out: str | None = None
     """JSON file to write; default: print the JSON."""
 
@@ -47,40 +85,142 @@ class TextEvaluateOptions(RunOptions):
         super().__post_init__()
         for block in self.block or ():
             block_of(block)
-        if self.texts is not None and self.judge is None:
-            raise UserError("--texts is the number of texts for --judge: add --judge MODEL")
+        option_suffix(".json", out=self.out)
+        option_suffix(".png", plot=self.plot)
         if self.split is not None and self.data is None:
             raise UserError("--split selects a part of --data: add --data")
-        option_suffix(".json", out=self.out)
+        if self.texts is not None and self.count is not None:
+            raise UserError("--texts is the former name of --count: leave it out")
+        if self.plot is not None and not self.temperatures:
+            raise UserError("--plot shows scores over temperatures: add --temperatures 0.7,0.8,0.9,1")
+        if isinstance(self.samples, str):
+            self._check_finished()
+        elif self.samples is not None and self.sequences is not None:
+            raise UserError("--samples NUMBER is the former name of --sequences: leave it out")
+        if self.times and self.sequences == 0:
+            raise UserError("--times is measured on sequences: leave out --sequences 0")
+
+    @classmethod
+    def needs_model(cls, values: Mapping[str, Any]) -> bool:
+        """Return whether options as typed are for a model, and not for finished texts."""
+        return not is_finished(values.get("samples"))
+
+    def _check_finished(self) -> None:
+        """Raise UserError for options that need a model, given with finished texts."""
+        given = {
+            "--model": self.model is not None,
+            "--sequences": self.sequences is not None,
+            "--block": self.block is not None,
+            "--steps": self.steps is not None,
+            "--temperatures": self.temperatures is not None,
+            "--times": self.times,
+        }
+        names = [name for name, is_given in given.items() if is_given]
+        if names:
+            raise UserError(
+                f"{', '.join(names)}: for models, but --samples {self.samples} are finished texts"
+            )
+        if self.data is None:
+            raise UserError("--samples are compared with real texts: name them with --data")
+
+    @property
+    def wanted(self) -> int | None:
+        """Return the number of texts that is named, by either of its options."""
+        return self.count if self.texts is None else self.texts
+
+    @property
+    def generates(self) -> bool:
+        """Return whether texts of the model are scored."""
+        given = (self.wanted, self.judge, self.features, self.metrics, self.temperatures)
+        return any(value is not None for value in given)
 
 
 def run(options: TextEvaluateOptions) -> None:
-    """Score texts, with one row per block size."""
+    """Score a model, with one row per block size, or finished texts."""
     check_score_file(options.out)
-    from ..evaluation.texts import GENERATED_TEXTS, evaluate_texts, text_table
+    if options.sequences == 0 and not options.generates:
+        raise UserError(
+            "--sequences 0 leaves nothing to measure: add --count, the number of texts to generate"
+        )
+    from ..evaluation.temperature_plot import check_plot, plot_temperatures
+    from ..evaluation.texts import text_table
+    from ..utils.ranks import launched
+
+    plot = None if options.plot is None else Path(options.plot)
+    check_plot(plot, options.metrics)
+    finished, ranks = isinstance(options.samples, str), launched()
+    with ranks.joined():
+        reports = _score_finished(options, ranks) if finished else _score_model(options, ranks)
+        if not ranks.main:
+            return
+        print(text_table(reports))
+        write_reports(None if finished else options.model, reports, options.out)
+        if plot is not None:
+            plot_temperatures(reports, plot)
+
+
+def _score_model(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]":
+    from ..evaluation.texts import GENERATED_TEXTS, Generation, evaluate_texts
     from ..generation.batches import Sampling
     from ..pipelines.text import ACDiTTextPipeline
-    from ..utils.progress_bar import ProgressBar
     from .open_model import open_pipeline
 
+    for old, new, value in (
+        ("--samples NUMBER", "--sequences", options.samples),
+        ("--texts", "--count", options.texts),
+    ):
+        if value is not None and ranks.main:
+            ProgressBar.write(f"{old} is deprecated: write {new} {value}", file=sys.stderr)
     pipeline = open_pipeline(options, ACDiTTextPipeline)
-    if options.data is None and pipeline.data_source is None:
+    if options.data is None and pipeline.data_source is None and ranks.main:
         note = "the model does not record its data set; it is scored on the held-out works of Shakespeare"
         ProgressBar.write(note, file=sys.stderr)
+    generation = None
+    if options.generates:
+        generation = Generation(
+            options.wanted or GENERATED_TEXTS, _comparison(options, ranks), tuple(options.temperatures or ())
+        )
     blocks = options.block or [dims(pipeline.layout.block)]
-    scores = evaluate_texts(
+    number = options.samples if isinstance(options.samples, int) else None
+    return evaluate_texts(
         pipeline,
         [parse_dims(block, "--block of texts", axes=1)[0] for block in blocks],
         Sampling(options.seed, options.batch, options.steps),
-        source=options.data,
-        split=options.split,
-        text_column=options.text_column,
-        sequences=options.samples,
+        source=_source(options),
+        sequences=options.sequences if number is None else number,
         draws=options.draws,
         estimate=options.estimate,
         times=options.times,
-        judge=options.judge,
-        texts=options.texts or GENERATED_TEXTS,
+        generation=generation,
     )
-    print(text_table(scores))
-    write_scores(options.model, scores, options.out)
+
+
+def _score_finished(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]":
+    from ..evaluation.text_comparison import compare_texts
+    from ..evaluation.text_samples import real_passages, stored_texts
+
+    samples = stored_texts(
+        Path(os.path.expanduser(str(options.samples))), options.text_column, options.wanted
+    )
+    source = _source(options)
+    assert source is not None  # checked by the options
+    return [compare_texts(samples, real_passages(source, samples), _comparison(options, ranks))]
+
+
+def _source(options: TextEvaluateOptions) -> "TextSource | None":
+    from ..evaluation.text_samples import TextSource
+
+    return None if options.data is None else TextSource(options.data, options.split, options.text_column)
+
+
+def _comparison(options: TextEvaluateOptions, ranks: "Ranks") -> "TextComparison":
+    """Return the features and metrics of the options; this loads the external language model."""
+    from ..evaluation.language_model import ExternalLanguageModel
+    from ..evaluation.text_comparison import TextComparison
+    from .open_model import device_of
+
+    device = device_of(options.device)
+    evaluator = None if options.judge is None else ExternalLanguageModel(options.judge, device)
+    return TextComparison(
+        options.features, options.metrics, evaluator, options.seed, options.batch, device, ranks
+    )

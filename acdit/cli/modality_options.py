@@ -1,5 +1,6 @@
 """Choose the option class of a command by the modality of the model. Does not import torch."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -55,13 +56,20 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
     known = {name: frozenset(fields_of(cls)) for name, cls in classes.items()}
 
     def users(option: Given) -> list[str]:
-        """Return the modalities whose models an option can be used with; for --out, decide by the suffix."""
-        suffix = Path(option.value).suffix.lower() if option.key == "out" and option.value else None
-        return [
-            name
-            for name, cls in classes.items()
-            if option.key in known[name] and (suffix is None or not cls.suffixes or suffix in cls.suffixes)
-        ]
+        """Return the modalities whose models an option can be used with; of files, decide by the suffix."""
+        users = [name for name in classes if option.key in known[name]]
+        if option.key == "out" and option.value:
+            suffix = Path(option.value).suffix.lower()
+            return [name for name in users if suffix in (classes[name].suffixes or (suffix,))]
+        if option.key == "samples" and option.value:
+            suffixes = _suffixes_of(Path(os.path.expanduser(option.value)))
+            return [name for name in users if suffixes <= {*classes[name].sample_suffixes}] or users
+        return users
+
+    def is_claimed(option: Given, cls: type[RunOptions]) -> bool:
+        """Return whether an option speaks for models of a class of options, though others have it too."""
+        file_of_data = option.key == "data" and option.value
+        return option.key in cls.claims or Path(file_of_data or "").suffix.lower() in cls.sample_suffixes
 
     literal = {key for cls in classes.values() for key, field in fields_of(cls).items() if field.literal}
     off_values = {option: ("",) if option.key in literal else OFF for option in given}
@@ -70,7 +78,13 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
     if named:
         modality = folder_modality(pipeline_folder(named[-1]))
     else:
-        counts = {name: sum(name in users(option) for option in active) for name in classes}
+        counts = {
+            name: (
+                sum(name in users(each) for each in active),
+                sum(is_claimed(each, cls) for each in active),
+            )
+            for name, cls in classes.items()
+        }
         modality = MODALITIES[max(counts, key=lambda name: counts[name])]  # the first in a tie
     foreign = [option for option in active if users(option) and modality.name not in users(option)]
     if foreign:
@@ -92,6 +106,14 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
         if option.value in off_values[option] and option.key not in known[modality.name]
     }
     return modality, _without(argv, off)
+
+
+def _suffixes_of(path: Path) -> set[str]:
+    """Return the suffix of a file, or those of the visible files of a folder; an empty one for no files."""
+    files = [path]
+    if os.path.isdir(path):  # also for names that no file can have
+        files = [child for child in path.iterdir() if child.is_file() and not child.name.startswith(".")]
+    return {file.suffix.lower() for file in files} or {""}
 
 
 def _given(argv: Sequence[str]) -> list[Given]:

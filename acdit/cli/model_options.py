@@ -1,7 +1,8 @@
 """Options of commands that run a model, with or without guidance. Does not import torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ..model.layout import parse_dims
 from ..utils.errors import UserError
@@ -15,6 +16,10 @@ class RunOptions(Ranged):
     section: ClassVar[str] = "--"
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Suffixes that --out may have, if they depend on the modality of the model."""
+    sample_suffixes: ClassVar[tuple[str, ...]] = ()
+    """Suffixes of files of finished samples that are of this modality alone."""
+    claims: ClassVar[tuple[str, ...]] = ()
+    """Options by which this modality is chosen if no model is named and others are as likely."""
     example: ClassVar[str] = ""
     """Command lines that the help shows as an example."""
 
@@ -31,6 +36,12 @@ class RunOptions(Ranged):
     """Number of samples generated at once."""
     steps: Count | list[Count] | None = None
     """Sampling steps per block, one number or one for each block; default: the model's own."""
+
+    @classmethod
+    def needs_model(cls, values: Mapping[str, Any]) -> bool:
+        """Return whether options, as typed, are for a model, by default one of the package."""
+        del values
+        return True
 
 
 @dataclass
@@ -56,6 +67,11 @@ class GuidedOptions(RunOptions):
             raise UserError(f"--guidance-interval must be LOW,HIGH with 0 <= LOW < HIGH, not {low},{high}")
         if self.fast and (self.steps is not None or self.guidance_interval is not None):
             raise UserError("--fast sets --steps and --guidance-interval: do not combine it with them")
+
+
+def is_finished(samples: object) -> bool:
+    """Return whether the value of --samples, as typed, names finished samples and is not a number."""
+    return samples not in (None, "", "null") and not str(samples).lstrip("-").isdecimal()
 
 
 def block_of(block: str | None) -> tuple[int, ...] | None:

@@ -1,13 +1,17 @@
-"""JSON files of scores, written by `acdit evaluate`."""
+"""JSON files of reports, written by `acdit evaluate`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..pipelines.folders import pipeline_folder
 from ..utils.errors import UserError
 from ..utils.files import check_writable, whole
+
+if TYPE_CHECKING:
+    from ..evaluation.report import Report
 
 
 def check_score_file(out: str | None) -> None:
@@ -16,33 +20,39 @@ def check_score_file(out: str | None) -> None:
         check_writable(Path(out))
 
 
-def write_scores(model: str | None, scores: object, out: str | None) -> None:
-    """Write the scores of a model to a JSON file, or print them if no file is named.
+def write_reports(model: str | None, reports: "Sequence[Report]", out: str | None) -> None:
+    """Write reports to a JSON file, or print them if no file is named.
+
+    Args:
+        model: model that the reports are about; None for samples without a model.
+        reports: one report for each setting.
+        out: path of the file.
 
     Raises:
         UserError: if a score is not finite.
     """
-    wrong = [name for name, value in _numbers("", scores) if not isfinite(value)]
+    wrong = [name for report in reports for name, value in _values(report) if not isfinite(value)]
     if wrong:
         raise UserError(
             f"the scores {', '.join(wrong[:8])} are not finite, so no scores are written: "
             "use --dtype float32, or a model that is trained"
         )
-    report = json.dumps({"model": str(pipeline_folder(model)), "scores": scores}, indent=2)
+    folder = None if model is None else str(pipeline_folder(model))
+    content = {"model": folder, "reports": [report.to_json() for report in reports]}
+    text = json.dumps(content, indent=2, allow_nan=False)
     if out is None:
-        print(report)
+        print(text)
         return
     with whole(Path(out)) as temporary_path:
-        temporary_path.write_text(report + "\n")
+        temporary_path.write_text(text + "\n")
 
 
-def _numbers(name: str, value: object) -> Iterator[tuple[str, float]]:
-    """Yield the numbers in scores, with their names."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _numbers(f"{name}.{key}" if name else str(key), inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _numbers(name, inner)
-    elif isinstance(value, float):
-        yield name, value
+def _values(report: "Report") -> Iterator[tuple[str, float]]:
+    """Yield the values of the scores and series of a report, with their names."""
+    for score in report.scores:
+        yield score.metric, score.value
+        if score.real is not None:
+            yield f"{score.metric} of real data", score.real
+    for series in report.series:
+        for value in (*series.values, *(series.real or ())):
+            yield series.metric, value

@@ -1,6 +1,7 @@
 """Base classes of training data sets, whose items are pure functions of (seed, epoch, index)."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TypedDict
 
 import torch
@@ -141,6 +142,28 @@ class PixelDataset(LabelledDataset):
         Raises:
             Unreadable: if this item itself is damaged.
         """
+
+
+class SelectedItems(PixelDataset):
+    """Some items of another data set.
+
+    Args:
+        data: the other data set.
+        indices: indices of the items.
+    """
+
+    def __init__(self, data: PixelDataset, indices: Sequence[int]) -> None:
+        self._data, self._indices = data, list(indices)
+        self.channels, self.size, self.label_names = data.channels, data.size, data.label_names
+        self.labels = data.labels[self._indices]
+
+    def name(self, index: int) -> str:
+        """Return the name of an item in messages."""
+        return self._data.name(self._indices[index])
+
+    def decode(self, index: int) -> torch.Tensor:
+        """Return the data (C, *size) of an item, without augmentation."""
+        return self._data.decode(self._indices[index])
 
 
 class InMemoryDataset(PixelDataset):

@@ -26,20 +26,32 @@ def cached_tensors(name: str, build: Callable[[], dict[str, torch.Tensor]]) -> d
         name: name of the file, without suffix.
         build: function that computes the tensors.
     """
-    path = cache_folder() / f"{name}.safetensors"
-    stored = _read(path)
+    stored = read_cached(name)
     if stored is not None:
         return stored
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in build().items()}
-    if not is_concrete(tensors):
-        return tensors
+    if is_concrete(tensors):
+        write_cached(name, tensors)
+    return tensors
+
+
+def read_cached(name: str) -> dict[str, torch.Tensor] | None:
+    """Return the tensors in NAME.safetensors in the cache directory; None if it is missing or damaged."""
+    return _read(_cached_path(name))
+
+
+def write_cached(name: str, tensors: dict[str, torch.Tensor]) -> None:
+    """Write tensors to NAME.safetensors in the cache directory; warn if that is impossible."""
     try:
-        with whole(path) as temporary_path:
+        with whole(_cached_path(name)) as temporary_path:
             save_file(tensors, temporary_path, metadata={"fingerprint": fingerprint(tensors)})
     except OSError as fault:
         message = f"{name} is not cached; set ACDIT_CACHE to a writable directory ({reason_of(fault)})"
-        warnings.warn(message, stacklevel=2)
-    return tensors
+        warnings.warn(message, stacklevel=3)
+
+
+def _cached_path(name: str) -> Path:
+    return cache_folder() / f"{name}.safetensors"
 
 
 def cache_folder() -> Path:
@@ -53,7 +65,7 @@ def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
     for key in sorted(tensors):
         values = tensors[key].detach().cpu().contiguous()
         digest.update(f"{key} {values.dtype} {tuple(values.shape)};".encode())
-        digest.update(values.numpy().tobytes())
+        digest.update(values.view(-1).numpy().data)  # without a copy of the bytes
     return digest.hexdigest()
 
 

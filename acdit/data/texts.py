@@ -181,9 +181,9 @@ def open_texts(
     return WrappedTexts(ids, counts, length, tokenizer, sizes, note)
 
 
-def read_texts(config: DataConfig) -> Iterator[str]:
-    """Yield the texts of a source one by one, see `open_texts`; for Shakespeare the training works."""
-    texts = _files(config, held_out=False)
+def read_texts(config: DataConfig, *, held_out: bool = False) -> Iterator[str]:
+    """Yield the texts of a source one by one; see `open_texts`."""
+    texts = _files(config, held_out)
     if texts is not None:
         yield from texts
     else:

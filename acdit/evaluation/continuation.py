@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..data.moving_digits import Clip, MovingDigits, render
 from ..utils.errors import UserError
+from .report import Report, Score, Series
 
 DARK = -0.9  # pixels below this value are background, so that faint noise does not move a centroid
 
@@ -73,24 +73,25 @@ def extrapolated_corners(clip: Clip, prefix: int, frames: int) -> Tensor:
     return torch.cat((corners[:prefix], last + steps * (last - before)))
 
 
-def score_continuations(
+def continuation_report(
     continuations: Continuations, recognise: Callable[[Tensor], Tensor], mean: Tensor, near: int = 8
-) -> dict[str, Any]:
-    """Return scores of continued clips, ready for JSON; squared errors are of pixels in [-1, 1].
+) -> Report:
+    """Return scores and series of continued clips; squared errors are of pixels in [-1, 1].
 
-    These scores cover the first `near` frames after the prefix, for the clips that reach the border in them:
+    These scores cover the first `near` frames after the prefix, for the clips that reach the border in them;
+    the setting `bouncing` is their number:
 
-    - `bouncing`: number of these clips; for the others, linear extrapolation is exact, and their error is
-      given as `straight_squared_error`
     - `squared_error`: error of the model; `.._black`, `.._mean`, `.._repeated`, `.._extrapolated`: errors of
       a black frame, the mean of the training pixels, the last given frame, and the digit moved on in a
       straight line
     - `error_ratio`: error of the model over the smallest of the other errors
     - `centroid_error`: mean distance of the centroids, in pixels
+    - `straight_squared_error`: error for the other clips, for which linear extrapolation is exact; left out
+      if there are none
 
-    These scores cover all frames after the prefix, as lists: `by_frame` has `squared_error`, `centroid_error`
-    and `read`, the fraction of clips in whose frame the given digit is recognised. `read_real` is this
-    fraction for the last true frame.
+    These series cover all frames after the prefix: `squared_error`, `centroid_error`, and `read`, the
+    fraction of clips in whose frame the given digit is recognised. The score `read_last` is this fraction for
+    the last frame, beside that of the last true frame.
 
     Args:
         continuations: continued clips.
@@ -129,24 +130,23 @@ def score_continuations(
     def recognised_fraction(frames: Tensor) -> float:
         return (recognise(frames) == labels).double().mean().item()
 
-    return {
-        "clips": len(real),
-        "bouncing": int(bounces.sum()),
+    read = [recognised_fraction(continuations.continued[:, frame]) for frame in frames]
+    values = {
         **{f"squared_error{name}": error for name, error in errors.items()},
-        "straight_squared_error": straight_errors.mean().item() if straight_errors.numel() else None,
         "error_ratio": errors[""] / min(error for name, error in errors.items() if name),
         "centroid_error": distance[bounces, ahead].mean().item(),
-        "read_real": recognised_fraction(real[:, -1]),
-        "by_frame": {
-            "squared_error": (continuations.continued - real)
-            .square()
-            .flatten(2)
-            .mean((0, 2))[prefix:]
-            .tolist(),
-            "centroid_error": distance.mean(0)[prefix:].tolist(),
-            "read": [recognised_fraction(continuations.continued[:, frame]) for frame in frames],
-        },
     }
+    if straight_errors.numel():
+        values["straight_squared_error"] = straight_errors.mean().item()
+    scores = [Score(name, value, samples=len(real)) for name, value in values.items()]
+    last = Score("read_last", read[-1], None, recognised_fraction(real[:, -1]), "higher", len(real))
+    by_frame = {
+        "squared_error": (continuations.continued - real).square().flatten(2).mean((0, 2))[prefix:].tolist(),
+        "centroid_error": distance.mean(0)[prefix:].tolist(),
+        "read": read,
+    }
+    series = [Series(name, "frame", tuple(frames), tuple(line)) for name, line in by_frame.items()]
+    return Report((*scores, last), tuple(series), settings={"bouncing": int(bounces.sum())})
 
 
 def centroids(frames: Tensor) -> Tensor:

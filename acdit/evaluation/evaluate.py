@@ -8,23 +8,29 @@ from typing import Any
 import torch
 
 from .. import __version__
+from ..model.layout import dims
 from ..utils.errors import UserError
 from ..utils.ranks import ALONE, Ranks
 from .extraction import FeatureSet, extract
 from .features.extractor import FeatureExtractor, FeatureInfo
 from .features.table import open_extractor
+from .intervals import interval_of
 from .metric_table import METRICS, NEEDS, Metric, Sets, chosen_metrics
+from .references import reference_features, stored_features
 from .report import Report, Score
 from .samples import Samples, StoredSamples
+from .stored_reference import StoredReference
 
 NO_REAL_DATA = "no values of real data: they need other real data than the reference, as many as the samples"
 
-Part = Samples[Any] | FeatureSet | None
+NO_INTERVAL = "no interval is known to be right for"
+
+Part = Samples[Any] | StoredReference | FeatureSet | None
 
 
 def evaluate_samples(
     samples: Samples[Any],
-    reference: Samples[Any] | FeatureSet | None,
+    reference: Samples[Any] | StoredReference | FeatureSet | None,
     features: Sequence[str | FeatureExtractor[Any]],
     metrics: Sequence[str] | None = None,
     *,
@@ -45,7 +51,8 @@ def evaluate_samples(
 
     Args:
         samples: samples to score.
-        reference: real data to compare them with, or their features; None = only metrics that need none.
+        reference: real data to compare them with, stored statistics of them, or their features; None = only
+            metrics that need none.
         features: names of extractors, see `EXTRACTORS`, or extractors.
         metrics: names of metrics, see `METRICS`, or of single scores; None = all whose needs are met.
         real: other real data, as many as samples, whose scores stand beside those of the samples. Beside the
@@ -63,7 +70,6 @@ def evaluate_samples(
         UserError: if a name is unknown, the sets do not fit each other or the metrics, or features cannot be
             computed.
     """
-    del intervals
     wanted = chosen_metrics(metrics)
     parts: dict[str, Part] = {
         "samples": samples,
@@ -79,17 +85,20 @@ def evaluate_samples(
     scores: list[Score] = []
     infos: dict[str, dict[str, Any]] = {}
     notes = [NO_REAL_DATA] if real is None and reference is not None else []
-    for item in features:
-        extractor = (
-            open_extractor(item, samples.shape, torch.device(device), trust=trust)
-            if isinstance(item, str)
-            else item
-        )
+    if isinstance(reference, StoredReference):
+        notes += reference.notes
+    extractors = [
+        open_extractor(item, samples.shape, torch.device(device), trust=trust)
+        if isinstance(item, str)
+        else item
+        for item in features
+    ]
+    _check_extractors(extractors, reference)
+    together = not ranks.alone and "frechet_distance" in wanted  # otherwise computed when it is needed
+    for extractor in extractors:
         name = extractor.info.name
-        if name in infos:
-            raise UserError(f"the features {name} are named twice")
         infos[name] = extractor.info.to_json()
-        features_of = _extract_parts(parts, extractor, batch, ranks)
+        features_of = _extract_parts(parts, extractor, batch, ranks, together)
         real_features = features_of.pop("real", None)
         sets = Sets(**features_of)
         for key, score_names in wanted.items():
@@ -100,9 +109,13 @@ def evaluate_samples(
             if obstacle or (metrics is None and metric.features not in name):
                 continue
             real_sets = _real_sets(metric, sets, real_features, known)
-            scores += [
+            computed = [
                 score for score in _scores(metric, sets, real_sets, name, seed) if score.metric in score_names
             ]
+            scores += [_with_interval(score, sets, seed) for score in computed] if intervals else computed
+    without = sorted({score.metric for score in scores if intervals and score.interval is None})
+    if without:
+        notes.append(f"{NO_INTERVAL} {', '.join(without)}")
     if not scores:
         raise UserError(f"no metric can be computed: give {NEEDS['reference']}, or {NEEDS['training']}")
     return Report(
@@ -131,16 +144,40 @@ def _check_parts(parts: Mapping[str, Part], metrics: Collection[str]) -> None:
         raise UserError(
             f"the real data beside the samples must be as many as these, {len(samples)}, not {len(real)}"
         )
+    for name, part in parts.items():
+        _check_shape(name, part, samples)
     for name in metrics:
         for need in METRICS[name].needs:
             if need in parts and parts[need] is None:
                 raise UserError(f"the metric {name} needs {NEEDS[need]}")
 
 
+def _check_shape(name: str, part: Part, samples: Part) -> None:
+    """Raise UserError if a set holds images or clips of another size than the samples."""
+    size, expected = (getattr(one, "shape", ()) for one in (part, samples))
+    if size and expected and size[1:] != expected[1:]:  # grey beside colour is for the features to judge
+        raise UserError(
+            f"the {name} data are of {dims(size[1:])} pixels, but the samples of {dims(expected[1:])}: both "
+            "must have the same size, and clips as many frames"
+        )
+
+
+def _check_extractors(extractors: Sequence[FeatureExtractor[Any]], reference: Part) -> None:
+    """Raise UserError if features are named twice, or are not those of a stored reference."""
+    names = [extractor.info.name for extractor in extractors]
+    for extractor in extractors:
+        if names.count(extractor.info.name) > 1:
+            raise UserError(f"the features {extractor.info.name} are named twice")
+        if isinstance(reference, StoredReference):
+            reference.check(extractor.info)
+
+
 def _extract_parts(
-    parts: Mapping[str, Part], extractor: FeatureExtractor[Any], batch: int, ranks: Ranks
+    parts: Mapping[str, Part], extractor: FeatureExtractor[Any], batch: int, ranks: Ranks, statistics: bool
 ) -> dict[str, FeatureSet]:
     """Return the features of all sets; those of a set that has several names are computed once.
+
+    Those of real data may come from the cache, see `reference_features`.
 
     Raises:
         UserError: if stored features are those of another extractor, or the numbers of features differ.
@@ -151,7 +188,14 @@ def _extract_parts(
         if part is None:
             continue
         if id(part) not in done:
-            done[id(part)] = part if isinstance(part, FeatureSet) else extract(part, extractor, batch, ranks)
+            if isinstance(part, FeatureSet):
+                done[id(part)] = part
+            elif isinstance(part, StoredReference):
+                done[id(part)] = stored_features(part, extractor, batch, ranks)
+            elif name == "samples":
+                done[id(part)] = extract(part, extractor, batch, ranks, statistics=statistics)
+            else:
+                (done[id(part)],) = reference_features(part, [extractor], batch, ranks, statistics=statistics)
             _check_same(name, done[id(part)], extractor.info, features.get("samples"))
         features[name] = done[id(part)]
     return features
@@ -167,11 +211,10 @@ def _check_same(name: str, features: FeatureSet, info: FeatureInfo, samples: Fea
             f"the features of the {name} data are not those of the samples, {info.name}: "
             f"{', '.join(values)}; compute them again with the settings of the samples"
         )
-    width = len(features.statistics.mean)
-    if samples is not None and width != len(samples.statistics.mean):
+    if samples is not None and features.width != samples.width:
         raise UserError(
-            f"the {name} data have {width} features {info.name} each, but the samples have "
-            f"{len(samples.statistics.mean)}: both must have the same size"
+            f"the {name} data have {features.width} features {info.name} each, but the samples have "
+            f"{samples.width}: both must have the same size"
         )
 
 
@@ -210,7 +253,11 @@ def _scores(metric: Metric, sets: Sets, real_sets: Sets | None, features: str, s
     ]
 
 
-def _described(reference: Samples[Any] | FeatureSet) -> dict[str, Any]:
+def _with_interval(score: Score, sets: Sets, seed: int) -> Score:
+    return replace(score, interval=interval_of(score.metric, score.value, sets, seed))
+
+
+def _described(reference: Samples[Any] | StoredReference | FeatureSet) -> dict[str, Any]:
     if isinstance(reference, FeatureSet):
         return {"name": "stored features", "count": len(reference)}
     return reference.describe()

@@ -1,15 +1,16 @@
 """Scores of texts under an independent causal language model."""
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
+from ..metrics.entropy import perplexity
 from ..model.weight_files import CONFIG
 from ..utils.errors import UserError, require
 from ..utils.hub import loading, local_or_hub
+from ..utils.progress_bar import ProgressBar
 from ..utils.untrusted import shown
 from .external_models import check_complete, check_size
 
@@ -45,20 +46,23 @@ class ExternalLanguageModel:
             raise UserError(f"{self._named} has max_position_embeddings {shown(longest)}, not a length")
         self._max_tokens = longest
 
+    def token_ids(self, text: str) -> list[int]:
+        """Return the ids of a text in the vocabulary of the language model, up to its maximum length."""
+        with loading(self._named, None):
+            return self._tokenizer(
+                text,
+                truncation=True,
+                max_length=self._max_tokens,
+                split_special_tokens=True,  # such as <|endoftext|> spelled in a text
+            ).input_ids
+
     @torch.no_grad()
     def negative_log_likelihood(self, text: str) -> tuple[float, int]:
         """Return the negative log-likelihood of a text in nats, and the number of tokens that it covers.
 
         These are all tokens of the language model except the first, up to its maximum length.
         """
-        with loading(self._named, None):
-            ids = self._tokenizer(
-                text,
-                return_tensors="pt",
-                truncation=True,
-                max_length=self._max_tokens,
-                split_special_tokens=True,  # such as <|endoftext|> spelled in a text
-            ).input_ids
+        ids = torch.tensor([self.token_ids(text)], dtype=torch.long)  # (1, L)
         if ids.shape[1] < 2:
             return 0.0, 0
         rows = len(self._network.get_input_embeddings().weight)
@@ -78,6 +82,12 @@ class ExternalLanguageModel:
         """Return the generative perplexity of all texts, per token of the language model.
 
         It is None if the texts hold no tokens.
+
+        Raises:
+            UserError: if it is not finite.
         """
-        nats, tokens = (sum(part) for part in zip(*map(self.negative_log_likelihood, texts), strict=True))
-        return math.exp(nats / tokens) if tokens else None
+        nats, tokens = 0.0, 0
+        for text in ProgressBar(texts, "perplexity", unit="text", delay=3, leave=False):
+            of_text, count = self.negative_log_likelihood(text)
+            nats, tokens = nats + of_text, tokens + count
+        return perplexity(nats / tokens) if tokens else None

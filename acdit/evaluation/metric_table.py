@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ..metrics.distances import cmmd, kernel_distance, sliced_wasserstein
@@ -11,6 +12,7 @@ from ..metrics.inception_score import inception_score
 from ..metrics.neighbours import copied_share, coverage_density, nearest_ratio, precision_recall, spread
 from ..metrics.statistics import frechet_distance
 from ..utils.errors import UserError
+from ..utils.randomness import generator
 from ..utils.settings import nearest
 from .extraction import FeatureSet
 from .report import Better
@@ -57,7 +59,6 @@ class Metric:
         compute: function of the sets and a seed that returns the value of each score.
         needs: sets and parts of them that must be there.
         least: least number of items of each set.
-        interval: method of intervals; None if none is known to be right.
         features: part of the name of the features on which it is computed without being requested by name.
         equal_counts: whether the larger one of samples and reference is cut to the size of the other.
         real: data in place of the samples that give the value of real data: other real data, or the reference
@@ -68,7 +69,6 @@ class Metric:
     compute: Callable[[Sets, int], tuple[float, ...]]
     needs: tuple[Need, ...]
     least: Mapping[str, int] = field(default_factory=dict)
-    interval: Literal["bootstrap", "subsampling"] | None = None
     features: str = ""
     equal_counts: bool = False
     real: Literal["real", "reference"] = "real"
@@ -79,15 +79,17 @@ class Metric:
         if sets.reference is None or not uses_reference:
             return len(sets.samples), None
         counts = len(sets.samples), len(sets.reference)
-        return (min(counts), min(counts)) if self.equal_counts else counts
+        if self.equal_counts:
+            return min(counts), min(counts)
+        return counts[0], counts[1] or None  # None: the number is not known
 
     def obstacle(self, sets: Sets) -> str | None:
         """Return the first need that the sets do not meet, in words; None if they meet all."""
         parts = {
             "reference": sets.reference,
-            "reference items": sets.reference and sets.reference.values,
-            "training": sets.training and sets.training.values,
-            "held_out": sets.held_out and sets.held_out.values,
+            "reference items": None if sets.reference is None else sets.reference.values,
+            "training": None if sets.training is None else sets.training.values,
+            "held_out": None if sets.held_out is None else sets.held_out.values,
             "logits": sets.samples.logits,
             "labels": sets.samples.labels,
         }
@@ -96,7 +98,7 @@ class Metric:
                 return NEEDS[need]
         for name, least in self.least.items():
             part: FeatureSet | None = getattr(sets, name)
-            if part is not None and len(part) < least:
+            if part is not None and 0 < len(part) < least:  # 0: the number is not known
                 items = {"samples": "samples", "reference": "items of the reference"}
                 return f"at least {least} {items.get(name, f'items of {name} data')}, not {len(part)}"
         return None
@@ -110,36 +112,36 @@ def _frechet(sets: Sets, seed: int) -> tuple[float, ...]:
 
 def _kernel(sets: Sets, seed: int) -> tuple[float, ...]:
     del seed
-    return (kernel_distance(*_pair(sets)),)
+    return (kernel_distance(*item_pair(sets)),)
 
 
 def _cmmd(sets: Sets, seed: int) -> tuple[float, ...]:
     del seed
-    return (cmmd(*_pair(sets)),)
+    return (cmmd(*item_pair(sets)),)
 
 
 def _sliced(sets: Sets, seed: int) -> tuple[float, ...]:
-    size = min(map(len, _pair(sets)))
-    samples, reference = (spread(rows, size) for rows in _pair(sets))
+    size = min(map(len, item_pair(sets)))
+    samples, reference = (spread(rows, size) for rows in item_pair(sets))
     return (sliced_wasserstein(samples, reference, seed=seed),)
 
 
 def _precision_recall(sets: Sets, seed: int) -> tuple[float, ...]:
     del seed
-    samples, reference = _pair(sets)
+    samples, reference = item_pair(sets)
     return precision_recall(reference, samples, K_PRECISION)
 
 
 def _coverage_density(sets: Sets, seed: int) -> tuple[float, ...]:
     del seed
-    samples, reference = _pair(sets)
+    samples, reference = item_pair(sets)
     return coverage_density(reference, samples, K_COVERAGE)
 
 
 def _inception_score(sets: Sets, seed: int) -> tuple[float, ...]:
-    del seed
     assert sets.samples.logits is not None
-    return inception_score(sets.samples.logits, SPLITS)
+    order = torch.randperm(len(sets.samples.logits), generator=generator(seed, "inception score"))
+    return inception_score(sets.samples.logits[order], SPLITS)  # the samples may be sorted by class
 
 
 def _label_accuracy(sets: Sets, seed: int) -> tuple[float, ...]:
@@ -151,21 +153,22 @@ def _label_accuracy(sets: Sets, seed: int) -> tuple[float, ...]:
 
 def _nearest_ratio(sets: Sets, seed: int) -> tuple[float, ...]:
     del seed
-    return (nearest_ratio(_items(sets.samples), _items(sets.training), _items(sets.held_out)),)
+    return (nearest_ratio(items_of(sets.samples), items_of(sets.training), items_of(sets.held_out)),)
 
 
 def _copied_fraction(sets: Sets, seed: int) -> tuple[float, ...]:
     del seed
-    return (copied_share(_items(sets.samples), _items(sets.training)),)
+    return (copied_share(items_of(sets.samples), items_of(sets.training)),)
 
 
-def _pair(sets: Sets) -> tuple[Tensor, Tensor]:
-    """Return the features of the samples and of the reference."""
-    return _items(sets.samples), _items(sets.reference)
+def item_pair(sets: Sets) -> tuple[Tensor, Tensor]:
+    """Return the features of samples and reference."""
+    return items_of(sets.samples), items_of(sets.reference)
 
 
-def _items(features: FeatureSet | None) -> Tensor:
-    assert features is not None and features.values is not None  # checked by `Metric.obstacle`
+def items_of(features: FeatureSet | None) -> Tensor:
+    """Return the features of a set that `Metric.obstacle` found to be there."""
+    assert features is not None and features.values is not None
     return features.values
 
 
@@ -175,14 +178,12 @@ METRICS: dict[str, Metric] = {
         _frechet,
         ("reference",),
         {"samples": 2, "reference": 2},
-        "bootstrap",
     ),
     "kernel_distance": Metric(
         (("kernel_distance", "lower"),),
         _kernel,
         ("reference", "reference items"),
         {"samples": 2, "reference": 2},
-        "bootstrap",
     ),
     "sliced_wasserstein": Metric(
         (("sliced_wasserstein", "lower"),),
@@ -196,21 +197,19 @@ METRICS: dict[str, Metric] = {
         _cmmd,
         ("reference", "reference items"),
         {"samples": 1, "reference": 1},
-        features="clip",
+        features="clip-vit",  # not clip-classifier
     ),
     "precision_recall": Metric(
         (("precision", "higher"), ("recall", "higher")),
         _precision_recall,
         ("reference", "reference items"),
         {"samples": K_PRECISION + 1, "reference": K_PRECISION + 1},
-        "subsampling",
     ),
     "coverage_density": Metric(
         (("coverage", "higher"), ("density", "near real")),
         _coverage_density,
         ("reference", "reference items"),
         {"samples": 1, "reference": K_COVERAGE + 1},
-        "subsampling",
     ),
     "inception_score": Metric(
         (("inception_score", "higher"), ("inception_score_deviation", "near real")),

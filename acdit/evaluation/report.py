@@ -1,7 +1,7 @@
 """Reports of scores: as tables, and as values of JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Better = Literal["lower", "higher", "near real"]
@@ -123,6 +123,22 @@ class Report:
             for score in self.scores
         ]
         return "\n".join([*([format_table(rows)] if rows else []), *self.notes])
+
+
+def joined(*reports: Report) -> Report:
+    """Return one report of the same samples with the scores, series, features and notes of several.
+
+    Of a setting that several reports state, the value of the first counts.
+    """
+    first = reports[0]
+    return replace(
+        first,
+        scores=tuple(score for report in reports for score in report.scores),
+        series=tuple(series for report in reports for series in report.series),
+        features={name: info for report in reports for name, info in report.features.items()},
+        settings={key: value for report in reversed(reports) for key, value in report.settings.items()},
+        notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+    )
 
 
 def format_table(rows: Sequence[Mapping[str, object]]) -> str:

@@ -78,6 +78,11 @@ class StoredSamples(ABC):
         self._indices: Sequence[int] = range(count)
         self._origin = object()  # shared by the parts of a set
 
+    @property
+    def indices(self) -> Sequence[int]:
+        """Return the indices of the samples among all stored ones."""
+        return self._indices
+
     def __len__(self) -> int:
         return len(self._indices)
 

@@ -1,69 +1,45 @@
-"""Likelihoods of unseen texts, their spread, and generative perplexity under an external language model."""
+"""Scores of models of text: likelihoods of unseen texts, and the texts that they generate."""
 
-import math
-from collections.abc import Iterator, Sequence
-from itertools import product
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from ..data.config import DataConfig
 from ..data.shakespeare import SHAKESPEARE
-from ..data.splits import held_out_split
 from ..data.texts import WrappedTexts, open_texts
-from ..diffusion.likelihood import nelbo, timed_masks
-from ..diffusion.objective import SampleKey
-from ..diffusion.text_likelihood import Estimate, text_nelbo
-from ..generation.batches import Sampling, draw_texts
-from ..metrics.entropy import token_entropy
+from ..diffusion.text_likelihood import Estimate
+from ..generation.batches import Sampling
+from ..generation.sizes import require_sampling_memory
 from ..model.layout import Layout
+from ..pipelines.layouts import requested_text_layout
 from ..pipelines.text import ACDiTTextPipeline
 from ..utils.errors import UserError
-from ..utils.progress_bar import ProgressBar
-from ..utils.randomness import generator
-from .language_model import ExternalLanguageModel
-from .report import format_table
+from .likelihood import Scoring, likelihood, spread
+from .model_evaluation import ModelSettings, evaluate_model, versions
+from .report import Report, Score, Series, format_table
+from .text_comparison import TextComparison, check_names, compare_texts
+from .text_samples import TextSource, generated_texts, real_sequences
 from .training_data import describe_training_data, is_trained_on
 
-GENERATED_TEXTS = 64  # number of texts for the external language model
-SPREAD_DRAWS = 32  # number of times per block, for the spread of the estimates
-WIDTH = 0.5  # minimum width of the ranges of times that are compared
-GRID = 0.05  # spacing of the ends of these ranges
+KEPT = 64  # bytes of a token of a generated text: its id as a number of Python, and its letters
+GENERATED_TEXTS = 64  # number of texts that are generated, unless the user says otherwise
+LIKELIHOOD_SCORES = ("nats_per_token", "standard_error", "perplexity", "bits_per_byte")
+SPREAD_SCORES = ("spread", "spread_of_all", "spread_low", "spread_high")
 
 
-class Scoring(NamedTuple):
-    """Settings of a likelihood measurement.
-
-    Attributes:
-        sequences: number of sequences, the first of the texts in a fixed shuffled order.
-        batch: number of sequences per forward pass.
-        draws: number of estimates per sequence, where the likelihood is not exact.
-        estimate: method of estimation, see `text_nelbo`.
-        seed: seed of the draws.
-    """
-
-    sequences: int
-    batch: int
-    draws: int
-    estimate: Estimate
-    seed: int
-
-
-class Batch(NamedTuple):
-    """Batch of sequences.
+@dataclass(frozen=True)
+class Generation:
+    """Texts that are generated to be scored.
 
     Attributes:
-        tokens: token ids (N, L).
-        lengths: number of text tokens of each sequence.
-        indices: indices of the sequences in the data.
-        positions: positions of the sequences in the shuffled order.
+        count: number of texts.
+        comparison: features and metrics.
+        temperatures: temperatures of the sampling, each of which gives a point of a curve; empty = that of
+            the model's scheduler alone.
     """
 
-    tokens: Tensor
-    lengths: Tensor
-    indices: list[int]
-    positions: range
+    count: int
+    comparison: TextComparison
+    temperatures: tuple[float, ...] = ()
 
 
 def evaluate_texts(
@@ -71,34 +47,29 @@ def evaluate_texts(
     blocks: Sequence[int],
     sampling: Sampling,
     *,
-    source: str | None = None,
-    split: str | None = None,
-    text_column: str | None = None,
+    source: TextSource | None = None,
     sequences: int | None = None,
     draws: int = 4,
     estimate: Estimate = "times",
     times: bool = False,
-    judge: str | None = None,
-    texts: int = GENERATED_TEXTS,
-) -> dict[str, Any]:
-    """Measure perplexity and bits per byte by block size, and further scores on request.
+    generation: Generation | None = None,
+) -> list[Report]:
+    """Measure the likelihood of unseen texts by block size, and score generated texts on request.
 
     Args:
-        pipeline: pipeline whose network is scored.
-        blocks: block sizes in tokens, one for each row of scores.
+        pipeline: pipeline of the model.
+        blocks: block sizes in tokens; each gives a report of likelihoods, and one of generated texts.
         sampling: seed of the draws, sequences per forward pass, and settings for the generation of texts.
-        source: source of the texts, see `open_texts`; None = the held-out works of Shakespeare.
-        split: split of the source; None = `validation`, if the source has splits.
-        text_column: text column of a Hugging Face data set.
-        sequences: number of sequences to score; None = all.
+        source: source of the unseen texts; None = the held-out works of Shakespeare.
+        sequences: number of sequences whose likelihood is measured; None = all, 0 = no likelihoods.
         draws: number of estimates of each sequence's likelihood, where it is not exact.
         estimate: method of estimation, see `text_nelbo`.
         times: whether to measure the spread of a block's loss, by range of times.
-        judge: name or path of a causal language model that scores generated texts; None = no such scores.
-        texts: number of texts to generate for the language model.
+        generation: number of texts to generate, and what is measured on them; None = no texts.
 
     Raises:
-        UserError: if there are no texts, a block does not fit, or the model's data set is not the default.
+        UserError: if there are no texts, a block does not fit, the model's data set is not the default, or a
+            metric cannot be computed.
     """
     if source is None and not is_trained_on(pipeline, SHAKESPEARE):
         raise UserError(
@@ -107,144 +78,191 @@ def evaluate_texts(
         )
     length = pipeline.layout.num_tokens
     layouts = [Layout((length,), (block,)) for block in blocks]
-    language_model = None if judge is None else ExternalLanguageModel(judge, pipeline.device)
-    name = source or SHAKESPEARE
-    config = DataConfig(source=name, split=split or held_out_split(name, texts=True), text_column=text_column)
-    data = open_texts(config, pipeline.tokenizer, length, held_out=source is None)
-    count = min(sequences or len(data), len(data))
-    scoring = Scoring(count, sampling.batch, draws, estimate, sampling.seed)
-    rows = [likelihood(pipeline, data, layout, scoring) for layout in layouts]
-    name = source or f"{SHAKESPEARE}, held out"
-    scores: dict[str, Any] = {"data": name, "sequences": count, "likelihood": rows}
-    if times:
-        scores["spread"] = [_spread(pipeline, data, layout, scoring) for layout in layouts]
-    if language_model is not None:
-        scores["drawn"] = [
-            _score_generated(pipeline, language_model, layout, sampling, texts) for layout in layouts
-        ]
-    return scores
+    if generation is not None:
+        check_names(generation.comparison)
+        for layout in layouts:
+            require_sampling_memory(
+                pipeline, layout, count=generation.count, batch=sampling.batch, kept=KEPT * length
+            )
+    used = source or TextSource(SHAKESPEARE)
+    data = open_texts(used.config(), pipeline.tokenizer, length, held_out=used.held_out)
+    name = f"{used.name}, held out" if used.held_out else used.name
+    metrics = ("likelihood", "spread") if times else ("likelihood",)
+    reports = []
+    for layout in layouts:
+        if sequences != 0:
+            settings = ModelSettings(
+                sampling, count=sequences, draws=draws, estimate=estimate, block=layout.block_tokens
+            )
+            report = evaluate_model(pipeline, data, metrics, settings)
+            reports.append(replace(report, samples={**report.samples, "name": name}))
+        if generation is not None:
+            reports.append(generation_report(pipeline, data, layout, sampling, generation, name))
+    return reports
 
 
-def text_table(scores: dict[str, Any]) -> str:
-    """Format the scores as tables that fit the width of a terminal."""
-    columns = ("block", "estimate", "nats_per_token", "standard_error", "perplexity", "bits_per_byte")
-    tables = [format_table([{name: row[name] for name in columns} for row in scores["likelihood"]])]
-    if "spread" in scores:
-        columns = ("block", "low", "high", "deviation", "deviation_of_all")
-        tables.append(format_table([{name: row[name] for name in columns} for row in scores["spread"]]))
-    if "drawn" in scores:
-        tables.append(format_table(scores["drawn"]))
-    return "\n\n".join(tables)
+def measure_texts(
+    pipeline: ACDiTTextPipeline, data: WrappedTexts, settings: ModelSettings, metrics: Sequence[str]
+) -> Report:
+    """Measure the metrics `likelihood` and `spread` of `MODEL_METRICS`; see `evaluate_model`.
 
-
-def likelihood(
-    pipeline: ACDiTTextPipeline, data: WrappedTexts, layout: Layout, scoring: Scoring
-) -> dict[str, Any]:
-    """Measure perplexity and bits per byte of texts in a layout, and the standard error of the estimate."""
-    nats, variance, tokens, size, estimate = 0.0, 0.0, 0, 0.0, "exact"
-    for sequences in _batches(data, scoring.sequences, scoring.batch, f"blocks of {layout.block_tokens}"):
-        bounds = text_nelbo(
-            pipeline.transformer,
-            sequences.tokens.to(pipeline.device),
-            sequences.lengths,
-            layout,
-            key=_key(sequences, scoring.sequences, scoring.seed),
-            draws=scoring.draws,
-            estimate=scoring.estimate,
-            schedule=pipeline.scheduler.config["schedule"],
-        )
-        nats += bounds.values.sum().item()
-        variance += bounds.variances.sum().item()  # NaN if there is a single draw
-        tokens += int(sequences.lengths.sum())
-        size += sum(map(data.bytes_of, sequences.indices))
-        if not bounds.summed.all():
-            timed = pipeline.transformer.config["time_conditioning"]  # such a network needs times
-            estimate = "times" if timed else scoring.estimate
-    return {
-        "block": layout.block_tokens,
-        "estimate": estimate,
-        "draws": 1 if estimate == "exact" else scoring.draws,
-        "tokens": tokens,
-        "bytes": round(size),
-        "nats_per_token": nats / tokens,
-        "standard_error": None if math.isnan(variance) else math.sqrt(variance) / tokens,
-        "perplexity": math.exp(nats / tokens),
-        "bits_per_byte": nats / math.log(2) / size if size else None,  # end tokens have no bytes
-    }
-
-
-def _spread(
-    pipeline: ACDiTTextPipeline, data: WrappedTexts, layout: Layout, scoring: Scoring
-) -> dict[str, Any]:
-    """Measure the spread of a block's part of the NELBO, per token, when one time is drawn for the block.
-
-    The spread is the standard deviation. The result also names the range of times with the smallest spread
-    (clipped schedules of arXiv 2503.09573).
+    The sequences are the first of a fixed shuffled order of the data.
     """
-    times, values = [], []
-    count, batch = scoring.sequences, scoring.batch
-    for sequences in _batches(data, min(count, batch), batch, "spread"):
-        key = _key(sequences, count, scoring.seed)
-        schedule = pipeline.scheduler.config["schedule"]
-        masks = timed_masks(key, sequences.lengths, layout, range(SPREAD_DRAWS), schedule)
-        blocks = layout.to_blocks(sequences.tokens.to(pipeline.device))
-        losses = nelbo(pipeline.transformer, blocks, layout, masks) / layout.block_tokens  # (N, T, D)
-        complete = ~masks.hidden.any(-1).expand(losses.shape)  # blocks in which no text ends
-        assert masks.times is not None
-        times.append(masks.times[complete])
-        values.append(losses[complete])
-    time, value = torch.cat(times), torch.cat(values)
-    if not len(value):
-        raise UserError(f"--times needs texts of at least one full block, {layout.block_tokens} tokens")
-    steps = round(1 / GRID)
-    ranges = [
-        (low * GRID, high * GRID)
-        for low, high in product(range(steps + 1), repeat=2)
-        if high * GRID - low * GRID >= WIDTH - 1e-9
-    ]
-    deviations = {bounds: value[(time >= bounds[0]) & (time <= bounds[1])].std().item() for bounds in ranges}
-    (low, high), smallest = min(deviations.items(), key=lambda item: item[1])
-    return {
-        "block": layout.block_tokens,
-        "low": round(max(low, 1e-3), 3),
-        "high": round(high, 3),
-        "deviation": smallest,
-        "deviation_of_all": deviations[0.0, 1.0],
-        "ranges": [
-            {"low": low, "high": high, "deviation": deviation}
-            for (low, high), deviation in deviations.items()
-        ],
-    }
+    layout = requested_text_layout(pipeline.layout, settings.block)
+    count = min(settings.count or len(data), len(data))
+    sampling = settings.sampling
+    scoring = Scoring(count, sampling.batch, settings.draws, settings.estimate, sampling.seed)
+    scores: list[Score] = []
+    series: list[Series] = []
+    facts: dict[str, Any] = {}
+    counts: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+    if "likelihood" in metrics:
+        row = likelihood(pipeline, data, layout, scoring)
+        present = [name for name in LIKELIHOOD_SCORES if row[name] is not None]
+        scores += [Score(name, row[name], samples=count) for name in present]
+        facts = {"estimate": row["estimate"], "draws": row["draws"]}
+        counts = {"tokens": row["tokens"], "bytes": row["bytes"]}
+        notes = () if row["bytes"] else ("no bits per byte: end tokens stand for no bytes",)
+    if "spread" in metrics:
+        row = spread(pipeline, data, layout, scoring)
+        values = (row[key] for key in ("deviation", "deviation_of_all", "low", "high"))
+        scores += [Score(name, value) for name, value in zip(SPREAD_SCORES, values, strict=True)]
+        series = _spread_series(row["ranges"])
+    return Report(
+        tuple(scores),
+        tuple(series),
+        settings={"block": layout.block_tokens, **facts, "seed": scoring.seed},
+        samples={"name": data.source or "texts", "count": count, **counts},
+        versions=versions(),
+        notes=notes,
+    )
 
 
-def _score_generated(
+def generation_report(
     pipeline: ACDiTTextPipeline,
-    language_model: ExternalLanguageModel,
+    data: WrappedTexts,
     layout: Layout,
     sampling: Sampling,
-    count: int,
-) -> dict[str, Any]:
-    """Generate texts without prompts and score them with the language model."""
-    rows = draw_texts(pipeline, count, sampling, block=layout.block_tokens)
-    texts = [pipeline.tokenizer.decode(row.tolist()) for row in rows]
-    return {
-        "block": layout.block_tokens,
-        "texts": count,
-        "generative_perplexity": language_model.perplexity(texts),
-        "token_entropy": token_entropy(rows),
-    }
+    generation: Generation,
+    name: str,
+) -> Report:
+    """Report scores of generated texts beside those of real ones, at one or several temperatures.
+
+    Args:
+        pipeline: pipeline of the model.
+        data: real texts.
+        layout: layout whose blocks are used.
+        sampling: seed, texts per batch and steps.
+        generation: number of texts, temperatures and metrics.
+        name: name of the real texts.
+    """
+    real = real_sequences(data, generation.count, name)
+    settings = {"block": layout.block_tokens, "steps": sampling.steps}
+
+    def report_at(temperature: float | None) -> Report:
+        samples = generated_texts(
+            pipeline,
+            generation.count,
+            sampling,
+            block=layout.block_tokens,
+            temperature=temperature,
+            ranks=generation.comparison.ranks,
+        )
+        report = compare_texts(samples, real, generation.comparison)
+        return replace(report, settings={**report.settings, **settings})
+
+    if not generation.temperatures:
+        return report_at(None)
+    reports = [report_at(temperature) for temperature in generation.temperatures]
+    return temperature_series(generation.temperatures, reports)
 
 
-def _batches(data: WrappedTexts, count: int, batch: int, description: str) -> Iterator[Batch]:
-    """Yield batches of sequences from all parts of the texts, with a progress bar."""
-    order = torch.randperm(len(data), generator=generator("texts to score"))[:count].tolist()
-    for first in ProgressBar(range(0, count, batch), unit="batch", desc=description, delay=3, leave=False):
-        positions = range(first, min(first + batch, count))
-        indices = order[positions.start : positions.stop]
-        tokens = torch.stack([data.decode(index) for index in indices])
-        yield Batch(tokens, data.counts[indices], indices, positions)
+def temperature_series(temperatures: Sequence[float], reports: Sequence[Report]) -> Report:
+    """Return the scores of several temperatures as series of one report.
+
+    Scores that are missing at one of the temperatures are left out.
+
+    Args:
+        temperatures: the temperatures.
+        reports: report of each temperature.
+    """
+    series = []
+    values = [{(score.metric, score.features): score for score in report.scores} for report in reports]
+    for (metric, features), score in values[0].items():
+        if all((metric, features) in each for each in values):
+            series.append(
+                Series(
+                    metric,
+                    "temperature",
+                    tuple(temperatures),
+                    tuple(each[metric, features].value for each in values),
+                    features,
+                    None if score.real is None else (score.real,) * len(temperatures),
+                )
+            )
+    notes = tuple(
+        f"temperature {temperature:g}: {note}"
+        for temperature, report in zip(temperatures, reports, strict=True)
+        for note in report.notes
+    )
+    same = len({report.notes for report in reports}) == 1
+    return replace(reports[0], scores=(), series=tuple(series), notes=reports[0].notes if same else notes)
 
 
-def _key(sequences: Batch, count: int, seed: int) -> SampleKey:
-    """Return the key of a batch's draws, which spreads times evenly over all sequences that are scored."""
-    return SampleKey(seed, [0] * len(sequences.indices), sequences.indices, 0, sequences.positions, count)
+def text_table(reports: Sequence[Report]) -> str:
+    """Format reports of text as tables that fit the width of a terminal, followed by their notes."""
+    likelihoods = [
+        report for report in reports if any(score.metric == "perplexity" for score in report.scores)
+    ]
+    tables = []
+    if likelihoods:
+        columns = {"estimate": "estimate"}
+        rows = [
+            {"block": report.settings["block"], **{key: report.settings[key] for key in columns}}
+            | _row(report, LIKELIHOOD_SCORES)
+            for report in likelihoods
+        ]
+        tables.append(format_table(rows))
+    spreads = [{"block": report.settings["block"]} | _row(report, SPREAD_SCORES) for report in likelihoods]
+    if spreads and any(report.series for report in likelihoods):
+        tables.append(format_table(spreads))
+    for report in reports:
+        if report in likelihoods:
+            continue
+        block = report.settings.get("block")
+        heading = [] if block is None else [f"{report.samples['count']} generated texts, blocks of {block}"]
+        rows = _series_rows(report.series)
+        shown = [format_table(rows)] if rows else []
+        tables.append("\n".join([*heading, *shown, *filter(None, [report.table()])]))
+    notes = [note for report in likelihoods for note in report.notes]
+    return "\n\n".join([*tables, *dict.fromkeys(notes)])
+
+
+def _row(report: Report, names: Sequence[str]) -> dict[str, Any]:
+    """Return the values of scores by name; nothing for those that are missing."""
+    values = {score.metric: score.value for score in report.scores}
+    return {name: values.get(name, "") for name in names}
+
+
+def _series_rows(series: Sequence[Series]) -> list[dict[str, Any]]:
+    """Return a row for each series, with a column for each position and for real data."""
+    return [
+        {
+            "metric": each.metric,
+            "features": each.features or "",
+            **{f"{position:g}": value for position, value in zip(each.positions, each.values, strict=True)},
+            "real": "" if each.real is None else each.real[0],
+        }
+        for each in series
+    ]
+
+
+def _spread_series(ranges: Sequence[dict[str, float]]) -> list[Series]:
+    """Return the spread of every range of times: a series for each lower end, over the upper ends."""
+    series = []
+    for low in dict.fromkeys(each["low"] for each in ranges):
+        rows = [each for each in ranges if each["low"] == low]
+        ends, values = (tuple(row[key] for row in rows) for key in ("high", "deviation"))
+        series.append(Series(f"spread_from_{low:.2f}", "upper end of the times", ends, values))
+    return series

@@ -1,9 +1,17 @@
 """Check which data set a model was trained on, by what its pipeline records and never by the shape alone."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from ..data.config import DataConfig
+from ..data.data_sets import PIXEL_SETS, built_in
 from ..data.identity import named_classes
 from ..pipelines.block_pipeline import BlockPipeline
+from ..pipelines.pixel_pipeline import ACDiTPipeline
+from ..training.checkpoint import stored_checkpoints
+from ..training.stored_weights import CHECKPOINTS
+from ..utils.errors import UserError
+from ..utils.settings import build
 
 
 def is_trained_on(pipeline: BlockPipeline, name: str, label_names: Sequence[str] = ()) -> bool:
@@ -17,6 +25,43 @@ def is_trained_on(pipeline: BlockPipeline, name: str, label_names: Sequence[str]
         label_names: names of its classes.
     """
     return pipeline.data_source in (None, name) and pipeline.class_names == list(label_names)
+
+
+def built_in_data(pipeline: ACDiTPipeline) -> str | None:
+    """Return the name of the built-in data set that a model may have been trained on; None if there is none.
+
+    Its samples must have the size and the colours of the data set, and grey pixels where these are grey.
+    """
+    height, width = (side * pipeline.vae_scale_factor for side in pipeline.layout.size[-2:])
+    modality = "image" if pipeline.layout.axes == 2 else "video"
+    for name, data_set in PIXEL_SETS.items():
+        fits = (data_set.modality, data_set.side, data_set.side, 1)
+        if (modality, height, width, pipeline.pixel_channels) == fits and is_trained_on(
+            pipeline, name, data_set.label_names
+        ):
+            return name
+    return None
+
+
+def recorded_data(model: str | None) -> DataConfig | None:
+    """Return the configuration of the data of a training run, as its newest checkpoint records it.
+
+    Args:
+        model: folder of the run.
+
+    Returns:
+        The configuration; None if the model is no run with checkpoints, or its data are not there any more.
+    """
+    stored = stored_checkpoints(Path(model or "") / CHECKPOINTS)
+    data = stored[-1].state.get("recipe", {}).get("data") if model and stored else None
+    if not isinstance(data, dict):
+        return None
+    try:
+        config = build(DataConfig, data)
+    except UserError:  # a later version may have other keys
+        return None
+    local = config.source not in built_in()
+    return None if local and not Path(config.source).expanduser().exists() else config
 
 
 def describe_training_data(pipeline: BlockPipeline) -> str:

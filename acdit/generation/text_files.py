@@ -54,6 +54,11 @@ def joined(texts: Sequence[str]) -> str:
     return f"\n{RULE}\n".join(texts)
 
 
+def separated(content: str) -> list[str]:
+    """Return the texts of a file that `save_texts` wrote; a file without rules holds one text."""
+    return content.removesuffix("\n").split(f"\n{RULE}\n")
+
+
 def save_texts(texts: Sequence[str], path: Path) -> None:
     """Write texts to a file atomically."""
     with whole(path) as temporary_path:

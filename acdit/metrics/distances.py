@@ -34,7 +34,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     (arXiv 1801.01401). All pairs are used; the usual mean over random subsets has the same expectation.
     """
     check_features(2, a, b)
-    return _discrepancy(a, b, cubic_kernel, unbiased=True)
+    return discrepancy(a, b, cubic_kernel, unbiased=True)
 
 
 def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def cmmd(a: Tensor, b: Tensor) -> float:
     1,000.
     """
     check_features(1, a, b)
-    return CMMD_SCALE * _discrepancy(a, b, gaussian_kernel, unbiased=False)
+    return CMMD_SCALE * discrepancy(a, b, gaussian_kernel, unbiased=False)
 
 
 def gaussian_kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -92,16 +92,16 @@ def _projected(rows: Tensor, directions: Tensor) -> Tensor:
     return torch.cat([directions @ part.T for part in chunks(rows)], dim=1)
 
 
-def _discrepancy(a: Tensor, b: Tensor, kernel: Kernel, unbiased: bool) -> float:
+def discrepancy(a: Tensor, b: Tensor, kernel: Kernel, unbiased: bool) -> float:
     """Return the squared maximum mean discrepancy; without pairs of an item with itself if unbiased."""
     own = 0.0
     for rows in (a, b):
-        own += _own_sum(rows, kernel, with_itself=not unbiased) / (len(rows) * (len(rows) - unbiased))
+        own += own_sum(rows, kernel, with_itself=not unbiased) / (len(rows) * (len(rows) - unbiased))
     cross = sum(float(kernel(x, y).sum()) for x in chunks(a, "kernel") for y in chunks(b))
     return own - 2 * cross / (len(a) * len(b))
 
 
-def _own_sum(rows: Tensor, kernel: Kernel, with_itself: bool) -> float:
+def own_sum(rows: Tensor, kernel: Kernel, with_itself: bool) -> float:
     """Return the sum of the kernel over the pairs of a set; those on both sides of the diagonal are equal."""
     total, compared = 0.0, 0
     for x in chunks(rows, "kernel"):

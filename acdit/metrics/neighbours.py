@@ -21,8 +21,8 @@ def coverage_density(real: torch.Tensor, fake: torch.Tensor, k: int = 5) -> tupl
     check_features(1, real, fake)
     covered = inside = 0
     for part in chunks(real, "coverage and density"):
-        radius = _distances(part, real).kthvalue(k + 1, dim=1, keepdim=True).values  # (n, 1), itself included
-        within = _distances(part, fake) < radius  # (n, M)
+        radius = distances(part, real).kthvalue(k + 1, dim=1, keepdim=True).values  # (n, 1), itself included
+        within = distances(part, fake) < radius  # (n, M)
         covered += int(within.any(dim=1).sum())
         inside += int(within.sum())
     return covered / len(real), inside / (k * len(fake))
@@ -43,8 +43,8 @@ def _inside(points: torch.Tensor, centres: torch.Tensor, k: int) -> float:
     """Return the fraction of points in the balls around centres."""
     inside = torch.zeros(len(points), dtype=torch.bool, device=points.device)
     for part in chunks(centres, "precision or recall"):
-        radius = _distances(part, centres).kthvalue(k + 1, dim=1, keepdim=True).values  # itself included
-        inside |= (_distances(part, points) <= radius).any(dim=0)
+        radius = distances(part, centres).kthvalue(k + 1, dim=1, keepdim=True).values  # itself included
+        inside |= (distances(part, points) <= radius).any(dim=0)
     return float(inside.double().mean())
 
 
@@ -84,9 +84,9 @@ def spread(rows: torch.Tensor, size: int) -> torch.Tensor:
 def _nearest(samples: torch.Tensor, examples: torch.Tensor, count: int) -> torch.Tensor:
     """Return the distances to the nearest examples in ascending order, (N, count)."""
     parts = chunks(samples, "nearest examples")
-    return torch.cat([_distances(part, examples).topk(count, largest=False).values for part in parts])
+    return torch.cat([distances(part, examples).topk(count, largest=False).values for part in parts])
 
 
-def _distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def distances(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the distances in float64 of a few rows (n, F) to all rows of a set (M, F), (n, M)."""
     return torch.cat([torch.cdist(a, part) for part in chunks(b)], dim=1)

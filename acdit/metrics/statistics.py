@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..utils.errors import UserError
 from ..utils.ranks import ALONE, Ranks
+from ..utils.resources import require_memory
 from .feature_sets import check_features, chunks
 
 
@@ -38,6 +39,11 @@ class Statistics:
         """
         check_features(2, features)
         width = features.shape[1]
+        require_memory(
+            2 * 8 * width**2,
+            f"the covariance of {width:,} features",
+            "take features of which there are fewer, or metrics without a covariance",
+        )
         mean = torch.zeros(width, dtype=torch.float64, device=features.device)
         for rows in chunks(features):
             mean += rows.sum(dim=0) / len(features)
@@ -66,12 +72,12 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
             f"covariances of {len(a.mean)} features must be square, not {tuple(a.covariance.shape)} and "
             f"{tuple(b.covariance.shape)}"
         )
-    cross = torch.linalg.svdvals(_factor(a.covariance).T @ _factor(b.covariance)).sum()
+    cross = torch.linalg.svdvals(factor(a.covariance).T @ factor(b.covariance)).sum()
     move = (a.mean - b.mean).square().sum()
     return float(move + a.covariance.trace() + b.covariance.trace() - 2 * cross)
 
 
-def _factor(covariance: Tensor) -> Tensor:
+def factor(covariance: Tensor) -> Tensor:
     """Return a matrix (F, rank) that gives the covariance when it is multiplied by its transpose."""
     values, vectors = torch.linalg.eigh(covariance)
     rounding = values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps

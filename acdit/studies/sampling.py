@@ -16,9 +16,10 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 from ..diffusion.generate import Guidance
 from ..diffusion.schedulers import Solver
 from ..diffusion.timesteps import middle_levels, noise_levels
-from ..evaluation.digits import Scorer
+from ..evaluation.digits import digit_sets, score_digits
+from ..evaluation.real_sets import RealSets
 from ..evaluation.report import format_table
-from ..generation.batches import Sampling, draw_images
+from ..generation.batches import Sampling
 from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import require
@@ -103,10 +104,10 @@ def study_sampling(
         UserError: if the pipeline does not generate digits, or the folder belongs to another study.
     """
     require("matplotlib", "examples")
-    scorer = Scorer(pipeline, samples)
+    sets = digit_sets(pipeline, samples)
     setting = {
         "model": str(model.resolve()),
-        "samples": len(scorer.labels),
+        "samples": sets.count,
         "block": dims(pipeline.layout.block),
         "guidance": sampling.scale(pipeline),
         "first_seed": sampling.seed,
@@ -123,7 +124,7 @@ def study_sampling(
         for method, seed in ProgressBar(runs, desc="study", unit="set", leave=False):
             if (*astuple(method), seed) not in measured.rows:
                 measured.add(
-                    {**asdict(method), "seed": seed, **_measure(pipeline, scorer, sampling, method, seed)}
+                    {**asdict(method), "seed": seed, **_measure(pipeline, sets, sampling, method, seed)}
                 )
         rows_by_method = {
             method: [measured.rows[(*astuple(method), seed)] for seed in range(seeds)] for method in methods
@@ -137,8 +138,8 @@ def study_sampling(
 
 
 def _measure(
-    pipeline: ACDiTImagePipeline, scorer: Scorer, sampling: Sampling, method: SamplingMethod, seed: int
-) -> dict[str, float]:
+    pipeline: ACDiTImagePipeline, sets: RealSets, sampling: Sampling, method: SamplingMethod, seed: int
+) -> dict[str, float | None]:
     """Measure the scores of one method, its seconds, and the number of views through the network per digit.
 
     Each seed generates other samples.
@@ -146,22 +147,28 @@ def _measure(
     own_scheduler, blocks = pipeline.scheduler, pipeline.layout.num_blocks
     steps = _steps(method, blocks)
     interval = middle_levels(own_scheduler, method.first) if method.guided == "middle" else None
-    first = sampling.seed + seed * len(scorer.labels)
+    first = sampling.seed + seed * sets.count
     settings = replace(sampling, seed=first, steps=steps, guidance_interval=interval)
     if method.solver == "unipc":
         pipeline.scheduler = UniPCMultistepScheduler.from_config(own_scheduler.config)
     try:
-        generated = draw_images(pipeline, scorer.labels.tolist(), settings)
+        report = score_digits(pipeline, sets, settings)
     finally:
         pipeline.scheduler = own_scheduler
-    scores = scorer.scores(generated.images)
+    distance = report.score("frechet_distance")
+    scores = {
+        "judge_frechet_distance": distance.value,
+        "judge_frechet_distance_real": distance.real,
+        "label_accuracy": report.score("label_accuracy").value,
+        "judge_coverage": report.score("coverage").value,
+    }
     guidance = Guidance(sampling.scale(pipeline), interval=interval)
     views = sum(
         1 if guidance.at(block, blocks, sigma) == 1 else 2
         for block, count in enumerate(steps)
         for sigma in _levels(own_scheduler, count)
     )
-    return {"views": views, "seconds": round(generated.seconds, 2), **{name: scores[name] for name in SCORES}}
+    return {"views": views, "seconds": report.settings["seconds"], **scores}
 
 
 def _steps(method: SamplingMethod, blocks: int) -> list[int]:

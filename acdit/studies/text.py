@@ -16,8 +16,8 @@ import torch
 from ..data.config import DataConfig
 from ..data.shakespeare import SHAKESPEARE
 from ..data.texts import open_texts
+from ..evaluation.likelihood import Scoring, likelihood
 from ..evaluation.report import format_table
-from ..evaluation.texts import Scoring, likelihood
 from ..model.layout import Layout
 from ..pipelines.loading import load_pipeline
 from ..pipelines.text import ACDiTTextPipeline

@@ -22,6 +22,7 @@ from .untrusted import MAX_AXES, check_file, damage, plain, reading
 COMPRESSION = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}  # largest ratio of the sizes by method
 LARGEST_OVERHEAD = 2**16  # bytes of a compressed array beyond that ratio
 SUFFIX = ".npy"
+PART = 2**22  # bytes of an array that are decompressed at a time
 RowReader = Callable[[Sequence[int]], np.ndarray]
 
 
@@ -97,9 +98,12 @@ class ArrayFile:
             raise damage(self.path, f"{name} has {array.size:,} bytes, more than the {largest:,} it may have")
         with self._archive() as archive, archive.open(name + SUFFIX) as content:
             content.read(array.start)
-            values = np.frombuffer(_exactly(content, array.size), array.dtype)
+            values = np.empty(array.size, np.uint8)
+            for first in range(0, array.size, PART):
+                part = values[first : first + PART]
+                part[:] = np.frombuffer(_exactly(content, len(part)), np.uint8)
             content.read(1)  # at the end, the checksum is compared
-        return values.reshape(array.shape)
+        return values.view(array.dtype).reshape(array.shape)
 
     @contextmanager
     def rows(self, name: str) -> Iterator[RowReader]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LONGEST_SHOWN = 200  # characters of a value in a message
 LITERAL = MappingProxyType({"literal": True})  # metadata of a dataclass field, see `Field.literal`
+WORDS = MappingProxyType({"words": True})  # metadata of a dataclass field, see `Field.words`
 QUOTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?:,|$)')
 
 
@@ -37,6 +38,8 @@ class Field:
     help: str
     literal: bool = False
     """If true, every text is a value as it is: `null` and `false` are texts like any other."""
+    words: bool = False
+    """If true, all arguments up to the next option are values, each as it is, with its commas."""
 
     @property
     def alternatives(self) -> tuple[Any, ...]:
@@ -61,7 +64,7 @@ class Field:
             return "{" + ",".join(map(str, choices[0])) + "}"
         if self.hint is bool:
             return "[true|false]"
-        return name.upper() + (",.." if self.is_sequence else "")
+        return name.upper() + (" .." if self.words else ",.." if self.is_sequence else "")
 
     def parse(self, value: object) -> object:
         """Parse a value: `null` and empty text mean None; text for a sequence is split, see `split_values`.
@@ -139,7 +142,8 @@ def _fields(cls: type, prefix: str) -> dict[str, Field]:
             by_key |= _fields(hint, key + ".")  # pyright: ignore[reportArgumentType]
         else:
             default = field.default if field.default_factory is MISSING else field.default_factory()
-            by_key[key] = Field(hint, default, docs.get(field.name, ""), field.metadata == LITERAL)
+            literal, words = field.metadata == LITERAL, field.metadata == WORDS
+            by_key[key] = Field(hint, default, docs.get(field.name, ""), literal, words)
     return by_key
 
 
@@ -181,8 +185,9 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
     """Parse command line arguments into values by dotted key.
 
     Options are written `--key value`, `--key=value` or, for a boolean, `--key` alone. Dashes and underscores
-    are equivalent in a key, and the option of a sequence may be given several times. One argument without a
-    key is the value of `positional`; if that is a sequence, there may be several such arguments.
+    are equivalent in a key, and the option of a sequence may be given several times. An option of words takes
+    all arguments up to the next option. One argument without a key is the value of `positional`; if that is a
+    sequence, there may be several such arguments.
     """
     known = fields_of(cls)
     values: dict[str, Any] = {}
@@ -207,6 +212,9 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
         if value is None and known[key].hint is not bool:
             raise UserError(f"{name} must be given a value: {known[key].described}")
         value = "true" if value is None else value
+        if known[key].words:
+            values[key] = [*values.get(key, ()), value, *_pop_words(remaining)]
+            continue
         earlier = values.get(key)
         if isinstance(earlier, list):
             value = [*earlier, value]
@@ -214,6 +222,14 @@ def read_arguments(cls: type, argv: list[str], positional: str | None = None) ->
             value = f"{_without_brackets(earlier)},{_without_brackets(value)}"
         values[key] = value
     return values
+
+
+def _pop_words(arguments: list[str]) -> list[str]:
+    """Remove the arguments before the next option, and return them."""
+    words: list[str] = []
+    while arguments and not arguments[0].startswith("--"):
+        words.append(arguments.pop(0))
+    return words
 
 
 def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:

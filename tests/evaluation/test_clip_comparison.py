@@ -1,7 +1,5 @@
 """`acdit evaluate` of a model of video against real clips of its kind."""
 
-import json
-
 import pytest
 import torch
 
@@ -11,6 +9,7 @@ from acdit.metrics.distances import frechet
 from acdit.metrics.neighbours import coverage_density
 from acdit.pipelines.loading import load_pipeline
 from tests.data.test_clip_files import shape, write
+from tests.evaluation.stored import score, series, stored
 from tests.pipelines.small import NAMES, quiet
 from tests.pipelines.test_video import build
 
@@ -42,7 +41,7 @@ def test_drawn_and_continued_clips_are_compared_with_real_ones(place, monkeypatc
     monkeypatch.chdir(place)
     more = ["--stride", "2", "--frames", "12", "--batch", "3", "--seed", "5", "--out", "scores.json"]
     assert main([*WORDS, *more]) == 0
-    scores = json.loads((place / "scores.json").read_text())["scores"]
+    (report,) = stored(place / "scores.json")
 
     files = sorted((place / "real").rglob("*.mp4"))
     real = torch.stack([decode_clip(str(file), shape(6, 2, edge=8), 0.5) for file in files])
@@ -56,25 +55,27 @@ def test_drawn_and_continued_clips_are_compared_with_real_ones(place, monkeypatc
         return Levels()(2 * frames.transpose(1, 2) - 1)
 
     found, of_real = features(pipe(labels, generator=seeds(), output_type="pt").frames), Levels()(real)
-    assert scores["clips"] == COUNT
-    assert scores["frechet_video_distance"] == pytest.approx(frechet(found, of_real), rel=1e-3)
-    assert [scores["coverage"], scores["density"]] == pytest.approx(coverage_density(of_real, found, 5))
+    distance = score(report, "frechet_distance")
+    assert (distance["samples"], distance["reference"], distance["real"]) == (COUNT, COUNT, None)
+    assert distance["value"] == pytest.approx(frechet(found, of_real), rel=1e-3)
+    values = [score(report, name)["value"] for name in ("coverage", "density")]
+    assert values == pytest.approx(coverage_density(of_real, found, 5))
     prefix = (real[:, :, :2].transpose(1, 2) + 1) / 2
     long = pipe(labels, generator=seeds(), prefix=prefix, num_frames=12, output_type="pt").frames
-    assert scores["drift_starts"] == [0, 6]
+    drift = series(report, "drift")
+    assert drift["positions"] == [0, 6] and drift["features"] == "torchscript"
     expected = [frechet(features(part), of_real) for part in long.split(6, 1)]
-    assert scores["drift"] == pytest.approx(expected, rel=1e-3)
+    assert drift["values"] == pytest.approx(expected, rel=1e-3)
     said = capsys.readouterr().out
-    assert "Fréchet video distance" in said and "continued, from frame 6" in said
+    assert "frechet_distance" in said and "there are no values of real data" in said
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--samples", "5"], "--samples must be more than 5 and at most the 8 clips"),
-        (["--samples", "9"], "at most the 8 clips of real, not 9"),
+        (["--samples", "9", "--count", "9"], "leave out one of them"),
         (["--frames", "8"], "--frames must be a multiple of 6"),
-        (["--plot", "a.png"], "--plot shows continued moving digits"),
+        (["--plot", "a.png"], "--plot shows a --sweep, or continued moving digits"),
         (["--data", "nowhere.csv"], "does not exist"),
         (["--stride", "0"], "--stride must be at least 1"),
         (["--judge", "gpt"], "--judge: only for models of text"),
@@ -92,13 +93,9 @@ def test_mistakes_take_one_line(place, words, said, monkeypatch, capsys):
 def test_what_is_needed_for_a_comparison_is_said(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     assert main(["evaluate", "--model", "model"]) == 2
-    assert "give real clips" in capsys.readouterr().err
-    assert main(["evaluate", "--model", "model", "--data", "real"]) == 2
-    assert "(a network that computes features)" in capsys.readouterr().err
+    assert "give real data of its kind with --data" in capsys.readouterr().err
     assert main(["evaluate", "--model", "model", "--stride", "2"]) == 2
     assert "--stride applies to the real videos" in capsys.readouterr().err
-    assert main(["evaluate", "--model", "mnist", "--data", "real"]) == 2
-    assert "--data: only for models of text and video" in capsys.readouterr().err
     write(place / "real" / "elephant.mp4")
     (place / "real" / "elephant").mkdir()
     write(place / "real" / "elephant" / "0.mp4")

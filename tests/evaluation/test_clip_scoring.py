@@ -1,13 +1,12 @@
 """`acdit evaluate` with a model of moving digits."""
 
-import json
-
 import pytest
 from PIL import Image
 
 from acdit.cli.main import main
 from acdit.diffusion.schedulers import default_sampler
 from acdit.pipelines.video import ACDiTVideoPipeline
+from tests.evaluation.stored import score, series, stored
 from tests.pipelines.test_video import build
 from tests.tiny import tiny_model
 
@@ -24,19 +23,20 @@ def model(tmp_path_factory):
 
 @pytest.mark.long
 def test_clips_are_drawn_and_continued_and_scored(model, tmp_path, capsys):
-    words = ["evaluate", "--model", model, "--samples", "12", "--frames", "12", "--sinks", "1"]
+    words = ["evaluate", "--model", model, "--count", "12", "--frames", "12", "--sinks", "1"]
     words += ["--steps", "1", "--batch", "5"]
     written = ["--out", str(tmp_path / "scores.json"), "--plot", str(tmp_path / "time.png")]
     assert main([*words, *written]) == 0
-    scores = json.loads((tmp_path / "scores.json").read_text())["scores"]
-    assert scores["sampled"]["clips"] == scores["continued"]["clips"] == 12
-    assert scores["sampled"]["label_accuracy_real"] > 0.9 > scores["sampled"]["label_accuracy"]
-    assert (scores["continued"]["window"], scores["continued"]["sinks"]) == (None, 1)
-    assert scores["continued"]["error_ratio"] > 1  # the network is random
-    assert len(scores["continued"]["by_frame"]["read"]) == 8 and len(scores["continued"]["drift"]) == 2
-    assert scores["continued"]["drift_starts"] == [4, 8]
+    (report,) = stored(tmp_path / "scores.json")
+    accuracy = score(report, "label_accuracy", "moving-frames")
+    assert accuracy["samples"] == score(report, "squared_error")["samples"] == 12
+    assert accuracy["real"] > 0.9 > accuracy["value"]
+    assert (report["settings"]["window"], report["settings"]["sinks"]) == (None, 1)
+    assert score(report, "error_ratio")["value"] > 1  # the network is random
+    assert len(series(report, "read")["values"]) == 8
+    assert series(report, "drift")["positions"] == [4, 8] and len(series(report, "drift")["values"]) == 2
     table = capsys.readouterr().out
-    assert "label accuracy" in table and "centroid error" in table
+    assert "label_accuracy" in table and "centroid_error" in table
     with Image.open(tmp_path / "time.png") as picture:
         assert picture.width > 1000
 
@@ -45,8 +45,8 @@ def test_clips_are_drawn_and_continued_and_scored(model, tmp_path, capsys):
     ("words", "said"),
     [
         (["--block", "2x4x4"], "--block: only for models of images and text, but this is a model of video"),
-        (["--samples", "1001"], "at most 1000"),
-        (["--samples", "5"], "--samples must be more than 5"),
+        (["--count", "1001"], "at most 1000"),
+        (["--count", "5"], "--count must be at least 6"),
         (["--steps", "1,1"], "--steps must be one number"),
         (["--frames", "7"], "--frames must be a multiple of 2"),
         (["--frames", "4"], "and more than 4 given ones, not 4"),
@@ -70,6 +70,6 @@ def test_other_models_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     build().save_pretrained(tmp_path / "small")
     assert main(["evaluate", "--model", "small"]) == 2
-    assert "only models of moving-digits (grey pixels, 32x32)" in capsys.readouterr().err
+    assert "without --data, only models of built-in data sets" in capsys.readouterr().err
     assert main(["evaluate", "--model", "mnist", "--frames", "8"]) == 2
     assert "--frames: only for models of video" in capsys.readouterr().err

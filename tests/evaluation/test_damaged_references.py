@@ -1,7 +1,6 @@
 """Damaged files among the real samples of an evaluation: left out, named and counted, never replaced."""
 
 import io
-import json
 import shutil
 
 import numpy as np
@@ -13,6 +12,7 @@ from acdit.data.image_decoding import decode_image
 from acdit.training.run import Run
 from acdit.training.validation import Validation
 from tests.data.test_clip_files import write
+from tests.evaluation.stored import stored
 from tests.evaluation.test_clip_comparison import WORDS, place
 from tests.training.small import small_recipe
 
@@ -25,8 +25,8 @@ def test_damaged_clips_are_left_out_named_and_counted(place, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     words = [*WORDS, "--frames", "12", "--seed", "5", "--out", "scores.json"]
     assert main(words) == 0
-    whole = json.loads((tmp_path / "scores.json").read_text())["scores"]
-    assert whole["clips"] == 8 and whole["left_out"] == 0 and whole["left_out_files"] == {}
+    (whole,) = stored(tmp_path / "scores.json")
+    assert whole["reference"]["count"] == 8 and "left_out" not in whole["reference"]
 
     folder = next(child for child in sorted((tmp_path / "real").iterdir()))
     encoded = write(tmp_path / "whole.avi", codec="mpeg4").read_bytes()
@@ -34,20 +34,19 @@ def test_damaged_clips_are_left_out_named_and_counted(place, tmp_path, monkeypat
     (folder / "1-damaged.avi").write_bytes(encoded[: chunks[12]])
     (folder / "2-text.mp4").write_text("no video")
     assert main(words) == 0
-    scores = json.loads((tmp_path / "scores.json").read_text())["scores"]
-    names = [name.rsplit("/", 1)[1] for name in scores["left_out_files"]]
+    (report,) = stored(tmp_path / "scores.json")
+    reference = report["reference"]
+    names = [name.rsplit("/", 1)[1] for name in reference["left_out_files"]]
     assert sorted(names) == ["1-damaged.avi", "2-text.mp4"]
-    assert scores["left_out"] == 2 and "unreadable files left out" in capsys.readouterr().out
-    for key in ("left_out", "left_out_files"):
-        del scores[key], whole[key]
-    assert scores == whole
+    assert reference["left_out"] == 2 and "2 unreadable files" in capsys.readouterr().out
+    assert (report["scores"], report["series"]) == (whole["scores"], whole["series"])
 
     for path in sorted((tmp_path / "real").rglob("*.mp4"))[:4]:
         path.with_suffix(".avi").write_bytes(encoded[: chunks[12]])
         path.unlink()
     assert main(words) == 2
     err = capsys.readouterr().err
-    assert "readable clips, but more than 5 are needed" in err and err.count("\n") == 1
+    assert "readable items, but at least 6 are needed" in err and err.count("\n") == 1
 
 
 def test_damaged_pictures_are_no_part_of_the_validation(tmp_path):

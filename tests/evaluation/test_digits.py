@@ -5,18 +5,35 @@ import json
 import pytest
 import torch
 
-from acdit.evaluation.digits import score_digits
+from acdit.data.digits import LABEL_NAMES
+from acdit.evaluation.comparison import Comparison, compare
+from acdit.evaluation.real_sets import Geometry, RealSets, open_real_sets
 from acdit.evaluation.report import format_table
+from acdit.evaluation.samples import TensorSamples
 from acdit.metrics.distances import frechet
 from acdit.metrics.neighbours import nearest_ratio, spread
-from acdit.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def score(train, held_out, judge):
+def score(train, held_out):
     def score(samples, labels, reference=held_out):
-        scores = score_digits(samples, labels, train=train, held_out=reference, classifier=judge)
-        assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+        """Scores by metric, with `pixels` or `real` after the name, of samples beside as many real digits."""
+        count, most = len(samples), min(len(train[0]), len(reference[0]))
+        real = (spread(spread(part, most), count) for part in train)
+        sets = RealSets(
+            TensorSamples(*(spread(part, count) for part in reference), LABEL_NAMES),
+            count,
+            TensorSamples(*real, LABEL_NAMES),
+            TensorSamples(*train, LABEL_NAMES),
+            TensorSamples(*reference, LABEL_NAMES),
+            TensorSamples(*train, LABEL_NAMES),
+        )
+        report = compare(TensorSamples(samples, labels, LABEL_NAMES), sets, Comparison())
+        assert json.loads(json.dumps(report.to_json(), allow_nan=False))["settings"] == {"seed": 0}
+        scores = {}
+        for one in report.scores:
+            name = one.metric if one.features == "digit-classifier" else f"{one.metric} {one.features}"
+            scores |= {name: one.value, f"{name} real": one.real}
         return scores
 
     return score
@@ -26,42 +43,41 @@ def test_unseen_digits_pass(score, held_out):
     """Half of the held-out digits as samples, compared with the other half."""
     (samples, reference), (labels, others) = ((part[:358:2], part[1:358:2]) for part in held_out)
     scores = score(samples, labels, (reference, others))
-    assert scores["samples"] == 179
-    assert scores["judge_accuracy_held_out"] > 0.97
+    assert scores["label_accuracy real"] > 0.97
     assert scores["label_accuracy"] > 0.97
-    assert scores["judge_coverage"] > 0.9 and scores["judge_coverage_real"] > 0.9
-    assert scores["judge_density"] == pytest.approx(1, abs=0.2)
-    assert scores["judge_frechet_distance"] < 2 * scores["judge_frechet_distance_real"]
-    assert scores["memorisation_ratio_pixels"] == pytest.approx(1, abs=0.06)
-    assert scores["memorisation_ratio_judge"] == pytest.approx(1, abs=0.1)
-    assert scores["copied_share_pixels"] == 0
+    assert scores["coverage"] > 0.9 and scores["coverage real"] > 0.9
+    assert scores["density"] == pytest.approx(1, abs=0.2)
+    assert scores["frechet_distance"] < 2 * scores["frechet_distance real"]
+    assert scores["nearest_ratio pixels"] == pytest.approx(1, abs=0.06)
+    assert scores["nearest_ratio"] == pytest.approx(1, abs=0.1)
+    assert scores["copied_fraction pixels"] == 0
 
 
 def test_copied_training_digits_fail(score, train, held_out):
     chosen = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(0))[: len(held_out[0])]
     scores = score(train[0][chosen], train[1][chosen])
-    assert scores["label_accuracy"] > 0.98 and scores["judge_coverage"] > 0.9  # only memorisation tells
-    assert scores["memorisation_ratio_pixels"] < 0.85
-    assert scores["memorisation_ratio_judge"] < 0.85
-    assert scores["copied_share_pixels"] > 0.99
+    assert scores["label_accuracy"] > 0.98 and scores["coverage"] > 0.9  # only memorisation tells
+    assert scores["nearest_ratio pixels"] < 0.85
+    assert scores["nearest_ratio"] < 0.85
+    assert scores["copied_fraction pixels"] > 0.99
     seen = torch.arange(len(held_out[0])) * len(train[0]) // len(held_out[0])  # those that the ratio looks at
-    assert score(train[0][seen], train[1][seen])["memorisation_ratio_pixels"] < 0.01
+    assert score(train[0][seen], train[1][seen])["nearest_ratio pixels"] < 0.01
 
 
 def test_class_means_fail(score, train, held_out):
     means = torch.stack([train[0][train[1] == label].mean(dim=0) for label in range(10)])
     scores = score(means[held_out[1]], held_out[1])
-    assert scores["judge_coverage"] < 0.3
-    assert scores["judge_frechet_distance"] > 5 * scores["judge_frechet_distance_real"]
-    assert scores["copied_share_pixels"] == 0
+    assert scores["coverage"] < 0.3
+    assert scores["frechet_distance"] > 5 * scores["frechet_distance real"]
+    assert scores["copied_fraction pixels"] == 0
 
 
 def test_noise_fails(score, held_out):
     noise = torch.rand(held_out[0].shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     scores = score(noise, held_out[1])
     assert scores["label_accuracy"] < 0.3
-    assert scores["judge_coverage"] < 0.2
-    assert scores["judge_frechet_distance"] > 20 * scores["judge_frechet_distance_real"]
+    assert scores["coverage"] < 0.2
+    assert scores["frechet_distance"] > 20 * scores["frechet_distance real"]
 
 
 def test_wrong_labels_fail(score, held_out):
@@ -71,35 +87,31 @@ def test_wrong_labels_fail(score, held_out):
 def test_real_scores_do_not_depend_on_the_samples(score, held_out):
     images, labels = held_out
     real = [
-        {name: value for name, value in scores.items() if "real" in name or "held_out" in name}
+        {name: value for name, value in scores.items() if name.endswith("real")}
         for scores in (score(images, labels), score(-images, labels))
     ]
-    assert real[0] == real[1] and len(real[0]) == 4
+    assert real[0] == real[1] and real[0]["frechet_distance real"] > 0
 
 
 def test_few_samples_are_compared_with_as_few_real_digits(score, train, held_out, judge):
     few = slice(0, 40)
     scores = score(held_out[0][few].flip(-1), held_out[1][few])
-    assert scores["samples"] == 40
     as_few = [judge.features(spread(spread(images, 359), 40)) for images in (train[0], held_out[0])]
-    assert scores["judge_frechet_distance_real"] == pytest.approx(frechet(*as_few), rel=1e-3)
+    assert scores["frechet_distance real"] == pytest.approx(frechet(*as_few), rel=1e-3)
     features = judge.features(held_out[0][few].flip(-1))
-    assert scores["judge_frechet_distance"] == pytest.approx(frechet(features, as_few[1]), rel=1e-3)
+    assert scores["frechet_distance"] == pytest.approx(frechet(features, as_few[1]), rel=1e-3)
     pixels = [images.flatten(1) for images in (held_out[0][few].flip(-1), train[0], held_out[0])]
-    assert scores["memorisation_ratio_pixels"] == nearest_ratio(*pixels)  # which needs no such cut
+    assert scores["nearest_ratio pixels"] == pytest.approx(nearest_ratio(*pixels))  # which needs no such cut
 
 
-def test_samples_that_do_not_fit_are_errors(score, held_out):
-    images, labels = held_out
-    for samples, names, message in (
-        (images.repeat(1, 3, 1, 1), labels, r"\(N, 1, 8, 8\).*not \(359, 3, 8, 8\)"),
-        (images[..., :7], labels, "not \\(359, 1, 8, 7\\)"),
-        (images, labels[:-1], "not 358"),
-        (images[:5], labels[:5], "must be 6 to 359,.*not 5"),
-        (torch.cat([images, images[:1]]), torch.cat([labels, labels[:1]]), "must be 6 to 359,.*not 360"),
-    ):
-        with pytest.raises(UserError, match=message):
-            score(samples, names)
+def test_the_parts_of_digits_are_those_that_are_compared(train, held_out):
+    """The sets of the built-in digits, with the real ones at even steps."""
+    sets = open_real_sets("digits", Geometry(8, 1), count=40)
+    first = {name: next(getattr(sets, name).batches(2000))[1] for name in ("reference", "real", "training")}
+    assert torch.equal(first["reference"], spread(held_out[0], 40))
+    assert torch.equal(first["real"], spread(spread(train[0], 359), 40))
+    assert torch.equal(first["training"], train[0]) and len(sets.held_out) == 359
+    assert (len(open_real_sets("digits", Geometry(8, 1)).reference), sets.count) == (359, 40)
 
 
 def test_a_table_is_aligned():

@@ -1,6 +1,7 @@
 """evaluate_samples: which metrics are computed, on which sets, and what stands beside them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from acdit.metrics.distances import cmmd, frechet, kernel_distance, sliced_wasse
 from acdit.metrics.inception_score import inception_score
 from acdit.metrics.neighbours import copied_share, coverage_density, nearest_ratio, precision_recall, spread
 from acdit.utils.errors import UserError
+from acdit.utils.randomness import generator
 
 NAMES = ("dark", "light")
 
@@ -71,7 +73,8 @@ def test_scores_of_classes_and_of_copies():
     report = evaluate_samples(SAMPLES, REFERENCE, [Halves()], wanted, real=REAL, training=TRAINING)
     x, y, z, t = (extract(one, Halves()) for one in (SAMPLES, REFERENCE, REAL, TRAINING))
     for number, name in enumerate(("inception_score", "inception_score_deviation")):
-        expected = [inception_score(one.logits)[number] for one in (x, z)]
+        order = torch.randperm(len(x), generator=generator(0, "inception score"))
+        expected = [inception_score(one.logits[order])[number] for one in (x, z)]
         assert [report.score(name).value, report.score(name).real] == expected
     accuracies = [float((one.logits.argmax(1) == one.labels).double().mean()) for one in (x, y)]
     accuracy = report.score("label_accuracy")
@@ -82,12 +85,32 @@ def test_scores_of_classes_and_of_copies():
     assert [copies.value, copies.real] == [copied_share(one.values, t.values) for one in (x, z)]
 
 
+def test_the_inception_score_does_not_depend_on_the_order_of_classes():
+    """Classes one after another would make every part of the set a single class, whose score is 1."""
+
+    class Logits(Halves):
+        def __call__(self, samples):
+            return Features(samples.flatten(1), 50.0 * samples.flatten(1)[:, :10])
+
+    sorted_classes = torch.eye(10).repeat_interleave(40, 0).view(400, 1, 2, 5)
+    report = evaluate_samples(TensorSamples(sorted_classes), None, [Logits()], ["inception_score"])
+    assert 8 < report.score("inception_score").value < 10
+
+
 def test_real_data_are_not_looked_for_among_themselves():
     report = evaluate_samples(SAMPLES, None, [Halves()], real=REAL, training=REAL, held_out=REFERENCE)
     assert report.score("nearest_ratio").real is None and report.score("copied_fraction").real is None
     assert report.score("nearest_ratio").value > 0
     held_out = evaluate_samples(SAMPLES, None, [Halves()], real=REAL, training=TRAINING, held_out=REAL)
     assert held_out.score("nearest_ratio").real is None
+
+
+@pytest.mark.parametrize(("name", "expected"), [("clip-classifier", False), ("clip-vit-b-32-224", True)])
+def test_cmmd_is_computed_on_features_of_clip_alone(name, expected):
+    extractor = Halves()
+    extractor.info = replace(Halves.info, name=name)
+    report = evaluate_samples(SAMPLES, REFERENCE, [extractor])
+    assert ("cmmd" in {score.metric for score in report.scores}) is expected
 
 
 def test_without_names_all_metrics_whose_needs_are_met():
@@ -188,6 +211,10 @@ def test_a_set_of_several_names_is_read_once():
         ({"real": TRAINING}, "must be as many as these, 40, not 60"),
         (
             {"reference": images(50, 2, size=6)},
+            "reference data are of 6x6 pixels, but the samples of 4x4",
+        ),
+        (
+            {"reference": extract(images(50, 2, size=6), Pixels())},
             "reference data have 36 features pixels each.* samples have 16",
         ),
         (

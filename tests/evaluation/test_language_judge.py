@@ -1,5 +1,6 @@
 """Generative perplexity against a model's own answers by hand; entropy in closed form."""
 
+import copy
 import math
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from acdit.data.tokenizers import END, train_tokenizer
 from acdit.evaluation.language_model import ExternalLanguageModel
-from acdit.metrics.entropy import token_entropy
+from acdit.metrics.entropy import perplexity, token_entropy
 from acdit.utils.errors import UserError
 
 
@@ -63,3 +64,28 @@ def test_entropy_of_tokens():
     rows = [torch.tensor([5, 5, 5]), torch.tensor([1, 2, 3, 4]), torch.tensor([7, 7, 8, 8, 8, 8])]
     third = -(1 / 3 * math.log(1 / 3) + 2 / 3 * math.log(2 / 3))
     assert token_entropy(rows) == pytest.approx((0 + math.log(4) + third) / 3)
+    assert token_entropy([row.tolist() for row in rows]) == token_entropy(rows)
+    assert token_entropy([["a", "b", "a", "b"], []]) == pytest.approx(math.log(2) / 2)
+    with pytest.raises(UserError, match="there are no texts"):
+        token_entropy([])
+
+
+def test_perplexity_that_is_not_finite():
+    assert perplexity(math.log(7)) == pytest.approx(7)
+    for nats in (710.0, math.inf, math.nan):
+        with pytest.raises(UserError, match="no finite perplexity"):
+            perplexity(nats)
+
+
+def test_a_language_model_whose_perplexity_overflows(causal, tmp_path):
+    """Finite logits of a network with huge weights: one line, not OverflowError or Infinity."""
+    _, network, inner = causal
+    inner.save_pretrained(tmp_path)
+    network = copy.deepcopy(network)
+    with torch.no_grad():
+        network.transformer.ln_f.weight.fill_(1e6)
+    network.save_pretrained(tmp_path)
+    evaluator = ExternalLanguageModel(str(tmp_path), torch.device("cpu"))
+    with pytest.raises(UserError, match="no finite perplexity"):
+        evaluator.perplexity(["the cat sat on the mat"])
+    assert evaluator.perplexity(["", "x"]) is None

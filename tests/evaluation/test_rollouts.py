@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from acdit.data.moving_digits import MovingDigits
-from acdit.evaluation.continuation import Continuations, centroids, score_continuations
+from acdit.evaluation.continuation import Continuations, centroids, continuation_report
 from acdit.utils.errors import UserError
 
 FRAMES = 20
@@ -37,13 +37,19 @@ def reader(data):
     return read
 
 
+def by_name(report):
+    """Scores, series and the number of bouncing clips of a report by name."""
+    assert json.loads(json.dumps(report.to_json(), allow_nan=False))["settings"] == dict(report.settings)
+    series = {f"{line.metric} by frame": line.values for line in report.series}
+    last = {"read of real": report.score("read_last").real, "clips": report.scores[0].samples}
+    return {one.metric: one.value for one in report.scores} | series | last | dict(report.settings)
+
+
 @pytest.fixture(scope="module")
 def score(data, real):
     def score(made):
         continued = Continuations(data, INDICES, made, 4)
-        found = score_continuations(continued, reader(data), real.mean((0, 1, 2)))
-        assert json.loads(json.dumps(found, allow_nan=False)) == found
-        return found
+        return by_name(continuation_report(continued, reader(data), real.mean((0, 1, 2))))
 
     return score
 
@@ -52,8 +58,8 @@ def test_the_truth_is_perfect(score, real, data):
     found = score(real)
     assert found["squared_error"] == found["error_ratio"] == found["centroid_error"] == 0
     assert found["clips"] == 40 and 30 < found["bouncing"] <= 40
-    assert len(found["by_frame"]["read"]) == FRAMES - 4
-    assert found["by_frame"]["read"] == [1.0] * (FRAMES - 4) and found["read_real"] == 1
+    assert len(found["read by frame"]) == FRAMES - 4
+    assert found["read by frame"] == (1.0,) * (FRAMES - 4) and found["read of real"] == 1
 
 
 def test_guesses_have_the_error_that_is_reported_for_them(score, real, data):
@@ -77,14 +83,14 @@ def test_guesses_have_the_error_that_is_reported_for_them(score, real, data):
 def test_clips_that_end_before_the_first_part_does(data, real):
     """Those count as bouncing that meet an edge in the frames that there are."""
     short = Continuations(data, INDICES, real[:, :6], 4)
-    found = score_continuations(short, reader(data), real.mean((0, 1, 2)))
+    found = by_name(continuation_report(short, reader(data), real.mean((0, 1, 2))))
     moved = [data.clip(index).motion.corners(6) for index in INDICES]
     turned = [bool((corners[4:] - corners[3:5] != corners[3] - corners[2]).any()) for corners in moved]
     assert 0 < found["bouncing"] == sum(turned) < 30
     still = [place for place, turns in enumerate(turned) if not turns]
     none = Continuations(data, [INDICES[place] for place in still], real[still, :6], 4)
     with pytest.raises(UserError, match="reaches the border within 2 frames"):
-        score_continuations(none, lambda frames: data.labels[none.indices], real.mean((0, 1, 2)))
+        continuation_report(none, lambda frames: data.labels[none.indices], real.mean((0, 1, 2)))
 
 
 def test_a_shift_is_a_centroid_error_and_another_digit_is_not_read(score, real):
@@ -92,7 +98,7 @@ def test_a_shift_is_a_centroid_error_and_another_digit_is_not_read(score, real):
     wide = score(shifted)["centroid_error"]
     assert wide == pytest.approx(3, abs=0.6)  # some digits wrap round
     others = torch.cat((real[:, :4], real.roll(17, 0)[:, 4:]), 1)
-    assert score(others)["by_frame"]["read"][-1] < 0.4
+    assert score(others)["read by frame"][-1] < 0.4
 
 
 def test_centroids():

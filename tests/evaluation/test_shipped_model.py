@@ -12,6 +12,7 @@ from acdit.model.layout import parse_dims
 from acdit.pipelines.folders import SHIPPED, pipeline_folder, shipped_models
 from acdit.pipelines.loading import load_pipeline
 from acdit.utils.errors import UserError
+from tests.evaluation.stored import score, series, stored
 
 CARD = SHIPPED / "mnist" / "README.md"
 MOVING = SHIPPED / "moving-digits" / "README.md"
@@ -51,15 +52,16 @@ def test_it_scores_what_its_card_says(tmp_path):
     """With a third of the card's samples, to save time: so accuracy to three standard errors."""
     out = tmp_path / "scores.json"
     blocks = "8x8,4x4,2x2"
-    assert main(["evaluate", "--block", blocks, "--samples", "300", "--out", str(out)]) == 0
-    found = json.loads(out.read_text())["scores"]
+    assert main(["evaluate", "--block", blocks, "--count", "300", "--out", str(out)]) == 0
+    found = stored(out)
     listed = ROW.findall(CARD.read_text())
     for row, (block, evaluations, accuracy, coverage) in zip(found, listed, strict=True):
-        assert (row["block"], row["evaluations"]) == (block, int(evaluations))
+        settings = row["settings"]
+        assert (settings["block"], settings["evaluations"]) == (block, int(evaluations))
         expected = float(accuracy)
         spread = 3 * (expected * (1 - expected) / 300) ** 0.5
-        assert row["label_accuracy"] == pytest.approx(expected, abs=max(spread, 0.01))
-        assert row["judge_coverage"] == pytest.approx(float(coverage), abs=0.1)
+        assert score(row, "label_accuracy")["value"] == pytest.approx(expected, abs=max(spread, 0.01))
+        assert score(row, "coverage")["value"] == pytest.approx(float(coverage), abs=0.1)
 
 
 @pytest.mark.long
@@ -81,18 +83,18 @@ def test_moving_digits_move_as_their_card_says(tmp_path):
     card, out = MOVING.read_text(), tmp_path / "scores.json"
     command = re.search(r"`acdit (evaluate --model moving-digits .*?)`", card)
     assert command
-    assert main([*command[1].split(), "--samples", "100", "--frames", "12", "--out", str(out)]) == 0
-    found = json.loads(out.read_text())["scores"]
+    assert main([*command[1].split(), "--count", "100", "--frames", "12", "--out", str(out)]) == 0
+    (found,) = stored(out)
     for name, value, spread in (
-        ("label accuracy", found["sampled"]["label_accuracy"], 0.085),
-        ("coverage", found["sampled"]["coverage"], 0.15),  # of fewer clips
-        ("digit recognised in the first new frame", found["continued"]["by_frame"]["read"][0], 0.07),
+        ("label accuracy", score(found, "label_accuracy", "moving-frames")["value"], 0.085),
+        ("coverage", score(found, "coverage")["value"], 0.15),  # of fewer clips
+        ("digit recognised in the first new frame", series(found, "read")["values"][0], 0.07),
         (
             "squared error of the next 8 frames, relative to the best simple baseline",
-            found["continued"]["error_ratio"],
+            score(found, "error_ratio")["value"],
             0.07,
         ),
-        ("centroid error over them, in pixels", found["continued"]["centroid_error"], 0.2),
+        ("centroid error over them, in pixels", score(found, "centroid_error")["value"], 0.2),
     ):
         listed = re.search(rf"^\| {re.escape(name)} \| ([\d.]+) \|", card, re.MULTILINE)
         assert listed and value == pytest.approx(float(listed[1]), abs=spread), name

@@ -7,7 +7,7 @@ import pytest
 from acdit.cli.main import main
 from acdit.diffusion.masked_schedulers import FirstHittingScheduler
 from acdit.diffusion.schedulers import default_sampler
-from acdit.evaluation.digits import Scorer
+from acdit.evaluation.digits import digit_sets
 from acdit.evaluation.training_data import is_trained_on
 from acdit.pipelines.folders import SHIPPED, shipped_models
 from acdit.pipelines.image import ACDiTImagePipeline
@@ -56,34 +56,37 @@ def images(side, names, data_source):
 def test_other_models_of_the_shape_of_digits_are_refused(side, names, data_source, said, tmp_path, capsys):
     model, out = tmp_path / "model", tmp_path / "scores.json"
     images(side, names, data_source).save_pretrained(model)
-    for words in (["evaluate", "--out", str(out)], ["study", "sampling", "--out", str(tmp_path / "study")]):
-        assert main([*words, "--model", str(model), "--samples", "20"]) == 2
+    for words, refused in (
+        (["evaluate", "--count", "20", "--out", str(out)], "give real data of its kind with --data"),
+        (["study", "sampling", "--samples", "20", "--out", str(tmp_path / "study")], "only models of mnist"),
+    ):
+        assert main([*words, "--model", str(model)]) == 2
         err = capsys.readouterr().err
-        assert said in err and "only models of mnist" in err and err.count("\n") == 1
+        assert said in err and refused in err and err.count("\n") == 1
     assert not out.exists()
 
 
 @pytest.mark.parametrize(("side", "name"), [(8, "digits"), (32, "mnist")])
 def test_models_of_digits_are_scored(side, name):
     for recorded in (name, None):  # earlier versions recorded none
-        assert len(Scorer(images(side, DIGITS, recorded), 20).labels) == 20
+        assert len(digit_sets(images(side, DIGITS, recorded), 20).reference) == 20
     other = {"digits": "mnist", "mnist": "digits"}[name]
     with pytest.raises(UserError, match=f"trained on {other}"):
-        Scorer(images(side, DIGITS, other), 20)
+        digit_sets(images(side, DIGITS, other), 20)
 
 
 def test_a_run_records_its_data_set(tmp_path):
     exported = train(small_recipe(tmp_path / "digits", training={"steps": 1}))
     assert exported is not None
     assert json.loads((exported / "model_index.json").read_text())["data_source"] == "digits"
-    assert len(Scorer(load_pipeline(exported, kind=ACDiTImagePipeline), 20).labels) == 20
+    assert len(digit_sets(load_pipeline(exported, kind=ACDiTImagePipeline), 20).reference) == 20
     pictures = draw(tmp_path / "mnist", *DIGITS, count=2)
     data = {"source": str(pictures), "image_size": 8, "channels": 1}
     exported = train(small_recipe(tmp_path / "own", training={"steps": 1}, data=data))
     pipeline = load_pipeline(exported, kind=ACDiTImagePipeline)
     assert pipeline.data_source == "folder mnist" and pipeline.class_names == list(DIGITS)
     with pytest.raises(UserError, match="trained on folder mnist"):
-        Scorer(pipeline, 20)
+        digit_sets(pipeline, 20)
 
 
 def test_pipelines_saved_before_still_load(tmp_path):
@@ -105,7 +108,7 @@ def test_other_models_of_the_shape_of_moving_digits_are_refused(names, data_sour
     ACDiTVideoPipeline(
         network, default_sampler("flow"), None, *layout, dict(enumerate(names)), data_source=data_source
     ).save_pretrained(tmp_path)
-    assert main(["evaluate", "--model", str(tmp_path), "--samples", "12"]) == 2
+    assert main(["evaluate", "--model", str(tmp_path), "--count", "12"]) == 2
     err = capsys.readouterr().err
     assert said in err and "--data" in err and err.count("\n") == 1
 

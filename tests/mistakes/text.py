@@ -4,6 +4,34 @@ from .kinds import mutant
 
 TEXT = [
     mutant(
+        "real texts beside the samples are those of the reference",
+        "evaluation/text_samples.py",
+        "other = order[count : 2 * count]",
+        "other = order[:count]",
+        "evaluation/test_text_comparison.py::test_passages_have_the_length_of_the_samples",
+    ),
+    mutant(
+        "real sequences go on after the end of a text",
+        "evaluation/text_samples.py",
+        "rows = [row[: end[0] + 1] if end else row",
+        "rows = [row if end else row",
+        "evaluation/test_text_comparison.py::test_real_sequences_are_cut_as_generated_ones",
+    ),
+    mutant(
+        "texts of a curve have one temperature",
+        "evaluation/text_samples.py",
+        "sampling, block=block, temperature=temperature, ranks=ranks)",
+        "sampling, block=block, ranks=ranks)",
+        "cli/test_text_commands.py::test_scores_over_temperatures",
+    ),
+    mutant(
+        "a built-in name stands for its training part",
+        "evaluation/text_samples.py",
+        "return self.name in TEXT_SETS",
+        "return self.name not in TEXT_SETS",
+        "cli/test_text_commands.py::test_a_built_in_name_stands_for_its_held_out_part",
+    ),
+    mutant(
         "sentence features include padding",
         "evaluation/features/minilm.py",
         "(outputs * inside).sum(dim=1) / inside.sum(dim=1)",

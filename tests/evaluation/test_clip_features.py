@@ -5,11 +5,16 @@ import json
 import pytest
 import torch
 
+from acdit.data.digits import LABEL_NAMES
 from acdit.data.moving_digits import MovingDigits
-from acdit.evaluation.clip_scores import drift, score_clips
-from acdit.evaluation.features.clip_network import fit_clip_network
-from acdit.evaluation.features.digit_classifier import fit_digit_classifier
+from acdit.evaluation.evaluate import evaluate_samples
+from acdit.evaluation.extraction import extract
+from acdit.evaluation.features.clip_network import ClipFeatures, fit_clip_network
+from acdit.evaluation.features.moving_frames import load_frame_classifier
 from acdit.evaluation.features.torchscript import torchscript_features
+from acdit.evaluation.rollouts import ClipParts
+from acdit.evaluation.samples import TensorSamples
+from acdit.metrics.statistics import frechet_distance
 from acdit.utils.errors import UserError
 
 COUNT, FRAMES = 300, 8
@@ -30,17 +35,19 @@ def network():
 def score(real, network):
     data = MovingDigits(FRAMES)
     train = torch.stack([data.decode(index) for index in range(COUNT)])
-    rows = range(0, len(data), 50)
-    single = MovingDigits(1)
-    frames = torch.stack([single.decode(index)[:, 0] for index in rows])
-    judge = fit_digit_classifier(frames, data.labels[list(rows)])
+    extractors = [ClipFeatures(network, real[0].shape[1:], torch.device("cpu")), load_frame_classifier()]
+    reference, beside = (TensorSamples(clips, real[1], LABEL_NAMES) for clips in (real[0], train))
 
     def score(clips, labels=real[1]):
-        found = score_clips(
-            clips, labels, train=train, held_out=real[0], features=network.features, classifier=judge
-        )
-        assert json.loads(json.dumps(found, allow_nan=False)) == found
-        return found
+        """Scores by metric, with `frame` after those of frames and `real` after those of real data."""
+        samples = TensorSamples(clips, labels, LABEL_NAMES)
+        report = evaluate_samples(samples, reference, extractors, real=beside)
+        assert json.loads(json.dumps(report.to_json(), allow_nan=False))["settings"] == {"seed": 0}
+        scores = {}
+        for one in report.scores:
+            name = f"{one.metric} frame" if one.features == "moving-frames" else one.metric
+            scores |= {name: one.value, f"{name} real": one.real}
+        return scores
 
     return score
 
@@ -48,8 +55,10 @@ def score(real, network):
 @pytest.mark.long
 def test_real_clips_score_as_real_ones(score, real):
     found = score(real[0])
-    assert found["frechet_video_distance"] < 1e-6 and found["frechet_frame_distance"] < 1e-6
-    assert found["coverage"] == 1 and found["label_accuracy"] == found["label_accuracy_real"] > 0.85
+    assert found["frechet_distance"] < 1e-6 and found["frechet_distance frame"] < 1e-6
+    assert (
+        found["coverage"] == 1 and found["label_accuracy frame"] == found["label_accuracy frame real"] > 0.85
+    )
 
 
 @pytest.mark.long
@@ -57,16 +66,16 @@ def test_broken_clips_score_worse(score, real):
     fair = score(real[0])
     order = torch.tensor([3, 0, 6, 1, 7, 4, 2, 5])
     shuffled = score(real[0][:, :, order])
-    assert shuffled["frechet_frame_distance"] < 1e-6  # frame by frame nothing is wrong
-    assert shuffled["frechet_video_distance"] > 3 * fair["frechet_video_distance_real"]
+    assert shuffled["frechet_distance frame"] < 1e-6  # frame by frame nothing is wrong
+    assert shuffled["frechet_distance"] > 3 * fair["frechet_distance real"]
     frozen = score(real[0][:, :, :1].expand(-1, -1, FRAMES, -1, -1))
-    assert frozen["frechet_video_distance"] > 3 * fair["frechet_video_distance_real"]
+    assert frozen["frechet_distance"] > 3 * fair["frechet_distance real"]
     noise = torch.randn(real[0].shape, generator=torch.Generator().manual_seed(0))
     noisy = score(real[0] + 0.5 * noise)
-    assert noisy["frechet_frame_distance"] > 3 * fair["frechet_frame_distance_real"]
+    assert noisy["frechet_distance frame"] > 3 * fair["frechet_distance frame real"]
     one = score(real[0][:1].expand(COUNT, -1, -1, -1, -1))
     assert one["coverage"] < 0.2
-    assert score(real[0], real[1].roll(1))["label_accuracy"] < 0.4
+    assert score(real[0], real[1].roll(1))["label_accuracy frame"] < 0.4
 
 
 @pytest.mark.long
@@ -76,7 +85,12 @@ def test_drift_rises_with_what_goes_wrong(real, network):
     fading = truth.clone()
     fading[:, :, 8:16] = -1 + 0.6 * (truth[:, :, 8:16] + 1)
     fading[:, :, 16:] = -1 + 0.2 * (truth[:, :, 16:] + 1)
-    found = drift(fading, truth, network.features, FRAMES, (0, 8, 16))
+    extractor = ClipFeatures(network, (1, FRAMES, 32, 32), torch.device("cpu"))
+    parts = [
+        ClipParts(TensorSamples(clips), start, FRAMES) for start in (0, 8, 16) for clips in (fading, truth)
+    ]
+    features = [extract(part, extractor).statistics for part in parts]
+    found = [frechet_distance(*features[place : place + 2]) for place in (0, 2, 4)]
     assert found[0] < 1e-6 < found[1] < found[2]
 
 

