@@ -17,7 +17,7 @@ def open_clip(request: ExtractorRequest) -> ImageNetworkFeatures:
     The network of CMMD (arXiv 2401.09603) is openai/clip-vit-large-patch14-336.
     """
     check_colour("clip", request.shape)
-    library: Any = require("transformers", "features")
+    library: Any = require("transformers", "text")
     folder = network_folder("clip", request.argument, "a model of CLIP")
     subject = f"the features clip:{request.argument}"
     types = ("clip", "clip_vision_model")

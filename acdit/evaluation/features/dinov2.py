@@ -17,7 +17,7 @@ def open_dinov2(request: ExtractorRequest) -> ImageNetworkFeatures:
     This is the distance's network in arXiv 2306.04675 with facebook/dinov2-large.
     """
     check_colour("dinov2", request.shape)
-    library: Any = require("transformers", "features")
+    library: Any = require("transformers", "text")
     folder = network_folder("dinov2", request.argument, "a model of DINOv2")
     subject = f"the features dinov2:{request.argument}"
     network = load_vision_network(folder, library.Dinov2Model, ("dinov2",), subject)

@@ -68,7 +68,7 @@ def fidelity(name: str) -> ModuleType:
     except ModuleNotFoundError as missing:
         if missing.name != "torch_fidelity":
             raise
-        return require("torch_fidelity", "features")  # raises the error that names the extra
+        return require("torch_fidelity", "inception")  # raises the error that names the extra
 
 
 def find_weights(argument: str) -> Path:
