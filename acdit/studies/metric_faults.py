@@ -39,7 +39,7 @@ Made by `acdit study metrics --seeds {damaged}` on {processor} (threads: {thread
 {count} samples against 500 reference pictures, mean of {damaged} sets for each fault and strength. The
 expectations were written down before (`acdit/studies/expected_faults.py`). A change counts if it exceeds
 {spreads} standard deviations of {undamaged} undamaged sets and, for fractions, one sample. A score *rises* if
-it is higher at the greatest strength and falls at no step between, and likewise *falls*; *mixed* is neither. In
+it is higher at the greatest strength and falls at no step between; likewise *falls*; *mixed* is neither. In
 {agreeing} of {rows} rows, the effect is the expected one."""
 
 Draws = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
