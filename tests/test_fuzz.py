@@ -176,6 +176,7 @@ BOUNDS: dict[str, list[str]] = {
     "plan": ["--out", "out"],
     "autoencoder": ["--training.steps", "1", "--out", "out"],
     "encode": ["--out", "out"],
+    "reference": ["--features", "pixels"],
     "bench": ["--work", "none"],
     "study": ["--name", "none"],
     "doctor": ["--nothing"],
@@ -189,6 +190,7 @@ FIRST: dict[str, list[str]] = {
     "curves": ["run", "none", "image"],
     "convert": ["img.pt", "words.json", "image", "none"],
     "tokenizer": ["texts", "none", "words.json"],
+    "reference": ["digits", "image", "texts", "none"],
     "completion": ["bash", "none"],
 }
 

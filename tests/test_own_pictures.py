@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from tests.evaluation.stored import score, stored
+
 pytestmark = pytest.mark.long
 SMALL = [
     *("--model.num_layers", "2", "--model.hidden_size", "32", "--model.num_heads", "2"),
@@ -85,5 +87,42 @@ def test_photographs_in_three_classes(photographs, tmp_path):
     with Image.open(tmp_path / "two.png") as picture:
         assert picture.size == (2 * (64 + 4) + 4, 2 * (64 + 4) + 4)
         assert np.asarray(picture).std() > 1
+
+    # evaluate, sweep and neighbours, with the data that the run records, whose held-out part is too small
+    scored = acdit(
+        "evaluate", "--model", "runs/My-photos", "--count", "12", "--steps", "1", "--out", "own.json"
+    )
+    assert scored.returncode == 0, scored.stderr
+    (report,) = stored(tmp_path / "own.json")
+    distance = score(report, "frechet_distance")
+    assert distance["features"] == "efficientnet-lite0" and (distance["samples"], distance["reference"]) == (
+        12,
+        16,
+    )
+    assert 0 < distance["real"] < distance["value"]  # the model is hardly trained
+    assert score(report, "nearest_ratio", "pixels")["value"] > 0
+    assert "3 items of My photos are held out" in scored.stdout and "efficientnet-lite0" in scored.stdout
+    swept = acdit(
+        *("evaluate", "--model", "runs/My-photos", "--features", "pixels", "--count", "12"),
+        *("--metrics", "frechet_distance,coverage", "--sweep", "guidance=1,2", "steps=1,2", "checkpoint=40"),
+        *("ema=none", "--plot", "sweep.png", "--out", "sweep.json"),
+    )
+    assert swept.returncode == 0, swept.stderr
+    assert sum(line.startswith("*") for line in swept.stdout.splitlines()) == 1
+    settings = [one["settings"] for one in stored(tmp_path / "sweep.json")]
+    assert [(one["guidance"], one["steps"]) for one in settings] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    near = acdit(
+        *("evaluate", "--model", "runs/My-photos", "--count", "12", "--steps", "1", "--features", "pixels"),
+        *("--neighbours", "neighbours.png", "--out", "near.json"),
+    )
+    assert near.returncode == 0, near.stderr
+    for name in ("sweep.png", "neighbours.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width > 250 and np.asarray(picture.convert("RGB")).std() > 1
+    drawn = acdit("sample", "--model", "runs/My-photos", "--count", "12", "--steps", "1", "--out", "own.npz")
+    assert drawn.returncode == 0, drawn.stderr
+    finished = acdit("evaluate", "--samples", "own.npz", "--data", "My photos", "--features", "pixels")
+    assert finished.returncode == 0 and "frechet_distance" in finished.stdout, finished.stderr
+
     unknown = acdit("sample", "--model", "runs/My-photos", "--labels", "dog")
     assert unknown.returncode == 2 and "China temple" in unknown.stderr and unknown.stderr.count("\n") == 1

@@ -1,6 +1,5 @@
 """What the README and the pages show is run: Python as it stands, `acdit` commands but for the training."""
 
-import json
 import re
 import shlex
 from pathlib import Path
@@ -16,6 +15,7 @@ from acdit.media.videos import read_frames
 from acdit.training.recipes import load_recipe
 from acdit.utils.settings import build, read_arguments
 from tests.checkpoints import eightfold_autoencoder, thousand_classes
+from tests.evaluation.stored import stored
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("sampling", "training", "video", "text", "latent-space", "published-weights", "scores", "speed")
@@ -61,7 +61,7 @@ def test_the_readme_shows_commands_of_the_pages_or_shorter_ones(tmp_path, monkey
     exec(compile(example, "README.md", "exec"), {})
     assert Path("three.png").exists()
     own = [words for words in commands_of(README) if words not in COMMANDS]
-    assert [words[0] for words in own] == ["plan", "evaluate", "evaluate"]
+    assert [words[0] for words in own] == ["plan", "evaluate", "evaluate", "evaluate", "evaluate"]
     assert main(own[0]) == 2 and "latents" in capsys.readouterr().out
     for words in own[1:]:
         assert load_command("evaluate").help(words[3:]).startswith("usage: acdit evaluate")
@@ -127,12 +127,8 @@ def test_commands_of_text(tmp_path, monkeypatch, capsys):
     for words in samples:
         assert main(words) == 0
         assert capsys.readouterr().out.startswith("To be, or not to be")
-    assert samples and main([*evaluate, "--samples", "2", "--out", "scores.json"]) == 0
-    assert [row["block"] for row in json.loads(Path("scores.json").read_text())["scores"]["likelihood"]] == [
-        1,
-        4,
-        16,
-    ]
+    assert samples and main([*evaluate, "--sequences", "2", "--out", "scores.json"]) == 0
+    assert [report["settings"]["block"] for report in stored("scores.json")] == [1, 4, 16]
     (train,) = [words for words in commands("train") if words[1] == "laptop-text"]
     small = ["--model.num_layers", "1", "--model.hidden_size", "32", "--model.num_heads", "2"]
     short = ["--training.steps", "1", "--training.batch_size", "2"]

@@ -21,6 +21,7 @@ from ..training.loop import train
 from ..training.recipes import load_recipe
 from ..utils.files import whole
 
+METRICS = ("frechet_distance", "coverage_density", "label_accuracy", "nearest_ratio")
 OUT = Path("out/demo")
 
 
@@ -42,7 +43,7 @@ def main(out: Path = OUT, **overrides: object) -> None:
     print("Generating and scoring one digit per held-out digit, without and with guidance.", flush=True)
     sets = digit_sets(pipeline)
     rows = [
-        SweepRow({"guidance": guidance}, score_digits(pipeline, sets, Sampling(guidance=guidance)))
+        SweepRow({"guidance": guidance}, score_digits(pipeline, sets, Sampling(guidance=guidance), METRICS))
         for guidance in (1.0, recipe.sampling.guidance_scale)
     ]
     classes = sorted(pipeline.label_names)

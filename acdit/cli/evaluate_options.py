@@ -10,7 +10,7 @@ from ..utils.checks import option_suffix
 from ..utils.errors import UserError
 from ..utils.ranges import Count
 from ..utils.settings import WORDS
-from .model_options import GuidedOptions
+from .model_options import GuidedOptions, is_finished
 from .sweep_options import parse_sweep
 
 MODEL_SWEEPS = ("checkpoint", "ema")  # settings whose values are those of a training run
@@ -92,8 +92,7 @@ class PixelEvaluateOptions(GuidedOptions):
     @classmethod
     def needs_model(cls, values: Mapping[str, Any]) -> bool:
         """Return whether options as typed are for a model, and not for finished samples."""
-        samples = values.get("samples")
-        return samples in (None, "", "null") or str(samples).lstrip("-").isdecimal()
+        return not is_finished(values.get("samples"))
 
     def _check_features(self) -> None:
         """Check the names of features; a TorchScript file may stand for its features."""

@@ -44,9 +44,6 @@ def run_pixels(
     from ..evaluation.sweeps import plot_sweep, sweep_table
     from ..utils.ranks import launched
 
-    if isinstance(options.samples, int):
-        note = f"acdit: --samples {options.samples} is an old name: write --count {options.samples}"
-        print(note, file=sys.stderr)
     ranks = launched()
     with ranks.joined():
         if options.finished is not None:
@@ -73,6 +70,9 @@ def run_pixels(
             plot_sweep(rows, Path(options.plot))
         if options.out is None:
             _write(options, rows, ranks)
+        if isinstance(options.samples, int):
+            note = f"acdit: --samples {options.samples} is an old name: write --count {options.samples}"
+            print(note, file=sys.stderr)
 
 
 def comparison_of(options: PixelEvaluateOptions, ranks: "Ranks") -> "Comparison":
@@ -126,6 +126,8 @@ def open_sets(
     sets = open_real_sets(
         source, geometry, split=options.split, count=count or options.drawn, recorded=recorded
     )
+    if options.neighbours is not None and sets.searched is None:
+        raise UserError(f"--neighbours needs real data with their pictures: {source} holds statistics alone")
     if options.real is not None:
         sets = replace(sets, real=open_real(options.real, geometry, sets.count))
     return sets
@@ -177,20 +179,16 @@ def _score_settings(
 
 def _score_finished(options: PixelEvaluateOptions, ranks: "Ranks") -> "SweepRow":
     """Score finished samples."""
-    from ..evaluation.comparison import compare
+    from ..evaluation.comparison import compare, fitted_samples, with_names
     from ..evaluation.real_sets import Geometry
-    from ..evaluation.sample_sources import open_samples_of
     from ..evaluation.sweeps import SweepRow
 
     assert options.finished is not None and options.data is not None  # checked by the options
-    samples = open_samples_of(options.finished)
-    channels, *frames, height, width = samples.shape
-    if height != width:
-        raise UserError(
-            f"{options.finished} holds samples of {height}x{width} pixels: only squares are scored"
-        )
-    geometry = Geometry(height, channels, *frames, stride=getattr(options, "stride", None) or 1)
+    samples = fitted_samples(options.finished, options.data)
+    channels, *frames, _, side = samples.shape
+    geometry = Geometry(side, channels, *frames, stride=getattr(options, "stride", None) or 1)
     sets = open_sets(options, geometry, count=len(samples))
+    sets = replace(sets, notes=(*sets.notes, *with_names(samples, sets.reference)))
     if options.neighbours is not None and ranks.main:
         _save_neighbours(options, samples, sets)
     return SweepRow({}, compare(samples, sets, comparison_of(options, ranks)))
@@ -203,7 +201,7 @@ def _save_neighbours(options: PixelEvaluateOptions, samples: "Samples", sets: "R
     from ..media.images import save_picture, titled
     from .open_model import device_of
 
-    assert options.neighbours is not None
+    assert options.neighbours is not None and sets.searched is not None  # checked before
     pictures = {}
     for name in dict.fromkeys(("pixels", *(options.features or ()))):
         extractor = open_extractor(

@@ -1,21 +1,25 @@
 """`acdit evaluate` with a model of text: options and execution. Imports torch only when it runs."""
 
+import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..model.layout import dims, parse_dims
 from ..utils.checks import option_suffix
 from ..utils.errors import UserError
 from ..utils.progress_bar import ProgressBar
 from ..utils.ranges import Count, CountFromZero, NonNegative
-from .model_options import RunOptions, block_of
+from .model_options import RunOptions, block_of, is_finished
 from .score_files import check_score_file, write_reports
 
 if TYPE_CHECKING:
+    from ..evaluation.report import Report
     from ..evaluation.text_comparison import TextComparison
     from ..evaluation.text_samples import TextSource
+    from ..utils.ranks import Ranks
 
 
 @dataclass
@@ -96,9 +100,15 @@ class TextEvaluateOptions(RunOptions):
         if self.times and self.sequences == 0:
             raise UserError("--times is measured on sequences: leave out --sequences 0")
 
+    @classmethod
+    def needs_model(cls, values: Mapping[str, Any]) -> bool:
+        """Return whether options as typed are for a model, and not for finished texts."""
+        return not is_finished(values.get("samples"))
+
     def _check_finished(self) -> None:
         """Raise UserError for options that need a model, given with finished texts."""
         given = {
+            "--model": self.model is not None,
             "--sequences": self.sequences is not None,
             "--block": self.block is not None,
             "--steps": self.steps is not None,
@@ -128,69 +138,73 @@ class TextEvaluateOptions(RunOptions):
 def run(options: TextEvaluateOptions) -> None:
     """Score a model, with one row per block size, or finished texts."""
     check_score_file(options.out)
-    if isinstance(options.samples, str):
-        _score_finished(options, Path(options.samples).expanduser())
-        return
-    for old, new, value in (
-        ("--samples NUMBER", "--sequences", options.samples),
-        ("--texts", "--count", options.texts),
-    ):
-        if value is not None:
-            ProgressBar.write(f"{old} is deprecated: write {new} {value}", file=sys.stderr)
-    _score_model(options, options.sequences if options.samples is None else options.samples)
-
-
-def _score_model(options: TextEvaluateOptions, sequences: int | None) -> None:
+    if options.sequences == 0 and not options.generates:
+        raise UserError(
+            "--sequences 0 leaves nothing to measure: add --count, the number of texts to generate"
+        )
     from ..evaluation.temperature_plot import check_plot, plot_temperatures
-    from ..evaluation.texts import GENERATED_TEXTS, Generation, evaluate_texts, text_table
+    from ..evaluation.texts import text_table
+    from ..utils.ranks import launched
+
+    plot = None if options.plot is None else Path(options.plot)
+    check_plot(plot, options.metrics)
+    finished, ranks = isinstance(options.samples, str), launched()
+    with ranks.joined():
+        reports = _score_finished(options, ranks) if finished else _score_model(options, ranks)
+        if not ranks.main:
+            return
+        print(text_table(reports))
+        write_reports(None if finished else options.model, reports, options.out)
+        if plot is not None:
+            plot_temperatures(reports, plot)
+
+
+def _score_model(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]":
+    from ..evaluation.texts import GENERATED_TEXTS, Generation, evaluate_texts
     from ..generation.batches import Sampling
     from ..pipelines.text import ACDiTTextPipeline
     from .open_model import open_pipeline
 
-    plot = None if options.plot is None else Path(options.plot)
-    check_plot(plot, options.metrics)
-    if sequences == 0 and not options.generates:
-        raise UserError(
-            "--sequences 0 leaves nothing to measure: add --count, the number of texts to generate"
-        )
+    for old, new, value in (
+        ("--samples NUMBER", "--sequences", options.samples),
+        ("--texts", "--count", options.texts),
+    ):
+        if value is not None and ranks.main:
+            ProgressBar.write(f"{old} is deprecated: write {new} {value}", file=sys.stderr)
     pipeline = open_pipeline(options, ACDiTTextPipeline)
-    if options.data is None and pipeline.data_source is None:
+    if options.data is None and pipeline.data_source is None and ranks.main:
         note = "the model does not record its data set; it is scored on the held-out works of Shakespeare"
         ProgressBar.write(note, file=sys.stderr)
     generation = None
     if options.generates:
         generation = Generation(
-            options.wanted or GENERATED_TEXTS, _comparison(options), tuple(options.temperatures or ())
+            options.wanted or GENERATED_TEXTS, _comparison(options, ranks), tuple(options.temperatures or ())
         )
     blocks = options.block or [dims(pipeline.layout.block)]
-    reports = evaluate_texts(
+    number = options.samples if isinstance(options.samples, int) else None
+    return evaluate_texts(
         pipeline,
         [parse_dims(block, "--block of texts", axes=1)[0] for block in blocks],
         Sampling(options.seed, options.batch, options.steps),
         source=_source(options),
-        sequences=sequences,
+        sequences=options.sequences if number is None else number,
         draws=options.draws,
         estimate=options.estimate,
         times=options.times,
         generation=generation,
     )
-    print(text_table(reports))
-    write_reports(options.model, reports, options.out)
-    if plot is not None:
-        plot_temperatures(reports, plot)
 
 
-def _score_finished(options: TextEvaluateOptions, path: Path) -> None:
+def _score_finished(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]":
     from ..evaluation.text_comparison import compare_texts
     from ..evaluation.text_samples import real_passages, stored_texts
-    from ..evaluation.texts import text_table
 
-    samples = stored_texts(path, options.text_column, options.wanted)
+    samples = stored_texts(
+        Path(os.path.expanduser(str(options.samples))), options.text_column, options.wanted
+    )
     source = _source(options)
     assert source is not None  # checked by the options
-    report = compare_texts(samples, real_passages(source, samples), _comparison(options))
-    print(text_table([report]))
-    write_reports(None, [report], options.out)
+    return [compare_texts(samples, real_passages(source, samples), _comparison(options, ranks))]
 
 
 def _source(options: TextEvaluateOptions) -> "TextSource | None":
@@ -199,7 +213,7 @@ def _source(options: TextEvaluateOptions) -> "TextSource | None":
     return None if options.data is None else TextSource(options.data, options.split, options.text_column)
 
 
-def _comparison(options: TextEvaluateOptions) -> "TextComparison":
+def _comparison(options: TextEvaluateOptions, ranks: "Ranks") -> "TextComparison":
     """Return the features and metrics of the options; this loads the external language model."""
     from ..evaluation.language_model import ExternalLanguageModel
     from ..evaluation.text_comparison import TextComparison
@@ -208,5 +222,5 @@ def _comparison(options: TextEvaluateOptions) -> "TextComparison":
     device = device_of(options.device)
     evaluator = None if options.judge is None else ExternalLanguageModel(options.judge, device)
     return TextComparison(
-        options.features, options.metrics, evaluator, options.seed, options.batch, device=device
+        options.features, options.metrics, evaluator, options.seed, options.batch, device, ranks
     )

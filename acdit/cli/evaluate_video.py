@@ -26,7 +26,7 @@ class VideoEvaluateOptions(PixelEvaluateOptions):
 
     modality: ClassVar[str] = "video"
     sample_suffixes: ClassVar[tuple[str, ...]] = (".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm")
-    claims: ClassVar[tuple[str, ...]] = ("plot",)
+    claims: ClassVar[tuple[str, ...]] = ("plot", "trust_features")
     example: ClassVar[str] = (
         "acdit evaluate --model moving-digits --fast --plot rollouts.png --out scores.json\n"
         "  acdit evaluate --model runs/video --data FOLDER --features i3d:i3d.pt --trust-features"

@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "tokenizer": "acdit.cli.tokenizer:COMMAND",
     "sample": "acdit.cli.sample:COMMAND",
     "evaluate": "acdit.cli.evaluate:COMMAND",
+    "reference": "acdit.cli.reference:COMMAND",
     "info": "acdit.cli.info:COMMAND",
     "curves": "acdit.cli.curves:COMMAND",
     "convert": "acdit.cli.convert:COMMAND",

@@ -1,5 +1,6 @@
 """Choose the option class of a command by the modality of the model. Does not import torch."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -61,9 +62,14 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
             suffix = Path(option.value).suffix.lower()
             return [name for name in users if suffix in (classes[name].suffixes or (suffix,))]
         if option.key == "samples" and option.value:
-            suffix = _suffix_of(Path(option.value).expanduser())
-            return [name for name in users if suffix in classes[name].sample_suffixes] or users
+            suffixes = _suffixes_of(Path(os.path.expanduser(option.value)))
+            return [name for name in users if suffixes <= {*classes[name].sample_suffixes}] or users
         return users
+
+    def is_claimed(option: Given, cls: type[RunOptions]) -> bool:
+        """Return whether an option speaks for models of a class of options, though others have it too."""
+        file_of_data = option.key == "data" and option.value
+        return option.key in cls.claims or Path(file_of_data or "").suffix.lower() in cls.sample_suffixes
 
     literal = {key for cls in classes.values() for key, field in fields_of(cls).items() if field.literal}
     off_values = {option: ("",) if option.key in literal else OFF for option in given}
@@ -75,7 +81,7 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
         counts = {
             name: (
                 sum(name in users(each) for each in active),
-                sum(each.key in cls.claims for each in active),
+                sum(is_claimed(each, cls) for each in active),
             )
             for name, cls in classes.items()
         }
@@ -102,11 +108,12 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
     return modality, _without(argv, off)
 
 
-def _suffix_of(path: Path) -> str:
-    """Return the suffix of a file, or of the first file of a folder by name."""
-    if path.is_dir():
-        path = min((child for child in path.iterdir() if child.suffix), default=path)
-    return path.suffix.lower()
+def _suffixes_of(path: Path) -> set[str]:
+    """Return the suffix of a file, or those of the visible files of a folder; an empty one for no files."""
+    files = [path]
+    if os.path.isdir(path):  # also for names that no file can have
+        files = [child for child in path.iterdir() if child.is_file() and not child.name.startswith(".")]
+    return {file.suffix.lower() for file in files} or {""}
 
 
 def _given(argv: Sequence[str]) -> list[Given]:

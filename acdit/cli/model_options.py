@@ -69,6 +69,11 @@ class GuidedOptions(RunOptions):
             raise UserError("--fast sets --steps and --guidance-interval: do not combine it with them")
 
 
+def is_finished(samples: object) -> bool:
+    """Return whether the value of --samples, as typed, names finished samples and is not a number."""
+    return samples not in (None, "", "null") and not str(samples).lstrip("-").isdecimal()
+
+
 def block_of(block: str | None) -> tuple[int, ...] | None:
     """Parse a block size, such as 4x4, to a tuple; return None if none is given."""
     return None if block is None else parse_dims(block, "--block")

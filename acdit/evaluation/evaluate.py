@@ -154,7 +154,7 @@ def _check_parts(parts: Mapping[str, Part], metrics: Collection[str]) -> None:
 
 def _check_shape(name: str, part: Part, samples: Part) -> None:
     """Raise UserError if a set holds images or clips of another size than the samples."""
-    size, expected = (getattr(one, "shape", None) or () for one in (part, samples))
+    size, expected = (getattr(one, "shape", ()) for one in (part, samples))
     if size and expected and size[1:] != expected[1:]:  # grey beside colour is for the features to judge
         raise UserError(
             f"the {name} data are of {dims(size[1:])} pixels, but the samples of {dims(expected[1:])}: both "

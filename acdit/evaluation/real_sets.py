@@ -10,9 +10,11 @@ from ..data.splits import SPLIT_OF, held_out_split
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..utils.errors import UserError
 from ..utils.progress_bar import ProgressBar
+from .channels import with_channels
 from .data_samples import DataSamples, open_data
-from .sample_sources import open_samples_of
+from .sample_sources import check_modality, open_samples_of
 from .samples import Samples, StoredSamples
+from .stored_reference import StoredReference, is_stored_reference
 
 MOST_SAMPLES = 1_000  # number of samples that are compared, unless the user says otherwise
 LEAST_PART = 50  # number of held-out items from which they are the reference
@@ -47,16 +49,16 @@ class RealSets:
         real: as many other real items as samples, whose scores stand beside theirs; None if there are none.
         training: data that a model was trained on; None if they are not known.
         held_out: data of the same source that it was not trained on; None if they are not known.
-        searched: data in which the neighbours of samples are searched.
+        searched: data in which the neighbours of samples are searched; None if there are statistics alone.
         notes: lines for the user on how the data were divided, and why a set is missing.
     """
 
-    reference: Samples
+    reference: Samples | StoredReference
     count: int
     real: Samples | None
     training: Samples | None
     held_out: Samples | None
-    searched: Samples
+    searched: Samples | None
     notes: tuple[str, ...] = ()
 
 
@@ -107,8 +109,25 @@ def open_real_sets(
     Raises:
         UserError: if the source cannot be opened or does not fit the geometry.
     """
+    _check_modality(source, geometry)
     if Path(source).suffix.lower() == ".npz":
         return _array_sets(source, geometry, count)
+    sets = _data_sets(source, geometry, split, count, recorded)
+    if sets.reference.shape[0] == geometry.channels:
+        return sets
+    parts = ("reference", "real", "training", "held_out", "searched")  # a built-in set is grey
+    recoloured = {
+        name: with_channels(part, geometry.channels)
+        for name in parts
+        if (part := getattr(sets, name)) is not None
+    }
+    return replace(sets, **recoloured)
+
+
+def _data_sets(
+    source: str, geometry: Geometry, split: str | None, count: int | None, recorded: DataConfig | None
+) -> RealSets:
+    """Return the sets of a source that is no .npz file; see `open_real_sets`."""
     training, held_out = _parts(source, geometry, split, recorded)
     if training is None:
         return _undivided(held_out, count)
@@ -137,10 +156,26 @@ def open_real(source: str, geometry: Geometry, count: int) -> Samples:
     return _opened(source, geometry, None).spread(count)
 
 
+def _check_modality(source: str, geometry: Geometry) -> None:
+    """Raise UserError if a built-in data set is of another modality than the samples."""
+    if source not in built_in():
+        return
+    held = PIXEL_SETS[source].modality if source in PIXEL_SETS else "text"
+    words = {"image": "images", "video": "clips", "text": "texts"}
+    needed = "image" if geometry.frames is None else "video"
+    if held != needed:
+        raise UserError(f"--data {source} holds {words[held]}, but the samples are {words[needed]}")
+
+
 def _array_sets(source: str, geometry: Geometry, count: int | None) -> RealSets:
     """Return the sets of an .npz file, which is the reference of a protocol and therefore not divided."""
-    samples = open_samples_of(source, size=geometry.size, channels=geometry.channels)
     note = f"{source} is the reference as a whole: name other real data to see the values that they reach"
+    if is_stored_reference(Path(source).expanduser()):
+        stored = StoredReference(Path(source).expanduser())
+        size = count or min(len(stored) or MOST_SAMPLES, MOST_SAMPLES)
+        return RealSets(stored, size, None, None, None, stored.pictures, (note,))
+    samples = open_samples_of(source, size=geometry.size, channels=geometry.channels)
+    check_modality(samples, "image" if geometry.frames is None else "video")
     size = count or min(len(samples), MOST_SAMPLES)
     return RealSets(samples, size, None, None, None, samples, (note,))
 
@@ -149,14 +184,13 @@ def _parts(
     source: str, geometry: Geometry, split: str | None, recorded: DataConfig | None
 ) -> tuple[StoredSamples | None, StoredSamples]:
     """Return the training part of a source, None if it has none, and the held-out part, or all."""
-    if recorded is not None and recorded.validation_fraction and _is_same(source, recorded.source):
-        opened = (
-            open_samples(replace(recorded, flip=False), seed=0, held_out=held_out)
-            for held_out in (False, True)
-        )
-        names = (f"{source}, training part", f"{source}, held out")
-        training, held_out = (DataSamples(data, name) for data, name in zip(opened, names, strict=True))
-        return training, held_out
+    if (
+        recorded is not None
+        and split is None
+        and source not in PIXEL_SETS
+        and _is_same(source, recorded.source)
+    ):
+        return _recorded_parts(source, replace(recorded, flip=False))
     held_out = _opened(source, geometry, split)
     part = split or ("validation" if source in PIXEL_SETS else held_out_split(source, texts=False))
     if SPLIT_OF.get(part.lower(), part) == "train":
@@ -165,6 +199,19 @@ def _parts(
         return _opened(source, geometry, "train"), held_out
     except UserError:  # the source has no training part
         return None, held_out
+
+
+def _recorded_parts(source: str, config: DataConfig) -> tuple[StoredSamples | None, StoredSamples]:
+    """Return the parts of the data of a training run, with the columns, files and fraction that it used."""
+    training = DataSamples(open_samples(config, seed=0), f"{source}, training part")
+    if config.validation_fraction:
+        return training, DataSamples(open_samples(config, seed=0, held_out=True), f"{source}, held out")
+    part = held_out_split(source, texts=False)
+    try:
+        others = None if part == config.split else open_samples(replace(config, split=part), seed=0)
+    except UserError:  # the source has no such part
+        others = None
+    return (None, training) if others is None else (training, DataSamples(others, f"{source}, {part}"))
 
 
 def _opened(source: str, geometry: Geometry, split: str | None) -> StoredSamples:

@@ -11,6 +11,8 @@ from ..utils.files import whole
 from .report import Report, Score, format_table
 
 MOST_COLUMNS = 5  # scores that the table shows
+MAIN = ("frechet_distance", "precision", "recall", "coverage", "label_accuracy")  # shown if there are more
+COSTS = ("evaluations", "seconds")  # settings that the table shows
 BEST = "*"
 
 
@@ -41,12 +43,13 @@ def best_row(rows: Sequence[SweepRow]) -> int:
 
 def sweep_table(rows: Sequence[SweepRow]) -> str:
     """Format the settings and the main scores as a table; a star marks the best value of the first score."""
-    best, shown = best_row(rows), rows[0].report.scores[:MOST_COLUMNS]
+    best, shown = best_row(rows), _main_scores(rows[0].report)
     several = len({score.features for score in shown}) > 1
     lines: list[dict[str, object]] = []
     for index, row in enumerate(rows):
         line: dict[str, object] = {"": BEST if index == best else ""}
         line |= {name: "none" if value is None else value for name, value in row.swept.items()}
+        line |= {name: row.report.settings[name] for name in COSTS if name in row.report.settings}
         for score in shown:
             name = f"{score.metric} ({score.features})" if several and score.features else score.metric
             line[name] = row.report.score(score.metric, score.features).value
@@ -84,6 +87,14 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path) -> None:
     axes.legend()
     with whole(path) as temporary_path:
         figure.savefig(temporary_path, format="png", dpi=110)
+
+
+def _main_scores(report: Report) -> Sequence[Score]:
+    """Return the scores that the table shows, with the first one, by which settings are ranked."""
+    first, *others = report.scores
+    if len(report.scores) > MOST_COLUMNS:
+        others = [score for score in others if score.metric in MAIN and score.features == first.features]
+    return [first, *others[: MOST_COLUMNS - 1]]
 
 
 def _axis_of(rows: Sequence[SweepRow]) -> str:

@@ -1,6 +1,5 @@
 """Scores of texts: diversity, entropy, perplexity and distances of sentence features."""
 
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,7 +7,6 @@ from importlib.util import find_spec
 
 import torch
 
-from .. import __version__
 from ..utils.errors import UserError
 from ..utils.ranks import ALONE, Ranks
 from ..utils.settings import nearest
@@ -18,6 +16,7 @@ from .features.minilm import MODULE, PACKAGE
 from .features.table import find_extractor, open_extractor
 from .language_model import ExternalLanguageModel
 from .metric_table import METRICS
+from .model_evaluation import versions
 from .report import Report
 from .text_metrics import TEXT_METRICS, text_scores
 from .text_samples import RealTexts, TextSamples
@@ -36,7 +35,7 @@ class TextComparison:
         seed: seed of random directions.
         batch: number of texts per call of an extractor.
         device: device of the extractors.
-        ranks: processes that share the extraction of features.
+        ranks: processes that share the generation of texts and the extraction of features.
     """
 
     features: Sequence[str] | None = None
@@ -97,7 +96,7 @@ def compare_texts(samples: TextSamples, real: RealTexts | None, comparison: Text
         settings={"seed": comparison.seed},
         samples=samples.describe(),
         reference={} if reference is None else reference.describe(),
-        versions={"acdit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        versions=versions(),
         notes=tuple(notes),
     )
     if of_features == [] and not comparison.features:

@@ -18,8 +18,11 @@ from ..generation.batches import Sampling, draw_texts
 from ..generation.text_files import separated
 from ..metrics.text_diversity import words_of
 from ..pipelines.text import ACDiTTextPipeline
+from ..utils.checks import exists
 from ..utils.errors import UserError
 from ..utils.randomness import generator
+from ..utils.ranks import ALONE, Ranks
+from ..utils.untrusted import plain
 
 WORD = re.compile(r"\S+")
 MOST_LETTERS = 2**27  # of the documents from which passages are taken
@@ -111,6 +114,7 @@ def generated_texts(
     *,
     block: int,
     temperature: float | None = None,
+    ranks: Ranks = ALONE,
 ) -> TextSamples:
     """Generate texts without a prompt; text i has the seed of the first plus i.
 
@@ -120,8 +124,9 @@ def generated_texts(
         sampling: seed, texts per batch and steps.
         block: tokens of a block.
         temperature: sampling temperature; None = the scheduler's.
+        ranks: processes that share the work; each returns all texts.
     """
-    rows = draw_texts(pipeline, count, sampling, block=block, temperature=temperature)
+    rows = draw_texts(pipeline, count, sampling, block=block, temperature=temperature, ranks=ranks)
     texts = [pipeline.tokenizer.decode(row.tolist()) for row in rows]
     return TextSamples(texts, rows, "generated texts")
 
@@ -193,8 +198,8 @@ def stored_texts(path: Path, column: str | None = None, count: int | None = None
     Raises:
         UserError: if there is no such path, a file is no text, or there are too few texts.
     """
-    if not path.exists():
-        raise UserError(f"{path} does not exist: give a file or a folder of finished texts")
+    if not exists(path) or not (path.is_file() or path.is_dir()):
+        raise UserError(f"{plain(str(path))} does not exist: give a file or a folder of finished texts")
     config = DataConfig(source=str(path), split=held_out_split(str(path), texts=True), text_column=column)
     texts = [text for document in read_texts(config) for text in separated(document)]
     if count is not None and count > len(texts):

@@ -1,26 +1,26 @@
 """Scores of models of text: likelihoods of unseen texts, and the texts that they generate."""
 
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
-from .. import __version__
 from ..data.shakespeare import SHAKESPEARE
 from ..data.texts import WrappedTexts, open_texts
 from ..diffusion.text_likelihood import Estimate
 from ..generation.batches import Sampling
+from ..generation.sizes import require_sampling_memory
 from ..model.layout import Layout
+from ..pipelines.layouts import requested_text_layout
 from ..pipelines.text import ACDiTTextPipeline
 from ..utils.errors import UserError
 from .likelihood import Scoring, likelihood, spread
+from .model_evaluation import ModelSettings, evaluate_model, versions
 from .report import Report, Score, Series, format_table
 from .text_comparison import TextComparison, check_names, compare_texts
 from .text_samples import TextSource, generated_texts, real_sequences
 from .training_data import describe_training_data, is_trained_on
 
+KEPT = 64  # bytes of a token of a generated text: its id as a number of Python, and its letters
 GENERATED_TEXTS = 64  # number of texts that are generated, unless the user says otherwise
 LIKELIHOOD_SCORES = ("nats_per_token", "standard_error", "perplexity", "bits_per_byte")
 SPREAD_SCORES = ("spread", "spread_of_all", "spread_low", "spread_high")
@@ -80,59 +80,62 @@ def evaluate_texts(
     layouts = [Layout((length,), (block,)) for block in blocks]
     if generation is not None:
         check_names(generation.comparison)
+        for layout in layouts:
+            require_sampling_memory(
+                pipeline, layout, count=generation.count, batch=sampling.batch, kept=KEPT * length
+            )
     used = source or TextSource(SHAKESPEARE)
     data = open_texts(used.config(), pipeline.tokenizer, length, held_out=used.held_out)
     name = f"{used.name}, held out" if used.held_out else used.name
-    count = min(len(data) if sequences is None else sequences, len(data))
-    scoring = Scoring(count, sampling.batch, draws, estimate, sampling.seed)
+    metrics = ("likelihood", "spread") if times else ("likelihood",)
     reports = []
     for layout in layouts:
-        if count:
-            reports.append(likelihood_report(pipeline, data, layout, scoring, name, times=times))
+        if sequences != 0:
+            settings = ModelSettings(
+                sampling, count=sequences, draws=draws, estimate=estimate, block=layout.block_tokens
+            )
+            report = evaluate_model(pipeline, data, metrics, settings)
+            reports.append(replace(report, samples={**report.samples, "name": name}))
         if generation is not None:
             reports.append(generation_report(pipeline, data, layout, sampling, generation, name))
     return reports
 
 
-def likelihood_report(
-    pipeline: ACDiTTextPipeline,
-    data: WrappedTexts,
-    layout: Layout,
-    scoring: Scoring,
-    name: str,
-    *,
-    times: bool = False,
+def measure_texts(
+    pipeline: ACDiTTextPipeline, data: WrappedTexts, settings: ModelSettings, metrics: Sequence[str]
 ) -> Report:
-    """Report perplexity and bits per byte of texts, and the spread of the loss of a block on request.
+    """Measure the metrics `likelihood` and `spread` of `MODEL_METRICS`; see `evaluate_model`.
 
-    Args:
-        pipeline: pipeline of the model.
-        data: texts.
-        layout: layout whose blocks are used.
-        scoring: settings of the measurement.
-        name: name of the texts.
-        times: whether to measure the spread.
+    The sequences are the first of a fixed shuffled order of the data.
     """
-    row = likelihood(pipeline, data, layout, scoring)
-    scores = [
-        Score(metric, row[metric], samples=scoring.sequences)
-        for metric in LIKELIHOOD_SCORES
-        if row[metric] is not None
-    ]
+    layout = requested_text_layout(pipeline.layout, settings.block)
+    count = min(settings.count or len(data), len(data))
+    sampling = settings.sampling
+    scoring = Scoring(count, sampling.batch, settings.draws, settings.estimate, sampling.seed)
+    scores: list[Score] = []
     series: list[Series] = []
-    if times:
-        spread_row = spread(pipeline, data, layout, scoring)
-        values = (spread_row[key] for key in ("deviation", "deviation_of_all", "low", "high"))
-        scores += [Score(metric, value) for metric, value in zip(SPREAD_SCORES, values, strict=True)]
-        series = _spread_series(spread_row["ranges"])
-    notes = [] if row["bytes"] else ["no bits per byte: end tokens stand for no bytes"]
+    facts: dict[str, Any] = {}
+    counts: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+    if "likelihood" in metrics:
+        row = likelihood(pipeline, data, layout, scoring)
+        present = [name for name in LIKELIHOOD_SCORES if row[name] is not None]
+        scores += [Score(name, row[name], samples=count) for name in present]
+        facts = {"estimate": row["estimate"], "draws": row["draws"]}
+        counts = {"tokens": row["tokens"], "bytes": row["bytes"]}
+        notes = () if row["bytes"] else ("no bits per byte: end tokens stand for no bytes",)
+    if "spread" in metrics:
+        row = spread(pipeline, data, layout, scoring)
+        values = (row[key] for key in ("deviation", "deviation_of_all", "low", "high"))
+        scores += [Score(name, value) for name, value in zip(SPREAD_SCORES, values, strict=True)]
+        series = _spread_series(row["ranges"])
     return Report(
         tuple(scores),
         tuple(series),
-        settings={key: row[key] for key in ("block", "estimate", "draws")} | {"seed": scoring.seed},
-        samples={"name": name, "count": scoring.sequences, "tokens": row["tokens"], "bytes": row["bytes"]},
-        versions=_versions(),
-        notes=tuple(notes),
+        settings={"block": layout.block_tokens, **facts, "seed": scoring.seed},
+        samples={"name": data.source or "texts", "count": count, **counts},
+        versions=versions(),
+        notes=notes,
     )
 
 
@@ -159,7 +162,12 @@ def generation_report(
 
     def report_at(temperature: float | None) -> Report:
         samples = generated_texts(
-            pipeline, generation.count, sampling, block=layout.block_tokens, temperature=temperature
+            pipeline,
+            generation.count,
+            sampling,
+            block=layout.block_tokens,
+            temperature=temperature,
+            ranks=generation.comparison.ranks,
         )
         report = compare_texts(samples, real, generation.comparison)
         return replace(report, settings={**report.settings, **settings})
@@ -258,7 +266,3 @@ def _spread_series(ranges: Sequence[dict[str, float]]) -> list[Series]:
         ends, values = (tuple(row[key] for row in rows) for key in ("high", "deviation"))
         series.append(Series(f"spread_from_{low:.2f}", "upper end of the times", ends, values))
     return series
-
-
-def _versions() -> dict[str, str]:
-    return {"acdit": __version__, "torch": torch.__version__, "python": platform.python_version()}

@@ -13,6 +13,7 @@ from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.video import ACDiTVideoPipeline, ACDiTVideoPipelineOutput
 from ..utils.progress_bar import ProgressBar
+from ..utils.ranks import ALONE, Ranks
 
 MOST_CLASSES = 10  # number of classes that are sampled when none is named
 T = TypeVar("T")
@@ -255,10 +256,22 @@ def draw_texts(
     *,
     block: int,
     temperature: float | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[Tensor]:
-    """Generate texts without a prompt, as token ids (L,) each, in blocks of `block` tokens."""
+    """Generate texts without a prompt, as token ids (L,) each.
 
-    def draw(rows: list[int]) -> list[Tensor]:
+    Args:
+        pipeline: pipeline that generates the texts.
+        count: number of texts.
+        sampling: settings of sampling.
+        block: tokens of a block.
+        temperature: sampling temperature; None = the scheduler's.
+        ranks: processes that share the work; each returns all texts.
+    """
+    own = range(ranks.rank, count, ranks.world_size)  # texts that this rank generates
+
+    def draw(positions: list[int]) -> list[Tensor]:
+        rows = [own[position] for position in positions]
         return pipeline(
             num_samples_per_prompt=len(rows),
             num_inference_steps=sampling.steps,
@@ -268,4 +281,7 @@ def draw_texts(
             output_type="tokens",
         ).texts
 
-    return [text for part in in_batches(draw, count, sampling.batch, "writing") for text in part]
+    with ranks.failing_together():
+        texts = [text for part in in_batches(draw, len(own), sampling.batch, "writing") for text in part]
+    parts = ranks.gathered(texts)
+    return [parts[row % ranks.world_size][row // ranks.world_size] for row in range(count)]

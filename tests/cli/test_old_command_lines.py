@@ -20,7 +20,6 @@ LINES = json.loads((Path(__file__).parents[1] / "fixtures" / "command_lines.json
 REFUSED_LATER = [
     ["sample", "--model", "mnist", "--prompt", "x", "--top-p", "0.5"],
     ["evaluate", "--model", "mnist", "--times"],
-    ["evaluate", "--model", "mnist", "--data", "real"],
     ["evaluate", "--model", "mnist", "--frames", "8"],
 ]
 TEXT_DEFAULTS = (("draws", 4), ("estimate", "times"))

@@ -301,6 +301,10 @@ def test_info_of_a_text_model(model, capsys):
         (["evaluate", "--features", "pixels", "--data", "good.txt"], "for image and video, not for text"),
         (["evaluate", "--metrics", "generative_perplexity", "--data", "good.txt"], "an external language"),
         (["evaluate", "--samples", "good.txt"], "name them with --data"),
+        (
+            ["evaluate", "--samples", "good.txt", "--data", "good.txt", "--model", "shakespeare"],
+            "--model: for",
+        ),
         (["evaluate", "--samples", "none.txt", "--data", "good.txt"], "none.txt does not exist"),
         (["evaluate", "--samples", "empty.txt", "--data", "good.txt"], "empty.txt is an empty file"),
         (["evaluate", "--samples", "good.txt", "--data", "good.txt", "--count", "2"], "holds 1 texts, fewer"),
@@ -333,7 +337,8 @@ def test_bad_input_is_one_line(model, capsys, tmp_path, words, said):
     (tmp_path / "short.txt").write_text("a")
     (tmp_path / "latin.txt").write_bytes("na\xefve caf\xe9".encode("latin-1").replace(b"\xef", b"i"))
     (tmp_path / "good.txt").write_text("good " * 20)
-    own = ["--model", model] if words[0] in ("sample", "evaluate") else []
+    finished = "--samples" in words and words[words.index("--samples") + 1].endswith(".txt")
+    own = ["--model", model] if words[0] in ("sample", "evaluate") and not finished else []
     assert main([*words, *own]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and said in err and err.startswith("acdit: error: ")

@@ -101,7 +101,7 @@ def test_few_samples_are_compared_with_as_few_real_digits(score, train, held_out
     features = judge.features(held_out[0][few].flip(-1))
     assert scores["frechet_distance"] == pytest.approx(frechet(features, as_few[1]), rel=1e-3)
     pixels = [images.flatten(1) for images in (held_out[0][few].flip(-1), train[0], held_out[0])]
-    assert scores["nearest_ratio pixels"] == nearest_ratio(*pixels)  # which needs no such cut
+    assert scores["nearest_ratio pixels"] == pytest.approx(nearest_ratio(*pixels))  # which needs no such cut
 
 
 def test_the_parts_of_digits_are_those_that_are_compared(train, held_out):

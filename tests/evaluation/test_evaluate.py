@@ -1,6 +1,7 @@
 """evaluate_samples: which metrics are computed, on which sets, and what stands beside them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -102,6 +103,14 @@ def test_real_data_are_not_looked_for_among_themselves():
     assert report.score("nearest_ratio").value > 0
     held_out = evaluate_samples(SAMPLES, None, [Halves()], real=REAL, training=TRAINING, held_out=REAL)
     assert held_out.score("nearest_ratio").real is None
+
+
+@pytest.mark.parametrize(("name", "expected"), [("clip-classifier", False), ("clip-vit-b-32-224", True)])
+def test_cmmd_is_computed_on_features_of_clip_alone(name, expected):
+    extractor = Halves()
+    extractor.info = replace(Halves.info, name=name)
+    report = evaluate_samples(SAMPLES, REFERENCE, [extractor])
+    assert ("cmmd" in {score.metric for score in report.scores}) is expected
 
 
 def test_without_names_all_metrics_whose_needs_are_met():

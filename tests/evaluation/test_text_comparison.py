@@ -52,7 +52,7 @@ def test_passages_have_the_length_of_the_samples(tmp_path):
 
     real = real_passages(TextSource(str(tmp_path)), TextSamples(["a b"] * 70))
     assert real is not None and real.other is not None and len(real.other) == 70
-    of_both = [word for part in real for words in part.words for word in words]
+    of_both = [word for part in (real.reference, real.other) for words in part.words for word in words]
     assert len(set(of_both)) == len(of_both) == 280
     assert real_passages(TextSource(str(tmp_path)), TextSamples(["a b"] * 152)) is None
     with pytest.raises(UserError, match="holds no words"):

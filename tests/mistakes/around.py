@@ -4,6 +4,41 @@ from .kinds import Mutant, mutant
 
 AROUND = [
     mutant(
+        "the reference and the real data beside the samples overlap",
+        "evaluation/real_sets.py",
+        "samples.taken(range(1, 2 * half, 2))",
+        "samples.taken(range(0, 2 * half, 2))",
+        "evaluation/test_real_sets.py::test_a_folder_without_parts_is_cut_into_halves",
+    ),
+    mutant(
+        "the classes of samples are those of the first real items",
+        "evaluation/comparison.py",
+        "reference.labels[torch.arange(count) * len(reference.labels) // count]",
+        "reference.labels[torch.arange(count) % len(reference.labels)]",
+        "evaluation/test_real_sets.py::test_samples_have_the_classes_of_the_reference",
+    ),
+    mutant(
+        "a sweep scores the raw weights in place of the average",
+        "training/stored_weights.py",
+        "if decay is not RAW:\n            state",
+        "if False:\n            state",
+        "training/test_stored_weights.py::test_weights_are_those_of_the_run",
+    ),
+    mutant(
+        "the worst setting of a sweep is marked",
+        "evaluation/sweeps.py",
+        'return score.value if score.better == "lower" else -score.value',
+        'return -score.value if score.better == "lower" else score.value',
+        "evaluation/test_sweeps.py::test_the_best_row_is_marked",
+    ),
+    mutant(
+        "samples sorted by class make every part of the Inception score one class",
+        "evaluation/metric_table.py",
+        "inception_score(sets.samples.logits[order], SPLITS)",
+        "inception_score(sets.samples.logits, SPLITS)",
+        "evaluation/test_evaluate.py::test_the_inception_score_does_not_depend_on_the_order_of_classes",
+    ),
+    mutant(
         "averaged weights converted unasked",
         "published/convert.py",
         "stored.ema if ema and stored.ema is not None",
@@ -145,7 +180,7 @@ AROUND = [
     ),
     mutant(
         "code for so many layouts as torch makes by itself",
-        "training/learner.py",
+        "utils/tracing.py",
         "max(settings.recompile_limit, MOST_COMPILED)",
         "settings.recompile_limit",
         "training/test_compiled.py::test_no_layout_is_left_uncompiled",

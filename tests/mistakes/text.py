@@ -20,8 +20,8 @@ TEXT = [
     mutant(
         "texts of a curve have one temperature",
         "evaluation/text_samples.py",
-        "sampling, block=block, temperature=temperature)",
-        "sampling, block=block)",
+        "sampling, block=block, temperature=temperature, ranks=ranks)",
+        "sampling, block=block, ranks=ranks)",
         "cli/test_text_commands.py::test_scores_over_temperatures",
     ),
     mutant(

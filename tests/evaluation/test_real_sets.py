@@ -1,0 +1,157 @@
+"""How real data are divided: parts of one's own, halves, files as a whole; the classes of the samples."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from acdit.data.config import DataConfig
+from acdit.evaluation.comparison import classes_like, suitable_features
+from acdit.evaluation.kept_samples import KeptSamples
+from acdit.evaluation.real_sets import Geometry, open_real, open_real_sets
+from acdit.evaluation.samples import TensorSamples
+from acdit.utils.errors import UserError
+from tests.pipelines.small import build, network
+
+GEOMETRY = Geometry(8, 3)
+
+
+def draw(folder, count, classes=("a", "b")):
+    """Pictures of 8x8 pixels, each of one colour of its own, in classes."""
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = np.full((8, 8, 3), (40 * classes.index(name), index, 7), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index:03d}.png")
+    return str(folder)
+
+
+def pixels(samples):
+    return torch.cat([part for _, part in samples.batches(7)])
+
+
+def shared(first, second):
+    """The number of pictures that two sets have in common, by their pixels."""
+    one, other = ({tuple(picture.flatten().tolist()) for picture in pixels(part)} for part in (first, second))
+    return len(one & other)
+
+
+def test_a_folder_without_parts_is_cut_into_halves(tmp_path):
+    sets = open_real_sets(draw(tmp_path / "own", 11), GEOMETRY)
+    assert (len(sets.reference), len(sets.real), sets.count) == (11, 11, 11)
+    assert shared(sets.reference, sets.real) == 0 and len(sets.searched) == 22
+    assert sets.reference.labels.tolist().count(0) == 6 and sets.training is sets.held_out is None
+    assert "one half of" in sets.notes[0]
+    few = open_real_sets(str(tmp_path / "own"), GEOMETRY, count=4)
+    assert (len(few.reference), len(few.real), few.count) == (11, 4, 4)
+    many = open_real_sets(str(tmp_path / "own"), GEOMETRY, count=15)
+    assert (len(many.reference), many.real, many.count) == (22, None, 15)
+    assert "there are no values of real data" in many.notes[0]
+
+
+def test_folders_of_splits_are_parts(tmp_path):
+    draw(tmp_path / "own" / "train", 40)
+    draw(tmp_path / "own" / "validation", 30)
+    sets = open_real_sets(str(tmp_path / "own"), GEOMETRY, count=20)
+    assert (len(sets.training), len(sets.held_out), len(sets.reference), len(sets.real)) == (80, 60, 20, 20)
+    assert sets.real.shares_items(sets.training) and sets.reference.shares_items(sets.held_out)
+    chosen = open_real_sets(str(tmp_path / "own"), GEOMETRY, split="train")
+    assert chosen.training is None and len(chosen.reference) == len(chosen.real) == 40
+
+
+def test_the_fraction_that_a_run_held_out_is_found_again(tmp_path):
+    source = draw(tmp_path / "own", 40)
+    recorded = DataConfig(source=source, image_size=8, validation_fraction=0.75)
+    sets = open_real_sets(source, GEOMETRY, recorded=recorded)
+    assert (len(sets.training), len(sets.held_out), sets.count) == (20, 60, 60)
+    assert shared(sets.training, sets.held_out) == 0 and sets.real is None
+    recorded.validation_fraction = 0.1  # too few to compare with
+    few = open_real_sets(source, GEOMETRY, recorded=recorded)
+    assert (len(few.training), len(few.held_out), len(few.reference), len(few.real)) == (72, 8, 36, 36)
+    assert shared(few.held_out, few.reference) == 0 and "only 8 items" in few.notes[0]
+
+
+def test_an_npz_file_is_a_reference_as_a_whole(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 255, (20, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "ref.npz", arr_0=rows)
+    sets = open_real_sets(str(tmp_path / "ref.npz"), GEOMETRY, count=5)
+    assert (len(sets.reference), sets.real, sets.count) == (20, None, 5)
+    assert len(open_real(str(tmp_path / "ref.npz"), GEOMETRY, 5)) == 5
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(4), sigma=np.eye(4))
+    stored = open_real_sets(str(tmp_path / "stats.npz"), GEOMETRY)
+    assert stored.searched is None and stored.count == 1000
+
+
+def test_data_of_another_modality_or_in_grey(tmp_path):
+    for source, geometry, said in (
+        ("moving-digits", GEOMETRY, "holds clips, but the samples are images"),
+        ("digits", Geometry(8, 1, 4), "holds images, but the samples are clips"),
+        ("shakespeare", GEOMETRY, "holds texts, but the samples are images"),
+    ):
+        with pytest.raises(UserError, match=f"--data {source} {said}"):
+            open_real_sets(source, geometry)
+    np.savez(tmp_path / "clips.npz", arr_0=np.zeros((9, 4, 8, 8, 3), np.uint8))
+    with pytest.raises(UserError, match="holds clips, but images are needed"):
+        open_real_sets(str(tmp_path / "clips.npz"), GEOMETRY)
+    sets = open_real_sets("digits", GEOMETRY, count=10)
+    assert sets.reference.shape == sets.real.shape == sets.training.shape == (3, 8, 8)
+    grey = open_real_sets("digits", Geometry(8, 1), count=10)
+    assert torch.equal(pixels(sets.reference), pixels(grey.reference).expand(-1, 3, -1, -1))
+
+
+def test_damaged_files_have_no_classes_to_draw(tmp_path):
+    source = draw(tmp_path / "own", 10)
+    (tmp_path / "own" / "a" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    sets = open_real_sets(source, GEOMETRY, count=20)
+    assert len(sets.reference) == len(sets.reference.labels) == 19
+    assert "1 unreadable file" in sets.notes[0] and "003.png" in sets.notes[0]
+    for path in sorted((tmp_path / "own").rglob("*.png"))[:16]:
+        path.write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    with pytest.raises(UserError, match=r"has 4 readable items, but at least 6 are needed"):
+        open_real_sets(source, GEOMETRY, count=20)
+
+
+def test_samples_have_the_classes_of_the_reference():
+    pipeline = build(network(12))
+    names = tuple(pipeline.label_names.values())
+    reference = TensorSamples(torch.zeros(8, 1, 8, 8), torch.tensor([2, 2, 2, 2, 2, 2, 0, 0]), names)
+    labels, notes = classes_like(pipeline, reference, 4)
+    assert labels == [2, 2, 2, 0] and notes == ()
+    other = TensorSamples(torch.zeros(2, 1, 8, 8), torch.tensor([0, 1]), (names[1], names[0]))
+    assert classes_like(pipeline, other, 2)[0] == [1, 0]  # by name
+    labels, notes = classes_like(pipeline, TensorSamples(torch.zeros(2, 1, 8, 8)), 5)
+    assert labels == [number % len(names) for number in range(5)] and "drawn in turn" in notes[0]
+    numbered = TensorSamples(torch.zeros(2, 1, 8, 8), torch.tensor([1, 99]))
+    with pytest.raises(UserError, match="holds the classes 1 to 99, but the model has"):
+        classes_like(pipeline, numbered, 2)
+
+
+def test_features_suit_the_samples():
+    digits = tuple("0123456789")
+    assert (
+        suitable_features((1, 32, 32), digits) == suitable_features((1, 8, 8), digits) == "digit-classifier"
+    )
+    assert suitable_features((1, 8, 32, 32), digits) == "clip-classifier"
+    assert suitable_features((1, 32, 32), ("cat", "dog")) in ("efficientnet-lite0", "pixels")
+    assert suitable_features((3, 8, 64, 64), ()) in ("frames:efficientnet-lite0", "pixels")
+
+
+class Counted(TensorSamples):
+    """Samples that count how often they are read."""
+
+    reads = 0
+
+    def batches(self, size, rank=0, ranks=1):
+        for rows, part in super().batches(size, rank, ranks):
+            self.reads += len(rows)
+            yield rows, part
+
+
+def test_kept_samples_are_drawn_once():
+    samples = Counted(torch.rand(10, 3, 4, 4))
+    kept = KeptSamples(samples)
+    first, again = ([(list(rows), part) for rows, part in kept.batches(4)] for _ in range(2))
+    assert samples.reads == 10 and len(first) == len(again) == 3
+    for (rows, part), (numbers, other) in zip(first, again, strict=True):
+        assert rows == numbers and torch.equal(part, other)
+    assert [list(rows) for rows, _ in kept.batches(4, 1, 2)] == [[4, 5, 6, 7]]
