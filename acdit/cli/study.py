@@ -1,4 +1,4 @@
-"""`acdit study`: run a study of quality against cost, or of likelihood against block size."""
+"""`acdit study`: run a study of sampling settings, of block sizes of text, or of evaluation metrics."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,22 @@ from .model_options import GuidedOptions
 if TYPE_CHECKING:
     from ..studies.measurements import StudyResult
 
+SAMPLES, SEEDS = 500, 3
+
 
 @dataclass
 class StudyOptions(GuidedOptions):
-    """Compare settings for sampling digits at their cost, or block sizes of text at one training budget."""
+    """Compare settings for sampling digits, or block sizes of text; or measure what metrics are worth."""
 
-    name: Literal["sampling", "text"] | None = None
-    """Study to run: `sampling`, solvers and numbers of steps; `text`, block sizes and likelihood."""
-    samples: Annotated[int, Range(10, MANY)] = 500
-    """Number of digits per setting and seed; for text, number of held-out sequences."""
-    seeds: Annotated[int, Range(2, MANY)] = 3
-    """Number of seeds per setting; for text, number of times that each network is trained."""
+    name: Literal["sampling", "text", "metrics", "intervals"] | None = None
+    """Study to run: `sampling`, solvers and numbers of steps; `text`, block sizes and likelihood; `metrics`,
+    what faults of samples do to each score; `intervals`, how often intervals of scores are right."""
+    samples: Annotated[int, Range(10, MANY)] = SAMPLES
+    """Number of digits per setting and seed; for text, number of held-out sequences; for metrics, number of
+    samples in a set."""
+    seeds: Annotated[int, Range(2, MANY)] = SEEDS
+    """Number of seeds per setting; for text, number of times that each network is trained; for metrics,
+    number of sets with each fault at each strength."""
     training_steps: Count = 500
     """For text: training steps of each network, over --batch sequences of 256 bytes."""
     out: str | None = None
@@ -36,14 +41,18 @@ class StudyOptions(GuidedOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.name is None:
-            raise UserError("study needs a name: acdit study sampling, or acdit study text")
+            raise UserError("study needs a name: acdit study sampling, text, metrics or intervals")
         if self.steps is not None or self.fast or self.guidance_interval is not None:
             raise UserError("the study varies --steps, --fast and --guidance-interval: leave them out")
         own = (self.model, self.guidance, self.device, self.dtype != "float32" or None)
-        if self.name == "text" and any(given is not None for given in own):
+        if self.name != "sampling" and any(given is not None for given in own):
+            reason = "trains its own networks" if self.name == "text" else "samples no model"
             raise UserError(
-                "acdit study text trains its own networks: leave out --model, "
-                "--guidance, --device and --dtype"
+                f"acdit study {self.name} {reason}: leave out --model, --guidance, --device and --dtype"
+            )
+        if self.name == "intervals" and (self.samples, self.seeds) != (SAMPLES, SEEDS):
+            raise UserError(
+                "acdit study intervals simulates sets of several sizes: leave out --samples and --seeds"
             )
 
 
@@ -52,7 +61,8 @@ def run(options: StudyOptions) -> None:
     from ..utils.files import check_writable
 
     check_writable(options.folder / "measurements.json")
-    result = _study_text(options) if options.name == "text" else _study_sampling(options)
+    studies = {"text": _study_text, "metrics": _study_metrics, "intervals": _study_intervals}
+    result = studies.get(options.name or "", _study_sampling)(options)
     if result is not None:
         print(result.report)
         print(f"written: {', '.join(map(str, result.files))}")
@@ -80,6 +90,18 @@ def _study_sampling(options: StudyOptions) -> "StudyResult":
         samples=options.samples,
         seeds=options.seeds,
     )
+
+
+def _study_metrics(options: StudyOptions) -> "StudyResult":
+    from ..studies.metric_faults import study_metrics
+
+    return study_metrics(options.folder, seed=options.seed, count=options.samples, damaged=options.seeds)
+
+
+def _study_intervals(options: StudyOptions) -> "StudyResult":
+    from ..studies.intervals import study_intervals
+
+    return study_intervals(options.folder, seed=options.seed)
 
 
 COMMAND = PlainCommand(

@@ -234,10 +234,11 @@ def generate(
     if prefix is not None and start:
         pending = _with_noise(prefix, context_noise, generators)
     discrete = not dtype.is_floating_point
+    network_dtype = model.dtype  # looked up once: this walks all modules
     total_steps = 0
     for index in range(start, layout.num_blocks):
         if pending is not None and cache is not None:
-            pending = _fill_cache(model, layout, cache, pending if discrete else pending.to(model.dtype))
+            pending = _fill_cache(model, layout, cache, pending if discrete else pending.to(network_dtype))
         solver = started(scheduler, counts[index], spacing, device)
         step_arguments = _step_arguments(solver, generators)
         sigmas = noise_levels(solver)
@@ -253,7 +254,7 @@ def generate(
             scaled = (
                 solver.scale_model_input(sample, timestep) if hasattr(solver, "scale_model_input") else sample
             )
-            inputs = scaled if discrete else scaled.to(model.dtype)
+            inputs = scaled if discrete else scaled.to(network_dtype)
             view_labels = None
             if labels is not None:
                 view_labels = labels[:, None]
@@ -281,7 +282,7 @@ def generate(
             if interrupted is not None and interrupted():
                 complete = position == len(sigmas) - 1
                 break
-        _check_block(index, sample, model.dtype)
+        _check_block(index, sample, network_dtype)
         finished = _with_noise(sample[:, None], context_noise, generators)
         pending = finished if pending is None else torch.cat((pending, finished), dim=1)
         yield Block(index, sample, evaluations, cache, complete)

@@ -23,6 +23,8 @@ from .stored_reference import StoredReference
 
 NO_REAL_DATA = "no values of real data: they need other real data than the reference, as many as the samples"
 
+NO_INTERVAL = "no interval is known to be right for"
+
 Part = Samples[Any] | StoredReference | FeatureSet | None
 
 
@@ -107,11 +109,13 @@ def evaluate_samples(
             if obstacle or (metrics is None and metric.features not in name):
                 continue
             real_sets = _real_sets(metric, sets, real_features, known)
-            scores += [
-                score
-                for score in _scores(metric, sets, real_sets, name, intervals, seed)
-                if score.metric in score_names
+            computed = [
+                score for score in _scores(metric, sets, real_sets, name, seed) if score.metric in score_names
             ]
+            scores += [_with_interval(score, sets, seed) for score in computed] if intervals else computed
+    without = sorted({score.metric for score in scores if intervals and score.interval is None})
+    if without:
+        notes.append(f"{NO_INTERVAL} {', '.join(without)}")
     if not scores:
         raise UserError(f"no metric can be computed: give {NEEDS['reference']}, or {NEEDS['training']}")
     return Report(
@@ -150,7 +154,7 @@ def _check_parts(parts: Mapping[str, Part], metrics: Collection[str]) -> None:
 
 def _check_shape(name: str, part: Part, samples: Part) -> None:
     """Raise UserError if a set holds images or clips of another size than the samples."""
-    size, expected = (getattr(one, "shape", None) or () for one in (part, samples))
+    size, expected = (getattr(one, "shape", ()) for one in (part, samples))
     if size and expected and size[1:] != expected[1:]:  # grey beside colour is for the features to judge
         raise UserError(
             f"the {name} data are of {dims(size[1:])} pixels, but the samples of {dims(expected[1:])}: both "
@@ -238,25 +242,19 @@ def _real_sets(metric: Metric, sets: Sets, real: FeatureSet | None, known: Colle
     return None if metric.obstacle(real_sets) else real_sets
 
 
-def _scores(
-    metric: Metric, sets: Sets, real_sets: Sets | None, features: str, intervals: bool, seed: int
-) -> list[Score]:
+def _scores(metric: Metric, sets: Sets, real_sets: Sets | None, features: str, seed: int) -> list[Score]:
     """Return the scores of a metric, beside those of real data."""
     values = metric.compute(sets, seed)
     real_values = [None] * len(values) if real_sets is None else metric.compute(real_sets, seed)
     counts = metric.counts(sets)
     return [
-        Score(
-            name,
-            value,
-            features,
-            real,
-            better,
-            *counts,
-            interval_of(name, value, sets, seed) if intervals else None,
-        )
+        Score(name, value, features, real, better, *counts)
         for (name, better), value, real in zip(metric.scores, values, real_values, strict=True)
     ]
+
+
+def _with_interval(score: Score, sets: Sets, seed: int) -> Score:
+    return replace(score, interval=interval_of(score.metric, score.value, sets, seed))
 
 
 def _described(reference: Samples[Any] | StoredReference | FeatureSet) -> dict[str, Any]:

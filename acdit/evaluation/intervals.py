@@ -85,13 +85,13 @@ def _density(sets: Sets, seed: int) -> Tensor:
 
 
 INTERVALS: dict[str, IntervalMethod] = {
-    "frechet_distance": IntervalMethod(_frechet, INFINITE, low=0),
+    "frechet_distance": IntervalMethod(_frechet, INFINITE, low=0, least=200, per_feature=60),
     "kernel_distance": IntervalMethod(_kernel, INFINITE),
     "cmmd": IntervalMethod(_cmmd, INFINITE),
-    "precision": IntervalMethod(_precision, SAME_COUNT, 0, 1),
-    "recall": IntervalMethod(_recall, SAME_COUNT, 0, 1),
-    "coverage": IntervalMethod(_coverage, SAME_COUNT, 0, 1),
-    "density": IntervalMethod(_density, SAME_COUNT, 0),
+    "precision": IntervalMethod(_precision, SAME_COUNT, 0, 1, least=200),
+    "recall": IntervalMethod(_recall, SAME_COUNT, 0, 1, least=200),
+    "coverage": IntervalMethod(_coverage, SAME_COUNT, 0, 1, least=200),
+    "density": IntervalMethod(_density, SAME_COUNT, 0, least=200),
 }
 
 

@@ -87,9 +87,9 @@ class Metric:
         """Return the first need that the sets do not meet, in words; None if they meet all."""
         parts = {
             "reference": sets.reference,
-            "reference items": sets.reference and sets.reference.values,
-            "training": sets.training and sets.training.values,
-            "held_out": sets.held_out and sets.held_out.values,
+            "reference items": None if sets.reference is None else sets.reference.values,
+            "training": None if sets.training is None else sets.training.values,
+            "held_out": None if sets.held_out is None else sets.held_out.values,
             "logits": sets.samples.logits,
             "labels": sets.samples.labels,
         }

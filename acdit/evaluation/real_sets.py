@@ -173,7 +173,7 @@ def _array_sets(source: str, geometry: Geometry, count: int | None) -> RealSets:
     if is_stored_reference(Path(source).expanduser()):
         stored = StoredReference(Path(source).expanduser())
         size = count or min(len(stored) or MOST_SAMPLES, MOST_SAMPLES)
-        return RealSets(stored, size, None, None, None, stored.pictures, (note, *stored.notes))
+        return RealSets(stored, size, None, None, None, stored.pictures, (note,))
     samples = open_samples_of(source, size=geometry.size, channels=geometry.channels)
     check_modality(samples, "image" if geometry.frames is None else "video")
     size = count or min(len(samples), MOST_SAMPLES)

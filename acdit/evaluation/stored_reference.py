@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,18 @@ class StoredReference:
     pictures, as those of the ADM evaluator do: then `mu` and `sigma` are those of Inception features of more
     pictures, and other features are computed from the pictures.
 
+    It stands in the place of the data themselves, see `Samples`, but only pictures in the file can be read.
+
     Args:
         path: path of the file.
 
     Attributes:
         name: name of the reference in messages.
         info: description of the features; None if the file does not say it.
-        shape: shape of the pictures or clips; None if it is not known.
+        shape: shape of the pictures or clips; () if it is not known.
+        labels: class of each picture in the file, if there are classes.
+        label_names: empty, since the classes have no names.
+        unreadable: empty.
         pictures: pictures in the file; None if there are none.
         notes: lines for the user.
 
@@ -68,7 +74,10 @@ class StoredReference:
             if name not in self._file.arrays:
                 raise UserError(f"{path} has no array {name}: statistics need {MEAN} and {COVARIANCE}")
         self.info: FeatureInfo | None = None
-        self.shape: tuple[int, ...] | None = None
+        self.shape: tuple[int, ...] = ()
+        self.labels: Tensor | None = None
+        self.label_names: tuple[str, ...] = ()
+        self.unreadable: dict[str, str] = {}
         self.notes: tuple[str, ...] = ()
         self._count, self._data = 0, {}
         facts = _own_facts(self._file)
@@ -77,7 +86,7 @@ class StoredReference:
             self.shape, self._count, self._data = tuple(facts["shape"]), facts["count"], facts["data"]
         self.pictures = ArraySamples(path) if PICTURES in self._file.arrays else None
         if self.pictures is not None:
-            self.shape = self.pictures.shape
+            self.shape, self.labels = self.pictures.shape, self.pictures.labels
         if facts is None:
             self.notes = (
                 f"{path} does not say which features its {MEAN} and {COVARIANCE} are of: that they are those "
@@ -88,6 +97,18 @@ class StoredReference:
     def __len__(self) -> int:
         """Return the number of items; 0 if it is not known."""
         return self._count
+
+    def batches(self, size: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Sequence[int], Tensor]]:
+        """Yield the pictures in the file, see `Samples`.
+
+        Raises:
+            UserError: if there are none.
+        """
+        if self.pictures is None:
+            raise UserError(
+                f"{self.name} holds statistics of features, not pictures or clips: name a source of these"
+            )
+        return self.pictures.batches(size, rank, ranks)
 
     def describe(self) -> dict[str, Any]:
         """Return name and count, and what the file says about its data, as a value of JSON."""

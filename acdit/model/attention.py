@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from ..utils.tracing import is_tracing, tensor_cache
+from ..utils.tracing import allow_variants, is_tracing, tensor_cache
 from .skip_causal_mask import Visibility, dense_mask, predicate, view_visibility
 from .split_attention import joined, split_attention
 
@@ -20,6 +20,8 @@ BACKENDS: tuple[Backend, ...] = ("dense", "split", "flex")
 # many small calls without masks.
 GROUP_TOKENS = 256
 
+FLEX_HEAD_DIM = 16  # smallest dimension of a head that compiled FlexAttention supports
+
 
 def attend(
     query: Tensor,
@@ -28,6 +30,7 @@ def attend(
     visibility: Visibility,
     backend: Backend = "split",
     group_tokens: int = GROUP_TOKENS,
+    block_mask: BlockMask | None = None,
 ) -> Tensor:
     """Compute softmax attention of one stream of query blocks under SCAM, with scale 1 / sqrt(D).
 
@@ -40,6 +43,7 @@ def attend(
         backend: `dense` (one masked call, the reference), `split` (several calls, masks only on small
             pieces) or `flex` (FlexAttention).
         group_tokens: Number of tokens up to which `split` joins query blocks into one piece.
+        block_mask: Mask of the same `visibility` for `flex`, see `block_mask_for`; None = it is made here.
 
     Returns:
         Attention output (N, H, Q, D).
@@ -52,9 +56,17 @@ def attend(
             query, key, value, attn_mask=dense_mask(visibility, query.device)
         )
     kernel = _compiled_flex() if query.is_cuda else flex_attention
-    output = kernel(query, key, value, block_mask=_flex_mask(visibility, query.device))
+    output = kernel(query, key, value, block_mask=block_mask or _flex_mask(visibility, query.device))
     assert isinstance(output, Tensor)  # a single tensor, because no log-sum-exp was requested
     return output
+
+
+def block_mask_for(visibility: Visibility | None, backend: Backend, device: torch.device) -> BlockMask | None:
+    """Return the mask that `attend` uses for `flex`; None for other backends, and without a visibility.
+
+    Made once per call of the network, it serves all layers: compiled layers would each make one anew.
+    """
+    return _flex_mask(visibility, device) if visibility is not None and backend == "flex" else None
 
 
 def supports(backend: Backend, device: torch.device, training: bool) -> bool:
@@ -79,14 +91,16 @@ def check_backend(backend: str, device: torch.device, training: bool) -> Backend
     return backend
 
 
-def default_backend(device: torch.device) -> Backend:
-    """Return `flex` on a CUDA device where it agrees with one dense call on the CPU, else `split`.
+def default_backend(device: torch.device, head_dim: int = FLEX_HEAD_DIM) -> Backend:
+    """Return `flex` for training on a CUDA device where it agrees with one dense call, else `split`.
 
     The forward and the backward pass are compared. Compiled FlexAttention has computed wrong gradients for
     masks like this one (pytorch issue 158212), so it is checked once. A tracer gets `split`, because nothing
-    can be compared while it follows the operations.
+    can be compared while it follows the operations. So do calls without gradients: a block with cached keys
+    needs no mask, and FlexAttention would be compiled for seconds first.
     """
-    return "flex" if device.type == "cuda" and not is_tracing() and _flex_agrees(device) else "split"
+    suited = device.type == "cuda" and head_dim >= FLEX_HEAD_DIM and torch.is_grad_enabled()
+    return "flex" if suited and not is_tracing() and _flex_agrees(device) else "split"
 
 
 @lru_cache(maxsize=4)
@@ -109,15 +123,25 @@ def disagreement(backend: Backend, device: torch.device, backward: bool = True) 
     The output is compared and, with `backward`, the gradients.
     """
     generator = torch.Generator().manual_seed(0)
-    tensors = [torch.randn(1, 2, 4 * 128, 64, generator=generator) for _ in range(5)]
     visibility = view_visibility(128, (0, 1, 3, 4))
     backends: tuple[tuple[Backend, torch.device], ...] = ("dense", torch.device("cpu")), (backend, device)
     results = []
-    for name, target_device in backends:
-        query, *keys = (tensor.to(target_device, copy=True).requires_grad_(backward) for tensor in tensors)
-        output = attend(query, (keys[0], keys[1]), (keys[2], keys[3]), visibility, name)
-        gradients = torch.autograd.grad(output.square().sum(), [query, *keys]) if backward else ()
-        results.append([each.detach().cpu() for each in (output, *gradients)])
+    # whatever the caller computes in: without gradients, in bf16, on another default device
+    with (
+        torch.inference_mode(False),
+        torch.set_grad_enabled(backward),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast(device.type, enabled=False),
+        torch.device("cpu"),
+    ):
+        tensors = [torch.randn(1, 2, 4 * 128, 64, generator=generator, dtype=torch.float32) for _ in range(5)]
+        for name, target_device in backends:
+            query, *keys = (
+                tensor.to(target_device, copy=True).requires_grad_(backward) for tensor in tensors
+            )
+            output = attend(query, (keys[0], keys[1]), (keys[2], keys[3]), visibility, name)
+            gradients = torch.autograd.grad(output.square().sum(), [query, *keys]) if backward else ()
+            results.append([each.detach().cpu() for each in (output, *gradients)])
     return max(float((a - b).norm() / a.norm()) for a, b in zip(*results, strict=True))
 
 
@@ -129,4 +153,5 @@ def _flex_mask(visibility: Visibility, device: torch.device) -> BlockMask:
 
 @lru_cache(maxsize=1)
 def _compiled_flex() -> Callable[..., Tensor]:
+    allow_variants()
     return torch.compile(flex_attention)

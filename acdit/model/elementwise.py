@@ -12,6 +12,9 @@ from torch.autograd.function import once_differentiable
 
 from .rope import RopeTable
 
+# x and a weight to x / rms and 1 / rms, as F.rms_norm does it; torch 2.7 does not have it
+FUSED_NORM: Any = getattr(torch.ops.aten, "_fused_rms_norm", None)
+
 
 def modulated_norm(
     x: Tensor, weight: Tensor, eps: float, scale: Tensor | None = None, shift: Tensor | None = None
@@ -25,7 +28,15 @@ def modulated_norm(
         scale: Scale vectors (R, 1, hidden); None if there is no modulation.
         shift: Shift vectors (R, 1, hidden); None if there is no modulation.
     """
+    if torch.compiler.is_compiling():
+        return _plain_modulated(x, weight, eps, scale, shift)
     if not torch.is_grad_enabled():
+        if x.itemsize == 2 and _has_fused_norm(x):
+            # Half the passes over memory; the kernel computes in float32, and its result is rounded once more.
+            unit = FUSED_NORM(x, x.shape[-1:], None, eps)[0]
+            if scale is None or shift is None:
+                return unit.mul_(weight)
+            return torch.addcmul(shift, unit, weight * (1 + scale)).to(x.dtype)
         return _modulated(x, weight, eps, scale, shift)[0]
     output: Any = _ModulatedNorm.apply(x, weight, eps, scale, shift)
     return output
@@ -40,6 +51,8 @@ def norm_and_rotate(x: Tensor, weights: Tensor, eps: float, rope: RopeTable) -> 
         eps: Constant that is added to the mean square.
         rope: Rotary tables of the R blocks.
     """
+    if torch.compiler.is_compiling():
+        return _plain_rotated(x, weights, eps, rope)
     if not torch.is_grad_enabled():
         return _rotated(x, weights, eps, rope)[0]
     output: Any = _NormAndRotate.apply(x, weights, eps, *rope)
@@ -52,13 +65,39 @@ def _inverse_rms(x: Tensor, eps: float) -> Tensor:
     return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
 
 
+def _plain_modulated(
+    x: Tensor, weight: Tensor, eps: float, scale: Tensor | None, shift: Tensor | None
+) -> Tensor:
+    """Compute `modulated_norm` by operations that the compiler differentiates and joins by itself."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    unit = wide * (wide.square().mean(-1, keepdim=True) + eps).rsqrt()
+    if scale is None or shift is None:
+        return (unit * weight).to(x.dtype)
+    return (unit * (weight * (1 + scale)) + shift).to(x.dtype)
+
+
+def _plain_rotated(x: Tensor, weights: Tensor, eps: float, rope: RopeTable) -> Tensor:
+    """Compute `norm_and_rotate` like `_plain_modulated`."""
+    wide = x.movedim(2, 0).to(rope.cos.dtype)  # (K, R, B, H, D)
+    unit = wide * (wide.square().mean(-1, keepdim=True) + eps).rsqrt()
+    return rope.rotate(unit * _per_head(weights)).to(x.dtype)
+
+
+def _has_fused_norm(x: Tensor) -> bool:
+    """Return whether one kernel normalises x and returns 1 / rms: on CUDA, where starting each is costly."""
+    return x.is_cuda and FUSED_NORM is not None
+
+
 def _modulated(
     x: Tensor, weight: Tensor, eps: float, scale: Tensor | None, shift: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return the output of `modulated_norm`, and 1 / rms."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    inverse = _inverse_rms(wide, eps)
-    output = wide * inverse
+    if _has_fused_norm(wide):
+        output, inverse = FUSED_NORM(wide, wide.shape[-1:], None, eps)
+    else:
+        inverse = _inverse_rms(wide, eps)
+        output = wide * inverse
     if scale is None or shift is None:
         output.mul_(weight)
     else:
@@ -69,9 +108,13 @@ def _modulated(
 def _rotated(x: Tensor, weights: Tensor, eps: float, rope: RopeTable) -> tuple[Tensor, Tensor]:
     """Return the output of `norm_and_rotate`, and 1 / rms."""
     reordered = x.movedim(2, 0)  # (K, R, B, H, D)
-    inverse = _inverse_rms(reordered.to(rope.cos.dtype), eps)
     unit = torch.empty(reordered.shape, dtype=rope.cos.dtype, device=x.device)  # contiguous in this order
-    torch.mul(reordered, inverse, out=unit).mul_(_per_head(weights))
+    if _has_fused_norm(unit):
+        unit, inverse = FUSED_NORM(unit.copy_(reordered), unit.shape[-1:], None, eps)
+    else:
+        inverse = _inverse_rms(reordered.to(rope.cos.dtype), eps)
+        torch.mul(reordered, inverse, out=unit)
+    unit.mul_(_per_head(weights))
     return rope.rotate(unit).to(x.dtype), inverse
 
 

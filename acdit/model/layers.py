@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
 from ..utils.tracing import tensor_cache
 from .attention import Backend, attend
@@ -29,6 +30,8 @@ class Streams(NamedTuple):
     views: Visibility | None
     rope: RopeTable  # tables of the R blocks
     backend: Backend
+    clean_mask: BlockMask | None = None  # of `clean` and `views`, for the backend `flex`
+    views_mask: BlockMask | None = None
 
     @property
     def clean_rows(self) -> int:
@@ -109,12 +112,25 @@ class ACDiTAttention(nn.Module):
         outputs = []
         if streams.clean is not None and query is not None:
             visible = _first_blocks(keys, streams.clean)
-            outputs.append(attend(_by_head(query, samples), visible, None, streams.clean, streams.backend))
+            mask = streams.clean_mask
+            outputs.append(
+                attend(
+                    _by_head(query, samples), visible, None, streams.clean, streams.backend, block_mask=mask
+                )
+            )
         if streams.views is not None:
             visible = _first_blocks(keys, streams.views)
             own = _by_head(view_key, samples), _by_head(view_value, samples)
+            mask = streams.views_mask
             outputs.append(
-                attend(_by_head(view_query, samples), visible, own, streams.views, streams.backend)
+                attend(
+                    _by_head(view_query, samples),
+                    visible,
+                    own,
+                    streams.views,
+                    streams.backend,
+                    block_mask=mask,
+                )
             )
         if not outputs:
             return None
@@ -217,7 +233,9 @@ def _modulation(vectors: Tensor, clean: int) -> Modulation:
     parts = vectors.unflatten(-1, (6, 1, -1))  # (N M, 6, 1, hidden)
     if clean:
         unchanged = torch.zeros_like(parts[:1])
-        unchanged[:, [Modulation._fields.index("gate1"), Modulation._fields.index("gate2")]] = 1
+        # indices in a list would be copied to the device, which waits for all that runs there
+        for gate in ("gate1", "gate2"):
+            unchanged[:, Modulation._fields.index(gate)] = 1
         parts = torch.cat((unchanged.expand(clean, -1, -1, -1), parts))
     return Modulation(*parts.unbind(1))
 

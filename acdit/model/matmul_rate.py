@@ -9,9 +9,10 @@ from torch import Tensor
 
 from .linear import linear
 
-# Number of FLOPs that are timed at once. Products are repeated to reach it, so that the resolution of the
-# clock does not matter.
+# Numbers of FLOPs timed at once, on the CPU and on accelerators. Products are repeated to reach them,
+# so that neither the resolution of the clock nor the time to start the first product matters.
 FLOPS_AT_ONCE = 2e8
+ACCELERATOR_FLOPS_AT_ONCE = 5e11
 
 # Batch, rows, inner and columns of a product of (batch, rows, inner) by (batch, columns, inner) transposed.
 Product = tuple[int, int, int, int]
@@ -54,7 +55,8 @@ class MatmulRate:
         """Time each product once more, with the kernels of training and with those of sampling."""
         for (left, right), training in product(self._operands, (True, False)):
             flops = 2 * left.numel() * right.shape[-2]
-            times = int(FLOPS_AT_ONCE // flops) + 1
+            at_once = FLOPS_AT_ONCE if left.device.type == "cpu" else ACCELERATOR_FLOPS_AT_ONCE
+            times = int(at_once // flops) + 1
 
             def run(left: Tensor = left, right: Tensor = right, times: int = times) -> None:
                 for _ in range(times):

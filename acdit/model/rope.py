@@ -127,6 +127,17 @@ def _table(rotation: Rotation, layout: Layout, blocks: range) -> RopeTable:
     return rotation.at(layout.coordinates(blocks))
 
 
+@tensor_cache(maxsize=64)
+def block_rows(clean: tuple[int, ...], views: tuple[int, ...], samples: int, device: torch.device) -> Tensor:
+    """Return the row of every block of a call in the table of the blocks from the first to the last one.
+
+    The clean blocks of all samples come first, then their views. The indices are kept on the device, because
+    copying them there waits for all that runs on it.
+    """
+    parts = [torch.tensor(part, device=device).repeat(samples) for part in (clean, views) if part]
+    return torch.cat(parts) - min((*clean, *views))
+
+
 def _rotate_half(x: Tensor, segments: tuple[int, ...]) -> Tensor:
     """Map (x1, x2) to (-x2, x1), where x1 and x2 are the halves of each segment."""
     if len(set(segments)) == 1:

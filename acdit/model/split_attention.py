@@ -19,6 +19,7 @@ from ..utils.tracing import tensor_cache
 from .skip_causal_mask import Visibility, dense_mask
 
 Pair = tuple[Tensor, Tensor]
+ACCELERATOR_GROUP_TOKENS = 1024  # accelerators start few large calls faster than many small ones
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -37,6 +38,8 @@ def split_attention(
         clean, own = (pair and (pair[0].float(), pair[1].float()) for pair in (clean, own))
         return split_attention(query.float(), clean, own, visibility, group_tokens).to(query.dtype)
     keys = visibility.clean + 2 * len(visibility.limits) * visibility.own
+    if query.device.type != "cpu":
+        group_tokens = max(group_tokens, ACCELERATOR_GROUP_TOKENS)
     size = max(1, group_tokens // visibility.block_tokens)
     if query.device.type != "cpu" or keys * visibility.block_tokens <= group_tokens:
         return _joined_groups(query, clean, own, visibility, size)

@@ -11,15 +11,15 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..utils.tracing import is_tracing
-from .attention import Backend, check_backend, default_backend
+from ..utils.tracing import allow_variants, is_tracing
+from .attention import Backend, block_mask_for, check_backend, default_backend
 from .conditioning import Conditions
 from .forward_arguments import checked_blocks
 from .kv_cache import KVCache, check_sinks
 from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Streams, TimestepEmbedder
 from .layout import Layout
 from .linear import Linear
-from .rope import VARIANTS, Rotation, check_split, default_split
+from .rope import VARIANTS, Rotation, block_rows, check_split, default_split
 from .skip_causal_mask import clean_visibility, view_visibility
 from .stored_network import StoredNetwork
 
@@ -103,6 +103,7 @@ class ACDiTTransformer(StoredNetwork):
                 f"this model has format version {format_version}; this acdit reads version 1: upgrade acdit"
             )
         head_dim, axes = hidden_size // num_heads, len(axis_lengths)
+        self._head_dim = head_dim
         self._rope_split = tuple(rope_split) if rope_split is not None else default_split(head_dim, axes)
         check_split(self._rope_split, head_dim, axes)
         conditioned = time_conditioning or num_classes is not None
@@ -144,6 +145,11 @@ class ACDiTTransformer(StoredNetwork):
             ValueError: If the backend is unknown, or not available on this device.
         """
         self._backend = None if backend is None else check_backend(backend, self.device, training=False)
+
+    def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the blocks as in diffusers; each layout and use may have compiled code of its own."""
+        allow_variants()
+        super().compile_repeated_blocks(*args, **kwargs)
 
     def new_cache(
         self,
@@ -259,15 +265,15 @@ class ACDiTTransformer(StoredNetwork):
         # Weights that are offloaded or cast show neither the device nor the dtype of the computation, so take
         # both from the embedding's output.
         x = self.x_embedder(torch.cat(parts) if len(parts) > 1 else parts[0])  # (R, B, hidden)
-        backend = self._backend or default_backend(x.device)
+        backend = self._backend or default_backend(x.device, self._head_dim)
         if self.training and torch.is_grad_enabled():
             check_backend(backend, x.device, training=True)
         clean_indices = [*range(start, start + new_blocks)]
         indices = sorted((*clean_indices, *blocks))
         rope = self._rotation(x.dtype, x.device).table(layout, range(indices[0], indices[-1] + 1))
-        rows = [torch.tensor(part, device=x.device) for part in (clean_indices, blocks) if part]
-        rope = rope.select(torch.cat([part.repeat(samples) for part in rows]) - indices[0])
-        streams = Streams(samples, clean_sees, views_see, rope, backend)
+        rope = rope.select(block_rows(tuple(clean_indices), tuple(blocks), samples, x.device))
+        masks = (block_mask_for(sees, backend, x.device) for sees in (clean_sees, views_see))
+        streams = Streams(samples, clean_sees, views_see, rope, backend, *masks)
         conditions = None
         if noised is not None:
             conditions = self._conditions(noised, timestep, labels, condition, cache, x.dtype)

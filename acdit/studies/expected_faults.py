@@ -71,5 +71,60 @@ def expected_effect(score: str, fault: str, features: str) -> Effect:
     return EXPECTED[score][fault]
 
 
-REASONS: dict[tuple[str, str, str], str] = {}
+_CHANCE = (
+    "The change is larger at greater strengths, but the few pictures that are left differ from set to set."
+)
+_FEW = "Only 50 different pictures are left at the greatest strength, and their mean is left to chance."
+_RATIO = "Both distances change much, and reference and training pictures are not equally near by chance."
+
+REASONS: dict[tuple[str, str, str], str] = {
+    ("digit-classifier", "cmmd", DUPLICATES): _CHANCE,
+    ("efficientnet-lite0", "cmmd", DUPLICATES): _CHANCE,
+    ("efficientnet-lite0", "sliced_wasserstein", DROPPED): (
+        "It rises far above undamaged sets, but which classes are dropped matters more than whether five "
+        "or seven are."
+    ),
+    ("digit-classifier", "precision", BLUR): (
+        "The classifier maps strongly blurred digits to few points, probably among the real ones; label "
+        "accuracy and recall show the fault."
+    ),
+    ("digit-classifier", "density", BLUR): "As for precision: strongly blurred digits gather at few points.",
+    ("digit-classifier", "density", DUPLICATES): _FEW,
+    ("pixels", "density", DUPLICATES): _FEW,
+    ("efficientnet-lite0", "density", DUPLICATES): _FEW,
+    ("efficientnet-lite0", "precision", DUPLICATES): _FEW,
+    (
+        "pixels",
+        "density",
+        IMBALANCE,
+    ): "The change is hardly beyond the limit: two sets of one strength by chance.",
+    ("digit-classifier", "inception_score", DUPLICATES): (
+        "Duplicates are drawn at random, so that the classes are no longer equally frequent."
+    ),
+    ("digit-classifier", "nearest_ratio", BLUR): _RATIO,
+    ("digit-classifier", "nearest_ratio", NOISE): _RATIO,
+    ("efficientnet-lite0", "nearest_ratio", NOISE): _RATIO,
+    ("efficientnet-lite0", "nearest_ratio", DROPPED): (
+        "The ratio probably differs from class to class, as tiles of one picture overlap."
+    ),
+    ("efficientnet-lite0", "nearest_ratio", DUPLICATES): (
+        "The ratio is a mean over few different pictures, which varies more from set to set."
+    ),
+    ("pixels", "frechet_distance", BLUR): (
+        "Weak blur takes away fine detail, in which two sets of 500 pictures differ by chance in 1,024 "
+        "dimensions: the distance first falls below that of real digits."
+    ),
+    ("pixels", "recall", NOISE): (
+        "Distances among noisy pictures are large, so that the balls around them hold every real picture."
+    ),
+    ("pixels", "coverage", BLUR): (
+        "Blurred pictures lie nearer to the mean of all pictures, inside more balls, until they leave them."
+    ),
+    ("efficientnet-lite0", "inception_score", IMBALANCE): (
+        "The logits are those of 1,000 objects of ImageNet, which small tiles of ten pictures hardly show."
+    ),
+    ("efficientnet-lite0", "inception_score", DROPPED): (
+        "As for class imbalance: the classes of the network are not those of the pictures."
+    ),
+}
 """Reasons of effects other than expected, found after the measurement, by features, score and fault."""

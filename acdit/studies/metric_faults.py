@@ -16,7 +16,7 @@ from ..evaluation.features.table import open_extractor
 from ..evaluation.metric_table import METRICS, Sets
 from ..evaluation.report import format_table
 from ..evaluation.samples import TensorSamples
-from ..utils.errors import require
+from ..utils.errors import UserError, require
 from ..utils.files import only_process, whole
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import generator
@@ -26,12 +26,21 @@ from .measurements import Measurements, StudyResult
 from .pictures import Pictures, digit_pictures, photograph_pictures
 
 COUNT = 500  # samples of a set
+LEAST, MOST = 20, 600  # with few classes left, each needs count / 3 pictures
 UNDAMAGED, DAMAGED = 10, 2  # sets without fault, and of each fault and strength
 NONE = "none"  # name of the fault of undamaged sets
 SPREADS = 3  # standard deviations of undamaged sets beyond which a change counts
 FRACTIONS = ("precision", "recall", "coverage", "label_accuracy", "copied_fraction")
 CASES = (("digits", "pixels"), ("digits", "digit-classifier"), ("photographs", "efficientnet-lite0"))
 PICTURES = {"digits": digit_pictures, "photographs": photograph_pictures}
+
+INTRODUCTION = """\
+Made by `acdit study metrics --seeds {damaged}` on {processor} (threads: {threads}, torch {torch}): sets of
+{count} samples against 500 reference pictures, mean of {damaged} sets for each fault and strength. The
+expectations were written down before (`acdit/studies/expected_faults.py`). A change counts if it exceeds
+{spreads} standard deviations of {undamaged} undamaged sets and, for fractions, one sample. A score *rises* if
+it is higher at the greatest strength and falls at no step between, and likewise *falls*; *mixed* is neither. In
+{agreeing} of {rows} rows, the effect is the expected one."""
 
 Draws = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
 """Scores of each set, by fault and number of the strength."""
@@ -57,9 +66,12 @@ def study_metrics(
         cases: pictures and features.
 
     Raises:
-        UserError: if a package is not installed, or the folder belongs to another study.
+        UserError: if a package is not installed, there are too few pictures for a set, or the folder belongs
+            to another study.
     """
     require("matplotlib", "examples")
+    if not LEAST <= count <= MOST:
+        raise UserError(f"a set must have {LEAST} to {MOST} samples, not {count}: classes have few pictures")
     setting = {"seed": seed, "count": count, "undamaged": undamaged, "damaged": damaged}
     keys = ("pictures", "features", "fault", "strength", "seed")
     wanted = [(NONE, 0, number) for number in range(undamaged)] + [
@@ -212,13 +224,7 @@ def _page(lines: Sequence[Mapping[str, str]], setting: Mapping[str, Any]) -> str
     text = [
         "# Faults and metrics",
         "",
-        f"Made by `acdit study metrics` on {facts['processor']} ({facts['threads']} thread, torch "
-        f"{facts['torch']}): sets of {setting['count']} samples against as many reference pictures, mean of "
-        f"{setting['damaged']} sets for each fault and strength. The expectations were written down before "
-        "(`studies/expected_faults.py`). A change counts if it exceeds three standard deviations of "
-        f"{setting['undamaged']} undamaged sets (and, for fractions, one sample); a score rises if it is "
-        "higher at the greatest strength and falls at no step between, *mixed* is neither rise nor fall. In "
-        f"{agreeing} of {len(lines)} rows the effect is the expected one.",
+        INTRODUCTION.format(**setting, **facts, spreads=SPREADS, agreeing=agreeing, rows=len(lines)),
         "",
         "Strengths 1 to 5:",
         "",

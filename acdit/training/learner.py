@@ -22,7 +22,6 @@ from .config import OptimizerConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # names of AdamW's moments
 LAG = 5  # spans of the moving average after which it no longer holds the first weights: exp(-5) < 1%
-MOST_COMPILED = 64  # maximum number of compiled variants; torch runs further ones uncompiled
 
 
 class Learner:
@@ -107,6 +106,9 @@ class Learner:
         # like EMAModel.step, but in place: the original copies everything first and takes three times as long
         self.ema.optimization_step += 1
         weight = 1 - self.ema.get_decay(self.ema.optimization_step)
+        if not self.sharded:  # sharded tensors have no such operation
+            torch._foreach_lerp_(self.ema.shadow_params, self.parameters, weight)
+            return
         for average, parameter in zip(self.ema.shadow_params, self.parameters, strict=True):
             average.lerp_(parameter, weight)
 
@@ -193,10 +195,6 @@ def compile_blocks(network: ACDiTTransformer, mode: str = "default") -> None:
     """
     # Dynamo warns of caches that it does not use; their results depend on their arguments alone.
     warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
-    from torch._dynamo import config  # this import takes a second
-
-    settings: Any = config
-    settings.recompile_limit = max(settings.recompile_limit, MOST_COMPILED)
     network.compile_repeated_blocks(mode=mode, dynamic=False)
 
 

@@ -16,6 +16,15 @@ TRACING_MODES = (
     torch._C._TorchDispatchModeKey.FUNCTIONAL,
 )
 Function = TypeVar("Function", bound=Callable[..., Any])
+MOST_COMPILED = 64  # maximum number of compiled variants of a function; torch runs further ones uncompiled
+
+
+def allow_variants() -> None:
+    """Let torch.compile keep a variant of a function for every layout; its own limit of 8 is soon reached."""
+    from torch._dynamo import config  # this import takes a second
+
+    settings: Any = config
+    settings.recompile_limit = max(settings.recompile_limit, MOST_COMPILED)
 
 
 def is_tracing() -> bool:

@@ -31,7 +31,7 @@ CLASSES = tuple("0123456789")
 class Rows:
     """Features of the rows of an image, with logits; counts how often it is called."""
 
-    classes = CLASSES
+    classes: tuple[str, ...] = CLASSES
 
     def __init__(self, **changes):
         values = {
@@ -110,7 +110,8 @@ def cached_on_ranks(folder):
             reference_features(open_samples_of("digits", count=21), [extractor], 5, ranks)[0]
             for _ in range(2)
         ]
-    return extractor.calls, [one.numpy() for each in sets for one in (each.values, each.logits, each.labels)]
+    tensors = [one for each in sets for one in (each.values, each.logits, each.labels)]
+    return extractor.calls, [one.numpy() for one in tensors if one is not None]
 
 
 def test_ranks_share_what_the_first_finds_in_the_cache(cache):
@@ -186,6 +187,11 @@ def test_statistics_of_other_programs_are_taken_with_a_note(tmp_path):
     assert report.score("frechet_distance").reference is None
     assert any("does not say which features" in note for note in report.notes)
     assert json.loads(json.dumps(report.to_json()))["reference"]["count"] is None
+    default = evaluate_samples(samples, stored, [Rows()])
+    assert default.score("frechet_distance").value == report.score("frechet_distance").value
+    assert {score.metric for score in default.scores}.isdisjoint(("precision", "kernel_distance"))
+    with pytest.raises(UserError, match=r"a\.npz holds statistics of features, not pictures"):
+        stored.batches(4)
     with pytest.raises(UserError, match=r"reference data have 8 features pixels each.* samples have 64"):
         evaluate_samples(samples, stored, [Pixels()])
 

@@ -180,7 +180,7 @@ AROUND = [
     ),
     mutant(
         "code for so many layouts as torch makes by itself",
-        "training/learner.py",
+        "utils/tracing.py",
         "max(settings.recompile_limit, MOST_COMPILED)",
         "settings.recompile_limit",
         "training/test_compiled.py::test_no_layout_is_left_uncompiled",

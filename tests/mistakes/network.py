@@ -168,7 +168,7 @@ NETWORK = [
         "QK-norm after the rotation",
         "model/elementwise.py",
         (
-            ("out=unit).mul_(_per_head(weights))", "out=unit)"),
+            ("    unit.mul_(_per_head(weights))\n", ""),
             ("rotate(unit).to(x.dtype)", "rotate(unit).mul_(_per_head(weights)).to(x.dtype)"),
         ),
         "model/test_transformer.py::test_network_in_float32",

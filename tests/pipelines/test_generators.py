@@ -106,7 +106,9 @@ def test_generators_stay_on_the_device_of_the_one_that_is_given():
     assert all(each.device == source.device for each in others)
 
 
-@pytest.mark.parametrize("generator", [3, [3, 4], [None, None], seeded(1, 2, 3)], ids=str)
+@pytest.mark.parametrize(
+    "generator", [3, [3, 4], [None, None], seeded(1, 2, 3)], ids=["number", "numbers", "none", "too many"]
+)
 def test_other_generators_are_refused(pipe, generator):
     with pytest.raises(UserError, match=r"generator must be .* a list of 2"):
         pipe([0, 1], generator=generator)
