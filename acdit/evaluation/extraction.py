@@ -28,6 +28,7 @@ class FeatureSet:
         values: features (N, F); None if only the statistics are known, as of stored references.
         logits: logits of classes (N, K); None if the extractor does not classify.
         labels: class of each item, (N,); None if there are none, or they are not those of the logits.
+        parts: number of items of a sample, such as the frames of a clip, which are not independent.
     """
 
     info: FeatureInfo
@@ -35,6 +36,7 @@ class FeatureSet:
     values: Tensor | None = None
     logits: Tensor | None = None
     labels: Tensor | None = None
+    parts: int = 1
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -206,13 +208,14 @@ class _Collected:
             labels = None
         elif labels is not None:
             labels = labels.repeat_interleave(logits.shape[1])
-        values = values.flatten(0, 1)
+        parts, values = values.shape[1], values.flatten(0, 1)
         return FeatureSet(
             self.extractor.info,
             Statistics.of(values, ranks) if statistics else None,
             values,
             None if logits is None else logits.flatten(0, 1),
             labels,
+            parts,
         )
 
     def _checked(self, output: Any, rows: int, before: Tensor | None, word: str) -> Tensor:

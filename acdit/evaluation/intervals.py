@@ -105,7 +105,7 @@ def interval_of(score: str, value: float, sets: Sets, seed: int) -> Interval | N
         seed: seed of the resampling.
     """
     method, samples = INTERVALS.get(score), sets.samples
-    if method is None or samples.values is None:
+    if method is None or samples.values is None or samples.parts > 1:  # parts would have to be drawn together
         return None
     if not method.suits(len(samples), samples.values.shape[1]):
         return None

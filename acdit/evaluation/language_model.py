@@ -1,7 +1,7 @@
 """Scores of texts under an independent causal language model."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ from ..model.weight_files import CONFIG
 from ..utils.errors import UserError, require
 from ..utils.hub import loading, local_or_hub
 from ..utils.progress_bar import ProgressBar
-from ..utils.untrusted import damage, read_object, shown, tensor_header
+from ..utils.untrusted import shown
+from .external_models import check_complete, check_size
 
 
 class ExternalLanguageModel:
@@ -32,14 +33,13 @@ class ExternalLanguageModel:
         source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": folder is not None}
         with loading(self._named, folder):
             if folder is not None:
-                _check_size(library, folder)
+                build = partial(library.AutoModelForCausalLM.from_config, trust_remote_code=False)
+                check_size(folder, library.AutoConfig, build)
             self._tokenizer = library.AutoTokenizer.from_pretrained(folder or name, **source)
             network, loaded = library.AutoModelForCausalLM.from_pretrained(
                 folder or name, use_safetensors=True, output_loading_info=True, **source
             )
-        if loaded["missing_keys"]:
-            missing = ", ".join(sorted(loaded["missing_keys"])[:3])
-            raise UserError(f"{self._named} cannot be loaded: it lacks weights, such as {missing}")
+        check_complete(loaded, self._named)
         self._network = network.to(device).eval()
         longest = getattr(network.config, "max_position_embeddings", None) or 1024
         if type(longest) is not int or longest < 2:
@@ -91,24 +91,3 @@ class ExternalLanguageModel:
             of_text, count = self.negative_log_likelihood(text)
             nats, tokens = nats + of_text, tokens + count
         return perplexity(nats / tokens) if tokens else None
-
-
-def _check_size(library: Any, folder: Path) -> None:
-    """Raise UserError if the network that a folder describes is larger than the weights in it."""
-    path = folder / CONFIG
-    read_object(path, infinite=True)
-    config = library.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    files = [file for file in folder.glob("*.safetensors") if file.is_file()]
-    stored = [tensor for file in files for tensor in tensor_header(file).values()]
-    if not stored:
-        raise UserError(f"{folder} has no weights in a safetensors file")
-    layers = getattr(config, "num_hidden_layers", 0)
-    if type(layers) is not int or layers > len(stored):
-        raise damage(path, f"it has {shown(layers)} layers, but there are {len(stored):,} tensors")
-    with torch.device("meta"):
-        network = library.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    needed = sum(parameter.numel() for parameter in network.parameters())
-    available = sum(tensor.elements for tensor in stored)
-    shared = network.get_input_embeddings().weight.numel()  # stored once if the output has the same weights
-    if needed > available + shared:
-        raise damage(folder, f"its network has {needed:,} parameters, but {available:,} are stored")

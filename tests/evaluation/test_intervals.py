@@ -8,6 +8,7 @@ import torch
 
 from acdit.evaluation.evaluate import evaluate_samples
 from acdit.evaluation.extraction import extract
+from acdit.evaluation.features.frames import FrameFeatures
 from acdit.evaluation.features.pixels import Pixels
 from acdit.evaluation.intervals import INTERVALS, SAME_COUNT, interval_of
 from acdit.evaluation.metric_table import METRICS, Sets
@@ -54,6 +55,15 @@ def test_too_few_samples_have_no_interval():
     sets = sets_of(240)
     stored = replace(sets, samples=replace(sets.samples, stored=sets.samples.statistics, values=None))
     assert interval_of("frechet_distance", 0.5, stored, 0) is None  # there is nothing to resample
+
+
+def test_frames_of_a_clip_are_not_drawn_alone():
+    clips = TensorSamples(torch.rand(60, 1, 4, 2, 2, generator=torch.Generator().manual_seed(0)))
+    frames = extract(clips, FrameFeatures(Pixels()))
+    assert (len(frames), frames.parts) == (240, 4)
+    reference = extract(images(100, 2), Pixels())
+    assert interval_of("precision", 0.5, Sets(frames, reference), 0) is None
+    assert interval_of("precision", 0.5, Sets(replace(frames, parts=1), reference), 0) is not None
 
 
 def test_an_interval_without_width_is_not_printed():

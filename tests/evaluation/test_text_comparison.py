@@ -1,6 +1,7 @@
 """Scores of texts beside real ones: which texts are compared, what is computed, and what is left out."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,6 +86,13 @@ def test_texts_of_files(tmp_path):
     assert stored_texts(tmp_path / "rows.jsonl").texts == ["a\nb", ""]
     assert stored_texts(tmp_path).texts == [*texts, "a\nb", ""]
     assert stored_texts(tmp_path, count=2).texts == [texts[0], texts[2]]
+    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"text": "b\\ud800"}\n')
+    with pytest.raises(UserError, match=r"text 2 of .*bad.jsonl is not valid Unicode at character 1"):
+        stored_texts(tmp_path / "bad.jsonl")
+    (tmp_path / "bad.jsonl").unlink()
+    for path in (Path("/dev/null"), Path("no\0file"), Path("a" * 5000)):
+        with pytest.raises(UserError, match="does not exist: give a file or a folder"):
+            stored_texts(path)
     with pytest.raises(UserError, match="holds 5 texts, fewer than --count 6"):
         stored_texts(tmp_path, count=6)
 

@@ -1,6 +1,8 @@
 """The mistakes that `mutants.py` plants, and the tests that must catch each."""
 
 from .around import AROUND
+from .evaluation import EVALUATION
+from .features import FEATURES
 from .kinds import Mutant
 from .network import NETWORK
 from .text import TEXT
@@ -9,4 +11,4 @@ from .video import VIDEO
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*NETWORK, *VIDEO, *TEXT, *TRAINING, *AROUND]
+MUTANTS = [*NETWORK, *VIDEO, *TEXT, *TRAINING, *EVALUATION, *FEATURES, *AROUND]

