@@ -1,14 +1,15 @@
-"""Settings of `acdit evaluate --sweep`, and the weights of the checkpoints that it names."""
+"""Settings of `acdit evaluate --sweep`, and the weights that it names. Imports torch only when it runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..evaluation.sweeps import combinations
-from ..pipelines.block_pipeline import BlockPipeline
-from ..training.stored_weights import CHECKPOINTS, StoredWeights
 from ..utils.errors import UserError
 from .sweep_options import ALL
+
+if TYPE_CHECKING:
+    from ..pipelines.block_pipeline import BlockPipeline
+    from ..training.stored_weights import StoredWeights
 
 WEIGHTS = ("checkpoint", "ema")  # settings that choose weights
 
@@ -25,6 +26,9 @@ class SweptSettings:
     """
 
     def __init__(self, model: str | None, swept: Mapping[str, Sequence[Any]]):
+        from ..evaluation.sweeps import combinations
+        from ..training.stored_weights import CHECKPOINTS, StoredWeights
+
         values = {name: list(chosen) for name, chosen in swept.items()}
         self._weights: StoredWeights | None = None
         if any(name in values for name in WEIGHTS):
@@ -43,13 +47,13 @@ class SweptSettings:
             if self._weights is not None:
                 self._weights.check(*self._weights_of(self._weights, chosen))
 
-    def load(self, pipeline: BlockPipeline, chosen: Mapping[str, Any]) -> None:
+    def load(self, pipeline: "BlockPipeline", chosen: Mapping[str, Any]) -> None:
         """Load the weights of a combination into a pipeline, if weights are swept."""
         if self._weights is not None:
             self._weights.load(pipeline, *self._weights_of(self._weights, chosen))
 
     @staticmethod
-    def _weights_of(weights: StoredWeights, chosen: Mapping[str, Any]) -> tuple[int, float | None]:
+    def _weights_of(weights: "StoredWeights", chosen: Mapping[str, Any]) -> tuple[int, float | None]:
         """Return the step and the decay of the average of a combination; by default the newest, averaged."""
         step = chosen.get("checkpoint", weights.steps[-1])
         return step, chosen["ema"] if "ema" in chosen else weights.decay(step)
