@@ -32,6 +32,7 @@ FACTS = {
     "count": whole_number(2, 2**62),
     "shape": list_of(whole_number(), range(5)),
     "data": OBJECT,
+    "parts": whole_number().if_given(),
 }
 INFO = dict.fromkeys(("name", "version", "resizing", "precision", "licence"), TEXT) | {
     "input_size": whole_number().or_none()
@@ -79,11 +80,12 @@ class StoredReference:
         self.label_names: tuple[str, ...] = ()
         self.unreadable: dict[str, str] = {}
         self.notes: tuple[str, ...] = ()
-        self._count, self._data = 0, {}
+        self._count, self._data, self._parts = 0, {}, 1
         facts = _own_facts(self._file)
         if facts is not None:
             self.info = FeatureInfo(**{key: facts["features"][key] for key in INFO})
             self.shape, self._count, self._data = tuple(facts["shape"]), facts["count"], facts["data"]
+            self._parts = facts.get("parts", 1)
         self.pictures = ArraySamples(path) if PICTURES in self._file.arrays else None
         if self.pictures is not None:
             self.shape, self.labels = self.pictures.shape, self.pictures.labels
@@ -153,7 +155,8 @@ class StoredReference:
             values, logits, labels = of_pictures.values, of_pictures.logits, of_pictures.labels
         else:
             values, logits, labels = (self._items(name) for name in (VALUES, LOGITS, LABELS))
-        return FeatureSet(extractor.info, self.statistics, values, logits, labels)
+        parts = self._parts if of_pictures is None else of_pictures.parts
+        return FeatureSet(extractor.info, self.statistics, values, logits, labels, parts)
 
     def _statistics(self) -> Statistics:
         """Read mean and covariance, and check them."""
@@ -252,6 +255,7 @@ def write_reference(
         "format_version": FORMAT_VERSION,
         "features": features.info.to_json(),
         "count": statistics.count,
+        "parts": features.parts,
         "shape": list(shape),
         "data": {key: value for key, value in data.items() if key != "left_out_files"},
     }
