@@ -142,11 +142,15 @@ def _backend(backend: Backend, device: torch.device) -> list[Finding]:
 
 
 def _chosen_backend(device: torch.device) -> list[Finding]:
-    chosen = default_backend(device)
-    reason = "it is the fastest correct backend here" if chosen == "flex" else "it is correct on every device"
-    if device.type == "cuda" and chosen == "split":
-        reason = "FlexAttention gives wrong results here"
-    return [Finding("attention", "uses", f"{chosen}, because {reason}")]
+    with torch.enable_grad():
+        chosen = default_backend(device)
+    if chosen == "flex":
+        text = "flex in training, because it is correct here, and split in sampling, which needs few masks"
+    elif device.type == "cuda":
+        text = "split, because FlexAttention gives wrong results here"
+    else:
+        text = "split, because it is correct on every device"
+    return [Finding("attention", "uses", text)]
 
 
 def _cache(device: torch.device) -> list[Finding]:

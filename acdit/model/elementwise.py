@@ -32,7 +32,7 @@ def modulated_norm(
         return _plain_modulated(x, weight, eps, scale, shift)
     if not torch.is_grad_enabled():
         if x.itemsize == 2 and _has_fused_norm(x):
-            # Half the passes over memory; the kernel computes in float32, and its result is rounded once more.
+            # half as many passes over memory; the kernel computes in float32, and its result is rounded too
             unit = FUSED_NORM(x, x.shape[-1:], None, eps)[0]
             if scale is None or shift is None:
                 return unit.mul_(weight)
@@ -68,7 +68,10 @@ def _inverse_rms(x: Tensor, eps: float) -> Tensor:
 def _plain_modulated(
     x: Tensor, weight: Tensor, eps: float, scale: Tensor | None, shift: Tensor | None
 ) -> Tensor:
-    """Compute `modulated_norm` by operations that the compiler differentiates and joins by itself."""
+    """Compute `modulated_norm` by operations that the compiler differentiates and joins by itself.
+
+    The compiler of torch 2.11 gives wrong gradients, without a word, for operations with their own backward.
+    """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     unit = wide * (wide.square().mean(-1, keepdim=True) + eps).rsqrt()
     if scale is None or shift is None:

@@ -181,10 +181,17 @@ NETWORK = [
         "model/test_transformer.py::test_network_in_float32",
     ),
     mutant(
+        "backends compared in the mode of the caller",
+        "model/attention.py",
+        "        torch.set_grad_enabled(backward),\n",
+        "",
+        "model/test_attention.py::test_backends_are_compared_in_any_mode",
+    ),
+    mutant(
         "clean blocks gated to nothing",
         "model/layers.py",
-        'Modulation._fields.index("gate2")]] = 1',
-        'Modulation._fields.index("gate2")]] = 0',
+        "unchanged[:, Modulation._fields.index(gate)] = 1",
+        "unchanged[:, Modulation._fields.index(gate)] = 0",
         "model/test_transformer.py::test_network_in_float32",
     ),
     mutant(

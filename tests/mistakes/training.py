@@ -314,7 +314,7 @@ TRAINING = [
     mutant(
         "samples that are not finite are drawn",
         "diffusion/generate.py",
-        "_check_block(index, sample, model.dtype)",
+        "_check_block(index, sample, network_dtype)",
         "",
         "utils/test_finite.py::test_a_pipeline_whose_weights_are_not_finite_is_not_saved_and_draws_nothing",
     ),

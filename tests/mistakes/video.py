@@ -40,9 +40,9 @@ VIDEO = [
     ),
     mutant(
         "rotary places count from the first block held",
-        "model/transformer.py",
-        "torch.cat([part.repeat(samples) for part in rows]) - indices[0]",
-        "torch.cat([part.repeat(samples) for part in rows]) * 0",
+        "model/rope.py",
+        "torch.cat(parts) - min((*clean, *views))",
+        "torch.cat(parts) * 0",
         "model/test_rolling_cache.py::test_without_sinks_it_is_the_windowed_forward",
     ),
     mutant(

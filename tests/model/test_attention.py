@@ -9,7 +9,7 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from acdit.model import attention
 from acdit.model import split_attention as split
-from acdit.model.attention import attend, check_backend, default_backend
+from acdit.model.attention import attend, check_backend, default_backend, disagreement
 from acdit.model.skip_causal_mask import clean_visibility, view_visibility
 from tests.tiny import TOLERANCE, relative_error
 
@@ -239,3 +239,16 @@ def test_check_backend():
     with pytest.raises(ValueError, match="no backward pass on cpu; use 'split'"):
         check_backend("flex", cpu, training=True)
     assert default_backend(cpu) == "split"
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)],
+    ids=["no_grad", "inference_mode", "autocast"],
+)
+def test_backends_are_compared_in_any_mode(mode):
+    """A network chooses its backend in its first call, which samples as often as it trains."""
+    cpu = torch.device("cpu")
+    expected = disagreement("split", cpu)
+    with mode():
+        assert disagreement("split", cpu) == expected < 1e-5
