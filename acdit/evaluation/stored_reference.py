@@ -192,10 +192,13 @@ class StoredReference:
             return None
         kind, axes = ("i", 1) if name == LABELS else ("f", 2)
         width = len(self.statistics.mean)
+        counts = {self._count}
+        if name != VALUES:  # there may be one for each sample, whose parts are items
+            counts.add(self._count // self._parts)
         if (
             array.dtype.kind != kind
             or len(array.shape) != axes
-            or array.shape[0] != self._count
+            or array.shape[0] not in counts
             or (name == VALUES and array.shape[1] != width)
         ):
             raise damage(self._file.path, f"{name} are not those of {self._count} items of {width} features")
