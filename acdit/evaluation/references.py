@@ -21,7 +21,7 @@ from .stored_reference import StoredReference, is_stored_reference
 CACHE_VERSION = 1  # increase it when the format of cached features changes
 UNCACHED = ("pixels",)  # features that are as fast to compute as to read
 VALUES, LOGITS, LABELS = "values", "logits", "labels"  # names of the tensors in the cache
-COUNT, MEAN, COVARIANCE = "count", "mean", "covariance"
+COUNT, MEAN, COVARIANCE, PARTS = "count", "mean", "covariance", "parts"
 
 
 def open_reference(source: str, **options: Any) -> Samples[Tensor] | StoredReference:
@@ -98,6 +98,7 @@ def _cache_name(samples: Samples[Any], extractor: FeatureExtractor[Any]) -> str 
 
 def _to_tensors(features: FeatureSet) -> dict[str, Tensor]:
     tensors = {VALUES: features.values, LOGITS: features.logits, LABELS: features.labels}
+    tensors[PARTS] = torch.tensor(features.parts)
     if features.stored is not None:
         tensors |= {
             COUNT: torch.tensor(features.stored.count),
@@ -111,7 +112,8 @@ def _from_tensors(info: FeatureInfo, tensors: dict[str, Tensor]) -> FeatureSet:
     statistics = None
     if COUNT in tensors:
         statistics = Statistics(int(tensors[COUNT]), tensors[MEAN], tensors[COVARIANCE])
-    return FeatureSet(info, statistics, tensors[VALUES], tensors.get(LOGITS), tensors.get(LABELS))
+    parts = int(tensors[PARTS])
+    return FeatureSet(info, statistics, tensors[VALUES], tensors.get(LOGITS), tensors.get(LABELS), parts)
 
 
 def _of_main(tensors: dict[str, Tensor] | None, ranks: Ranks) -> dict[str, Tensor] | None:

@@ -32,6 +32,7 @@ FACTS = {
     "count": whole_number(2, 2**62),
     "shape": list_of(whole_number(), range(5)),
     "data": OBJECT,
+    "parts": whole_number().if_given(),
 }
 INFO = dict.fromkeys(("name", "version", "resizing", "precision", "licence"), TEXT) | {
     "input_size": whole_number().or_none()
@@ -79,11 +80,12 @@ class StoredReference:
         self.label_names: tuple[str, ...] = ()
         self.unreadable: dict[str, str] = {}
         self.notes: tuple[str, ...] = ()
-        self._count, self._data = 0, {}
+        self._count, self._data, self._parts = 0, {}, 1
         facts = _own_facts(self._file)
         if facts is not None:
             self.info = FeatureInfo(**{key: facts["features"][key] for key in INFO})
             self.shape, self._count, self._data = tuple(facts["shape"]), facts["count"], facts["data"]
+            self._parts = facts.get("parts", 1)
         self.pictures = ArraySamples(path) if PICTURES in self._file.arrays else None
         if self.pictures is not None:
             self.shape, self.labels = self.pictures.shape, self.pictures.labels
@@ -153,7 +155,8 @@ class StoredReference:
             values, logits, labels = of_pictures.values, of_pictures.logits, of_pictures.labels
         else:
             values, logits, labels = (self._items(name) for name in (VALUES, LOGITS, LABELS))
-        return FeatureSet(extractor.info, self.statistics, values, logits, labels)
+        parts = self._parts if of_pictures is None else of_pictures.parts
+        return FeatureSet(extractor.info, self.statistics, values, logits, labels, parts)
 
     def _statistics(self) -> Statistics:
         """Read mean and covariance, and check them."""
@@ -189,10 +192,13 @@ class StoredReference:
             return None
         kind, axes = ("i", 1) if name == LABELS else ("f", 2)
         width = len(self.statistics.mean)
+        counts = {self._count}
+        if name != VALUES:  # there may be one for each sample, whose parts are items
+            counts.add(self._count // self._parts)
         if (
             array.dtype.kind != kind
             or len(array.shape) != axes
-            or array.shape[0] != self._count
+            or array.shape[0] not in counts
             or (name == VALUES and array.shape[1] != width)
         ):
             raise damage(self._file.path, f"{name} are not those of {self._count} items of {width} features")
@@ -252,6 +258,7 @@ def write_reference(
         "format_version": FORMAT_VERSION,
         "features": features.info.to_json(),
         "count": statistics.count,
+        "parts": features.parts,
         "shape": list(shape),
         "data": {key: value for key, value in data.items() if key != "left_out_files"},
     }

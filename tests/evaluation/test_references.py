@@ -59,7 +59,8 @@ def cache(tmp_path, monkeypatch):
 def same(a: FeatureSet, b: FeatureSet) -> bool:
     pairs = [(a.values, b.values), (a.logits, b.logits), (a.labels, b.labels)]
     pairs += [(a.statistics.mean, b.statistics.mean), (a.statistics.covariance, b.statistics.covariance)]
-    return all(one is not None and other is not None and torch.equal(one, other) for one, other in pairs)
+    known = all(one is not None and other is not None and torch.equal(one, other) for one, other in pairs)
+    return known and a.parts == b.parts
 
 
 @pytest.mark.parametrize("statistics", [False, True])
@@ -292,3 +293,21 @@ def test_only_own_files_are_replaced(tmp_path):
     np.savez(path, mu=np.zeros(2), sigma=np.eye(2))
     with pytest.raises(UserError, match="exists and is no file"):
         check_replaceable_reference(path)
+
+
+class Halves(Rows):
+    """The features of the upper and the lower half of an image, as two items."""
+
+    def __call__(self, samples, /):
+        halves = torch.stack(samples.chunk(2, dim=2), dim=1)  # (n, 2, C, H / 2, W)
+        return Features(halves.mean(dim=(2, 4)), samples.flatten(1)[:, :10])
+
+
+def test_items_that_belong_to_one_sample_are_known_from_the_cache_and_from_files(tmp_path):
+    samples = open_samples_of("digits", count=20)
+    (computed,) = reference_features(samples, [Halves()])
+    (features,) = reference_features(samples, [Halves()])
+    assert computed.parts == features.parts == 2 and len(features) == 40
+    write_reference(tmp_path / "a.npz", features, samples.shape, samples.describe(), with_items=True)
+    stored = StoredReference(tmp_path / "a.npz").features(Halves())
+    assert stored.parts == 2 and len(stored) == 40

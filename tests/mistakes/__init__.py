@@ -5,10 +5,11 @@ from .evaluation import EVALUATION
 from .features import FEATURES
 from .kinds import Mutant
 from .network import NETWORK
+from .samples import SAMPLES
 from .text import TEXT
 from .training import TRAINING
 from .video import VIDEO
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*NETWORK, *VIDEO, *TEXT, *TRAINING, *EVALUATION, *FEATURES, *AROUND]
+MUTANTS = [*NETWORK, *VIDEO, *TEXT, *TRAINING, *EVALUATION, *FEATURES, *AROUND, *SAMPLES]
