@@ -39,7 +39,9 @@ def test_frechet_errors_are_those_of_the_redrawn_sets():
     population = Statistics(40, SAMPLES.double().mean(dim=0), covariance)
     reference = Statistics.of(REFERENCE)
     truth = frechet_distance(population, reference)
-    expected = torch.tensor([frechet(rows, REFERENCE) for rows in redrawn(SAMPLES)]).double() - truth
+    expected = (
+        torch.tensor([frechet(rows, REFERENCE) for rows in redrawn(SAMPLES)], dtype=torch.float64) - truth
+    )
     assert expected.mean() > 0  # few samples: the distance is too large
     torch.testing.assert_close(frechet_errors(SAMPLES, reference, seed=3), expected, rtol=1e-6, atol=1e-9)
 
@@ -49,7 +51,7 @@ def test_kernel_errors_are_those_of_the_redrawn_sets(unbiased):
     sets = redrawn(SAMPLES)
     if unbiased:
         errors = kernel_errors(SAMPLES, REFERENCE, cubic_kernel, unbiased=True, seed=3)
-        values = torch.tensor([kernel_distance(rows, REFERENCE) for rows in sets]).double()
+        values = torch.tensor([kernel_distance(rows, REFERENCE) for rows in sets], dtype=torch.float64)
         # in a population that consists of the samples, an item may be paired with itself
         pairs = cubic_kernel(SAMPLES.double(), SAMPLES.double())
         truth = kernel_distance(SAMPLES, REFERENCE) + float(
@@ -57,7 +59,7 @@ def test_kernel_errors_are_those_of_the_redrawn_sets(unbiased):
         )
     else:
         errors = CMMD_SCALE * kernel_errors(SAMPLES, REFERENCE, gaussian_kernel, unbiased=False, seed=3)
-        values = torch.tensor([cmmd(rows, REFERENCE) for rows in sets]).double()
+        values = torch.tensor([cmmd(rows, REFERENCE) for rows in sets], dtype=torch.float64)
         truth = cmmd(SAMPLES, REFERENCE)
     torch.testing.assert_close(errors, values - truth, rtol=1e-4, atol=1e-4 * float(values.std()))
 
@@ -86,7 +88,7 @@ def test_errors_of_neighbours_are_those_of_subsets(score):
             [coverage_density(REFERENCE, SAMPLES[rows], 5)[1] for rows in subsets],
         ),
     }[score]
-    expected = torch.tensor(values).double()
+    expected = torch.tensor(values, dtype=torch.float64)
     assert expected.std() > 0
     expected = (expected - expected.mean()) * (kept / (40 - kept)) ** 0.5
     torch.testing.assert_close(computed, expected, rtol=1e-5, atol=1e-6)
