@@ -38,7 +38,7 @@ def split_attention(
         clean, own = (pair and (pair[0].float(), pair[1].float()) for pair in (clean, own))
         return split_attention(query.float(), clean, own, visibility, group_tokens).to(query.dtype)
     keys = visibility.clean + 2 * len(visibility.limits) * visibility.own
-    if query.device.type != "cpu":
+    if query.device.type not in ("cpu", "meta"):  # operations on `meta` are counted as those of the CPU
         group_tokens = max(group_tokens, ACCELERATOR_GROUP_TOKENS)
     size = max(1, group_tokens // visibility.block_tokens)
     if query.device.type != "cpu" or keys * visibility.block_tokens <= group_tokens:
