@@ -38,7 +38,7 @@ COPIES = ("nearest_ratio", "copied_fraction")  # metrics of copies, for which pi
 
 @dataclass(frozen=True)
 class Comparison:
-    """How samples are compared with real data.
+    """Settings of a comparison of samples with real data.
 
     Attributes:
         features: names of extractors; None = those that suit the samples and need no download.
