@@ -26,7 +26,7 @@ SENTENCES = "minilm"  # features of texts that need no download
 
 @dataclass(frozen=True)
 class TextComparison:
-    """How texts are compared with real ones.
+    """Settings of a comparison of texts with real ones.
 
     Attributes:
         features: names of extractors of texts; None = `minilm` if its package is installed.

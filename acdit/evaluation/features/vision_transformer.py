@@ -1,4 +1,4 @@
-"""What the extractors of vision transformers share: their folder, the size of their input and its colours."""
+"""Common parts of the extractors of vision transformers: folder, size and colours of their input."""
 
 from pathlib import Path
 from typing import Any
