@@ -23,7 +23,6 @@ OTHERS = {
     "network_class": "a class of transformers",
     "config_class": "a class of transformers",
     "common": "values of a configuration of transformers",
-    "arguments": "what huggingface_hub takes by keyword",
     "tokenizer": "None, or a tokeniser of the package, which diffusers does not check",
 }
 # Functions that may say Any besides, and why.
@@ -38,6 +37,8 @@ EXCEPTIONS = {
     "pipelines.text.ACDiTTextPipeline.__call__ ->": "the same",
     "pipelines.video.ACDiTVideoPipeline.__call__ ->": "the same",
     "diffusion.solver_checks.taking_steps(solver)": "the same",
+    "evaluation.features.vision_transformer.architecture(config)": "a configuration of transformers",
+    "pipelines.hub.fetched_folder(arguments)": "what huggingface_hub takes by keyword",
     "evaluation.external_models.load_vision_network ->": "a network of transformers, of any class",
     "evaluation.external_models.check_size ->": "a configuration of transformers, of any class",
 }

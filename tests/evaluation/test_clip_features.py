@@ -11,7 +11,7 @@ from acdit.evaluation.evaluate import evaluate_samples
 from acdit.evaluation.extraction import extract
 from acdit.evaluation.features.clip_network import ClipFeatures, fit_clip_network
 from acdit.evaluation.features.moving_frames import load_frame_classifier
-from acdit.evaluation.features.torchscript import torchscript_features
+from acdit.evaluation.features.torchscript import TorchScriptFeatures
 from acdit.evaluation.rollouts import ClipParts
 from acdit.evaluation.samples import TensorSamples
 from acdit.metrics.statistics import frechet_distance
@@ -118,19 +118,19 @@ class Plain(torch.nn.Module):
 
 def test_a_torchscript_file_gives_features(tmp_path, real):
     torch.jit.script(Means()).save(str(tmp_path / "means.pt"))
-    features = torchscript_features(tmp_path / "means.pt", torch.device("cpu"))
+    features = TorchScriptFeatures(tmp_path / "means.pt", torch.device("cpu"))
     clips = MovingDigits(10, held_out=True).decode(0)[None].repeat(9, 1, 1, 1, 1)
-    found = features(clips)
+    found = features(clips).values
     assert found.shape == (9, 30)
     expected = clips.expand(-1, 3, -1, -1, -1).mean((3, 4)).flatten(1)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     with pytest.raises(UserError, match="at least 10 frames"):
         features(real[0][:1])
     torch.jit.script(Plain()).save(str(tmp_path / "plain.pt"))
-    plain = torchscript_features(tmp_path / "plain.pt", torch.device("cpu"))
-    torch.testing.assert_close(plain(real[0][:9]), real[0][:9].mean((1, 3, 4)))  # as they are
+    plain = TorchScriptFeatures(tmp_path / "plain.pt", torch.device("cpu"))
+    torch.testing.assert_close(plain(real[0][:9]).values, real[0][:9].mean((1, 3, 4)))  # as they are
     with pytest.raises(UserError, match="cannot take images of 1x8x32: "):
         plain(real[0][:1, :, :, 0])
     (tmp_path / "text.pt").write_text("no program")
     with pytest.raises(UserError, match="cannot be loaded as TorchScript"):
-        torchscript_features(tmp_path / "text.pt", torch.device("cpu"))
+        TorchScriptFeatures(tmp_path / "text.pt", torch.device("cpu"))

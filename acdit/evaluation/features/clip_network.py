@@ -10,7 +10,14 @@ from ...data.tensor_cache import cached_tensors, fingerprint
 from ...model.layout import dims
 from ...utils.errors import UserError
 from ...utils.progress_bar import ProgressBar
-from .extractor import ExtractorRequest, FeatureInfo, Features, checked_features, weights_version
+from .extractor import (
+    ExtractorRequest,
+    FeatureInfo,
+    Features,
+    checked_features,
+    full_float32,
+    weights_version,
+)
 
 VERSION = 1  # increase it when the network or its fitting changes, so that no old weights are used
 
@@ -107,6 +114,7 @@ class ClipFeatures:
         )
 
     @torch.inference_mode()
+    @full_float32()
     def __call__(self, samples: Tensor, /) -> Features:
         """Return the features (N, 64) and logits (N, 10) of clips in [-1, 1]."""
         if tuple(samples.shape[1:]) != self._shape:

@@ -11,7 +11,14 @@ from ...data.digits import LABEL_NAMES, digit_images
 from ...data.tensor_cache import cached_tensors, fingerprint
 from ...model.layout import dims
 from ...utils.errors import UserError
-from .extractor import ExtractorRequest, FeatureInfo, Features, checked_features, weights_version
+from .extractor import (
+    ExtractorRequest,
+    FeatureInfo,
+    Features,
+    checked_features,
+    full_float32,
+    weights_version,
+)
 
 VERSION = 1  # increase it when the network or its fitting changes, so that no old weights are used
 
@@ -70,6 +77,7 @@ class DigitFeatures:
         )
 
     @torch.inference_mode()
+    @full_float32()
     def __call__(self, samples: torch.Tensor, /) -> Features:
         """Return the features (N, 64) and logits (N, 10) of images in [-1, 1]."""
         if tuple(samples.shape[1:]) != self._shape:

@@ -1,6 +1,7 @@
 """Protocol of feature extractors, and the check of their answers."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -72,10 +73,6 @@ class ExtractorRequest:
     trust: bool = False
 
 
-FeatureFunction = Callable[[Tensor], Tensor]
-"""Function from samples in [-1, 1] to features (N, F), such as `DigitClassifier.features`."""
-
-
 Batch = TypeVar("Batch", contravariant=True)  # batch of samples: a tensor, or a sequence of texts
 
 
@@ -99,6 +96,23 @@ class FeatureExtractor(Protocol[Batch]):
             UserError: if the extractor does not support samples of this shape, or its answer is not finite.
         """
         ...
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Compute in float32 inside the context, and never in a faster type of less precision in its place.
+
+    Otherwise features would depend on the device by more than rounding.
+    """
+    convolutions: Any = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), convolutions.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    convolutions.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        convolutions.allow_tf32 = before[1]
 
 
 def weights_version(network: nn.Module) -> str:

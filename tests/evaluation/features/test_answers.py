@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from acdit.evaluation.features.extractor import checked_features
-from acdit.evaluation.features.torchscript import torchscript_features
+from acdit.evaluation.features.torchscript import TorchScriptFeatures
 from acdit.utils.errors import UserError
 
 CPU = torch.device("cpu")
@@ -73,7 +73,7 @@ class Named(torch.nn.Module):
 )
 def test_an_answer_of_another_form_is_one_line(tmp_path, network, count, words):
     torch.jit.script(network()).save(str(tmp_path / "net.pt"))
-    features = torchscript_features(tmp_path / "net.pt", CPU)
+    features = TorchScriptFeatures(tmp_path / "net.pt", CPU)
     with pytest.raises(UserError, match=words) as caught:
         features(torch.ones(count, 1, 2, 4, 4))
     assert str(tmp_path / "net.pt") in str(caught.value) and "\n" not in str(caught.value)
@@ -81,8 +81,8 @@ def test_an_answer_of_another_form_is_one_line(tmp_path, network, count, words):
 
 def test_the_width_is_the_same_in_every_call(tmp_path):
     torch.jit.script(Growing()).save(str(tmp_path / "net.pt"))
-    features = torchscript_features(tmp_path / "net.pt", CPU)
-    assert features(torch.ones(2, 1, 2, 4, 4)).shape == (2, 6)
+    features = TorchScriptFeatures(tmp_path / "net.pt", CPU)
+    assert features(torch.ones(2, 1, 2, 4, 4)).values.shape == (2, 6)
     with pytest.raises(UserError, match="7 follow 6"):
         features(torch.ones(3, 1, 2, 4, 4))
 
@@ -98,5 +98,5 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.pt")
     for path in (tmp_path / "pipe.pt", tmp_path, tmp_path / "none.pt"):
         with pytest.raises(UserError, match="cannot be loaded as TorchScript") as caught:
-            torchscript_features(path, CPU)
+            TorchScriptFeatures(path, CPU)
         assert str(path) in str(caught.value)

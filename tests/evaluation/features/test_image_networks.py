@@ -9,7 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from acdit.evaluation.features.image_network import eight_bit, full_float32, resized
+from acdit.evaluation.features.clip_network import ClipFeatures, ClipNetwork
+from acdit.evaluation.features.digit_classifier import DigitClassifier, DigitFeatures
+from acdit.evaluation.features.extractor import Features, full_float32
+from acdit.evaluation.features.image_network import ImageNetworkFeatures, eight_bit, resized
 from acdit.evaluation.features.stored_weights import load_weights
 from acdit.evaluation.features.table import EXTRACTORS, open_extractor
 from acdit.utils.errors import UserError
@@ -108,18 +111,56 @@ def test_resizing_is_that_of_pillow(side):
         torch.testing.assert_close(channel, torch.from_numpy(np.array(image)), rtol=0, atol=1e-3)
 
 
-def test_full_precision_ends_with_its_context():
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.parametrize("allowed", [True, False])
+def test_full_precision_ends_with_its_context(precision, allowed):
     backend: Any = torch.backends.cudnn
-    before = backend.allow_tf32
+    before = torch.get_float32_matmul_precision(), backend.allow_tf32
     try:
-        for allowed in (True, False):
-            backend.allow_tf32 = allowed
-            with pytest.raises(KeyError), full_float32():
-                assert not backend.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
-                raise KeyError
-            assert backend.allow_tf32 == allowed
+        torch.set_float32_matmul_precision(precision)
+        backend.allow_tf32 = allowed
+        with pytest.raises(KeyError), full_float32():
+            assert not backend.allow_tf32 and torch.get_float32_matmul_precision() == "highest"
+            raise KeyError
+        assert (torch.get_float32_matmul_precision(), backend.allow_tf32) == (precision, allowed)
     finally:
-        backend.allow_tf32 = before
+        torch.set_float32_matmul_precision(before[0])
+        backend.allow_tf32 = before[1]
+
+
+def test_every_network_computes_in_full_precision():
+    seen = []
+
+    class Probe(torch.nn.Module):
+        def forward(self, samples: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.get_float32_matmul_precision())
+            return samples.flatten(1)
+
+    digits = DigitClassifier(8, 1, 10).eval()
+    digits.trunk = torch.nn.Sequential(Probe(), torch.nn.Linear(64, 64))
+    clips = ClipNetwork(2).eval()
+    clips.trunk = torch.nn.Sequential(Probe(), torch.nn.Linear(2048, 64))
+    info = DigitFeatures(digits, (1, 8, 8), CPU).info
+
+    def probed(inputs: torch.Tensor) -> Features:
+        return Features(Probe()(inputs))
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        DigitFeatures(digits, (1, 8, 8), CPU)(torch.zeros(1, 1, 8, 8))
+        ClipFeatures(clips, (1, 2, 32, 32), CPU)(torch.zeros(1, 1, 2, 32, 32))
+        ImageNetworkFeatures(info, lambda pixels: pixels.float(), probed, CPU)(torch.zeros(1, 3, 8, 8))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert seen == ["highest"] * 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_samples_of_other_types_are_rounded_in_float32(dtype):
+    values = (torch.arange(256) / 127.5 - 1).to(dtype).view(1, 1, 16, 16)
+    expected = ((values.double() + 1) * 127.5).round().long()
+    assert torch.equal(eight_bit(values, "any").long(), expected)
 
 
 def test_efficientnet_is_that_of_its_package():
