@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +69,6 @@ def open_data(
     frames: int | None = None,
     split: str | None = None,
     stride: int = 1,
-    **columns: Any,
 ) -> DataSamples:
     """Open a data source as samples, cropped to squares as for training, without augmentation.
 
@@ -82,7 +80,6 @@ def open_data(
         split: part of the source, such as `train`; None = the held-out part of a built-in data set, or
             `validation` if the source has splits, or else everything.
         stride: distance between the frames of a clip, in frames of the video at its mean rate.
-        columns: further keys of `DataConfig`, such as `label_column`.
 
     Raises:
         UserError: if there is no such source or part, it does not fit the size, or it holds no samples.
@@ -96,7 +93,6 @@ def open_data(
         frame_stride=stride,
         short_clips="skip" if frames else "loop",
         flip=False,
-        **columns,
     )
     part = ""
     if source in built_in():

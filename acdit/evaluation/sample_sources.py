@@ -1,7 +1,6 @@
 """Open any source of images or clips as samples: files of samples, folders, data sets."""
 
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -26,7 +25,6 @@ def open_samples_of(
     split: str | None = None,
     stride: int = 1,
     count: int | None = None,
-    **columns: Any,
 ) -> Samples[Tensor]:
     """Open a source of images or clips.
 
@@ -43,12 +41,11 @@ def open_samples_of(
         split: part of the source, such as `train`; None = the held-out part, if there is one.
         stride: distance between the frames of a clip.
         count: number of samples, at even steps; None = all.
-        columns: further keys of `DataConfig`.
 
     Raises:
         UserError: if there is no such source, or it does not fit the arguments.
     """
-    samples = _opened(source, size, channels, frames, split, stride, columns)
+    samples = _opened(source, size, channels, frames, split, stride)
     sides = samples.shape[-2:]
     if size is not None and sides != (size, size):
         raise UserError(f"{source} holds samples of {dims(sides)} pixels, not {size}x{size}")
@@ -72,26 +69,17 @@ def _opened(
     frames: int | None,
     split: str | None,
     stride: int,
-    columns: dict[str, Any],
 ) -> StoredSamples:
     path = Path(source).expanduser()
     if source in built_in() or not exists(path):
         if path.suffix.lower() == ".npz" or (is_video(path) and path.suffix):
             raise UserError(f"{source} does not exist")
-        return open_data(
-            source, size=size, channels=channels, frames=frames, split=split, stride=stride, **columns
-        )
+        return open_data(source, size=size, channels=channels, frames=frames, split=split, stride=stride)
     if path.is_dir() and (size is not None or holds_tables(path)):
-        return open_data(
-            source, size=size, channels=channels, frames=frames, split=split, stride=stride, **columns
-        )
-    unused = [name for name, value in columns.items() if value is not None]
-    if frames is not None:
-        unused.append("frames")
-    if stride != 1:
-        unused.append("stride")
-    if unused:
-        raise UserError(f"{unused[0].replace('_', ' ')} applies to data that are cropped: give a size too")
+        return open_data(source, size=size, channels=channels, frames=frames, split=split, stride=stride)
+    if frames is not None or stride != 1:
+        unused = "stride" if frames is None else "frames"
+        raise UserError(f"{unused} applies to data that are cropped: give a size too")
     if path.is_dir():
         return open_folder(path, split)
     if split is not None:
