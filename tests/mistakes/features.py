@@ -15,7 +15,7 @@ FEATURES = [
     mutant(
         "samples of another range scored",
         "evaluation/features/image_network.py",
-        "if not (-1 - TOLERANCE <= low and high <= 1 + TOLERANCE):",
+        "if not (low >= -1 - TOLERANCE and high <= 1 + TOLERANCE):",
         "if low < -1e9:",
         f"{TESTS}/test_image_networks.py::test_other_samples_are_one_line",
     ),

@@ -80,7 +80,7 @@ def _side(values: dict[str, Any], path: Path) -> int:
     size = values.get(key)
     sides = size if isinstance(size, dict) else {"shortest_edge": size}
     accepted = {"height", "width"} if "height" in sides else {"shortest_edge"}
-    lengths = {sides.get(name) for name in accepted if SIDE.accepts(sides.get(name))}
+    lengths: set[Any] = {sides.get(name) for name in accepted if SIDE.accepts(sides.get(name))}
     if len(lengths) != 1 or not all(SIDE.accepts(sides.get(name)) for name in accepted):
         raise damage(path, f"{key} must be the side of a square from 1 to {LARGEST_SIDE}, not {shown(size)}")
     return lengths.pop()
