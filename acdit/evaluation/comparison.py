@@ -21,7 +21,6 @@ from .data_samples import DataSamples
 from .evaluate import NO_REAL_DATA, evaluate_samples
 from .features.digit_classifier import SOURCES
 from .generated_samples import GeneratedSamples
-from .kept_samples import KeptSamples
 from .metric_table import METRICS, chosen_metrics
 from .real_sets import RealSets
 from .report import Report, joined
@@ -191,8 +190,7 @@ def score_drawn(
         UserError: if the classes of the reference are not those of the model; see `evaluate_samples`.
     """
     labels, notes = classes_like(pipeline, sets.reference, sets.count)
-    drawn = draw(labels)
-    samples = KeptSamples(drawn)
+    samples = draw(labels)
     report = compare(samples, sets, comparison)
     steps = pipeline.config["num_inference_steps"] if sampling.steps is None else sampling.steps
     facts = {
@@ -202,9 +200,9 @@ def score_drawn(
         "guidance": sampling.scale(pipeline),
         "guidance_interval": sampling.guidance_interval,
         "steps": steps,
-        "evaluations": drawn.evaluations,
-        "cache_bytes": drawn.cache_bytes,
-        "seconds": round(drawn.seconds, 2),
+        "evaluations": samples.evaluations,
+        "cache_bytes": samples.cache_bytes,
+        "seconds": round(samples.seconds, 2),
     }
     reference = "stored statistics" if not len(sets.reference) else f"{len(sets.reference):,} real items"
     counts = f"{sets.count:,} samples (--count) are compared with {reference}"

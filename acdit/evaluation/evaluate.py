@@ -18,7 +18,7 @@ from .intervals import interval_of
 from .metric_table import METRICS, NEEDS, Metric, Sets, chosen_metrics
 from .references import reference_features, stored_features
 from .report import Report, Score
-from .samples import Samples, StoredSamples
+from .samples import Drawable, Samples, StoredSamples
 from .stored_reference import StoredReference
 
 NO_REAL_DATA = "no values of real data: they need other real data than the reference, as many as the samples"
@@ -94,6 +94,8 @@ def evaluate_samples(
         for item in features
     ]
     _check_extractors(extractors, reference)
+    if isinstance(samples, Drawable):  # only now, when all that can be checked before is right
+        samples.draw(batch, ranks)
     together = not ranks.alone and "frechet_distance" in wanted  # otherwise computed when it is needed
     for extractor in extractors:
         name = extractor.info.name

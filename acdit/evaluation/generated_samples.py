@@ -1,16 +1,23 @@
-"""Samples that a pipeline generates while they are read, so that they are never in memory as a whole."""
+"""Samples that a pipeline draws in batches, kept on disk, so that they are never in memory as a whole."""
 
+import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..generation.batches import Sampling, clip_batch, image_batch
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..pipelines.video import ACDiTVideoPipeline
+from ..utils.progress_bar import ProgressBar
+from ..utils.ranks import ALONE, Ranks
+from ..utils.resources import require_disk
 
 
 class DrawnBatch(NamedTuple):
@@ -28,7 +35,10 @@ class DrawnBatch(NamedTuple):
 
 
 class GeneratedSamples:
-    """Samples that are drawn each time they are read; sample i has the seed of the first plus i.
+    """Samples that are drawn once, and kept in a temporary folder; sample i has the seed of the first plus i.
+
+    Samples are drawn by `draw`, or when they are first read. Every feature extractor reads them anew. Only
+    one batch is in memory at a time. The folder is removed when the object is.
 
     Args:
         draw: function that draws the samples with the given indices.
@@ -55,7 +65,8 @@ class GeneratedSamples:
         label_names: Sequence[str],
         settings: dict[str, Any],
     ) -> None:
-        self._draw, self._count, self._settings = draw, count, settings
+        self._draw_batch, self._count, self._settings = draw, count, settings
+        self._folder = tempfile.TemporaryDirectory(prefix="acdit-samples-")
         self.shape, self.labels, self.label_names = tuple(shape), labels, tuple(label_names)
         self.unreadable: dict[str, str] = {}
         self.evaluations, self.cache_bytes, self.seconds = 0, 0, 0.0
@@ -63,19 +74,50 @@ class GeneratedSamples:
     def __len__(self) -> int:
         return self._count
 
+    def draw(self, size: int, ranks: Ranks = ALONE) -> None:
+        """Draw this rank's batches of `size` samples, with a progress bar on the first rank.
+
+        Raises:
+            UserError: on all ranks, if the samples do not fit on the disk, or the pipeline cannot draw them.
+        """
+        with ranks.failing_together():
+            self._check_disk()
+            firsts = range(ranks.rank * size, len(self), ranks.world_size * size)
+            for first in ProgressBar(
+                firsts, "sampling", unit="batch", delay=3, leave=False, disable=not ranks.main
+            ):
+                self._kept(range(first, min(first + size, len(self))))
+
     def batches(self, size: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Sequence[int], Tensor]]:
-        """Draw the batches rank, rank + ranks, .. of `size` samples; see `Samples`."""
+        """Yield the batches rank, rank + ranks, .. of `size` samples; see `Samples`."""
         for first in range(rank * size, len(self), ranks * size):
             rows = range(first, min(first + size, len(self)))
-            started = time.perf_counter()
-            drawn = self._draw(rows)
-            self.seconds += time.perf_counter() - started
-            self.evaluations, self.cache_bytes = drawn.evaluations, drawn.cache_bytes
-            yield rows, drawn.samples
+            yield rows, self._kept(rows)
 
     def describe(self) -> dict[str, Any]:
         """Return name and number of the samples, and the settings of sampling."""
         return {"name": self.name, "count": len(self), **self._settings}
+
+    def _kept(self, rows: range) -> Tensor:
+        """Return the samples with the given indices, after drawing them if they are not in the folder."""
+        path = Path(self._folder.name) / f"{rows.start}-{rows.stop}.safetensors"
+        if path.exists():
+            return load_file(path)["samples"]
+        started = time.perf_counter()
+        drawn = self._draw_batch(rows)
+        self.seconds += time.perf_counter() - started
+        self.evaluations, self.cache_bytes = drawn.evaluations, drawn.cache_bytes
+        save_file({"samples": drawn.samples.contiguous()}, path)
+        return drawn.samples
+
+    def _check_disk(self) -> None:
+        """Raise UserError if the samples do not fit on the disk of temporary files."""
+        require_disk(
+            4 * len(self) * math.prod(self.shape),
+            Path(self._folder.name),
+            f"{len(self):,} samples",
+            "lower --count, let TMPDIR name a folder on a larger disk, or score finished samples",
+        )
 
 
 def generated_images(

@@ -18,7 +18,7 @@ from .sample_sources import open_samples_of
 from .samples import Samples
 from .stored_reference import StoredReference, is_stored_reference
 
-CACHE_VERSION = 1  # increase it when the format of cached features changes
+CACHE_VERSION = 2  # increase it when the format of cached features changes
 UNCACHED = ("pixels",)  # features that are as fast to compute as to read
 VALUES, LOGITS, LABELS = "values", "logits", "labels"  # names of the tensors in the cache
 COUNT, MEAN, COVARIANCE, PARTS = "count", "mean", "covariance", "parts"

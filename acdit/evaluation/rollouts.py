@@ -18,7 +18,6 @@ from .extraction import extract
 from .features.moving_frames import load_frame_classifier
 from .features.pixels import Pixels
 from .generated_samples import generated_clips
-from .kept_samples import KeptSamples
 from .model_evaluation import ModelSettings, versions
 from .report import Report, Series
 from .samples import Samples
@@ -76,18 +75,17 @@ def measure_rollouts(
     def first_frames(rows: list[int]) -> Tensor:
         return torch.stack([data.decode(row)[:, :prefix] for row in rows])  # (n, C, prefix, H, W)
 
-    clips = KeptSamples(
-        generated_clips(
-            pipeline,
-            settings.labels or (None,) * count,
-            settings.sampling,
-            given=first_frames,
-            num_frames=length,
-            window=settings.window,
-            sinks=settings.sinks,
-            context_noise=settings.context_noise,
-        )
+    clips = generated_clips(
+        pipeline,
+        settings.labels or (None,) * count,
+        settings.sampling,
+        given=first_frames,
+        num_frames=length,
+        window=settings.window,
+        sinks=settings.sinks,
+        context_noise=settings.context_noise,
     )
+    clips.draw(settings.sampling.batch, settings.ranks)
     scores, series, facts = (), [], {}
     if "continuation" in metrics:
         if not isinstance(data, MovingDigits):

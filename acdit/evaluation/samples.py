@@ -4,12 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ..utils.errors import UserError
+from ..utils.ranks import Ranks
 
 Part = TypeVar("Part", covariant=True)  # batch of samples: a tensor, or a sequence of texts
 Reader = Callable[[Sequence[int]], tuple[Sequence[int], Tensor]]
@@ -143,6 +144,19 @@ class StoredSamples(ABC):
         if self.unreadable:
             facts |= {"left_out": len(self.unreadable), "left_out_files": dict(self.unreadable)}
         return facts
+
+
+@runtime_checkable
+class Drawable(Protocol):
+    """Samples that have to be drawn before they are read."""
+
+    def draw(self, size: int, ranks: Ranks) -> None:
+        """Draw the batches of `size` samples that this rank reads.
+
+        Raises:
+            UserError: on all ranks, if samples cannot be drawn.
+        """
+        ...
 
 
 class TensorSamples:

@@ -1,4 +1,4 @@
-"""Samples that are drawn while they are read: each has the seed of its number, in any batch on any rank."""
+"""Samples that are drawn once: each has the seed of its number, in any batch on any rank."""
 
 import numpy as np
 import pytest
@@ -29,6 +29,20 @@ def test_images_are_those_of_the_pipeline(size, ranks):
     assert (samples.evaluations, samples.cache_bytes) == (expected.evaluations, expected.cache_bytes)
     assert samples.describe()["seed"] == 5 and samples.describe()["count"] == 5
     check_modality(samples, "image")
+
+
+def test_images_are_drawn_once():
+    pipeline, calls = build(network(4)), []
+    pipeline.transformer.register_forward_hook(lambda *_: calls.append(1))
+    samples = generated_images(pipeline, [0, 2, 1, 1, 0], SAMPLING)
+    samples.draw(2)
+    drawn, seconds = len(calls), samples.seconds
+    assert drawn > 0
+    first, again = read(samples, 2), read(samples, 2)
+    assert len(calls) == drawn and torch.equal(first, again) and samples.seconds == seconds
+    assert torch.equal(read(samples, 2, 2), first)  # the same batches of another number of ranks
+    read(samples, 3)
+    assert len(calls) > drawn  # other batches, which round otherwise
 
 
 def test_images_without_classes_have_no_labels():

@@ -230,16 +230,16 @@ VIDEO = [
     ),
     mutant(
         "drawn clips of other classes than the real ones",
-        "evaluation/clip_comparison.py",
-        "for label in data.labels[indices].tolist()",
-        "for label in data.labels[: len(indices)].flip(0).tolist()",
+        "evaluation/comparison.py",
+        "[reference.label_names[label] for label in labels.tolist()]",
+        "[reference.label_names[label] for label in labels.flip(0).tolist()]",
         "evaluation/test_clip_comparison.py::test_drawn_and_continued_clips_are_compared_with_real_ones",
     ),
     mutant(
         "drift of whole clips in place of their parts",
-        "evaluation/clip_comparison.py",
-        "for part in clips.split(span, dim=2)",
-        "for part in [clips[:, :, :span]] * (length // span)",
+        "evaluation/rollouts.py",
+        "ClipParts(clips, start, span)",
+        "ClipParts(clips, 0, span)",
         "evaluation/test_clip_comparison.py::test_drawn_and_continued_clips_are_compared_with_real_ones",
     ),
     mutant(
