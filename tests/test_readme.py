@@ -188,11 +188,13 @@ def test_studies_are_read_alone_for_they_take_long(words):
 
 @pytest.mark.parametrize("words", commands("bench"), ids=" ".join)
 def test_benchmarks(words, tmp_path, monkeypatch):
-    """Named rows are read alone, for they take long."""
+    """Named rows, and those of a GPU, are read alone: they take long."""
     monkeypatch.chdir(tmp_path)
     options = build(BenchOptions, read_arguments(BenchOptions, words[1:], "work"))
     if options.layout is None:
         assert {row.name for row in options.chosen()} <= set(ROWS)
+    elif options.device == "cuda":
+        assert len(options.chosen()) == 2
     else:
         assert main(words) == 0
         assert options.plot is not None and Path(options.plot).exists()

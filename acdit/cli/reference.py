@@ -14,8 +14,7 @@ from .command import PlainCommand
 class ReferenceOptions(Ranged):
     """Compute features of real data, and write their mean and covariance to a file.
 
-    The file serves as --data of `acdit evaluate`, and says which features it holds. Features of data that
-    `acdit evaluate` has seen before come from its cache.
+    The file serves as --data of `acdit evaluate`, and says which features it holds.
     """
 
     section: ClassVar[str] = "--"

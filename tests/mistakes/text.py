@@ -266,7 +266,7 @@ TEXT = [
     ),
     mutant(
         "bits per byte are of the mean bytes of a token",
-        "evaluation/texts.py",
+        "evaluation/likelihood.py",
         "size += sum(map(data.bytes_of, sequences.indices))",
         "size = data.bytes * tokens / int(data.counts.sum())",
         "cli/test_text_commands.py::test_bits_per_byte_are_of_the_texts_that_are_scored",
@@ -301,7 +301,7 @@ TEXT = [
     ),
     mutant(
         "of the texts only the first are scored",
-        "evaluation/texts.py",
+        "evaluation/likelihood.py",
         'torch.randperm(len(data), generator=generator("texts to score"))[:count].tolist()',
         "list(range(count))",
         "cli/test_text_commands.py::test_the_texts_that_are_scored_come_from_all_over",

@@ -244,9 +244,9 @@ VIDEO = [
     ),
     mutant(
         "a damaged real clip is replaced by its neighbour",
-        "evaluation/clip_comparison.py",
-        "clips.append(data.decode(index))",
-        "clips.append(data.read(index)[0])",
+        "evaluation/data_samples.py",
+        "samples.append(self.data.decode(index))",
+        "samples.append(self.data.read(index)[0])",
         "evaluation/test_damaged_references.py::test_damaged_clips_are_left_out_named_and_counted",
     ),
     mutant(
