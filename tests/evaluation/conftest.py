@@ -1,7 +1,7 @@
 import pytest
 
 from acdit.data.digits import digit_images
-from acdit.evaluation.features.digit_classifier import DigitClassifier, fit_digit_classifier
+from acdit.evaluation.features.digit_classifier import DigitClassifier, load_digit_classifier
 
 
 @pytest.fixture(scope="session")
@@ -16,4 +16,4 @@ def held_out():
 
 @pytest.fixture(scope="session")
 def judge(train) -> DigitClassifier:
-    return fit_digit_classifier(*train)
+    return load_digit_classifier(*train)
