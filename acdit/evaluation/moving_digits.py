@@ -132,7 +132,7 @@ def plot_rollouts(report: Report, path: Path) -> None:
         "read": "fraction of digits recognised",
         "drift": "Fréchet video distance",
     }
-    real = {"centroid_error": 0.0}
+    real: dict[str, float | None] = {"centroid_error": 0.0}
     if any(score.metric == "read_last" for score in report.scores):
         real["read"] = report.score("read_last").real
     rows = -(-len(report.series) // 2)
@@ -141,8 +141,9 @@ def plot_rollouts(report: Report, path: Path) -> None:
         axes.plot(
             series.positions, series.values, "o-" if series.metric == "drift" else "-", label="continued"
         )
-        if series.metric in real:
-            axes.axhline(real[series.metric], color="grey", linestyle=":", label="real clips")
+        level = real.get(series.metric)
+        if level is not None:
+            axes.axhline(level, color="grey", linestyle=":", label="real clips")
         axes.set(xlabel=series.axis, ylabel=labels.get(series.metric, series.metric), ylim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend()

@@ -107,7 +107,7 @@ class Learner:
         self.ema.optimization_step += 1
         weight = 1 - self.ema.get_decay(self.ema.optimization_step)
         if not self.sharded:  # sharded tensors have no such operation
-            torch._foreach_lerp_(self.ema.shadow_params, self.parameters, weight)
+            torch.ops.aten._foreach_lerp_.Scalar(self.ema.shadow_params, self.parameters, weight)
             return
         for average, parameter in zip(self.ema.shadow_params, self.parameters, strict=True):
             average.lerp_(parameter, weight)
