@@ -91,8 +91,8 @@ def extract_all(
         extractors: extractors of the features.
         batch: number of samples per call of an extractor.
         ranks: the processes that share the work; each gets the features of all samples.
-        statistics: whether the ranks also compute means and covariances together; otherwise each computes
-            them when they are first needed.
+        statistics: whether the ranks also compute means and covariances together, unless there are fewer
+            items than features; otherwise each computes them when they are first needed.
 
     Raises:
         UserError: on all ranks, if no sample can be read, if the features do not fit into memory, or see
@@ -211,7 +211,7 @@ class _Collected:
         parts, values = values.shape[1], values.flatten(0, 1)
         return FeatureSet(
             self.extractor.info,
-            Statistics.of(values, ranks) if statistics else None,
+            Statistics.of(values, ranks) if statistics and len(values) > values.shape[1] else None,
             values,
             None if logits is None else logits.flatten(0, 1),
             labels,

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..metrics.distances import cmmd, kernel_distance, sliced_wasserstein
+from ..metrics.distances import cmmd, frechet, kernel_distance, sliced_wasserstein
 from ..metrics.inception_score import inception_score
 from ..metrics.neighbours import copied_share, coverage_density, nearest_ratio, precision_recall, spread
 from ..metrics.statistics import frechet_distance
@@ -106,8 +106,12 @@ class Metric:
 
 def _frechet(sets: Sets, seed: int) -> tuple[float, ...]:
     del seed
-    assert sets.reference is not None
-    return (frechet_distance(sets.samples.statistics, sets.reference.statistics),)
+    samples, reference = sets.samples, sets.reference
+    assert reference is not None
+    few = min(len(samples), len(reference)) <= samples.width  # then covariances cost more than the items
+    if few and samples.values is not None and reference.values is not None:
+        return (frechet(samples.values, reference.values),)
+    return (frechet_distance(samples.statistics, reference.statistics),)
 
 
 def _kernel(sets: Sets, seed: int) -> tuple[float, ...]:

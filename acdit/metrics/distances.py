@@ -3,6 +3,7 @@
 All of these metrics depend on the sizes of the sets: compare only values computed at the same sizes.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import generator
 from .feature_sets import check_features, chunks
-from .statistics import Statistics, frechet_distance
+from .statistics import Statistics, factor, frechet_distance
 
 DIRECTIONS = 64  # directions of projections that are in memory at a time
 CMMD_BANDWIDTH = 10.0  # of the Gaussian kernel
@@ -22,9 +23,28 @@ Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, F), (m, F) -> (n, m)
 
 
 def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Return the Fréchet distance of Gaussians fitted to features (N, F) and (M, F), in float64."""
+    """Return the Fréchet distance of Gaussians fitted to features (N, F) and (M, F), in float64.
+
+    A set of fewer items than features is a factor of its covariance itself, so that the covariance, whose
+    factors would take F^3 operations, is not needed.
+    """
     check_features(2, a, b)
-    return frechet_distance(Statistics.of(a), Statistics.of(b))
+    if min(len(a), len(b)) > a.shape[1]:
+        return frechet_distance(Statistics.of(a), Statistics.of(b))
+    (mean_a, root_a), (mean_b, root_b) = _root(a), _root(b)
+    cross = torch.linalg.svdvals(root_a.T @ root_b).sum()
+    traces = root_a.square().sum() + root_b.square().sum()
+    return float((mean_a - mean_b).square().sum() + traces - 2 * cross)
+
+
+def _root(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean (F,) of features (N, F), and a factor (F, N), or (F, rank), of their covariance."""
+    if len(features) > features.shape[1]:
+        statistics = Statistics.of(features)
+        return statistics.mean, factor(statistics.covariance)
+    rows = features.double()
+    mean = rows.mean(dim=0)
+    return mean, (rows - mean).T / math.sqrt(len(rows) - 1)
 
 
 def kernel_distance(a: Tensor, b: Tensor) -> float:
