@@ -88,7 +88,8 @@ def test_samples_equal_those_of_the_cpu_whole_and_compiled():
     torch.compiler.reset()
     network = tiny_model(**WIDE)
     expected = samples(network, CPU)
-    moved = copy.deepcopy(network).to(CUDA)
+    moved = copy.deepcopy(network)
+    torch.nn.Module.to(moved, CUDA)
     assert relative_error(samples(moved, CUDA), expected) < 1e-4
     moved.compile_repeated_blocks()
     assert relative_error(samples(moved, CUDA), expected) < 1e-4
@@ -96,7 +97,8 @@ def test_samples_equal_those_of_the_cpu_whole_and_compiled():
 
 def test_one_step_of_the_network_waits_for_nothing():
     """The second call copies nothing to the device, which would wait for all that runs there."""
-    network = tiny_model(**WIDE).to(CUDA)
+    network = tiny_model(**WIDE)
+    torch.nn.Module.to(network, CUDA)
     given = [part.to(CUDA) for part in tiny_inputs(LAYOUT)]
     for mode in ("default", "error"):
         torch.cuda.set_sync_debug_mode(mode)

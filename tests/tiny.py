@@ -1,13 +1,15 @@
 """Tiny networks and inputs. A fresh network answers exactly zero, so here every parameter is random."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from acdit.model.layout import Layout
 from acdit.model.transformer import ACDiTTransformer
+
+T = TypeVar("T")
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 
@@ -64,6 +66,12 @@ def tiny_inputs(
     noised, clean = (torch.randn(shape, generator=source, dtype=torch.float64).to(dtype) for _ in range(2))
     timestep = torch.randint(1000, shape[:2], generator=source).to(dtype)
     return Inputs(noised, timestep, clean, torch.arange(1, batch + 1) % TINY["num_classes"])
+
+
+def given(value: T | None) -> T:
+    """The value, which must not be None."""
+    assert value is not None
+    return value
 
 
 def relative_error(a: Tensor, b: Tensor) -> float:

@@ -12,6 +12,15 @@ from acdit.evaluation.report import format_table
 from acdit.evaluation.samples import TensorSamples
 from acdit.metrics.distances import frechet
 from acdit.metrics.neighbours import nearest_ratio, spread
+from tests.tiny import given
+
+
+def digits(part, *counts: int) -> TensorSamples:
+    """A part of the digits, cut to each of the counts in turn."""
+    images, labels = part
+    for count in counts:
+        images, labels = spread(images, count), spread(labels, count)
+    return TensorSamples(images, labels, LABEL_NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +28,13 @@ def score(train, held_out):
     def score(samples, labels, reference=held_out):
         """Scores by metric, with `pixels` or `real` after the name, of samples beside as many real digits."""
         count, most = len(samples), min(len(train[0]), len(reference[0]))
-        real = (spread(spread(part, most), count) for part in train)
         sets = RealSets(
-            TensorSamples(*(spread(part, count) for part in reference), LABEL_NAMES),
+            digits(reference, count),
             count,
-            TensorSamples(*real, LABEL_NAMES),
-            TensorSamples(*train, LABEL_NAMES),
-            TensorSamples(*reference, LABEL_NAMES),
-            TensorSamples(*train, LABEL_NAMES),
+            digits(train, most, count),
+            digits(train),
+            digits(reference),
+            digits(train),
         )
         report = compare(TensorSamples(samples, labels, LABEL_NAMES), sets, Comparison())
         assert json.loads(json.dumps(report.to_json(), allow_nan=False))["settings"] == {"seed": 0}
@@ -110,7 +118,7 @@ def test_the_parts_of_digits_are_those_that_are_compared(train, held_out):
     first = {name: next(getattr(sets, name).batches(2000))[1] for name in ("reference", "real", "training")}
     assert torch.equal(first["reference"], spread(held_out[0], 40))
     assert torch.equal(first["real"], spread(spread(train[0], 359), 40))
-    assert torch.equal(first["training"], train[0]) and len(sets.held_out) == 359
+    assert torch.equal(first["training"], train[0]) and len(given(sets.held_out)) == 359
     assert (len(open_real_sets("digits", Geometry(8, 1)).reference), sets.count) == (359, 40)
 
 

@@ -18,6 +18,7 @@ from acdit.metrics.inception_score import inception_score
 from acdit.metrics.neighbours import copied_share, coverage_density, nearest_ratio, precision_recall, spread
 from acdit.utils.errors import UserError
 from acdit.utils.randomness import generator
+from tests.tiny import given
 
 NAMES = ("dark", "light")
 
@@ -26,7 +27,7 @@ class Halves:
     """Extractor of the means of both halves of an image; its logits tell dark from light images."""
 
     info = FeatureInfo("halves", "1", None, "none", "float32", "none needed")
-    classes = NAMES
+    classes: tuple[str, ...] = NAMES
 
     def __call__(self, samples: torch.Tensor, /) -> Features:
         halves = samples.flatten(1).unflatten(1, (2, -1)).mean(dim=2)
@@ -41,7 +42,7 @@ def images(count: int, seed: int, size: int = 4) -> TensorSamples:
 
 
 def rows(samples: TensorSamples) -> torch.Tensor:
-    return extract(samples, Pixels()).values
+    return given(extract(samples, Pixels()).values)
 
 
 SAMPLES, REFERENCE, REAL, TRAINING = images(40, 1), images(50, 2), images(40, 3), images(60, 4)
@@ -74,15 +75,16 @@ def test_scores_of_classes_and_of_copies():
     x, y, z, t = (extract(one, Halves()) for one in (SAMPLES, REFERENCE, REAL, TRAINING))
     for number, name in enumerate(("inception_score", "inception_score_deviation")):
         order = torch.randperm(len(x), generator=generator(0, "inception score"))
-        expected = [inception_score(one.logits[order])[number] for one in (x, z)]
+        expected = [inception_score(given(one.logits)[order])[number] for one in (x, z)]
         assert [report.score(name).value, report.score(name).real] == expected
-    accuracies = [float((one.logits.argmax(1) == one.labels).double().mean()) for one in (x, y)]
+    accuracies = [float((given(one.logits).argmax(1) == one.labels).double().mean()) for one in (x, y)]
     accuracy = report.score("label_accuracy")
     assert [accuracy.value, accuracy.real] == accuracies and accuracy.reference is None
     ratio, copies = report.score("nearest_ratio"), report.score("copied_fraction")
-    assert ratio.value == nearest_ratio(x.values, t.values, y.values)
-    assert ratio.real == nearest_ratio(z.values, t.values, y.values)
-    assert [copies.value, copies.real] == [copied_share(one.values, t.values) for one in (x, z)]
+    samples, reference, real, training = (given(one.values) for one in (x, y, z, t))
+    assert ratio.value == nearest_ratio(samples, training, reference)
+    assert ratio.real == nearest_ratio(real, training, reference)
+    assert [copies.value, copies.real] == [copied_share(one, training) for one in (samples, real)]
 
 
 def test_the_inception_score_does_not_depend_on_the_order_of_classes():

@@ -6,6 +6,7 @@ from PIL import Image
 from acdit.evaluation.features.pixels import Pixels
 from acdit.evaluation.neighbour_pictures import draw_neighbours, find_neighbours
 from acdit.evaluation.samples import TensorSamples
+from tests.tiny import given
 
 
 def sets(shape=(3, 8, 8)):
@@ -34,7 +35,7 @@ def test_the_picture_shows_samples_beside_their_neighbours():
     found = find_neighbours(drawn, own, Pixels(), rows=2, neighbours=2)
     picture = draw_neighbours(found, drawn, own)
     shown = [image(each) for each in (samples[7], real[31])]
-    pixels = picture.load()
+    pixels = given(picture.load())
     rows = [y for y in range(picture.height) if pixels[4, y] == shown[0].getpixel((0, 0))]
     assert rows, "the sample stands at the left"
     top = rows[0]
@@ -45,8 +46,8 @@ def test_the_picture_shows_samples_beside_their_neighbours():
         if picture.crop((x, top, x + 64, top + 64)).tobytes() == shown[1].tobytes()
     ]
     assert len(lefts) == 1
-    clips = [TensorSamples(one[:, :, None].expand(-1, -1, 4, -1, -1)) for one in (samples, real)]
-    wide = draw_neighbours(find_neighbours(*clips, Pixels(), rows=2), *clips)
+    clips, films = (TensorSamples(one[:, :, None].expand(-1, -1, 4, -1, -1)) for one in (samples, real))
+    wide = draw_neighbours(find_neighbours(clips, films, Pixels(), rows=2), clips, films)
     assert wide.width > picture.width
 
 

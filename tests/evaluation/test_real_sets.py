@@ -1,5 +1,7 @@
 """How real data are divided: parts of one's own, halves, files as a whole; the classes of the samples."""
 
+from collections.abc import Sized
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,10 @@ from PIL import Image
 from acdit.data.config import DataConfig
 from acdit.evaluation.comparison import classes_like, suitable_features
 from acdit.evaluation.real_sets import Geometry, open_real, open_real_sets
-from acdit.evaluation.samples import TensorSamples
+from acdit.evaluation.samples import StoredSamples, TensorSamples
 from acdit.utils.errors import UserError
 from tests.pipelines.small import build, network
+from tests.tiny import given
 
 GEOMETRY = Geometry(8, 3)
 
@@ -29,6 +32,11 @@ def pixels(samples):
     return torch.cat([part for _, part in samples.batches(7)])
 
 
+def sizes(*parts: Sized | None) -> tuple[int, ...]:
+    """The numbers of pictures of sets, none of which is missing."""
+    return tuple(len(given(part)) for part in parts)
+
+
 def shared(first, second):
     """The number of pictures that two sets have in common, by their pixels."""
     one, other = ({tuple(picture.flatten().tolist()) for picture in pixels(part)} for part in (first, second))
@@ -37,12 +45,12 @@ def shared(first, second):
 
 def test_a_folder_without_parts_is_cut_into_halves(tmp_path):
     sets = open_real_sets(draw(tmp_path / "own", 11), GEOMETRY)
-    assert (len(sets.reference), len(sets.real), sets.count) == (11, 11, 11)
-    assert shared(sets.reference, sets.real) == 0 and len(sets.searched) == 22
-    assert sets.reference.labels.tolist().count(0) == 6 and sets.training is sets.held_out is None
+    assert (*sizes(sets.reference, sets.real), sets.count) == (11, 11, 11)
+    assert shared(sets.reference, sets.real) == 0 and len(given(sets.searched)) == 22
+    assert given(sets.reference.labels).tolist().count(0) == 6 and sets.training is sets.held_out is None
     assert "one half of" in sets.notes[0]
     few = open_real_sets(str(tmp_path / "own"), GEOMETRY, count=4)
-    assert (len(few.reference), len(few.real), few.count) == (11, 4, 4)
+    assert (*sizes(few.reference, few.real), few.count) == (11, 4, 4)
     many = open_real_sets(str(tmp_path / "own"), GEOMETRY, count=15)
     assert (len(many.reference), many.real, many.count) == (22, None, 15)
     assert "there are no values of real data" in many.notes[0]
@@ -52,21 +60,22 @@ def test_folders_of_splits_are_parts(tmp_path):
     draw(tmp_path / "own" / "train", 40)
     draw(tmp_path / "own" / "validation", 30)
     sets = open_real_sets(str(tmp_path / "own"), GEOMETRY, count=20)
-    assert (len(sets.training), len(sets.held_out), len(sets.reference), len(sets.real)) == (80, 60, 20, 20)
-    assert sets.real.shares_items(sets.training) and sets.reference.shares_items(sets.held_out)
+    assert sizes(sets.training, sets.held_out, sets.reference, sets.real) == (80, 60, 20, 20)
+    assert isinstance(sets.real, StoredSamples) and sets.real.shares_items(sets.training)
+    assert isinstance(sets.reference, StoredSamples) and sets.reference.shares_items(sets.held_out)
     chosen = open_real_sets(str(tmp_path / "own"), GEOMETRY, split="train")
-    assert chosen.training is None and len(chosen.reference) == len(chosen.real) == 40
+    assert chosen.training is None and sizes(chosen.reference, chosen.real) == (40, 40)
 
 
 def test_the_fraction_that_a_run_held_out_is_found_again(tmp_path):
     source = draw(tmp_path / "own", 40)
     recorded = DataConfig(source=source, image_size=8, validation_fraction=0.75)
     sets = open_real_sets(source, GEOMETRY, recorded=recorded)
-    assert (len(sets.training), len(sets.held_out), sets.count) == (20, 60, 60)
+    assert (*sizes(sets.training, sets.held_out), sets.count) == (20, 60, 60)
     assert shared(sets.training, sets.held_out) == 0 and sets.real is None
     recorded.validation_fraction = 0.1  # too few to compare with
     few = open_real_sets(source, GEOMETRY, recorded=recorded)
-    assert (len(few.training), len(few.held_out), len(few.reference), len(few.real)) == (72, 8, 36, 36)
+    assert sizes(few.training, few.held_out, few.reference, few.real) == (72, 8, 36, 36)
     assert shared(few.held_out, few.reference) == 0 and "only 8 items" in few.notes[0]
 
 
@@ -93,7 +102,7 @@ def test_data_of_another_modality_or_in_grey(tmp_path):
     with pytest.raises(UserError, match="holds clips, but images are needed"):
         open_real_sets(str(tmp_path / "clips.npz"), GEOMETRY)
     sets = open_real_sets("digits", GEOMETRY, count=10)
-    assert sets.reference.shape == sets.real.shape == sets.training.shape == (3, 8, 8)
+    assert sets.reference.shape == given(sets.real).shape == given(sets.training).shape == (3, 8, 8)
     grey = open_real_sets("digits", Geometry(8, 1), count=10)
     assert torch.equal(pixels(sets.reference), pixels(grey.reference).expand(-1, 3, -1, -1))
 
@@ -102,7 +111,7 @@ def test_damaged_files_have_no_classes_to_draw(tmp_path):
     source = draw(tmp_path / "own", 10)
     (tmp_path / "own" / "a" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
     sets = open_real_sets(source, GEOMETRY, count=20)
-    assert len(sets.reference) == len(sets.reference.labels) == 19
+    assert len(sets.reference) == len(given(sets.reference.labels)) == 19
     assert "1 unreadable file" in sets.notes[0] and "003.png" in sets.notes[0]
     for path in (tmp_path / "own").rglob("00[0-7].png"):
         path.write_bytes(b"\x89PNG\r\n\x1a\n damaged")

@@ -5,7 +5,7 @@ from PIL import Image
 
 from acdit.cli.main import main
 from acdit.cli.sweep_options import SWEPT, parse_sweep
-from acdit.evaluation.report import Report, Score
+from acdit.evaluation.report import Better, Report, Score
 from acdit.evaluation.sweeps import SweepRow, best_row, combinations, plot_sweep, sweep_table
 from acdit.training.loop import train
 from acdit.utils.errors import UserError
@@ -14,7 +14,7 @@ from tests.processes import on_ranks
 from tests.training.small import small_recipe
 
 
-def rows(values, better="lower", real=None):
+def rows(values, better: Better = "lower", real=None):
     return [
         SweepRow({"guidance": float(index), "ema": None}, Report((Score("m", value, "f", real, better),)))
         for index, value in enumerate(values)

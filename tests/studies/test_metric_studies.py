@@ -17,6 +17,7 @@ from acdit.studies.intervals import gaussian_population, study_intervals
 from acdit.studies.metric_faults import observed_effect, study_metrics
 from acdit.studies.pictures import Pictures, digit_pictures, photograph_pictures
 from acdit.utils.errors import UserError
+from tests.tiny import given
 
 LABELS = torch.arange(10).repeat_interleave(60)
 
@@ -39,9 +40,10 @@ def test_blur_and_noise():
 def test_which_samples_are_drawn():
     assert LABELS[balanced(LABELS, 100, random())].bincount().tolist() == [10] * 10
     for strength in FAULTS["dropped classes"].strengths:
-        rows = FAULTS["dropped classes"].draws(LABELS, strength, 100, random())
+        rows = given(FAULTS["dropped classes"].draws)(LABELS, strength, 100, random())
         assert (LABELS[rows].bincount(minlength=10) == 0).sum() == strength and len(rows.unique()) == 100
-    counts = LABELS[FAULTS["class imbalance"].draws(LABELS, 16.0, 200, random())].bincount().sort().values
+    rows = given(FAULTS["class imbalance"].draws)(LABELS, 16.0, 200, random())
+    counts = LABELS[rows].bincount().sort().values
     ratios = counts[1:] / counts[:-1]
     assert counts.sum() == 200 and counts[-1] / counts[0] == pytest.approx(16, rel=0.2)
     assert ratios.min() >= 1 and ratios.max() < 1.8  # evenly from class to class
