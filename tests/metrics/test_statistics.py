@@ -79,3 +79,12 @@ def test_bad_statistics_are_errors():
             frechet_distance(a, other)
     with pytest.raises(UserError, match="at least 2"):
         Statistics.of(cloud(1, 1))
+
+
+@pytest.mark.parametrize(("one", "other"), [(12, 80), (80, 12), (50, 50), (51, 30)])
+def test_few_items_need_no_covariance(one, other):
+    generator = torch.Generator().manual_seed(one)
+    a, b = torch.randn(one, 50, generator=generator), torch.randn(other, 50, generator=generator) * 1.3 + 0.1
+    assert frechet(a, b) == pytest.approx(frechet_distance(Statistics.of(a), Statistics.of(b)), rel=1e-9)
+    wide = torch.randn(5, 100_000, generator=generator)  # whose covariance would take 80 GB
+    assert frechet(wide, wide.flip(0)) == pytest.approx(0, abs=1e-6)
