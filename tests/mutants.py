@@ -11,9 +11,12 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from mistakes import MUTANTS, Mutant
+
+if TYPE_CHECKING:
+    from mistakes import Mutant
 
 ROOT = Path(__file__).resolve().parents[1]
 # What takes long to import is imported once, before any fork.
@@ -61,7 +64,7 @@ def copy_of_the_repository(folder: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", folder)
 
 
-def verdict(mutant: Mutant) -> tuple[bool, str]:
+def verdict(mutant: "Mutant") -> tuple[bool, str]:
     """Whether the tests caught a mutant, and how."""
     with tempfile.TemporaryDirectory() as folder:
         copy_of_the_repository(Path(folder))
@@ -75,6 +78,10 @@ def verdict(mutant: Mutant) -> tuple[bool, str]:
 
 
 def main() -> int:
+    from mistakes import (
+        MUTANTS,
+    )  # here, because processes that tests start import this file without its folder
+
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", nargs="*", help="part of a mutant's name; all by default")
     wanted = parser.parse_args().name

@@ -109,7 +109,7 @@ def open_sets(
     Raises:
         UserError: if the data are not known, or cannot be opened.
     """
-    from ..evaluation.real_sets import open_real, open_real_sets
+    from ..evaluation.real_sets import NO_VALUES, open_real, open_real_sets
     from ..evaluation.training_data import built_in_data, describe_training_data, recorded_data
 
     source = options.data
@@ -129,7 +129,8 @@ def open_sets(
     if options.neighbours is not None and sets.searched is None:
         raise UserError(f"--neighbours needs real data with their pictures: {source} holds statistics alone")
     if options.real is not None:
-        sets = replace(sets, real=open_real(options.real, geometry, sets.count))
+        notes = tuple(note for note in sets.notes if NO_VALUES not in note)
+        sets = replace(sets, real=open_real(options.real, geometry, sets.count), notes=notes)
     return sets
 
 

@@ -115,9 +115,8 @@ def evaluate_samples(
                 score for score in _scores(metric, sets, real_sets, name, seed) if score.metric in score_names
             ]
             scores += [_with_interval(score, sets, seed) for score in computed] if intervals else computed
-    without = sorted({score.metric for score in scores if intervals and score.interval is None})
-    if without:
-        notes.append(f"{NO_INTERVAL} {', '.join(without)}")
+    if intervals:
+        notes += _without_intervals(scores)
     if not scores:
         raise UserError(f"no metric can be computed: give {NEEDS['reference']}, or {NEEDS['training']}")
     return Report(
@@ -129,6 +128,18 @@ def evaluate_samples(
         versions={"acdit": __version__, "torch": torch.__version__, "python": platform.python_version()},
         notes=tuple(notes),
     )
+
+
+def _without_intervals(scores: Sequence[Score]) -> list[str]:
+    """Return a note for each kind of features on the scores that have no interval."""
+    metrics: dict[str | None, list[str]] = {}
+    for score in scores:
+        if score.interval is None:
+            metrics.setdefault(score.features, []).append(score.metric)
+    return [
+        f"{NO_INTERVAL} {', '.join(names)} on {features} at these counts"
+        for features, names in metrics.items()
+    ]
 
 
 def _check_parts(parts: Mapping[str, Part], metrics: Collection[str]) -> None:

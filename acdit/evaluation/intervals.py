@@ -107,7 +107,7 @@ def interval_of(score: str, value: float, sets: Sets, seed: int) -> Interval | N
     method, samples = INTERVALS.get(score), sets.samples
     if method is None or samples.values is None or samples.parts > 1:  # parts would have to be drawn together
         return None
-    if not method.suits(len(samples), samples.values.shape[1]):
-        return None
+    if not method.suits(len(samples), samples.values.shape[1]) or value in (method.low, method.high):
+        return None  # at the end of the range, such as a recall of 0, resampled sets hardly vary
     interval = method.interval(value, sets, seed)
     return interval if interval.low < interval.high else None  # as where all samples lie in a ball

@@ -18,6 +18,12 @@ from .extraction import FeatureSet
 from .report import Better
 
 K_COVERAGE, K_PRECISION = 5, 3  # numbers of neighbours (arXiv 2002.09797, 1904.06991)
+LITERATURE = {
+    **dict.fromkeys(("fid", "fvd", "frechet"), "frechet_distance"),
+    **dict.fromkeys(("kid", "mmd"), "kernel_distance"),
+    **dict.fromkeys(("is", "inception"), "inception_score"),
+    "mind": "sliced_wasserstein",
+}  # names of metrics in papers, with those of the table
 SPLITS = 10  # parts of the Inception score (arXiv 1606.03498)
 
 Need = Literal["reference", "reference items", "training", "held_out", "logits", "labels"]
@@ -259,7 +265,7 @@ def chosen_metrics(names: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
     scores: dict[str, set[str]] = {}
     for name in names:
         if name not in METRICS and name not in metric_of:
-            close = nearest(name, {**METRICS, **metric_of})[0]
+            close = LITERATURE.get(name.lower()) or nearest(name, {**METRICS, **metric_of})[0]
             raise UserError(f"unknown metric {name!r}; did you mean {close}? There are {', '.join(METRICS)}")
         metric = name if name in METRICS else metric_of[name]
         scores.setdefault(metric, set()).update(

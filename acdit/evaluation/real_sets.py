@@ -19,6 +19,7 @@ from .stored_reference import StoredReference, is_stored_reference
 MOST_SAMPLES = 1_000  # number of samples that are compared, unless the user says otherwise
 LEAST_PART = 50  # number of held-out items from which they are the reference
 LEAST = 6  # number of items of a reference; metrics of 5 neighbours need as many
+NO_VALUES = "there are no values of real data"  # in notes, which are left out if other real data are named
 BATCH = 64  # number of files that are read at once to find damaged ones
 
 
@@ -130,7 +131,12 @@ def _data_sets(
     """Return the sets of a source that is no .npz file; see `open_real_sets`."""
     training, held_out = _parts(source, geometry, split, recorded)
     if training is None:
-        return _undivided(held_out, count)
+        sets = _undivided(held_out, count)
+        return (
+            sets
+            if source in PIXEL_SETS
+            else replace(sets, notes=(*sets.notes, _shape_note(source, geometry)))
+        )
     if len(held_out) < LEAST_PART:
         sets = _undivided(training, count)
         note = f"only {len(held_out)} items of {source} are held out"
@@ -138,11 +144,17 @@ def _data_sets(
     size = min(count or MOST_SAMPLES, len(held_out))
     reference, notes = _readable(held_out.spread(size))
     size = count or len(reference)
-    real, missing = None, (f"{training.name} is smaller than the samples: there are no values of real data",)
+    real, missing = None, (f"{training.name} is smaller than the samples: {NO_VALUES}",)
     if len(training) >= size:
         # of the items that the ratio of distances looks at, see `nearest_ratio`
         real, missing = training.spread(min(len(training), max(size, len(held_out)))).spread(size), ()
     return RealSets(reference, size, real, training, held_out, training, (*notes, *missing))
+
+
+def _shape_note(source: str, geometry: Geometry) -> str:
+    """Return a note on how the real data are brought to the shape of the samples."""
+    colour = "grey" if geometry.channels == 1 else "colour"
+    return f"{source} is read in {colour} at {geometry.size}x{geometry.size} pixels, like the samples"
 
 
 def open_real(source: str, geometry: Geometry, count: int) -> Samples:
@@ -169,7 +181,7 @@ def _check_modality(source: str, geometry: Geometry) -> None:
 
 def _array_sets(source: str, geometry: Geometry, count: int | None) -> RealSets:
     """Return the sets of an .npz file, which is the reference of a protocol and therefore not divided."""
-    note = f"{source} is the reference as a whole: name other real data to see the values that they reach"
+    note = f"{source} is the reference as a whole, so {NO_VALUES}: name other real data with --real"
     if is_stored_reference(Path(source).expanduser()):
         stored = StoredReference(Path(source).expanduser())
         size = count or min(len(stored) or MOST_SAMPLES, MOST_SAMPLES)
@@ -232,8 +244,8 @@ def _undivided(samples: StoredSamples, count: int | None) -> RealSets:
     if half < max(LEAST, count or 0):
         reference, notes = _readable(samples)
         missing = (
-            f"{samples.name} holds {len(samples):,} items, too few to set others apart from the reference: "
-            "there are no values of real data"
+            f"{samples.name} holds {len(samples):,} items, less than twice as many as are compared, so none "
+            f"are set apart from the reference: {NO_VALUES}"
         )
         size = count or min(len(reference), MOST_SAMPLES)
         return RealSets(reference, size, None, None, None, reference, (*notes, missing))

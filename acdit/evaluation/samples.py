@@ -12,6 +12,7 @@ from torch import Tensor
 from ..utils.errors import UserError
 from ..utils.ranks import Ranks
 
+ROUNDING = 1e-2  # by which samples may leave [-1, 1], as those in half precision do
 Part = TypeVar("Part", covariant=True)  # batch of samples: a tensor, or a sequence of texts
 Reader = Callable[[Sequence[int]], tuple[Sequence[int], Tensor]]
 """Function that reads samples by ascending indices: the indices of readable ones, and these (n, *shape)."""
@@ -167,6 +168,10 @@ class TensorSamples:
         labels: class of each sample, (N,), if there are classes.
         label_names: names of the classes.
         name: name of the set in messages.
+
+    Raises:
+        UserError: if they are not a tensor of floating-point numbers; when they are read, if they are outside
+            [-1, 1].
     """
 
     def __init__(
@@ -176,6 +181,12 @@ class TensorSamples:
         label_names: Sequence[str] = (),
         name: str = "samples",
     ):
+        if not isinstance(samples, Tensor) or not samples.is_floating_point():
+            kind = samples.dtype if isinstance(samples, Tensor) else type(samples).__name__
+            raise UserError(
+                f"{name} must be a tensor of floating-point numbers in [-1, 1], such as images (N, C, H, W), "
+                f"not {kind}"
+            )
         self._samples, self.labels, self.name = samples, labels, name
         self.shape, self.label_names = tuple(samples.shape[1:]), tuple(label_names)
         self.unreadable: dict[str, str] = {}
@@ -187,7 +198,10 @@ class TensorSamples:
         """Yield the batches rank, rank + ranks, .. of `size` samples; see `Samples`."""
         for first in range(rank * size, len(self), ranks * size):
             rows = range(first, min(first + size, len(self)))
-            yield rows, self._samples[rows.start : rows.stop].float()
+            part = self._samples[rows.start : rows.stop].float()
+            if bool((part.abs() > 1 + ROUNDING).any()):
+                raise UserError(f"{self.name} must lie in [-1, 1], but reach {float(part.abs().max()):g}")
+            yield rows, part
 
     def describe(self) -> dict[str, Any]:
         """Return name and number of the samples."""

@@ -3,6 +3,7 @@
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,7 @@ FACTS = {
     "data": OBJECT,
     "parts": whole_number().if_given(),
 }
-INFO = dict.fromkeys(("name", "version", "resizing", "precision", "licence"), TEXT) | {
-    "input_size": whole_number().or_none()
-}
+INFO = {field.name: TEXT for field in fields(FeatureInfo)} | {"input_size": whole_number().or_none()}
 
 
 class StoredReference:

@@ -54,7 +54,10 @@ def sweep_table(rows: Sequence[SweepRow]) -> str:
             name = f"{score.metric} ({score.features})" if several and score.features else score.metric
             line[name] = row.report.score(score.metric, score.features).value
         lines.append(line)
-    return format_table(lines)
+    first = rows[0].report.scores[0]
+    yardstick = "" if first.real is None else f"; real data: {first.real:.4g}"
+    on = "" if first.features is None else f" on {first.features}"
+    return f"{format_table(lines)}\nmarked {BEST}: the best {first.metric}{on}{yardstick}"
 
 
 def plot_sweep(rows: Sequence[SweepRow], path: Path) -> None:

@@ -34,7 +34,8 @@ def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
     (mean_a, root_a), (mean_b, root_b) = _root(a), _root(b)
     cross = torch.linalg.svdvals(root_a.T @ root_b).sum()
     traces = root_a.square().sum() + root_b.square().sum()
-    return float((mean_a - mean_b).square().sum() + traces - 2 * cross)
+    distance = float((mean_a - mean_b).square().sum() + traces - 2 * cross)
+    return max(0.0, distance)  # of equal sets, rounding may leave less than 0
 
 
 def _root(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,8 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
         )
     cross = torch.linalg.svdvals(factor(a.covariance).T @ factor(b.covariance)).sum()
     move = (a.mean - b.mean).square().sum()
-    return float(move + a.covariance.trace() + b.covariance.trace() - 2 * cross)
+    distance = float(move + a.covariance.trace() + b.covariance.trace() - 2 * cross)
+    return max(0.0, distance)  # of equal sets, rounding may leave less than 0
 
 
 def factor(covariance: Tensor) -> Tensor:

@@ -154,3 +154,13 @@ def test_two_ranks_write_the_file_of_one(place):
         assert sorted(one) == sorted(two)
         for name in one:
             assert np.allclose(one[name], two[name], rtol=1e-5, atol=1e-7), name
+
+
+def test_networks_of_images_know_their_own_file(place, capsys):
+    words = ["--features", "efficientnet-lite0"]
+    assert main(["reference", "pictures", *words, "--out", "net.npz"]) == 0
+    assert main(["evaluate", "--samples", "samples.npz", "--data", "net.npz", "--out", "net.json"]) == 0
+    (report,) = json.loads(Path("net.json").read_text())["reports"]
+    info = StoredReference(Path("net.npz")).info
+    assert info is not None and report["features"] == {"efficientnet-lite0": info.to_json()}
+    assert info.pixels == "uint8" and "frechet_distance" in capsys.readouterr().out

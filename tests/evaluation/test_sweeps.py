@@ -75,7 +75,9 @@ def test_the_best_row_is_marked(tmp_path):
     assert best_row(rows([3, 1.2, 0.9], "near real", 2.5)) == 0
     lines = sweep_table(rows([3.0, 1.0])).splitlines()
     assert lines[0].split() == ["guidance", "ema", "m"]
-    assert [line.startswith("*") for line in lines] == [False, False, True] and "none" in lines[1]
+    assert [line.startswith("*") for line in lines] == [False, False, True, False] and "none" in lines[1]
+    assert lines[3] == "marked *: the best m on f"
+    assert sweep_table(rows([3.0, 1.0], real=0.5)).endswith("the best m on f; real data: 0.5")
     plot_sweep(rows([3.0, 1.0, 2.0], real=0.5), tmp_path / "sweep.png")
     with Image.open(tmp_path / "sweep.png") as picture:
         assert picture.width > 500
