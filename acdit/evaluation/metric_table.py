@@ -82,6 +82,8 @@ class Metric:
     def counts(self, sets: Sets) -> tuple[int, int | None]:
         """Return the numbers of samples and of reference items that the metric uses."""
         uses_reference = "reference" in self.needs or "reference items" in self.needs
+        if "logits" in self.needs and sets.samples.logits is not None:
+            return len(sets.samples.logits), None  # of clips, whose frames may be the items
         if sets.reference is None or not uses_reference:
             return len(sets.samples), None
         counts = len(sets.samples), len(sets.reference)

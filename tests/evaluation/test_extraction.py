@@ -148,8 +148,8 @@ def features_on_ranks(count, batch, statistics):
         )
     answers = [pixels.values, halves.values, halves.logits, halves.labels]
     if statistics:
-        assert halves.stored is not None
-        answers += [halves.stored.mean, halves.stored.covariance]
+        assert (halves.stored is None) == (len(halves) <= halves.width)  # few items need no covariance
+        answers += [halves.statistics.mean, halves.statistics.covariance]
     return [answer.numpy() for answer in answers if answer is not None]
 
 
