@@ -249,3 +249,9 @@ def test_folders_that_hold_other_things_are_refused(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="is empty"):
         open_samples_of(str(tmp_path / "empty"))
+
+
+def test_ranks_read_batches_of_their_own():
+    samples = open_samples_of("digits", count=10)
+    assert [list(rows) for rows, _ in samples.batches(3, 0, 2)] == [[0, 1, 2], [6, 7, 8]]
+    assert [list(rows) for rows, _ in samples.batches(3, 1, 2)] == [[3, 4, 5], [9]]

@@ -1,6 +1,6 @@
 """Mistakes of evaluation: metrics, their intervals, and what stands beside a value."""
 
-from .kinds import mutant
+from .kinds import Mutant, mutant
 
 EVALUATION = [
     mutant(
@@ -52,11 +52,13 @@ EVALUATION = [
         "samples >= self.least",
         "evaluation/test_intervals.py::test_too_few_samples_have_no_interval",
     ),
-    mutant(
+    Mutant(
         "an interval without width",
         "evaluation/intervals.py",
-        "interval.low < interval.high",
-        "interval.low <= interval.high",
+        (
+            ("interval.low < interval.high", "interval.low <= interval.high"),
+            ("or value in (method.low, method.high)", ""),
+        ),
         "evaluation/test_intervals.py::test_an_interval_without_width_is_not_printed",
     ),
     mutant(

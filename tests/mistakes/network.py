@@ -180,11 +180,10 @@ NETWORK = [
         "self.norm1(x, modulation.shift1, modulation.scale1)",
         "model/test_transformer.py::test_network_in_float32",
     ),
-    mutant(
+    Mutant(
         "backends compared in the mode of the caller",
         "model/attention.py",
-        "        torch.set_grad_enabled(backward),\n",
-        "",
+        (("torch.inference_mode(False),", ""), ("torch.set_grad_enabled(backward),", "")),
         "model/test_attention.py::test_backends_are_compared_in_any_mode",
     ),
     mutant(

@@ -6,8 +6,8 @@ SAMPLES = [
     mutant(
         "every rank reads all batches",
         "evaluation/samples.py",
-        "for first in range(rank * size, len(self), ranks * size): rows: Sequence[int] =",
-        "for first in range(0, len(self), size): rows: Sequence[int] =",
+        "with self.opened() as read: for first in range(rank * size, len(self), ranks * size):",
+        "with self.opened() as read:\n            for first in range(0, len(self), size):",
         "evaluation/test_sample_sources.py",
     ),
     mutant(
