@@ -1,6 +1,7 @@
 """References: cached features of data, and statistics in files of this program and of others."""
 
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -104,6 +105,7 @@ def test_what_is_fast_or_has_no_cheap_digest_is_not_cached(cache, tmp_path):
 
 
 def cached_on_ranks(folder):
+    os.environ["ACDIT_CACHE"] = folder  # the server that forks the ranks has an older environment
     ranks = launched()
     extractor = Rows()
     with ranks.joined():
