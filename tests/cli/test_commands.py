@@ -156,7 +156,7 @@ def test_evaluate_scores_every_block_size(model, tmp_path, capsys, monkeypatch):
         assert accuracy["value"] < 0.6  # the model is random
         assert score(row, "nearest_ratio", "pixels")["value"] > 0
     written = capsys.readouterr()
-    assert len(written.out.splitlines()) == 5  # a heading, two rows and two notes
+    assert len(written.out.splitlines()) == 6  # a heading, two rows, what the mark means, and two notes
     assert "20 samples (--count) are compared with 20 real items" in written.out
     assert "frechet_distance" in written.out and "features: digit-classifier" in written.out
     assert "--samples 20 is an old name: write --count 20" in written.err
