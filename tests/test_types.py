@@ -38,7 +38,6 @@ EXCEPTIONS = {
     "pipelines.video.ACDiTVideoPipeline.__call__ ->": "the same",
     "diffusion.solver_checks.taking_steps(solver)": "the same",
     "evaluation.features.vision_transformer.architecture(config)": "a configuration of transformers",
-    "evaluation.references.open_reference(options)": "what `open_samples_of` takes by keyword",
     "pipelines.hub.fetched_folder(arguments)": "what huggingface_hub takes by keyword",
     "evaluation.external_models.load_vision_network ->": "a network of transformers, of any class",
     "evaluation.external_models.check_size ->": "a configuration of transformers, of any class",

@@ -76,7 +76,10 @@ def compare(samples: Samples, sets: RealSets, comparison: Comparison) -> Report:
     features, notes = comparison.features, sets.notes
     if features is None:
         features = [_features_of(samples, sets.reference)]
-        notes = (f"features: {features[0]}, since none are named; others are named with --features", *notes)
+        also = (
+            " and, to find copies, pixels" if comparison.metrics is None and sets.training is not None else ""
+        )
+        notes = (f"features: {features[0]}{also}, since none are named with --features", *notes)
 
     def scored(features: Sequence[str], metrics: Sequence[str] | None, *, copies: bool = True) -> Report:
         return evaluate_samples(

@@ -83,7 +83,6 @@ def evaluate_samples(
         raise UserError("no features are named")
     known = [name for name in ("training", "held_out") if _share_items(parts["real"], parts[name])]
     scores: list[Score] = []
-    infos: dict[str, dict[str, Any]] = {}
     notes = [NO_REAL_DATA] if real is None and reference is not None else []
     if isinstance(reference, StoredReference):
         notes += reference.notes
@@ -98,36 +97,70 @@ def evaluate_samples(
         samples.draw(batch, ranks)
     together = not ranks.alone and "frechet_distance" in wanted  # otherwise computed when it is needed
     for extractor in extractors:
-        name = extractor.info.name
-        infos[name] = extractor.info.to_json()
         features_of = _extract_parts(parts, extractor, batch, ranks, together)
-        real_features = features_of.pop("real", None)
-        sets = Sets(**features_of)
-        for key, score_names in wanted.items():
-            metric = METRICS[key]
-            obstacle = metric.obstacle(sets)
-            if obstacle and metrics is not None:
-                raise UserError(f"the metric {key} on the features {name} needs {obstacle}")
-            if obstacle or (metrics is None and metric.features not in name):
-                continue
-            real_sets = _real_sets(metric, sets, real_features, known)
-            computed = [
-                score for score in _scores(metric, sets, real_sets, name, seed) if score.metric in score_names
-            ]
-            scores += [_with_interval(score, sets, seed) for score in computed] if intervals else computed
+        beside = features_of.pop("real", None)
+        scores += _scores_of(
+            Sets(**features_of),
+            beside,
+            known,
+            wanted,
+            named=metrics is not None,
+            intervals=intervals,
+            seed=seed,
+        )
     if intervals:
         notes += _without_intervals(scores)
     if not scores:
         raise UserError(f"no metric can be computed: give {NEEDS['reference']}, or {NEEDS['training']}")
     return Report(
         tuple(scores),
-        features=infos,
+        features={extractor.info.name: extractor.info.to_json() for extractor in extractors},
         settings={"seed": seed},
         samples=samples.describe(),
         reference={} if reference is None else _described(reference),
         versions={"acdit": __version__, "torch": torch.__version__, "python": platform.python_version()},
         notes=tuple(notes),
     )
+
+
+def _scores_of(
+    sets: Sets,
+    beside: FeatureSet | None,
+    known: Collection[str],
+    wanted: Mapping[str, Sequence[str]],
+    *,
+    named: bool,
+    intervals: bool,
+    seed: int,
+) -> list[Score]:
+    """Return the scores of all metrics on the features of one extractor.
+
+    Args:
+        sets: the sets.
+        beside: features of the real data whose scores stand beside those of the samples.
+        known: names of the sets that hold some of these real data.
+        wanted: names of the wanted scores by metric.
+        named: whether the metrics were requested by name, so that each must be computed.
+        intervals: whether to compute intervals.
+        seed: seed of random directions and resampling.
+
+    Raises:
+        UserError: if a metric that was requested by name cannot be computed.
+    """
+    name, scores = sets.samples.info.name, []
+    for key, score_names in wanted.items():
+        metric = METRICS[key]
+        obstacle = metric.obstacle(sets)
+        if obstacle and named:
+            raise UserError(f"the metric {key} on the features {name} needs {obstacle}")
+        if obstacle or (not named and metric.features not in name):
+            continue
+        real_sets = _real_sets(metric, sets, beside, known)
+        computed = [
+            score for score in _scores(metric, sets, real_sets, name, seed) if score.metric in score_names
+        ]
+        scores += [_with_interval(score, sets, seed) for score in computed] if intervals else computed
+    return scores
 
 
 def _without_intervals(scores: Sequence[Score]) -> list[str]:

@@ -166,18 +166,17 @@ def generated_clips(
     sinks: int = 0,
     context_noise: float = 0.0,
 ) -> GeneratedSamples:
-    """Return a clip for each label as samples, see `draw_clips`.
+    """Return a clip for each label as samples; see `clip_batch` for the other arguments.
 
     Args:
         pipeline: pipeline that generates the clips.
         labels: class of each clip, or None.
         sampling: settings of sampling; its `batch` does not count, but that of `Samples.batches`.
-        given: function that returns the first frames (n, C, K, H, W) in [-1, 1] of the clips with the given
-            indices; None = no frames are given.
+        given: function that returns the first frames of the clips with the given indices; None = none.
         num_frames: number of frames of a clip; None = the pipeline's default.
-        window: attention window, see `ACDiTVideoPipeline`.
+        window: attention window.
         sinks: number of first blocks that stay visible beyond the window.
-        context_noise: standard deviation of the noise on finished blocks that later blocks attend to.
+        context_noise: standard deviation of the noise on finished blocks.
     """
 
     def draw(rows: Sequence[int]) -> DrawnBatch:

@@ -12,9 +12,10 @@ from ..utils.errors import UserError
 from ..utils.progress_bar import ProgressBar
 from .channels import with_channels
 from .data_samples import DataSamples, open_data
+from .references import open_reference
 from .sample_sources import check_modality, open_samples_of
 from .samples import Samples, StoredSamples
-from .stored_reference import StoredReference, is_stored_reference
+from .stored_reference import StoredReference
 
 MOST_SAMPLES = 1_000  # number of samples that are compared, unless the user says otherwise
 LEAST_PART = 50  # number of held-out items from which they are the reference
@@ -182,14 +183,12 @@ def _check_modality(source: str, geometry: Geometry) -> None:
 def _array_sets(source: str, geometry: Geometry, count: int | None) -> RealSets:
     """Return the sets of an .npz file, which is the reference of a protocol and therefore not divided."""
     note = f"{source} is the reference as a whole, so {NO_VALUES}: name other real data with --real"
-    if is_stored_reference(Path(source).expanduser()):
-        stored = StoredReference(Path(source).expanduser())
-        size = count or min(len(stored) or MOST_SAMPLES, MOST_SAMPLES)
-        return RealSets(stored, size, None, None, None, stored.pictures, (note,))
-    samples = open_samples_of(source, size=geometry.size, channels=geometry.channels)
-    check_modality(samples, "image" if geometry.frames is None else "video")
-    size = count or min(len(samples), MOST_SAMPLES)
-    return RealSets(samples, size, None, None, None, samples, (note,))
+    reference = open_reference(source, size=geometry.size, channels=geometry.channels)
+    size = count or min(len(reference) or MOST_SAMPLES, MOST_SAMPLES)
+    if isinstance(reference, StoredReference):
+        return RealSets(reference, size, None, None, None, reference.pictures, (note,))
+    check_modality(reference, "image" if geometry.frames is None else "video")
+    return RealSets(reference, size, None, None, None, reference, (note,))
 
 
 def _parts(

@@ -24,12 +24,15 @@ VALUES, LOGITS, LABELS = "values", "logits", "labels"  # names of the tensors in
 COUNT, MEAN, COVARIANCE, PARTS = "count", "mean", "covariance", "parts"
 
 
-def open_reference(source: str, **options: Any) -> Samples[Tensor] | StoredReference:
-    """Open real data: a file of statistics, or any source of images or clips.
+def open_reference(
+    source: str, *, size: int | None = None, channels: int | None = None
+) -> Samples[Tensor] | StoredReference:
+    """Open real data as a reference: a file of statistics, or any source of images or clips.
 
     Args:
         source: path or name of the source.
-        options: those of `open_samples_of`; files of statistics take none.
+        size: side in pixels, see `open_samples_of`; a file of statistics has its own.
+        channels: number of channels, likewise.
 
     Raises:
         UserError: see `StoredReference` and `open_samples_of`.
@@ -37,7 +40,7 @@ def open_reference(source: str, **options: Any) -> Samples[Tensor] | StoredRefer
     path = Path(source).expanduser()
     if is_stored_reference(path):
         return StoredReference(path)
-    return open_samples_of(source, **options)
+    return open_samples_of(source, size=size, channels=channels)
 
 
 def reference_features(

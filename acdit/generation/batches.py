@@ -187,9 +187,21 @@ def clip_batch(
     sinks: int = 0,
     context_noise: float = 0.0,
 ) -> ACDiTVideoPipelineOutput:
-    """Generate the clips with the given indices in one call of the pipeline; see `draw_clips`.
+    """Generate the clips with the given indices in one call of the pipeline.
 
-    Here, `labels` are the classes of these clips alone.
+    The frames of the output are of shape (n, F, C, H, W) in [0, 1].
+
+    Args:
+        pipeline: pipeline that generates the clips.
+        labels: class of each of these clips, or None; None = no classes.
+        rows: indices of the clips, which decide their seeds.
+        sampling: settings of sampling.
+        given: function that returns the first frames (n, C, K, H, W) in [-1, 1] of the clips with the given
+            indices; None = no frames are given.
+        num_frames: number of frames of a clip; None = the pipeline's default.
+        window: attention window, see `ACDiTVideoPipeline`.
+        sinks: number of first blocks that stay visible beyond the window.
+        context_noise: standard deviation of the noise on finished blocks that later blocks attend to.
     """
     prefix = None if given is None else (given(list(rows)).transpose(1, 2) + 1) / 2  # (n, K, C, H, W)
     return pipeline(
@@ -203,50 +215,6 @@ def clip_batch(
         output_type="pt",
         **sampling.arguments(rows),
     )
-
-
-def draw_clips(
-    pipeline: ACDiTVideoPipeline,
-    labels: Tensor | None,
-    count: int,
-    sampling: Sampling,
-    *,
-    given: Callable[[list[int]], Tensor] | None = None,
-    num_frames: int | None = None,
-    window: int | None = None,
-    sinks: int = 0,
-    context_noise: float = 0.0,
-) -> Iterator[Tensor]:
-    """Generate clips in batches (n, C, F, H, W) in [-1, 1], with or without labels.
-
-    Args:
-        pipeline: pipeline that generates the clips.
-        labels: class of each clip, (N,); None = no classes.
-        count: number of clips, N.
-        sampling: settings of sampling.
-        given: function that returns the first frames (n, C, K, H, W) in [-1, 1] of the clips with the given
-            indices; None = no frames are given.
-        num_frames: number of frames of a clip; None = the pipeline's default.
-        window: attention window, see `ACDiTVideoPipeline`.
-        sinks: number of first blocks that stay visible beyond the window.
-        context_noise: standard deviation of the noise on finished blocks that later blocks attend to.
-    """
-
-    def draw(rows: list[int]) -> Tensor:
-        output = clip_batch(
-            pipeline,
-            None if labels is None else labels[rows].tolist(),
-            rows,
-            sampling,
-            given=given,
-            num_frames=num_frames,
-            window=window,
-            sinks=sinks,
-            context_noise=context_noise,
-        )
-        return 2 * output.frames.transpose(1, 2).cpu() - 1
-
-    return in_batches(draw, count, sampling.batch)
 
 
 def draw_texts(

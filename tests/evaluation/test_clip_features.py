@@ -9,7 +9,7 @@ from acdit.data.digits import LABEL_NAMES
 from acdit.data.moving_digits import MovingDigits
 from acdit.evaluation.evaluate import evaluate_samples
 from acdit.evaluation.extraction import extract
-from acdit.evaluation.features.clip_network import ClipFeatures, fit_clip_network
+from acdit.evaluation.features.clip_network import clip_features, fit_clip_network
 from acdit.evaluation.features.moving_frames import load_frame_classifier
 from acdit.evaluation.features.torchscript import TorchScriptFeatures
 from acdit.evaluation.rollouts import ClipParts
@@ -35,7 +35,7 @@ def network():
 def score(real, network):
     data = MovingDigits(FRAMES)
     train = torch.stack([data.decode(index) for index in range(COUNT)])
-    extractors = [ClipFeatures(network, real[0].shape[1:], torch.device("cpu")), load_frame_classifier()]
+    extractors = [clip_features(network, real[0].shape[1:], torch.device("cpu")), load_frame_classifier()]
     reference, beside = (TensorSamples(clips, real[1], LABEL_NAMES) for clips in (real[0], train))
 
     def score(clips, labels=real[1]):
@@ -85,7 +85,7 @@ def test_drift_rises_with_what_goes_wrong(real, network):
     fading = truth.clone()
     fading[:, :, 8:16] = -1 + 0.6 * (truth[:, :, 8:16] + 1)
     fading[:, :, 16:] = -1 + 0.2 * (truth[:, :, 16:] + 1)
-    extractor = ClipFeatures(network, (1, FRAMES, 32, 32), torch.device("cpu"))
+    extractor = clip_features(network, (1, FRAMES, 32, 32), torch.device("cpu"))
     parts = [
         ClipParts(TensorSamples(clips), start, FRAMES) for start in (0, 8, 16) for clips in (fading, truth)
     ]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from acdit.evaluation.generated_samples import generated_clips, generated_images
 from acdit.evaluation.sample_sources import check_modality, open_samples_of
-from acdit.generation.batches import Sampling, draw_clips, draw_images
+from acdit.generation.batches import Sampling, clip_batch, draw_images
 from acdit.media.videos import read_frames, video_file
 from acdit.utils.errors import UserError
 from tests.evaluation.test_sample_sources import read
@@ -50,15 +50,20 @@ def test_images_without_classes_have_no_labels():
     assert samples.labels is None and read(samples).shape == (3, 1, 8, 8)
 
 
+def drawn(pipeline, labels, rows, **words):
+    """Clips (N, C, F, H, W) in [-1, 1] of one call."""
+    return 2 * clip_batch(pipeline, labels, rows, SAMPLING, **words).frames.transpose(1, 2) - 1
+
+
 def test_clips_are_those_of_the_pipeline():
     pipeline, labels = build_video(), torch.tensor([2, 0, 1])
     given = torch.rand(3, 1, 2, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     words = {"given": lambda rows: given[rows], "num_frames": 10, "window": 1}
     samples = generated_clips(pipeline, labels.tolist(), SAMPLING, **words)
-    expected = torch.cat(list(draw_clips(pipeline, labels, 3, SAMPLING, **words)))
+    expected = drawn(pipeline, labels.tolist(), range(3), **words)
     assert samples.shape == (1, 10, 8, 8) and relative_error(read(samples, 2), expected) < 1e-5
     plain = generated_clips(pipeline, [None, None], SAMPLING)
-    assert relative_error(read(plain), torch.cat(list(draw_clips(pipeline, None, 2, SAMPLING)))) < 1e-5
+    assert relative_error(read(plain), drawn(pipeline, None, range(2))) < 1e-5
     assert plain.labels is None and plain.shape == (1, 6, 8, 8)
 
 

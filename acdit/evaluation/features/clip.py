@@ -6,9 +6,9 @@ from torch import Tensor
 
 from ...utils.errors import UserError, require
 from ..external_models import load_vision_network
-from .extractor import ExtractorRequest, FeatureInfo, Features, weights_version
+from .extractor import ExtractorRequest, Features
 from .image_network import ImageNetworkFeatures, check_colour
-from .vision_transformer import ImageProcessor, architecture, network_folder
+from .vision_transformer import ImageProcessor, architecture, network_folder, vision_info
 
 
 def open_clip(request: ExtractorRequest) -> ImageNetworkFeatures:
@@ -30,16 +30,7 @@ def open_clip(request: ExtractorRequest) -> ImageNetworkFeatures:
             f"{subject} cannot be loaded: its images have {processor.side} pixels a side, but the network "
             f"takes {side}"
         )
-    info = FeatureInfo(
-        f"clip-vit-{architecture(network.config)}-{side}",
-        weights_version(network),
-        side,
-        "bicubic-antialias",
-        "float32",
-        "MIT (of the published weights)",
-        "uint8",
-        processor.rule,
-    )
+    info = vision_info(f"clip-vit-{architecture(network.config)}-{side}", network, processor, "MIT")
     network.to(request.device)
 
     def compute(inputs: Tensor) -> Features:

@@ -4,20 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ...data.digits import LABEL_NAMES
 from ...data.moving_digits import FRAME_SIDE, VELOCITIES, MovingDigits
 from ...data.tensor_cache import cached_tensors, fingerprint
 from ...model.layout import dims
 from ...utils.errors import UserError
 from ...utils.progress_bar import ProgressBar
-from .extractor import (
-    ExtractorRequest,
-    FeatureInfo,
-    Features,
-    checked_features,
-    full_float32,
-    weights_version,
-)
+from .extractor import ExtractorRequest
+from .fitted import FittedFeatures
 
 VERSION = 1  # increase it when the network or its fitting changes, so that no old weights are used
 
@@ -96,38 +89,12 @@ def load_clip_network(frames: int, *, seed: int = 0) -> ClipNetwork:
     return network.eval().requires_grad_(False)
 
 
-class ClipFeatures:
-    """Extractor of a network that recognises moving digits: its last hidden layer, and the digit's logits.
-
-    Args:
-        network: the network.
-        shape: shape of a clip, (C, F, H, W).
-        device: device of the network.
-    """
-
-    classes: tuple[str, ...] = LABEL_NAMES
-
-    def __init__(self, network: ClipNetwork, shape: tuple[int, ...], device: torch.device):
-        self._network, self._shape, self._device = network.to(device), tuple(shape), device
-        self.info = FeatureInfo(
-            "clip-classifier", weights_version(network), FRAME_SIDE, "none", "float32", "fitted here"
-        )
-
-    @torch.inference_mode()
-    @full_float32()
-    def __call__(self, samples: Tensor, /) -> Features:
-        """Return the features (N, 64) and logits (N, 10) of clips in [-1, 1]."""
-        if tuple(samples.shape[1:]) != self._shape:
-            raise UserError(
-                f"the clip classifier was fitted to clips of {dims(self._shape)}, not "
-                f"{dims(samples.shape[1:])}"
-            )
-        features = self._network.features(samples.to(self._device))
-        logits = self._network.digit(features).cpu()
-        return Features(checked_features(features, "the clip classifier", len(samples)), logits)
+def clip_features(network: ClipNetwork, shape: tuple[int, ...], device: torch.device) -> FittedFeatures:
+    """Return the extractor of a network that was fitted to clips of moving digits of a shape."""
+    return FittedFeatures("clip-classifier", network, network.features, network.digit, shape, device)
 
 
-def open_clip_classifier(request: ExtractorRequest) -> ClipFeatures:
+def open_clip_classifier(request: ExtractorRequest) -> FittedFeatures:
     """Return the extractor of the network that was fitted to clips with the requested number of frames."""
     channels, frames, *sides = request.shape
     if (channels, *sides) != (1, FRAME_SIDE, FRAME_SIDE):
@@ -135,4 +102,4 @@ def open_clip_classifier(request: ExtractorRequest) -> ClipFeatures:
             f"the features clip-classifier are for grey clips of {FRAME_SIDE}x{FRAME_SIDE} pixels, such as "
             f"moving-digits, not of {dims(request.shape)}"
         )
-    return ClipFeatures(load_clip_network(frames), request.shape, request.device)
+    return clip_features(load_clip_network(frames), request.shape, request.device)

@@ -7,18 +7,12 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, pad
 
-from ...data.digits import LABEL_NAMES, digit_images
+from ...data.digits import digit_images
 from ...data.tensor_cache import cached_tensors, fingerprint
 from ...model.layout import dims
 from ...utils.errors import UserError
-from .extractor import (
-    ExtractorRequest,
-    FeatureInfo,
-    Features,
-    checked_features,
-    full_float32,
-    weights_version,
-)
+from .extractor import ExtractorRequest
+from .fitted import FittedFeatures
 
 VERSION = 1  # increase it when the network or its fitting changes, so that no old weights are used
 
@@ -59,38 +53,14 @@ class DigitClassifier(nn.Module):
         return self.head(self.features(images)).argmax(dim=1)
 
 
-class DigitFeatures:
-    """Extractor of a classifier of digits: its last hidden layer, and its logits.
-
-    Args:
-        classifier: the classifier.
-        shape: shape of an image, (C, H, W).
-        device: device of the classifier.
-    """
-
-    classes: tuple[str, ...] = LABEL_NAMES
-
-    def __init__(self, classifier: DigitClassifier, shape: tuple[int, ...], device: torch.device):
-        self._classifier, self._shape, self._device = classifier.to(device), tuple(shape), device
-        self.info = FeatureInfo(
-            "digit-classifier", weights_version(classifier), shape[-1], "none", "float32", "fitted here"
-        )
-
-    @torch.inference_mode()
-    @full_float32()
-    def __call__(self, samples: torch.Tensor, /) -> Features:
-        """Return the features (N, 64) and logits (N, 10) of images in [-1, 1]."""
-        if tuple(samples.shape[1:]) != self._shape:
-            raise UserError(
-                f"the digit classifier was fitted to images of {dims(self._shape)}, not "
-                f"{dims(samples.shape[1:])}"
-            )
-        features = self._classifier.features(samples.to(self._device))
-        logits = self._classifier.head(features).cpu()
-        return Features(checked_features(features, "the digit classifier", len(samples)), logits)
+def digit_features(
+    classifier: DigitClassifier, shape: tuple[int, ...], device: torch.device
+) -> FittedFeatures:
+    """Return the extractor of a network that was fitted to images of digits of a shape."""
+    return FittedFeatures("digit-classifier", classifier, classifier.features, classifier.head, shape, device)
 
 
-def open_digit_classifier(request: ExtractorRequest) -> DigitFeatures:
+def open_digit_classifier(request: ExtractorRequest) -> FittedFeatures:
     """Return the extractor of the classifier of mnist or digits, whichever has samples of the shape."""
     source = SOURCES.get(request.shape)
     if source is None:
@@ -99,7 +69,7 @@ def open_digit_classifier(request: ExtractorRequest) -> DigitFeatures:
             f"the features digit-classifier are for images of {accepted}, channels first, not of "
             f"{dims(request.shape)}"
         )
-    return DigitFeatures(load_digit_classifier(*digit_images(source)), request.shape, request.device)
+    return digit_features(load_digit_classifier(*digit_images(source)), request.shape, request.device)
 
 
 def fit_digit_classifier(images: torch.Tensor, labels: torch.Tensor, *, seed: int = 0) -> DigitClassifier:

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from ...utils.errors import UserError, require
 from ..external_models import load_vision_network
-from .extractor import ExtractorRequest, FeatureInfo, Features, weights_version
+from .extractor import ExtractorRequest, Features
 from .image_network import ImageNetworkFeatures, check_colour
-from .vision_transformer import ImageProcessor, architecture, network_folder
+from .vision_transformer import ImageProcessor, architecture, network_folder, vision_info
 
 
 def open_dinov2(request: ExtractorRequest) -> ImageNetworkFeatures:
@@ -27,16 +27,7 @@ def open_dinov2(request: ExtractorRequest) -> ImageNetworkFeatures:
             f"{subject} cannot be loaded: its images have {processor.side} pixels a side, no multiple of the "
             f"network's patches of {patch}"
         )
-    info = FeatureInfo(
-        f"dinov2-vit-{architecture(network.config)}",
-        weights_version(network),
-        processor.side,
-        "bicubic-antialias",
-        "float32",
-        "Apache-2.0 (of the published weights)",
-        "uint8",
-        processor.rule,
-    )
+    info = vision_info(f"dinov2-vit-{architecture(network.config)}", network, processor, "Apache-2.0")
     network.to(request.device)
 
     def compute(inputs: Tensor) -> Features:

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...model.weight_files import CONFIG
 from ...pipelines.hub import fetched_folder
 from ...utils.hub import local_or_hub
 from ...utils.kinds import Kind, check_values, list_of, number, whole_number
 from ...utils.untrusted import damage, read_object, shown
+from .extractor import FeatureInfo, weights_version
 from .image_network import bicubic
 
 PROCESSOR = "preprocessor_config.json"
@@ -66,6 +67,27 @@ class ImageProcessor:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return inputs (N, 3, side, side) from pixels (N, 3, H, W) of type uint8."""
         return (bicubic(pixels, self.side) / 255 - self._mean) / self._deviation
+
+
+def vision_info(name: str, network: nn.Module, processor: ImageProcessor, licence: str) -> FeatureInfo:
+    """Return the description of the features of a vision transformer.
+
+    Args:
+        name: name of the features, with the architecture.
+        network: the network.
+        processor: inputs of the network.
+        licence: licence of the published weights.
+    """
+    return FeatureInfo(
+        name,
+        weights_version(network),
+        processor.side,
+        "bicubic-antialias",
+        "float32",
+        f"{licence} (of the published weights)",
+        "uint8",
+        processor.rule,
+    )
 
 
 def architecture(config: Any) -> str:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from acdit.evaluation.features.clip_network import ClipFeatures, ClipNetwork
-from acdit.evaluation.features.digit_classifier import DigitClassifier, DigitFeatures
+from acdit.evaluation.features.clip_network import ClipNetwork, clip_features
+from acdit.evaluation.features.digit_classifier import DigitClassifier, digit_features
 from acdit.evaluation.features.extractor import Features, full_float32
 from acdit.evaluation.features.image_network import ImageNetworkFeatures, eight_bit, resized
 from acdit.evaluation.features.stored_weights import load_weights
@@ -140,7 +140,7 @@ def test_every_network_computes_in_full_precision():
     digits.trunk = torch.nn.Sequential(Probe(), torch.nn.Linear(64, 64))
     clips = ClipNetwork(2).eval()
     clips.trunk = torch.nn.Sequential(Probe(), torch.nn.Linear(2048, 64))
-    info = DigitFeatures(digits, (1, 8, 8), CPU).info
+    info = digit_features(digits, (1, 8, 8), CPU).info
 
     def probed(inputs: torch.Tensor) -> Features:
         return Features(Probe()(inputs))
@@ -148,8 +148,8 @@ def test_every_network_computes_in_full_precision():
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        DigitFeatures(digits, (1, 8, 8), CPU)(torch.zeros(1, 1, 8, 8))
-        ClipFeatures(clips, (1, 2, 32, 32), CPU)(torch.zeros(1, 1, 2, 32, 32))
+        digit_features(digits, (1, 8, 8), CPU)(torch.zeros(1, 1, 8, 8))
+        clip_features(clips, (1, 2, 32, 32), CPU)(torch.zeros(1, 1, 2, 32, 32))
         ImageNetworkFeatures(info, lambda pixels: pixels.float(), probed, CPU)(torch.zeros(1, 3, 8, 8))
     finally:
         torch.set_float32_matmul_precision(before)

@@ -151,7 +151,7 @@ def test_the_digit_classifier_follows_the_shape(source, few_steps):
     assert answer.logits is not None and torch.equal(answer.logits.argmax(1), judge.predict(images))
     assert extractor.classes == LABEL_NAMES and answer.logits.shape == (20, 10)
     assert extractor.info.input_size == images.shape[-1] and len(extractor.info.version) == 16
-    with pytest.raises(UserError, match="fitted to images of"):
+    with pytest.raises(UserError, match="fitted to samples of"):
         extractor(images[:, :, 1:])
 
 
@@ -162,7 +162,7 @@ def test_the_clip_classifier_follows_the_number_of_frames(few_steps):
     assert torch.equal(answer.values, network.features(clips))
     assert answer.logits is not None and torch.equal(answer.logits, network(clips)[0])
     assert extractor.classes == LABEL_NAMES
-    with pytest.raises(UserError, match="fitted to clips of 1x6x32x32, not 1x5x32x32"):
+    with pytest.raises(UserError, match="fitted to samples of 1x6x32x32, not 1x5x32x32"):
         extractor(clips[:, :, 1:])
 
 
