@@ -12,7 +12,7 @@ from acdit.model.layout import Layout
 from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.utils.errors import UserError
 from acdit.utils.references import load_object
-from tests.cli.test_text_commands import BYTES
+from tests.cli.text_model import BYTES
 from tests.pipelines.test_text import network as text_network
 
 

@@ -16,7 +16,7 @@ from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.pipelines.video import ACDiTVideoPipeline
 from acdit.training.loop import train
 from acdit.utils.errors import UserError
-from tests.cli.test_text_commands import BYTES
+from tests.cli.text_model import BYTES
 from tests.pipelines.test_text import network as text_network
 from tests.tiny import tiny_model
 from tests.training.small import small_recipe

@@ -22,14 +22,14 @@ TEXT = [
         "evaluation/text_samples.py",
         "sampling, block=block, temperature=temperature, ranks=ranks)",
         "sampling, block=block, ranks=ranks)",
-        "cli/test_text_commands.py::test_scores_over_temperatures",
+        "cli/test_text_evaluation.py::test_scores_over_temperatures",
     ),
     mutant(
         "a built-in name stands for its training part",
         "evaluation/text_samples.py",
         "return self.name in TEXT_SETS",
         "return self.name not in TEXT_SETS",
-        "cli/test_text_commands.py::test_a_built_in_name_stands_for_its_held_out_part",
+        "cli/test_text_evaluation.py::test_a_built_in_name_stands_for_its_held_out_part",
     ),
     mutant(
         "sentence features include padding",
@@ -262,14 +262,14 @@ TEXT = [
         "data/tokenizers.py",
         "return [0 if token == self.eos else",
         "return [1 if token == self.eos else",
-        "cli/test_text_commands.py::test_scores_are_the_pipeline_s",
+        "cli/test_text_evaluation.py::test_scores_are_the_pipeline_s",
     ),
     mutant(
         "bits per byte are of the mean bytes of a token",
         "evaluation/likelihood.py",
         "size += sum(map(data.bytes_of, sequences.indices))",
         "size = data.bytes * tokens / int(data.counts.sum())",
-        "cli/test_text_commands.py::test_bits_per_byte_are_of_the_texts_that_are_scored",
+        "cli/test_text_evaluation.py::test_bits_per_byte_are_of_the_texts_that_are_scored",
     ),
     mutant(
         "a given end ends the text",
@@ -304,7 +304,7 @@ TEXT = [
         "evaluation/likelihood.py",
         'torch.randperm(len(data), generator=generator("texts to score"))[:count].tolist()',
         "list(range(count))",
-        "cli/test_text_commands.py::test_the_texts_that_are_scored_come_from_all_over",
+        "cli/test_text_evaluation.py::test_the_texts_that_are_scored_come_from_all_over",
     ),
     mutant(
         "the logits of all texts come at once",
