@@ -103,7 +103,6 @@ class ACDiTTransformer(StoredNetwork):
                 f"this model has format version {format_version}; this acdit reads version 1: upgrade acdit"
             )
         head_dim, axes = hidden_size // num_heads, len(axis_lengths)
-        self._head_dim = head_dim
         self._rope_split = tuple(rope_split) if rope_split is not None else default_split(head_dim, axes)
         check_split(self._rope_split, head_dim, axes)
         conditioned = time_conditioning or num_classes is not None
@@ -265,7 +264,7 @@ class ACDiTTransformer(StoredNetwork):
         # Weights that are offloaded or cast show neither the device nor the dtype of the computation, so take
         # both from the embedding's output.
         x = self.x_embedder(torch.cat(parts) if len(parts) > 1 else parts[0])  # (R, B, hidden)
-        backend = self._backend or default_backend(x.device, self._head_dim)
+        backend = self._backend or default_backend(x.device, x.shape[-1] // self.config["num_heads"])
         if self.training and torch.is_grad_enabled():
             check_backend(backend, x.device, training=True)
         clean_indices = [*range(start, start + new_blocks)]
