@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ..data.digits import LABEL_NAMES
 from ..data.moving_digits import FRAME_SIDE
 from ..generation.batches import Sampling
 from ..pipelines.pixel_pipeline import ACDiTPipeline
+from ..utils.checks import exists
 from ..utils.errors import UserError
 from ..utils.names import NAMELESS, same_classes
 from ..utils.ranks import ALONE, Ranks
@@ -132,6 +134,8 @@ def fitted_samples(path: str, data: str) -> Samples:
     Raises:
         UserError: if the samples cannot be read, or are not square.
     """
+    if not exists(Path(path).expanduser()):
+        raise UserError(f"--samples {path} does not exist: give an .npz file or a folder of finished samples")
     samples = open_samples_of(path)
     height, width = samples.shape[-2:]
     if height != width:

@@ -164,3 +164,8 @@ def test_networks_of_images_know_their_own_file(place, capsys):
     info = StoredReference(Path("net.npz")).info
     assert info is not None and report["features"] == {"efficientnet-lite0": info.to_json()}
     assert info.pixels == "uint8" and "frechet_distance" in capsys.readouterr().out
+
+
+def test_finished_samples_must_exist(place, capsys):
+    said = error(capsys, "evaluate", "--samples", "none", "--data", "pictures")
+    assert "--samples none does not exist: give an .npz file or a folder" in said
