@@ -238,6 +238,8 @@ def _page(lines: Sequence[Mapping[str, str]], setting: Mapping[str, Any]) -> str
         "",
         "## Effects other than expected",
         "",
+        "The reasons are interpretations that were not tested.",
+        "",
     ]
     for line in lines:
         if line["as expected"] == "no":
