@@ -10,9 +10,9 @@ from .evaluate_pixels import Score, comparison_of, open_sets, run_pixels
 from .model_options import block_of
 
 if TYPE_CHECKING:
+    from ..evaluation.generated_samples import GeneratedSamples
     from ..evaluation.real_sets import RealSets
     from ..evaluation.report import Report
-    from ..evaluation.samples import Samples
     from ..generation.batches import Sampling
     from ..pipelines.pixel_pipeline import ACDiTPipeline
     from ..utils.ranks import Ranks
@@ -56,7 +56,7 @@ def run(options: ImageEvaluateOptions) -> None:
             pipeline.layout.with_block(parse_dims(block, "--block"))  # all must tile the grid
         sets = open_sets(options, geometry_of(pipeline), pipeline)
 
-        def score(sampling: "Sampling", block: str | None) -> "tuple[Report, Samples, RealSets]":
+        def score(sampling: "Sampling", block: str | None) -> "tuple[Report, GeneratedSamples, RealSets]":
             blocks = options.block or [dims(pipeline.layout.block)]
             size = parse_dims(block or blocks[0], "--block")
             report, samples = score_drawn(

@@ -14,6 +14,7 @@ from .score_files import check_score_file, write_reports
 
 if TYPE_CHECKING:
     from ..evaluation.comparison import Comparison
+    from ..evaluation.generated_samples import GeneratedSamples
     from ..evaluation.real_sets import Geometry, RealSets
     from ..evaluation.report import Report
     from ..evaluation.samples import Samples
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..pipelines.pixel_pipeline import ACDiTPipeline
     from ..utils.ranks import Ranks
 
-Score = Callable[["Sampling", str | None], "tuple[Report, Samples, RealSets]"]
+Score = Callable[["Sampling", str | None], "tuple[Report, GeneratedSamples, RealSets]"]
 """Function of sampling settings and a block size that returns a report, the samples and the real data."""
 
 
@@ -165,16 +166,21 @@ def _score_settings(
         settings.load(pipeline, values)
         changed = {key: values[key] for key in ("guidance", "steps") if key in values}
         report, samples, sets = score(replace(sampling, **changed), values.get("block"))
-        rows.append(SweepRow(values, replace(report, settings={**report.settings, **values})))
-        if options.out is not None:
-            _write(options, rows, ranks)
-        if ranks.main and values:
-            shown = ", ".join(f"{key} {'none' if value is None else value}" for key, value in values.items())
-            first = report.scores[0]
-            line = f"{number + 1} of {len(settings.combinations)}: {shown}: {first.metric} {first.value:.4g}"
-            ProgressBar.write(line, file=sys.stderr)
-        if options.neighbours is not None and ranks.main:
-            _save_neighbours(options, samples, sets)
+        with samples:
+            rows.append(SweepRow(values, replace(report, settings={**report.settings, **values})))
+            if options.out is not None:
+                _write(options, rows, ranks)
+            if ranks.main and values:
+                shown = ", ".join(
+                    f"{key} {'none' if value is None else value}" for key, value in values.items()
+                )
+                first = report.scores[0]
+                line = (
+                    f"{number + 1} of {len(settings.combinations)}: {shown}: {first.metric} {first.value:.4g}"
+                )
+                ProgressBar.write(line, file=sys.stderr)
+            if options.neighbours is not None and ranks.main:
+                _save_neighbours(options, samples, sets)
     return rows
 
 

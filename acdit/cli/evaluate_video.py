@@ -9,9 +9,9 @@ from .evaluate_options import PixelEvaluateOptions
 from .evaluate_pixels import Score, comparison_of, open_sets, run_pixels
 
 if TYPE_CHECKING:
+    from ..evaluation.generated_samples import GeneratedSamples
     from ..evaluation.real_sets import RealSets
     from ..evaluation.report import Report
-    from ..evaluation.samples import Samples
     from ..generation.batches import Sampling
     from ..pipelines.pixel_pipeline import ACDiTPipeline
     from ..utils.ranks import Ranks
@@ -75,7 +75,7 @@ def run(options: VideoEvaluateOptions) -> None:
             "context_noise": options.context_noise or 0.0,
         }
 
-        def score(sampling: "Sampling", block: str | None) -> "tuple[Report, Samples, RealSets]":
+        def score(sampling: "Sampling", block: str | None) -> "tuple[Report, GeneratedSamples, RealSets]":
             del block
             if sets is None:
                 return evaluate_moving_digits(

@@ -11,12 +11,11 @@ from ..utils.errors import UserError
 from .comparison import Comparison, classes_like, score_drawn, suitable_features
 from .data_samples import DataSamples
 from .features.table import open_extractor
-from .generated_samples import generated_clips
+from .generated_samples import GeneratedSamples, generated_clips
 from .model_evaluation import ModelSettings, evaluate_model
 from .real_sets import RealSets
 from .report import Report, joined
 from .rollouts import check_steps
-from .samples import Samples
 
 
 def compare_clips(
@@ -29,7 +28,7 @@ def compare_clips(
     window: int | None = None,
     sinks: int = 0,
     context_noise: float = 0.0,
-) -> tuple[Report, Samples]:
+) -> tuple[Report, GeneratedSamples]:
     """Generate clips with the classes of real ones and score them against these, with the drift over time.
 
     Only one batch of clips is in memory at a time; only the features of all clips are kept.
@@ -66,22 +65,26 @@ def compare_clips(
     )
     if length == span:
         return report, samples
-    reference = sets.reference
-    if not isinstance(reference, DataSamples):
-        raise UserError(f"--frames continues the clips of a folder or a data set, not of {reference.name}")
-    names = comparison.features or [suitable_features(reference.shape, reference.label_names)]
-    settings = ModelSettings(
-        replace(sampling, batch=comparison.batch),
-        len(reference),
-        frames=length,
-        window=window,
-        sinks=sinks,
-        context_noise=context_noise,
-        labels=tuple(classes_like(pipeline, reference, len(reference))[0]),
-        extractor=open_extractor(
-            names[0], reference.shape, torch.device(comparison.device), trust=comparison.trust
-        ),
-        ranks=comparison.ranks,
-    )
-    clips = SelectedItems(reference.data, reference.indices)
-    return joined(report, evaluate_model(pipeline, clips, ("drift",), settings)), samples
+    with samples.closed_on_failure():
+        reference = sets.reference
+        if not isinstance(reference, DataSamples):
+            raise UserError(
+                f"--frames continues the clips of a folder or a data set, not of {reference.name}"
+            )
+        names = comparison.features or [suitable_features(reference.shape, reference.label_names)]
+        settings = ModelSettings(
+            replace(sampling, batch=comparison.batch),
+            len(reference),
+            frames=length,
+            window=window,
+            sinks=sinks,
+            context_noise=context_noise,
+            labels=tuple(classes_like(pipeline, reference, len(reference))[0]),
+            extractor=open_extractor(
+                names[0], reference.shape, torch.device(comparison.device), trust=comparison.trust
+            ),
+            ranks=comparison.ranks,
+        )
+        clips = SelectedItems(reference.data, reference.indices)
+        drift = evaluate_model(pipeline, clips, ("drift",), settings)
+    return joined(report, drift), samples

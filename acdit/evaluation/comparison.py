@@ -179,7 +179,7 @@ def score_drawn(
     comparison: Comparison,
     sampling: Sampling,
     settings: Mapping[str, Any],
-) -> tuple[Report, Samples]:
+) -> tuple[Report, GeneratedSamples]:
     """Draw samples with the classes of the reference, in its proportions, and score them.
 
     Args:
@@ -191,14 +191,15 @@ def score_drawn(
         settings: further settings, for the report.
 
     Returns:
-        The report, with the cost of sampling among its settings, and the samples.
+        The report, with the cost of sampling among its settings, and the samples, which the caller closes.
 
     Raises:
         UserError: if the classes of the reference are not those of the model; see `evaluate_samples`.
     """
     labels, notes = classes_like(pipeline, sets.reference, sets.count)
     samples = draw(labels)
-    report = compare(samples, sets, comparison)
+    with samples.closed_on_failure():
+        report = compare(samples, sets, comparison)
     steps = pipeline.config["num_inference_steps"] if sampling.steps is None else sampling.steps
     facts = {
         **report.settings,

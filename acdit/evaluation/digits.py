@@ -54,7 +54,7 @@ def score_digits(
         sampling: sampling settings.
         metrics: names of metrics.
     """
-    report, _ = score_drawn(
+    report, samples = score_drawn(
         lambda labels: generated_images(pipeline, labels, sampling),
         pipeline,
         sets,
@@ -62,4 +62,5 @@ def score_digits(
         sampling,
         {"block": dims(pipeline.layout.block)},
     )
+    samples.close()
     return report

@@ -4,7 +4,9 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
@@ -38,7 +40,7 @@ class GeneratedSamples:
     """Samples that are drawn once, and kept in a temporary folder; sample i has the seed of the first plus i.
 
     Samples are drawn by `draw`, or when they are first read. Every feature extractor reads them anew. Only
-    one batch is in memory at a time. The folder is removed when the object is.
+    one batch is in memory at a time. The object is a context manager that closes itself.
 
     Args:
         draw: function that draws the samples with the given indices.
@@ -73,6 +75,27 @@ class GeneratedSamples:
 
     def __len__(self) -> int:
         return self._count
+
+    def __enter__(self) -> "GeneratedSamples":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the folder; samples can no longer be read."""
+        self._folder.cleanup()
+
+    @contextmanager
+    def closed_on_failure(self) -> Iterator[None]:
+        """Close the samples if an exception leaves the context, which may keep them alive."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def draw(self, size: int, ranks: Ranks = ALONE) -> None:
         """Draw this rank's batches of `size` samples, with a progress bar on the first rank.

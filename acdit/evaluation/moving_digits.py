@@ -18,12 +18,12 @@ from .data_samples import DataSamples
 from .evaluate import evaluate_samples
 from .features.moving_frames import load_frame_classifier
 from .features.table import open_extractor
-from .generated_samples import generated_clips
+from .generated_samples import GeneratedSamples, generated_clips
 from .model_evaluation import ModelSettings, evaluate_model
 from .real_sets import RealSets
 from .report import Report, joined
 from .rollouts import check_steps
-from .samples import Samples, TensorSamples
+from .samples import TensorSamples
 from .training_data import describe_training_data, is_trained_on
 
 CLIPS = 500
@@ -49,7 +49,7 @@ def evaluate_moving_digits(
     window: int | None = None,
     sinks: int = 0,
     context_noise: float = 0.0,
-) -> tuple[Report, Samples, RealSets]:
+) -> tuple[Report, GeneratedSamples, RealSets]:
     """Score clips generated with the labels of held-out ones, and continuations of held-out clips.
 
     The features `moving-frames` are those of frames, in which a classifier recognises the digit. Clips are
@@ -66,7 +66,7 @@ def evaluate_moving_digits(
         context_noise: standard deviation of the context noise of all clips, see `ACDiTVideoPipeline`.
 
     Returns:
-        The report, the generated clips, and the real clips.
+        The report, the generated clips, which the caller closes, and the real clips.
 
     Raises:
         UserError: if the pipeline was not trained on moving digits, or the prefix would end inside a block.
@@ -96,16 +96,6 @@ def evaluate_moving_digits(
         sampling,
         {"context_noise": context_noise},
     )
-    in_frames = evaluate_samples(
-        samples,
-        reference,
-        [load_frame_classifier()],
-        ("frechet_distance", "label_accuracy"),
-        real=real,
-        seed=comparison.seed,
-        batch=comparison.batch,
-        ranks=comparison.ranks,
-    )
     settings = ModelSettings(
         replace(sampling, batch=comparison.batch),
         clips,
@@ -118,7 +108,18 @@ def evaluate_moving_digits(
         extractor=extractor,
         ranks=comparison.ranks,
     )
-    continued = evaluate_model(pipeline, held_out, ("continuation", "drift"), settings)
+    with samples.closed_on_failure():
+        in_frames = evaluate_samples(
+            samples,
+            reference,
+            [load_frame_classifier()],
+            ("frechet_distance", "label_accuracy"),
+            real=real,
+            seed=comparison.seed,
+            batch=comparison.batch,
+            ranks=comparison.ranks,
+        )
+        continued = evaluate_model(pipeline, held_out, ("continuation", "drift"), settings)
     return joined(sampled, in_frames, continued), samples, sets
 
 

@@ -75,7 +75,7 @@ def measure_rollouts(
     def first_frames(rows: list[int]) -> Tensor:
         return torch.stack([data.decode(row)[:, :prefix] for row in rows])  # (n, C, prefix, H, W)
 
-    clips = generated_clips(
+    generated = generated_clips(
         pipeline,
         settings.labels or (None,) * count,
         settings.sampling,
@@ -85,40 +85,41 @@ def measure_rollouts(
         sinks=settings.sinks,
         context_noise=settings.context_noise,
     )
-    clips.draw(settings.sampling.batch, settings.ranks)
-    scores, series, facts = (), [], {}
-    if "continuation" in metrics:
-        if not isinstance(data, MovingDigits):
-            raise UserError("the metric continuation needs moving-digits, whose motion is known")
-        pixels = extract(clips, Pixels(), settings.sampling.batch, settings.ranks).values
-        assert pixels is not None
-        continued = pixels.view(count, *clips.shape).transpose(1, 2)  # (N, F, C, H, W)
-        classifier = load_frame_classifier()
-        measured = continuation_report(
-            Continuations(data, range(count), continued, prefix), classifier.predict, classifier.mean
+    with generated as clips:
+        clips.draw(settings.sampling.batch, settings.ranks)
+        scores, series, facts = (), [], {}
+        if "continuation" in metrics:
+            if not isinstance(data, MovingDigits):
+                raise UserError("the metric continuation needs moving-digits, whose motion is known")
+            pixels = extract(clips, Pixels(), settings.sampling.batch, settings.ranks).values
+            assert pixels is not None
+            continued = pixels.view(count, *clips.shape).transpose(1, 2)  # (N, F, C, H, W)
+            classifier = load_frame_classifier()
+            measured = continuation_report(
+                Continuations(data, range(count), continued, prefix), classifier.predict, classifier.mean
+            )
+            scores, series, facts = measured.scores, list(measured.series), dict(measured.settings)
+        features = {}
+        if "drift" in metrics:
+            if settings.extractor is None:
+                raise UserError("the metric drift needs an extractor of features")
+            features = {settings.extractor.info.name: settings.extractor.info.to_json()}
+            series.append(_drift(clips, real, length, span, settings))
+        return Report(
+            scores,
+            tuple(series),
+            features,
+            settings={
+                **facts,
+                "frames": length,
+                "prefix": prefix,
+                "window": settings.window,
+                "sinks": settings.sinks,
+                "context_noise": settings.context_noise,
+            },
+            samples=clips.describe(),
+            versions=versions(),
         )
-        scores, series, facts = measured.scores, list(measured.series), dict(measured.settings)
-    features = {}
-    if "drift" in metrics:
-        if settings.extractor is None:
-            raise UserError("the metric drift needs an extractor of features")
-        features = {settings.extractor.info.name: settings.extractor.info.to_json()}
-        series.append(_drift(clips, real, length, span, settings))
-    return Report(
-        scores,
-        tuple(series),
-        features,
-        settings={
-            **facts,
-            "frames": length,
-            "prefix": prefix,
-            "window": settings.window,
-            "sinks": settings.sinks,
-            "context_noise": settings.context_noise,
-        },
-        samples=clips.describe(),
-        versions=versions(),
-    )
 
 
 def check_steps(sampling: Sampling, frames: int, length: int) -> None:

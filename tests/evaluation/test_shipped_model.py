@@ -1,6 +1,5 @@
 """The models in the package: small, whole, offline, and as good as their cards say."""
 
-import json
 import re
 
 import pytest
@@ -70,11 +69,11 @@ def test_shakespeare_has_the_bits_per_byte_of_its_card(tmp_path):
     out = tmp_path / "scores.json"
     command = ["evaluate", "--model", "shakespeare", "--block", "1,4,16"]
     assert main([*command, "--samples", "228", "--out", str(out)]) == 0
-    rows = json.loads(out.read_text())["scores"]["likelihood"]
+    reports = stored(out)
     listed = re.findall(r"^\| (\d+) \| [\d.]+ \| [\d.]+ \| ([\d.]+) \|", TEXT.read_text(), re.MULTILINE)
-    assert [row["block"] for row in rows] == [int(block) for block, _ in listed]
-    for row, (_, bits) in zip(rows, listed, strict=True):
-        assert row["bits_per_byte"] == pytest.approx(float(bits), abs=0.02)
+    assert [report["settings"]["block"] for report in reports] == [int(block) for block, _ in listed]
+    for report, (_, bits) in zip(reports, listed, strict=True):
+        assert score(report, "bits_per_byte")["value"] == pytest.approx(float(bits), abs=0.02)
 
 
 @pytest.mark.long
