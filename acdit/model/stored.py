@@ -32,12 +32,9 @@ KINDS: dict[str, Kind] = {
     "format_version": whole_number(0),
 }
 
+OF_GENERATORS = ("num_classes", "time_conditioning", "vocab_size")
 CLASSIFIER_KINDS: dict[str, Kind] = {
-    **{
-        key: kind
-        for key, kind in KINDS.items()
-        if key not in ("num_classes", "time_conditioning", "vocab_size")
-    },
+    **{key: kind for key, kind in KINDS.items() if key not in OF_GENERATORS},
     "in_channels": whole_number(),
     "num_labels": whole_number(),
     "layers": list_of(whole_number(0), range(1, 1000)).or_none(),
@@ -52,7 +49,7 @@ NETWORK_KINDS = {"ACDiTTransformer": KINDS, "ACDiTForImageClassification": CLASS
 
 
 def read_network_config(folder: Path, class_name: str = "ACDiTTransformer") -> dict[str, Any]:
-    """Return the configuration of a network in a folder, after checking its values.
+    """Return the configuration of a network of a class in a folder, after checking its values.
 
     Raises:
         UserError: if it is damaged.
@@ -74,14 +71,14 @@ def check_network(cls: type[nn.Module], folder: Path, variant: str | None = None
     Raises:
         UserError: if a file is damaged, or a tensor is missing or has another shape.
     """
-    kinds = NETWORK_KINDS[cls.__name__]
-    config = read_network_config(folder, cls.__name__)
+    name = next(base.__name__ for base in cls.__mro__ if base.__name__ in NETWORK_KINDS)
+    config = read_network_config(folder, name)
     header = read_weight_headers(folder, variant)
     layers = config.get("num_layers", 0)
     if layers > len(header):
         raise damage(folder, f"{CONFIG} has {layers:,} layers, but there are {len(header):,} tensors")
     with reading(folder), torch.device("meta"):
-        network = cls(**{key: value for key, value in config.items() if key in kinds})
+        network = cls(**{key: value for key, value in config.items() if key in NETWORK_KINDS[name]})
     if "quantization_config" not in config:  # quantized tensors have other shapes
         compare_shapes(folder, header, network)
 

@@ -52,8 +52,8 @@ def given_pixels(given: Any, name: str, *, axes: int, channels: int) -> Tensor:
 def square_pixels(given: Any, name: str, side: int, channels: int) -> Tensor:
     """Convert images of any size to their central squares of a given side, as training does.
 
-    PIL images are cropped and resized by `centre_crop`. Arrays and tensors of another size are resized with an
-    antialiased bicubic filter, so that the shorter side fits, and cropped.
+    PIL images are cropped and resized by `centre_crop`. Arrays and tensors of another size are resized with
+    an antialiased bicubic filter, so that the shorter side fits, and cropped.
 
     Args:
         given: one image or several, see `given_pixels`; the images of a list may differ in size.
