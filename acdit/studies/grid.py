@@ -1,20 +1,18 @@
-"""Train the runs of a study, those that are not finished yet, one after the other or several at once."""
+"""Train the runs of a study that are not finished yet, in this process or in several at once."""
 
+import os
+import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
+from collections.abc import Iterable, Sequence
 
-from ..training.log import LOG_FILE
+import torch
+
 from ..training.signals import StopRequest
-from ..utils.errors import UserError
-from ..utils.files import InUseError
-from ..utils.progress_bar import ProgressBar
-from ..utils.untrusted import parse_json
+from .grid_worker import ENDED_BY_SIGNAL, Worker
 from .run_store import RunSpec, RunStore, StoredRun
+from .train_runs import WAIT, GridProgress, train_all
 
-WAIT = 0.5  # seconds between looks at runs that other processes train
-TAIL = 4096  # bytes at the end of a log that hold its last entry
-STOPPED = "stopped; run the same command again to continue"
+STOPPED = "the study was stopped; run the same command again to continue"
 
 
 def train_grid(
@@ -23,7 +21,8 @@ def train_grid(
     """Train the runs of a study that are not finished yet, and the runs that they start from.
 
     A run that another process trains is left to it and waited for at the end. SIGTERM or SIGINT ends the
-    running steps with checkpoints.
+    running steps with checkpoints. The weights do not depend on `jobs`, as long as the number of threads of a
+    process does not: with several jobs each process has its fraction of them.
 
     Args:
         specs: Declarations of the runs; equal ones are trained once.
@@ -39,114 +38,55 @@ def train_grid(
     """
     specs, store = list(specs), store or RunStore()
     runs = store.runs(specs)
-    if any(not run.finished for run in runs):
+    unfinished = sum(not run.finished for run in runs)
+    if unfinished:
         with GridProgress(runs) as progress:
-            if not train_all(runs, progress):
+            if jobs == 1 or unfinished == 1:
+                finished = train_all(runs, progress)
+            else:
+                finished = _train_in_processes(specs, store, min(jobs, unfinished), progress)
+            if not finished:
                 progress.say(STOPPED)
                 return None
     return [store.run(spec) for spec in specs]
 
 
-def train_all(runs: Sequence[StoredRun], progress: "GridProgress | None" = None) -> bool:
-    """Train runs in this process, each unless another process trains it, until all are finished.
-
-    Args:
-        runs: Runs, each after those that it needs.
-        progress: Progress of all runs, for this process to report.
-
-    Returns:
-        Whether all runs are finished; False if the training was stopped by a signal.
-    """
-    pending = list(runs)
+def _train_in_processes(specs: Sequence[RunSpec], store: RunStore, jobs: int, progress: GridProgress) -> bool:
+    """Train runs in several processes, and show what they write; return whether all runs are finished."""
+    threads, gpus = max(1, torch.get_num_threads() // jobs), _visible_gpus()
+    workers: list[Worker] = []
+    failed: Worker | None = None
     with StopRequest() as stop:
-        while pending and not stop:
-            trained = False
-            for run in list(pending):
-                if stop or not (run.finished or all(needed.finished for needed in run.needs)):
-                    continue
-                try:
-                    if not _train_one(run, progress):
-                        return False
-                except InUseError:
-                    continue
-                pending.remove(run)
-                trained = True
-            if not trained and pending:
-                time.sleep(WAIT)
-            if progress is not None:
+        try:
+            for index in range(jobs):
+                workers.append(Worker(specs, store.root, threads, gpus[index % len(gpus)]))
+            while any(worker.code is None for worker in workers):
+                for worker in workers:
+                    while worker.lines:
+                        progress.say(worker.lines.pop(0))
+                failed = next((each for each in workers if each.code not in (None, 0, ENDED_BY_SIGNAL)), None)
+                if failed is not None or stop:
+                    break
                 progress.read()
-    return not pending
+                time.sleep(WAIT)
+        finally:
+            for worker in workers:
+                worker.stop()
+            for worker in workers:
+                worker.close()
+    ended = (0, ENDED_BY_SIGNAL, -signal.SIGTERM)  # the last before a process has begun to train
+    failed = failed or next((worker for worker in workers if worker.code not in ended), None)
+    if failed is not None:
+        raise failed.failure()
+    progress.read()
+    for worker in workers:
+        for line in worker.lines:
+            progress.say(line)
+    return all(worker.code == 0 for worker in workers)
 
 
-def _train_one(run: StoredRun, progress: "GridProgress | None") -> bool:
-    """Train a run to its end; errors name the run."""
-    follow: Callable[[int], None] = (lambda step: None) if progress is None else progress.follower(run)
-    try:
-        return run.finished or run.train(follow)
-    except InUseError:
-        raise
-    except UserError as fault:
-        raise UserError(f"run {run.name} in {run.folder}: {fault}") from fault
-
-
-class GridProgress:
-    """Progress bar of the steps of all runs of a grid."""
-
-    def __init__(self, runs: Sequence[StoredRun]):
-        self._runs = runs
-        self._steps = {run.digest: current_step(run) for run in runs}
-        self._bar = ProgressBar(
-            total=sum(run.steps for run in runs),
-            initial=sum(self._steps.values()),
-            desc=f"{len(runs)} training runs",
-            unit="step",
-        )
-
-    def __enter__(self) -> "GridProgress":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.close()
-
-    def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        self._bar.write(line, file=self._bar.fp)
-
-    def read(self) -> None:
-        """Show the steps of all runs as they stand on disk."""
-        self._steps = {run.digest: current_step(run) for run in self._runs}
-        self._show()
-
-    def follower(self, run: StoredRun) -> Callable[[int], None]:
-        """Return a function that shows the number of completed steps of a run of this process."""
-
-        def follow(step: int) -> None:
-            self._steps[run.digest] = step
-            self._show()
-
-        return follow
-
-    def _show(self) -> None:
-        self._bar.update(sum(self._steps.values()) - self._bar.n)
-
-
-def current_step(run: StoredRun) -> int:
-    """Return the number of completed steps of a run on disk: those of its last log entry or checkpoint."""
-    if run.finished:
-        return run.steps
-    logged = 0
-    path = run.folder / LOG_FILE
-    if path.is_file():
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
-            lines = file.read().splitlines()
-        for line in lines:
-            try:
-                entry = parse_json(line, path, infinite=True)
-            except ValueError:  # cut off at the start of the tail, or being written
-                continue
-            if isinstance(entry, dict) and type(entry.get("step")) is int:
-                logged = entry["step"]
-    return min(run.steps, max(logged, run.saved_step))
+def _visible_gpus() -> list[str | None]:
+    """Return the values of `CUDA_VISIBLE_DEVICES` that show one GPU each; [None] if there is no GPU."""
+    count = torch.cuda.device_count()
+    numbers = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return [*(numbers or map(str, range(count)))][:count] or [None]
