@@ -89,4 +89,5 @@ def _visible_gpus() -> list[str | None]:
     """Return the values of `CUDA_VISIBLE_DEVICES` that show one GPU each; [None] if there is no GPU."""
     count = torch.cuda.device_count()
     numbers = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return [*(numbers or map(str, range(count)))][:count] or [None]
+    shown: list[str | None] = [*(numbers or map(str, range(count)))]
+    return shown[:count] or [None]

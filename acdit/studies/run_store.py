@@ -196,28 +196,27 @@ class RunStore:
 
     Args:
         root: Folder; default: that of the environment variable `ACDIT_RUNS`, or `out/runs`.
-
-    Raises:
-        UserError: If the folder cannot be written.
     """
 
     def __init__(self, root: Path | None = None) -> None:
         root = root or Path(os.environ.get(VARIABLE) or DEFAULT_ROOT)
         self.root = root.expanduser().resolve()
-        try:
-            check_writable(self.root / "any")
-        except UserError as fault:
-            raise UserError(f"training runs cannot be stored: {fault}, in {VARIABLE}") from fault
         self._resolved: dict[int, tuple[RunSpec, StoredRun]] = {}  # by identity: a mapping has no hash
 
     def run(self, spec: RunSpec) -> StoredRun:
         """Return the run that a declaration describes, trained or not.
 
         Raises:
-            UserError: If the recipe does not exist or is invalid.
+            UserError: If the recipe does not exist or is invalid, or the store cannot be written.
         """
         if id(spec) in self._resolved:
             return self._resolved[id(spec)][1]
+        try:
+            check_writable(self.root / "any")
+        except UserError as fault:
+            raise UserError(
+                f"the folder of training runs, {self.root}, cannot be written: set {VARIABLE} to another one"
+            ) from fault
         values = flatten(spec.overrides)
         needs = {key: self.run(value) for key, value in values.items() if isinstance(value, RunSpec)}
         values |= {key: str(run.folder) for key, run in needs.items()} | STORED
@@ -232,6 +231,10 @@ class RunStore:
         run = StoredRun(recipe, settings, digest, tuple(needs.values()))
         self._resolved[id(spec)] = spec, run
         return run
+
+    def digest_of(self, specs: Iterable[RunSpec]) -> str:
+        """Return a digest of runs, which changes with each of them."""
+        return settings_digest({"runs": sorted({self.run(spec).digest for spec in specs})})
 
     def runs(self, specs: Iterable[RunSpec]) -> list[StoredRun]:
         """Return the runs of declarations, each once, and before them the unfinished runs that they need."""
