@@ -37,13 +37,19 @@ class Visibility:
 
 
 def clean_visibility(
-    block_tokens: int, start: int, stop: int, window: int | None = None, sinks: int = 0
+    block_tokens: int,
+    start: int,
+    stop: int,
+    window: int | None = None,
+    sinks: int = 0,
+    bidirectional: bool = False,
 ) -> Visibility:
     """Return which of the clean blocks 0..stop-1 are seen by the clean blocks start..stop-1.
 
-    c_i sees c_j for j <= i.
+    c_i sees c_j for j <= i, or for all j < stop if attention is bidirectional.
     """
-    return Visibility(block_tokens, stop, tuple(range(start + 1, stop + 1)), False, window, sinks)
+    limits = (stop,) * (stop - start) if bidirectional else tuple(range(start + 1, stop + 1))
+    return Visibility(block_tokens, stop, limits, False, window, sinks)
 
 
 def view_visibility(
