@@ -13,7 +13,7 @@ from ..training.recipes import RECIPE_PATHS, recipe_names, recipe_to_yaml, recip
 from ..utils.errors import UserError
 from ..utils.references import load_object
 from ..utils.settings import build, help_text, read_arguments
-from .modality_options import UNSET, choose_modality, option_class
+from .modality_options import UNSET, choose_modality, modalities_of, option_class
 from .model_options import RunOptions
 
 Options = TypeVar("Options")
@@ -155,7 +155,7 @@ class ModalityCommand(Command):
             modality = MODALITIES[DEFAULT]
         more = "\n".join(
             f"with a model of {each.many}: acdit {self.name} --model {each.model} --help"
-            for each in MODALITIES.values()
+            for each in modalities_of(self.name)
             if each is not modality
         )
         options = option_class(self.name, modality)
@@ -163,4 +163,4 @@ class ModalityCommand(Command):
 
     def option_classes(self) -> list[type]:
         """Return the dataclasses of the options, one for each modality."""
-        return [option_class(self.name, modality) for modality in MODALITIES.values()]
+        return [option_class(self.name, modality) for modality in modalities_of(self.name)]

@@ -36,6 +36,11 @@ def option_class(command: str, modality: Modality) -> type[RunOptions]:
     return cast(type[RunOptions], load_object(getattr(modality, f"{command}_options")))
 
 
+def modalities_of(command: str) -> list[Modality]:
+    """Return the modalities whose models a command can use."""
+    return [modality for modality in MODALITIES.values() if modality.runs(command)]
+
+
 def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[str]]:
     """Return the modality of the model that the options name, and check that they are for such models.
 
@@ -52,7 +57,7 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
         UserError: if the model cannot be found, or if options are only for models of other modalities.
     """
     given = _given(argv)
-    classes = {name: option_class(command, modality) for name, modality in MODALITIES.items()}
+    classes = {modality.name: option_class(command, modality) for modality in modalities_of(command)}
     known = {name: frozenset(fields_of(cls)) for name, cls in classes.items()}
 
     def users(option: Given) -> list[str]:
@@ -77,6 +82,11 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
     named = [option.value for option in active if option.key == "model" and option.value]
     if named:
         modality = folder_modality(pipeline_folder(named[-1]))
+        if not modality.runs(command):
+            raise UserError(
+                f"{named[-1]} is a model of {modality.many}, but acdit {command} needs one of "
+                f"{' or '.join(each.many for each in modalities_of(command))}"
+            )
     else:
         counts = {
             name: (

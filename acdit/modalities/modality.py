@@ -1,4 +1,4 @@
-"""Modality: names and import strings of everything that differs between images, video and text.
+"""Modality: names and import strings of what differs between images, video, text and classification.
 
 This module does not import torch.
 """
@@ -12,8 +12,7 @@ class Modality:
     """Modality, with everything that is specific to its models.
 
     Classes and functions are import strings, MODULE:NAME, which `load_object` resolves where they are used,
-    so that a value of this class needs no imports. The signatures are those of the three modalities in the
-    package.
+    so that a value of this class needs no imports. The signatures are those of the modalities in the package.
 
     Attributes:
         name: Name of one sample, such as `image`.
@@ -42,7 +41,8 @@ class Modality:
         export: Function that builds the pipeline of a training run.
         preview: Function that writes samples of a training run.
         save_converted: Function that writes the model of a published checkpoint; empty if there is none.
-        sample_options: Class of the options of `acdit sample`.
+        network: Name of the network among the components of the pipeline, and its class.
+        sample_options: Class of the options of `acdit sample`; empty if there is nothing to sample.
         sample: Function that runs `acdit sample` with these options.
         evaluate_options: Class of the options of `acdit evaluate`.
         evaluate: Function that runs `acdit evaluate` with these options.
@@ -64,6 +64,7 @@ class Modality:
     unused_keys: tuple[str, ...] = ()
     not_encoded: tuple[str, ...] = ()
     single_file: bool = False
+    network: tuple[str, str] = ("transformer", "ACDiTTransformer")
 
     open_data: str
     inspect_data: str
@@ -73,10 +74,14 @@ class Modality:
     export: str
     preview: str
     save_converted: str = ""
-    sample_options: str
-    sample: str
-    evaluate_options: str
-    evaluate: str
+    sample_options: str = ""
+    sample: str = ""
+    evaluate_options: str = ""
+    evaluate: str = ""
+
+    def runs(self, command: str) -> bool:
+        """Return whether a command, such as `sample`, can use models of this modality."""
+        return bool(getattr(self, command))
 
     @property
     def pipeline_name(self) -> str:

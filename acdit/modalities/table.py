@@ -3,12 +3,14 @@
 from itertools import pairwise
 
 from ..utils.errors import UserError
+from .classification import CLASSIFICATION
 from .image import IMAGE
 from .modality import Modality
 from .text import TEXT
 from .video import VIDEO
 
-MODALITIES: dict[str, Modality] = {modality.name: modality for modality in (IMAGE, TEXT, VIDEO)}
+GENERATED: dict[str, Modality] = {modality.name: modality for modality in (IMAGE, TEXT, VIDEO)}
+MODALITIES: dict[str, Modality] = GENERATED | {CLASSIFICATION.name: CLASSIFICATION}
 
 
 def modality_of_data(data: object) -> Modality:
@@ -17,7 +19,7 @@ def modality_of_data(data: object) -> Modality:
     Raises:
         UserError: If the lengths of several modalities are given.
     """
-    keys = {modality.length_key: modality for modality in MODALITIES.values()}
+    keys = {modality.length_key: modality for modality in GENERATED.values()}
     given = [modality for key, modality in keys.items() if key and getattr(data, key, None) is not None]
     for one, other in pairwise(given):
         raise UserError(

@@ -10,8 +10,9 @@ from ..utils.errors import UserError
 from ..utils.references import load_object
 from .block_pipeline import BlockPipeline
 from .folders import folder_modality, pipeline_folder
+from .stored_pipeline import StoredPipeline
 
-P = TypeVar("P", bound=BlockPipeline)
+P = TypeVar("P", bound=StoredPipeline)
 
 
 def load_pipeline(
@@ -24,7 +25,8 @@ def load_pipeline(
     Args:
         path: a folder, or the name of one of `shipped_models`; default: the model of MNIST digits.
         dtype: data type of the network's weights.
-        kind: class that the pipeline must have, such as `ACDiTVideoPipeline`; default: any class.
+        kind: class that the pipeline must have, such as `ACDiTVideoPipeline`; default: any generator. A
+            classifier is an `ACDiTImageClassificationPipeline`.
 
     Returns:
         An `ACDiTImagePipeline`, `ACDiTVideoPipeline` or `ACDiTTextPipeline`, depending on the folder.
@@ -34,7 +36,7 @@ def load_pipeline(
     """
     folder = pipeline_folder(path)
     modality = folder_modality(folder)
-    cls = cast(type[BlockPipeline], load_object(modality.pipeline))
+    cls = cast(type[StoredPipeline], load_object(modality.pipeline))
     if not issubclass(cls, kind):
         raise UserError(f"{folder} is a {cls.__name__}, not a {kind.__name__}")
     shown = is_progress_bar_enabled()

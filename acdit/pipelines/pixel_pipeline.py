@@ -13,12 +13,13 @@ from ..diffusion.timesteps import Spacing, middle_levels, number_of_timesteps
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
+from .block_pipeline import BlockPipeline
 from .callbacks import CONDITIONS, Callback, LiveGuidance, StepFunction, tensor_inputs
 from .generators import Generators, one_per_sample
 from .labels import ClassLabels, ids_of_labels
 from .layouts import requested_layout
 from .request import Noise, Request, Samples
+from .stored_pipeline import FORMAT_VERSION, check_format
 
 FAST_STEPS = 8
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
