@@ -6,6 +6,7 @@ from .evaluation import EVALUATION
 from .features import FEATURES
 from .kinds import Mutant
 from .network import NETWORK
+from .recognition import RECOGNITION
 from .samples import SAMPLES
 from .text import TEXT
 from .training import TRAINING
@@ -13,4 +14,15 @@ from .video import VIDEO
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*NETWORK, *VIDEO, *TEXT, *TRAINING, *EVALUATION, *FEATURES, *AROUND, *SAMPLES, *CLASSIFIER]
+MUTANTS = [
+    *NETWORK,
+    *VIDEO,
+    *TEXT,
+    *TRAINING,
+    *EVALUATION,
+    *FEATURES,
+    *AROUND,
+    *SAMPLES,
+    *CLASSIFIER,
+    *RECOGNITION,
+]
