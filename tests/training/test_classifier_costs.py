@@ -94,9 +94,7 @@ def test_plans_start_from_a_generator(tmp_path):
 
 def test_a_plan_names_layouts_and_queries_that_do_not_fit(tmp_path):
     (problem,) = make_plan(recipe_of(tmp_path, **{"classifier.timestep": 9})).problems
-    assert (
-        problem.found
-        == "classifier.timestep 9 noises the image as one block: set layout.blocks to 8x8, not 4x4"
-    )
+    expected = "classifier.timestep 9 noises the image as one block: set layout.blocks to 8x8, not 4x4"
+    assert problem.found == expected
     with pytest.raises(UserError, match="queries must divide the hidden size 48; 7 does not"):
         make_plan(recipe_of(tmp_path, **{"classifier.pooling": "attention", "classifier.queries": 7}))

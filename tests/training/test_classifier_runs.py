@@ -1,4 +1,4 @@
-"""Classifiers are trained on the engine of generators: exact resumption, ranks, accumulation, and bad input."""
+"""Classifiers are trained by the engine of generators: resumption, ranks, accumulation, bad input."""
 
 from typing import Any
 
@@ -228,7 +228,7 @@ def test_the_classes_of_a_run_do_not_change(tmp_path):
     data = {"data": {"source": str(folder), "image_size": 8}}
     Run(classifier(tmp_path / "run", data)).save()
     (folder / "cow").rename(folder / "dog")
-    with pytest.raises(UserError, match="classes of a classifier cannot change .* class dog is new"):
+    with pytest.raises(UserError, match=r"classes of a classifier cannot change .* class dog is new"):
         Run(classifier(tmp_path / "run", data), allow_changes=True)
 
 
