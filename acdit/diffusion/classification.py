@@ -124,9 +124,7 @@ class ClassificationObjective:
         """Draw the factors of both branches of every layer, (N, layers, 2); None = all are kept."""
         if self.drop_path == 0:
             return None
-        kept = 1 - self.drop_path * torch.arange(layers) / max(1, layers - 1)
-        if layers == 1:
-            kept = torch.tensor([1 - self.drop_path])
+        kept = 1 - torch.linspace(self.drop_path, 0, layers).flip(0)  # a single layer is the last one
         scales = torch.empty(len(key.indices), layers, 2)
         for row, (epoch, index) in enumerate(zip(key.epochs, key.indices, strict=True)):
             drawn = torch.rand(layers, 2, generator=generator(key.seed, "drop path", epoch, index))
