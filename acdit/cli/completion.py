@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from ..pipelines.folders import shipped_models
+from ..studies.study import STUDIES
 from ..training.recipes import recipe_names
 from ..utils.errors import UserError
 from ..utils.settings import fields_of, spelled
 from .command import Command, PlainCommand, RecipeCommand
+from .study import StudyCommand
 
 SHELLS = Literal["bash", "zsh", "tcsh"]
 # Completion of names or files, which argparse cannot express.
@@ -61,6 +63,8 @@ def _add_options(parser: argparse.ArgumentParser, command: Command, functions: d
     """Add the options of a command in all modalities, and its argument without a key."""
     if isinstance(command, RecipeCommand):
         _complete_names_or_files(parser.add_argument("recipe"), recipe_names(command.kind), functions)
+    if isinstance(command, StudyCommand):
+        parser.add_argument("study", choices=list(STUDIES))
     options = {key: field for cls in command.option_classes() for key, field in fields_of(cls).items()}
     for key, field in options.items():
         text = field.help.partition(";")[0].replace("%", "%%")

@@ -1,116 +1,87 @@
-"""`acdit study`: run a study of sampling settings, of block sizes of text, or of evaluation metrics."""
+"""`acdit study`: run a study of the table `STUDIES`, or list what it would train and measure."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, cast
 
+from ..studies.study import STUDIES, Study, study_named
 from ..utils.errors import UserError
-from ..utils.ranges import MANY, Count, Range
-from .command import PlainCommand
-from .model_options import GuidedOptions
+from ..utils.references import load_object
+from ..utils.settings import build, help_text, read_arguments
+from .command import Command
+from .study_options import StudyOptions, TrainingStudyOptions
 
 if TYPE_CHECKING:
-    from ..studies.measurements import StudyResult
-
-SAMPLES, SEEDS = 500, 3
+    from ..studies.design import Design
 
 
-@dataclass
-class StudyOptions(GuidedOptions):
-    """Compare settings for sampling digits, or block sizes of text; or measure what metrics are worth."""
+@dataclass(frozen=True, kw_only=True)
+class StudyCommand(Command):
+    """Command whose first argument is the name of a study, and whose options are those of that study.
 
-    name: Literal["sampling", "text", "metrics", "intervals"] | None = None
-    """Study to run: `sampling`, solvers and numbers of steps; `text`, block sizes and likelihood; `metrics`,
-    what faults of samples do to each score; `intervals`, how often intervals of scores are right."""
-    samples: Annotated[int, Range(10, MANY)] = SAMPLES
-    """Number of digits per setting and seed; for text, number of held-out sequences; for metrics, number of
-    samples in a set."""
-    seeds: Annotated[int, Range(2, MANY)] = SEEDS
-    """Number of seeds per setting; for text, number of times that each network is trained; for metrics,
-    number of sets with each fault at each strength."""
-    training_steps: Count = 500
-    """For text: training steps of each network, over --batch sequences of 256 bytes."""
-    out: str | None = None
-    """Folder to write, default: out/study-NAME; run the same command again to resume the study."""
+    Attributes:
+        run: function that runs a study.
+    """
 
-    @property
-    def folder(self) -> Path:
-        """Return the folder to write."""
-        return Path(self.out or f"out/study-{self.name}")
+    run: Callable[[Study, StudyOptions], None]
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.name is None:
-            raise UserError("study needs a name: acdit study sampling, text, metrics or intervals")
-        if self.steps is not None or self.fast or self.guidance_interval is not None:
-            raise UserError("the study varies --steps, --fast and --guidance-interval: leave them out")
-        own = (self.model, self.guidance, self.device, self.dtype != "float32" or None)
-        if self.name != "sampling" and any(given is not None for given in own):
-            reason = "trains its own networks" if self.name == "text" else "samples no model"
-            raise UserError(
-                f"acdit study {self.name} {reason}: leave out --model, --guidance, --device and --dtype"
-            )
-        if self.name == "intervals" and (self.samples, self.seeds) != (SAMPLES, SEEDS):
-            raise UserError(
-                "acdit study intervals simulates sets of several sizes: leave out --samples and --seeds"
-            )
+    def main(self, argv: list[str]) -> None:
+        """Choose the study, parse the arguments with its options, and run it."""
+        if not argv or argv[0].startswith("-"):
+            raise UserError(f"study needs a name: acdit study {' or '.join(STUDIES)}")
+        study = study_named(argv[0])
+        options = options_of(study)
+        self.run(study, build(options, read_arguments(options, argv[1:])))
+
+    def help(self, argv: list[str]) -> str:
+        """Return the help of the study that the arguments name, or the list of the studies."""
+        if argv and not argv[0].startswith("-"):
+            study = study_named(argv[0])
+            return help_text(options_of(study), f"acdit study {study.name}", study.example)
+        listed = "\n".join(f"  {study.name:20}{study.summary}" for study in STUDIES.values())
+        more = "`acdit study NAME --help` lists the options of a study."
+        return help_text(StudyOptions, "acdit study NAME", f"{self.example}\n\nstudies:\n{listed}\n\n{more}")
+
+    def option_classes(self) -> list[type]:
+        """Return the dataclasses of the options, one for each study."""
+        return [options_of(study) for study in STUDIES.values()]
 
 
-def run(options: StudyOptions) -> None:
-    """Run the missing measurements, print the table, and write the picture and the measurements."""
+def options_of(study: Study) -> type[StudyOptions]:
+    """Return the class of the options of a study."""
+    return cast(type[StudyOptions], load_object(study.options))
+
+
+def run(study: Study, options: StudyOptions) -> None:
+    """Train and measure what is missing, print the table, and write it with the plots."""
     from ..utils.files import check_writable
+    from ..utils.ranks import leave_launcher
 
-    check_writable(options.folder / "measurements.json")
-    studies = {"text": _study_text, "metrics": _study_metrics, "intervals": _study_intervals}
-    result = studies.get(options.name or "", _study_sampling)(options)
+    folder = options.folder(study.name)
+    check_writable(folder / "measurements.json")
+    ranks = leave_launcher()
+    if not ranks.main:
+        return  # the first rank starts one process for each rank
+
+    from ..studies.design import run_study
+    from ..studies.dry_run import describe_study
+
+    design = cast("Callable[..., Design]", load_object(study.design))(**options.arguments())
+    if options.dry_run:
+        print(describe_study(design, folder))
+        return
+    jobs = options.jobs if isinstance(options, TrainingStudyOptions) else 1
+    result = run_study(design, folder, jobs=max(jobs, ranks.world_size))
     if result is not None:
         print(result.report)
         print(f"written: {', '.join(map(str, result.files))}")
 
 
-def _study_text(options: StudyOptions) -> "StudyResult | None":
-    from ..studies.text import Budget, study_text
-
-    budget = Budget(options.training_steps, options.batch, options.samples)
-    return study_text(options.folder, budget, first_seed=options.seed, seeds=options.seeds)
-
-
-def _study_sampling(options: StudyOptions) -> "StudyResult":
-    from ..pipelines.folders import pipeline_folder
-    from ..pipelines.image import ACDiTImagePipeline
-    from ..studies.sampling import study_sampling
-    from .open_model import open_guided, sampling_of
-
-    pipeline = open_guided(options, ACDiTImagePipeline)
-    return study_sampling(
-        pipeline,
-        pipeline_folder(options.model),
-        options.folder,
-        sampling_of(options, pipeline),
-        samples=options.samples,
-        seeds=options.seeds,
-    )
-
-
-def _study_metrics(options: StudyOptions) -> "StudyResult":
-    from ..studies.metric_faults import study_metrics
-
-    return study_metrics(options.folder, seed=options.seed, count=options.samples, damaged=options.seeds)
-
-
-def _study_intervals(options: StudyOptions) -> "StudyResult":
-    from ..studies.intervals import study_intervals
-
-    return study_intervals(options.folder, seed=options.seed)
-
-
-COMMAND = PlainCommand(
+COMMAND = StudyCommand(
     name="study",
     summary="run a study",
     arguments="NAME",
     brief="acdit study sampling --out out/study",
     example="acdit study sampling --samples 500 --seeds 3 --out out/study",
-    options=StudyOptions,
-    positional="name",
     run=run,
 )

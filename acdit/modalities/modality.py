@@ -29,7 +29,10 @@ class Modality:
         guided: Whether sampling uses two views of each block, for classifier-free guidance.
         vocabulary: Name of the number of classes or of token ids in `acdit info`, and the network's argument
             for this number.
-        unused_keys: Keys of a recipe that have no meaning for this modality, and must be left out.
+        objectives: Values of `training.objective` that choose this modality; none for the modalities that the
+            data choose.
+        unused_keys: Keys of a recipe that have no meaning for this modality, and must be left out; SECTION.*
+            stands for all keys of a section.
         not_encoded: Keys of the section `data` that do not change the output of `acdit encode`.
         single_file: Whether a data source may be one file.
         open_data: Function that opens the data set of a `DataConfig`.
@@ -61,7 +64,8 @@ class Modality:
     time_conditioning: bool
     guided: bool
     vocabulary: tuple[str, str] = ("classes", "num_classes")
-    unused_keys: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
+    unused_keys: tuple[str, ...] = ("classifier.*",)
     not_encoded: tuple[str, ...] = ()
     single_file: bool = False
     network: tuple[str, str] = ("transformer", "ACDiTTransformer")
@@ -82,6 +86,10 @@ class Modality:
     def runs(self, command: str) -> bool:
         """Return whether a command, such as `sample`, can use models of this modality."""
         return bool(getattr(self, command))
+
+    def ignores(self, key: str) -> bool:
+        """Return whether a key of a recipe has no meaning for this modality."""
+        return key in self.unused_keys or f"{key.partition('.')[0]}.*" in self.unused_keys
 
     @property
     def pipeline_name(self) -> str:

@@ -29,6 +29,29 @@ def modality_of_data(data: object) -> Modality:
     return given[0] if given else keys[None]
 
 
+def modality_of_run(objective: str | None, data: object) -> Modality:
+    """Return the modality of a training run: the one that its objective chooses, or else that of its data.
+
+    Args:
+        objective: Value of `training.objective`.
+        data: A `DataConfig`.
+
+    Raises:
+        UserError: If the objective needs data of another modality.
+    """
+    of_data = modality_of_data(data)
+    for modality in MODALITIES.values():
+        if objective not in modality.objectives:
+            continue
+        if of_data.length_key is not None:
+            raise UserError(
+                f"training.objective {objective} needs {modality.samples}, not {of_data.samples}: leave out "
+                f"data.{of_data.length_key}, and choose a data.source of {modality.samples}"
+            )
+        return modality
+    return of_data
+
+
 def modality_of_layout(axes: int) -> Modality:
     """Return the first modality whose layouts have this number of axes.
 

@@ -1,7 +1,8 @@
 """Study of the intervals of scores: how often they cover what they estimate, on simulated sets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from ..evaluation.metric_table import METRICS, Sets
 from ..evaluation.report import format_table
 from ..metrics.distances import CMMD_SCALE, discrepancy, gaussian_kernel, own_sum
 from ..metrics.statistics import Statistics, frechet_distance
-from ..utils.files import only_process, whole
+from ..utils.files import whole
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import generator
-from .measurements import Measurements, StudyResult
+from .design import Design, Measurement, Rows
+from .measurements import markdown_table
 
 SIMULATIONS = 200
 SIZES, LARGE = (200, 500, 1000), (4000,)
@@ -38,13 +40,11 @@ class Population:
     """Distribution of features whose samples are simulated.
 
     Attributes:
-        name: name of the distribution.
         draw: function (count, generator) that returns features (count, F).
         statistics: mean and covariance of the distribution.
         reference: features (M, F) that the samples are compared with.
     """
 
-    name: str
     draw: Callable[[int, torch.Generator], Tensor]
     statistics: Statistics
     reference: Tensor
@@ -59,7 +59,7 @@ def gaussian_population(width: int) -> Population:
         return ((1.2 * torch.randn(count, width, generator=random) + 0.2) * scales).float()
 
     statistics = Statistics(REFERENCE, 0.2 * scales, (1.2 * scales).square().diag())
-    return Population(f"Gaussian, {width} features", draw, statistics, reference.float())
+    return Population(draw, statistics, reference.float())
 
 
 def digit_population() -> Population:
@@ -77,30 +77,31 @@ def digit_population() -> Population:
     pool_statistics = Statistics.of(pool)
     covariance = pool_statistics.covariance * (len(pool) - 1) / len(pool) + noise.square().diag()
     statistics = Statistics(len(pool), pool_statistics.mean, covariance)
-    return Population(f"digits, {len(noise)} features", draw, statistics, reference)
+    return Population(draw, statistics, reference)
 
 
-def study_intervals(
-    folder: Path,
+POPULATIONS: dict[str, Callable[[], Population]] = {
+    "Gaussian, 16 features": partial(gaussian_population, 16),
+    "digits, 64 features": digit_population,
+}
+
+
+def intervals_design(
     *,
     seed: int = 0,
     simulations: int = SIMULATIONS,
     sizes: tuple[int, ...] = SIZES,
     large: tuple[int, ...] = LARGE,
-    populations: tuple[Callable[[], Population], ...] = (lambda: gaussian_population(16), digit_population),
-) -> StudyResult:
-    """Measure how often the intervals of every score cover its estimand, and write a table.
+    populations: Mapping[str, Callable[[], Population]] = POPULATIONS,
+) -> Design:
+    """Return the design of the study: how often the intervals of every score cover its estimand.
 
     Args:
-        folder: output folder; the same study resumes from its content.
         seed: seed of the simulated sets.
         simulations: number of simulated sets.
         sizes: numbers of samples of a set.
         large: numbers of samples for which only `LARGE_SCORES` are measured.
-        populations: functions that return the distributions of features.
-
-    Raises:
-        UserError: if the folder belongs to another study.
+        populations: functions that return the distributions of features, by name.
     """
     setting = {
         "seed": seed,
@@ -109,37 +110,43 @@ def study_intervals(
         "large": list(large),
         "reference": REFERENCE,
     }
+    measurements = []
+    for name, build in populations.items():
+        population = cache(build)
+        for size in sizes + large:
+            scores = tuple(INTERVALS) if size in sizes else LARGE_SCORES
+            measure = partial(_measure, name, population, size, scores, simulations, seed)
+            measurements.append(Measurement(tuple((name, size, score) for score in scores), measure))
     keys, columns = ("population", "samples", "score"), ("features", "coverage", "estimand", "mean", "width")
-    with only_process(folder, "a study"):
-        measured = Measurements(folder / "measurements.json", setting, keys, columns)
-        for population in (build() for build in populations):
-            for size in sizes + large:
-                scores = tuple(INTERVALS) if size in sizes else LARGE_SCORES
-                if all((population.name, size, score) in measured.rows for score in scores):
-                    continue
-                for row in _measure(population, size, scores, simulations, seed):
-                    measured.add(row)
-        rows = sorted(
-            measured.rows.values(),
-            key=lambda row: (list(INTERVALS).index(row["score"]), row["features"], row["samples"]),
-        )
-        table = format_table([_line(row) for row in rows])
-        with whole(folder / "coverage.md") as path:
-            path.write_text(_page(rows, simulations))
-    return StudyResult(table, (folder / "measurements.json", folder / "coverage.md"))
+    return Design("intervals", setting, keys, columns, measurements, partial(_report, simulations))
+
+
+def _report(simulations: int, rows: Rows, folder: Path) -> tuple[str, tuple[Path]]:
+    """Write the table as a page, and return it."""
+    ordered = sorted(
+        rows.values(), key=lambda row: (list(INTERVALS).index(row["score"]), row["features"], row["samples"])
+    )
+    page = folder / "coverage.md"
+    with whole(page) as temporary_path:
+        temporary_path.write_text(_page(ordered, simulations))
+    return format_table([_line(row) for row in ordered]), (page,)
 
 
 def _measure(
-    population: Population, size: int, scores: tuple[str, ...], simulations: int, seed: int
+    name: str,
+    build: Callable[[], Population],
+    size: int,
+    scores: tuple[str, ...],
+    simulations: int,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """Return a row for every score: coverage, and mean width of the intervals of simulated sets."""
+    population = build()
     values: dict[str, list[float]] = {score: [] for score in scores}
     bounds: dict[str, list[tuple[float, float]]] = {score: [] for score in scores}
     reference = _features(population.reference)
     unbiased = []
-    for number in ProgressBar(
-        range(simulations), desc=f"{population.name}, {size} samples", unit="set", leave=False
-    ):
+    for number in ProgressBar(range(simulations), desc=f"{name}, {size} samples", unit="set", leave=False):
         samples = population.draw(size, generator(seed, "simulated", size, number))
         sets = Sets(_features(samples), reference)
         computed = {name: METRICS[name].compute(sets, 0) for name in {METRIC_OF[score] for score in scores}}
@@ -158,7 +165,7 @@ def _measure(
         estimands["cmmd"] = CMMD_SCALE * (sum(unbiased) / simulations + _own_pairs(population.reference))
     return [
         {
-            "population": population.name,
+            "population": name,
             "samples": size,
             "score": score,
             "features": population.reference.shape[1],
@@ -188,7 +195,7 @@ def accepted(coverage: float) -> bool:
     return ACCEPTED[0] <= coverage <= ACCEPTED[1]
 
 
-def _line(row: dict[str, Any]) -> dict[str, object]:
+def _line(row: Mapping[str, Any]) -> dict[str, object]:
     printed = INTERVALS[row["score"]].suits(row["samples"], row["features"])
     return {
         "score": row["score"],
@@ -203,13 +210,8 @@ def _line(row: dict[str, Any]) -> dict[str, object]:
     }
 
 
-def _page(rows: list[dict[str, Any]], simulations: int) -> str:
+def _page(rows: Sequence[Mapping[str, Any]], simulations: int) -> str:
     """Return the table as a page of the documentation."""
-    lines = [_line(row) for row in rows]
-    cells = [
-        [f"{value:.4g}" if isinstance(value, float) else str(value) for value in line.values()]
-        for line in lines
-    ]
     estimands = (f"- `{score}`: {method.estimand}" for score, method in INTERVALS.items())
     return "\n".join(
         [
@@ -223,9 +225,7 @@ def _page(rows: list[dict[str, Any]], simulations: int) -> str:
             "",
             *estimands,
             "",
-            f"| {' | '.join(lines[0])} |",
-            f"|{'---|' * len(lines[0])}",
-            *(f"| {' | '.join(row)} |" for row in cells),
+            *markdown_table([_line(row) for row in rows]),
             "",
         ]
     )

@@ -1,7 +1,7 @@
 """Measurements of a study so far, in a file from which the same study resumes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from ..utils.files import whole
 from ..utils.kinds import OBJECT, Kind, check_values, list_of
 from ..utils.untrusted import read_object
 
+FILE = "measurements.json"
 ANY = Kind("any value", lambda value: True)
 PLAIN = Kind("a single value", lambda value: not isinstance(value, list | dict))
 KINDS = {"setting": OBJECT, "rows": list_of(OBJECT, range(10**6))}
@@ -68,3 +69,15 @@ class Measurements:
 
     def _key(self, row: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(row[name] for name in self._keys)
+
+
+def markdown_table(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """Return the lines of a table in markdown; the columns are the keys of the first row."""
+    cells = [
+        [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows
+    ]
+    return [
+        f"| {' | '.join(rows[0])} |",
+        f"|{'---|' * len(rows[0])}",
+        *(f"| {' | '.join(row)} |" for row in cells),
+    ]

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from ..evaluation.metric_table import METRICS, Sets
 from ..evaluation.report import format_table
 from ..evaluation.samples import TensorSamples
 from ..utils.errors import UserError, require
-from ..utils.files import only_process, whole
-from ..utils.progress_bar import ProgressBar
+from ..utils.files import whole
 from ..utils.randomness import generator
+from .design import Design, Measurement, Rows
 from .expected_faults import EXPECTED, REASONS, expected_effect
 from .faults import FAULTS, balanced
-from .measurements import Measurements, StudyResult
+from .measurements import markdown_table
 from .pictures import Pictures, digit_pictures, photograph_pictures
 
 COUNT = 500  # samples of a set
@@ -50,19 +51,17 @@ Draws = Mapping[tuple[str, int], Sequence[Mapping[str, float]]]
 """Scores of each set, by fault and number of the strength."""
 
 
-def study_metrics(
-    folder: Path,
+def metrics_design(
     *,
     seed: int = 0,
     count: int = COUNT,
     undamaged: int = UNDAMAGED,
     damaged: int = DAMAGED,
     cases: Sequence[tuple[str, str]] = CASES,
-) -> StudyResult:
-    """Measure the scores of sets with each fault at each strength, and write a table and a plot.
+) -> Design:
+    """Return the design of the study: the scores of sets with each fault at each strength.
 
     Args:
-        folder: output folder; the same study resumes from its content.
         seed: seed of the sets.
         count: number of samples of a set.
         undamaged: number of sets without a fault.
@@ -70,38 +69,44 @@ def study_metrics(
         cases: pictures and features.
 
     Raises:
-        UserError: if a package is not installed, there are too few pictures for a set, or the folder belongs
-            to another study.
+        UserError: if a package is not installed, or there are too few pictures for a set.
     """
     require("matplotlib", "examples")
     if not LEAST <= count <= MOST:
         raise UserError(f"a set must have {LEAST} to {MOST} samples, not {count}: classes have few pictures")
     setting = {"seed": seed, "count": count, "undamaged": undamaged, "damaged": damaged}
     keys = ("pictures", "features", "fault", "strength", "seed")
-    wanted = [(NONE, 0, number) for number in range(undamaged)] + [
+    sets = [(NONE, 0, number) for number in range(undamaged)] + [
         (fault, strength, number)
         for number in range(damaged)
         for fault in FAULTS
         for strength in range(1, 1 + len(FAULTS[fault].strengths))
     ]
-    files = tuple(folder / name for name in ("measurements.json", "metric-faults.md", "metric-faults.png"))
-    with only_process(folder, "a study"):
-        measured = Measurements(files[0], setting, keys, ("scores",))
-        for pictures, features in cases:
-            missing = [one for one in wanted if (pictures, features, *one) not in measured.rows]
-            if not missing:
-                continue
-            case = _Case(PICTURES[pictures](), features, count)
-            for fault, strength, number in ProgressBar(missing, f"{pictures}, {features}", unit="set"):
-                scores = case.scores(fault, strength, seed + number)
-                row = dict(zip(keys, (pictures, features, fault, strength, number), strict=True))
-                measured.add({**row, "scores": scores})
-        draws = {case: _draws(measured, case) for case in cases}
-        lines = [line for case in cases for line in effect_lines(case, draws[case], count)]
-        with whole(files[1]) as path:
-            path.write_text(_page(lines, setting))
-        _plot(draws, files[2])
-    return StudyResult(format_table(lines), files)
+    open_case = lru_cache(maxsize=1)(partial(_open_case, count))  # one case at a time is in memory
+
+    def measure(*key: Any) -> list[dict[str, Any]]:
+        pictures, features, fault, strength, number = key
+        scores = open_case(pictures, features).scores(fault, strength, seed + number)
+        return [{**dict(zip(keys, key, strict=True)), "scores": scores}]
+
+    measurements = [
+        Measurement((key,), partial(measure, *key))
+        for key in ((*case, *each) for case in cases for each in sets)
+    ]
+    return Design("metrics", setting, keys, ("scores",), measurements, partial(_report, cases, setting))
+
+
+def _report(
+    cases: Sequence[tuple[str, str]], setting: Mapping[str, Any], rows: Rows, folder: Path
+) -> tuple[str, tuple[Path, ...]]:
+    """Write the table as a page, and the plot, and return the table."""
+    draws = {case: _draws(rows, case) for case in cases}
+    lines = [line for case in cases for line in effect_lines(case, draws[case], setting["count"])]
+    page, plot = folder / "metric-faults.md", folder / "metric-faults.png"
+    with whole(page) as temporary_path:
+        temporary_path.write_text(_page(lines, setting))
+    _plot(draws, plot)
+    return format_table(lines), (page, plot)
 
 
 class _Case:
@@ -147,6 +152,10 @@ class _Case:
         return extract(TensorSamples(images, labels, self._pictures.label_names), self._extractor)
 
 
+def _open_case(count: int, pictures: str, features: str) -> _Case:
+    return _Case(PICTURES[pictures](), features, count)
+
+
 def _rows(features: FeatureSet, rows: Tensor) -> FeatureSet:
     """Return the features of some items of a set."""
     values, logits, labels = (
@@ -155,9 +164,9 @@ def _rows(features: FeatureSet, rows: Tensor) -> FeatureSet:
     return replace(features, values=values, logits=logits, labels=labels)
 
 
-def _draws(measured: Measurements, case: tuple[str, str]) -> Draws:
+def _draws(rows: Rows, case: tuple[str, str]) -> Draws:
     draws: dict[tuple[str, int], list[Mapping[str, float]]] = {}
-    for row in measured.rows.values():
+    for row in rows.values():
         if (row["pictures"], row["features"]) == case:
             draws.setdefault((row["fault"], row["strength"]), []).append(row["scores"])
     return draws
@@ -248,8 +257,7 @@ def _page(lines: Sequence[Mapping[str, str]], setting: Mapping[str, Any]) -> str
                 f"- {line['score']} on {line['features']} ({line['pictures']}), {line['fault']}: "
                 f"{line['observed']}, expected {line['expected']}. {reason}"
             )
-    text += ["", "## All effects", "", f"| {' | '.join(lines[0])} |", f"|{'---|' * len(lines[0])}"]
-    return "\n".join([*text, *(f"| {' | '.join(line.values())} |" for line in lines), ""])
+    return "\n".join([*text, "", "## All effects", "", *markdown_table(lines), ""])
 
 
 def _plot(draws: Mapping[tuple[str, str], Draws], path: Path) -> None:

@@ -7,6 +7,7 @@ import copy
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +24,9 @@ from ..generation.batches import Sampling
 from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import require
-from ..utils.files import only_process, whole
-from ..utils.progress_bar import ProgressBar
-from .measurements import Measurements, StudyResult
+from ..utils.files import whole
+from .design import Design, Measurement, Rows
+from .measurements import markdown_table
 
 SCORES = ("judge_frechet_distance", "judge_frechet_distance_real", "label_accuracy", "judge_coverage")
 
@@ -76,32 +77,27 @@ METHODS = (
 )
 
 
-def study_sampling(
+def sampling_design(
     pipeline: ACDiTImagePipeline,
     model: Path,
-    folder: Path,
     sampling: Sampling,
     *,
     samples: int,
     seeds: int,
     methods: Sequence[SamplingMethod] = METHODS,
-) -> StudyResult:
-    """Measure every method with every seed, and write the measurements and a plot.
+) -> Design:
+    """Return the design of the study: every method is measured with every seed.
 
     Args:
         pipeline: pipeline that generates digits.
         model: folder that the pipeline was loaded from.
-        folder: output folder; the same study resumes from its content.
         sampling: first seed, batch and guidance.
         samples: number of digits for each method and seed.
         seeds: number of seeds for each method.
         methods: sampling methods to compare.
 
-    Returns:
-        A table of the methods, and the files.
-
     Raises:
-        UserError: if the pipeline does not generate digits, or the folder belongs to another study.
+        UserError: if the pipeline does not generate digits.
     """
     require("matplotlib", "examples")
     sets = digit_sets(pipeline, samples)
@@ -116,30 +112,34 @@ def study_sampling(
         "device": str(pipeline.device),
         "threads": torch.get_num_threads(),
     }
-    with only_process(folder, "a study"):
-        keys = (*SamplingMethod.__dataclass_fields__, "seed")
-        measured = Measurements(folder / "measurements.json", setting, keys, ("views", "seconds", *SCORES))
-        # Methods are interleaved, so that slowdowns of the machine affect all equally.
-        runs = [(method, seed) for seed in range(seeds) for method in methods]
-        for method, seed in ProgressBar(runs, desc="study", unit="set", leave=False):
-            if (*astuple(method), seed) not in measured.rows:
-                measured.add(
-                    {**asdict(method), "seed": seed, **_measure(pipeline, sets, sampling, method, seed)}
-                )
-        rows_by_method = {
-            method: [measured.rows[(*astuple(method), seed)] for seed in range(seeds)] for method in methods
-        }
-        summaries = {method: _summary(rows) for method, rows in rows_by_method.items()}
-        table = format_table([{"method": method.name, **summary} for method, summary in summaries.items()])
-        _plot(
-            summaries, rows_by_method[methods[0]][0]["judge_frechet_distance_real"], folder / "sampling.png"
-        )
-    return StudyResult(table, (folder / "measurements.json", folder / "sampling.png"))
+    keys = (*SamplingMethod.__dataclass_fields__, "seed")
+    # Methods are interleaved, so that slowdowns of the machine affect all equally.
+    measurements = [
+        Measurement(((*astuple(method), seed),), partial(_measure, pipeline, sets, sampling, method, seed))
+        for seed in range(seeds)
+        for method in methods
+    ]
+    report = partial(_report, tuple(methods), seeds)
+    return Design("sampling", setting, keys, ("views", "seconds", *SCORES), measurements, report)
+
+
+def _report(
+    methods: Sequence[SamplingMethod], seeds: int, rows: Rows, folder: Path
+) -> tuple[str, tuple[Path, ...]]:
+    """Write the table and the plot, and return the table."""
+    rows_by_method = {method: [rows[(*astuple(method), seed)] for seed in range(seeds)] for method in methods}
+    summaries = {method: _summary(rows) for method, rows in rows_by_method.items()}
+    lines = [{"method": method.name, **summary} for method, summary in summaries.items()]
+    table, plot = folder / "sampling.md", folder / "sampling.png"
+    _plot(summaries, rows_by_method[methods[0]][0]["judge_frechet_distance_real"], plot)
+    with whole(table) as temporary_path:
+        temporary_path.write_text("\n".join(["# Sampling methods", "", *markdown_table(lines), ""]))
+    return format_table(lines), (table, plot)
 
 
 def _measure(
     pipeline: ACDiTImagePipeline, sets: RealSets, sampling: Sampling, method: SamplingMethod, seed: int
-) -> dict[str, float | None]:
+) -> list[dict[str, Any]]:
     """Measure the scores of one method, its seconds, and the number of views through the network per digit.
 
     Each seed generates other samples.
@@ -168,7 +168,8 @@ def _measure(
         for block, count in enumerate(steps)
         for sigma in _levels(own_scheduler, count)
     )
-    return {"views": views, "seconds": report.settings["seconds"], **scores}
+    measured = {"views": views, "seconds": report.settings["seconds"], **scores}
+    return [{**asdict(method), "seed": seed, **measured}]
 
 
 def _steps(method: SamplingMethod, blocks: int) -> list[int]:
@@ -184,7 +185,7 @@ def _levels(scheduler: Solver, steps: int) -> list[float]:
     return noise_levels(solver)
 
 
-def _summary(rows: Sequence[dict[str, float]]) -> dict[str, float | str]:
+def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | str]:
     """Return means over the seeds, the median of the seconds, and the standard error of the distance."""
     distances = [row["judge_frechet_distance"] for row in rows]
     return {

@@ -6,7 +6,7 @@ Networks of equal size and budget are trained, one on each block size and one on
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from ..evaluation.report import format_table
 from ..model.layout import Layout
 from ..pipelines.loading import load_pipeline
 from ..pipelines.text import ACDiTTextPipeline
-from ..training.loop import train
-from ..training.recipes import load_recipe
 from ..utils.errors import require
-from ..utils.files import only_process, whole
+from ..utils.files import whole
 from ..utils.ranks import launched
-from .measurements import Measurements, StudyResult
+from .design import Design, Measurement, Rows
+from .measurements import markdown_table
+from .run_store import RunSpec, StoredRun
 
 LENGTH = 256
 BLOCKS = (1, 4, 16, 64, LENGTH)
@@ -34,71 +34,88 @@ ALONE, TOGETHER = "alone", "all"  # training of a network: on one block size, or
 NETWORK = {"num_layers": 4, "hidden_size": 128, "num_heads": 4}
 
 
-@dataclass(frozen=True)
-class Budget:
-    """Budget for training and scoring each network of a study.
-
-    Attributes:
-        steps: number of training steps.
-        batch: number of sequences per training step, and per forward pass of the scoring.
-        samples: number of held-out sequences to score.
-    """
-
-    steps: int
-    batch: int
-    samples: int
-
-
-def study_text(
-    folder: Path, budget: Budget, *, first_seed: int, seeds: int, blocks: Sequence[int] = BLOCKS
-) -> StudyResult | None:
-    """Train every network with every seed, score the held-out works, and write the measurements and a plot.
-
-    The same study resumes with networks that were not finished, and with those that were not scored.
+def text_design(
+    *,
+    steps: int,
+    batch: int,
+    samples: int,
+    first_seed: int,
+    seeds: int,
+    blocks: Sequence[int] = BLOCKS,
+    network: Mapping[str, int] = NETWORK,
+) -> Design:
+    """Return the design of the study: every network is trained with every seed and scored on held-out works.
 
     Args:
-        folder: output folder.
-        budget: budget of each network.
+        steps: number of training steps of each network.
+        batch: number of sequences per training step, and per forward pass of the scoring.
+        samples: number of held-out sequences to score.
         first_seed: first seed of the training runs.
         seeds: number of training runs of each network.
         blocks: block sizes in tokens.
-
-    Returns:
-        A table of the block sizes with conclusions, and the files; None if a training run was stopped.
+        network: size of each network.
     """
     require("matplotlib", "examples")
     setting = {
-        "network": NETWORK,
+        "network": dict(network),
         "tokens": LENGTH,
-        "steps": budget.steps,
-        "batch": budget.batch,
-        "samples": budget.samples,
+        "steps": steps,
+        "batch": batch,
+        "samples": samples,
         "first_seed": first_seed,
         "threads": torch.get_num_threads(),
     }
-    with only_process(folder, "a study"):
-        columns = ("bits_per_byte", "nats_per_token", "standard_error")
-        measured = Measurements(folder / "measurements.json", setting, ("trained", "block", "seed"), columns)
-        all_seeds = range(first_seed, first_seed + seeds)
-        for seed in all_seeds:
-            for trained, sizes in ((TOGETHER, tuple(blocks)), *((ALONE, (block,)) for block in blocks)):
-                if all((trained, block, seed) in measured.rows for block in sizes):
-                    continue
-                run = _train_network(budget, folder, trained, sizes, seed)
-                if run is None:
-                    return None  # the run was stopped, and has reported it
-                for row in _score_network(run, budget, sizes, seed):
-                    measured.add({"trained": trained, "seed": seed, **row})
-        bits_per_byte = {
-            (trained, block): [measured.rows[trained, block, seed]["bits_per_byte"] for seed in all_seeds]
-            for trained in (ALONE, TOGETHER)
-            for block in blocks
-        }
-        lines = [format_table([_row(block, bits_per_byte) for block in blocks])]
-        for trained in (ALONE, TOGETHER):
-            lines.append(describe_order(trained, {block: bits_per_byte[trained, block] for block in blocks}))
-        _plot(bits_per_byte, blocks, folder / "text.png")
-    return StudyResult("\n".join(lines), (folder / "measurements.json", folder / "text.png"))
+    all_seeds = range(first_seed, first_seed + seeds)
+    measurements = []
+    for seed in all_seeds:
+        for trained, sizes in ((TOGETHER, tuple(blocks)), *((ALONE, (block,)) for block in blocks)):
+            name = f"{trained if trained == TOGETHER else f'block-{sizes[0]}'}-{seed}"
+            overrides = {
+                "model": network,
+                "data": {"tokens": LENGTH},
+                "layout": {"blocks": [str(size) for size in sizes]},
+                "training": {"steps": steps, "batch_size": batch},
+                "validation": {"every": 0},
+            }
+            measurements.append(
+                Measurement(
+                    tuple((trained, block, seed) for block in sizes),
+                    partial(_score_network, trained, sizes, seed, samples, batch),
+                    (RunSpec("laptop-text", overrides, seed, name),),
+                )
+            )
+    columns = ("bits_per_byte", "nats_per_token", "standard_error")
+    report = partial(_report, tuple(blocks), all_seeds)
+    return Design("text", setting, ("trained", "block", "seed"), columns, measurements, report)
+
+
+def _report(
+    blocks: Sequence[int], seeds: Sequence[int], rows: Rows, folder: Path
+) -> tuple[str, tuple[Path, ...]]:
+    """Write the table and the plot, and return the table with conclusions."""
+    bits_per_byte = {
+        (trained, block): [rows[trained, block, seed]["bits_per_byte"] for seed in seeds]
+        for trained in (ALONE, TOGETHER)
+        for block in blocks
+    }
+    lines = [_row(block, bits_per_byte) for block in blocks]
+    verdicts = [
+        describe_order(trained, {block: bits_per_byte[trained, block] for block in blocks})
+        for trained in (ALONE, TOGETHER)
+    ]
+    table, plot = folder / "text.md", folder / "text.png"
+    _plot(bits_per_byte, blocks, plot)
+    page = [
+        "# Likelihood by block size",
+        "",
+        *markdown_table(lines),
+        "",
+        *(f"- {text}" for text in verdicts),
+        "",
+    ]
+    with whole(table) as temporary_path:
+        temporary_path.write_text("\n".join(page))
+    return "\n".join([format_table(lines), *verdicts]), (table, plot)
 
 
 def describe_order(trained: str, bits_per_byte: Mapping[int, Sequence[float]]) -> str:
@@ -117,35 +134,15 @@ def describe_order(trained: str, bits_per_byte: Mapping[int, Sequence[float]]) -
     return f"fewer bits per byte for smaller blocks with every seed, {training}: {'; '.join(parts)}"
 
 
-def _train_network(
-    budget: Budget, folder: Path, trained: str, sizes: Sequence[int], seed: int
-) -> Path | None:
-    """Train a network and return the folder of its run, or None if the run was stopped before its end."""
-    name = f"{trained if trained == TOGETHER else f'block-{sizes[0]}'}-{seed}"
-    recipe = load_recipe(
-        "laptop-text",
-        name=name,
-        out=str(folder / name),
-        model=NETWORK,
-        data={"tokens": LENGTH},
-        layout={"blocks": [str(size) for size in sizes]},
-        training={
-            "steps": budget.steps,
-            "batch_size": budget.batch,
-            "seed": seed,
-            "keep_checkpoints": 1,
-        },
-        validation={"every": 0},
-    )
-    return None if train(recipe) is None else recipe.folder
-
-
-def _score_network(run: Path, budget: Budget, sizes: Sequence[int], seed: int) -> list[dict[str, Any]]:
+def _score_network(
+    trained: str, sizes: Sequence[int], seed: int, samples: int, batch: int, run: StoredRun
+) -> list[dict[str, Any]]:
     """Score the held-out works, and return a row for each block size."""
-    pipeline = load_pipeline(run, kind=ACDiTTextPipeline).to(launched().device)
+    pipeline = load_pipeline(run.pipeline, kind=ACDiTTextPipeline).to(launched().device)
     data = open_texts(DataConfig(source=SHAKESPEARE), pipeline.tokenizer, LENGTH, held_out=True)
-    scoring = Scoring(min(budget.samples, len(data)), budget.batch, draws=4, estimate="counts", seed=seed)
-    return [likelihood(pipeline, data, Layout((LENGTH,), (size,)), scoring) for size in sizes]
+    scoring = Scoring(min(samples, len(data)), batch, draws=4, estimate="counts", seed=seed)
+    rows = [likelihood(pipeline, data, Layout((LENGTH,), (size,)), scoring) for size in sizes]
+    return [{"trained": trained, "seed": seed, **row} for row in rows]
 
 
 def _row(block: int, bits_per_byte: Mapping[tuple[str, int], Sequence[float]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..utils.resources import free_disk
 from .build import build_layouts
 from .config import Recipe
 from .export import check_scheduler
-from .inspection import Data, latent_manifest
+from .inspection import Data, check_labels, latent_manifest
 from .objectives import objective_name
 from .validation import check_validation
 
@@ -75,6 +75,7 @@ def check_run(
         checks.run("data", lambda: _check_source(recipe))
     if counted := data.counted:
         checks.run("classes", lambda: _check_classes(recipe, counted))
+    checks.run("labels", lambda: check_labels(recipe))
     checks.run("objective", lambda: recipe.training.objective and objective_name(recipe))
     checks.run("scheduler", lambda: check_scheduler(recipe))
     checks.run("validation", lambda: check_validation(recipe))

@@ -1,7 +1,8 @@
 """Network, moving average of its weights and optimiser of a training run, on one rank or sharded."""
 
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, cast
 
@@ -21,6 +22,7 @@ from .class_table import TABLE, carry_rows
 from .config import OptimizerConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # names of AdamW's moments
+EMBEDDERS = re.compile(r"(?:^|\.)[xty]_embedder\.")  # names of parameters before the layers
 LAG = 5  # spans of the moving average after which it no longer holds the first weights: exp(-5) < 1%
 
 
@@ -61,7 +63,7 @@ class Learner:
             min_decay=0.0 if config.ema_warmup else config.ema_decay,
         )
         self.optimizer = torch.optim.AdamW(
-            self.parameters,
+            layer_groups(trainable, len(network.blocks), config.layer_decay),
             lr=config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,
@@ -95,7 +97,7 @@ class Learner:
     def update(self, rate: float) -> None:
         """Take a step of AdamW at the given learning rate, and then update the moving average."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_factor"]
         with record_function("acdit.adamw"):
             self.optimizer.step()
         with record_function("acdit.ema"):
@@ -185,6 +187,31 @@ class Learner:
     def average_lags(self) -> bool:
         """Return whether a large part of the updates so far lies within the span of the moving average."""
         return self.ema.optimization_step * (1 - self.config.ema_decay) < LAG
+
+
+def layer_groups(parameters: Mapping[str, Tensor], num_layers: int, decay: float) -> list[dict[str, Any]]:
+    """Return the parameter groups of an optimiser, each with the factor of its learning rate.
+
+    Layer k of L has the factor decay^(L + 1 - k), embeddings decay^(L + 1), and what follows the layers 1.
+    The groups hold the parameters in their order, as the names of moments require.
+
+    Args:
+        parameters: Trained parameters of a network by name, in the network's order.
+        num_layers: Number of layers of the network.
+        decay: Factor from each layer to the one before it.
+    """
+    groups: list[dict[str, Any]] = []
+    for name, parameter in parameters.items():
+        layer = re.search(r"(?:^|\.)blocks\.(\d+)\.", name)
+        if layer is not None:
+            depth = num_layers - int(layer[1])  # the first layer has the number 1
+        else:
+            depth = num_layers + 1 if EMBEDDERS.search(name) else 0
+        factor = decay**depth
+        if not groups or groups[-1]["rate_factor"] != factor:
+            groups.append({"params": [], "rate_factor": factor})
+        groups[-1]["params"].append(parameter)
+    return groups
 
 
 def compile_blocks(network: ACDiTTransformer, mode: str = "default") -> None:

@@ -31,7 +31,9 @@ EXPORTED = (  # files of an exported pipeline
 GRACE = 30.0  # seconds between a launcher's request to stop a process and its kill
 
 
-def train(recipe: Recipe, *, allow_changes: bool = False) -> Path | None:
+def train(
+    recipe: Recipe, *, allow_changes: bool = False, follow: Callable[[int], None] | None = None
+) -> Path | None:
     """Run a recipe to its end, resuming an earlier run, on the ranks that a launcher started.
 
     SIGTERM or SIGINT on any rank ends the run after the current step, with a checkpoint.
@@ -39,6 +41,8 @@ def train(recipe: Recipe, *, allow_changes: bool = False) -> Path | None:
     Args:
         recipe: Recipe of the run.
         allow_changes: Whether to resume a run that was started with a different recipe.
+        follow: Function that is called after each step with the number of completed steps, in place of a
+            progress bar.
 
     Returns:
         Path of the exported pipeline, or None if the run was stopped before its end.
@@ -59,10 +63,16 @@ def train(recipe: Recipe, *, allow_changes: bool = False) -> Path | None:
     objective_name(recipe)
     check_scheduler(recipe)
     with StopRequest() as stop, ranks.joined():
-        return _train(recipe, ranks, stop, allow_changes)
+        return _train(recipe, ranks, stop, allow_changes, follow)
 
 
-def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool) -> Path | None:
+def _train(
+    recipe: Recipe,
+    ranks: Ranks,
+    stop: StopRequest,
+    allow_changes: bool,
+    follow: Callable[[int], None] | None,
+) -> Path | None:
     with only_process(recipe.folder, "a training run", ranks.main):
         _check_export(recipe)
         run = Run(recipe, ranks, allow_changes=allow_changes)
@@ -72,7 +82,7 @@ def _train(recipe: Recipe, ranks: Ranks, stop: StopRequest, allow_changes: bool)
         validation = None
         if recipe.validation.every:
             validation = Validation(recipe, run.data.label_names, run.vae)
-        with Watch(recipe, run.step, ranks, run.half_precision, run.unlogged) as watch:
+        with Watch(recipe, run.step, ranks, run.half_precision, run.unlogged, follow) as watch:
             watch.say(f"{recipe.name}: {summary(run.data, recipe.modality.samples)}")
             for change in run.changes:
                 watch.say(f"{recipe.name}: {change}")

@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -33,13 +33,27 @@ class Watch:
         ranks: Ranks of the run.
         half: Whether the network computes in bf16; the machine's best rate is measured in the same precision.
         losses: Losses of the steps before `step` that no entry holds yet; they count in the first entry.
+        follow: Function that is called with the number of completed steps, in place of the progress bar.
     """
 
-    def __init__(self, recipe: Recipe, step: int, ranks: Ranks, half: bool, losses: Sequence[float] = ()):
+    def __init__(
+        self,
+        recipe: Recipe,
+        step: int,
+        ranks: Ranks,
+        half: bool,
+        losses: Sequence[float] = (),
+        follow: Callable[[int], None] | None = None,
+    ):
         self.recipe, self.ranks, self.path = recipe, ranks, recipe.folder / LOG_FILE
         self.trackers: list[Any] = []
+        self.follow = follow
         self.bar = ProgressBar(
-            total=recipe.training.steps, initial=step, desc=recipe.name, unit="step", disable=not ranks.main
+            total=recipe.training.steps,
+            initial=step,
+            desc=recipe.name,
+            unit="step",
+            disable=not ranks.main or follow is not None,
         )
         self.smooth: float | None = None
         self.unlogged: list[StepResult] = []  # steps since the last entry, or since the run was resumed
@@ -85,6 +99,8 @@ class Watch:
             previous = result.loss if self.smooth is None else self.smooth
             self.smooth = SMOOTHING * previous + (1 - SMOOTHING) * result.loss
         self.bar.update()
+        if self.follow is not None:
+            self.follow(result.step)
         if result.step % self.recipe.training.log_every == 0 or result.step == self.recipe.training.steps:
             self._entry(result)
 

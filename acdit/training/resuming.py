@@ -45,7 +45,17 @@ CHANGEABLE = {
 # Keys that say where the data are; they may differ too if the data are the same.
 LOCATIONS = {"data.source", "data.listed", "autoencoder.latents"}
 # Prefixes of keys that determine the shape of the network.
-FIXED = ("model.", "lora.", "layout.patch", "data.channels")
+FIXED = (
+    "model.",
+    "lora.",
+    "layout.patch",
+    "data.channels",
+    "classifier.attention",
+    "classifier.pooling",
+    "classifier.probe",
+    "classifier.queries",
+    "classifier.timestep",
+)
 NETWORK_KINDS = {key: kind for key, kind in KINDS.items() if key != "format_version"}
 STATE_KINDS = {
     "progress": OBJECT,

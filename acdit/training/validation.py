@@ -38,10 +38,12 @@ def check_validation(recipe: Recipe) -> str | None:
     if _has_own_source(recipe):
         if recipe.data.validation_fraction:
             raise UserError(
-                f"data.validation_fraction {recipe.data.validation_fraction:g} holds out files that "
+                f"data.validation_fraction {recipe.data.validation_fraction:g} holds out samples that "
                 "validation.source, validation.split or validation.listed leave unused: set it to 0"
             )
         return "named by the recipe"
+    if recipe.data.source in built_in() and recipe.data.validation_fraction:
+        return f"{recipe.data.validation_fraction:.3g} of the training part of {recipe.data.source}"
     if recipe.data.source in built_in():
         return f"the held-out part of {recipe.data.source}"
     if not recipe.data.validation_fraction:

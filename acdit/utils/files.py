@@ -17,6 +17,10 @@ from safetensors import SafetensorError
 from .errors import UserError
 
 
+class InUseError(UserError):
+    """Another process uses a folder or a file."""
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` for a file or folder; sync it and rename it to `path` on success.
@@ -198,7 +202,7 @@ def only_process(
         option: Option that names the folder.
 
     Raises:
-        UserError: If another process uses the folder.
+        InUseError: If another process uses the folder.
     """
     if not main:
         yield
@@ -221,7 +225,7 @@ def only_writer(path: Path, description: str, main: bool = True) -> Iterator[Non
     The lock lies beside the path; the arguments are those of `only_process`.
 
     Raises:
-        UserError: If another process writes to the path.
+        InUseError: If another process writes to the path.
     """
     if not main:
         yield
@@ -240,7 +244,7 @@ def _locked(file: Path, path: Path, description: str, option: str) -> Iterator[N
     try:
         lock.acquire()
     except Timeout as error:
-        raise UserError(
+        raise InUseError(
             f"{path} is in use by another process, {description}: wait until it has ended, or give another "
             f"{option}"
         ) from error

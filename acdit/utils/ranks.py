@@ -123,3 +123,11 @@ def launched() -> Ranks:
         for variable in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
     )
     return Ranks(rank, world_size, local)
+
+
+def leave_launcher() -> Ranks:
+    """Return the ranks of this process, and make it a process of its own, for which `launched` is `ALONE`."""
+    ranks = launched()
+    for variable in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        os.environ.pop(variable, None)
+    return ranks

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from acdit.cli.command import ModalityCommand, PlainCommand, RecipeCommand
 from acdit.cli.main import load_command
+from acdit.cli.study import StudyCommand
 
 
 def record(monkeypatch, name, function):
@@ -11,6 +12,8 @@ def record(monkeypatch, name, function):
     command = load_command(name)
     if isinstance(command, ModalityCommand):
         command = replace(command, run=lambda import_string, options: function(options))
+    elif isinstance(command, StudyCommand):
+        command = replace(command, run=lambda study, options: function(options))
     else:
         assert isinstance(command, PlainCommand | RecipeCommand)
         command = replace(command, run=function)

@@ -10,11 +10,12 @@ from acdit.cli.main import main
 from acdit.data.digits import LABEL_NAMES, digit_images
 from acdit.evaluation.intervals import INTERVALS
 from acdit.metrics import resampling
-from acdit.studies import metric_faults
+from acdit.studies import intervals, metric_faults
+from acdit.studies.design import run_study
 from acdit.studies.expected_faults import EXPECTED, REASONS, expected_effect
 from acdit.studies.faults import FAULTS, balanced, blurred, duplicated, noised
-from acdit.studies.intervals import gaussian_population, study_intervals
-from acdit.studies.metric_faults import observed_effect, study_metrics
+from acdit.studies.intervals import gaussian_population, intervals_design
+from acdit.studies.metric_faults import metrics_design, observed_effect
 from acdit.studies.pictures import Pictures, digit_pictures, photograph_pictures
 from acdit.utils.errors import UserError
 from tests.tiny import given
@@ -91,7 +92,7 @@ def tiny_pictures() -> Pictures:
 def test_the_study_of_faults(tmp_path, monkeypatch):
     monkeypatch.setitem(metric_faults.PICTURES, "digits", tiny_pictures)
     arguments = {"count": 30, "undamaged": 3, "damaged": 1, "cases": [("digits", "pixels")]}
-    result = study_metrics(tmp_path, **arguments)
+    result = given(run_study(metrics_design(**arguments), tmp_path))
     stored = json.loads((tmp_path / "measurements.json").read_text())
     assert len(stored["rows"]) == 3 + 5 * 5
     clean = [row["scores"]["frechet_distance"] for row in stored["rows"] if row["fault"] == "none"]
@@ -106,17 +107,24 @@ def test_the_study_of_faults(tmp_path, monkeypatch):
     assert (tmp_path / "metric-faults.png").stat().st_size > 10_000
     assert result.files[1] == tmp_path / "metric-faults.md"
     monkeypatch.setitem(metric_faults.PICTURES, "digits", lambda: pytest.fail("it was measured again"))
-    assert study_metrics(tmp_path, **arguments).report == result.report
+    assert given(run_study(metrics_design(**arguments), tmp_path)).report == result.report
     with pytest.raises(UserError, match="other settings"):
-        study_metrics(tmp_path, **{**arguments, "damaged": 2})
+        run_study(metrics_design(**{**arguments, "damaged": 2}), tmp_path)
     with pytest.raises(UserError, match="20 to 600 samples, not 601"):
-        study_metrics(tmp_path, count=601)
+        metrics_design(count=601)
 
 
 def test_the_study_of_intervals(tmp_path, monkeypatch):
     monkeypatch.setattr(resampling, "RESAMPLES", 10)
-    arguments = {"simulations": 3, "sizes": (40,), "large": (60,)}
-    result = study_intervals(tmp_path, **arguments, populations=(lambda: gaussian_population(4),))
+    built: list[int] = []
+
+    def build() -> intervals.Population:
+        built.append(1)
+        return gaussian_population(4)
+
+    populations = {"Gaussian, 4 features": build}
+    design = intervals_design(simulations=3, sizes=(40,), large=(60,), populations=populations)
+    result = given(run_study(design, tmp_path))
     rows = json.loads((tmp_path / "measurements.json").read_text())["rows"]
     assert [(row["samples"], row["score"]) for row in rows] == [
         *((40, score) for score in INTERVALS),
@@ -124,9 +132,10 @@ def test_the_study_of_intervals(tmp_path, monkeypatch):
     ]
     assert all(0 <= row["coverage"] <= 1 and row["width"] > 0 for row in rows)
     assert "Fraction of 3 simulated sets" in (tmp_path / "coverage.md").read_text()
-    monkeypatch.setattr("acdit.studies.intervals._measure", lambda *_: pytest.fail("measured again"))
-    again = study_intervals(tmp_path, **arguments, populations=(lambda: gaussian_population(4),))
-    assert again.report == result.report
+    assert len(built) == 1
+    again = intervals_design(simulations=3, sizes=(40,), large=(60,), populations=populations)
+    assert given(run_study(again, tmp_path)).report == result.report
+    assert len(built) == 1  # nothing was measured again
 
 
 def test_a_gaussian_population_is_what_it_says():
@@ -139,10 +148,11 @@ def test_a_gaussian_population_is_what_it_says():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["metrics", "--model", "mnist"], "acdit study metrics samples no model: leave out --model"),
-        (["intervals", "--samples", "100"], "leave out --samples and --seeds"),
+        (["metrics", "--model", "mnist"], "unknown option --model"),
+        (["intervals", "--samples", "100"], "unknown option --samples"),
+        (["metrics", "--jobs", "2"], "unknown option --jobs"),
         (["metrics", "--samples", "700"], "20 to 600 samples, not 700"),
-        (["interval"], "interval"),
+        (["interval"], "unknown study 'interval'; did you mean intervals?"),
     ],
 )
 def test_options_that_do_not_fit(arguments, message, capsys, tmp_path):

@@ -11,8 +11,10 @@ from acdit.generation.batches import Sampling
 from acdit.pipelines.folders import pipeline_folder
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.loading import load_pipeline
-from acdit.studies.sampling import SamplingMethod, study_sampling
+from acdit.studies.design import run_study
+from acdit.studies.sampling import SamplingMethod, sampling_design
 from acdit.utils.errors import UserError
+from tests.tiny import given
 
 METHODS = (
     SamplingMethod("own", 2, 2),
@@ -31,8 +33,11 @@ def pipeline():
 
 def run(pipeline, folder, **options):
     model, sampling = pipeline_folder("mnist"), Sampling(**options)
-    result = study_sampling(pipeline, model, folder, sampling, samples=10, seeds=2, methods=METHODS)
-    assert result.files == (folder / "measurements.json", folder / "sampling.png")
+    design = sampling_design(pipeline, model, sampling, samples=10, seeds=2, methods=METHODS)
+    result = given(run_study(design, folder))
+    assert result.files == tuple(
+        folder / name for name in ("measurements.json", "sampling.md", "sampling.png")
+    )
     print(result.report)
     return json.loads((folder / "measurements.json").read_text())
 
@@ -40,7 +45,7 @@ def run(pipeline, folder, **options):
 def test_every_way_is_measured_once(pipeline, tmp_path, capsys, monkeypatch):
     views = []
     hook = pipeline.transformer.register_forward_pre_hook(
-        lambda module, given: views.append(given[0].shape[1])
+        lambda module, inputs: views.append(inputs[0].shape[1])
     )
     try:
         rows = run(pipeline, tmp_path)["rows"]
@@ -55,6 +60,8 @@ def test_every_way_is_measured_once(pipeline, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "sampling.png").stat().st_size > 10_000
     table = capsys.readouterr().out
     assert "own 4..1" in table and "own 6, guidance in the middle" in table
+    page = (tmp_path / "sampling.md").read_text()
+    assert f"| own 4..1 | {cost['own', 4, 0]} |" in page
 
     # The same again draws nothing, and what was measured stands.
     path = tmp_path / "measurements.json"

@@ -13,37 +13,41 @@ from acdit.evaluation.texts import Scoring, likelihood
 from acdit.model.layout import Layout
 from acdit.pipelines.loading import load_pipeline
 from acdit.pipelines.text import ACDiTTextPipeline
-from acdit.studies import text
-from acdit.studies.text import Budget, describe_order, study_text
+from acdit.studies import run_store
+from acdit.studies.design import Design, run_study
+from acdit.studies.run_store import RunStore
+from acdit.studies.text import describe_order, text_design
+from tests.tiny import given
+
+NETWORK = {"num_layers": 1, "hidden_size": 8, "num_heads": 1}
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setattr(text, "NETWORK", {"num_layers": 1, "hidden_size": 8, "num_heads": 1})
+def design() -> Design:
+    return text_design(steps=2, batch=2, samples=10, first_seed=0, seeds=2, blocks=(1, 256), network=NETWORK)
 
 
-BUDGET = Budget(steps=2, batch=2, samples=10)
-
-
-def run(folder):
-    result = study_text(folder, BUDGET, first_seed=0, seeds=2, blocks=(1, 256))
-    assert result is not None
+def run(folder, store):
+    result = given(run_study(design(), folder, store=store))
+    assert [path.name for path in result.files] == ["measurements.json", "text.md", "text.png"]
     print(result.report)
     return json.loads((folder / "measurements.json").read_text())
 
 
 def test_networks_are_trained_once_and_scored(tmp_path, capsys, monkeypatch):
-    made = run(tmp_path)
+    store, out = RunStore(tmp_path / "runs"), tmp_path / "study"
+    made = run(out, store)
     shown = capsys.readouterr().out
     keys = {(row["trained"], row["block"], row["seed"]) for row in made["rows"]}
     assert keys == {
         (trained, block, seed) for trained in ("alone", "all") for block in (1, 256) for seed in (0, 1)
     }
-    assert (tmp_path / "text.png").stat().st_size > 5000
-    blocks = {name: load_pipeline(tmp_path / f"{name}-1").config["block"] for name in ("block-256", "all")}
-    assert blocks == {"block-256": [256], "all": [1]} or blocks == {"block-256": (256,), "all": (1,)}
+    assert (out / "text.png").stat().st_size > 5000
+    runs = {run.name: run for run in store.runs(design().runs)}
+    assert set(runs) == {f"{name}-{seed}" for name in ("all", "block-1", "block-256") for seed in (0, 1)}
+    blocks = {name: load_pipeline(runs[name].folder).config["block"] for name in ("block-256-1", "all-1")}
+    assert {name: list(block) for name, block in blocks.items()} == {"block-256-1": [256], "all-1": [1]}
 
-    pipeline = load_pipeline(tmp_path / "block-256-1", kind=ACDiTTextPipeline)
+    pipeline = load_pipeline(runs["block-256-1"].folder, kind=ACDiTTextPipeline)
     held_out = open_texts(DataConfig(source=SHAKESPEARE), pipeline.tokenizer, 256, held_out=True)
     row = next(
         row for row in made["rows"] if (row["trained"], row["block"], row["seed"]) == ("alone", 256, 1)
@@ -53,16 +57,10 @@ def test_networks_are_trained_once_and_scored(tmp_path, capsys, monkeypatch):
     mean = statistics.mean(
         row["bits_per_byte"] for row in made["rows"] if (row["trained"], row["block"]) == ("alone", 1)
     )
-    assert f"{mean:.4g}" in shown
+    assert f"{mean:.4g}" in shown and f"| 1 | {mean:.4g} |" in (out / "text.md").read_text()
 
-    monkeypatch.setattr(text, "train", lambda *_: pytest.fail("it was trained again"))
-    assert run(tmp_path) == made
-
-
-def test_a_stopped_training_ends_the_study(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(text, "train", lambda *_: None)
-    assert study_text(tmp_path, BUDGET, first_seed=0, seeds=2) is None
-    assert not (tmp_path / "measurements.json").exists() and capsys.readouterr().out == ""
+    monkeypatch.setattr(run_store, "train", lambda *_, **__: pytest.fail("it was trained again"))
+    assert run(out, store) == made
 
 
 def test_what_is_said_of_the_order():
@@ -76,8 +74,10 @@ def test_what_is_said_of_the_order():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model", "x"], "trains its own networks"),
-        (["--device", "cpu"], "trains its own networks"),
+        (["--model", "x"], "unknown option --model"),
+        (["--device", "cpu"], "unknown option --device"),
+        (["--budget", "tiny"], "--budget must be one of full, quick"),
+        (["--jobs", "0"], "--jobs must be at least 1"),
         (["--training-steps", "0"], "--training-steps must be at least 1"),
         (["--seeds", "1"], "--seeds must be at least 2"),
     ],

@@ -1,0 +1,123 @@
+"""Options of the studies: one class for each that has options of its own. Does not import torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from ..utils.errors import UserError
+from ..utils.ranges import MANY, Count, Range, Ranged, Seed
+from .model_options import GuidedOptions
+
+AtLeastTen = Annotated[int, Range(10, MANY)]
+AtLeastTwo = Annotated[int, Range(2, MANY)]
+QUICK_NETWORK = {"num_layers": 1, "hidden_size": 8, "num_heads": 1}
+
+
+@dataclass
+class StudyOptions(Ranged):
+    """Run a study, or resume it: the same command does what is missing."""
+
+    section: ClassVar[str] = "--"
+
+    seed: Seed = 0
+    """First seed."""
+    dry_run: bool = False
+    """List training runs and measurements, with what exists already, FLOPs and hours, and do nothing."""
+    out: str | None = None
+    """Folder of measurements, tables and plots, default: out/study-NAME; run the same command again to resume
+    the study."""
+
+    def folder(self, name: str) -> Path:
+        """Return the folder that the study of a name writes."""
+        return Path(self.out or f"out/study-{name}")
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the function that designs the study."""
+        return {"seed": self.seed}
+
+
+@dataclass
+class TrainingStudyOptions(StudyOptions):
+    """Run a study that trains networks, or resume it: the same command does what is missing."""
+
+    budget: Literal["full", "quick"] = "full"
+    """Budget: that of the other options (full), or at most what takes seconds, to try the study (quick)."""
+    jobs: Annotated[int, Range(1, 1024)] = 1
+    """Number of networks to train at once, each in its own process with its fraction of the threads, and on
+    its own GPU if there are several."""
+
+    def folder(self, name: str) -> Path:
+        """Return the folder that the study of a name writes; a quick one does not mix with a full one."""
+        return super().folder(name if self.budget == "full" else f"{name}-quick")
+
+
+@dataclass
+class SamplingStudyOptions(GuidedOptions, StudyOptions):
+    """Compare solvers, numbers of steps and guidance for sampling digits."""
+
+    samples: AtLeastTen = 500
+    """Number of digits per setting and seed."""
+    seeds: AtLeastTwo = 3
+    """Number of seeds per setting."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps is not None or self.fast or self.guidance_interval is not None:
+            raise UserError("the study varies --steps, --fast and --guidance-interval: leave them out")
+
+    def arguments(self) -> dict[str, Any]:
+        """Load the pipeline, and return the arguments of the function that designs the study."""
+        from ..pipelines.folders import pipeline_folder
+        from ..pipelines.image import ACDiTImagePipeline
+        from .open_model import open_guided, sampling_of
+
+        pipeline = open_guided(self, ACDiTImagePipeline)
+        return {
+            "pipeline": pipeline,
+            "model": pipeline_folder(self.model),
+            "sampling": sampling_of(self, pipeline),
+            "samples": self.samples,
+            "seeds": self.seeds,
+        }
+
+
+@dataclass
+class TextStudyOptions(TrainingStudyOptions):
+    """Train networks on texts in blocks of several sizes, and compare their likelihoods."""
+
+    samples: AtLeastTen = 500
+    """Number of held-out sequences to score."""
+    seeds: AtLeastTwo = 3
+    """Number of times that each network is trained."""
+    training_steps: Count = 500
+    """Training steps of each network, over --batch sequences of 256 bytes."""
+    batch: Count = 64
+    """Number of sequences of a training step, and scored at once."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the function that designs the study."""
+        arguments = {
+            "steps": self.training_steps,
+            "batch": self.batch,
+            "samples": self.samples,
+            "seeds": self.seeds,
+        }
+        if self.budget == "quick":
+            least = {"steps": 2, "batch": 2, "samples": 10, "seeds": 2}
+            arguments = {key: min(value, least[key]) for key, value in arguments.items()}
+            arguments |= {"network": QUICK_NETWORK, "blocks": (1, 256)}
+        return arguments | {"first_seed": self.seed}
+
+
+@dataclass
+class MetricsStudyOptions(StudyOptions):
+    """Measure what faults of samples do to each score."""
+
+    samples: AtLeastTen = 500
+    """Number of samples in a set."""
+    seeds: AtLeastTwo = 3
+    """Number of sets with each fault at each strength."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the function that designs the study."""
+        return {"seed": self.seed, "count": self.samples, "damaged": self.seeds}

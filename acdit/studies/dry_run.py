@@ -1,0 +1,105 @@
+"""Table of what a study would train and measure: state, FLOPs and hours of each run."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ..bench.timing import machine
+from ..evaluation.report import format_table
+from ..model.matmul_rate import best_rate
+from ..utils.ranks import launched
+from .design import Design
+from .measurements import FILE
+from .run_store import RunStore, StoredRun
+
+# Fraction of the best rate of matrix products that training is assumed to reach; small networks on a CPU
+# reach a fifth to a half.
+ASSUMED_FRACTION = 0.3
+LEAST_SECONDS = 10  # of a run whose rate counts: a shorter one mostly opens its data
+SIDE = {"cpu": 1024, "cuda": 8192}  # of the matrices that are multiplied to measure the rate
+
+
+def describe_study(design: Design, folder: Path, store: RunStore | None = None) -> str:
+    """Describe the training runs and measurements of a study, without training or writing anything.
+
+    Args:
+        design: Design of the study.
+        folder: Output folder.
+        store: Store of the training runs; default: that of the environment variable `ACDIT_RUNS`.
+
+    Raises:
+        UserError: If the folder, or that of a run, is damaged or belongs to something else.
+    """
+    store = store or RunStore()
+    measured = design.measured(folder, store)
+    missing = {key for each in design.missing(measured) for key in each.rows if key not in measured.rows}
+    total = sum(len(measurement.rows) for measurement in design.measurements)
+    rows = f"measurements: {total - len(missing):,} of {total:,} rows are in {folder / FILE}"
+    if not design.runs:
+        return f"no training runs\n{rows}"
+    return f"{_table(store.runs(design.runs), store)}\n{rows}"
+
+
+def _table(runs: Sequence[StoredRun], store: RunStore) -> str:
+    """Return a table of training runs with the total of the steps that are left."""
+    rate, source = _rate(runs)
+    lines, flops_left = [], 0.0
+    for run in runs:
+        left = 0 if run.finished else run.steps - run.saved_step
+        flops = math.nan if run.flops is None else run.flops
+        flops_left += flops * left / run.steps
+        lines.append(
+            {
+                "run": run.name,
+                "folder": run.digest,
+                "state": _state(run),
+                "FLOPs": f"{flops:.3g}",
+                "hours left": _hours(flops * left / run.steps, rate),
+            }
+        )
+    finished = sum(run.finished for run in runs)
+    total = {
+        "run": "total",
+        "folder": "",
+        "state": f"{finished} of {len(runs)} finished",
+        "FLOPs": f"{sum(math.nan if run.flops is None else run.flops for run in runs):.3g}",
+        "hours left": _hours(flops_left, rate),
+    }
+    return (
+        f"{format_table([*lines, total])}\n"
+        f"runs are stored in {store.root}; hours for one after the other, at {rate:.3g} FLOP/s, {source}"
+    )
+
+
+def _state(run: StoredRun) -> str:
+    if run.finished:
+        return "finished"
+    return "missing" if run.facts is None else f"{run.saved_step:,} of {run.steps:,} steps"
+
+
+def _hours(flops: float, rate: float) -> str:
+    return f"{flops / rate / 3600:.3g}"
+
+
+def _rate(runs: Sequence[StoredRun]) -> tuple[float, str]:
+    """Return the FLOP/s at which this machine trains, and how they are known.
+
+    They are those of the finished runs that it trained with as many threads and for long enough, or else a
+    fraction of its best rate of matrix products.
+    """
+    device = launched().device
+    own = {"machine": machine(device)["processor"], "threads": torch.get_num_threads()}
+    known = [
+        facts
+        for run in runs
+        if run.finished and (facts := run.facts) and facts["flops"] and facts["seconds"] >= LEAST_SECONDS
+        if all(facts[key] == value for key, value in own.items())
+    ]
+    if known:
+        rate = sum(facts["flops"] for facts in known) / sum(facts["seconds"] for facts in known)
+        return rate, f"as the {len(known)} finished runs of this machine"
+    side = SIDE.get(device.type, SIDE["cpu"])
+    best = best_rate([(1, side, side, side)], torch.float32, device)
+    return best * ASSUMED_FRACTION, f"{ASSUMED_FRACTION:.0%} of its best rate of matrix products"

@@ -1,0 +1,76 @@
+"""Table of studies by name. Does not import torch."""
+
+from dataclasses import dataclass
+
+from ..utils.errors import UserError
+from ..utils.settings import nearest
+
+
+@dataclass(frozen=True)
+class Study:
+    """Declaration of a study.
+
+    Attributes:
+        name: name that the user types.
+        summary: description in a few words.
+        design: import string of the function that returns the `Design` of the study: its training runs,
+            measurements and report.
+        options: import string of the class of the options; its method `arguments` returns the arguments of
+            `design`.
+        example: command line that the help shows.
+    """
+
+    name: str
+    summary: str
+    design: str
+    options: str
+    example: str
+
+
+STUDIES: dict[str, Study] = {
+    study.name: study
+    for study in (
+        Study(
+            "sampling",
+            "quality against cost of solvers, numbers of steps and guidance, on digits",
+            "acdit.studies.sampling:sampling_design",
+            "acdit.cli.study_options:SamplingStudyOptions",
+            "acdit study sampling --samples 500 --seeds 3 --out out/study",
+        ),
+        Study(
+            "text",
+            "likelihood of text against block size, of networks trained for it",
+            "acdit.studies.text:text_design",
+            "acdit.cli.study_options:TextStudyOptions",
+            "acdit study text --batch 16 --training-steps 350 --dry-run",
+        ),
+        Study(
+            "metrics",
+            "effects of faults of samples on each score",
+            "acdit.studies.metric_faults:metrics_design",
+            "acdit.cli.study_options:MetricsStudyOptions",
+            "acdit study metrics --seeds 2",
+        ),
+        Study(
+            "intervals",
+            "coverage of the intervals of scores, on simulated sets",
+            "acdit.studies.intervals:intervals_design",
+            "acdit.cli.study_options:StudyOptions",
+            "acdit study intervals",
+        ),
+    )
+}
+
+
+def study_named(name: str) -> Study:
+    """Return the study of a name.
+
+    Raises:
+        UserError: if there is none; the message names the nearest one.
+    """
+    if name not in STUDIES:
+        raise UserError(
+            f"unknown study {name!r}; did you mean {nearest(name, STUDIES)[0]}? "
+            f"The studies are {', '.join(STUDIES)}"
+        )
+    return STUDIES[name]
