@@ -1,5 +1,7 @@
 """ACDiTImageClassificationPipeline: the class of images, with scores (section 5.1)."""
 
+import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -8,7 +10,7 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
 from ..data.autoencoders import encode, scale_factor
-from ..diffusion.classification import noised_input
+from ..diffusion.classification import noise_process, noised_input
 from ..model.classifier import ACDiTForImageClassification
 from ..model.layout import Layout
 from ..utils.errors import UserError
@@ -83,11 +85,10 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
         self._check_layout(grid=grid, block=block, patch=patch)
         layout = Layout(tuple(grid or ()), tuple(block or ()), tuple(patch or ()))
         names = {str(index): name for index, name in (id2label or {}).items()}
-        classes = classifier.config["num_labels"]
-        if names and len(names) != classes:
-            raise UserError(f"id2label has {len(names)} classes, but the network has {classes}")
+        channels, rest = divmod(classifier.config["in_channels"], layout.patch_elements)
+        _check_fit(classifier, layout, names, rest)
         if vae is not None:
-            channels, factor = classifier.config["in_channels"] // layout.patch_elements, scale_factor(vae)
+            factor = scale_factor(vae)
             if vae.config.latent_channels != channels or vae_scale_factor not in (1, factor):
                 raise UserError(
                     f"the vae does not fit the network: it has {vae.config.latent_channels} latent channels "
@@ -146,6 +147,10 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
         Raises:
             UserError: if an image cannot be read, or an argument is out of range.
         """
+        if self.vae is None and self.vae_scale_factor > 1:
+            raise UserError(
+                "the model reads latents and was saved without its autoencoder: pass vae= to from_pretrained"
+            )
         heads = len(self.classifier.heads)
         if type(top_k) is not int or top_k < 1:
             raise UserError(f"top_k must be at least 1, not {top_k}")
@@ -176,9 +181,28 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
         names = self.label_names
         best = scores.topk(min(top_k, len(scores)))
         return [
-            {"label": names.get(index, str(index)), "score": score}
+            {"label": names.get(index) or str(index), "score": score}
             for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
+
+
+def _check_fit(
+    classifier: ACDiTForImageClassification, layout: Layout, names: Mapping[str, str], rest: int
+) -> None:
+    """Raise UserError unless a layout and names of classes are those of a classifier."""
+    classes = classifier.config["num_labels"]
+    if names and set(names) != {str(index) for index in range(classes)}:
+        raise UserError(
+            f"id2label must name the {classes} classes of the network, 0..{classes - 1}, but it names "
+            f"{len(names)}: {textwrap.shorten(', '.join(names), 60, placeholder=' ..')}"
+        )
+    if layout.axes != 2 or layout.size[0] != layout.size[1] or rest:
+        raise UserError(
+            f"a classifier needs square images and tokens of {classifier.config['in_channels']} values, "
+            f"not {layout}"
+        )
+    if noise_process(classifier) is not None and layout.num_blocks != 1:
+        raise UserError(f"noised input is one block, but {layout} has {layout.num_blocks}")
 
 
 for _public in (ACDiTImageClassificationPipeline, ACDiTImageClassificationPipelineOutput):
