@@ -40,9 +40,11 @@ class Modality:
         noise: Name of the noise process in `acdit.training.objectives.OBJECTIVES` and
             `acdit.diffusion.schedulers.SCHEDULERS`.
         objective: Name of the default objective, among those of the noise process.
+        build_network: Function that builds the network of a training run.
+        costs: Class that counts the costs of the network of a training run.
         pipeline: Class of the pipeline.
         export: Function that builds the pipeline of a training run.
-        preview: Function that writes samples of a training run.
+        preview: Function that writes samples of a training run; empty if there are none.
         save_converted: Function that writes the model of a published checkpoint; empty if there is none.
         network: Name of the network among the components of the pipeline, and its class.
         sample_options: Class of the options of `acdit sample`; empty if there is nothing to sample.
@@ -74,6 +76,8 @@ class Modality:
     inspect_data: str
     noise: str
     objective: str
+    build_network: str = "acdit.training.build:build_generator"
+    costs: str = "acdit.training.costs:GeneratorCosts"
     pipeline: str
     export: str
     preview: str

@@ -15,12 +15,14 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
+from ..model.classifier import ACDiTForImageClassification
 from ..model.transformer import ACDiTTransformer
 from ..utils.ranks import ALONE, Ranks
 from .checkpoint import Stored, fill
 from .class_table import TABLE, carry_rows
 from .config import OptimizerConfig
 
+TrainedNetwork = ACDiTTransformer | ACDiTForImageClassification
 MOMENTS = ("exp_avg", "exp_avg_sq")  # names of AdamW's moments
 EMBEDDERS = re.compile(r"(?:^|\.)[xty]_embedder\.")  # names of parameters before the layers
 LAG = 5  # spans of the moving average after which it no longer holds the first weights: exp(-5) < 1%
@@ -38,7 +40,7 @@ class Learner:
 
     def __init__(
         self,
-        network: ACDiTTransformer,
+        network: TrainedNetwork,
         config: OptimizerConfig,
         ranks: Ranks = ALONE,
         parallel: Literal["ddp", "fsdp"] = "ddp",
@@ -214,7 +216,7 @@ def layer_groups(parameters: Mapping[str, Tensor], num_layers: int, decay: float
     return groups
 
 
-def compile_blocks(network: ACDiTTransformer, mode: str = "default") -> None:
+def compile_blocks(network: TrainedNetwork, mode: str = "default") -> None:
     """Compile a network's blocks, once for all of them, in one of torch.compile's modes.
 
     Each layout, batch size and use (with or without gradients, the last block or another) is compiled
