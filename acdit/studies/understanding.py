@@ -9,21 +9,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..data.config import DataConfig
-from ..data.digits import digit_images
-from ..data.opening import open_samples
-from ..evaluation.model_evaluation import ModelSettings, evaluate_model
-from ..generation.batches import Sampling
-from ..metrics.classification import top_accuracy
-from ..pipelines.classification import ACDiTImageClassificationPipeline
-from ..pipelines.image import ACDiTImagePipeline
-from ..pipelines.loading import load_pipeline
 from ..utils.errors import require
-from ..utils.ranks import launched
 from .design import Design, Measurement
-from .run_store import RunSpec, StoredRun
+from .run_store import RunSpec
+from .understanding_measures import measure_classifier, measure_losses, measure_probes
 from .understanding_report import (
     ALL,
     GENERATIVE,
@@ -59,7 +49,7 @@ def understanding_design(*, first_seed: int, seeds: int, quick: bool = False) ->
         measurements.append(
             Measurement(
                 ((GENERATIVE, ALL, -1, seed),),
-                partial(_measure_losses, budget, seed),
+                partial(measure_losses, budget, seed),
                 (generator_run(budget, seed, labelled=True),),
             )
         )
@@ -99,72 +89,12 @@ def _recognition(budget: Budget, generator: RunSpec, labels: int, seed: int) -> 
         rows = tuple((name, labels, layer, seed) for layer in layers for name in names)
         yield Measurement(
             rows,
-            partial(_measure_probes, budget, labels, timestep, seed),
+            partial(measure_probes, budget, labels, timestep, seed),
             (probe_run(budget, labels, seed, generator, timestep=timestep),),
         )
 
 
 def _classified(budget: Budget, arm: str, labels: int, seed: int, run: RunSpec) -> Measurement:
     return Measurement(
-        ((arm, labels, -1, seed),), partial(_measure_classifier, budget, arm, labels, seed), (run,)
+        ((arm, labels, -1, seed),), partial(measure_classifier, budget, arm, labels, seed), (run,)
     )
-
-
-def _measure_classifier(
-    budget: Budget, arm: str, labels: int, seed: int, run: StoredRun
-) -> list[dict[str, Any]]:
-    """Return the accuracy of a classifier on the held-out digits."""
-    (accuracy,) = head_accuracies(load(run), *digit_images(budget.recipe, held_out=True))
-    return [{"arm": arm, "labels": labels, "layer": -1, "seed": seed, **accuracy}]
-
-
-def _measure_probes(
-    budget: Budget, labels: int, timestep: float | None, seed: int, run: StoredRun
-) -> list[dict[str, Any]]:
-    """Return the accuracies of the probes of all layers on the held-out digits."""
-    pipeline = load(run)
-    poolings = pipeline.classifier.config["pooling"]
-    accuracies = head_accuracies(pipeline, *digit_images(budget.recipe, held_out=True))
-    return [
-        {
-            "arm": probe_name(PROBES[pooling], timestep),
-            "labels": labels,
-            "layer": layer,
-            "seed": seed,
-            **accuracy,
-        }
-        for layer, pooling, accuracy in zip(pipeline.classifier.layers, poolings, accuracies, strict=True)
-    ]
-
-
-def _measure_losses(budget: Budget, seed: int, run: StoredRun) -> list[dict[str, Any]]:
-    """Return the accuracy of a class-conditional generator that classifies by its denoising losses."""
-    pipeline = load_pipeline(run.pipeline, kind=ACDiTImagePipeline).to(launched().device)
-    images, labels = digit_images(budget.recipe, held_out=True)
-    images, labels = images[: budget.count], labels[: budget.count]
-    losses = classify_by_loss(pipeline, images, draws=budget.draws, seed=seed)
-    accuracy = top_accuracy(-losses, labels)
-    row = {"arm": GENERATIVE, "labels": ALL, "layer": -1, "seed": seed}
-    return [{**row, "accuracy": accuracy.value, "error": accuracy.error}]
-
-
-def load(run: StoredRun) -> ACDiTImageClassificationPipeline:
-    """Load the classifier of a finished run."""
-    return load_pipeline(run.pipeline, kind=ACDiTImageClassificationPipeline).to(launched().device)
-
-
-@torch.no_grad()
-def head_accuracies(
-    pipeline: ACDiTImageClassificationPipeline, images: Tensor, labels: Tensor, batch: int = 250
-) -> list[dict[str, float]]:
-    """Return the accuracy of every head of a classifier, with its standard error.
-
-    Args:
-        pipeline: the classifier.
-        images: images (N, C, H, W) in [-1, 1].
-        labels: classes (N,).
-        batch: images per forward pass.
-    """
-    logits = torch.cat([pipeline.logits(part).cpu() for part in images.split(batch)])  # (N, heads, classes)
-    means = [top_accuracy(logits[:, head], labels) for head in range(logits.shape[1])]
-    return [{"accuracy": mean.value, "error": mean.error} for mean in means]

@@ -6,6 +6,7 @@ from typing import Any
 
 from .run_store import RunSpec
 
+HELD_OUT_FRACTION = 0.2  # of the training digits, on which settings are chosen
 SHIPPED = "mnist"  # the generator of the package, which has seen all labels
 
 
@@ -36,7 +37,7 @@ class Budget:
         pretraining_steps: training steps of a generator.
         batch: images per step.
         labels: numbers of labels per class.
-        probe_steps: training steps of probes, by labels per class.
+        steps: training steps of classifiers and probes, by labels per class.
         draws: noise draws of the generative classifier.
         count: number of held-out digits that the generative classifier reads; None = all.
     """
@@ -50,7 +51,7 @@ class Budget:
     pretraining_steps: int = 2000
     batch: int = 64
     labels: tuple[int, ...] = (10, 50, 400)
-    probe_steps: Mapping[int, int] = field(default_factory=lambda: {10: 300, 50: 600, 400: 1200})
+    steps: Mapping[int, int] = field(default_factory=lambda: {10: 300, 50: 600, 400: 1200})
     draws: int = 8
     count: int | None = None
 
@@ -63,7 +64,7 @@ QUICK = Budget(
     pretraining_steps=2,
     batch=4,
     labels=(2, 4),
-    probe_steps={2: 2, 4: 2},
+    steps={2: 2, 4: 2},
     draws=1,
     count=4,
 )
@@ -130,7 +131,7 @@ def probe_run(
     """Return the run of linear and attention probes at all layers of a frozen generator."""
     overrides = _overrides(budget, labels, timestep, False) | {
         "training.objective": "probes",
-        "training.steps": budget.probe_steps[labels],
+        "training.steps": budget.steps[labels],
         "training.init_from": start,
         "classifier.probe": "both",
         "classifier.queries": 8,
@@ -151,5 +152,5 @@ def _overrides(budget: Budget, labels: int, timestep: float | None, validation: 
     if timestep is not None:
         values["classifier.timestep"] = timestep
     if validation:
-        values["data.validation_fraction"] = 0.2
+        values["data.validation_fraction"] = HELD_OUT_FRACTION
     return values
