@@ -1,4 +1,4 @@
-"""Study that chooses the settings of the study of understanding, on a validation part of the training digits."""
+"""Study that chooses the settings of the study of understanding, on a part of the training digits."""
 
 from collections.abc import Sequence
 from functools import partial

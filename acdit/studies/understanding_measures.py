@@ -46,12 +46,12 @@ def measure_probes(
 def measure_losses(budget: Budget, seed: int, run: StoredRun) -> list[dict[str, Any]]:
     """Return the accuracy of a class-conditional generator that classifies by its denoising losses."""
     pipeline = load_pipeline(run.pipeline, kind=ACDiTImagePipeline).to(launched().device)
-    images, labels = digit_images(budget.recipe, held_out=True)
-    images, labels = images[: budget.count], labels[: budget.count]
-    losses = classify_by_loss(pipeline, images, draws=budget.draws, seed=seed)
-    accuracy = top_accuracy(-losses, labels)
+    data = open_samples(DataConfig(source=budget.recipe, channels=1), seed=seed, held_out=True)
+    settings = ModelSettings(Sampling(seed=seed), budget.count, budget.draws)
+    score = evaluate_model(pipeline, data, ("class_accuracy",), settings).score("class_accuracy")
+    error = (score.value * (1 - score.value) / (budget.count or len(data))) ** 0.5
     row = {"arm": GENERATIVE, "labels": ALL, "layer": -1, "seed": seed}
-    return [{**row, "accuracy": accuracy.value, "error": accuracy.error}]
+    return [{**row, "accuracy": score.value, "error": error}]
 
 
 def load_classifier(run: StoredRun) -> ACDiTImageClassificationPipeline:
