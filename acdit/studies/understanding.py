@@ -28,7 +28,7 @@ from .understanding_report import (
     report,
 )
 from .understanding_runs import QUICK, SHIPPED, Budget, Settings, classifier_run, generator_run, probe_run
-from .understanding_settings import CHOSEN, DIT_TIMESTEP, PROBED_TIMESTEPS
+from .understanding_settings import CHOSEN, DIT_TIMESTEP
 
 
 def understanding_design(*, first_seed: int, seeds: int, quick: bool = False) -> Design:
@@ -84,7 +84,7 @@ def _recognition(budget: Budget, generator: RunSpec, labels: int, seed: int) -> 
     for arm, run in runs.items():
         yield _classified(budget, arm, labels, seed, run)
     layers = range(budget.network["num_layers"] + 1)
-    for timestep in (None, *PROBED_TIMESTEPS):
+    for timestep in (None, *budget.timesteps):
         names = [probe_name(probe, timestep) for probe in PROBES.values()]
         rows = tuple((name, labels, layer, seed) for layer in layers for name in names)
         yield Measurement(

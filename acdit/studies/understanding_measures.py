@@ -5,7 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data.config import DataConfig
 from ..data.digits import digit_images
+from ..data.opening import open_samples
+from ..evaluation.model_evaluation import ModelSettings, evaluate_model
+from ..generation.batches import Sampling
 from ..metrics.classification import top_accuracy
 from ..pipelines.classification import ACDiTImageClassificationPipeline
 from ..pipelines.image import ACDiTImagePipeline

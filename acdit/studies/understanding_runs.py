@@ -38,6 +38,7 @@ class Budget:
         batch: images per step.
         labels: numbers of labels per class.
         steps: training steps of classifiers and probes, by labels per class.
+        timesteps: timesteps of the noised input of probes.
         draws: noise draws of the generative classifier.
         count: number of held-out digits that the generative classifier reads; None = all.
     """
@@ -52,6 +53,7 @@ class Budget:
     batch: int = 64
     labels: tuple[int, ...] = (10, 50, 400)
     steps: Mapping[int, int] = field(default_factory=lambda: {10: 300, 50: 600, 400: 1200})
+    timesteps: tuple[float, ...] = (0.0, 100.0, 300.0)
     draws: int = 8
     count: int | None = None
 
@@ -63,8 +65,9 @@ QUICK = Budget(
     whole="4x4",
     pretraining_steps=2,
     batch=4,
-    labels=(2, 4),
-    steps={2: 2, 4: 2},
+    labels=(2,),
+    steps={2: 2},
+    timesteps=(100.0,),
     draws=1,
     count=4,
 )

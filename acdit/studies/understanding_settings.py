@@ -12,4 +12,3 @@ CHOSEN: dict[tuple[str, int], Settings] = {
     ("from scratch", 400): Settings(1e-3, 1200, True),
 }
 DIT_TIMESTEP = 100.0  # of the noised input of the fine-tuned classifier, out of 1000
-PROBED_TIMESTEPS = (0.0, 100.0, 300.0)  # of noised input
