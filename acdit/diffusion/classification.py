@@ -117,6 +117,8 @@ class ClassificationObjective:
             errors,
             torch.full_like(errors, timestep or 0.0),
             tuple(range(heads)),
+            # the loss is the sum over heads, so that each is trained as if it were alone
+            weights=torch.full_like(errors, heads) if heads > 1 else None,
             correct=targets.gather(1, logits.argmax(-1)),
         )
 
