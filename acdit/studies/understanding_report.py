@@ -103,8 +103,8 @@ def report(
     plot_layers(by_layer, files[2])
     note = (
         f"{len(compared)} comparisons, each paired over {len(seeds)} seeds. A verdict is what the whole "
-        "95% t interval says. Accuracies in %, with 95% t intervals over the seeds. Of probes, the layer with "
-        "the best mean accuracy on the same digits is shown, which favours none of them."
+        "95% t interval says. Accuracies in %, with 95% t intervals over the seeds. Of probes, the layer "
+        "with the best mean accuracy on the same digits is shown, which favours none of them."
     )
     page = [
         "# Recognition by generators",
