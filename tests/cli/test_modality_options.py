@@ -52,6 +52,9 @@ def calls(monkeypatch):
         ("evaluate --samples finished.txt --data real", "text"),
         ("evaluate --samples finished.npz --data real.npz", "image"),
         ("evaluate --plot a.png --temperatures 0.5,1", "text"),
+        ("evaluate --draws 8", "text"),
+        ("evaluate --metrics class_accuracy --draws 8 --plot a.png", "image"),
+        ("evaluate --metrics class_accuracy --draws 8 --stride 2", "video"),
     ],
 )
 def test_the_modality_of_a_command_line(command, name):
