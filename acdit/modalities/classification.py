@@ -41,4 +41,6 @@ CLASSIFICATION = Modality(
     pipeline="acdit.pipelines.classification:ACDiTImageClassificationPipeline",
     export="acdit.training.export:classification_pipeline",
     preview="",
+    evaluate_options="acdit.cli.evaluate_classes:ClassEvaluateOptions",
+    evaluate="acdit.cli.evaluate_classes:run",
 )
