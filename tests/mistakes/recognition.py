@@ -73,4 +73,33 @@ RECOGNITION = [
         "torch.zeros(classes * count).long()",
         "diffusion/test_class_losses.py::test_blocks_of_one_token_give_a_distribution_over_texts_for_each_class",
     ),
+    mutant(
+        "the scores are always those of the last head",
+        "evaluation/classification.py",
+        "logits[rows] = answer[:, settings.head]",
+        "logits[rows] = answer[:, -1]",
+        "evaluation/test_classification.py::test_probes_have_a_series_for_each_pooling",
+    ),
+    mutant(
+        "the timestep of a classifier stays changed",
+        "evaluation/classification.py",
+        "network.register_to_config(timestep=own)",
+        "pass",
+        "evaluation/test_classification.py::test_accuracy_by_timestep_is_that_of_networks_at_these_timesteps",
+    ),
+    mutant(
+        "an image that cannot be read counts as recognised",
+        "evaluation/classification.py",
+        "kept = read.bool()",
+        "kept = read >= 0",
+        "cli/test_class_evaluation.py::"
+        "test_pictures_of_another_size_and_mode_are_converted_and_damaged_ones_named",
+    ),
+    mutant(
+        "classes are printed in order however many there are",
+        "evaluation/class_tables.py",
+        "if len(rows) > MOST_ROWS:",
+        "if False:",
+        "evaluation/test_classification.py::test_many_classes_are_printed_from_the_least_accurate",
+    ),
 ]
