@@ -74,7 +74,8 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
     def is_claimed(option: Given, cls: type[RunOptions]) -> bool:
         """Return whether an option speaks for models of a class of options, though others have it too."""
         suffix = Path(option.value or "").suffix.lower() if option.key == "data" else ""
-        return option.key in cls.claims or suffix in cls.sample_suffixes
+        named = {option.key, f"{option.key}={option.value}"}
+        return not named.isdisjoint(cls.claims) or suffix in cls.sample_suffixes
 
     literal = {key for cls in classes.values() for key, field in fields_of(cls).items() if field.literal}
     off_values = {option: ("",) if option.key in literal else OFF for option in given}

@@ -19,7 +19,8 @@ class RunOptions(Ranged):
     sample_suffixes: ClassVar[tuple[str, ...]] = ()
     """Suffixes of files of finished samples that are of this modality alone."""
     claims: ClassVar[tuple[str, ...]] = ()
-    """Options by which this modality is chosen if no model is named and others are as likely."""
+    """Options, KEY or KEY=VALUE, by which this modality is chosen if no model is named and others are as
+    likely."""
     example: ClassVar[str] = ""
     """Command lines that the help shows as an example."""
 

@@ -9,10 +9,28 @@ from torch.nn.functional import one_hot
 
 from ..model.classifier import ACDiTForImageClassification
 from ..model.layout import Layout
+from ..utils.errors import UserError
 from ..utils.randomness import generator
 from .continuous import DiffusionObjective
 from .objective import Losses, SampleKey
 from .schedulers import PREDICTIONS
+
+
+def noise_process(network: ACDiTForImageClassification) -> DiffusionObjective | None:
+    """Return the noise process of a classifier's input, which is that of its generator; None for clean input.
+
+    Raises:
+        UserError: if it is not recorded how the generator noised its blocks.
+    """
+    if network.config["timestep"] is None:
+        return None
+    prediction = network.config["prediction_type"]
+    if prediction not in PREDICTIONS:
+        raise UserError(
+            f"noised input needs the prediction_type of the generator, one of {', '.join(PREDICTIONS)}, not "
+            f"{prediction}"
+        )
+    return DiffusionObjective(PREDICTIONS[prediction])
 
 
 def noised_input(network: ACDiTForImageClassification, blocks: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -22,14 +40,16 @@ def noised_input(network: ACDiTForImageClassification, blocks: Tensor, noise: Te
         network: the classifier.
         blocks: clean blocks (N, T, B, C).
         noise: noise (N, T, B, C); None = the same for every image, so that results can be repeated.
+
+    Raises:
+        UserError: if it is not recorded how the generator noised its blocks.
     """
-    timestep, prediction = network.config["timestep"], network.config["prediction_type"]
-    if timestep is None:
+    process = noise_process(network)
+    if process is None:
         return blocks
     if noise is None:
         noise = torch.randn(blocks.shape[1:], generator=generator("classifier noise")).expand(blocks.shape)
-    process = DiffusionObjective(PREDICTIONS[prediction])
-    times = torch.full(blocks.shape[:2], timestep, device=blocks.device)
+    times = torch.full(blocks.shape[:2], network.config["timestep"], device=blocks.device)
     return process.corrupt(blocks, noise.to(blocks.device, blocks.dtype), times)[0]
 
 
@@ -97,6 +117,8 @@ class ClassificationObjective:
             errors,
             torch.full_like(errors, timestep or 0.0),
             tuple(range(heads)),
+            # the loss is the sum over heads, so that each is trained as if it were alone
+            weights=torch.full_like(errors, heads) if heads > 1 else None,
             correct=targets.gather(1, logits.argmax(-1)),
         )
 

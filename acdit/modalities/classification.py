@@ -41,4 +41,5 @@ CLASSIFICATION = Modality(
     pipeline="acdit.pipelines.classification:ACDiTImageClassificationPipeline",
     export="acdit.training.export:classification_pipeline",
     preview="",
+    facts="acdit.cli.info:classifier_facts",
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -18,6 +18,7 @@ from .transformer import ACDiTTransformer
 
 Attention = Literal["block-causal", "bidirectional"]
 ATTENTIONS = ("block-causal", "bidirectional")
+MAX_TIMESTEP = 1000  # raw timesteps of the network, see `ACDiTTransformer.forward`
 BACKBONE = (  # keys of the configuration that the backbone shares with the generator
     "in_channels",
     "axis_lengths",
@@ -100,8 +101,12 @@ class ACDiTForImageClassification(StoredNetwork):
         format_version: int = 1,
     ):
         super().__init__()
+        if num_labels < 1:
+            raise ValueError(f"num_labels must be at least 1, not {num_labels}")
         if attention not in ATTENTIONS:
             raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, not {attention!r}")
+        if timestep is not None and not 0 <= timestep <= MAX_TIMESTEP:
+            raise ValueError(f"timestep must lie in 0..{MAX_TIMESTEP}, not {timestep}")
         if timestep is None and null_label:
             raise ValueError("null_label is for noised input: give a timestep too")
         if timestep is not None and attention != "block-causal":
@@ -110,6 +115,8 @@ class ACDiTForImageClassification(StoredNetwork):
         poolings = (pooling,) * len(self.layers) if isinstance(pooling, str) else tuple(pooling)
         if len(poolings) != len(self.layers):
             raise ValueError(f"pooling must have one value, or one for each of {len(self.layers)} heads")
+        if not self.layers:
+            raise ValueError("layers must name at least one layer")
         for layer in self.layers:
             if not 0 <= layer <= num_layers:
                 raise ValueError(f"layers must lie in 0..{num_layers} (0 = the embedded tokens), not {layer}")
@@ -132,27 +139,49 @@ class ACDiTForImageClassification(StoredNetwork):
         )
 
     @classmethod
-    def from_generator(cls, generator: ACDiTTransformer, num_labels: int, **settings: Any) -> Any:
+    def from_generator(
+        cls,
+        generator: ACDiTTransformer,
+        num_labels: int,
+        *,
+        layers: Sequence[int] | None = None,
+        pooling: Pooling | Sequence[Pooling] = "mean",
+        queries: int = 1,
+        attention: Attention = "block-causal",
+        timestep: float | None = None,
+    ) -> Self:
         """Create a classifier with the weights of a generator, and new heads.
 
         Args:
             generator: Network of images, see `ACDiTTransformer`.
             num_labels: Number of classes.
-            settings: Further arguments of the class, such as `pooling` and `timestep`.
+            layers: Layer of each head, see the class, as the arguments below.
+            pooling: Pooling of the heads, one for all or one for each.
+            queries: Number of queries of attention pooling.
+            attention: Attention of the clean stream.
+            timestep: Timestep of the noised input; None = the clean stream.
 
         Raises:
-            UserError: If the generator is not one of images.
+            UserError: If the generator is not one of images, or does not take the timestep.
         """
-        config = generator.config
-        if config["in_channels"] is None or len(config["axis_lengths"]) != 2:
-            kind = "text" if config["in_channels"] is None else f"{len(config['axis_lengths'])} axes"
+        config, axes = generator.config, len(generator.config["axis_lengths"])
+        if config["in_channels"] is None or axes != 2:
+            kinds = {3: "video"}
+            kind = "text" if config["in_channels"] is None else kinds.get(axes, f"{axes} axes")
             raise UserError(f"a classifier needs a generator of images, not one of {kind}")
-        noised = settings.get("timestep") is not None
+        noised = timestep is not None
         if noised and not config["time_conditioning"]:
             raise UserError("noised input needs a generator with time conditioning: leave out timestep")
-        shared = {key: config[key] for key in BACKBONE}
-        null_label = noised and config["num_classes"] is not None
-        network = cls(num_labels=num_labels, **shared, null_label=null_label, **settings)
+        network = cls(
+            num_labels=num_labels,
+            **{key: config[key] for key in BACKBONE},
+            layers=layers,
+            pooling=pooling,
+            queries=queries,
+            attention=attention,
+            timestep=timestep,
+            null_label=noised and config["num_classes"] is not None,
+        )
         network.load_backbone(generator.state_dict())
         return network
 
@@ -168,6 +197,14 @@ class ACDiTForImageClassification(StoredNetwork):
             chosen[table] = weights[table][-1:]  # the null label
         self.transformer.load_state_dict(chosen)
 
+    def set_attention_backend(self, backend: str | None) -> None:
+        """Set the attention backend of the backbone, see `ACDiTTransformer`."""
+        self.transformer.set_attention_backend(backend)
+
+    def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the layers of the backbone, see `ACDiTTransformer`."""
+        self.transformer.compile_repeated_blocks(*args, **kwargs)
+
     @property
     def blocks(self) -> nn.ModuleList:
         """Return the layers of the backbone."""
@@ -181,7 +218,7 @@ class ACDiTForImageClassification(StoredNetwork):
         branch_scale: Tensor | None = None,
         return_layers: Sequence[int] | None = None,
         return_dict: bool = True,
-    ) -> ACDiTClassifierOutput | tuple[Any, ...]:
+    ) -> ACDiTClassifierOutput | tuple[Tensor, tuple[Tensor, ...] | None]:
         """Compute the logits of images.
 
         Args:
@@ -190,7 +227,12 @@ class ACDiTForImageClassification(StoredNetwork):
             branch_scale: Factors of the branches of every layer, see `ACDiTTransformer`.
             return_layers: Layers whose hidden states are returned too.
             return_dict: Whether to return an `ACDiTClassifierOutput` or a tuple of its values.
+
+        Raises:
+            ValueError: If the blocks do not fit the layout, or a layer does not exist.
         """
+        if data.shape[1] != layout.num_blocks:
+            raise ValueError(f"data must have {layout.num_blocks} blocks, not {data.shape[1]}")
         requested = sorted({*self.layers, *(return_layers or ())})
         states = dict(
             zip(

@@ -89,16 +89,22 @@ def state_layers(requested: bool | Sequence[int], num_layers: int) -> tuple[int,
     return layers
 
 
-def row_scales(branch_scale: Tensor, rows: Sequence[int]) -> Tensor:
+def row_scales(branch_scale: Tensor, rows: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
     """Return the factors of both branches of every layer for all blocks of a call.
 
     Args:
         branch_scale: Factors (N, layers, 2).
         rows: Number of blocks of all samples, for each stream.
+        shape: Shape that the factors must have.
 
     Returns:
         Factors (layers, 2, R, 1, 1).
+
+    Raises:
+        ValueError: If the factors have another shape.
     """
+    if branch_scale.shape != shape:
+        raise ValueError(f"branch_scale must be (N, layers, 2) = {shape}, not {tuple(branch_scale.shape)}")
     scales = branch_scale.permute(1, 2, 0)  # (layers, 2, N)
     by_row = [scales.repeat_interleave(count // branch_scale.shape[0], 2) for count in rows]
     return torch.cat(by_row, dim=2)[..., None, None]

@@ -26,6 +26,11 @@ class Visibility:
     window: int | None = None
     sinks: int = 0
 
+    @property
+    def is_full(self) -> bool:
+        """Return whether all queries attend to all keys, so that no mask is needed."""
+        return not self.own and self.window is None and min(self.limits) >= self.clean
+
     def first(self, limit: int) -> int:
         """Return the first clean block inside the window of a query block with this limit."""
         index = limit if self.own else limit - 1

@@ -74,7 +74,7 @@ def check_network(cls: type[nn.Module], folder: Path, variant: str | None = None
     name = next(base.__name__ for base in cls.__mro__ if base.__name__ in NETWORK_KINDS)
     config = read_network_config(folder, name)
     header = read_weight_headers(folder, variant)
-    layers = config.get("num_layers", 0)
+    layers = max(config.get("layers") or [config.get("num_layers", 0)])  # up to the last head of a classifier
     if layers > len(header):
         raise damage(folder, f"{CONFIG} has {layers:,} layers, but there are {len(header):,} tensors")
     with reading(folder), torch.device("meta"):

@@ -226,7 +226,7 @@ class ACDiTTransformer(StoredNetwork):
             return_dict: Whether to return an `ACDiTOutput` or a tuple of its values.
 
         Raises:
-            ValueError: If blocks, clean blocks and cache do not fit each other.
+            ValueError: If blocks, clean blocks, cache and other arguments do not fit each other.
         """
         blocks = checked_blocks(
             layout,
@@ -302,7 +302,9 @@ class ACDiTTransformer(StoredNetwork):
             )
 
         rows = [part.shape[0] for part in parts]
-        scales = None if branch_scale is None else row_scales(branch_scale, rows)  # (layers, 2, R, 1, 1)
+        scales = None  # (layers, 2, R, 1, 1)
+        if branch_scale is not None:
+            scales = row_scales(branch_scale.to(x.dtype), rows, (samples, len(self.blocks), 2))
         states = {0: x} if 0 in layers else {}
         # layers whose output nobody reads are not computed; a cache needs the keys of all
         whole = cache is not None or isinstance(return_hidden_states, bool)

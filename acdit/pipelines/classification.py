@@ -1,5 +1,7 @@
 """ACDiTImageClassificationPipeline: the class of images, with scores (section 5.1)."""
 
+import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -8,7 +10,7 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
 from ..data.autoencoders import encode, scale_factor
-from ..diffusion.classification import noised_input
+from ..diffusion.classification import noise_process, noised_input
 from ..model.classifier import ACDiTForImageClassification
 from ..model.layout import Layout
 from ..utils.errors import UserError
@@ -83,11 +85,10 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
         self._check_layout(grid=grid, block=block, patch=patch)
         layout = Layout(tuple(grid or ()), tuple(block or ()), tuple(patch or ()))
         names = {str(index): name for index, name in (id2label or {}).items()}
-        classes = classifier.config["num_labels"]
-        if names and len(names) != classes:
-            raise UserError(f"id2label has {len(names)} classes, but the network has {classes}")
+        channels, rest = divmod(classifier.config["in_channels"], layout.patch_elements)
+        _check_fit(classifier, layout, names, rest)
         if vae is not None:
-            channels, factor = classifier.config["in_channels"] // layout.patch_elements, scale_factor(vae)
+            factor = scale_factor(vae)
             if vae.config.latent_channels != channels or vae_scale_factor not in (1, factor):
                 raise UserError(
                     f"the vae does not fit the network: it has {vae.config.latent_channels} latent channels "
@@ -115,6 +116,11 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
     def label_names(self) -> dict[int, str]:
         """Return the class names by class id."""
         return {int(index): name for index, name in self.config["id2label"].items()}
+
+    @property
+    def num_labels(self) -> int:
+        """Return the number of classes."""
+        return self.classifier.config["num_labels"]
 
     @property
     def data_channels(self) -> int:
@@ -146,17 +152,32 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
         Raises:
             UserError: if an image cannot be read, or an argument is out of range.
         """
-        heads = len(self.classifier.heads)
-        if type(top_k) is not int or top_k < 1:
-            raise UserError(f"top_k must be at least 1, not {top_k}")
-        if type(head) is not int or not -heads <= head < heads:
-            raise UserError(f"head must lie in {-heads}..{heads - 1}, not {head}")
+        self.check_inputs(top_k, head)
         logits = self.logits(square_pixels(image, "image", self.side, self.pixel_channels))
-        predictions = [self._best(scores, top_k) for scores in logits[:, head].float().softmax(-1)]
+        predictions = self.predictions(logits, top_k, head)
         self.maybe_free_model_hooks()
         if not return_dict:
             return predictions, logits
         return ACDiTImageClassificationPipelineOutput(predictions, logits)
+
+    def check_inputs(self, top_k: int, head: int) -> None:
+        """Check arguments of a call that do not depend on the images.
+
+        Raises:
+            UserError: if an argument is out of range, or the autoencoder is missing.
+        """
+        if self.vae is None and self.vae_scale_factor > 1:
+            raise UserError(
+                "the model reads latents and was saved without its autoencoder: pass vae= to from_pretrained"
+            )
+        if type(top_k) is not int or top_k < 1:
+            raise UserError(f"top_k must be at least 1, not {top_k}")
+        layers = self.classifier.layers
+        if type(head) is not int or not -len(layers) <= head < len(layers):
+            raise UserError(
+                f"head must lie in {-len(layers)}..{len(layers) - 1} (heads at the layers "
+                f"{', '.join(map(str, layers))}), not {head}"
+            )
 
     @torch.no_grad()
     def logits(self, pixels: Tensor) -> Tensor:
@@ -172,13 +193,42 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
         blocks = self.layout.to_blocks(data.to(dtype))
         return self.classifier(noised_input(self.classifier, blocks), layout=self.layout).logits
 
-    def _best(self, scores: Tensor, top_k: int) -> list[Prediction]:
-        names = self.label_names
-        best = scores.topk(min(top_k, len(scores)))
+    def predictions(self, logits: Tensor, top_k: int, head: int = -1) -> list[list[Prediction]]:
+        """Return the most probable classes of every image, the best first.
+
+        Args:
+            logits: logits of every head, (N, heads, classes).
+            top_k: number of classes; at most all.
+            head: head whose scores are returned.
+        """
+        names, scores = self.label_names, logits[:, head].float().softmax(-1)
+        best = scores.topk(min(top_k, scores.shape[-1]))
         return [
-            {"label": names.get(index, str(index)), "score": score}
-            for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            [
+                {"label": names.get(index) or str(index), "score": score}
+                for score, index in zip(values, indices, strict=True)
+            ]
+            for values, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
+
+
+def _check_fit(
+    classifier: ACDiTForImageClassification, layout: Layout, names: Mapping[str, str], rest: int
+) -> None:
+    """Raise UserError unless a layout and names of classes are those of a classifier."""
+    classes = classifier.config["num_labels"]
+    if names and set(names) != {str(index) for index in range(classes)}:
+        raise UserError(
+            f"id2label must name the {classes} classes of the network, 0..{classes - 1}, but it names "
+            f"{len(names)}: {textwrap.shorten(', '.join(names), 60, placeholder=' ..')}"
+        )
+    if layout.axes != 2 or layout.size[0] != layout.size[1] or rest:
+        raise UserError(
+            f"a classifier needs square images and tokens of {classifier.config['in_channels']} values, "
+            f"not {layout}"
+        )
+    if noise_process(classifier) is not None and layout.num_blocks != 1:
+        raise UserError(f"noised input is one block, but {layout} has {layout.num_blocks}")
 
 
 for _public in (ACDiTImageClassificationPipeline, ACDiTImageClassificationPipelineOutput):

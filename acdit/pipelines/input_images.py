@@ -67,7 +67,9 @@ def square_pixels(given: Any, name: str, side: int, channels: int) -> Tensor:
     Raises:
         UserError: if an image cannot be read, or has another number of channels.
     """
-    if isinstance(given, list | tuple) and given:
+    if isinstance(given, list | tuple):
+        if not given:
+            raise UserError(f"{name} must hold at least one image")
         return torch.cat([square_pixels(each, name, side, channels) for each in given])
     if isinstance(given, Image.Image):
         try:

@@ -29,7 +29,7 @@ def load_pipeline(
             classifier is an `ACDiTImageClassificationPipeline`.
 
     Returns:
-        An `ACDiTImagePipeline`, `ACDiTVideoPipeline` or `ACDiTTextPipeline`, depending on the folder.
+        A pipeline of the class that the folder names, such as an `ACDiTImagePipeline`.
 
     Raises:
         UserError: if the folder holds no pipeline, or a pipeline of another class.
@@ -38,7 +38,8 @@ def load_pipeline(
     modality = folder_modality(folder)
     cls = cast(type[StoredPipeline], load_object(modality.pipeline))
     if not issubclass(cls, kind):
-        raise UserError(f"{folder} is a {cls.__name__}, not a {kind.__name__}")
+        expected = "of images, video or text" if kind is BlockPipeline else f"of kind={kind.__name__}"
+        raise UserError(f"{folder} is a model of {modality.many} ({cls.__name__}), not one {expected}")
     shown = is_progress_bar_enabled()
     disable_progress_bar()  # the bar of diffusers over the few components of a pipeline
     try:

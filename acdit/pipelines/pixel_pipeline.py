@@ -318,13 +318,13 @@ class ACDiTPipeline(BlockPipeline):
             )
         self._current_timestep = None
 
-    def _to_data(self, pixels: Tensor) -> Tensor:
+    def to_data(self, pixels: Tensor) -> Tensor:
         """Convert pixels in [-1, 1] to the value range that the network was trained on."""
         low, high = self.config["pixel_range"]
         return low + (high - low) * (pixels + 1) / 2
 
     def _to_pixels(self, data: Tensor) -> Tensor:
-        """Convert data to pixels in [-1, 1], the inverse of `_to_data`."""
+        """Convert data to pixels in [-1, 1], the inverse of `to_data`."""
         low, high = self.config["pixel_range"]
         return 2 * (data.float() - low) / (high - low) - 1
 

@@ -41,7 +41,12 @@ class StoredPipeline(DiffusionPipeline):
         """
         folder = Path(local_folder(pretrained_model_name_or_path, kwargs))
         check_parts(folder, read_object(folder / INDEX), given=kwargs)
-        folder_modality(folder, with_network=cls.network_name not in kwargs)
+        modality = folder_modality(folder, with_network=cls.network_name not in kwargs)
+        if modality.network[0] != cls.network_name:
+            raise UserError(
+                f"{folder} is a model of {modality.many}: load it with {modality.pipeline_name}, not with "
+                f"{cls.__name__}"
+            )
         cls._add_parts(folder, kwargs)
         options = {"use_safetensors": True, **kwargs, "trust_remote_code": False}
         try:

@@ -1,6 +1,7 @@
 """The mistakes that `mutants.py` plants, and the tests that must catch each."""
 
 from .around import AROUND
+from .classifier import CLASSIFIER
 from .evaluation import EVALUATION
 from .features import FEATURES
 from .kinds import Mutant
@@ -13,4 +14,15 @@ from .video import VIDEO
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*NETWORK, *VIDEO, *TEXT, *TRAINING, *EVALUATION, *FEATURES, *AROUND, *SAMPLES, *RECOGNITION]
+MUTANTS = [
+    *NETWORK,
+    *VIDEO,
+    *TEXT,
+    *TRAINING,
+    *EVALUATION,
+    *FEATURES,
+    *AROUND,
+    *SAMPLES,
+    *CLASSIFIER,
+    *RECOGNITION,
+]
