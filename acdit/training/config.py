@@ -293,8 +293,8 @@ class Recipe(NamedRun):
         self._refuse_unused(modality)
         if self.classifier.randaugment and self.autoencoder.model is not None:
             raise UserError(
-                "classifier.randaugment is for pixels, but autoencoder.model is set: set it to 0, or leave out "
-                "the autoencoder"
+                "classifier.randaugment is for pixels, but autoencoder.model is set: set it to 0, or leave "
+                "out the autoencoder"
             )
         probes = self.training.objective == "probes"
         if modality.objectives and probes != (self.classifier.probe != "none"):
