@@ -73,4 +73,32 @@ RECOGNITION = [
         "torch.zeros(classes * count).long()",
         "diffusion/test_class_losses.py::test_blocks_of_one_token_give_a_distribution_over_texts_for_each_class",
     ),
+    mutant(
+        "probes share the gradient of their mean",
+        "diffusion/classification.py",
+        "weights=torch.full_like(errors, heads) if heads > 1 else None",
+        "weights=None",
+        "training/test_probes.py::test_a_probe_equals_one_that_is_trained_on_stored_features",
+    ),
+    mutant(
+        "gradients of probes are clipped together",
+        "training/learner.py",
+        'groups.setdefault(head[0] if head else "", [])',
+        'groups.setdefault("", [])',
+        "training/test_probes.py::test_a_probe_equals_one_that_is_trained_on_stored_features",
+    ),
+    mutant(
+        "the backbone of probes is trained",
+        "training/classifier_network.py",
+        "network.transformer.requires_grad_(False)",
+        "network.transformer.requires_grad_(True)",
+        "training/test_probes.py::test_the_backbone_is_frozen_and_not_in_the_optimiser",
+    ),
+    mutant(
+        "the study starts from generators that saw the labels",
+        "studies/understanding_runs.py",
+        '"label_dropout": 0.1 if labelled else 1.0',
+        '"label_dropout": 0.1',
+        "studies/test_understanding.py::test_runs_start_from_generators_of_their_seed_and_share_them",
+    ),
 ]
