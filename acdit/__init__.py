@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from .diffusion.generate import Guidance, generate
     from .diffusion.masked import MaskedObjective
     from .diffusion.masked_schedulers import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
+    from .model.classifier import ACDiTForImageClassification
     from .model.kv_cache import KVCache
     from .model.layout import Layout
     from .model.transformer import ACDiTTransformer
+    from .pipelines.classification import ACDiTImageClassificationPipeline
     from .pipelines.image import ACDiTImagePipeline
     from .pipelines.loading import load_pipeline
     from .pipelines.text import ACDiTTextPipeline
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ACDiTForImageClassification",
+    "ACDiTImageClassificationPipeline",
     "ACDiTImagePipeline",
     "ACDiTTextPipeline",
     "ACDiTTransformer",
@@ -41,6 +45,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ACDiTForImageClassification": "acdit.model.classifier",
+    "ACDiTImageClassificationPipeline": "acdit.pipelines.classification",
     "ACDiTImagePipeline": "acdit.pipelines.image",
     "ACDiTTextPipeline": "acdit.pipelines.text",
     "ACDiTTransformer": "acdit.model.transformer",

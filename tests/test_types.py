@@ -29,10 +29,12 @@ OTHERS = {
 EXCEPTIONS = {
     "utils.progress_bar.ProgressBar.display ->": "tqdm says None and returns whether something was shown",
     "pipelines.input_images.given_pixels(given)": "pictures as callers have them: PIL, NumPy or torch",
+    "pipelines.input_images.square_pixels(given)": "the same",
     "diffusion.timesteps.started ->": "a scheduler of diffusers with more attributes than the protocol has",
     "diffusion.solver_checks.check_first_level(solver)": "the same",
     "pipelines.lora.LoraLoader.lora_state_dict ->": "weights, or weights and metadata, as diffusers has it",
-    "pipelines.block_pipeline.BlockPipeline.__call__ ->": "an output or a tuple, as diffusers has it",
+    "pipelines.stored_pipeline.StoredPipeline.__call__ ->": "an output or a tuple, as diffusers has it",
+    "pipelines.classification.ACDiTImageClassificationPipeline.__call__ ->": "the same",
     "pipelines.image.ACDiTImagePipeline.__call__ ->": "the same",
     "pipelines.text.ACDiTTextPipeline.__call__ ->": "the same",
     "pipelines.video.ACDiTVideoPipeline.__call__ ->": "the same",

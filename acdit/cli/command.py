@@ -13,8 +13,8 @@ from ..training.recipes import RECIPE_PATHS, recipe_names, recipe_to_yaml, recip
 from ..utils.errors import UserError
 from ..utils.references import load_object
 from ..utils.settings import build, help_text, read_arguments
-from .modality_options import UNSET, choose_modality, option_class
-from .model_options import RunOptions
+from .modality_options import UNSET, choose_modality, modalities_of, option_class
+from .model_options import ModelOptions
 
 Options = TypeVar("Options")
 R = TypeVar("R", bound=NamedRun)
@@ -121,9 +121,9 @@ class RecipeCommand(Command, Generic[R]):
         return [self.options]
 
 
-def run_import_string(import_string: str, options: RunOptions) -> None:
+def run_import_string(import_string: str, options: ModelOptions) -> None:
     """Import the function that an import string names, and call it with the options."""
-    cast(Callable[[RunOptions], None], load_object(import_string))(options)
+    cast(Callable[[ModelOptions], None], load_object(import_string))(options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ class ModalityCommand(Command):
         run: function that is called with that import string and the options.
     """
 
-    run: Callable[[str, RunOptions], None] = run_import_string
+    run: Callable[[str, ModelOptions], None] = run_import_string
 
     def main(self, argv: list[str]) -> None:
         """Choose the modality, parse the arguments with its options, and run the command."""
@@ -155,7 +155,7 @@ class ModalityCommand(Command):
             modality = MODALITIES[DEFAULT]
         more = "\n".join(
             f"with a model of {each.many}: acdit {self.name} --model {each.model} --help"
-            for each in MODALITIES.values()
+            for each in modalities_of(self.name)
             if each is not modality
         )
         options = option_class(self.name, modality)
@@ -163,4 +163,4 @@ class ModalityCommand(Command):
 
     def option_classes(self) -> list[type]:
         """Return the dataclasses of the options, one for each modality."""
-        return [option_class(self.name, modality) for modality in MODALITIES.values()]
+        return [option_class(self.name, modality) for modality in modalities_of(self.name)]

@@ -25,9 +25,10 @@ class ImageEvaluateOptions(PixelEvaluateOptions):
     example: ClassVar[str] = (
         "acdit evaluate --model runs/mnist --block 8x8,4x4,2x2 --out scores.json\n"
         "  acdit evaluate --model runs/pictures --sweep guidance=1,1.5,2 steps=10,25 --plot sweep.png\n"
-        "  acdit evaluate --samples samples.npz --data FOLDER"
+        "  acdit evaluate --samples samples.npz --data FOLDER\n"
+        "  acdit evaluate --model mnist --metrics class_accuracy --plot confusion.png"
     )
-    claims: ClassVar[tuple[str, ...]] = ("sweep",)
+    claims: ClassVar[tuple[str, ...]] = ("sweep", "metrics=class_accuracy")
     swept: ClassVar[tuple[str, ...]] = ("guidance", "steps", "block", "checkpoint", "ema")
 
     block: list[str] | None = None
@@ -43,6 +44,12 @@ class ImageEvaluateOptions(PixelEvaluateOptions):
 
 def run(options: ImageEvaluateOptions) -> None:
     """Score images, with one row for each block size and each setting of the sweep."""
+    if options.tells_classes:
+        from ..pipelines.image import ACDiTImagePipeline
+        from .class_accuracy import run_class_accuracy
+
+        run_class_accuracy(options, ACDiTImagePipeline)
+        return
 
     def prepare(ranks: "Ranks") -> "tuple[ACDiTPipeline, Score]":
         from ..evaluation.comparison import score_drawn

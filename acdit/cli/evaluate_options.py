@@ -9,10 +9,12 @@ from ..evaluation.features.table import EXTRACTORS, find_program
 from ..utils.checks import option_suffix
 from ..utils.errors import UserError
 from ..utils.ranges import Count
-from ..utils.settings import WORDS
-from .model_options import GuidedOptions, is_finished
+from ..utils.settings import WORDS, fields_of, spelled
+from .model_options import GuidedOptions, RunOptions, is_finished
 from .sweep_options import parse_sweep
 
+CLASS_ACCURACY = "class_accuracy"
+DRAWS = 4  # noise draws of class_accuracy
 MODEL_SWEEPS = ("checkpoint", "ema")  # settings whose values are those of a training run
 
 
@@ -43,7 +45,10 @@ class PixelEvaluateOptions(GuidedOptions):
     """Features to compare, such as efficientnet-lite0, inception:FILE or pixels; a TorchScript file is a
     program, so add --trust-features. Default: what suits the data and needs no download."""
     metrics: list[str] | None = None
-    """Metrics, such as frechet_distance,coverage_density; default: all that can be computed."""
+    """Metrics, such as frechet_distance,coverage_density; default: all that can be computed. class_accuracy,
+    named alone, takes the generator as a classifier of --data: the class of the lowest denoising loss."""
+    draws: Count | None = None
+    """Number of noise draws of every sample for class_accuracy; default: 4."""
     intervals: bool = False
     """Compute 95% intervals of the scores that have them."""
     trust_features: bool = False
@@ -52,7 +57,7 @@ class PixelEvaluateOptions(GuidedOptions):
     """Settings to vary, each as KEY=VALUE,VALUE, such as guidance=1,1.5,2 steps=10,25 checkpoint=all
     ema=0.999,none: every combination is scored, and the best marked."""
     plot: str | None = None
-    """PNG file to write: the scores of --sweep, or of continued clips over time."""
+    """PNG file to write: the scores of --sweep, of continued clips over time, or confused classes."""
     neighbours: str | None = None
     """PNG file to write: the samples nearest to real data, beside their nearest neighbours."""
     out: str | None = None
@@ -67,6 +72,11 @@ class PixelEvaluateOptions(GuidedOptions):
     def drawn(self) -> int | None:
         """Return the requested number of samples; None = the default."""
         return self.samples if isinstance(self.samples, int) else self.count
+
+    @property
+    def tells_classes(self) -> bool:
+        """Return whether the generator is taken as a classifier."""
+        return CLASS_ACCURACY in (self.metrics or ())
 
     @property
     def sweeps(self) -> Mapping[str, Sequence[Any]]:
@@ -86,6 +96,7 @@ class PixelEvaluateOptions(GuidedOptions):
         self._check_sweep()
         self._check_neighbours()
         self._check_finished()
+        self._check_classes()
         if self.split is not None and self.data is None:
             raise UserError("--split selects a part of --data: add --data")
 
@@ -139,3 +150,21 @@ class PixelEvaluateOptions(GuidedOptions):
                 f"--samples {self.samples} must be compared with real data: give them with --data, such as "
                 "--data mnist or --data FOLDER"
             )
+
+    def _check_classes(self) -> None:
+        """Check the options of class_accuracy, which draws no samples and so has none of sampling."""
+        if not self.tells_classes:
+            if self.draws is not None:
+                raise UserError("--draws is for --metrics class_accuracy: add it, or leave out --draws")
+            return
+        if self.metrics != [CLASS_ACCURACY]:
+            raise UserError(f"--metrics {CLASS_ACCURACY} needs no samples: name it alone")
+        used = (
+            *("metrics", "draws", "data", "split", "count", "plot", "out", "stride"),
+            *fields_of(RunOptions),
+        )
+        for name, option in fields_of(type(self)).items():
+            if (name not in used or name == "steps") and getattr(self, name) != option.default:
+                raise UserError(
+                    f"--{spelled(name)} has no effect on --metrics {CLASS_ACCURACY}: leave it out"
+                )

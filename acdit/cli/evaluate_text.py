@@ -37,6 +37,7 @@ class TextEvaluateOptions(RunOptions):
         "  acdit evaluate --samples stories.txt --data held-out.txt"
     )
 
+    claims: ClassVar[tuple[str, ...]] = ("draws",)
     sample_suffixes: ClassVar[tuple[str, ...]] = (
         *(".txt", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"),
     )

@@ -55,6 +55,12 @@ class VideoEvaluateOptions(PixelEvaluateOptions):
 
 def run(options: VideoEvaluateOptions) -> None:
     """Score clips of moving digits, or compare clips with real ones, once for each setting of the sweep."""
+    if options.tells_classes:
+        from ..pipelines.video import ACDiTVideoPipeline
+        from .class_accuracy import run_class_accuracy
+
+        run_class_accuracy(options, ACDiTVideoPipeline, options.stride or 1)
+        return
 
     def prepare(ranks: "Ranks") -> "tuple[ACDiTPipeline, Score]":
         from ..evaluation.clip_comparison import compare_clips

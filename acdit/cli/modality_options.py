@@ -11,7 +11,7 @@ from ..pipelines.folders import folder_modality, pipeline_folder
 from ..utils.errors import UserError
 from ..utils.references import load_object
 from ..utils.settings import fields_of, nearest, spelled
-from .model_options import RunOptions
+from .model_options import ModelOptions
 
 UNSET = ("", "null")  # values that stand for an omitted option
 OFF = (*UNSET, "false")
@@ -31,9 +31,14 @@ class Given(NamedTuple):
     words: tuple[str, ...]
 
 
-def option_class(command: str, modality: Modality) -> type[RunOptions]:
+def option_class(command: str, modality: Modality) -> type[ModelOptions]:
     """Return the option class of a command for models of a modality."""
-    return cast(type[RunOptions], load_object(getattr(modality, f"{command}_options")))
+    return cast(type[ModelOptions], load_object(getattr(modality, f"{command}_options")))
+
+
+def modalities_of(command: str) -> list[Modality]:
+    """Return the modalities whose models a command can use."""
+    return [modality for modality in MODALITIES.values() if modality.runs(command)]
 
 
 def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[str]]:
@@ -52,7 +57,7 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
         UserError: if the model cannot be found, or if options are only for models of other modalities.
     """
     given = _given(argv)
-    classes = {name: option_class(command, modality) for name, modality in MODALITIES.items()}
+    classes = {modality.name: option_class(command, modality) for modality in modalities_of(command)}
     known = {name: frozenset(fields_of(cls)) for name, cls in classes.items()}
 
     def users(option: Given) -> list[str]:
@@ -66,10 +71,11 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
             return [name for name in users if suffixes <= {*classes[name].sample_suffixes}] or users
         return users
 
-    def is_claimed(option: Given, cls: type[RunOptions]) -> bool:
+    def is_claimed(option: Given, cls: type[ModelOptions]) -> bool:
         """Return whether an option speaks for models of a class of options, though others have it too."""
         suffix = Path(option.value or "").suffix.lower() if option.key == "data" else ""
-        return option.key in cls.claims or suffix in cls.sample_suffixes
+        named = {option.key, f"{option.key}={option.value}"}
+        return not named.isdisjoint(cls.claims) or suffix in cls.sample_suffixes
 
     literal = {key for cls in classes.values() for key, field in fields_of(cls).items() if field.literal}
     off_values = {option: ("",) if option.key in literal else OFF for option in given}
@@ -77,6 +83,11 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
     named = [option.value for option in active if option.key == "model" and option.value]
     if named:
         modality = folder_modality(pipeline_folder(named[-1]))
+        if not modality.runs(command):
+            raise UserError(
+                f"{named[-1]} is a model of {modality.many}, but acdit {command} needs one of "
+                f"{' or '.join(each.many for each in modalities_of(command))}"
+            )
     else:
         counts = {
             name: (

@@ -52,8 +52,11 @@ class DataConfig(Ranged):
     """File that lists the files of a folder to use, CLASS/FILE on each line, such as UCF-101's
     trainlist01.txt; default: all files."""
     validation_fraction: FractionBelowOne = 0.0
-    """Fraction of the files of each class that are held out for validation; built-in data sets have a
-    held-out part of their own."""
+    """Fraction of the samples of each class that are held out for validation. Built-in data sets have a
+    held-out part of their own; with a fraction, digits are held out from the training part in place of it."""
+    labels_per_class: Count | None = None
+    """Number of labelled samples per class of the training part that are used, chosen by `training.seed`;
+    default: all."""
     num_classes: Count | None = None
     """Number of classes, to plan a run without the data; training checks that it matches the data."""
     flip: bool = True

@@ -155,7 +155,14 @@ class SelectedItems(PixelDataset):
     def __init__(self, data: PixelDataset, indices: Sequence[int]) -> None:
         self._data, self._indices = data, list(indices)
         self.channels, self.size, self.label_names = data.channels, data.size, data.label_names
-        self.labels = data.labels[self._indices]
+        self.labels, self.flip_seed = data.labels[self._indices], data.flip_seed
+
+    @property
+    def identity(self) -> DataIdentity:
+        """Return the identity of the data, with a hash of their values."""
+        values = (self.decode(index).contiguous().numpy().tobytes() for index in range(len(self)))
+        items = zip(values, self.labels.tolist(), strict=True)
+        return identify(self.source, "items", self.label_names, items)
 
     def name(self, index: int) -> str:
         """Return the name of an item in messages."""

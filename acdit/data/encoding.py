@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def _encode(
     """Encode as `encode_pixels` does, in a folder that is locked; `model` is the autoencoder's name."""
     vae: Any = load_autoencoder(model)
     vae.to(device)
-    data = open_samples(config, seed=seed, clips=autoencoder.clips)
+    data = open_samples(replace(config, labels_per_class=None), seed=seed, clips=autoencoder.clips)
     _check_fit(data, vae, model)
     size = autoencoder.shard_size
     settings = latent_settings(config, autoencoder, vae)

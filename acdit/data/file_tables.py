@@ -17,6 +17,7 @@ from .class_folders import ClassFiles, find_class_files
 from .config import DataConfig
 from .folders import SAVED, holds_tables, visible_entries
 from .image_decoding import Unreadable, check_header
+from .selection import divided_rows
 from .video_decoding import ClipShape, check_video
 
 if TYPE_CHECKING:
@@ -113,18 +114,15 @@ class FileTable:
             raise UserError(
                 "data.validation_fraction cannot hold out a file, since every class has one only: set it to 0"
             )
-        chosen = []
-        for label in self.labels.unique().tolist():
-            rows = (self.labels == label).nonzero().flatten().tolist()
-            rows.sort(key=self._division_key)
-            count = min(len(rows) - 1, max(1, round(fraction * len(rows))))
-            chosen += rows[:count] if held_out else rows[count:]
-        return self.select(sorted(chosen))
+        return self.select(divided_rows(self.labels, fraction, held_out, self._division_key))
+
+    def row_name(self, row: int) -> str:
+        """Return the name of a file without its folder, or the number of its row if it has no name."""
+        path = self.path(row)[0]
+        return f"row {row}" if path is None else Path(path).name
 
     def _division_key(self, row: int) -> bytes:
-        path = self.path(row)[0]
-        name = f"row {row}" if path is None else Path(path).name
-        return hashlib.blake2b(name.encode(errors="surrogateescape")).digest()
+        return hashlib.blake2b(self.row_name(row).encode(errors="surrogateescape")).digest()
 
 
 def open_table(config: DataConfig, media: Media) -> FileTable:

@@ -1,7 +1,7 @@
 """Latents on disk: files of means and deviations with a manifest, and the data set that draws from them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,22 @@ from .folders import scan_folder
 from .identity import MOST_NAMED, DataIdentity, data_changes, text_digest
 from .latent_files import REMEDY, check_latents, check_manifest
 from .opening import open_samples
+from .selection import chosen_rows
 from .shard_checks import REPAIR, check_shards
 from .tensor_cache import fingerprint
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
 # keys of the section `data` that do not affect the latents of an image; max_unreadable and max_pixels affect
-# only which images there are, which the identity of the data tells
-IGNORED_KEYS = ("workers", "num_classes", "max_unreadable", "max_pixels", "special_tokens")
+# only which images there are, which the identity of the data tells; labels_per_class chooses among latents
+IGNORED_KEYS = (
+    "workers",
+    "num_classes",
+    "max_unreadable",
+    "max_pixels",
+    "special_tokens",
+    "labels_per_class",
+)
 # settings that say where the data are; they are not compared if the identity of the data is recorded
 LOCATIONS = ("data.source", "data.listed", "images")
 SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
@@ -65,25 +73,32 @@ class LatentDataset(LabelledDataset):
                 raise damage(folder / file, problem, REPAIR)
         self.labels = torch.cat(labels)
         self.encoded = DataIdentity.from_json(manifest.get("data"))
+        self._rows: torch.Tensor | None = None  # of all latents in the files; None = all
         self._fingerprints = "".join(shard["fingerprint"] for shard in manifest["shards"])
         source = manifest["settings"]["data"]["source"]
         named = source if source in built_in() else None  # all that older manifests record
         self.source = (named or "") if self.encoded is None else self.encoded.source
         self.recorded_name = manifest.get("recorded_name", named)
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Leave out all latents but those of the given rows, which must be in ascending order."""
+        self._rows = torch.tensor(rows)
+        self.labels = self.labels[self._rows]
+
     @property
     def identity(self) -> DataIdentity:
         """Return the identity of the latents, which includes that of the encoded files if it is recorded."""
         counts = tuple(self.labels.bincount(minlength=len(self.label_names)).tolist())
-        digests = () if self.encoded is None else self.encoded.digests
-        return DataIdentity(
-            self.source, "latents", self.label_names, counts, digests, text_digest(self._fingerprints)
-        )
+        digests, content = () if self.encoded is None else self.encoded.digests, self._fingerprints
+        if self._rows is not None:
+            digests, content = (), f"{content}{self._rows.tolist()}"
+        return DataIdentity(self.source, "latents", self.label_names, counts, digests, text_digest(content))
 
     def drawn(self, epoch: int, index: int, mirrored: bool) -> tuple[torch.Tensor, int]:
         """Return a latent (C, h, w) drawn for an epoch, of the mirror image if requested, and its label."""
-        shard = int(torch.searchsorted(self.ends, index, right=True))
-        row = index - (int(self.ends[shard - 1]) if shard else 0)
+        number = index if self._rows is None else int(self._rows[index])
+        shard = int(torch.searchsorted(self.ends, number, right=True))
+        row = number - (int(self.ends[shard - 1]) if shard else 0)
         mean, deviation = (
             self._tensors(shard).get_slice(name)[row : row + 1][0, int(mirrored)].float()
             for name in ("mean", "deviation")
@@ -158,17 +173,33 @@ def open_latents(
     """
     manifest = read_manifest(folder)
     latents = LatentDataset(folder, manifest, seed=seed)
+    _check_latents_of(folder, manifest, latents, data, autoencoder, vae)
+    rows = chosen_rows(latents.labels, latents.label_names, data, seed, int)
+    if rows is not None:
+        latents.keep(rows)
+    return latents
+
+
+def _check_latents_of(
+    folder: Path,
+    manifest: dict[str, Any],
+    latents: LatentDataset,
+    data: DataConfig,
+    autoencoder: AutoencoderConfig,
+    vae: Any,
+) -> None:
+    """Check latents against the data and the autoencoder of a recipe, and set their notes."""
     encoded, expected = latents.encoded, latent_settings(data, autoencoder, vae)
     check_settings(folder, manifest["settings"], expected, located=encoded is None)
     check_shards(folder, manifest["shards"])
     if encoded is None:
         note = "does not record which files were encoded, so they are not compared with the data"
         latents.notes = (f"{folder} {note}",)
-        return latents
+        return
     samples = _local_samples(data, clips=autoencoder.clips)
     if samples is not None:
         check_source(folder, [folder / file for file in latents.files], encoded, samples)
-        return latents
+        return
     if encoded.source not in ("", data.source):
         raise UserError(
             _refusal(folder, [f"the data set was {encoded.source} and is {data.source}"], "other data")
@@ -176,7 +207,6 @@ def open_latents(
     latents.notes = (
         f"{data.source} is not available here, so it is not compared with the latents in {folder}",
     )
-    return latents
 
 
 def check_settings(
@@ -260,7 +290,7 @@ def _local_samples(data: DataConfig, clips: int) -> PixelDataset | None:
     if data.source not in built_in() and not holds_files:
         return None
     try:
-        return open_samples(data, seed=0, clips=clips)
+        return open_samples(replace(data, labels_per_class=None), seed=0, clips=clips)
     except UserError as fault:
         if isinstance(fault.__cause__, ModuleNotFoundError):  # the data, or their reader, come with a package
             return None

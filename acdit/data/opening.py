@@ -1,18 +1,21 @@
 """Open the data set that a data configuration names."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from ..media.pictures import MAX_PIXELS
 from ..modalities.table import MODALITIES
 from ..utils.errors import UserError
+from ..utils.randomness import seed_of
 from ..utils.references import load_object
 from .config import DataConfig
 from .data_sets import PIXEL_SETS, built_in
-from .dataset import PixelDataset
+from .dataset import PixelDataset, SelectedItems
 from .file_data_sets import FileClips, FileImages
 from .file_tables import FileTable, images, open_table, source_folder, videos
+from .selection import chosen_rows, divided_rows
 from .texts import open_texts
 from .tokenizers import open_tokenizer
 from .video_decoding import ClipShape
@@ -54,12 +57,12 @@ def open_images(config: DataConfig, *, seed: int, held_out: bool, clips: int) ->
     if clips > 1:
         raise UserError(_clips_error(config, clips))
     if config.source in PIXEL_SETS:
-        return _built_in(config, held_out)
+        return _built_in(config, seed, held_out)
     side = _side(config, held_out)
     flip_seed = seed if config.flip else None
     max_pixels = config.max_pixels or MAX_PIXELS
     return FileImages(
-        _part(open_table(config, images(max_pixels)), config, held_out),
+        _part(open_table(config, images(max_pixels)), config, seed, held_out),
         image_size=side,
         channels=config.channels,
         flip_seed=flip_seed,
@@ -72,12 +75,12 @@ def open_clips(config: DataConfig, *, seed: int, held_out: bool, clips: int) -> 
     if config.source in PIXEL_SETS:
         if clips > 1:
             raise UserError(_clips_error(config, clips))
-        return _built_in(config, held_out)
+        return _built_in(config, seed, held_out)
     config.refuse("max_pixels", reason="whose files are videos")
     side = _side(config, held_out)
     assert config.frames is not None  # otherwise the modality would be another
     shape = ClipShape(config.frames, config.frame_stride, config.short_clips, side, config.channels)
-    table = _part(open_table(config, videos(shape)), config, held_out)
+    table = _part(open_table(config, videos(shape)), config, seed, held_out)
     flip_seed = seed if config.flip else None
     return FileClips(table, shape=shape, seed=seed, flip_seed=flip_seed, clips=clips)
 
@@ -91,7 +94,7 @@ def open_tokens(config: DataConfig, *, seed: int, held_out: bool, clips: int) ->
     return open_texts(config, open_tokenizer(config.tokenizer), config.tokens, held_out=held_out)
 
 
-def _built_in(config: DataConfig, held_out: bool) -> PixelDataset:
+def _built_in(config: DataConfig, seed: int, held_out: bool) -> PixelDataset:
     keys = ("split", "image_column", "text_column", "label_column", "listed", "max_pixels")
     config.refuse(*keys, reason="which is built in")
     data_set = PIXEL_SETS[config.source]
@@ -105,21 +108,38 @@ def _built_in(config: DataConfig, held_out: bool) -> PixelDataset:
         raise UserError(
             f"data.source {config.source} holds {modality.samples}: leave out data.{requested.length_key}"
         )
-    if config.validation_fraction:
+    if config.validation_fraction and requested.length_key is not None:
         raise UserError(
             f"data.source {config.source} has a held-out part of its own: leave out data.validation_fraction"
         )
+    if requested.length_key is not None:
+        config.refuse("labels_per_class", reason="whose clips are made from few images")
     if config.image_size not in (None, data_set.side):
         raise UserError(
             f"data.image_size of {config.source} is {data_set.side}: leave it out "
             f"(it was {config.image_size})"
         )
-    return data_set.open(config, held_out)
+    if not config.validation_fraction:
+        samples = data_set.open(config, held_out)
+    else:
+        training = data_set.open(config, False)
+        names = partial(seed_of, "validation fraction")
+        rows = divided_rows(training.labels, config.validation_fraction, held_out, names)
+        samples = SelectedItems(training, rows)
+    rows = None
+    if not held_out:
+        rows = chosen_rows(samples.labels, samples.label_names, config, seed, samples.name)
+    return samples if rows is None else SelectedItems(samples, rows)
 
 
-def _part(table: FileTable, config: DataConfig, held_out: bool) -> FileTable:
-    """Return the part of a table that is held out, or the part that is not."""
-    return table.divided(config.validation_fraction, held_out) if config.validation_fraction else table
+def _part(table: FileTable, config: DataConfig, seed: int, held_out: bool) -> FileTable:
+    """Return the part of a table that is held out, or the part that is not, with as many labels as wanted."""
+    if config.validation_fraction:
+        table = table.divided(config.validation_fraction, held_out)
+    rows = None
+    if not held_out:
+        rows = chosen_rows(table.labels, table.label_names, config, seed, table.row_name)
+    return table if rows is None else table.select(rows)
 
 
 def _side(config: DataConfig, held_out: bool) -> int:

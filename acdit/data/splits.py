@@ -84,13 +84,15 @@ def held_out_config(
 ) -> DataConfig:
     """Return the configuration of held-out data; what is None is that of the training data.
 
-    Another source has a list of its own, or none, and the split that is held out in it. Keys of the training
+    All its labels are used, whatever `labels_per_class` says about the training data. Another source has a
+    list of its own, or none, and the split that is held out in it. Keys of the training
     data that have no effect on it, such as columns on a folder of files, are left out.
     """
     changes: dict[str, Any] = {
         "flip": False,
         "listed": listed or config.listed,
         "split": split or config.split,
+        "labels_per_class": None,
     }
     if source is not None:
         changes["source"] = source

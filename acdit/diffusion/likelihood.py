@@ -122,7 +122,9 @@ def timed_masks(
 
 
 @torch.no_grad()
-def nelbo(model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks) -> Tensor:
+def nelbo(
+    model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks, labels: Tensor | None = None
+) -> Tensor:
     """Return the contribution of each view to the NELBO, in nats: (N, T, D), float64.
 
     A view is one masked copy of a block: N texts, T blocks, D views of each block, B tokens per block.
@@ -135,6 +137,7 @@ def nelbo(model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks)
         tokens: Clean token ids (N, all blocks of the layout, B).
         layout: Layout of the blocks.
         masks: Masks of the views; the views of a call share a pass over the clean tokens.
+        labels: Classes of the D views of each block, (D,); None = no class.
 
     Raises:
         UserError: If a contribution is not finite.
@@ -142,7 +145,7 @@ def nelbo(model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks)
     vocabulary, scored_blocks = model.config["vocab_size"], masks.masked.shape[1]
     values = scored_blocks * layout.block_tokens * vocabulary  # logits of one view of each block of a text
     if len(parts := calls(len(tokens), values)) > 1:
-        return torch.cat([nelbo(model, tokens[part], layout, masks.of(part)) for part in parts])
+        return torch.cat([nelbo(model, tokens[part], layout, masks.of(part), labels) for part in parts])
     contributions, scored = [], tokens[:, -scored_blocks:]
     for part in calls(masks.masked.shape[2], len(tokens) * values):
         masked = masks.masked[:, :, part].to(tokens.device)  # (N, T, d, B)
@@ -155,12 +158,14 @@ def nelbo(model: ACDiTTransformer, tokens: Tensor, layout: Layout, masks: Masks)
         first = layout.num_blocks - scored_blocks
         views = tuple(block for block in range(first, layout.num_blocks) for _ in range(masked.shape[2]))
         times = None if masks.times is None else masks.times[:, :, part].flatten(1)
+        classes = None if labels is None else labels[part].repeat(scored_blocks).to(tokens.device)  # (M,)
         logits = model(
             shown.flatten(1, 2),
             None if times is None else (TRAIN_STEPS * times).float().to(tokens.device),
             layout=layout,
             blocks=views,
             clean=tokens[:, :-1] if layout.num_blocks > 1 else None,
+            labels=None if classes is None else classes.expand(len(tokens), -1),
         ).sample
         losses = masked_nll(logits, target.flatten(1, 2), masked.flatten(1, 2)).double().sum(-1)
         contributions.append(losses.unflatten(1, masked.shape[1:3]).cpu())

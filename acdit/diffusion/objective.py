@@ -39,7 +39,8 @@ class Losses:
 
     The errors are squared errors for continuous data; for text, they are the contributions of the views to
     the NELBO, in nats per token. Means over views weigh each by its `fractions`, so that padding at the end
-    of texts does not count.
+    of texts does not count. For a classifier, they are the cross-entropies of its heads, which stand in place
+    of views.
     """
 
     per_view: Tensor  # (N, M)
@@ -47,6 +48,7 @@ class Losses:
     blocks: tuple[int, ...]  # M
     weights: Tensor | None = None  # (N, M); None = all 1
     fractions: Tensor | None = None  # (N, M), of the tokens of a view that are not padding; None = all 1
+    correct: Tensor | None = None  # (N, M), weight of the label that a head names; None = not a classifier
 
     @property
     def mean(self) -> Tensor:

@@ -17,6 +17,7 @@ SOLVER_TARGETS: dict[str, Literal["epsilon", "v_prediction", "flow_prediction"]]
     "v": "v_prediction",
     "flow": "flow_prediction",
 }
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "flow_prediction": "flow"}
 
 # The noise process of the paper (section 4.5): DDPM's linear betas.
 LINEAR_BETAS = {

@@ -26,8 +26,9 @@ class ModelSettings:
 
     Attributes:
         sampling: settings of sampling, with the seed of all draws and the number of items per call.
-        count: number of items of the data, the first ones; None = all.
-        draws: number of estimates of the likelihood of a text, where it is not exact.
+        count: number of items of the data, the first ones, or of classes, at even steps; None = all.
+        draws: number of estimates of the likelihood of a text, where it is not exact, or of the loss of a
+            sample given each class.
         estimate: method of estimation of likelihoods, see `text_nelbo`.
         block: number of tokens of a block of text; None = the pipeline's default.
         frames: number of frames of continued clips; None = the clip length of the pipeline.
@@ -63,12 +64,12 @@ class ModelMetric:
 
     Attributes:
         measure: import string of a function of a pipeline, data and settings that returns a report.
-        modality: modality of the models.
+        modalities: modalities of the models.
         description: one line for the help.
     """
 
     measure: str
-    modality: Literal["image", "video", "text"]
+    modalities: tuple[Literal["image", "video", "text"], ...]
     description: str
 
 
@@ -76,18 +77,23 @@ Measure = Callable[[Any, Any, ModelSettings, Sequence[str]], Report]
 
 MODEL_METRICS: dict[str, ModelMetric] = {
     "likelihood": ModelMetric(
-        "acdit.evaluation.texts:measure_texts", "text", "perplexity and bits per byte of unseen texts"
+        "acdit.evaluation.texts:measure_texts", ("text",), "perplexity and bits per byte of unseen texts"
     ),
     "spread": ModelMetric(
-        "acdit.evaluation.texts:measure_texts", "text", "spread of the loss of a block, by range of times"
+        "acdit.evaluation.texts:measure_texts", ("text",), "spread of the loss of a block, by range of times"
     ),
     "continuation": ModelMetric(
-        "acdit.evaluation.rollouts:measure_rollouts", "video", "errors of continued clips of moving digits"
+        "acdit.evaluation.rollouts:measure_rollouts", ("video",), "errors of continued clips of moving digits"
     ),
     "drift": ModelMetric(
         "acdit.evaluation.rollouts:measure_rollouts",
-        "video",
+        ("video",),
         "Fréchet distance of the parts of long clips to real clips, over time",
+    ),
+    "class_accuracy": ModelMetric(
+        "acdit.evaluation.generative_classifier:measure_classes",
+        ("image", "video", "text"),
+        "fraction of samples whose loss is lowest given their class",
     ),
 }
 
@@ -102,7 +108,7 @@ def evaluate_model(
 
     Args:
         pipeline: pipeline of the model.
-        data: unseen data of the model's modality: texts, or clips.
+        data: unseen data of the model's modality.
         metrics: names of metrics, see `MODEL_METRICS`.
         settings: settings of the measurement; None = the defaults.
 
@@ -119,10 +125,12 @@ def evaluate_model(
                 f"unknown metric {name!r} of models; did you mean {close}? There are "
                 f"{', '.join(MODEL_METRICS)}"
             )
-        if MODEL_METRICS[name].modality != modality:
-            raise UserError(
-                f"the metric {name} is for models of {MODEL_METRICS[name].modality}, not {modality}"
-            )
+        known = MODEL_METRICS[name].modalities
+        if modality not in known:
+            raise UserError(f"the metric {name} is for models of {' or '.join(known)}, not {modality}")
+    measures = {MODEL_METRICS[name].measure: name for name in metrics}
+    if len(measures) > 1:
+        raise UserError(f"the metrics {' and '.join(measures.values())} are measured apart: name one of them")
     measure = cast(Measure, load_object(MODEL_METRICS[metrics[0]].measure))
     return measure(pipeline, data, settings or ModelSettings(), metrics)
 

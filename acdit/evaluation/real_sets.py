@@ -7,6 +7,7 @@ from ..data.config import DataConfig
 from ..data.data_sets import PIXEL_SETS, built_in
 from ..data.opening import open_samples
 from ..data.splits import SPLIT_OF, held_out_split
+from ..pipelines.classification import ACDiTImageClassificationPipeline
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..utils.errors import UserError
 from ..utils.progress_bar import ProgressBar
@@ -64,11 +65,11 @@ class RealSets:
     notes: tuple[str, ...] = ()
 
 
-def geometry_of(pipeline: ACDiTPipeline, stride: int = 1) -> Geometry:
+def geometry_of(pipeline: ACDiTPipeline | ACDiTImageClassificationPipeline, stride: int = 1) -> Geometry:
     """Return the geometry of the samples of a pipeline.
 
     Args:
-        pipeline: pipeline of images or video.
+        pipeline: pipeline of images or video, or of the classes of images.
         stride: distance between the frames of a real clip.
 
     Raises:
@@ -111,7 +112,7 @@ def open_real_sets(
     Raises:
         UserError: if the source cannot be opened or does not fit the geometry.
     """
-    _check_modality(source, geometry)
+    check_data_modality(source, geometry)
     if Path(source).suffix.lower() == ".npz":
         return _array_sets(source, geometry, count)
     sets = _data_sets(source, geometry, split, count, recorded)
@@ -130,7 +131,7 @@ def _data_sets(
     source: str, geometry: Geometry, split: str | None, count: int | None, recorded: DataConfig | None
 ) -> RealSets:
     """Return the sets of a source that is no .npz file; see `open_real_sets`."""
-    training, held_out = _parts(source, geometry, split, recorded)
+    training, held_out = parts_of(source, geometry, split, recorded)
     if training is None:
         sets = _undivided(held_out, count)
         return (
@@ -169,7 +170,7 @@ def open_real(source: str, geometry: Geometry, count: int) -> Samples:
     return _opened(source, geometry, None).spread(count)
 
 
-def _check_modality(source: str, geometry: Geometry) -> None:
+def check_data_modality(source: str, geometry: Geometry) -> None:
     """Raise UserError if a built-in data set is of another modality than the samples."""
     if source not in built_in():
         return
@@ -191,9 +192,9 @@ def _array_sets(source: str, geometry: Geometry, count: int | None) -> RealSets:
     return RealSets(reference, size, None, None, None, reference, (note,))
 
 
-def _parts(
+def parts_of(
     source: str, geometry: Geometry, split: str | None, recorded: DataConfig | None
-) -> tuple[StoredSamples | None, StoredSamples]:
+) -> tuple[DataSamples | None, DataSamples]:
     """Return the training part of a source, None if it has none, and the held-out part, or all."""
     if (
         recorded is not None
@@ -212,7 +213,7 @@ def _parts(
         return None, held_out
 
 
-def _recorded_parts(source: str, config: DataConfig) -> tuple[StoredSamples | None, StoredSamples]:
+def _recorded_parts(source: str, config: DataConfig) -> tuple[DataSamples | None, DataSamples]:
     """Return the parts of the data of a training run, with the columns, files and fraction that it used."""
     training = DataSamples(open_samples(config, seed=0), f"{source}, training part")
     if config.validation_fraction:
@@ -225,7 +226,7 @@ def _recorded_parts(source: str, config: DataConfig) -> tuple[StoredSamples | No
     return (None, training) if others is None else (training, DataSamples(others, f"{source}, {part}"))
 
 
-def _opened(source: str, geometry: Geometry, split: str | None) -> StoredSamples:
+def _opened(source: str, geometry: Geometry, split: str | None) -> DataSamples:
     """Open a part of a source, or all of it, in a geometry."""
     return open_data(
         source,

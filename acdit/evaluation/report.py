@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Better = Literal["lower", "higher", "near real"]
+MOST_ROWS = 20  # rows of a table that are printed
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,36 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Table of values beside the scores, such as those of every class.
+
+    Attributes:
+        name: name of the table, such as `classes`.
+        columns: names of the columns.
+        rows: values of each row, None where there is none.
+        printed: whether `Report.table` shows the table, or its first `MOST_ROWS` rows; otherwise only JSON
+            does.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | float | None, ...], ...]
+    printed: bool = True
+
+    def lines(self) -> list[str]:
+        """Return the table as text, without the rows beyond the first `MOST_ROWS`."""
+        shown = [
+            dict(zip(self.columns, ("-" if value is None else value for value in row), strict=True))
+            for row in self.rows[:MOST_ROWS]
+        ]
+        rest = len(self.rows) - MOST_ROWS
+        more = (
+            [f"the first {MOST_ROWS} of {len(self.rows):,} {self.name}; JSON holds all"] if rest > 0 else []
+        )
+        return ["", *format_table(shown).splitlines(), *more] if shown else []
+
+
+@dataclass(frozen=True)
 class Report:
     """Scores of samples or of a model, with everything that they depend on.
 
@@ -83,6 +114,7 @@ class Report:
         reference: description of the reference; empty if there is none.
         versions: versions of the programs.
         notes: lines for the user, such as why a value is missing.
+        tables: tables beside the scores.
     """
 
     scores: tuple[Score, ...]
@@ -93,6 +125,7 @@ class Report:
     reference: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
 
     def score(self, metric: str, features: str | None = None) -> Score:
         """Return the score of a metric, on the given features if there are several.
@@ -110,7 +143,7 @@ class Report:
         return asdict(self)
 
     def table(self) -> str:
-        """Format the scores as a table that fits the width of a terminal, followed by the notes."""
+        """Format the scores as a table that fits the width of a terminal, with other tables and the notes."""
         rows = [
             {
                 "metric": score.metric,
@@ -122,11 +155,13 @@ class Report:
             }
             for score in self.scores
         ]
-        return "\n".join([*([format_table(rows)] if rows else []), *self.notes])
+        others = [line for table in self.tables if table.printed for line in table.lines()]
+        notes = ["", *self.notes] if others and self.notes else self.notes
+        return "\n".join([*([format_table(rows)] if rows else []), *others, *notes])
 
 
 def joined(*reports: Report) -> Report:
-    """Return one report of the same samples with the scores, series, features and notes of several.
+    """Return one report of the same samples with the scores, series, tables and notes of several.
 
     Of a setting that several reports state, the value of the first counts.
     """
@@ -138,6 +173,7 @@ def joined(*reports: Report) -> Report:
         features={name: info for report in reports for name, info in report.features.items()},
         settings={key: value for report in reversed(reports) for key, value in report.settings.items()},
         notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+        tables=tuple(table for report in reports for table in report.tables),
     )
 
 

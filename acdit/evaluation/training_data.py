@@ -6,15 +6,16 @@ from pathlib import Path
 from ..data.config import DataConfig
 from ..data.data_sets import PIXEL_SETS, built_in
 from ..data.identity import named_classes
-from ..pipelines.block_pipeline import BlockPipeline
+from ..pipelines.classification import ACDiTImageClassificationPipeline
 from ..pipelines.pixel_pipeline import ACDiTPipeline
+from ..pipelines.stored_pipeline import StoredPipeline
 from ..training.checkpoint import stored_checkpoints
 from ..training.stored_weights import CHECKPOINTS
 from ..utils.errors import UserError
 from ..utils.settings import build
 
 
-def is_trained_on(pipeline: BlockPipeline, name: str, label_names: Sequence[str] = ()) -> bool:
+def is_trained_on(pipeline: StoredPipeline, name: str, label_names: Sequence[str] = ()) -> bool:
     """Return whether a model may have been trained on a data set.
 
     The recorded name decides; pipelines of earlier versions record none. The class names must agree.
@@ -24,10 +25,17 @@ def is_trained_on(pipeline: BlockPipeline, name: str, label_names: Sequence[str]
         name: name of the data set.
         label_names: names of its classes.
     """
-    return pipeline.data_source in (None, name) and pipeline.class_names == list(label_names)
+    return pipeline.data_source in (None, name) and class_names_of(pipeline) == list(label_names)
 
 
-def built_in_data(pipeline: ACDiTPipeline) -> str | None:
+def class_names_of(pipeline: StoredPipeline) -> list[str | None]:
+    """Return the name of every class of a model, None where it is not recorded; empty without classes."""
+    names, config = pipeline.label_names, getattr(pipeline, pipeline.network_name).config
+    count = config.get("num_labels") or config.get("num_classes") or 0
+    return [names.get(row) for row in range(count)]
+
+
+def built_in_data(pipeline: ACDiTPipeline | ACDiTImageClassificationPipeline) -> str | None:
     """Return the name of the built-in data set that a model may have been trained on; None if there is none.
 
     Its samples must have the size and the colours of the data set, and grey pixels where these are grey.
@@ -64,11 +72,12 @@ def recorded_data(model: str | None) -> DataConfig | None:
     return None if local and not Path(config.source).expanduser().exists() else config
 
 
-def describe_training_data(pipeline: BlockPipeline) -> str:
+def describe_training_data(pipeline: StoredPipeline) -> str:
     """Describe what a pipeline records of the data that its network was trained on."""
     source = pipeline.data_source
     text = "its data set is not recorded" if source is None else f"this one was trained on {source}"
-    if not pipeline.class_names:
+    classes = class_names_of(pipeline)
+    if not classes:
         return text
-    names = [name for name in pipeline.class_names if name is not None]
+    names = [name for name in classes if name is not None]
     return f"{text}, its classes are " + (named_classes(names) if names else "without names")

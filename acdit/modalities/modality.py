@@ -1,4 +1,4 @@
-"""Modality: names and import strings of everything that differs between images, video and text.
+"""Modality: names and import strings of what differs between images, video, text and classification.
 
 This module does not import torch.
 """
@@ -12,8 +12,7 @@ class Modality:
     """Modality, with everything that is specific to its models.
 
     Classes and functions are import strings, MODULE:NAME, which `load_object` resolves where they are used,
-    so that a value of this class needs no imports. The signatures are those of the three modalities in the
-    package.
+    so that a value of this class needs no imports. The signatures are those of the modalities in the package.
 
     Attributes:
         name: Name of one sample, such as `image`.
@@ -30,7 +29,10 @@ class Modality:
         guided: Whether sampling uses two views of each block, for classifier-free guidance.
         vocabulary: Name of the number of classes or of token ids in `acdit info`, and the network's argument
             for this number.
-        unused_keys: Keys of a recipe that have no meaning for this modality, and must be left out.
+        objectives: Values of `training.objective` that choose this modality; none for the modalities that the
+            data choose.
+        unused_keys: Keys of a recipe that have no meaning for this modality, and must be left out; SECTION.*
+            stands for all keys of a section.
         not_encoded: Keys of the section `data` that do not change the output of `acdit encode`.
         single_file: Whether a data source may be one file.
         open_data: Function that opens the data set of a `DataConfig`.
@@ -38,11 +40,15 @@ class Modality:
         noise: Name of the noise process in `acdit.training.objectives.OBJECTIVES` and
             `acdit.diffusion.schedulers.SCHEDULERS`.
         objective: Name of the default objective, among those of the noise process.
+        build_network: Function that builds the network of a training run.
+        costs: Class that counts the costs of the network of a training run.
         pipeline: Class of the pipeline.
         export: Function that builds the pipeline of a training run.
-        preview: Function that writes samples of a training run.
+        preview: Function that writes samples of a training run; empty if there are none.
         save_converted: Function that writes the model of a published checkpoint; empty if there is none.
-        sample_options: Class of the options of `acdit sample`.
+        network: Name of the network among the components of the pipeline, and its class.
+        facts: Function that lists what `acdit info` prints.
+        sample_options: Class of the options of `acdit sample`; empty if there is nothing to sample.
         sample: Function that runs `acdit sample` with these options.
         evaluate_options: Class of the options of `acdit evaluate`.
         evaluate: Function that runs `acdit evaluate` with these options.
@@ -61,22 +67,35 @@ class Modality:
     time_conditioning: bool
     guided: bool
     vocabulary: tuple[str, str] = ("classes", "num_classes")
-    unused_keys: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
+    unused_keys: tuple[str, ...] = ("classifier.*",)
     not_encoded: tuple[str, ...] = ()
     single_file: bool = False
+    network: tuple[str, str] = ("transformer", "ACDiTTransformer")
 
     open_data: str
     inspect_data: str
     noise: str
     objective: str
+    build_network: str = "acdit.training.build:build_generator"
+    costs: str = "acdit.training.costs:GeneratorCosts"
     pipeline: str
     export: str
     preview: str
     save_converted: str = ""
-    sample_options: str
-    sample: str
-    evaluate_options: str
-    evaluate: str
+    facts: str = "acdit.cli.info:generator_facts"
+    sample_options: str = ""
+    sample: str = ""
+    evaluate_options: str = ""
+    evaluate: str = ""
+
+    def runs(self, command: str) -> bool:
+        """Return whether a command, such as `sample`, can use models of this modality."""
+        return bool(getattr(self, command))
+
+    def ignores(self, key: str) -> bool:
+        """Return whether a key of a recipe has no meaning for this modality."""
+        return key in self.unused_keys or f"{key.partition('.')[0]}.*" in self.unused_keys
 
     @property
     def pipeline_name(self) -> str:

@@ -3,12 +3,14 @@
 from itertools import pairwise
 
 from ..utils.errors import UserError
+from .classification import CLASSIFICATION
 from .image import IMAGE
 from .modality import Modality
 from .text import TEXT
 from .video import VIDEO
 
-MODALITIES: dict[str, Modality] = {modality.name: modality for modality in (IMAGE, TEXT, VIDEO)}
+GENERATED: dict[str, Modality] = {modality.name: modality for modality in (IMAGE, TEXT, VIDEO)}
+MODALITIES: dict[str, Modality] = GENERATED | {CLASSIFICATION.name: CLASSIFICATION}
 
 
 def modality_of_data(data: object) -> Modality:
@@ -17,7 +19,7 @@ def modality_of_data(data: object) -> Modality:
     Raises:
         UserError: If the lengths of several modalities are given.
     """
-    keys = {modality.length_key: modality for modality in MODALITIES.values()}
+    keys = {modality.length_key: modality for modality in GENERATED.values()}
     given = [modality for key, modality in keys.items() if key and getattr(data, key, None) is not None]
     for one, other in pairwise(given):
         raise UserError(
@@ -25,6 +27,29 @@ def modality_of_data(data: object) -> Modality:
             "leave out one"
         )
     return given[0] if given else keys[None]
+
+
+def modality_of_run(objective: str | None, data: object) -> Modality:
+    """Return the modality of a training run: the one that its objective chooses, or else that of its data.
+
+    Args:
+        objective: Value of `training.objective`.
+        data: A `DataConfig`.
+
+    Raises:
+        UserError: If the objective needs data of another modality.
+    """
+    of_data = modality_of_data(data)
+    for modality in MODALITIES.values():
+        if objective not in modality.objectives:
+            continue
+        if of_data.length_key is not None:
+            raise UserError(
+                f"training.objective {objective} needs {modality.samples}, not {of_data.samples}: leave out "
+                f"data.{of_data.length_key}, and choose a data.source of {modality.samples}"
+            )
+        return modality
+    return of_data
 
 
 def modality_of_layout(axes: int) -> Modality:

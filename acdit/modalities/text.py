@@ -17,6 +17,8 @@ TEXT = Modality(
     vocabulary=("vocabulary", "vocab_size"),
     unused_keys=(
         "autoencoder.model",
+        "classifier.*",
+        "data.labels_per_class",
         "data.validation_fraction",
         "diffusion.context_noise",
         "diffusion.min_snr",

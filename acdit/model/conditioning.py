@@ -4,7 +4,9 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ..utils.tracing import is_tracing
 
 MAX_BYTES = 2**28
 
@@ -54,3 +56,64 @@ class Conditions(NamedTuple):
         if torch.compiler.is_compiling() or self.memo is None:
             return module(self.vectors)
         return self.memo.rows(use, self.keys, lambda indices: module(self.vectors[indices]))
+
+
+def embed_conditions(
+    time_embedder: nn.Module | None,
+    label_embedder: nn.Module | None,
+    null_label: int | None,
+    noised: Tensor,
+    timestep: Tensor | None,
+    labels: Tensor | None,
+    condition: Tensor | None,
+    memo: ConditionMemo | None,
+    dtype: torch.dtype,
+) -> Conditions | None:
+    """Return the sum of the embeddings of every view: timestep, label, others; None without any.
+
+    Args:
+        time_embedder: Embedder of timesteps; None without time conditioning.
+        label_embedder: Embedder of labels; None without labels.
+        null_label: Row of the null label.
+        noised: Views (N, M, ..).
+        timestep: Timesteps (N, M), or None.
+        labels: Labels (N,) or (N, M); None = null labels.
+        condition: Vectors (N, hidden) that are added, or None.
+        memo: Memo of a generation; None = all vectors are computed.
+        dtype: Data type of the vectors.
+
+    Raises:
+        ValueError: If labels or a condition are given, but the network takes none.
+    """
+    views = noised.shape[:2]
+    if label_embedder is None and labels is not None:
+        raise ValueError("labels were given, but the network has no classes (num_classes)")
+    if time_embedder is None and label_embedder is None:
+        if condition is not None:
+            raise ValueError(
+                "condition was given, but the network has neither time_conditioning nor num_classes"
+            )
+        return None
+    if label_embedder is not None:
+        if labels is None:
+            labels = torch.full(views[:1], null_label or 0, device=noised.device)
+        labels = (labels if labels.ndim == 2 else labels[:, None]).expand(views).flatten()
+    timestep = None if time_embedder is None or timestep is None else timestep.flatten()
+
+    def embed(indices: list[int] | slice) -> Tensor:
+        parts = []
+        if time_embedder is not None and timestep is not None:
+            parts.append(time_embedder(timestep[indices], dtype))
+        if label_embedder is not None and labels is not None:
+            parts.append(label_embedder(labels[indices]))
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]  # (indices, hidden)
+
+    # The memo compares numbers, which are only at hand on the CPU and outside of tracers.
+    readable = noised.device.type == "cpu" and not is_tracing()
+    if memo is None or condition is not None or torch.is_grad_enabled() or not readable:
+        vectors = embed(slice(None))
+        if condition is not None:
+            vectors = vectors + condition.repeat_interleave(views[1], 0)
+        return Conditions(vectors)
+    keys = tuple(zip(*(each.tolist() for each in (timestep, labels) if each is not None), strict=True))
+    return Conditions(memo.rows("embedding", keys, embed), memo, keys)

@@ -54,16 +54,21 @@ def parameters(model: Dimensions) -> int:
     attention = 4 * hidden * hidden + 4 * hidden + 2 * head  # qkv, projection, QK-norm
     mlp = 2 * hidden * width + width + hidden
     layer = attention + mlp + 2 * hidden  # the last term: two norms
-    final = hidden + (hidden + 1) * model.in_channels
     total = model.in_channels * hidden
     if model.conditioned:
         layer += 6 * hidden * (hidden + 1)
-        final += 2 * hidden * (hidden + 1)
     if model.time_conditioning:
         total += (model.time_width + 1) * hidden + (hidden + 1) * hidden
     if model.num_classes is not None:
         total += (model.num_classes + 1) * hidden
-    return total + model.num_layers * layer + final
+    return total + model.num_layers * layer + final_parameters(model)
+
+
+def final_parameters(model: Dimensions) -> int:
+    """Return the number of parameters of the final layer."""
+    hidden = model.hidden_size
+    modulation = 2 * hidden * (hidden + 1) if model.conditioned else 0
+    return hidden + (hidden + 1) * model.in_channels + modulation
 
 
 def seen_blocks(blocks: Sequence[int]) -> int:

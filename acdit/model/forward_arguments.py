@@ -1,7 +1,8 @@
-"""Validation of the arguments of `ACDiTTransformer.forward`: views, clean blocks and cache must fit."""
+"""Arguments of `ACDiTTransformer.forward`: views, clean blocks and cache must fit each other."""
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .kv_cache import KVCache
@@ -68,3 +69,42 @@ def checked_blocks(
     if cache is not None:
         cache.check_views(blocks, given)
     return blocks
+
+
+def state_layers(requested: bool | Sequence[int], num_layers: int) -> tuple[int, ...]:
+    """Return the layers whose states are returned: 0 for the embedded tokens, k for the output of layer k.
+
+    Args:
+        requested: Whether the states of the last layer are requested, or the layers.
+        num_layers: Number of layers of the network.
+
+    Raises:
+        ValueError: If there is no such layer, or none is named.
+    """
+    if isinstance(requested, bool):
+        return (num_layers,) if requested else ()
+    layers = tuple(requested)
+    if not layers or min(layers) < 0 or max(layers) > num_layers:
+        raise ValueError(f"layers must lie in 0..{num_layers} (0 = the embedded tokens), not {layers}")
+    return layers
+
+
+def row_scales(branch_scale: Tensor, rows: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
+    """Return the factors of both branches of every layer for all blocks of a call.
+
+    Args:
+        branch_scale: Factors (N, layers, 2).
+        rows: Number of blocks of all samples, for each stream.
+        shape: Shape that the factors must have.
+
+    Returns:
+        Factors (layers, 2, R, 1, 1).
+
+    Raises:
+        ValueError: If the factors have another shape.
+    """
+    if branch_scale.shape != shape:
+        raise ValueError(f"branch_scale must be (N, layers, 2) = {shape}, not {tuple(branch_scale.shape)}")
+    scales = branch_scale.permute(1, 2, 0)  # (layers, 2, N)
+    by_row = [scales.repeat_interleave(count // branch_scale.shape[0], 2) for count in rows]
+    return torch.cat(by_row, dim=2)[..., None, None]

@@ -49,6 +49,14 @@ class Modulation(NamedTuple):
     scale2: Tensor | None = None
     gate2: Tensor | None = None
 
+    def scaled(self, factors: Tensor) -> "Modulation":
+        """Return the modulation with both gates multiplied by factors (2, R, 1, 1)."""
+        gates = (self.gate1, self.gate2)
+        first, second = (
+            factor if gate is None else gate * factor for gate, factor in zip(gates, factors, strict=True)
+        )
+        return self._replace(gate1=first, gate2=second)
+
 
 class ModulatedNorm(nn.RMSNorm):
     """RMSNorm, then (1 + scale) and shift if they are given; see `modulated_norm`."""
@@ -202,16 +210,20 @@ class ACDiTBlock(nn.Module):
         streams: Streams,
         cached: LayerCache | None,
         clean_output: bool,
+        branch_scale: Tensor | None = None,
     ) -> Tensor:
         """Compute the layer's output for blocks (R, B, hidden); see `Streams`.
 
         The keys and values of the clean blocks are written to `cached` if it is given. Without
-        `clean_output`, clean blocks yield only keys and values, and no output.
+        `clean_output`, clean blocks yield only keys and values, and no output. The outputs of attention and
+        MLP are multiplied by `branch_scale`, (2, R, 1, 1), if it is given.
         """
         modulation = Modulation()
         if conditions is not None:
             vectors = conditions.through(self, self.adaLN_modulation)  # (N M, 6 hidden)
             modulation = _modulation(vectors, streams.clean_rows)
+        if branch_scale is not None:
+            modulation = modulation.scaled(branch_scale)
         inner = self.norm1(x, modulation.scale1, modulation.shift1)
         branch = self.attn(inner, streams, cached, clean_output)
         if not clean_output:

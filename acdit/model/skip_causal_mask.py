@@ -26,6 +26,11 @@ class Visibility:
     window: int | None = None
     sinks: int = 0
 
+    @property
+    def is_full(self) -> bool:
+        """Return whether all queries attend to all keys, so that no mask is needed."""
+        return not self.own and self.window is None and min(self.limits) >= self.clean
+
     def first(self, limit: int) -> int:
         """Return the first clean block inside the window of a query block with this limit."""
         index = limit if self.own else limit - 1
@@ -37,13 +42,19 @@ class Visibility:
 
 
 def clean_visibility(
-    block_tokens: int, start: int, stop: int, window: int | None = None, sinks: int = 0
+    block_tokens: int,
+    start: int,
+    stop: int,
+    window: int | None = None,
+    sinks: int = 0,
+    bidirectional: bool = False,
 ) -> Visibility:
     """Return which of the clean blocks 0..stop-1 are seen by the clean blocks start..stop-1.
 
-    c_i sees c_j for j <= i.
+    c_i sees c_j for j <= i, or for all j < stop if attention is bidirectional.
     """
-    return Visibility(block_tokens, stop, tuple(range(start + 1, stop + 1)), False, window, sinks)
+    limits = (stop,) * (stop - start) if bidirectional else tuple(range(start + 1, stop + 1))
+    return Visibility(block_tokens, stop, limits, False, window, sinks)
 
 
 def view_visibility(

@@ -278,7 +278,8 @@ def _joined_groups(
         key, value = joined(
             [(source[0][:, :, span], source[1][:, :, span]) for source, span in sources if source is not None]
         )
-        mask = dense_mask(group.visibility, query.device) if group.stop - group.start > 1 else None
+        masked = group.stop - group.start > 1 and not group.visibility.is_full
+        mask = dense_mask(group.visibility, query.device) if masked else None
         outputs.append(F.scaled_dot_product_attention(query[:, :, rows], key, value, attn_mask=mask))
     return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..utils.finite import check_finite
-from ..utils.kinds import BOOL, Kind, check_values, list_of, number, one_of, whole_number
+from ..utils.kinds import BOOL, TEXT, Kind, check_values, list_of, number, one_of, whole_number
 from ..utils.untrusted import StoredTensor, damage, plain, read_object, reading
 from .rope import VARIANTS
 from .weight_files import CONFIG, read_weight_headers
@@ -32,15 +32,30 @@ KINDS: dict[str, Kind] = {
     "format_version": whole_number(0),
 }
 
+OF_GENERATORS = ("num_classes", "time_conditioning", "vocab_size")
+CLASSIFIER_KINDS: dict[str, Kind] = {
+    **{key: kind for key, kind in KINDS.items() if key not in OF_GENERATORS},
+    "in_channels": whole_number(),
+    "num_labels": whole_number(),
+    "layers": list_of(whole_number(0), range(1, 1000)).or_none(),
+    "pooling": Kind("a pooling, or a list of them", lambda value: isinstance(value, str | list)),
+    "queries": whole_number(),
+    "attention": TEXT,
+    "timestep": number(0).or_none(),
+    "null_label": BOOL,
+    "prediction_type": TEXT.or_none(),
+}
+NETWORK_KINDS = {"ACDiTTransformer": KINDS, "ACDiTForImageClassification": CLASSIFIER_KINDS}
 
-def read_network_config(folder: Path) -> dict[str, Any]:
-    """Return the configuration of a network in a folder, after checking its values.
+
+def read_network_config(folder: Path, class_name: str = "ACDiTTransformer") -> dict[str, Any]:
+    """Return the configuration of a network of a class in a folder, after checking its values.
 
     Raises:
         UserError: if it is damaged.
     """
-    path = folder / CONFIG
-    return check_values(read_object(path), {key: kind.if_given() for key, kind in KINDS.items()}, path)
+    path, kinds = folder / CONFIG, NETWORK_KINDS[class_name]
+    return check_values(read_object(path), {key: kind.if_given() for key, kind in kinds.items()}, path)
 
 
 def check_network(cls: type[nn.Module], folder: Path, variant: str | None = None) -> None:
@@ -56,13 +71,14 @@ def check_network(cls: type[nn.Module], folder: Path, variant: str | None = None
     Raises:
         UserError: if a file is damaged, or a tensor is missing or has another shape.
     """
-    config = read_network_config(folder)
+    name = next(base.__name__ for base in cls.__mro__ if base.__name__ in NETWORK_KINDS)
+    config = read_network_config(folder, name)
     header = read_weight_headers(folder, variant)
-    layers = config.get("num_layers", 0)
+    layers = max(config.get("layers") or [config.get("num_layers", 0)])  # up to the last head of a classifier
     if layers > len(header):
         raise damage(folder, f"{CONFIG} has {layers:,} layers, but there are {len(header):,} tensors")
     with reading(folder), torch.device("meta"):
-        network = cls(**{key: value for key, value in config.items() if key in KINDS})
+        network = cls(**{key: value for key, value in config.items() if key in NETWORK_KINDS[name]})
     if "quantization_config" not in config:  # quantized tensors have other shapes
         compare_shapes(folder, header, network)
 

@@ -11,10 +11,10 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..utils.tracing import allow_variants, is_tracing
+from ..utils.tracing import allow_variants
 from .attention import Backend, block_mask_for, check_backend, default_backend
-from .conditioning import Conditions
-from .forward_arguments import checked_blocks
+from .conditioning import embed_conditions
+from .forward_arguments import checked_blocks, row_scales, state_layers
 from .kv_cache import KVCache, check_sinks
 from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Streams, TimestepEmbedder
 from .layout import Layout
@@ -30,13 +30,13 @@ class ACDiTOutput(BaseOutput):
 
     Attributes:
         sample: Prediction for every noised view, (N, M, B, C), or logits (N, M, B, vocabulary); None without
-            views.
+            views, and if the states of layers were requested.
         hidden_states: Last layer's states of the given clean blocks, then of the views, (N, P + M, B,
-            hidden), if requested.
+            hidden), if requested; or a tuple of the states of the requested layers.
     """
 
     sample: Tensor | None = None
-    hidden_states: Tensor | None = None
+    hidden_states: Tensor | tuple[Tensor, ...] | None = None
 
 
 class ACDiTTransformer(StoredNetwork):
@@ -196,7 +196,9 @@ class ACDiTTransformer(StoredNetwork):
         cache: KVCache | None = None,
         window: int | None = None,
         sinks: int = 0,
-        return_hidden_states: bool = False,
+        return_hidden_states: bool | Sequence[int] = False,
+        bidirectional: bool = False,
+        branch_scale: Tensor | None = None,
         return_dict: bool = True,
     ) -> ACDiTOutput | tuple[Any, ...]:
         """Predict noised views of blocks from the clean blocks before them (SCAM, section 4.2).
@@ -216,11 +218,15 @@ class ACDiTTransformer(StoredNetwork):
             window: Number of previous blocks visible to each block; None = all, or the window of a rolling
                 cache.
             sinks: Number of first blocks of the sequence that stay visible beyond the window.
-            return_hidden_states: Whether to return the last layer's states too.
+            return_hidden_states: Whether to return the last layer's states too; or layers, whose states are
+                then returned without a prediction: 0 for the embedded tokens, k for the output of layer k.
+            bidirectional: Whether all clean blocks see each other; without views and cache alone.
+            branch_scale: Factors of the attention and MLP branches of every layer, (N, num_layers, 2), for
+                stochastic depth; None = all 1.
             return_dict: Whether to return an `ACDiTOutput` or a tuple of its values.
 
         Raises:
-            ValueError: If blocks, clean blocks and cache do not fit each other.
+            ValueError: If blocks, clean blocks, cache and other arguments do not fit each other.
         """
         blocks = checked_blocks(
             layout,
@@ -234,6 +240,8 @@ class ACDiTTransformer(StoredNetwork):
         )
         if (window is not None and window < 0) or sinks < 0:
             raise ValueError(f"window and sinks must not be negative, but are {window} and {sinks}")
+        if bidirectional and (noised is not None or cache is not None or window is not None):
+            raise ValueError("bidirectional is for clean blocks alone, without views, cache and window")
         if cache is not None:
             cache.check_window(window, sinks)
         new_blocks = 0 if clean is None else clean.shape[1]
@@ -243,7 +251,8 @@ class ACDiTTransformer(StoredNetwork):
             start, evicted = cache.num_blocks, cache.num_evicted
             if cache.window is not None:
                 window, sinks = cache.window, cache.sinks
-        if cache is None and not return_hidden_states:
+        layers = state_layers(return_hidden_states, self.config["num_layers"])
+        if cache is None and return_hidden_states is False:
             new_blocks = min(new_blocks, max(blocks, default=0))  # later clean blocks are not used
 
         # not len(): it would fix the batch size of an exported program
@@ -253,7 +262,12 @@ class ACDiTTransformer(StoredNetwork):
         if clean is not None and new_blocks:
             parts.append(clean[:, :new_blocks].flatten(0, 1))
             clean_sees = clean_visibility(
-                layout.block_tokens, start - evicted, start - evicted + new_blocks, window, sinks
+                layout.block_tokens,
+                start - evicted,
+                start - evicted + new_blocks,
+                window,
+                sinks,
+                bidirectional,
             )
         if noised is not None:
             parts.append(noised.flatten(0, 1))
@@ -275,74 +289,54 @@ class ACDiTTransformer(StoredNetwork):
         streams = Streams(samples, clean_sees, views_see, rope, backend, *masks)
         conditions = None
         if noised is not None:
-            conditions = self._conditions(noised, timestep, labels, condition, cache, x.dtype)
+            conditions = embed_conditions(
+                self.t_embedder,
+                self.y_embedder,
+                self.config["num_classes"],
+                noised,
+                timestep,
+                labels,
+                condition,
+                None if cache is None else cache.conditions,
+                x.dtype,
+            )
 
-        for layer, block in enumerate(self.blocks):
+        rows = [part.shape[0] for part in parts]
+        scales = None  # (layers, 2, R, 1, 1)
+        if branch_scale is not None:
+            scales = row_scales(branch_scale.to(x.dtype), rows, (samples, len(self.blocks), 2))
+        states = {0: x} if 0 in layers else {}
+        # layers whose output nobody reads are not computed; a cache needs the keys of all
+        whole = cache is not None or isinstance(return_hidden_states, bool)
+        read = self.config["num_layers"] if whole else max(layers)
+        for layer, block in enumerate(self.blocks[:read]):
             # true without clean blocks too, so that the last layer then runs the compiled code of the others
             clean_output = clean_sees is None or return_hidden_states or layer < len(self.blocks) - 1
             cached = None if cache is None else cache.read(layer, new_blocks)
             run: Callable[..., Any] = block
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 run = partial(cast(Callable[..., Any], self._gradient_checkpointing_func), block)
-            x = run(x, conditions, streams, cached, clean_output)
+            x = run(x, conditions, streams, cached, clean_output, None if scales is None else scales[layer])
+            if layer + 1 in layers:
+                states[layer + 1] = x
         if cache is not None:
             cache.advance(new_blocks)
 
-        sample = states = None
-        if noised is not None:
+        sample = hidden_states = None
+        if noised is not None and isinstance(return_hidden_states, bool):
             views = x[-parts[-1].shape[0] :]
             sample = self.final_layer(views, conditions).unflatten(0, noised.shape[:2])
-        if return_hidden_states:
-            rows = [part.shape[0] for part in parts]
-            states = torch.cat([part.unflatten(0, (samples, -1)) for part in x.split(rows)], dim=1)
-        return ACDiTOutput(sample, states) if return_dict else (sample, states)
+        if layers:
+            by_sample = [
+                torch.cat([part.unflatten(0, (samples, -1)) for part in states[layer].split(rows)], dim=1)
+                for layer in layers
+            ]
+            hidden_states = by_sample[0] if return_hidden_states is True else tuple(by_sample)
+        return ACDiTOutput(sample, hidden_states) if return_dict else (sample, hidden_states)
 
     def _rotation(self, dtype: torch.dtype, device: torch.device) -> Rotation:
         wide, lengths = torch.promote_types(dtype, torch.float32), tuple(self.config["axis_lengths"])
         return Rotation(lengths, self._rope_split, self.config["rope"], wide, device)
-
-    def _conditions(
-        self,
-        noised: Tensor,
-        timestep: Tensor | None,
-        labels: Tensor | None,
-        condition: Tensor | None,
-        cache: KVCache | None,
-        dtype: torch.dtype,
-    ) -> Conditions | None:
-        """Return the sum of the embeddings of every view: timestep, label, others; None without any."""
-        views = noised.shape[:2]
-        if self.y_embedder is None and labels is not None:
-            raise ValueError("labels were given, but the network has no classes (num_classes)")
-        if self.t_embedder is None and self.y_embedder is None:
-            if condition is not None:
-                raise ValueError(
-                    "condition was given, but the network has neither time_conditioning nor num_classes"
-                )
-            return None
-        if self.y_embedder is not None:
-            if labels is None:
-                labels = torch.full(views[:1], self.config["num_classes"], device=noised.device)
-            labels = (labels if labels.ndim == 2 else labels[:, None]).expand(views).flatten()
-        timestep = None if self.t_embedder is None or timestep is None else timestep.flatten()
-
-        def embed(indices: list[int] | slice) -> Tensor:
-            parts = []
-            if self.t_embedder is not None and timestep is not None:
-                parts.append(self.t_embedder(timestep[indices], dtype))
-            if self.y_embedder is not None and labels is not None:
-                parts.append(self.y_embedder(labels[indices]))
-            return parts[0] if len(parts) == 1 else parts[0] + parts[1]  # (indices, hidden)
-
-        # The memo compares numbers, which are only at hand on the CPU and outside of tracers.
-        readable = noised.device.type == "cpu" and not is_tracing()
-        if cache is None or condition is not None or torch.is_grad_enabled() or not readable:
-            vectors = embed(slice(None))
-            if condition is not None:
-                vectors = vectors + condition.repeat_interleave(views[1], 0)
-            return Conditions(vectors)
-        keys = tuple(zip(*(each.tolist() for each in (timestep, labels) if each is not None), strict=True))
-        return Conditions(cache.conditions.rows("embedding", keys, embed), cache.conditions, keys)
 
 
 pytree.register_constant(Layout)  # so that torch.export accepts it as an argument

@@ -1,33 +1,18 @@
 """BlockPipeline: the base class of the pipelines of all modalities."""
 
-import inspect
-import json
-from abc import abstractmethod
 from collections.abc import Sequence
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Self, cast
-
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from typing import Any, Self
 
 from ..diffusion.solver_checks import check_solver, prediction_of
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
-from ..utils.entry_files import PIPELINE_MODULE, write_entry_file
 from ..utils.errors import UserError
-from ..utils.finite import check_finite_modules
-from ..utils.untrusted import read_object, reading
 from .callbacks import LoopState
-from .components import check_components
-from .folders import folder_modality, pipeline_class_name
-from .hub import local_folder
 from .lora import LoraLoader
-from .stored import INDEX, check_parts
-
-FORMAT_VERSION = 1
+from .stored_pipeline import StoredPipeline
 
 
-class BlockPipeline(LoopState, DiffusionPipeline, LoraLoader):
+class BlockPipeline(LoopState, StoredPipeline, LoraLoader):
     """Base class of pipelines that generate block by block with a network and a scheduler.
 
     Attributes:
@@ -49,75 +34,10 @@ class BlockPipeline(LoopState, DiffusionPipeline, LoraLoader):
         # The saved scheduler is loaded first: in folders of earlier versions it alone tells what the network
         # predicts.
         scheduler = kwargs.pop("scheduler", None)
-        folder = Path(local_folder(pretrained_model_name_or_path, kwargs))
-        check_parts(folder, read_object(folder / INDEX), given=kwargs)
-        folder_modality(folder, with_network="transformer" not in kwargs)
-        cls._add_parts(folder, kwargs)
-        options = {"use_safetensors": True, **kwargs, "trust_remote_code": False}
-        try:
-            with reading(folder):
-                pipeline = super().from_pretrained(folder, **options)
-        except UserError as error:
-            if str(folder) in str(error):
-                raise
-            raise UserError(f"{folder} cannot be loaded: {error}") from error
-        check_components(folder, pipeline.components, given=kwargs)
+        pipeline = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         if scheduler is not None:
             pipeline.scheduler = scheduler
         return pipeline
-
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Save the pipeline as in diffusers.
-
-        Raises:
-            UserError: if weights are not finite; nothing is written then.
-        """
-        check_finite_modules(
-            self.components.items(),
-            f"the weights of the pipeline for {save_directory}",
-            "it is not written; train again from an earlier checkpoint, or with a lower learning rate",
-        )
-        super().save_pretrained(save_directory, *args, **kwargs)
-
-    @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Self:
-        """Return a pipeline with the parts and settings of another one, as in diffusers, or given ones.
-
-        The vae and the tokenizer are taken over whatever their class.
-        """
-        taken = inspect.signature(cls.__init__).parameters
-        parts = {**pipeline.components, "tokenizer": getattr(pipeline, "tokenizer", None)}
-        given = {name: part for name, part in parts.items() if name in taken and part is not None}
-        return cast(Self, super().from_pipe(pipeline, **given | kwargs))
-
-    @classmethod
-    def _add_parts(cls, folder: Path, kwargs: dict[str, Any]) -> None:
-        """Add parts to the arguments of `from_pretrained` that diffusers does not load."""
-
-    @classmethod
-    def _dict_from_json_file(cls, json_file: Any) -> dict[str, Any]:
-        # diffusers would look for code in the folder, which the classes of this package do not need
-        config = super()._dict_from_json_file(json_file)
-        return config | {"_class_name": pipeline_class_name(config)} if "_class_name" in config else config
-
-    def to_json_string(self) -> str:
-        """Return the configuration as it is saved, so that diffusers finds the class through pipeline.py."""
-        config = json.loads(super().to_json_string())
-        config.pop("_name_or_path", None)  # the folder that the pipeline was loaded from
-        if self._is_public():
-            config["_class_name"] = [PIPELINE_MODULE, type(self).__name__]
-        return json.dumps(config, indent=2, sort_keys=True) + "\n"
-
-    def save_config(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Save model_index.json as in diffusers, with pipeline.py beside it."""
-        if self._is_public():
-            Path(save_directory).mkdir(parents=True, exist_ok=True)
-            write_entry_file(save_directory, PIPELINE_MODULE, type(self).__name__)
-        super().save_config(save_directory, *args, **kwargs)
-
-    def _is_public(self) -> bool:
-        """Return whether `from acdit import ...` finds the class."""
-        return getattr(import_module("acdit"), type(self).__name__, None) is type(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("scheduler", "transformer") and "format_version" in getattr(self, "_internal_dict", {}):
@@ -145,28 +65,6 @@ class BlockPipeline(LoopState, DiffusionPipeline, LoraLoader):
         """Return the lowest and the highest value of the data; None if there are none, as for latents."""
         return None
 
-    @abstractmethod
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Generate samples; the subclasses define the arguments."""
-
-    @property
-    @abstractmethod
-    def layout(self) -> Layout:
-        """Return the default layout."""
-
-    def _check_layout(self, **axes: Sequence[int] | None) -> None:
-        """Raise UserError if a part of the layout is missing.
-
-        `components` holds none of it, so that a pipeline built from them alone would have another layout.
-        """
-        missing = [name for name, lengths in axes.items() if lengths is None]
-        if missing:
-            cls = type(self).__name__
-            raise UserError(
-                f"{cls} needs {', '.join(missing)}; {cls}.from_pipe(pipeline) takes the layout and all other "
-                "settings of another pipeline"
-            )
-
     def _check_callback_inputs(self, names: Sequence[str]) -> None:
         """Raise UserError if a callback is to receive tensors that do not exist."""
         unknown = sorted(set(names) - set(self._callback_tensor_inputs))
@@ -182,16 +80,6 @@ class BlockPipeline(LoopState, DiffusionPipeline, LoraLoader):
         return None
 
     @property
-    def data_source(self) -> str | None:
-        """Return the name of the data set that the network was trained on; None if it is not recorded."""
-        return self.config.get("data_source")
-
-    @property
-    def label_names(self) -> dict[int, str]:
-        """Return the class names by class id; empty for a model without classes."""
-        return {}
-
-    @property
     def class_names(self) -> list[str | None]:
         """Return the name of every row of the class table, without the null row; None if not recorded."""
         names = self.label_names
@@ -200,12 +88,3 @@ class BlockPipeline(LoopState, DiffusionPipeline, LoraLoader):
     def default_steps(self, layout: Layout) -> list[int]:
         """Return the default number of solver steps for each block of a layout."""
         return [self.config["num_inference_steps"]] * layout.num_blocks
-
-
-def check_format(version: int) -> None:
-    """Raise UserError unless this version of the library can read a pipeline with this format version."""
-    if version != FORMAT_VERSION:
-        raise UserError(
-            f"this pipeline has format version {version}, and this acdit reads {FORMAT_VERSION}: upgrade "
-            "acdit"
-        )

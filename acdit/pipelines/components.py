@@ -35,7 +35,7 @@ def check_components(folder: Path, components: Mapping[str, Any], given: Contain
             if name == "vae":
                 check_decoding(folder / name, component)
         elif name == "scheduler":
-            masked = components["transformer"].config["vocab_size"] is not None
+            masked = components["transformer"].config["vocab_size"] is not None  # only generators have one
             check_scheduler(folder / name, component, masked=masked)
 
 

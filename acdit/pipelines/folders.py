@@ -9,7 +9,7 @@ from ..modalities.modality import Modality
 from ..modalities.table import MODALITIES, modality_of_pipeline
 from ..utils.errors import UserError
 from ..utils.untrusted import plain, read_object
-from .stored import INDEX, NETWORK_CONFIG, check_index, check_parts
+from .stored import INDEX, check_index, check_parts
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 DEFAULT = "image"  # modality of the model that is used when no path is given
@@ -61,7 +61,7 @@ def folder_modality(folder: Path, *, with_network: bool = True) -> Modality:
     if modality is None:
         known = ", ".join(each.pipeline_name for each in MODALITIES.values())
         raise UserError(f"{folder} is a {plain(name)}, not one of {known}")
-    network = folder / NETWORK_CONFIG if with_network else None
+    network = folder / modality.network[0] / "config.json" if with_network else None
     check_index(folder / INDEX, index, modality, network and read_object(network))
     return modality
 

@@ -251,7 +251,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
             )
         if len(pixels) not in (1, batch):
             raise UserError(f"image must be one image or {batch} images (one per sample), not {len(pixels)}")
-        data = self._to_data(pixels.to(self._execution_device))
+        data = self.to_data(pixels.to(self._execution_device))
         if self.vae is not None:
             data, _ = encode(self.vae, data)
         return layout.to_blocks(data.float())[:, :keep_blocks].expand(batch, -1, -1, -1)

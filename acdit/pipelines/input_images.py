@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
+from ..data.image_decoding import MAX_ASPECT, centre_crop
 from ..media.pictures import Unreadable, check_size, rgb_picture
 from ..utils.errors import UserError
 
@@ -45,6 +47,52 @@ def given_pixels(given: Any, name: str, *, axes: int, channels: int) -> Tensor:
         raise UserError(f"{name} must have values in 0..1, not {low:.4g} to {high:.4g}")
     pixels = 2 * pixels.clamp(0, 1) - 1
     return pixels if pixels.ndim > axes else pixels[None]
+
+
+def square_pixels(given: Any, name: str, side: int, channels: int) -> Tensor:
+    """Convert images of any size to their central squares of a given side, as training does.
+
+    PIL images are cropped and resized by `centre_crop`. Arrays and tensors of another size are resized with
+    an antialiased bicubic filter, so that the shorter side fits, and cropped.
+
+    Args:
+        given: one image or several, see `given_pixels`; the images of a list may differ in size.
+        name: name of the argument, for error messages.
+        side: height and width of the result in pixels.
+        channels: number of channels, 1 (grey) or 3.
+
+    Returns:
+        Pixels (N, C, side, side) in [-1, 1].
+
+    Raises:
+        UserError: if an image cannot be read, or has another number of channels.
+    """
+    if isinstance(given, list | tuple):
+        if not given:
+            raise UserError(f"{name} must hold at least one image")
+        return torch.cat([square_pixels(each, name, side, channels) for each in given])
+    if isinstance(given, Image.Image):
+        try:
+            check_size(given)
+            given = rgb_picture(given)
+        except Unreadable as fault:
+            raise UserError(f"{name} cannot be read: {fault}") from fault
+        if max(given.size) > MAX_ASPECT * min(given.size):
+            raise UserError(f"{name} of {given.width}x{given.height} pixels is too narrow to crop")
+        given = centre_crop(given.convert("L") if channels == 1 else given, side)
+    pixels = given_pixels(given, name, axes=3, channels=channels)
+    height, width = pixels.shape[-2:]
+    if pixels.shape[1] != channels:
+        raise UserError(f"{name} must have {channels} channels, not {pixels.shape[1]}")
+    if (height, width) == (side, side):
+        return pixels
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise UserError(f"{name} of {width}x{height} pixels is too narrow to crop")
+    scale = side / min(height, width)
+    size = max(side, round(height * scale)), max(side, round(width * scale))
+    resized = interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    return resized[:, :, top : top + side, left : left + side]
 
 
 def _tensor(given: Any, channels: int) -> Tensor:

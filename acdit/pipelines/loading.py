@@ -6,12 +6,15 @@ from typing import TypeVar, cast
 import torch
 from diffusers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
+from ..modalities.modality import Modality
+from ..modalities.table import MODALITIES
 from ..utils.errors import UserError
 from ..utils.references import load_object
 from .block_pipeline import BlockPipeline
 from .folders import folder_modality, pipeline_folder
+from .stored_pipeline import StoredPipeline
 
-P = TypeVar("P", bound=BlockPipeline)
+P = TypeVar("P", bound=StoredPipeline)
 
 
 def load_pipeline(
@@ -24,19 +27,22 @@ def load_pipeline(
     Args:
         path: a folder, or the name of one of `shipped_models`; default: the model of MNIST digits.
         dtype: data type of the network's weights.
-        kind: class that the pipeline must have, such as `ACDiTVideoPipeline`; default: any class.
+        kind: class that the pipeline must have, such as `ACDiTVideoPipeline`; default: any generator. A
+            classifier is an `ACDiTImageClassificationPipeline`.
 
     Returns:
-        An `ACDiTImagePipeline`, `ACDiTVideoPipeline` or `ACDiTTextPipeline`, depending on the folder.
+        A pipeline of the class that the folder names, such as an `ACDiTImagePipeline`.
 
     Raises:
         UserError: if the folder holds no pipeline, or a pipeline of another class.
     """
     folder = pipeline_folder(path)
     modality = folder_modality(folder)
-    cls = cast(type[BlockPipeline], load_object(modality.pipeline))
+    cls = _class_of(modality)
     if not issubclass(cls, kind):
-        raise UserError(f"{folder} is a {cls.__name__}, not a {kind.__name__}")
+        suited = [each.many for each in MODALITIES.values() if issubclass(_class_of(each), kind)]
+        expected = " or ".join(suited) or kind.__name__
+        raise UserError(f"{folder} is a model of {modality.many} ({cls.__name__}), not one of {expected}")
     shown = is_progress_bar_enabled()
     disable_progress_bar()  # the bar of diffusers over the few components of a pipeline
     try:
@@ -44,3 +50,7 @@ def load_pipeline(
     finally:
         if shown:
             enable_progress_bar()
+
+
+def _class_of(modality: Modality) -> type[StoredPipeline]:
+    return cast(type[StoredPipeline], load_object(modality.pipeline))

@@ -13,12 +13,13 @@ from ..diffusion.timesteps import Spacing, middle_levels, number_of_timesteps
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
+from .block_pipeline import BlockPipeline
 from .callbacks import CONDITIONS, Callback, LiveGuidance, StepFunction, tensor_inputs
 from .generators import Generators, one_per_sample
 from .labels import ClassLabels, ids_of_labels
 from .layouts import requested_layout
 from .request import Noise, Request, Samples
+from .stored_pipeline import FORMAT_VERSION, check_format
 
 FAST_STEPS = 8
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -317,13 +318,13 @@ class ACDiTPipeline(BlockPipeline):
             )
         self._current_timestep = None
 
-    def _to_data(self, pixels: Tensor) -> Tensor:
+    def to_data(self, pixels: Tensor) -> Tensor:
         """Convert pixels in [-1, 1] to the value range that the network was trained on."""
         low, high = self.config["pixel_range"]
         return low + (high - low) * (pixels + 1) / 2
 
     def _to_pixels(self, data: Tensor) -> Tensor:
-        """Convert data to pixels in [-1, 1], the inverse of `_to_data`."""
+        """Convert data to pixels in [-1, 1], the inverse of `to_data`."""
         low, high = self.config["pixel_range"]
         return 2 * (data.float() - low) / (high - low) - 1
 

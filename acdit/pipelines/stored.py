@@ -12,10 +12,9 @@ from ..utils.kinds import OBJECT, TEXT, Kind, check_values, list_of, number, who
 from ..utils.untrusted import damage, plain, read_object, shown
 
 INDEX = "model_index.json"
-NETWORK_CONFIG = Path("transformer", "config.json")  # in the folder of a pipeline
 # A model_index.json names the libraries of its components, and loading it imports them.
 TRUSTED_LIBRARIES = {"acdit", "diffusers", "transformers"}
-NETWORK = ["acdit", "ACDiTTransformer"]
+NETWORKS = ("transformer", "classifier")  # names of components, which check their own files
 MOST_TOKENS = 2**24  # of a layout
 MOST_STEPS = 10**6  # of a schedule of noise, and of sampling
 LONGEST_LIST = 10_000  # in the configuration of a component
@@ -63,7 +62,7 @@ def check_parts(folder: Path, index: Mapping[str, Any], given: Container[str] = 
         stored = config.get("_class_name", named[1])
         if stored != named[1]:
             raise damage(folder, f"{INDEX} names {named[1]} for {part}, but {part} is a {plain(stored)}")
-        if part != "transformer":  # the network checks its own files
+        if part not in NETWORKS:
             _check_config(path, config)
         if scheduler and named[0] == "acdit":
             check_values(config, MASKED_SCHEDULER, path)
@@ -85,12 +84,11 @@ def check_index(
     Raises:
         UserError: if a value is of another kind, or absurdly large.
     """
-    axes = modality.axes
+    axes, (name, *network_class) = modality.axes, (modality.network[0], "acdit", modality.network[1])
     lengths = list_of(whole_number(1, MOST_TOKENS), range(axes, axes + 1))
     steps = whole_number(1, MOST_STEPS)
     kinds = {
-        "transformer": Kind(f"{NETWORK}", lambda value: value == NETWORK),
-        "scheduler": Kind("a scheduler of diffusers or acdit", _names_scheduler),
+        name: Kind(f"{network_class}", lambda value: value == network_class),
         "vae": Kind("an autoencoder of diffusers, or two nulls", _names_autoencoder).if_given(),
         "grid": lengths,
         "block": lengths,
@@ -103,6 +101,8 @@ def check_index(
         "format_version": whole_number(0).if_given(),
         "data_source": TEXT.or_none().if_given(),
     }
+    if modality.runs("sample"):
+        kinds["scheduler"] = Kind("a scheduler of diffusers or acdit", _names_scheduler)
     values = check_values(dict(index), kinds, path)
     if math.prod(values["grid"]) > MOST_TOKENS:
         raise damage(path, f"grid must have at most {MOST_TOKENS:,} tokens, not {values['grid']}")
@@ -128,11 +128,13 @@ def _check_fit(
         raise damage(
             folder,
             f"a model of {modality.many} needs {modality.values_key} of a multiple of {patch} in "
-            f"transformer/config.json, not {shown(sizes)}",
+            f"{modality.network[0]}/config.json, not {shown(sizes)}",
         )
     if not isinstance(lengths, list) or len(lengths) != modality.axes:
-        raise damage(folder, f"axis_lengths of transformer/config.json must be {modality.axes} numbers")
-    classes = network.get("num_classes")
+        raise damage(
+            folder, f"axis_lengths of {modality.network[0]}/config.json must be {modality.axes} numbers"
+        )
+    classes = network.get("num_labels", network.get("num_classes"))
     surplus = [
         label for label in index.get("id2label") or {} if type(classes) is int and int(label) >= classes
     ]

@@ -13,12 +13,13 @@ from ..diffusion.masked_schedulers import with_sampling
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from .block_pipeline import FORMAT_VERSION, BlockPipeline, check_format
+from .block_pipeline import BlockPipeline
 from .callbacks import StepFunction, TextCallback, tensor_inputs
 from .canvas import Canvas, canvas_of_prompts, canvas_of_tokens
 from .folders import tokenizer_beside
 from .generators import Generators, one_per_sample
 from .layouts import requested_text_layout
+from .stored_pipeline import FORMAT_VERSION, check_format
 from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
 from .text_scoring import paired, score_texts
 

@@ -325,7 +325,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
             )
         if len(pixels) not in (1, batch):
             raise UserError(f"prefix must be one clip or {batch} clips (one per sample), not {len(pixels)}")
-        data = self._to_data(pixels.to(self._execution_device))
+        data = self.to_data(pixels.to(self._execution_device))
         if self.vae is not None:
             data, _ = encode(self.vae, data)
         short = Layout((frames // layout.patch[0], *layout.grid[1:]), layout.block, layout.patch)

@@ -11,15 +11,17 @@ from ..data.identity import describe_rows, named_classes, new_classes
 from ..data.latents import open_latents
 from ..data.opening import open_samples
 from ..data.tokenizers import FILE
-from ..model.layout import Layout, parse_dims
+from ..model.layout import Layout, dims, parse_dims
 from ..model.sizes import SIZES, Size
 from ..model.transformer import ACDiTTransformer
 from ..pipelines.folders import pipeline_folder
 from ..pipelines.loading import load_pipeline
 from ..utils.errors import UserError
 from ..utils.randomness import seed_of
+from ..utils.references import load_object
 from .class_table import TABLE, carry_rows
 from .config import ModelConfig, Recipe
+from .learner import TrainedNetwork
 from .lora import add_lora
 
 
@@ -51,7 +53,13 @@ def build_layouts(recipe: Recipe, size: Sequence[int]) -> list[Layout]:
     if any(length % side for length, side in zip(size, patches, strict=True)):
         raise UserError(f"layout.patch must divide the side of the image, {size[-1]}; {patch} does not")
     grid = tuple(length // side for length, side in zip(size, patches, strict=True))
-    return [Layout(grid, parse_dims(block), patches) for block in recipe.layout.blocks]
+    layouts = [Layout(grid, parse_dims(block), patches) for block in recipe.layout.blocks]
+    if recipe.classifier.timestep is not None and any(layout.num_blocks != 1 for layout in layouts):
+        raise UserError(
+            f"classifier.timestep {recipe.classifier.timestep:g} noises the image as one block: set "
+            f"layout.blocks to {dims(grid)}, not {','.join(recipe.layout.blocks)}"
+        )
+    return layouts
 
 
 def build_model(
@@ -60,8 +68,8 @@ def build_model(
     data: LabelledDataset,
     stored: dict[str, Any] | None = None,
     report: Callable[[str], None] | None = None,
-) -> ACDiTTransformer:
-    """Build the network of a run, with LoRA adapters if the recipe sets a rank.
+) -> TrainedNetwork:
+    """Build the network of a run with the function that its modality names.
 
     A new network is initialised from the run's seed, or loaded from `init_from` if the recipe names it. For a
     resumed run, the network is built from the config `stored`, and its weights are loaded later.
@@ -82,6 +90,19 @@ def build_model(
             f"data.num_classes must be {num_classes or 0}, the number of classes of {recipe.data.source}, "
             f"not {recipe.data.num_classes}"
         )
+    build = cast(Callable[..., TrainedNetwork], load_object(recipe.modality.build_network))
+    return build(recipe, layout, data, stored, report)
+
+
+def build_generator(
+    recipe: Recipe,
+    layout: Layout,
+    data: LabelledDataset,
+    stored: dict[str, Any] | None = None,
+    report: Callable[[str], None] | None = None,
+) -> ACDiTTransformer:
+    """Build the network of a generator, with LoRA adapters if the recipe sets a rank; see `build_model`."""
+    num_classes = len(data.label_names) or None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.training.seed, "initialisation"))
         if stored is not None:

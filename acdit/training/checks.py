@@ -8,7 +8,7 @@ from typing import TypeVar
 from ..data.data_sets import built_in
 from ..data.file_tables import source_folder
 from ..data.latents import check_settings, data_settings, read_manifest
-from ..model.flops import Dimensions, parameters
+from ..model.flops import Dimensions
 from ..model.layout import Layout, dims
 from ..model.rope import default_split
 from ..utils.errors import UserError
@@ -16,13 +16,14 @@ from ..utils.files import check_writable
 from ..utils.resources import free_disk
 from .build import build_layouts
 from .config import Recipe
+from .costs import Costs
 from .export import check_scheduler
-from .inspection import Data, latent_manifest
+from .inspection import Data, check_labels, latent_manifest
 from .objectives import objective_name
 from .validation import check_validation
 
 T = TypeVar("T")
-STATES = 4  # float32 values per parameter in a checkpoint: weights, their average and two moments
+STATES_OF_TRAINED = 3  # values in a checkpoint beside a trained weight: its average and two moments
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,7 @@ class Checks:
         return result
 
 
-def check_run(
-    recipe: Recipe, ranks: int, data: Data, network: Dimensions
-) -> tuple[list[Check], list[Layout]]:
+def check_run(recipe: Recipe, ranks: int, data: Data, network: Costs) -> tuple[list[Check], list[Layout]]:
     """Run all checks of a recipe for a number of ranks.
 
     Returns:
@@ -67,7 +66,7 @@ def check_run(
     """
     checks = Checks()
     layouts = checks.run("layout", lambda: build_layouts(recipe, data.size))
-    checks.run("heads", lambda: _check_heads(network, len(data.size)))
+    checks.run("heads", lambda: _check_heads(network.network, len(data.size)))
     checks.run("batch", lambda: _check_batch(recipe, ranks))
     if recipe.autoencoder.model is not None:
         checks.run("latents", lambda: _check_latents(recipe))
@@ -75,10 +74,11 @@ def check_run(
         checks.run("data", lambda: _check_source(recipe))
     if counted := data.counted:
         checks.run("classes", lambda: _check_classes(recipe, counted))
+    checks.run("labels", lambda: check_labels(recipe))
     checks.run("objective", lambda: recipe.training.objective and objective_name(recipe))
     checks.run("scheduler", lambda: check_scheduler(recipe))
     checks.run("validation", lambda: check_validation(recipe))
-    checks.run("disk", lambda: _check_disk(recipe, parameters(network)))
+    checks.run("disk", lambda: _check_disk(recipe, network))
     return checks.results, layouts or []
 
 
@@ -134,10 +134,10 @@ def _check_classes(recipe: Recipe, counted: int) -> str:
     return f"{counted} in the data"
 
 
-def _check_disk(recipe: Recipe, parameters: int) -> str:
+def _check_disk(recipe: Recipe, network: Costs) -> str:
     check_writable(recipe.folder / "checkpoints")
     kept = recipe.training.keep_checkpoints + 1  # the newest is written before the oldest is removed
-    required = kept * STATES * 4 * parameters
+    required = kept * 4 * (network.parameters + STATES_OF_TRAINED * network.trained)
     free = free_disk(recipe.folder)
     summary = f"{kept} checkpoints of {recipe.folder} take {required / 1e9:,.3g} GB"
     if required > free:

@@ -4,18 +4,20 @@ This module does not import torch, so that `--help` is fast on the command line.
 """
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from ..data.config import AutoencoderConfig, DataConfig
 from ..modalities.modality import Modality
-from ..modalities.table import MODALITIES
+from ..modalities.table import MODALITIES, modality_of_run
 from ..model.layout import parse_dims
 from ..utils.errors import UserError
 from ..utils.ranges import (
     Count,
     CountFromZero,
     Fraction,
+    FractionAboveZero,
     FractionBelowOne,
     NonNegative,
     Number,
@@ -23,6 +25,8 @@ from ..utils.ranges import (
     Ranged,
     Seed,
 )
+from ..utils.settings import fields_of
+from .classifier_config import ClassifierConfig
 
 FORMAT_VERSION = 1
 RANK_FLOPS = 4e14  # FLOP/s of a rank that plans assume: about 40% of the bf16 peak of an H100
@@ -127,6 +131,9 @@ class OptimizerConfig(Ranged):
     """Number of steps of linear warm-up."""
     decay_share: Fraction = 0.15
     """Fraction of the steps, at the end of training, during which wsd decays."""
+    layer_decay: FractionAboveZero = 1.0
+    """Factor of the learning rate from each layer to the one before it, so that layer k of L learns at
+    layer_decay^(L + 1 - k) of the rate of the output (arXiv 2111.06377); 1 = all layers alike."""
     ema_decay: FractionBelowOne = 0.9999
     """Decay of the moving average of the weights."""
     ema_warmup: bool = False
@@ -267,6 +274,7 @@ class Recipe(NamedRun):
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -282,20 +290,37 @@ class Recipe(NamedRun):
         for block in self.layout.blocks:
             if len(parse_dims(block)) != modality.axes:
                 raise UserError(f"layout.blocks {modality.block_rule}, not {block!r}")
-        for key in modality.unused_keys:
-            section, name = key.split(".")
-            value = getattr(self, section)
-            if getattr(value, name) != getattr(type(value)(), name):
-                used = [each.many for each in MODALITIES.values() if key not in each.unused_keys]
-                raise UserError(
-                    f"{key} is for {' and '.join(used)}, not for {modality.samples} "
-                    f"(data.{modality.length_key}): leave it out"
-                )
+        self._refuse_unused(modality)
+        if self.classifier.randaugment and self.autoencoder.model is not None:
+            raise UserError(
+                "classifier.randaugment is for pixels, but autoencoder.model is set: set it to 0, or leave "
+                "out the autoencoder"
+            )
+        probes = self.training.objective == "probes"
+        if modality.objectives and probes != (self.classifier.probe != "none"):
+            advice = "choose linear, attention or both" if probes else "leave it out"
+            raise UserError(
+                f"classifier.probe {self.classifier.probe} does not fit training.objective "
+                f"{self.training.objective}: {advice}"
+            )
+
+    def _refuse_unused(self, modality: Modality) -> None:
+        """Raise UserError if a key is set that has no meaning for the modality."""
+        for key, known in fields_of(Recipe).items():
+            if not modality.ignores(key) or attrgetter(key)(self) == known.default:
+                continue
+            used = [each.many for each in MODALITIES.values() if not each.ignores(key)]
+            chosen_by = f"data.{modality.length_key}"
+            if modality.length_key is None:
+                chosen_by = f"training.objective {self.training.objective or modality.objective}"
+            raise UserError(
+                f"{key} is for {' and '.join(used)}, not for {modality.samples} ({chosen_by}): leave it out"
+            )
 
     @property
     def modality(self) -> Modality:
-        """Return the modality of the data."""
-        return self.data.modality
+        """Return the modality of the run: that of its objective, or else that of its data."""
+        return modality_of_run(self.training.objective, self.data)
 
     @property
     def latents(self) -> Path:

@@ -8,23 +8,26 @@ from ..data.dataset import LabelledDataset
 from ..data.texts import WrappedTexts
 from ..diffusion.schedulers import SCHEDULERS, SOLVER_TARGETS, Solver
 from ..diffusion.solver_checks import check_solver
+from ..model.classifier import ACDiTForImageClassification
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
-from ..pipelines.block_pipeline import BlockPipeline
+from ..pipelines.classification import ACDiTImageClassificationPipeline
 from ..pipelines.image import ACDiTImagePipeline
+from ..pipelines.stored_pipeline import StoredPipeline
 from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError
 from ..utils.references import load_object
 from ..utils.settings import nearest
 from .config import Recipe
+from .learner import TrainedNetwork
 
-Export = Callable[[Recipe, ACDiTTransformer, Layout, LabelledDataset, Any], BlockPipeline]
+Export = Callable[[Recipe, Any, Layout, LabelledDataset, Any], StoredPipeline]
 
 
 def build_pipeline(
-    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
-) -> BlockPipeline:
+    recipe: Recipe, model: TrainedNetwork, layout: Layout, data: LabelledDataset, vae: Any
+) -> StoredPipeline:
     """Build the pipeline that a run samples with and exports, around a copy of the network.
 
     Args:
@@ -44,13 +47,16 @@ def check_scheduler(recipe: Recipe) -> str | None:
     Raises:
         UserError: If the recipe's modality has no scheduler of that name, or it does not fit the prediction.
     """
-    schedulers, name = SCHEDULERS[recipe.modality.noise], recipe.sampling.scheduler
-    if name is not None and name not in schedulers:
+    name = recipe.sampling.scheduler
+    if name is None:
+        return None
+    schedulers = SCHEDULERS[recipe.modality.noise]
+    if name not in schedulers:
         raise UserError(
             f"sampling.scheduler of {recipe.modality.samples} must be one of {', '.join(schedulers)}, "
             f"not {name!r}; did you mean {nearest(name, schedulers)[0]}?"
         )
-    if name is not None and recipe.modality.noise == "continuous":
+    if recipe.modality.noise == "continuous":
         prediction = recipe.diffusion.prediction
         network = {"prediction_type": SOLVER_TARGETS[prediction]}
         check_solver(schedulers[name](prediction=prediction), network, bounds=(0.0, 0.0))
@@ -88,6 +94,22 @@ def text_pipeline(
         grid=layout.grid,
         block=layout.block,
         num_inference_steps=recipe.sampling.steps,
+        data_source=data.recorded_name,
+    )
+
+
+def classification_pipeline(
+    recipe: Recipe, model: ACDiTForImageClassification, layout: Layout, data: LabelledDataset, vae: Any
+) -> ACDiTImageClassificationPipeline:
+    """Build a classification pipeline; see `build_pipeline`."""
+    del recipe  # all that it says is in the network
+    return ACDiTImageClassificationPipeline(
+        classifier=model,
+        vae=vae,
+        grid=layout.grid,
+        block=layout.block,
+        patch=layout.patch,
+        id2label=dict(enumerate(data.label_names)),
         data_source=data.recorded_name,
     )
 

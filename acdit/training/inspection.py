@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from ..data.class_folders import find_class_files
 from ..data.data_sets import PIXEL_SETS
 from ..data.file_tables import source_folder
 from ..data.folders import holds_tables
 from ..data.latents import read_manifest
 from ..data.opening import open_samples
+from ..data.selection import check_counts, divided_rows
 from ..data.tokenizers import open_tokenizer
 from ..utils.errors import UserError
 from ..utils.kinds import check_values, list_of, whole_number
@@ -118,6 +121,29 @@ def counted_classes(recipe: Recipe) -> int | None:
     if not folder.is_dir() or holds_tables(folder):
         return None
     return len(find_class_files(recipe.data).classes) or None  # files without classes count as one class
+
+
+def check_labels(recipe: Recipe) -> str | None:
+    """Describe how many labels a recipe uses, without reading files; return None if it uses all of them.
+
+    Raises:
+        UserError: If a class of a folder or of a built-in data set has fewer samples.
+    """
+    config, wanted = recipe.data, recipe.data.labels_per_class
+    if wanted is None:
+        return None
+    folder = Path(config.source).expanduser()
+    if config.source in PIXEL_SETS:
+        return f"{len(open_samples(config, seed=recipe.training.seed)):,}, {wanted} of every class"
+    if recipe.autoencoder.model is not None or not folder.is_dir() or holds_tables(folder):
+        return f"{wanted} of every class, if there are as many: training checks that"
+    found = find_class_files(config)
+    labels = torch.tensor([found.classes.index(name) for name, _ in found.files])
+    if config.validation_fraction:
+        rows = divided_rows(labels, config.validation_fraction, False, int)  # the names do not change counts
+        labels = labels[rows]
+    check_counts(labels.bincount(minlength=len(found.classes)).tolist(), found.classes, config)
+    return f"{wanted * len(found.classes):,}, {wanted} of every class; training also checks the files"
 
 
 def latent_manifest(recipe: Recipe) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """Network, moving average of its weights and optimiser of a training run, on one rank or sharded."""
 
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, cast
 
@@ -14,13 +15,17 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
+from ..model.classifier import ACDiTForImageClassification
 from ..model.transformer import ACDiTTransformer
 from ..utils.ranks import ALONE, Ranks
 from .checkpoint import Stored, fill
 from .class_table import TABLE, carry_rows
 from .config import OptimizerConfig
 
+TrainedNetwork = ACDiTTransformer | ACDiTForImageClassification
 MOMENTS = ("exp_avg", "exp_avg_sq")  # names of AdamW's moments
+EMBEDDERS = re.compile(r"(?:^|\.)[xty]_embedder\.")  # names of parameters before the layers
+HEAD = re.compile(r"heads\.\d+\.")  # names of parameters of one head of a classifier
 LAG = 5  # spans of the moving average after which it no longer holds the first weights: exp(-5) < 1%
 
 
@@ -36,7 +41,7 @@ class Learner:
 
     def __init__(
         self,
-        network: ACDiTTransformer,
+        network: TrainedNetwork,
         config: OptimizerConfig,
         ranks: Ranks = ALONE,
         parallel: Literal["ddp", "fsdp"] = "ddp",
@@ -55,13 +60,14 @@ class Learner:
             self.model = DistributedDataParallel(network, gradient_as_bucket_view=True)
         trainable = {name: value for name, value in network.named_parameters() if value.requires_grad}
         self.names, self.parameters = list(trainable), list(trainable.values())
+        self.clipped = clip_groups(trainable)
         self.ema = EMAModel(
             self.parameters,
             decay=config.ema_decay,
             min_decay=0.0 if config.ema_warmup else config.ema_decay,
         )
         self.optimizer = torch.optim.AdamW(
-            self.parameters,
+            layer_groups(trainable, len(network.blocks), config.layer_decay),
             lr=config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,
@@ -87,15 +93,19 @@ class Learner:
             yield
 
     def clip(self) -> float:
-        """Clip the gradient to the maximum norm, and return its norm before clipping, equal on all ranks."""
+        """Clip the gradient to the maximum norm, and return its norm before clipping, equal on all ranks.
+
+        The gradients of separate probes are clipped separately.
+        """
         with record_function("acdit.clip"):
-            norm: Any = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
-            return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+            norms = [torch.nn.utils.clip_grad_norm_(group, self.config.clip) for group in self.clipped]
+            whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
+            return float(whole[0] if len(whole) == 1 else torch.stack(whole).norm())
 
     def update(self, rate: float) -> None:
         """Take a step of AdamW at the given learning rate, and then update the moving average."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_factor"]
         with record_function("acdit.adamw"):
             self.optimizer.step()
         with record_function("acdit.ema"):
@@ -187,7 +197,48 @@ class Learner:
         return self.ema.optimization_step * (1 - self.config.ema_decay) < LAG
 
 
-def compile_blocks(network: ACDiTTransformer, mode: str = "default") -> None:
+def clip_groups(parameters: Mapping[str, Tensor]) -> list[list[Tensor]]:
+    """Return the groups of parameters whose gradients are clipped together.
+
+    They are all in one group, except those of several heads on a frozen network, which do not depend on each
+    other.
+
+    Args:
+        parameters: Trained parameters of a network by name.
+    """
+    groups: dict[str, list[Tensor]] = {}
+    for name, parameter in parameters.items():
+        head = HEAD.match(name)
+        groups.setdefault(head[0] if head else "", []).append(parameter)
+    return [list(parameters.values())] if "" in groups else list(groups.values())
+
+
+def layer_groups(parameters: Mapping[str, Tensor], num_layers: int, decay: float) -> list[dict[str, Any]]:
+    """Return the parameter groups of an optimiser, each with the factor of its learning rate.
+
+    Layer k of L has the factor decay^(L + 1 - k), embeddings decay^(L + 1), and what follows the layers 1.
+    The groups hold the parameters in their order, as the names of moments require.
+
+    Args:
+        parameters: Trained parameters of a network by name, in the network's order.
+        num_layers: Number of layers of the network.
+        decay: Factor from each layer to the one before it.
+    """
+    groups: list[dict[str, Any]] = []
+    for name, parameter in parameters.items():
+        layer = re.search(r"(?:^|\.)blocks\.(\d+)\.", name)
+        if layer is not None:
+            depth = num_layers - int(layer[1])  # the first layer has the number 1
+        else:
+            depth = num_layers + 1 if EMBEDDERS.search(name) else 0
+        factor = decay**depth
+        if not groups or groups[-1]["rate_factor"] != factor:
+            groups.append({"params": [], "rate_factor": factor})
+        groups[-1]["params"].append(parameter)
+    return groups
+
+
+def compile_blocks(network: TrainedNetwork, mode: str = "default") -> None:
     """Compile a network's blocks, once for all of them, in one of torch.compile's modes.
 
     Each layout, batch size and use (with or without gradients, the last block or another) is compiled

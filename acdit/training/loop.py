@@ -26,7 +26,8 @@ from .validation import Validation, check_validation
 EXPORTED = (  # files of an exported pipeline
     rf"{PIPELINE_MODULE}\.py|transformer/{NETWORK_MODULE}\.py|"
     r"(model_index|tokenizer)\.json|scheduler/scheduler_config\.json|"
-    r"(transformer|vae)/(config\.json|diffusion_pytorch_model[\w.-]*\.(safetensors|json))"
+    rf"classifier/{NETWORK_MODULE}\.py|"
+    r"(transformer|classifier|vae)/(config\.json|diffusion_pytorch_model[\w.-]*\.(safetensors|json))"
 )
 GRACE = 30.0  # seconds between a launcher's request to stop a process and its kill
 

@@ -112,7 +112,8 @@ class Watch:
     def validation(self, step: int, measured: dict[str, Any]) -> None:
         """Record the result of a validation."""
         if self.ranks.main:
-            self._write({"step": step, "validation": measured}, {"validation_loss": measured["loss"]})
+            single = {f"validation_{name}": measured.get(name) for name in ("loss", "accuracy")}
+            self._write({"step": step, "validation": measured}, single)
 
     def say(self, words: str) -> None:
         """Print a line for the user, on the first rank only."""

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from ..data.dataset import LabelledDataset
+from ..diffusion.classification import ClassificationObjective
 from ..diffusion.continuous import DiffusionObjective
 from ..diffusion.masked import MaskedObjective
 from ..diffusion.objective import Objective
 from ..utils.errors import UserError
 from ..utils.settings import nearest
+from .classifier_config import ClassifierConfig
 from .config import DiffusionConfig, Recipe
 
 
@@ -29,10 +32,17 @@ def _masked(config: DiffusionConfig, data: LabelledDataset) -> Objective:
     return MaskedObjective(mask, config.schedule, config.times, config.label_dropout)
 
 
-# Functions that build objectives, by noise process and name.
-OBJECTIVES: dict[str, dict[str, Callable[[DiffusionConfig, LabelledDataset], Objective]]] = {
+def _classes(config: ClassifierConfig, data: LabelledDataset) -> Objective:
+    del data
+    return ClassificationObjective(config.label_smoothing, config.drop_path)
+
+
+# Functions that build objectives, by noise process and name. They take the section `diffusion` of the recipe,
+# or for the process "classes" the section `classifier`, and the data.
+OBJECTIVES: dict[str, dict[str, Callable[[Any, LabelledDataset], Objective]]] = {
     "continuous": {"diffusion": _continuous},
     "masked": {"diffusion": _masked},
+    "classes": {"classification": _classes, "probes": _classes},
 }
 
 
@@ -45,6 +55,9 @@ def build_objective(recipe: Recipe, data: LabelledDataset, *, plain: bool = Fals
         plain: Whether to leave out options that only training uses, such as loss weights, so that runs can be
             compared.
     """
+    build = OBJECTIVES[recipe.modality.noise][objective_name(recipe)]
+    if recipe.modality.objectives:
+        return build(ClassifierConfig() if plain else recipe.classifier, data)
     config = recipe.diffusion
     if plain:
         config = replace(
@@ -54,7 +67,7 @@ def build_objective(recipe: Recipe, data: LabelledDataset, *, plain: bool = Fals
             timestep_location=config.timestep_location,
             schedule=config.schedule,
         )
-    return OBJECTIVES[recipe.modality.noise][objective_name(recipe)](config, data)
+    return build(config, data)
 
 
 def objective_name(recipe: Recipe) -> str:

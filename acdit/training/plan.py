@@ -2,17 +2,15 @@
 
 import json
 from dataclasses import asdict, dataclass
+from typing import cast
 
-from ..model.flops import Dimensions, activation_bytes, forward_flops, parameters, training_flops
+from ..model.flops import Dimensions
 from ..model.layout import Layout
-from ..model.stored import read_network_config
-from ..pipelines.folders import folder_modality, pipeline_folder
-from .build import check_tokens, network_config
+from ..utils.references import load_object
 from .checks import Check, check_run
 from .config import RANK_FLOPS, Recipe
+from .costs import Costs
 from .inspection import inspect_data
-
-MLP_RATIO = 4
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class LayoutCost:
         block_tokens: Number of tokens of a block.
         sequence_length: Number of tokens of a sample.
         network_tokens: Number of clean and noised tokens that pass through the network.
-        forward_flops: FLOPs of a forward with all blocks noised.
+        forward_flops: FLOPs of a forward, with all blocks noised if they are.
         training_flops: FLOPs of forward and backward, including recomputation.
         activation_bytes: Bytes of activations kept from the forward to the backward.
     """
@@ -64,6 +62,7 @@ class Plan:
     name: str
     network: Dimensions
     parameters: int
+    trained: int
     layouts: list[LayoutCost]
     ranks: int
     batch_size: int
@@ -102,9 +101,9 @@ def make_plan(recipe: Recipe, *, ranks: int = 1, flops: float = RANK_FLOPS) -> P
         UserError: If the recipe lacks a value that is needed to plan the run.
     """
     data, config = inspect_data(recipe), recipe.training
-    values = data.values * recipe.layout.patch**recipe.modality.patch_axes
-    network = _network(recipe, values, data.num_classes)
-    count = parameters(network)
+    build = cast(type[Costs], load_object(recipe.modality.costs))
+    network = build(recipe, build.planned(recipe, data))
+    count, trained = network.parameters, network.trained
     checks, layouts = check_run(recipe, ranks, data, network)
     half = config.precision != "no"
     costs = [_cost(recipe, network, layout, half) for layout in layouts]
@@ -116,14 +115,15 @@ def make_plan(recipe: Recipe, *, ranks: int = 1, flops: float = RANK_FLOPS) -> P
         hours = total / (ranks * flops) / 3600
     activations = micro_batch * max((cost.activation_bytes for cost in costs), default=0)
     bf16_weights = 2 * count if half else 0
-    shard = -(-count // ranks)
+    shard, trained_shard = -(-count // ranks), -(-trained // ranks)
     assumed = list(data.assumed)
     if config.precision == "auto":
         assumed.append("bf16 autocast, which training.precision auto uses on accelerators that support it")
     return Plan(
         name=recipe.name,
-        network=network,
+        network=network.network,
         parameters=count,
+        trained=trained,
         layouts=costs,
         ranks=ranks,
         batch_size=config.batch_size,
@@ -133,8 +133,8 @@ def make_plan(recipe: Recipe, *, ranks: int = 1, flops: float = RANK_FLOPS) -> P
         step_flops=step,
         total_flops=total,
         hours=hours,
-        ddp=_memory(count, bf16_weights, activations),
-        fsdp=_memory(shard, bf16_weights, activations),
+        ddp=_memory(count, trained, bf16_weights, activations),
+        fsdp=_memory(shard, trained_shard, bf16_weights, activations),
         assumed=assumed,
         checks=checks,
     )
@@ -145,7 +145,7 @@ def format_plan(plan: Plan) -> str:
     network = plan.network
     rows = [
         ("run", plan.name),
-        ("parameters", f"{plan.parameters:,}"),
+        ("parameters", f"{plan.parameters:,}{_trained(plan)}"),
         ("network", f"{network.num_layers} layers, hidden {network.hidden_size}, {network.num_heads} heads"),
         ("classes", f"{network.num_classes or 'none'}"),
     ]
@@ -153,8 +153,8 @@ def format_plan(plan: Plan) -> str:
         rows += [
             ("layout", cost.layout),
             ("  blocks", f"{cost.blocks} of {cost.block_tokens} tokens"),
-            ("  sequence length", f"{cost.sequence_length:,}; {cost.network_tokens:,} with the clean blocks"),
-            ("  forward", f"{cost.forward_flops:.4g} FLOPs per sample, all blocks noised"),
+            ("  sequence length", f"{cost.sequence_length:,}{_with_clean(cost)}"),
+            ("  forward", f"{cost.forward_flops:.4g} FLOPs per sample, all blocks"),
             ("  training", f"{cost.training_flops:.4g} FLOPs per sample"),
         ]
     rows.append(
@@ -181,47 +181,33 @@ def format_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _network(recipe: Recipe, values: int, num_classes: int | None) -> Dimensions:
-    """Return the dimensions of a run's network, from the section `model` or from `init_from`."""
-    source = recipe.training.init_from
-    if source is not None:
-        folder = pipeline_folder(source)
-        folder_modality(folder)
-        config = read_network_config(folder / "transformer")
-        check_tokens(source, config, values)
-        return Dimensions.of(config | {"num_classes": num_classes})
-    return Dimensions.of(
-        network_config(recipe, values) | {"mlp_ratio": MLP_RATIO, "num_classes": num_classes}
-    )
+def _trained(plan: Plan) -> str:
+    return f", {plan.trained:,} of them trained" if plan.trained != plan.parameters else ""
 
 
-def _cost(recipe: Recipe, network: Dimensions, layout: Layout, half: bool) -> LayoutCost:
-    draws, views = recipe.diffusion.draws, recipe.diffusion.views
-    noised = layout.num_blocks if views is None else min(views, layout.num_blocks)
+def _with_clean(cost: LayoutCost) -> str:
+    if cost.network_tokens == cost.sequence_length:
+        return ""
+    return f"; {cost.network_tokens:,} with the clean blocks"
+
+
+def _cost(recipe: Recipe, network: Costs, layout: Layout, half: bool) -> LayoutCost:
     return LayoutCost(
         layout=str(layout),
         blocks=layout.num_blocks,
         block_tokens=layout.block_tokens,
         sequence_length=layout.num_tokens,
-        network_tokens=(layout.num_blocks - 1 + noised * draws) * layout.block_tokens,
-        forward_flops=forward_flops(network, layout),
-        training_flops=training_flops(
-            network, layout, draws=draws, views=views, checkpointing=recipe.training.gradient_checkpointing
-        ),
-        activation_bytes=activation_bytes(
-            network,
-            layout,
-            half=half,
-            draws=draws,
-            views=views,
-            checkpointing=recipe.training.gradient_checkpointing,
-        ),
+        network_tokens=network.network_tokens(layout),
+        forward_flops=network.forward_flops(layout),
+        training_flops=network.training_flops(layout, checkpointing=recipe.training.gradient_checkpointing),
+        activation_bytes=network.activation_bytes(layout, half=half),
     )
 
 
-def _memory(count: int, bf16_weights: int, activations: int) -> Memory:
+def _memory(count: int, trained: int, bf16_weights: int, activations: int) -> Memory:
     """Return the memory of a rank.
 
-    Weights, gradients, AdamW's two moments and the moving average of `count` parameters are in float32.
+    Weights of `count` parameters, and gradients, AdamW's two moments and the moving average of those that are
+    trained, are in float32.
     """
-    return Memory(4 * count, 4 * count, 8 * count, 4 * count, bf16_weights, activations)
+    return Memory(4 * count, 4 * trained, 8 * trained, 4 * trained, bf16_weights, activations)

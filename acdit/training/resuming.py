@@ -7,7 +7,8 @@ import torch
 from ..data.dataset import LabelledDataset
 from ..data.identity import DataIdentity, data_changes, describe_rows, named_classes, new_classes
 from ..data.latent_files import checked_identity
-from ..model.stored import KINDS
+from ..model.classifier import ACDiTForImageClassification
+from ..model.stored import NETWORK_KINDS
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
 from ..utils.kinds import OBJECT, TEXT, Kind, check_values, whole_number
@@ -45,8 +46,18 @@ CHANGEABLE = {
 # Keys that say where the data are; they may differ too if the data are the same.
 LOCATIONS = {"data.source", "data.listed", "autoencoder.latents"}
 # Prefixes of keys that determine the shape of the network.
-FIXED = ("model.", "lora.", "layout.patch", "data.channels")
-NETWORK_KINDS = {key: kind for key, kind in KINDS.items() if key != "format_version"}
+FIXED = (
+    "model.",
+    "lora.",
+    "layout.patch",
+    "data.channels",
+    "classifier.attention",
+    "classifier.pooling",
+    "classifier.probe",
+    "classifier.queries",
+    "classifier.timestep",
+)
+NETWORKS = {network.__name__: network for network in (ACDiTTransformer, ACDiTForImageClassification)}
 STATE_KINDS = {
     "progress": OBJECT,
     "recipe": OBJECT,
@@ -93,7 +104,7 @@ def compare_with_checkpoint(
     Raises:
         UserError: If the run has completed more steps, has another network, or its changes are not allowed.
     """
-    _check_state(stored)
+    _check_state(stored, recipe)
     stored_identity = DataIdentity.from_json(stored.state.get("data"))
     if stored_identity is None or not _same_tokenizer(stored, data):  # `check_tokenizer` reports the latter
         class_texts, other_texts = [], []
@@ -127,6 +138,11 @@ def compare_with_checkpoint(
     if stored_identity is None or not class_texts:
         return Resumption(changes, None)
     classes = stored_identity.label_names, identity.label_names
+    if recipe.modality.objectives:
+        raise UserError(
+            f"the classes of a classifier cannot change while it is trained, but {', '.join(class_texts)}: "
+            f"restore the data, or start from {recipe.folder} by training.init_from with another --out"
+        )
     added = new_classes(*classes)
     if recipe.lora.rank and not recipe.lora.label_table and added:
         raise UserError(
@@ -136,15 +152,22 @@ def compare_with_checkpoint(
     return Resumption([*changes, describe_rows(*classes)], classes)
 
 
-def _check_state(stored: Stored) -> None:
-    """Raise UserError if the state of a run's checkpoint holds other values than a run writes.
+def _check_state(stored: Stored, recipe: Recipe) -> None:
+    """Raise UserError if the state of a run's checkpoint holds other values than a run of the recipe writes.
 
     The size of the network is compared with the stored tensors before it is built.
     """
     path = stored.path / STATE_FILE
     state = check_values(stored.state, STATE_KINDS, path)
     check_values(state["progress"], PROGRESS_KINDS, path)
-    config = check_values(state["network"], NETWORK_KINDS, path)
+    class_name = recipe.modality.network[1]
+    if ("num_labels" in state["network"]) != ("num_labels" in NETWORK_KINDS[class_name]):
+        raise UserError(
+            f"{recipe.folder} holds a run that is not one of {recipe.modality.many}: choose another --out, "
+            "or remove that folder"
+        )
+    kinds = {key: kind for key, kind in NETWORK_KINDS[class_name].items() if key != "format_version"}
+    config = check_values(state["network"], kinds, path)
     check_values(state["recipe"], {"data": OBJECT}, path)
     if state.get("data") is not None:
         checked_identity(state["data"], path)
@@ -153,7 +176,7 @@ def _check_state(stored: Stored) -> None:
     elements, needed = sum(tensor.elements for tensor in tensors), 0
     if config["num_layers"] <= len(tensors):
         with reading(path), torch.device("meta"):
-            network = ACDiTTransformer(**{key: config[key] for key in NETWORK_KINDS})
+            network = NETWORKS[class_name](**{key: config[key] for key in kinds})
         needed = sum(parameter.numel() for parameter in network.parameters())
     if config["num_layers"] > len(tensors) or needed > elements:
         raise damage(path, f"it describes a larger network than the {elements:,} weights of the checkpoint")
@@ -161,7 +184,8 @@ def _check_state(stored: Stored) -> None:
 
 def _check_class_count(stored: Stored, identity: DataIdentity) -> None:
     """Raise UserError if a checkpoint without class names is for another number of classes."""
-    before, now = stored.state["network"]["num_classes"] or 0, len(identity.label_names)
+    network = stored.state["network"]
+    before, now = network.get("num_labels", network.get("num_classes")) or 0, len(identity.label_names)
     if before != now:
         raise UserError(
             f"{stored.path.parent.parent} holds a run with {before} classes, but the data has {now}, and the "

@@ -15,19 +15,22 @@ from torch.utils.data import DataLoader
 from ..data.dataset import PixelDataset
 from ..data.image_decoding import Unreadable
 from ..diffusion.objective import SampleKey
-from ..model.flops import Dimensions, training_flops
 from ..model.transformer import ACDiTTransformer
-from ..pipelines.block_pipeline import BlockPipeline
+from ..pipelines.stored_pipeline import StoredPipeline
 from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.finite import nonfinite
 from ..utils.ranks import ALONE, Ranks
+from ..utils.references import load_object
+from .augmented_data import AugmentedDataset
 from .build import build_layouts, build_model, open_data
 from .checkpoint import Stored, newest_checkpoint, save_checkpoint
 from .config import Recipe
+from .costs import Costs
 from .export import build_pipeline
-from .learner import Learner, compile_blocks
+from .learner import Learner, TrainedNetwork, compile_blocks
 from .lora import Adapters, adapters_of, merged
+from .mixing import soft_labels
 from .objectives import build_objective
 from .progress import LISTED, Progress, StepResult, listed, not_finite_after, stuck_after
 from .recipes import recipe_to_dict
@@ -66,6 +69,9 @@ class Run:
             )
         self.micro_batch = config.batch_size // micro_batches  # images per forward pass
         self.data, self.vae = open_data(recipe)
+        self._items: Any = self.data  # as the loader reads them
+        if recipe.modality.objectives:
+            self._items = AugmentedDataset(self.data, recipe.classifier, config.seed)
         self.layouts = build_layouts(recipe, self.data.size)
         self.objective = build_objective(recipe, self.data)
         self.progress, self.identity = Progress(), self.data.identity
@@ -127,7 +133,7 @@ class Run:
         )
         loader = iter(
             DataLoader(
-                self.data,
+                self._items,
                 batch_sampler=batches,
                 num_workers=self.recipe.data.workers,
                 pin_memory=self.device.type == "cuda",
@@ -172,7 +178,6 @@ class Run:
         The index of the micro-batch in its step is `part`.
         """
         config, diffusion = self.recipe.training, self.recipe.diffusion
-        classes = self.network_config["num_classes"]
         first = (part * self.ranks.world_size + self.ranks.rank) * self.micro_batch
         key = SampleKey(
             config.seed,
@@ -191,14 +196,23 @@ class Run:
                 layout.to_blocks(self.learner.moved(batch["data"])),
                 layout=layout,
                 key=key,
-                labels=None if classes is None else batch["label"].to(self.device, non_blocking=True),
-                null_label=classes,
+                **self._labels(batch),
                 blocks=subset(layout.num_blocks, diffusion.views, config.seed, self.step),
                 draws=range(diffusion.draws),
             )
         with record_function("acdit.backward"):
             (losses.mean / config.accumulation).backward()
         return losses.per_sample.detach()  # (n,)
+
+    def _labels(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return the labels of a batch as arguments of the objective, with the null label of generators."""
+        if "weight" in batch:
+            classes = self.network_config["num_labels"]
+            labels = soft_labels(batch["label"], batch["other_label"], batch["weight"], classes)
+            return {"labels": labels.to(self.device, non_blocking=True)}
+        classes = self.network_config["num_classes"]
+        labels = None if classes is None else batch["label"].to(self.device, non_blocking=True)
+        return {"labels": labels, "null_label": classes}
 
     def _skipped(self, result: StepResult, errors: Tensor, indices: list[int]) -> StepResult:
         """Return the result of a skipped step, with the samples that may have caused it."""
@@ -277,7 +291,7 @@ class Run:
             ranks=self.ranks,
         )
 
-    def pipeline(self, *, averaged: bool = True) -> BlockPipeline | None:
+    def pipeline(self, *, averaged: bool = True) -> StoredPipeline | None:
         """Build a pipeline with the moving average of the weights, or with the raw ones.
 
         All ranks must call this method; it returns None except on the first.
@@ -286,7 +300,7 @@ class Run:
         if network is None:
             return None
         if self.recipe.lora.rank:
-            network = merged(network)
+            network = merged(cast(ACDiTTransformer, network))
         return build_pipeline(self.recipe, network.eval(), self.layouts[0], self.data, self.vae)
 
     def adapters(self) -> Adapters | None:
@@ -295,9 +309,9 @@ class Run:
         All ranks must call this method; it returns None except on the first.
         """
         network = self._copy(averaged=True) if self.recipe.lora.rank else None
-        return None if network is None else adapters_of(network)
+        return None if network is None else adapters_of(cast(ACDiTTransformer, network))
 
-    def _copy(self, *, averaged: bool) -> ACDiTTransformer | None:
+    def _copy(self, *, averaged: bool) -> TrainedNetwork | None:
         """Return a copy of the network on the CPU, on the first rank; None on the others."""
         state = self.learner.state(averaged=averaged)
         if not self.ranks.main:
@@ -317,8 +331,6 @@ class Run:
     @cached_property
     def _flops(self) -> dict[Any, float]:
         """Return the FLOPs of a sample's forward and backward, by layout, without recomputation."""
-        model, diffusion = Dimensions.of(self.network_config), self.recipe.diffusion
-        return {
-            layout: training_flops(model, layout, draws=diffusion.draws, views=diffusion.views)
-            for layout in self.layouts
-        }
+        build = cast(type[Costs], load_object(self.recipe.modality.costs))
+        costs = build(self.recipe, self.network_config)
+        return {layout: costs.training_flops(layout, checkpointing=False) for layout in self.layouts}

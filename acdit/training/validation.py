@@ -12,7 +12,7 @@ from ..data.identity import class_changes
 from ..data.image_decoding import Unreadable
 from ..data.opening import open_samples
 from ..data.splits import held_out_config
-from ..diffusion.objective import TRAIN_STEPS, SampleKey
+from ..diffusion.objective import TRAIN_STEPS, Losses, SampleKey
 from ..model.layout import Layout
 from ..utils.errors import UserError
 from ..utils.names import NAMELESS, same_classes
@@ -38,10 +38,12 @@ def check_validation(recipe: Recipe) -> str | None:
     if _has_own_source(recipe):
         if recipe.data.validation_fraction:
             raise UserError(
-                f"data.validation_fraction {recipe.data.validation_fraction:g} holds out files that "
+                f"data.validation_fraction {recipe.data.validation_fraction:g} holds out samples that "
                 "validation.source, validation.split or validation.listed leave unused: set it to 0"
             )
         return "named by the recipe"
+    if recipe.data.source in built_in() and recipe.data.validation_fraction:
+        return f"{recipe.data.validation_fraction:.3g} of the training part of {recipe.data.source}"
     if recipe.data.source in built_in():
         return f"the held-out part of {recipe.data.source}"
     if not recipe.data.validation_fraction:
@@ -89,13 +91,14 @@ class Validation:
         self.data, labels, self.skipped = _read(samples, order, vae)
         # latents of an earlier version have the same classes in another order
         self.labels = torch.tensor(classes)[labels] if classes else labels
-        self.seed = recipe.training.seed
+        self.seed, self.classifies = recipe.training.seed, bool(recipe.modality.objectives)
         self.objective = build_objective(recipe, samples, plain=True)
 
     def measure(self, learner: Learner, layout: Layout, batch: int, ranks: Ranks) -> dict[str, Any]:
         """Measure the loss of the averaged weights, by block and by bin of timesteps.
 
-        A loss that is not finite, and that of an empty bin, is None.
+        A loss that is not finite, and that of an empty bin, is None. For a classifier, loss and accuracy are
+        measured by head, and the accuracy is that of the best one.
 
         The noise is the same at every call and for any number of ranks. All ranks must call this method.
 
@@ -105,49 +108,64 @@ class Validation:
             batch: Number of samples per forward pass.
             ranks: Ranks that divide the samples among them.
         """
-        sums = torch.zeros(2, layout.num_blocks + BINS, dtype=torch.float64)  # errors, and their weights
+        sums = torch.zeros(3, 0, dtype=torch.float64)  # errors, fractions of correct ones, and their weights
         all_rows = range(len(self.data))
         stride = batch * ranks.world_size
         with learner.averaged(), torch.no_grad():
             for first in range(ranks.rank * batch, ranks.rank * batch + len(all_rows), stride):
                 rows = all_rows[first : first + batch]
                 # a rank without samples takes part too, since all ranks must gather sharded weights
-                errors, weights, table_rows = self._errors(rows or range(1), learner, layout)
+                losses = self._losses(rows or range(1), learner, layout)
+                views = len(losses.blocks)  # one of each block, or one of each head
+                if not sums.numel():
+                    sums = torch.zeros(3, views + BINS, dtype=torch.float64)
                 if rows:
-                    sums[0].index_add_(0, table_rows, (weights * errors).repeat(2))
-                    sums[1].index_add_(0, table_rows, weights.repeat(2))
+                    _add(sums, losses)
         ranks.total(sums)
-        losses = [
-            [mean if isfinite(mean) else None for mean in means.tolist()]  # 0 / 0 for an empty bin
-            for means in (sums[0] / sums[1]).split([layout.num_blocks, BINS])
-        ]
-        total, number = (part[: layout.num_blocks].sum().item() for part in sums)
+        errors, correct = ((part / sums[2])[: len(sums[0]) - BINS] for part in sums[:2])
+        total, number = (part[: len(part) - BINS].sum().item() for part in (sums[0], sums[2]))
         loss = total / number if isfinite(total) else None
-        return {"loss": loss, "by_block": losses[0], "by_timestep": losses[1]}
+        if self.classifies:
+            return {
+                "loss": loss,
+                "accuracy": float(correct.max()),
+                "loss_by_head": _finite(errors),
+                "accuracy_by_head": _finite(correct),
+            }
+        by_timestep = (sums[0] / sums[2])[-BINS:]
+        return {"loss": loss, "by_block": _finite(errors), "by_timestep": _finite(by_timestep)}
 
-    def _errors(
-        self, rows: range, learner: Learner, layout: Layout
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return errors and weights (n x M), and their rows in the table: those of blocks, then of bins.
-
-        The weights are the fractions of tokens that are not padding.
-        """
+    def _losses(self, rows: range, learner: Learner, layout: Layout) -> Losses:
+        """Return the losses of some samples."""
         chosen = slice(rows.start, rows.stop)
-        labels = (
-            self.labels[chosen].to(learner.ranks.device) if learner.network.config["num_classes"] else None
-        )
-        losses = self.objective.loss(
+        labelled = self.classifies or learner.network.config["num_classes"]
+        return self.objective.loss(
             learner.model,
             layout.to_blocks(learner.moved(self.data[chosen])),
             layout=layout,
             key=SampleKey(self.seed, [EPOCH] * len(rows), list(rows)),
-            labels=labels,
+            labels=self.labels[chosen].to(learner.ranks.device) if labelled else None,
         )
-        blocks = torch.tensor(losses.blocks).expand(len(rows), -1)
-        bins = (losses.timesteps.cpu() * BINS / TRAIN_STEPS).long().clamp(0, BINS - 1) + layout.num_blocks
-        errors = losses.per_view.double().cpu()
-        weights = torch.ones_like(errors) if losses.fractions is None else losses.fractions.double().cpu()
-        return errors.flatten(), weights.flatten(), torch.cat([blocks.flatten(), bins.flatten()])
+
+
+def _add(sums: torch.Tensor, losses: Losses) -> None:
+    """Add losses to a table of errors, fractions of correct ones and weights, (3, views + bins).
+
+    The weights are the fractions of tokens that are not padding.
+    """
+    views = len(losses.blocks)
+    columns = torch.tensor(losses.blocks).expand(len(losses.per_view), -1)
+    bins = (losses.timesteps.cpu() * BINS / TRAIN_STEPS).long().clamp(0, BINS - 1) + views
+    errors = losses.per_view.double().cpu()
+    correct = torch.zeros_like(errors) if losses.correct is None else losses.correct.double().cpu()
+    weights = torch.ones_like(errors) if losses.fractions is None else losses.fractions.double().cpu()
+    for row, values in enumerate((weights * errors, weights * correct, weights)):
+        sums[row].index_add_(0, torch.cat([columns.flatten(), bins.flatten()]), values.flatten().repeat(2))
+
+
+def _finite(means: torch.Tensor) -> list[float | None]:
+    """Return means as numbers, None for those that are not finite, such as 0 / 0 of an empty bin."""
+    return [mean if isfinite(mean) else None for mean in means.tolist()]
 
 
 def _read(

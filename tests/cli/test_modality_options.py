@@ -7,11 +7,11 @@ import pytest
 from acdit.cli.command import ModalityCommand
 from acdit.cli.evaluate_text import TextEvaluateOptions
 from acdit.cli.main import load_command, main
-from acdit.cli.modality_options import choose_modality, option_class
+from acdit.cli.modality_options import choose_modality, modalities_of, option_class
 from acdit.cli.sample_images import ImageSampleOptions
 from acdit.cli.sample_text import TextSampleOptions
 from acdit.cli.sample_video import VideoSampleOptions
-from acdit.modalities.table import MODALITIES
+from acdit.modalities.table import GENERATED, MODALITIES
 from acdit.utils.errors import UserError
 
 COMMANDS = ("sample", "evaluate")
@@ -52,6 +52,9 @@ def calls(monkeypatch):
         ("evaluate --samples finished.txt --data real", "text"),
         ("evaluate --samples finished.npz --data real.npz", "image"),
         ("evaluate --plot a.png --temperatures 0.5,1", "text"),
+        ("evaluate --draws 8", "text"),
+        ("evaluate --metrics class_accuracy --draws 8 --plot a.png", "image"),
+        ("evaluate --metrics class_accuracy --draws 8 --stride 2", "video"),
     ],
 )
 def test_the_modality_of_a_command_line(command, name):
@@ -114,6 +117,7 @@ def test_help_shows_the_options_of_one_modality(capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_modality_has_options(command):
-    common = {"model", "seed", "device", "dtype", "batch", "steps", "out"}
-    for modality in MODALITIES.values():
-        assert common <= set(option_class(command, modality).__dataclass_fields__)
+    common = {"model", "device", "dtype", "batch", "out"}
+    for modality in modalities_of(command):
+        generates = {"seed", "steps"} if modality in GENERATED.values() else set()
+        assert common | generates <= set(option_class(command, modality).__dataclass_fields__)

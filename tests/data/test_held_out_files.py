@@ -55,11 +55,11 @@ def test_validation_without_a_held_out_part(folder, tmp_path):
         images(tmp_path / "singles", 0.5, True)
     both = load_recipe(folder, **{"validation.source": str(tmp_path / "singles"), "out": str(tmp_path / "x")})
     with pytest.raises(
-        UserError, match=r"data\.validation_fraction 0\.1 holds out files that validation\.source"
+        UserError, match=r"data\.validation_fraction 0\.1 holds out samples that validation\.source"
     ):
         check_validation(both)
     with pytest.raises(UserError, match=r"has a held-out part of its own: leave out"):
-        open_samples(DataConfig(source="digits", validation_fraction=0.1), seed=0)
+        open_samples(DataConfig(source="moving-digits", frames=4, validation_fraction=0.1), seed=0)
     with pytest.raises(UserError, match=r"data\.validation_fraction is for images and video"):
         load_recipe("laptop-text", **{"data.validation_fraction": 0.1})
     recipe = load_recipe(folder, out=str(tmp_path / "run"))

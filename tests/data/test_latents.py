@@ -118,6 +118,21 @@ def test_files_hold_what_the_autoencoder_says_of_images_and_their_mirror_images(
                 assert relative_error(stored["deviation"][row, variant], deviation[0]) < 1e-5
 
 
+def test_few_labels_are_chosen_among_the_latents_of_all(pictures, vae):
+    every, few = (recipe_of(pictures, vae, **{"data.labels_per_class": count}) for count in (None, 2))
+    assert contents(encoded(few, 4)) == contents(encoded(every, 4))  # one set of latents serves both
+    data, chosen = opened(every), opened(few)
+    assert chosen.labels.tolist() == [0, 0, 1, 1] and chosen.identity.counts == (2, 2)
+    assert chosen.identity.digest != data.identity.digest
+    means = torch.cat([load_file(few.latents / file)["mean"] for file in data.files])  # (11, 2, C, h, w)
+    for index in range(4):
+        drawn = torch.stack([chosen.drawn(epoch, index, False)[0] for epoch in range(100)]).mean(0)
+        nearest = (means[:, 0] - drawn).flatten(1).norm(dim=1).argmin()
+        assert int(data.labels[nearest]) == int(chosen.labels[index])
+    with pytest.raises(UserError, match=r"class 'ant' of .* has 5 training samples"):
+        opened(recipe_of(pictures, vae, **{"data.labels_per_class": 6}))
+
+
 def test_every_visit_draws_from_mean_and_deviation(pictures, vae):
     recipe = recipe_of(pictures, vae)
     folder = encoded(recipe, 8)

@@ -117,7 +117,7 @@ AROUND = [
     ),
     mutant(
         "a pipeline without a layout",
-        "pipelines/block_pipeline.py",
+        "pipelines/stored_pipeline.py",
         "if lengths is None]",
         "if lengths == 0]",
         "pipelines/test_image.py::test_the_layout_must_be_given_or_taken_over",

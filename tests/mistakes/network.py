@@ -41,7 +41,7 @@ NETWORK = [
     mutant(
         "joined keys without a mask",
         "model/split_attention.py",
-        "if group.stop - group.start > 1 else None",
+        "if masked else None",
         "if False else None",
         "model/test_attention.py::test_forward_float32",
     ),
@@ -272,8 +272,8 @@ NETWORK = [
     ),
     mutant(
         "no labels = the first class",
-        "model/transformer.py",
-        'self.config["num_classes"], device=noised.device',
+        "model/conditioning.py",
+        "null_label or 0, device=noised.device",
         "0, device=noised.device",
         "model/test_transformer_calls.py::test_labels_per_sample_and_per_view",
     ),

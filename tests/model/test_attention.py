@@ -24,6 +24,7 @@ class Case(NamedTuple):
     tokens: int = 2
     window: int | None = None
     sinks: int = 0
+    bidirectional: bool = False
 
     @property
     def clean(self) -> int:
@@ -33,7 +34,9 @@ class Case(NamedTuple):
     def visibility(self):
         if self.noised:
             return view_visibility(self.tokens, self.blocks, self.window, self.sinks)
-        return clean_visibility(self.tokens, self.blocks[0], self.blocks[-1] + 1, self.window, self.sinks)
+        return clean_visibility(
+            self.tokens, self.blocks[0], self.blocks[-1] + 1, self.window, self.sinks, self.bidirectional
+        )
 
 
 SMALL = {
@@ -54,11 +57,15 @@ SMALL = {
     "sinks beyond the window's start": Case(True, (2, 3, 4), window=2, sinks=3),
     "clean, window and sinks": Case(False, tuple(range(7)), window=1, sinks=1),
     "clean after a prefix, window and sinks": Case(False, (4, 5, 6), window=2, sinks=1),
+    "clean, bidirectional": Case(False, (0, 1, 2, 3), tokens=3, bidirectional=True),
+    "clean, bidirectional, one-token blocks": Case(False, tuple(range(7)), tokens=1, bidirectional=True),
+    "one clean block, bidirectional": Case(False, (0,), tokens=3, bidirectional=True),
 }
 # More than one of FlexAttention's tiles of 128, and blocks that do not align with them.
 LARGE = {
     "views, 96 tokens a block": Case(True, (0, 1, 1, 3), tokens=96),
     "clean, 96 tokens a block": Case(False, (1, 2, 3), tokens=96, window=1, sinks=1),
+    "clean, bidirectional, 96 tokens a block": Case(False, (0, 1, 2), tokens=96, bidirectional=True),
 }
 
 # Group size of the split backend, in blocks; None = its default. `joined` is what it does off the CPU, and
@@ -88,7 +95,7 @@ def tensors(case, dtype=torch.float64, batch=2, heads=HEADS):
 
 
 def brute_force(case, query, clean_key, clean_value, own_key=None, own_value=None):
-    """Token by token: c_i sees c_j for j <= i; n_i sees c_j for j < i, and itself."""
+    """Token by token: c_i sees c_j for j <= i, or for all j; n_i sees c_j for j < i, and itself."""
     outputs = []
     for row in range(query.shape[2]):
         place = row // case.tokens
@@ -96,7 +103,7 @@ def brute_force(case, query, clean_key, clean_value, own_key=None, own_value=Non
         keys, values = [], []
         for column in range(clean_key.shape[2]):
             other = column // case.tokens
-            past = other < block if case.noised else other <= block
+            past = other < block if case.noised else other <= block or case.bidirectional
             near = case.window is None or block - case.window <= other or other < case.sinks
             if past and near:
                 keys.append(clean_key[:, :, column])

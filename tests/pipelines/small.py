@@ -11,10 +11,12 @@ from torch import Tensor
 from acdit.data.tokenizers import ByteTokenizer
 from acdit.diffusion.masked_schedulers import FirstHittingScheduler
 from acdit.diffusion.schedulers import default_sampler
+from acdit.model.classifier import ACDiTForImageClassification
 from acdit.model.transformer import ACDiTTransformer
+from acdit.pipelines.classification import ACDiTImageClassificationPipeline
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.text import ACDiTTextPipeline
-from tests.tiny import tiny_model
+from tests.tiny import randomise, tiny_model
 
 NAMES = {0: "ant", 1: "bee", 2: "cow"}
 SCALE, SHIFT = 0.37, 0.21  # of the small autoencoder's latents
@@ -76,3 +78,18 @@ def picture(channels: int, height: int = 8, width: int = 8, seed: int = 0) -> Im
     """A picture of random levels, grey or in colour."""
     shape = (height, width, 3) if channels == 3 else (height, width)
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+
+
+def build_classifier(channels: int = 1, *, latent: bool = False, **settings: Any) -> Any:
+    """A pipeline that recognises images of 8x8 pixels with random heads; `settings` as of the network.
+
+    With `latent`, images have three channels, and the network reads latents of 4x4 cells with four.
+    """
+    generator = network(4 if latent else 4 * channels, prediction_type="flow_prediction")
+    classifier = ACDiTForImageClassification.from_generator(generator, 3, **settings)
+    randomise(classifier.heads, seed=7)
+    block = (2, 2) if settings.get("timestep") is None else (4, 4)
+    patch, vae = ((1, 1), small_autoencoder()) if latent else ((2, 2), None)
+    return ACDiTImageClassificationPipeline(
+        classifier.eval(), vae, grid=(4, 4), block=block, patch=patch, id2label=NAMES
+    )

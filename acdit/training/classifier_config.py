@@ -1,0 +1,66 @@
+"""Typed configuration of classifiers and probes. Does not import torch."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from ..utils.errors import UserError
+from ..utils.ranges import (
+    Count,
+    CountFromZero,
+    FractionBelowOne,
+    Magnitude,
+    NonNegative,
+    Ranged,
+    Timestep,
+)
+
+
+@dataclass
+class ClassifierConfig(Ranged):
+    """Configuration of a classifier (training.objective classification) and of probes (probes)."""
+
+    section: ClassVar[str] = "classifier."
+
+    pooling: Literal["mean", "last", "attention"] = "mean"
+    """Pooling of tokens before the head: mean over all tokens, over those of the last block (last), or by
+    learned queries (attention)."""
+    queries: Count = 1
+    """Number of queries of attention pooling, a divisor of the hidden size (arXiv 2506.10178)."""
+    attention: Literal["block-causal", "bidirectional"] = "block-causal"
+    """Attention among the clean blocks: as the generator was trained, or of all tokens to all tokens."""
+    timestep: Timestep | None = None
+    """Timestep in 0..1000 of noised input, one block with timestep conditioning, as in the protocol for DiT;
+    default: none, the network reads the clean image."""
+    label_smoothing: FractionBelowOne = 0.0
+    """Probability that is spread evenly over all classes (arXiv 1512.00567)."""
+    mixup: NonNegative = 0.0
+    """Alpha of mixup, which blends two images by a weight from Beta(alpha, alpha) (arXiv 1710.09412); 0 =
+    off. With cutmix too, each image gets one of the two, with equal probability."""
+    cutmix: NonNegative = 0.0
+    """Alpha of cutmix, which pastes a rectangle of another image, whose area is from Beta(alpha, alpha)
+    (arXiv 1905.04899); 0 = off."""
+    drop_path: FractionBelowOne = 0.0
+    """Probability that a branch of the last layer is dropped for an image, rising linearly over the layers
+    from 0 (stochastic depth, arXiv 1603.09382)."""
+    shift: CountFromZero = 0
+    """Maximum random translation in pixels (or latent cells) along each axis, padded with the border."""
+    randaugment: CountFromZero = 0
+    """Number of operations of RandAugment per image (arXiv 1909.13719), for pixels; 0 = off."""
+    randaugment_magnitude: Magnitude = 9.0
+    """Magnitude of RandAugment's operations, 0..10."""
+    probe: Literal["none", "linear", "attention", "both"] = "none"
+    """Probes at every layer of a frozen network (training.objective probes): linear with mean pooling,
+    attention with pooling by learned queries, or both."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.timestep is not None and self.attention != "block-causal":
+            raise UserError(
+                f"classifier.attention {self.attention} is for the clean image, but classifier.timestep "
+                f"{self.timestep:g} noises it: leave out one"
+            )
+
+    @property
+    def mixes(self) -> bool:
+        """Return whether images are mixed with others."""
+        return self.mixup > 0 or self.cutmix > 0
