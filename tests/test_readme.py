@@ -19,7 +19,17 @@ from tests.checkpoints import eightfold_autoencoder, thousand_classes
 from tests.evaluation.stored import stored
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("sampling", "training", "video", "text", "latent-space", "published-weights", "scores", "speed")
+NAMES = (
+    "sampling",
+    "training",
+    "video",
+    "text",
+    "latent-space",
+    "published-weights",
+    "scores",
+    "speed",
+    "studies",
+)
 README = (ROOT / "README.md").read_text()
 PAGES = "\n".join((ROOT / "docs" / f"{name}.md").read_text() for name in NAMES)
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGES, re.DOTALL)
