@@ -19,7 +19,17 @@ from tests.checkpoints import eightfold_autoencoder, thousand_classes
 from tests.evaluation.stored import stored
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("sampling", "training", "video", "text", "latent-space", "published-weights", "scores", "speed")
+NAMES = (
+    "sampling",
+    "training",
+    "video",
+    "text",
+    "latent-space",
+    "published-weights",
+    "scores",
+    "speed",
+    "studies",
+)
 README = (ROOT / "README.md").read_text()
 PAGES = "\n".join((ROOT / "docs" / f"{name}.md").read_text() for name in NAMES)
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGES, re.DOTALL)
@@ -49,7 +59,7 @@ def test_there_is_something_to_run():
 def test_the_readme_is_short_and_its_links_lead_somewhere():
     prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
     assert len(prose.split()) <= 900
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
         links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
         local = [link for link in links if not link.startswith("http")]
         assert [link for link in local if not (page.parent / link).exists()] == [], page

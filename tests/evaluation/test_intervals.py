@@ -18,7 +18,7 @@ from acdit.metrics.resampling import precision_errors
 from acdit.studies.intervals import accepted
 from tests.tiny import given
 
-TABLE = Path(__file__).resolve().parents[2] / "docs" / "interval-coverage.md"
+TABLE = Path(__file__).resolve().parents[2] / "docs" / "studies" / "intervals" / "coverage.md"
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from .kinds import Mutant
 from .network import NETWORK
 from .recognition import RECOGNITION
 from .samples import SAMPLES
+from .studies import STUDIES
 from .text import TEXT
 from .training import TRAINING
 from .video import VIDEO
@@ -25,4 +26,5 @@ MUTANTS = [
     *SAMPLES,
     *CLASSIFIER,
     *RECOGNITION,
+    *STUDIES,
 ]

@@ -23,6 +23,7 @@ NEUTRAL = {
     *("training.keep_every", "training.sample_every", "training.log_every", "training.trackers"),
 }
 STORED = json.loads((Path(__file__).parents[1] / "fixtures" / "training_version.json").read_text())
+RECIPES = ("digits", "moving-digits", "laptop-text", "classify-digits")
 RAISE = (
     "the same recipe trains to another result: raise TRAINING_VERSION in training/recipe_digest.py, so that "
     "the runs that studies have stored are trained again, and store the new values in "
@@ -143,7 +144,7 @@ def trained(recipe_name, folder):
     return [*losses, float(torch.stack(squares).sum().sqrt())]
 
 
-@pytest.mark.parametrize("name", ["digits", "moving-digits", "laptop-text"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_version_is_raised_when_training_changes(name, tmp_path):
     assert STORED["version"] == TRAINING_VERSION, "store the values of the new version"
     assert trained(name, tmp_path) == pytest.approx(STORED["trained"][name], rel=1e-4), RAISE
@@ -159,9 +160,7 @@ def test_the_version_is_raised_when_a_default_changes():
 if __name__ == "__main__":  # prints the values to store
     import tempfile
 
-    values = {
-        name: trained(name, Path(tempfile.mkdtemp())) for name in ("digits", "moving-digits", "laptop-text")
-    }
+    values = {name: trained(name, Path(tempfile.mkdtemp())) for name in RECIPES}
     print(
         json.dumps(
             {
