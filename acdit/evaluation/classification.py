@@ -206,10 +206,9 @@ def _answers(
             positions[rows] = ranked.view(-1, heads)
             logits[rows] = answer[:, settings.head]
             read[rows] = 1
-    data.share_unreadable(ranks)
-    for values in (logits, positions, read):
+    kept = data.finish(read, ranks)
+    for values in (logits, positions):
         ranks.total(values)
-    kept = read.bool()
     return HeadAnswers(data.labels[kept], positions[kept], logits[kept])
 
 
