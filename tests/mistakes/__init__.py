@@ -5,7 +5,7 @@ from .evaluation import EVALUATION
 from .features import FEATURES
 from .kinds import Mutant
 from .network import NETWORK
-from .recognition import RECOGNITION
+from .class_scores import CLASS_SCORES
 from .samples import SAMPLES
 from .text import TEXT
 from .training import TRAINING
@@ -13,4 +13,4 @@ from .video import VIDEO
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*NETWORK, *VIDEO, *TEXT, *TRAINING, *EVALUATION, *FEATURES, *AROUND, *SAMPLES, *RECOGNITION]
+MUTANTS = [*NETWORK, *VIDEO, *TEXT, *TRAINING, *EVALUATION, *FEATURES, *AROUND, *SAMPLES, *CLASS_SCORES]

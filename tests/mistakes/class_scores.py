@@ -2,7 +2,7 @@
 
 from .kinds import mutant
 
-RECOGNITION = [
+CLASS_SCORES = [
     mutant(
         "equal scores all count as recognised",
         "metrics/classification.py",
