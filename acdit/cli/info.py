@@ -1,11 +1,13 @@
-"""`acdit info`: print the sizes of a model, its blocks, and the cost of sampling."""
+"""`acdit info`: print the sizes of a model, its blocks, and the cost of a sample."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from ..model.layout import parse_dims
 from ..pipelines.folders import folder_modality, pipeline_folder
+from ..utils.references import load_object
 from ..utils.settings import quoted_value
 from .command import PlainCommand
 
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
     from ..modalities.modality import Modality
     from ..model.layout import Layout
     from ..pipelines.block_pipeline import BlockPipeline
+    from ..pipelines.classification import ACDiTImageClassificationPipeline
 
+Facts = dict[str, str | int]
 MOST_NAMES = 12  # number of classes that the table lists
 
 
@@ -39,13 +43,16 @@ class InfoOptions:
 def run(options: InfoOptions) -> None:
     """Print the facts as a table or as JSON."""
     from ..pipelines.loading import load_pipeline
+    from ..pipelines.stored_pipeline import StoredPipeline
 
-    pipeline = load_pipeline(options.model)
+    pipeline = load_pipeline(options.model, kind=StoredPipeline)
     folder, layout = pipeline_folder(options.model), pipeline.layout
     if options.block is not None:
         layout = layout.with_block(parse_dims(options.block))
     label_names = {index: name for index, name in pipeline.label_names.items() if name}  # "" is no name
-    facts = {"model": str(folder)} | model_facts(pipeline, layout, folder_modality(folder))
+    modality = folder_modality(folder)
+    list_facts = cast("Callable[[StoredPipeline, Layout, Modality], Facts]", load_object(modality.facts))
+    facts: Facts = {"model": str(folder)} | list_facts(pipeline, layout, modality)
     if options.json:
         names = {"class names": label_names} if label_names else {}
         by_key = {name.replace(" ", "_"): value for name, value in (facts | names).items()}
@@ -65,8 +72,8 @@ def _listed(names: dict[int, str]) -> str:
     return ", ".join(listed)
 
 
-def model_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Modality") -> dict[str, str | int]:
-    """Return facts about a model by name, with FLOPs and bytes for one sample in the blocks of a layout.
+def generator_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Modality") -> Facts:
+    """Return facts about a generator by name, with FLOPs and bytes for one sample in the blocks of a layout.
 
     Args:
         pipeline: pipeline of the model.
@@ -89,6 +96,41 @@ def model_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Modality
         f"forward FLOPs per {what}": forward_flops(model, layout),
         f"sampling FLOPs per {what}": sampling_flops(model, layout, steps, guided=modality.guided),
         f"cache bytes per {what}": cache_bytes(model, layout, pipeline.transformer.dtype.itemsize),
+    }
+
+
+def classifier_facts(
+    pipeline: "ACDiTImageClassificationPipeline", layout: "Layout", modality: "Modality"
+) -> Facts:
+    """Return facts about a classifier by name, with FLOPs for one image in the blocks of a layout.
+
+    Args:
+        pipeline: pipeline of the model.
+        layout: layout of an image.
+        modality: modality of the model.
+    """
+    from ..model.classifier_flops import (
+        ClassifierDimensions,
+        classifier_forward_flops,
+        classifier_parameters,
+    )
+
+    config, (name, key) = pipeline.classifier.config, modality.vocabulary
+    model, timestep = ClassifierDimensions.of(config, frozen=False), config["timestep"]
+    heads = zip(pipeline.classifier.layers, model.poolings, strict=True)
+    return {
+        "parameters": classifier_parameters(model),
+        "layers": model.backbone.num_layers,
+        "hidden size": model.backbone.hidden_size,
+        "heads": model.backbone.num_heads,
+        name: config[key],
+        "classification heads": ", ".join(f"layer {layer}: {pooling}" for layer, pooling in heads),
+        "attention": config["attention"],
+        "input": "clean" if timestep is None else f"noised to timestep {timestep:g}",
+        "layout": str(layout),
+        "blocks": layout.num_blocks,
+        "sequence length": layout.num_tokens,
+        "forward FLOPs per image": classifier_forward_flops(model, layout),
     }
 
 

@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "encode": "acdit.cli.encode:COMMAND",
     "tokenizer": "acdit.cli.tokenizer:COMMAND",
     "sample": "acdit.cli.sample:COMMAND",
+    "classify": "acdit.cli.classify:COMMAND",
     "evaluate": "acdit.cli.evaluate:COMMAND",
     "reference": "acdit.cli.reference:COMMAND",
     "info": "acdit.cli.info:COMMAND",

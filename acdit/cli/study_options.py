@@ -121,3 +121,24 @@ class MetricsStudyOptions(StudyOptions):
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the function that designs the study."""
         return {"seed": self.seed, "count": self.samples, "damaged": self.seeds}
+
+
+@dataclass
+class UnderstandingStudyOptions(TrainingStudyOptions):
+    """Compare classifiers and probes that start from generators with the same network from scratch."""
+
+    seeds: AtLeastTwo = 3
+    """Number of seeds: of generators, of the choice of labelled digits and of training."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the function that designs the study."""
+        return {"first_seed": self.seed, "seeds": self.seeds, "quick": self.budget == "quick"}
+
+
+@dataclass
+class ChoiceStudyOptions(TrainingStudyOptions):
+    """Choose learning rates and augmentation for the study of understanding, on training digits alone."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the function that designs the study."""
+        return {"first_seed": self.seed, "quick": self.budget == "quick"}

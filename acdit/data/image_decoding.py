@@ -16,7 +16,11 @@ def check_header(encoded: bytes | str, max_pixels: int = MAX_PIXELS) -> None:
 
 
 def decode_image(
-    encoded: bytes | str, side: int, channels: int, max_pixels: int = MAX_PIXELS
+    encoded: bytes | str,
+    side: int,
+    channels: int,
+    max_pixels: int = MAX_PIXELS,
+    option: str = "data.max_pixels",
 ) -> torch.Tensor:
     """Return the centre crop of an image as (channels, side, side) float32 in [-1, 1].
 
@@ -27,11 +31,12 @@ def decode_image(
         side: height and width of the crop in pixels.
         channels: 1 for grey, 3 for colour.
         max_pixels: maximum number of pixels of the image, see `DataConfig`.
+        option: name of the option that sets this maximum, for the message.
 
     Raises:
         Unreadable: if the file cannot be decoded.
     """
-    with opened_picture(encoded, max_pixels) as image:
+    with opened_picture(encoded, max_pixels, option) as image:
         if max(image.size) > MAX_ASPECT * min(image.size):
             raise Unreadable(f"{image.width}x{image.height} pixels is too narrow to crop")
         image = rgb_picture(image)

@@ -117,6 +117,8 @@ class ClassificationObjective:
             errors,
             torch.full_like(errors, timestep or 0.0),
             tuple(range(heads)),
+            # the loss is the sum over heads, so that each is trained as if it were alone
+            weights=torch.full_like(errors, heads) if heads > 1 else None,
             correct=targets.gather(1, logits.argmax(-1)),
         )
 
@@ -124,9 +126,7 @@ class ClassificationObjective:
         """Draw the factors of both branches of every layer, (N, layers, 2); None = all are kept."""
         if self.drop_path == 0:
             return None
-        kept = 1 - self.drop_path * torch.arange(layers) / max(1, layers - 1)
-        if layers == 1:
-            kept = torch.tensor([1 - self.drop_path])
+        kept = 1 - torch.linspace(self.drop_path, 0, layers).flip(0)  # a single layer is the last one
         scales = torch.empty(len(key.indices), layers, 2)
         for row, (epoch, index) in enumerate(zip(key.epochs, key.indices, strict=True)):
             drawn = torch.rand(layers, 2, generator=generator(key.seed, "drop path", epoch, index))

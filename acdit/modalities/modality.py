@@ -47,6 +47,7 @@ class Modality:
         preview: Function that writes samples of a training run; empty if there are none.
         save_converted: Function that writes the model of a published checkpoint; empty if there is none.
         network: Name of the network among the components of the pipeline, and its class.
+        facts: Function that lists what `acdit info` prints.
         sample_options: Class of the options of `acdit sample`; empty if there is nothing to sample.
         sample: Function that runs `acdit sample` with these options.
         evaluate_options: Class of the options of `acdit evaluate`.
@@ -82,6 +83,7 @@ class Modality:
     export: str
     preview: str
     save_converted: str = ""
+    facts: str = "acdit.cli.info:generator_facts"
     sample_options: str = ""
     sample: str = ""
     evaluate_options: str = ""

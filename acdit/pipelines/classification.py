@@ -14,6 +14,7 @@ from ..diffusion.classification import noise_process, noised_input
 from ..model.classifier import ACDiTForImageClassification
 from ..model.layout import Layout
 from ..utils.errors import UserError
+from ..utils.finite import check_finite
 from .input_images import square_pixels
 from .stored_pipeline import FORMAT_VERSION, StoredPipeline, check_format
 
@@ -118,6 +119,11 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
         return {int(index): name for index, name in self.config["id2label"].items()}
 
     @property
+    def num_labels(self) -> int:
+        """Return the number of classes."""
+        return self.classifier.config["num_labels"]
+
+    @property
     def data_channels(self) -> int:
         """Return the number of channels of a pixel, or of a latent cell."""
         return self.classifier.config["in_channels"] // self.layout.patch_elements
@@ -147,21 +153,32 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
         Raises:
             UserError: if an image cannot be read, or an argument is out of range.
         """
-        if self.vae is None and self.vae_scale_factor > 1:
-            raise UserError(
-                "the model reads latents and was saved without its autoencoder: pass vae= to from_pretrained"
-            )
-        heads = len(self.classifier.heads)
-        if type(top_k) is not int or top_k < 1:
-            raise UserError(f"top_k must be at least 1, not {top_k}")
-        if type(head) is not int or not -heads <= head < heads:
-            raise UserError(f"head must lie in {-heads}..{heads - 1}, not {head}")
+        self.check_inputs(top_k, head)
         logits = self.logits(square_pixels(image, "image", self.side, self.pixel_channels))
-        predictions = [self._best(scores, top_k) for scores in logits[:, head].float().softmax(-1)]
+        predictions = self.predictions(logits, top_k, head)
         self.maybe_free_model_hooks()
         if not return_dict:
             return predictions, logits
         return ACDiTImageClassificationPipelineOutput(predictions, logits)
+
+    def check_inputs(self, top_k: int, head: int) -> None:
+        """Check arguments of a call that do not depend on the images.
+
+        Raises:
+            UserError: if an argument is out of range, or the autoencoder is missing.
+        """
+        if self.vae is None and self.vae_scale_factor > 1:
+            raise UserError(
+                "the model reads latents and was saved without its autoencoder: pass vae= to from_pretrained"
+            )
+        if type(top_k) is not int or top_k < 1:
+            raise UserError(f"top_k must be at least 1, not {top_k}")
+        layers = self.classifier.layers
+        if type(head) is not int or not -len(layers) <= head < len(layers):
+            raise UserError(
+                f"head must lie in {-len(layers)}..{len(layers) - 1} (heads at the layers "
+                f"{', '.join(map(str, layers))}), not {head}"
+            )
 
     @torch.no_grad()
     def logits(self, pixels: Tensor) -> Tensor:
@@ -169,20 +186,39 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
 
         Args:
             pixels: images (N, C, H, W) in [-1, 1].
+
+        Raises:
+            UserError: if they are not finite.
         """
         device, dtype = self._execution_device, self.classifier.dtype
         data = pixels.to(device)
         if self.vae is not None:
             data, _ = encode(self.vae, data)  # (N, C, h, w)
         blocks = self.layout.to_blocks(data.to(dtype))
-        return self.classifier(noised_input(self.classifier, blocks), layout=self.layout).logits
+        logits = self.classifier(noised_input(self.classifier, blocks), layout=self.layout).logits
+        check_finite(
+            {"the logits": logits},
+            "the scores of the model",
+            "use dtype float32, or another checkpoint",
+        )
+        return logits
 
-    def _best(self, scores: Tensor, top_k: int) -> list[Prediction]:
-        names = self.label_names
-        best = scores.topk(min(top_k, len(scores)))
+    def predictions(self, logits: Tensor, top_k: int, head: int = -1) -> list[list[Prediction]]:
+        """Return the most probable classes of every image, the best first.
+
+        Args:
+            logits: logits of every head, (N, heads, classes).
+            top_k: number of classes; at most all.
+            head: head whose scores are returned.
+        """
+        names, scores = self.label_names, logits[:, head].float().softmax(-1)
+        best = scores.topk(min(top_k, scores.shape[-1]))
         return [
-            {"label": names.get(index) or str(index), "score": score}
-            for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            [
+                {"label": names.get(index) or str(index), "score": score}
+                for score, index in zip(values, indices, strict=True)
+            ]
+            for values, indices in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
 
 

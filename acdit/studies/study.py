@@ -58,6 +58,20 @@ STUDIES: dict[str, Study] = {
             "acdit.cli.study_options:StudyOptions",
             "acdit study intervals",
         ),
+        Study(
+            "understanding",
+            "recognition by generators, with few labels, beside the same network from scratch",
+            "acdit.studies.understanding:understanding_design",
+            "acdit.cli.study_options:UnderstandingStudyOptions",
+            "acdit study understanding --jobs 2 --dry-run",
+        ),
+        Study(
+            "understanding-settings",
+            "choice of the settings of the study of understanding",
+            "acdit.studies.understanding_choice:choice_design",
+            "acdit.cli.study_options:ChoiceStudyOptions",
+            "acdit study understanding-settings --jobs 2",
+        ),
     )
 }
 

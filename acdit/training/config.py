@@ -291,6 +291,11 @@ class Recipe(NamedRun):
             if len(parse_dims(block)) != modality.axes:
                 raise UserError(f"layout.blocks {modality.block_rule}, not {block!r}")
         self._refuse_unused(modality)
+        if self.classifier.randaugment and self.autoencoder.model is not None:
+            raise UserError(
+                "classifier.randaugment is for pixels, but autoencoder.model is set: set it to 0, or leave "
+                "out the autoencoder"
+            )
         probes = self.training.objective == "probes"
         if modality.objectives and probes != (self.classifier.probe != "none"):
             advice = "choose linear, attention or both" if probes else "leave it out"

@@ -29,6 +29,8 @@ ROUND = (1, 2, 5, 10)  # intervals between ticks
 def draw_curves(logs: Mapping[str, RunLog], smooth: float) -> "Figure":
     """Plot loss, learning rate and throughput of runs, and the parts of each run's last validation.
 
+    For classifiers, the accuracy of every validation is plotted too, and that of each head in the last one.
+
     Args:
         logs: Logs of the runs, by the name to show.
         smooth: Smoothing factor from 0 (none) to below 1, see `smoothed`.
@@ -45,8 +47,10 @@ def draw_curves(logs: Mapping[str, RunLog], smooth: float) -> "Figure":
     validated = any(log.validations for log in logs.values())
     rows: list[Any] = [["loss", "loss"], ["rate", "speed"]]
     heights = [2.2, 1.0]
-    if validated:
-        rows, heights = [*rows, ["block", "timestep"]], [*heights, 1.2]
+    validations = [each for log in logs.values() for each in log.validations]
+    for parts, key in ((["block", "timestep"], "by_block"), (["accuracy", "head"], "accuracy")):
+        if any(each.get(key) is not None for each in validations):
+            rows, heights = [*rows, parts], [*heights, 1.2]
     figure = Figure(figsize=(11, 0.5 + 2.1 * sum(heights)), dpi=150, facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
     panels: dict[str, Axes] = figure.subplot_mosaic(rows, height_ratios=heights)
@@ -63,15 +67,24 @@ def draw_curves(logs: Mapping[str, RunLog], smooth: float) -> "Figure":
         if log.validations:
             panels["loss"].plot(*column(log.validations, "loss"), **style, **VALIDATION)
             last = log.validations[-1]
-            by_block, by_timestep = last.get("by_block") or [], last.get("by_timestep") or []
-            panels["block"].plot(*_numbers(range(len(by_block)), by_block), **style, **VALIDATION)
-            centres = [(part + 0.5) * TRAIN_STEPS / len(by_timestep) for part in range(len(by_timestep))]
-            panels["timestep"].plot(*_numbers(centres, by_timestep), **style, **SMOOTH)
-    if validated:
-        panels["timestep"].set_xlim(0, TRAIN_STEPS)
+            if "block" in panels:
+                _plot_parts(panels, last, style)
+            if "accuracy" in panels:
+                by_head = last.get("accuracy_by_head") or []
+                panels["accuracy"].plot(*column(log.validations, "accuracy"), **style, **VALIDATION)
+                panels["head"].plot(*_numbers(range(len(by_head)), by_head), **style, **VALIDATION)
     _style_panels(panels)
     _legends(figure, panels["loss"], list(logs), validated)
     return figure
+
+
+def _plot_parts(panels: "Mapping[str, Axes]", last: Mapping[str, Any], style: dict[str, Any]) -> None:
+    """Plot the loss by block and by timestep of a validation."""
+    by_block, by_timestep = last.get("by_block") or [], last.get("by_timestep") or []
+    panels["block"].plot(*_numbers(range(len(by_block)), by_block), **style, **VALIDATION)
+    centres = [(part + 0.5) * TRAIN_STEPS / len(by_timestep) for part in range(len(by_timestep))]
+    panels["timestep"].plot(*_numbers(centres, by_timestep), **style, **SMOOTH)
+    panels["timestep"].set_xlim(0, TRAIN_STEPS)
 
 
 def column(entries: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
@@ -130,6 +143,8 @@ def _style_panels(panels: "Mapping[str, Axes]") -> None:
         "speed": ("images per second", "step"),
         "block": ("loss by block, last validation", "block"),
         "timestep": ("loss by timestep, last validation", "timestep (0 = data)"),
+        "accuracy": ("accuracy of the best head", "step"),
+        "head": ("accuracy by head, last validation", "head"),
     }
     for name, panel in panels.items():
         title, axis = titles[name]

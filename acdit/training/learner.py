@@ -25,6 +25,7 @@ from .config import OptimizerConfig
 TrainedNetwork = ACDiTTransformer | ACDiTForImageClassification
 MOMENTS = ("exp_avg", "exp_avg_sq")  # names of AdamW's moments
 EMBEDDERS = re.compile(r"(?:^|\.)[xty]_embedder\.")  # names of parameters before the layers
+HEAD = re.compile(r"heads\.\d+\.")  # names of parameters of one head of a classifier
 LAG = 5  # spans of the moving average after which it no longer holds the first weights: exp(-5) < 1%
 
 
@@ -59,6 +60,7 @@ class Learner:
             self.model = DistributedDataParallel(network, gradient_as_bucket_view=True)
         trainable = {name: value for name, value in network.named_parameters() if value.requires_grad}
         self.names, self.parameters = list(trainable), list(trainable.values())
+        self.clipped = clip_groups(trainable)
         self.ema = EMAModel(
             self.parameters,
             decay=config.ema_decay,
@@ -91,10 +93,14 @@ class Learner:
             yield
 
     def clip(self) -> float:
-        """Clip the gradient to the maximum norm, and return its norm before clipping, equal on all ranks."""
+        """Clip the gradient to the maximum norm, and return its norm before clipping, equal on all ranks.
+
+        The gradients of separate probes are clipped separately.
+        """
         with record_function("acdit.clip"):
-            norm: Any = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
-            return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+            norms = [torch.nn.utils.clip_grad_norm_(group, self.config.clip) for group in self.clipped]
+            whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
+            return float(whole[0] if len(whole) == 1 else torch.stack(whole).norm())
 
     def update(self, rate: float) -> None:
         """Take a step of AdamW at the given learning rate, and then update the moving average."""
@@ -189,6 +195,22 @@ class Learner:
     def average_lags(self) -> bool:
         """Return whether a large part of the updates so far lies within the span of the moving average."""
         return self.ema.optimization_step * (1 - self.config.ema_decay) < LAG
+
+
+def clip_groups(parameters: Mapping[str, Tensor]) -> list[list[Tensor]]:
+    """Return the groups of parameters whose gradients are clipped together.
+
+    They are all in one group, except those of several heads on a frozen network, which do not depend on each
+    other.
+
+    Args:
+        parameters: Trained parameters of a network by name.
+    """
+    groups: dict[str, list[Tensor]] = {}
+    for name, parameter in parameters.items():
+        head = HEAD.match(name)
+        groups.setdefault(head[0] if head else "", []).append(parameter)
+    return [list(parameters.values())] if "" in groups else list(groups.values())
 
 
 def layer_groups(parameters: Mapping[str, Tensor], num_layers: int, decay: float) -> list[dict[str, Any]]:

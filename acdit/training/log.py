@@ -21,7 +21,8 @@ class RunLog:
     Attributes:
         steps: Entries of steps, each with `step`, and `loss`, `learning_rate`, `images_per_second` and so on.
         validations: Entries of validations, each with `step` and `loss`, and losses `by_block` (in the order
-            of the blocks) and `by_timestep` (in equal parts of 0..1000).
+            of the blocks) and `by_timestep` (in equal parts of 0..1000), or for classifiers `accuracy`,
+            `loss_by_head` and `accuracy_by_head`.
     """
 
     steps: list[dict[str, Any]] = field(default_factory=list)

@@ -1,11 +1,12 @@
 """The mistakes that `mutants.py` plants, and the tests that must catch each."""
 
 from .around import AROUND
+from .classifier import CLASSIFIER
 from .evaluation import EVALUATION
 from .features import FEATURES
 from .kinds import Mutant
 from .network import NETWORK
-from .class_scores import CLASS_SCORES
+from .recognition import RECOGNITION
 from .samples import SAMPLES
 from .text import TEXT
 from .training import TRAINING
@@ -13,4 +14,15 @@ from .video import VIDEO
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*NETWORK, *VIDEO, *TEXT, *TRAINING, *EVALUATION, *FEATURES, *AROUND, *SAMPLES, *CLASS_SCORES]
+MUTANTS = [
+    *NETWORK,
+    *VIDEO,
+    *TEXT,
+    *TRAINING,
+    *EVALUATION,
+    *FEATURES,
+    *AROUND,
+    *SAMPLES,
+    *CLASSIFIER,
+    *RECOGNITION,
+]

@@ -50,6 +50,8 @@ def test_combinations_without_meaning_are_refused():
     noised = {"classifier.timestep": 100, "classifier.attention": "bidirectional"}
     with pytest.raises(UserError, match=r"classifier\.attention bidirectional is for the clean image"):
         load_recipe("digits", **CLASSIFIED, **noised)
+    with pytest.raises(UserError, match=r"classifier\.randaugment is for pixels, but autoencoder\.model is"):
+        load_recipe("mnist-latent", **CLASSIFIED, **{"classifier.randaugment": 2})
     with pytest.raises(
         UserError, match=r"probe linear does not fit training\.objective classification: leave"
     ):

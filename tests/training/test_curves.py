@@ -58,6 +58,18 @@ def test_smoothing_does_not_lag():
     assert smoothed(falling, 0.95)[middle] == pytest.approx(falling[middle], rel=1e-6)
 
 
+def test_accuracies_of_classifiers_have_their_panels():
+    log = run_log()
+    for step, accuracy in ((20, 0.5), (40, 0.75)):
+        parts = {"accuracy": accuracy, "accuracy_by_head": [0.1, accuracy], "loss_by_head": [2.0, 1.0]}
+        log.validations.append({"step": step, "loss": 20 / step, **parts})
+    found = panels(draw_curves({"a": log, "b": run_log(validated=True)}, 0.9))
+    assert points(found["accuracy of the best head"].lines[0]) == [(20, 0.5), (40, 0.75)]
+    assert points(found["accuracy by head, last validation"].lines[0]) == [(0, 0.1), (1, 0.75)]
+    assert len(points(found["loss by block, last validation"].lines[1])) == 2
+    assert "loss by block, last validation" not in panels(draw_curves({"a": log}, 0.9))
+
+
 def test_lines_are_those_of_the_log():
     log = run_log()
     found = panels(draw_curves({"a": log}, 0.9))

@@ -2,7 +2,7 @@
 
 from .kinds import mutant
 
-CLASS_SCORES = [
+RECOGNITION = [
     mutant(
         "equal scores all count as recognised",
         "metrics/classification.py",
@@ -101,5 +101,31 @@ CLASS_SCORES = [
         "if len(rows) > MOST_ROWS:",
         "if False:",
         "evaluation/test_classification.py::test_many_classes_are_printed_from_the_least_accurate",
+        "probes share the gradient of their mean",
+        "diffusion/classification.py",
+        "weights=torch.full_like(errors, heads) if heads > 1 else None",
+        "weights=None",
+        "training/test_probes.py::test_a_probe_equals_one_that_is_trained_on_stored_features",
+    ),
+    mutant(
+        "gradients of probes are clipped together",
+        "training/learner.py",
+        'groups.setdefault(head[0] if head else "", [])',
+        'groups.setdefault("", [])',
+        "training/test_probes.py::test_a_probe_equals_one_that_is_trained_on_stored_features",
+    ),
+    mutant(
+        "the backbone of probes is trained",
+        "training/classifier_network.py",
+        "network.transformer.requires_grad_(False)",
+        "network.transformer.requires_grad_(True)",
+        "training/test_probes.py::test_the_backbone_is_frozen_and_not_in_the_optimiser",
+    ),
+    mutant(
+        "the study starts from generators that saw the labels",
+        "studies/understanding_runs.py",
+        '"label_dropout": 0.1 if labelled else 1.0',
+        '"label_dropout": 0.1',
+        "studies/test_understanding.py::test_runs_start_from_generators_of_their_seed_and_share_them",
     ),
 ]

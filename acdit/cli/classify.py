@@ -1,0 +1,141 @@
+"""`acdit classify`: recognise the classes of pictures."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ..modalities.classification import CLASSIFICATION
+from ..pipelines.folders import folder_modality, pipeline_folder, shipped_models
+from ..utils.errors import UserError
+from ..utils.ranges import Count, CountFromZero, Ranged
+from .command import PlainCommand
+
+if TYPE_CHECKING:
+    from ..pipelines.classification import Prediction
+
+TRAINING = "acdit train classify-mnist"
+MOST_NAMED = 3  # number of unreadable files that the last line names
+WIDEST = 20  # characters to which the names of classes are aligned
+
+
+@dataclass
+class ClassifyOptions(Ranged):
+    """Print the most probable classes of pictures, with their probabilities.
+
+    Pictures of any size and mode are resized, cropped and converted as for training. Those that
+    cannot be read are named, and the others are recognised.
+    """
+
+    section: ClassVar[str] = "--"
+
+    pictures: list[str] = field(default_factory=list)
+    """Pictures, and folders of pictures."""
+    model: str | None = None
+    """Pipeline directory or training run of a classifier, or a classifier in the package; default:
+    mnist-classifier."""
+    top_k: Count = 5
+    """Number of classes that are printed for each picture."""
+    head: CountFromZero | None = None
+    """Number of the head that is used, from 0, of a model with heads at several layers; default: the last."""
+    batch: Count = 64
+    """Number of pictures that are recognised at once."""
+    max_pixels: Count | None = None
+    """Maximum number of pixels of a picture; default: 178,956,970."""
+    device: str | None = None
+    """Device, such as cpu or cuda; default: a GPU if there is one."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the network."""
+    json: bool = False
+    """Print a JSON object for each picture, one per line."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.pictures:
+            raise UserError("classify needs at least one picture: acdit classify three.png")
+
+
+def run(options: ClassifyOptions) -> None:
+    """Recognise the pictures, and print a line for each."""
+    model = _classifier(options.model)
+    import torch
+
+    from ..media.pictures import MAX_PIXELS
+    from ..pipelines.classification import ACDiTImageClassificationPipeline
+    from ..pipelines.loading import load_pipeline
+    from ..pipelines.picture_files import classify_files, find_pictures
+    from ..utils.progress_bar import ProgressBar
+    from .open_model import device_of
+
+    files, device = find_pictures(options.pictures), device_of(options.device)
+    pipeline = load_pipeline(model, getattr(torch, options.dtype), ACDiTImageClassificationPipeline)
+    head = -1 if options.head is None else options.head
+    pipeline.check_inputs(options.top_k, head)
+    results = classify_files(
+        pipeline.to(device),
+        files,
+        top_k=options.top_k,
+        head=head,
+        batch=options.batch,
+        max_pixels=options.max_pixels or MAX_PIXELS,
+        option="--max-pixels",
+    )
+    names = [pipeline.label_names.get(index) or str(index) for index in range(pipeline.num_labels)]
+    widths = max(len(_shown(str(file))) for file in files), min(WIDEST, max(map(len, names)))
+    unreadable: dict[str, str] = {}
+    with ProgressBar(total=len(files), desc="classify", unit="picture", delay=3, leave=False) as bar:
+        for file, result in results:
+            if isinstance(result, str):
+                unreadable[_shown(str(file))] = result
+                bar.write(f"{_shown(str(file))}: {result}", file=sys.stderr)
+            elif options.json:
+                bar.write(json.dumps({"picture": str(file), "predictions": result}))
+            else:
+                bar.write(_line(_shown(str(file)), result, widths))
+            bar.update()
+    if unreadable:
+        named = "; ".join(f"{file}: {reason}" for file, reason in list(unreadable.items())[:MOST_NAMED])
+        more = f"; and {len(unreadable) - MOST_NAMED} more" if len(unreadable) > MOST_NAMED else ""
+        raise UserError(f"{len(unreadable):,} of {len(files):,} pictures cannot be read: {named}{more}")
+
+
+def _classifier(model: str | None) -> str:
+    """Return the folder of the model that an option names, or the name of the one in the package.
+
+    Raises:
+        UserError: if it is no classifier.
+    """
+    if model is None and CLASSIFICATION.model not in shipped_models():
+        raise UserError(f"classify needs --model DIR, a classifier: {TRAINING} trains one")
+    name = model or CLASSIFICATION.model
+    folder = pipeline_folder(name)
+    modality = folder_modality(folder)
+    if modality is not CLASSIFICATION:
+        raise UserError(
+            f"{name} is a model of {modality.many}, which it generates: classify needs a classifier, such as "
+            f"{TRAINING} trains"
+        )
+    return str(folder)
+
+
+def _line(picture: str, predictions: "Sequence[Prediction]", widths: tuple[int, int]) -> str:
+    cells = [f"{_shown(each['label']):{widths[1]}} {each['score']:.3f}" for each in predictions]
+    return f"{picture:{widths[0]}}  {', '.join(cells)}"
+
+
+def _shown(text: str) -> str:
+    """Return a name from outside as it can be printed in one line."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+COMMAND = PlainCommand(
+    name="classify",
+    summary="recognise pictures",
+    arguments="PICTURE...",
+    brief="acdit classify digits/ --model runs/classify-mnist",
+    example="acdit classify three.png digits/ --model runs/classify-mnist --top-k 3",
+    options=ClassifyOptions,
+    positional="pictures",
+    run=run,
+)

@@ -1,0 +1,98 @@
+"""Study that chooses the settings of the study of understanding, on a part of the training digits."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.config import DataConfig
+from ..data.opening import open_samples
+from ..evaluation.report import format_table
+from ..utils.files import whole
+from .design import Design, Measurement, Rows
+from .measurements import markdown_table
+from .run_store import StoredRun
+from .understanding_measures import head_accuracies, load_classifier
+from .understanding_report import SCRATCH, TUNED
+from .understanding_runs import (
+    HELD_OUT_FRACTION,
+    QUICK,
+    Budget,
+    Settings,
+    classifier_run,
+    generator_run,
+)
+
+RATES = (5e-4, 2e-3)
+
+
+def choice_design(*, first_seed: int, quick: bool = False) -> Design:
+    """Return the design of the study: every candidate is trained once for each number of labels.
+
+    Args:
+        first_seed: seed of the runs.
+        quick: whether tiny runs on 8x8 digits try the study in seconds.
+    """
+    budget = QUICK if quick else Budget()
+    generator = generator_run(budget, first_seed, labelled=False)
+    measurements = []
+    for labels in budget.labels:
+        # of 400 digits of a class, a fifth is held out
+        count = min(labels, round((1 - HELD_OUT_FRACTION) * max(budget.labels)))
+        for arm, start in ((TUNED, generator), (SCRATCH, None)):
+            for rate in RATES:
+                for augmented in (False, True):
+                    settings = Settings(rate, budget.steps[labels], augmented)
+                    run = classifier_run(budget, settings, count, first_seed, start, validation=True)
+                    key = (arm, labels, rate, augmented)
+                    measurements.append(Measurement((key,), partial(_measure, budget, key), (run,)))
+    setting = {"budget": "quick" if quick else "full", "seed": first_seed, "threads": torch.get_num_threads()}
+    keys, columns = ("arm", "labels", "learning_rate", "augmented"), ("accuracy", "error")
+    return Design(
+        "understanding-settings", setting, keys, columns, measurements, partial(_report, budget.labels)
+    )
+
+
+def _measure(budget: Budget, key: tuple[Any, ...], run: StoredRun) -> list[dict[str, Any]]:
+    """Return the accuracy of a candidate on the validation part of the training digits."""
+    config = DataConfig(source=budget.recipe, channels=1, validation_fraction=HELD_OUT_FRACTION)
+    data = open_samples(config, seed=run.recipe.training.seed, held_out=True)
+    images = torch.stack([data.decode(index) for index in range(len(data))])
+    (accuracy,) = head_accuracies(load_classifier(run), images, data.labels)
+    return [dict(zip(("arm", "labels", "learning_rate", "augmented"), key, strict=True)) | accuracy]
+
+
+def chosen(rows: Rows, arm: str, labels: int) -> dict[str, Any]:
+    """Return the row of the best candidate; of equal ones the one with the lower rate, and not augmented.
+
+    Args:
+        rows: all rows.
+        arm: name of the arm.
+        labels: labels per class.
+    """
+    own = [row for row in rows.values() if (row["arm"], row["labels"]) == (arm, labels)]
+    return dict(max(own, key=lambda row: (row["accuracy"], -row["learning_rate"], not row["augmented"])))
+
+
+def _report(counts: Sequence[int], rows: Rows, folder: Path) -> tuple[str, list[Path]]:
+    """Write the table of all candidates, and return it with the best of each."""
+    best = [chosen(rows, arm, labels) for labels in counts for arm in (TUNED, SCRATCH)]
+    table = [
+        {
+            "network": row["arm"],
+            "labels per class": str(row["labels"]),
+            "learning rate": f"{row['learning_rate']:g}",
+            "augmented": "yes" if row["augmented"] else "no",
+            "accuracy, %": f"{100 * row['accuracy']:.2f} ± {100 * row['error']:.2f}",
+            "chosen": "yes" if dict(row) in best else "",
+        }
+        for row in rows.values()
+    ]
+    note = "Accuracies on a fifth of the training digits, with standard errors over these digits; one seed."
+    path = folder / "understanding-settings.md"
+    page = ["# Settings of the study of understanding", "", note, "", *markdown_table(table), ""]
+    with whole(path) as temporary_path:
+        temporary_path.write_text("\n".join(page))
+    return f"{format_table(table)}\n\n{note}", [path]

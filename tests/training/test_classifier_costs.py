@@ -1,0 +1,100 @@
+"""FLOPs and parameters in the plans of classifiers and probes, against torch's counter and real modules."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from acdit.model import split_attention as split
+from acdit.model.classifier import ACDiTForImageClassification
+from acdit.training.build import build_layouts
+from acdit.training.costs import ClassifierCosts
+from acdit.training.inspection import inspect_data
+from acdit.training.plan import Plan, make_plan
+from acdit.training.recipes import load_recipe
+from acdit.utils.errors import UserError
+
+FORMS: dict[str, dict[str, Any]] = {
+    "fine-tuning": {"layout.blocks": ["4x4"]},
+    "attention pooling": {"classifier.pooling": "attention", "classifier.queries": 6},
+    "bidirectional": {"classifier.attention": "bidirectional"},
+    "noised": {"classifier.timestep": 100, "layout.blocks": ["8x8"]},
+    "probes": {"training.objective": "probes", "classifier.probe": "both", "classifier.queries": 4},
+    "noised probes": {
+        "training.objective": "probes",
+        "classifier.probe": "linear",
+        "classifier.timestep": 50,
+        "layout.blocks": ["8x8"],
+    },
+}
+
+
+def recipe_of(tmp_path, **changes: Any):
+    plain = {
+        "training.objective": "classification",
+        "layout.blocks": ["4x4"],
+        "diffusion.prediction": "flow",
+        "data.source": "mnist",
+        "out": str(tmp_path / "run"),
+        "layout.patch": 4,
+        "model.num_layers": 3,
+        "model.hidden_size": 48,
+        "model.num_heads": 3,
+    }
+    return load_recipe("digits", **(plain | changes))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_plans_count_what_torch_counts(form, tmp_path, monkeypatch):
+    exact = split._groups
+    monkeypatch.setattr(split, "_groups", lambda visibility, size: exact(visibility, 1))
+    recipe = recipe_of(tmp_path, **FORMS[form])
+    plan: Plan = make_plan(recipe)
+    assert not plan.problems
+    config = ClassifierCosts.planned(recipe, inspect_data(recipe))
+    frozen = recipe.classifier.probe != "none"
+    accepted = ACDiTForImageClassification.__init__.__wrapped__.__code__.co_varnames
+    with torch.device("meta"):
+        network = ACDiTForImageClassification(**{k: v for k, v in config.items() if k in accepted})
+        network.transformer.requires_grad_(not frozen)
+        (layout,) = build_layouts(recipe, (32, 32))
+        data = torch.empty(1, layout.num_blocks, layout.block_tokens, 16)
+    network.transformer.set_attention_backend("split")
+    with FlopCounterMode(display=False) as forward:
+        logits = network(data, layout=layout).logits
+    (cost,) = plan.layouts
+    assert cost.forward_flops == pytest.approx(forward.get_total_flops(), rel=0.01)
+    # torch's kernel on meta recomputes scores in the backward, which is no product of the model: without it
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as both:
+        logits = network(data, layout=layout).logits
+        logits.sum().backward()
+    assert cost.training_flops == pytest.approx(both.get_total_flops(), rel=0.01)
+    assert plan.parameters == sum(each.numel() for each in network.parameters())
+    assert plan.trained == sum(each.numel() for each in network.parameters() if each.requires_grad)
+    assert plan.ddp.optimizer == 8 * plan.trained and plan.ddp.weights == 4 * plan.parameters
+
+
+def test_probes_keep_fewer_activations_than_fine_tuning(tmp_path):
+    tuned, probes = (make_plan(recipe_of(tmp_path, **FORMS[name])) for name in ("fine-tuning", "probes"))
+    assert probes.layouts[0].activation_bytes < tuned.layouts[0].activation_bytes
+    assert probes.ddp.total < tuned.ddp.total
+
+
+def test_plans_start_from_a_generator(tmp_path):
+    plan = make_plan(recipe_of(tmp_path, **{"training.init_from": "mnist", "layout.blocks": ["4x4"]}))
+    assert not plan.problems and plan.network.num_classes == 10
+    assert plan.network.hidden_size == 256 or plan.network.num_layers > 3  # those of the shipped network
+    with pytest.raises(UserError, match="is a model of video"):
+        make_plan(recipe_of(tmp_path, **{"training.init_from": "moving-digits"}))
+    with pytest.raises(UserError, match="has tokens of 16 values, but those of this recipe have 4"):
+        make_plan(recipe_of(tmp_path, **{"training.init_from": "mnist", "layout.patch": 2}))
+
+
+def test_a_plan_names_layouts_and_queries_that_do_not_fit(tmp_path):
+    (problem,) = make_plan(recipe_of(tmp_path, **{"classifier.timestep": 9})).problems
+    expected = "classifier.timestep 9 noises the image as one block: set layout.blocks to 8x8, not 4x4"
+    assert problem.found == expected
+    with pytest.raises(UserError, match="queries must divide the hidden size 48; 7 does not"):
+        make_plan(recipe_of(tmp_path, **{"classifier.pooling": "attention", "classifier.queries": 7}))

@@ -1,0 +1,242 @@
+"""Classifiers are trained by the engine of generators: resumption, ranks, accumulation, bad input."""
+
+from typing import Any
+
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, log_loss
+
+from acdit.data.digits import digit_images
+from acdit.diffusion.classification import noised_input
+from acdit.pipelines.classification import ACDiTImageClassificationPipeline
+from acdit.pipelines.image import ACDiTImagePipeline
+from acdit.pipelines.loading import load_pipeline
+from acdit.training.build import build_model
+from acdit.training.log import read_log
+from acdit.training.loop import train
+from acdit.training.run import Run
+from acdit.training.validation import Validation
+from acdit.utils.errors import UserError
+from acdit.utils.ranks import launched
+from tests.data.test_images import encoded, write
+from tests.processes import on_ranks
+from tests.training.small import advance, all_state, small_recipe, unequal
+
+EVERYTHING: dict[str, Any] = {
+    "model": {"num_layers": 2},
+    "training": {"objective": "classification"},
+    "optimizer": {"layer_decay": 0.7},
+    "classifier": {
+        "label_smoothing": 0.1,
+        "mixup": 0.4,
+        "cutmix": 1.0,
+        "drop_path": 0.3,
+        "shift": 1,
+        "randaugment": 1,
+        "pooling": "attention",
+        "queries": 2,
+    },
+}
+
+
+def merged(*parts: dict[str, Any]) -> dict[str, Any]:
+    """Join changes of recipes section by section."""
+    joined: dict[str, Any] = {}
+    for part in parts:
+        for section, values in part.items():
+            joined[section] = joined.get(section, {}) | values
+    return joined
+
+
+def classifier(out, *changes: dict[str, Any]):
+    return small_recipe(out, **merged(EVERYTHING, *changes))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_fine_tuning_resumes_bit_for_bit(tmp_path, workers):
+    changes = {"data": {"workers": workers}}
+    whole, cut = Run(classifier(tmp_path / "whole", changes)), Run(classifier(tmp_path / "cut", changes))
+    results = advance(whole, 5)
+    advance(cut, 2)
+    cut.save()
+    resumed = Run(classifier(tmp_path / "cut", {"data": {"workers": 0}}))
+    assert resumed.step == 2
+    again = advance(resumed, 3)
+    assert [result.loss for result in again] == [result.loss for result in results[2:]]
+    assert not unequal(all_state(whole), all_state(resumed))
+
+
+def in_double(folder, changes, steps):
+    """Losses and gradient norms of some steps, on this rank."""
+    torch.set_default_dtype(torch.float64)
+    ranks = launched()
+    with ranks.joined():
+        results = advance(Run(classifier(folder, changes), ranks), steps)
+    return [(result.loss, result.gradient_norm) for result in results]
+
+
+@pytest.mark.parametrize("form", [{}, {"layout": {"blocks": ["4x4"]}, "classifier": {"timestep": 100}}])
+def test_accumulation_equals_none(tmp_path, form):
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = [
+            [
+                (result.loss, result.gradient_norm)
+                for result in advance(
+                    Run(classifier(tmp_path / str(count), form, {"training": {"accumulation": count}})), 4
+                )
+            ]
+            for count in (1, 3)
+        ]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.allclose(*map(torch.tensor, found), rtol=1e-9, atol=0)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"classifier": {"timestep": 100}, "layout": {"blocks": ["4x4"]}},
+        {"training": {"objective": "probes"}, "classifier": {"probe": "both", "drop_path": 0.0}},
+    ],
+)
+def test_two_ranks_train_as_one(tmp_path, parallel, form):
+    changes = merged(form, {"training": {"parallel": parallel, "gradient_checkpointing": parallel == "ddp"}})
+    (alone,) = on_ranks(in_double, 1, tmp_path / "alone", changes, 6)
+    for found in on_ranks(in_double, 2, tmp_path / "two", changes, 6):
+        assert torch.allclose(torch.tensor(found), torch.tensor(alone), rtol=1e-9, atol=0)
+
+
+def test_a_run_learns_and_exports_the_classifier_that_validation_measured(tmp_path):
+    recipe = small_recipe(
+        tmp_path / "run",
+        model={"hidden_size": 32},
+        data={"validation_fraction": 0.2},
+        training={"objective": "classification", "steps": 60, "batch_size": 32},
+        validation={"every": 60, "images": 10_000},
+    )
+    assert train(recipe) == tmp_path / "run" / "pipeline"
+    (measured,) = read_log(tmp_path / "run").validations
+    pipeline = load_pipeline(tmp_path / "run", kind=ACDiTImageClassificationPipeline)
+    held_out = Validation(recipe, tuple("0123456789"), None)
+    logits = pipeline.logits(held_out.data)[:, 0]
+    probabilities = logits.double().softmax(1).numpy()
+    assert measured["loss"] == pytest.approx(log_loss(held_out.labels, probabilities), rel=1e-4)
+    assert measured["accuracy"] == pytest.approx(accuracy_score(held_out.labels, logits.argmax(1)))
+    assert measured["accuracy_by_head"] == [measured["accuracy"]] and measured["accuracy"] > 0.3
+    assert pipeline.data_source == "digits" and list(pipeline.label_names.values()) == list("0123456789")
+    # the exported classifier starts another run, with its heads if the classes are the same
+    again = small_recipe(
+        tmp_path / "again",
+        training={"objective": "classification", "init_from": str(tmp_path / "run")},
+    )
+    assert not unequal(dict(Run(again).learner.network.state_dict()), dict(pipeline.classifier.state_dict()))
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory):
+    """Return the folder of a generator of digits."""
+    out = tmp_path_factory.mktemp("generator")
+    train(small_recipe(out, training={"steps": 2}, model={"num_layers": 2, "hidden_size": 24}))
+    return out
+
+
+@pytest.mark.parametrize("form", [{}, {"classifier": {"timestep": 200}, "layout": {"blocks": ["4x4"]}}])
+def test_a_classifier_starts_with_the_features_of_its_generator(generator, tmp_path, form):
+    start = {"training": {"objective": "classification", "init_from": str(generator)}}
+    run = Run(small_recipe(tmp_path, **merged(start, form)))
+    assert f"training.init_from {generator}: the weights of the generator" in " ".join(run.changes)
+    network, layout = run.learner.network.eval(), run.layouts[0]
+    trained = load_pipeline(generator, kind=ACDiTImagePipeline).transformer
+    blocks = layout.to_blocks(digit_images("digits")[0][:3])
+    with torch.no_grad():
+        features = network.features(noised_input(network, blocks), layout=layout, layers=(2,))[0]
+        if form:
+            times = torch.full((3, 1), 200.0)
+            output = trained(noised_input(network, blocks), times, layout=layout, return_hidden_states=True)
+        else:
+            output = trained(None, layout=layout, clean=blocks, return_hidden_states=True)
+    assert torch.allclose(features, output.hidden_states, atol=1e-5)
+    advance(run, 1)
+
+
+def test_probes_train_their_heads_alone(generator, tmp_path):
+    recipe = small_recipe(
+        tmp_path,
+        training={"objective": "probes", "init_from": str(generator)},
+        classifier={"probe": "both", "queries": 4},
+        validation={"every": 1, "images": 30},
+    )
+    run = Run(recipe)
+    before = all_state(run)
+    advance(run, 2)
+    changed = unequal(before, all_state(run))
+    names = {name.partition(".")[2] for name in changed}
+    assert names and all(name.startswith("heads.") for name in names)
+    assert {name.split(".")[1] for name in names} == {str(head) for head in range(6)}
+    assert run.learner.network.layers == (0, 1, 2, 0, 1, 2)
+    validation = Validation(recipe, run.data.label_names, None)
+    measured = validation.measure(run.learner, run.layouts[0], 8, run.ranks)
+    assert len(measured["accuracy_by_head"]) == 6 == len(measured["loss_by_head"])
+    run.save()
+    advance(run, 1)
+    resumed = Run(recipe)
+    advance(resumed, 1)
+    assert not unequal(all_state(run), all_state(resumed))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training": {"init_from": "moving-digits"}}, "moving-digits is a model of video, but a classifier"),
+        ({"training": {"init_from": "shakespeare"}}, "shakespeare is a model of text, but a classifier"),
+        ({"training": {"init_from": "mnist"}}, "has tokens of 16 values, but those of this recipe have 4"),
+        ({"classifier": {"timestep": 5}}, r"set layout\.blocks to 4x4, not 2x2"),
+        ({"classifier": {"queries": 3}}, "must divide the hidden size 16; 3 does not"),
+        ({"data": {"num_classes": 9}}, r"data\.num_classes must be 10"),
+        ({"data": {"labels_per_class": 999}}, r"labels_per_class is 999, but class '\d'"),
+    ],
+)
+def test_recipes_that_do_not_fit_are_refused(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        Run(classifier(tmp_path, changes))
+
+
+def test_data_without_classes_are_refused(tmp_path):
+    folder = write(tmp_path / "bare", {"1.png": encoded(1), "2.png": encoded(2)})
+    data = {"data": {"source": str(folder), "image_size": 8}}
+    with pytest.raises(UserError, match=r"needs at least two classes, but .* has none"):
+        Run(classifier(tmp_path / "run", data))
+
+
+def test_runs_of_generators_and_classifiers_are_not_mixed(tmp_path):
+    Run(small_recipe(tmp_path / "one")).save()
+    with pytest.raises(UserError, match="holds a run that is not one of image classification"):
+        Run(classifier(tmp_path / "one"), allow_changes=True)
+    Run(classifier(tmp_path / "other")).save()
+    with pytest.raises(UserError, match="holds a run that is not one of image"):
+        Run(small_recipe(tmp_path / "other"), allow_changes=True)
+
+
+def test_the_classes_of_a_run_do_not_change(tmp_path):
+    names = ("ant", "bee", "cow")
+    files = {f"{name}/{i}.png": encoded(i) for name in names for i in range(4)}
+    folder = write(tmp_path / "pictures", files)
+    data = {"data": {"source": str(folder), "image_size": 8}}
+    Run(classifier(tmp_path / "run", data)).save()
+    (folder / "cow").rename(folder / "dog")
+    with pytest.raises(UserError, match=r"classes of a classifier cannot change .* class dog is new"):
+        Run(classifier(tmp_path / "run", data), allow_changes=True)
+
+
+def test_new_classes_get_new_heads(tmp_path, generator):
+    start = {"training": {"objective": "classification", "init_from": str(generator)}}
+    few = write(tmp_path / "few", {f"{name}/{i}.png": encoded(i) for name in "ab" for i in range(3)})
+    data = {"data": {"source": str(few), "image_size": 8, "channels": 1}}
+    run = Run(small_recipe(tmp_path / "run", **merged(start, data)))
+    assert run.network_config["num_labels"] == 2
+    copy = build_model(run.recipe, run.layouts[0], run.data, run.network_config)
+    assert copy.state_dict().keys() == run.learner.network.state_dict().keys()
