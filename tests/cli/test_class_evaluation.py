@@ -1,6 +1,8 @@
 """`acdit evaluate` with a classifier: the default data, the files, and bad input in one line."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -121,3 +123,12 @@ def test_the_help_is_that_of_classifiers(model, capsys):
     assert main(["evaluate", "--model", str(model), "--help"]) == 0
     shown = capsys.readouterr().out
     assert "--timesteps" in shown and "--guidance" not in shown and "--seed" not in shown
+
+
+def test_the_examples_of_the_page_run(model, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "understanding.md").read_text()
+    evaluated, paired = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(evaluated, {"pipe": load_pipeline(model, kind=ACDiTImageClassificationPipeline)})
+    assert "calibration_error" in capsys.readouterr().out
+    exec(paired, {})
+    assert f"# {capsys.readouterr().out.strip()}" in paired

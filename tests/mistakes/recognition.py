@@ -101,6 +101,8 @@ RECOGNITION = [
         "if len(rows) > MOST_ROWS:",
         "if False:",
         "evaluation/test_classification.py::test_many_classes_are_printed_from_the_least_accurate",
+    ),
+    mutant(
         "probes share the gradient of their mean",
         "diffusion/classification.py",
         "weights=torch.full_like(errors, heads) if heads > 1 else None",
