@@ -402,7 +402,7 @@ def test_pipelines_of_another_kind_say_what_they_are(saved, tmp_path):
         UserError, match=r"a model of image classification .*, not one of images or text or video"
     ):
         load_pipeline(saved)
-    with pytest.raises(UserError, match="not one of images$"):
+    with pytest.raises(UserError, match=r"not one of images$"):
         load_pipeline(saved, kind=acdit.ACDiTImagePipeline)
     build(network(4)).save_pretrained(tmp_path / "generator")
     with pytest.raises(UserError, match=r"a model of images .*, not one of image classification"):
