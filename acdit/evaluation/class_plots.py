@@ -61,9 +61,9 @@ def _panels(report: Report) -> Mapping[str, Panel]:
     tables = {table.name for table in report.tables}
     panels: dict[str, Panel] = {}
     if "confusion" in tables:
-        panels["confusion"] = draw_confusion
+        panels["confusion"] = _draw_confusion
     if "reliability" in tables:
-        panels["reliability"] = draw_reliability
+        panels["reliability"] = _draw_reliability
     for axis in dict.fromkeys(series.axis for series in report.series):
         panels[f"{axis}s"] = _line_panel(axis)
     return panels
@@ -78,7 +78,7 @@ def _save(report: Report, panels: Mapping[str, Panel], path: Path) -> None:
         figure.savefig(temporary_path, format="png", dpi=RESOLUTION)
 
 
-def draw_confusion(axes: Any, report: Report) -> None:
+def _draw_confusion(axes: Any, report: Report) -> None:
     """Draw the fraction of the items of each class that are assigned to each class, with their numbers."""
     names = sorted_names(report)
     index = {name: row for row, name in enumerate(names)}
@@ -102,7 +102,7 @@ def draw_confusion(axes: Any, report: Report) -> None:
     axes.set(xlabel="assigned class", ylabel="class", title="Confused classes")
 
 
-def draw_reliability(axes: Any, report: Report) -> None:
+def _draw_reliability(axes: Any, report: Report) -> None:
     """Draw accuracy over confidence in bins, with the fraction of the items in each bin."""
     rows = [
         (float(low or 0), float(high or 0), int(count or 0), confidence, accuracy)
@@ -136,6 +136,8 @@ def _line_panel(axis: str) -> Panel:
                 label = series.metric.replace("_", " ")
                 axes.plot(series.positions, series.values, "o-", label=label)
         axes.set(xlabel=axis, ylabel="accuracy", title=f"Accuracy by {axis}")
+        if axis == "layer":
+            axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
 

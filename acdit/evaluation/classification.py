@@ -197,19 +197,14 @@ def _answers(
     with ranks.failing_together():
         for rows, pixels in data.batches(settings.batch, ranks, "classes of images"):
             answer = pipeline.logits(pixels).float().cpu()  # (n, H, K)
-            if not answer.isfinite().all():
-                raise UserError(
-                    "logits are not finite: use --dtype float32, or a model whose weights are sound"
-                )
             labels = data.labels[rows]
             ranked = class_ranks(answer.flatten(0, 1), labels.repeat_interleave(heads))
             positions[rows] = ranked.view(-1, heads)
             logits[rows] = answer[:, settings.head]
             read[rows] = 1
-    data.share_unreadable(ranks)
-    for values in (logits, positions, read):
+    kept = data.finish(read, ranks)
+    for values in (logits, positions):
         ranks.total(values)
-    kept = read.bool()
     return HeadAnswers(data.labels[kept], positions[kept], logits[kept])
 
 

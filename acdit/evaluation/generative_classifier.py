@@ -35,9 +35,10 @@ FURTHER_MARGINS = "mean margin of further samples of the same data"
 
 
 class ClassAnswers(NamedTuple):
-    """Answers of a generator for N samples.
+    """Answers of a generator for the N samples that could be read.
 
     Attributes:
+        read: which of all samples could be read, 0 or 1.
         labels: class of each sample, (N,).
         positions: rank of this class by the losses, 0 = the lowest, (N,).
         assigned: class with the lowest loss, (N,).
@@ -46,6 +47,7 @@ class ClassAnswers(NamedTuple):
         exact: whether the losses are exact.
     """
 
+    read: Tensor
     labels: Tensor
     positions: Tensor
     assigned: Tensor
@@ -107,7 +109,7 @@ def classification_report(pipeline: ACDiTPipeline, data: LabelledData, settings:
             )
 
     answers = _answers(losses(), data.labels, settings.ranks)
-    data.share_unreadable(settings.ranks)
+    data.finish(answers.read, settings.ranks)
     return _report(answers, class_names_of(pipeline), settings, data.samples.describe(), data.notes)
 
 
@@ -164,9 +166,11 @@ def _answers(
             table[rows] = torch.stack([column.double() for column in columns], dim=1)
             exact += part.exact
     processes.total(table)
-    *classes, margins, errors = table[table[:, 0] > 0, 1:].unbind(dim=1)
+    read = table[:, 0] > 0
+    *classes, margins, errors = table[read, 1:].unbind(dim=1)
     labels, positions, assigned = (column.long() for column in classes)
-    return ClassAnswers(labels, positions, assigned, margins, errors, bool(processes.total(exact)))
+    is_exact = bool(processes.total(exact))
+    return ClassAnswers(read.long(), labels, positions, assigned, margins, errors, is_exact)
 
 
 def _report(

@@ -72,17 +72,23 @@ class LabelledData:
         ):
             yield list(rows), self._fitted(pixels)
 
-    def share_unreadable(self, ranks: Ranks) -> None:
-        """Exchange the names of the samples that could not be read with the other ranks.
+    def finish(self, read: Tensor, ranks: Ranks) -> Tensor:
+        """Return which samples any rank has read, (N,), and exchange the names of the others.
+
+        Args:
+            read: samples that this rank has read, (N,), 0 or 1.
+            ranks: processes that share the samples.
 
         Raises:
             UserError: on all ranks, if no sample could be read.
         """
         for unreadable in ranks.gathered(self.samples.unreadable):
             self.samples.unreadable.update(unreadable)
-        if len(self.samples.unreadable) >= len(self.samples):
+        kept = ranks.largest(read) > 0
+        if not kept.any():
             name, reason = next(iter(self.samples.unreadable.items()))
             raise UserError(f"{self.samples.name} holds no readable sample; first problem: {name}: {reason}")
+        return kept
 
     def _fitted(self, pixels: Tensor) -> Tensor:
         """Return pixels in the geometry: built-in images of another size are resized, grey is repeated."""

@@ -1,6 +1,8 @@
 """`acdit evaluate` with a classifier: the default data, the files, and bad input in one line."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,14 +36,15 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Colour pictures of another size in two classes, of which one file is damaged."""
+    """Colour pictures of another size in ten classes, of which one file is cut off."""
     root = tmp_path_factory.mktemp("pictures")
     for label in LABEL_NAMES:
         (root / label).mkdir()
         for number in range(2):
             colour = (25 * int(label), 100, 100 * number)
             Image.new("RGB", (40, 30), colour).save(root / label / f"{number}.png")
-    (root / "3" / "1.png").write_bytes(b"damaged")
+    damaged = root / "3" / "1.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])  # found when it is decoded
     return root
 
 
@@ -70,6 +73,17 @@ def test_pictures_of_another_size_and_mode_are_converted_and_damaged_ones_named(
     assert written["samples"]["left_out"] == 1 and damaged.endswith("3/1.png")
     assert written["scores"][0]["samples"] == 19
     assert [row[1] for row in written["tables"][0]["rows"]] == [2, 2, 2, 1, *[2] * 6]
+
+
+def test_data_without_a_readable_picture_are_refused(model, folder, tmp_path, capsys):
+    for label in LABEL_NAMES:
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "a.png").write_bytes((folder / "3" / "1.png").read_bytes())
+    command = ["evaluate", "--data", str(tmp_path), "--model"]
+    for rest in ([str(model)], ["mnist", "--metrics", "class_accuracy", "--draws", "1"]):
+        assert main([*command, *rest]) == 2
+        error = capsys.readouterr().err
+        assert "holds no readable sample; first problem:" in error and error.count("\n") == 1
 
 
 def test_bad_input_is_one_line(model, folder, tmp_path, capsys):
@@ -109,3 +123,12 @@ def test_the_help_is_that_of_classifiers(model, capsys):
     assert main(["evaluate", "--model", str(model), "--help"]) == 0
     shown = capsys.readouterr().out
     assert "--timesteps" in shown and "--guidance" not in shown and "--seed" not in shown
+
+
+def test_the_examples_of_the_page_run(model, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "understanding.md").read_text()
+    evaluated, paired = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(evaluated, {"pipe": load_pipeline(model, kind=ACDiTImageClassificationPipeline)})
+    assert "calibration_error" in capsys.readouterr().out
+    exec(paired, {})
+    assert f"# {capsys.readouterr().out.strip()}" in paired
