@@ -30,7 +30,7 @@ from acdit.training.recipes import load_recipe, recipe_to_yaml
 from tests.checkpoints import GOLDEN, raw
 from tests.data.test_clip_files import write
 from tests.evaluation.test_clip_comparison import Levels
-from tests.pipelines.small import NAMES, build, network, small_autoencoder
+from tests.pipelines.small import NAMES, build, build_classifier, network, small_autoencoder
 from tests.pipelines.test_video import build as build_clips
 from tests.tiny import tiny_model
 from tests.training.small import small_recipe
@@ -70,6 +70,14 @@ READINGS: dict[str, list[Reading]] = {
     "model with an autoencoder": [sampling("latent", "out.png", *TWO_STEPS)],
     "model of video": [sampling("video", "out.gif", *TWO_STEPS)],
     "model of text": [sampling("text", "out.txt")],
+    "classifier": [
+        Reading(name, ["classify", "ant.png", "--model", name, "--json"], ("ant.png",))
+        for name in ("classifier", "noised")
+    ]
+    + [Reading("classifier", ["info", "classifier"])],
+    "pictures to recognise": [
+        Reading("pictures", ["classify", "pictures", "--model", "classifier"], ("classifier",))
+    ],
     "latents": [
         latents("latents", "train"),
         latents("latents", "plan"),
@@ -145,6 +153,8 @@ def write_inputs() -> None:
 def _write_models() -> None:
     build(network(4)).save_pretrained("image")
     build(network(16), vae=small_autoencoder(), grid=(2, 2), block=(1, 1)).save_pretrained("latent")
+    build_classifier(layers=(1, 2), pooling=("attention", "mean"), queries=2).save_pretrained("classifier")
+    build_classifier(timestep=200.0).save_pretrained("noised")
     video: dict[str, Any] = {"grid": (2, 4, 4), "block": (1, 4, 4), "patch": (1, 2, 2)}
     ACDiTVideoPipeline(
         tiny_model(in_channels=4, axis_lengths=(2, 4, 4), num_classes=3), default_sampler("flow"), **video

@@ -186,7 +186,8 @@ FIRST: dict[str, list[str]] = {
     "plan": ["run.yaml", "mnist", "none", "laptop-text"],
     "autoencoder": ["none", "run.yaml", "texts"],
     "encode": ["run.yaml", "none"],
-    "info": ["image", "text", "none", ""],
+    "info": ["image", "text", "classifier", "none", ""],
+    "classify": ["ant.png", "pictures", "texts", "none"],
     "curves": ["run", "none", "image"],
     "convert": ["img.pt", "words.json", "image", "none"],
     "tokenizer": ["texts", "none", "words.json"],
@@ -215,6 +216,8 @@ def words_of(draw: random.Random) -> list[str]:
     # without a model, evaluate fits a classifier for minutes
     if name == "evaluate" or (name in ("sample", "info") and draw.random() < 0.8):
         words += ["--model", draw.choice(("image", "latent", "video", "text"))]
+    if name == "classify":
+        words += ["--model", draw.choice(("classifier", "noised", "image"))]
     return words + BOUNDS.get(name, [])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from acdit.cli.main import main
@@ -19,7 +20,7 @@ from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.pipelines.video import ACDiTVideoPipeline
 from acdit.utils.errors import UserError
 from tests.hostile import CONTENTS, DEEP, VALUES, copied, refused, replaced
-from tests.pipelines.small import build, network, small_autoencoder
+from tests.pipelines.small import build, build_classifier, network, small_autoencoder
 from tests.tiny import tiny_model
 
 INDEX, NETWORK, SCHEDULER = "model_index.json", "transformer/config.json", "scheduler/scheduler_config.json"
@@ -32,7 +33,7 @@ def models(tmp_path_factory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
     video: dict[str, Any] = {"grid": (2, 4, 4), "block": (1, 4, 4), "patch": (1, 2, 2)}
     text: dict[str, Any] = {"in_channels": None, "vocab_size": 258, "axis_lengths": (8,)}
-    pipelines = {
+    pipelines: dict[str, Any] = {
         "image": build(network(4)),
         "latent": build(network(16), vae=small_autoencoder(), grid=(2, 2), block=(1, 1)),
         "video": ACDiTVideoPipeline(
@@ -45,6 +46,8 @@ def models(tmp_path_factory) -> dict[str, Path]:
             block=(4,),
         ),
     }
+    pipelines["classifier"] = build_classifier(layers=(1, 2), pooling=("attention", "mean"), queries=2)
+    pipelines["noised"] = build_classifier(timestep=200.0)
     for name, pipeline in pipelines.items():
         pipeline.save_pretrained(root / name)
     return {name: root / name for name in pipelines}
@@ -186,10 +189,14 @@ def test_settings_that_a_scheduler_cannot_compute_with_are_refused(folder, capsy
     assert "DPMSolverMultistepScheduler cannot take these steps (8): TypeError" in line or "ufunc" in line
 
 
-@pytest.mark.parametrize("folder", ["video", "text"], indirect=True)
-def test_models_with_any_wrong_value_are_refused_or_drawn_from(folder, tmp_path, capsys):
+@pytest.mark.parametrize("folder", ["video", "text", "classifier", "noised"], indirect=True)
+def test_models_with_any_wrong_value_are_refused_or_run(folder, tmp_path, capsys):
     """Some keys of every description, each with a hostile value or missing; and hostile contents."""
-    out = tmp_path / ("out.txt" if (folder / "tokenizer.json").exists() else "out.gif")
+    if (folder / "classifier").exists():
+        Image.new("L", (9, 8), 77).save(tmp_path / "grey.png")
+        out = tmp_path / "grey.png"
+    else:
+        out = tmp_path / ("out.txt" if (folder / "tokenizer.json").exists() else "out.gif")
     draw, codes = random.Random(0), []
     for file in sorted(folder.rglob("*.json")):
         content = file.read_bytes()
@@ -197,26 +204,35 @@ def test_models_with_any_wrong_value_are_refused_or_drawn_from(folder, tmp_path,
         for key in draw.sample(keys, min(6, len(keys))):
             name = draw.choice([*sorted(VALUES), "missing"])
             replaced(file, key, VALUES.get(name, ...))
-            codes.append(drawn_or_refused(folder, out, f"{file.name} with {key} {name}", capsys))
+            codes.append(run_or_refused(folder, out, f"{file.name} with {key} {name}", capsys))
             file.write_bytes(content)
         for name in draw.sample(sorted(CONTENTS), 2):
             file.write_bytes(CONTENTS[name])
-            codes.append(drawn_or_refused(folder, out, f"{file.name} that is {name}", capsys))
+            codes.append(run_or_refused(folder, out, f"{file.name} that is {name}", capsys))
             file.write_bytes(content)
-    assert codes.count(2) > len(codes) / 2 and drawn_or_refused(folder, out, "the whole model", capsys) == 0
+    assert codes.count(2) > len(codes) / 2 and run_or_refused(folder, out, "the whole model", capsys) == 0
 
 
-def drawn_or_refused(folder: Path, out: Path, case: str, capsys: pytest.CaptureFixture[str]) -> int:
-    """Draw one sample; fails unless that succeeds, or is refused in one line without leaving a file."""
+def run_or_refused(folder: Path, out: Path, case: str, capsys: pytest.CaptureFixture[str]) -> int:
+    """Draw one sample, or recognise a picture.
+
+    Fails unless that succeeds, or is refused in one line without leaving a file.
+    """
     steps = ["--steps", "2"] if out.suffix == ".gif" else []
+    words = ["sample", "--model", str(folder), "--samples", "1", *steps, "--out", str(out)]
+    if out.suffix == ".png":
+        words = ["classify", str(out), "--model", str(folder)]
     capsys.readouterr()
     try:
-        code = main(["sample", "--model", str(folder), "--samples", "1", *steps, "--out", str(out)])
+        code = main(words)
     except Exception as error:
         raise AssertionError(f"{case}: {error}") from error
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("acdit: error: ")]
-    assert (code, len(errors), out.exists()) in ((0, 0, True), (2, 1, False)), f"{case}: {code}, {errors}"
-    out.unlink(missing_ok=True)
+    left = out.exists() and out.suffix != ".png"
+    assert (code, len(errors)) in ((0, 0), (2, 1)) and not (code and left), f"{case}: {code}, {errors}"
+    assert code or out.exists(), case
+    if left:
+        out.unlink()
     return code
 
 

@@ -14,7 +14,7 @@ from ..utils.errors import UserError
 from ..utils.references import load_object
 from ..utils.settings import build, help_text, read_arguments
 from .modality_options import UNSET, choose_modality, modalities_of, option_class
-from .model_options import RunOptions
+from .model_options import ModelOptions
 
 Options = TypeVar("Options")
 R = TypeVar("R", bound=NamedRun)
@@ -121,9 +121,9 @@ class RecipeCommand(Command, Generic[R]):
         return [self.options]
 
 
-def run_import_string(import_string: str, options: RunOptions) -> None:
+def run_import_string(import_string: str, options: ModelOptions) -> None:
     """Import the function that an import string names, and call it with the options."""
-    cast(Callable[[RunOptions], None], load_object(import_string))(options)
+    cast(Callable[[ModelOptions], None], load_object(import_string))(options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ class ModalityCommand(Command):
         run: function that is called with that import string and the options.
     """
 
-    run: Callable[[str, RunOptions], None] = run_import_string
+    run: Callable[[str, ModelOptions], None] = run_import_string
 
     def main(self, argv: list[str]) -> None:
         """Choose the modality, parse the arguments with its options, and run the command."""

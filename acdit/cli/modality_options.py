@@ -11,7 +11,7 @@ from ..pipelines.folders import folder_modality, pipeline_folder
 from ..utils.errors import UserError
 from ..utils.references import load_object
 from ..utils.settings import fields_of, nearest, spelled
-from .model_options import RunOptions
+from .model_options import ModelOptions
 
 UNSET = ("", "null")  # values that stand for an omitted option
 OFF = (*UNSET, "false")
@@ -31,9 +31,9 @@ class Given(NamedTuple):
     words: tuple[str, ...]
 
 
-def option_class(command: str, modality: Modality) -> type[RunOptions]:
+def option_class(command: str, modality: Modality) -> type[ModelOptions]:
     """Return the option class of a command for models of a modality."""
-    return cast(type[RunOptions], load_object(getattr(modality, f"{command}_options")))
+    return cast(type[ModelOptions], load_object(getattr(modality, f"{command}_options")))
 
 
 def modalities_of(command: str) -> list[Modality]:
@@ -71,7 +71,7 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
             return [name for name in users if suffixes <= {*classes[name].sample_suffixes}] or users
         return users
 
-    def is_claimed(option: Given, cls: type[RunOptions]) -> bool:
+    def is_claimed(option: Given, cls: type[ModelOptions]) -> bool:
         """Return whether an option speaks for models of a class of options, though others have it too."""
         suffix = Path(option.value or "").suffix.lower() if option.key == "data" else ""
         named = {option.key, f"{option.key}={option.value}"}

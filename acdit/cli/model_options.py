@@ -10,7 +10,7 @@ from ..utils.ranges import Count, NonNegative, Number, Ranged, Seed
 
 
 @dataclass
-class RunOptions(Ranged):
+class ModelOptions(Ranged):
     """Options of every command that runs a model."""
 
     section: ClassVar[str] = "--"
@@ -27,22 +27,28 @@ class RunOptions(Ranged):
     model: str | None = None
     """Pipeline directory, training run, or a model in the package (mnist, moving-digits or shakespeare);
     default: mnist, or the model for video or text if the options are for video or text."""
-    seed: Seed = 0
-    """Seed of the noise."""
     device: str | None = None
     """Device, such as cpu or cuda; default: a GPU if there is one."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the network."""
     batch: Count = 64
-    """Number of samples generated at once."""
-    steps: Count | list[Count] | None = None
-    """Sampling steps per block, one number or one for each block; default: the model's own."""
+    """Number of samples at once."""
 
     @classmethod
     def needs_model(cls, values: Mapping[str, Any]) -> bool:
         """Return whether options, as typed, are for a model, by default one of the package."""
         del values
         return True
+
+
+@dataclass
+class RunOptions(ModelOptions):
+    """Options of commands that sample with a model."""
+
+    seed: Seed = 0
+    """Seed of the noise."""
+    steps: Count | list[Count] | None = None
+    """Sampling steps per block, one number or one for each block; default: the model's own."""
 
 
 @dataclass

@@ -5,18 +5,18 @@ from typing import TypeVar
 import torch
 
 from ..generation.batches import Sampling
-from ..pipelines.block_pipeline import BlockPipeline
 from ..pipelines.loading import load_pipeline
 from ..pipelines.pixel_pipeline import ACDiTPipeline
+from ..pipelines.stored_pipeline import StoredPipeline
 from ..utils.errors import UserError
 from ..utils.ranks import launched
-from .model_options import GuidedOptions, RunOptions
+from .model_options import GuidedOptions, ModelOptions
 
-P = TypeVar("P", bound=BlockPipeline)
+P = TypeVar("P", bound=StoredPipeline)
 G = TypeVar("G", bound=ACDiTPipeline)
 
 
-def open_pipeline(options: RunOptions, kind: type[P]) -> P:
+def open_pipeline(options: ModelOptions, kind: type[P]) -> P:
     """Load the pipeline that options name, on their device and in their precision.
 
     Args:

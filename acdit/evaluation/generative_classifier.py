@@ -164,9 +164,9 @@ def _answers(
             table[rows] = torch.stack([column.double() for column in columns], dim=1)
             exact += part.exact
     processes.total(table)
-    columns = table[table[:, 0] > 0, 1:].unbind(dim=1)
-    labels, positions, assigned = (column.long() for column in columns[:3])
-    return ClassAnswers(labels, positions, assigned, *columns[3:], bool(processes.total(exact)))
+    *classes, margins, errors = table[table[:, 0] > 0, 1:].unbind(dim=1)
+    labels, positions, assigned = (column.long() for column in classes)
+    return ClassAnswers(labels, positions, assigned, margins, errors, bool(processes.total(exact)))
 
 
 def _report(

@@ -42,4 +42,6 @@ CLASSIFICATION = Modality(
     export="acdit.training.export:classification_pipeline",
     preview="",
     facts="acdit.cli.info:classifier_facts",
+    evaluate_options="acdit.cli.evaluate_classes:ClassEvaluateOptions",
+    evaluate="acdit.cli.evaluate_classes:run",
 )

@@ -197,6 +197,10 @@ class ACDiTForImageClassification(StoredNetwork):
             chosen[table] = weights[table][-1:]  # the null label
         self.transformer.load_state_dict(chosen)
 
+    def load_lora_adapter(self, *args: Any, prefix: str | None = None, **kwargs: Any) -> None:
+        """Load an adapter of this network, or one of a generator, whose names begin with `transformer.`."""
+        super().load_lora_adapter(*args, prefix=prefix, **kwargs)
+
     def set_attention_backend(self, backend: str | None) -> None:
         """Set the attention backend of the backbone, see `ACDiTTransformer`."""
         self.transformer.set_attention_backend(backend)

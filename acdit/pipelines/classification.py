@@ -14,6 +14,7 @@ from ..diffusion.classification import noise_process, noised_input
 from ..model.classifier import ACDiTForImageClassification
 from ..model.layout import Layout
 from ..utils.errors import UserError
+from ..utils.finite import check_finite
 from .input_images import square_pixels
 from .stored_pipeline import FORMAT_VERSION, StoredPipeline, check_format
 
@@ -185,13 +186,22 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
 
         Args:
             pixels: images (N, C, H, W) in [-1, 1].
+
+        Raises:
+            UserError: if they are not finite.
         """
         device, dtype = self._execution_device, self.classifier.dtype
         data = pixels.to(device)
         if self.vae is not None:
             data, _ = encode(self.vae, data)  # (N, C, h, w)
         blocks = self.layout.to_blocks(data.to(dtype))
-        return self.classifier(noised_input(self.classifier, blocks), layout=self.layout).logits
+        logits = self.classifier(noised_input(self.classifier, blocks), layout=self.layout).logits
+        check_finite(
+            {"the logits": logits},
+            "the scores of the model",
+            "use dtype float32, or another checkpoint",
+        )
+        return logits
 
     def predictions(self, logits: Tensor, top_k: int, head: int = -1) -> list[list[Prediction]]:
         """Return the most probable classes of every image, the best first.

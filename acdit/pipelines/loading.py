@@ -6,6 +6,8 @@ from typing import TypeVar, cast
 import torch
 from diffusers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
+from ..modalities.modality import Modality
+from ..modalities.table import MODALITIES
 from ..utils.errors import UserError
 from ..utils.references import load_object
 from .block_pipeline import BlockPipeline
@@ -36,10 +38,11 @@ def load_pipeline(
     """
     folder = pipeline_folder(path)
     modality = folder_modality(folder)
-    cls = cast(type[StoredPipeline], load_object(modality.pipeline))
+    cls = _class_of(modality)
     if not issubclass(cls, kind):
-        expected = "of images, video or text" if kind is BlockPipeline else f"of kind={kind.__name__}"
-        raise UserError(f"{folder} is a model of {modality.many} ({cls.__name__}), not one {expected}")
+        suited = [each.many for each in MODALITIES.values() if issubclass(_class_of(each), kind)]
+        expected = " or ".join(suited) or kind.__name__
+        raise UserError(f"{folder} is a model of {modality.many} ({cls.__name__}), not one of {expected}")
     shown = is_progress_bar_enabled()
     disable_progress_bar()  # the bar of diffusers over the few components of a pipeline
     try:
@@ -47,3 +50,7 @@ def load_pipeline(
     finally:
         if shown:
             enable_progress_bar()
+
+
+def _class_of(modality: Modality) -> type[StoredPipeline]:
+    return cast(type[StoredPipeline], load_object(modality.pipeline))

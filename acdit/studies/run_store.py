@@ -1,6 +1,7 @@
 """Store of the training runs of all studies: each run has a folder, named by the digest of its recipe."""
 
 import json
+import math
 import os
 import re
 import time
@@ -19,7 +20,7 @@ from ..training.recipe_digest import TRAINING_VERSION, counted_settings, setting
 from ..training.recipes import load_recipe
 from ..utils.errors import UserError
 from ..utils.files import check_writable, only_writer, whole
-from ..utils.kinds import OBJECT, TEXT, check_values, number, one_of, whole_number
+from ..utils.kinds import OBJECT, TEXT, Kind, check_values, number, one_of, whole_number
 from ..utils.ranks import launched
 from ..utils.settings import flatten
 from ..utils.untrusted import read_object
@@ -34,7 +35,10 @@ KINDS = {
     "digest": TEXT,
     "settings": OBJECT,
     "seconds": number(0),
-    "flops": number(0).or_none(),
+    "flops": Kind(
+        "a number of FLOPs or null",  # it may exceed the bounds of other numbers
+        lambda value: value is None or (type(value) in (int, float) and 0 <= value < math.inf),
+    ),
     "threads": whole_number(),
     "ranks": whole_number(),
     "machine": TEXT,

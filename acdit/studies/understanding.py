@@ -28,7 +28,7 @@ from .understanding_report import (
     report,
 )
 from .understanding_runs import QUICK, SHIPPED, Budget, Settings, classifier_run, generator_run, probe_run
-from .understanding_settings import CHOSEN, DIT_TIMESTEP
+from .understanding_settings import CHOSEN, DIT_TIMESTEP, SHIPPED_SETTINGS
 
 
 def understanding_design(*, first_seed: int, seeds: int, quick: bool = False) -> Design:
@@ -55,7 +55,7 @@ def understanding_design(*, first_seed: int, seeds: int, quick: bool = False) ->
         )
         if not quick:
             most = max(budget.labels)
-            tuned = classifier_run(budget, CHOSEN[TUNED, most], most, seed, SHIPPED)
+            tuned = classifier_run(budget, SHIPPED_SETTINGS, most, seed, SHIPPED)
             measurements.append(_classified(budget, SHIPPED_TUNED, most, seed, tuned))
     setting = {"budget": "quick" if quick else "full", "first_seed": first_seed, "seeds": seeds}
     setting |= {"threads": torch.get_num_threads()}

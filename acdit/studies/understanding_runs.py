@@ -7,6 +7,7 @@ from typing import Any
 from .run_store import RunSpec
 
 HELD_OUT_FRACTION = 0.2  # of the training digits, on which settings are chosen
+AUGMENTATION = {"shift": 2, "mixup": 0.2, "drop_path": 0.1, "label_smoothing": 0.1}
 SHIPPED = "mnist"  # the generator of the package, which has seen all labels
 
 
@@ -116,13 +117,14 @@ def classifier_run(
         "training.steps": settings.steps,
         "classifier.attention": attention,
         "optimizer.learning_rate": settings.learning_rate,
+        # from scratch, all layers learn at the same rate
+        "optimizer.layer_decay": 0.85 if start is not None else 1.0,
     }
-    if settings.augmented:
-        overrides |= {"classifier.shift": 2, "classifier.mixup": 0.2, "classifier.drop_path": 0.1}
+    augmentation = AUGMENTATION if settings.augmented else dict.fromkeys(AUGMENTATION, 0)
+    overrides |= {f"classifier.{key}": value for key, value in augmentation.items()}
+    overrides |= {"training.init_from": start}
     if start is None:
         overrides |= {f"model.{key}": value for key, value in budget.network.items()}
-    else:
-        overrides |= {"training.init_from": start}
     kind = "scratch" if start is None else "shipped" if start == SHIPPED else "tuned"
     name = f"{kind}-{labels}-{attention}{'' if timestep is None else f'-t{timestep:g}'}-{seed}"
     return RunSpec(f"classify-{budget.recipe}", overrides, seed, name)
@@ -133,12 +135,14 @@ def probe_run(
 ) -> RunSpec:
     """Return the run of linear and attention probes at all layers of a frozen generator."""
     overrides = _overrides(budget, labels, timestep, False) | {
+        **{f"classifier.{key}": 0 for key in AUGMENTATION},
         "training.objective": "probes",
         "training.steps": budget.steps[labels],
         "training.init_from": start,
         "classifier.probe": "both",
         "classifier.queries": 8,
         "optimizer.learning_rate": 1e-2,
+        "optimizer.layer_decay": 1.0,
     }
     name = f"probes-{labels}{'' if timestep is None else f'-t{timestep:g}'}-{seed}"
     return RunSpec(f"classify-{budget.recipe}", overrides, seed, name)

@@ -11,4 +11,5 @@ CHOSEN: dict[tuple[str, int], Settings] = {
     ("from scratch", 50): Settings(1e-3, 600, True),
     ("from scratch", 400): Settings(1e-3, 1200, True),
 }
+SHIPPED_SETTINGS = Settings(1e-3, 600, True)  # of the larger generator of the package, not chosen
 DIT_TIMESTEP = 100.0  # of the noised input of the fine-tuned classifier, out of 1000

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from types import TracebackType
 from typing import Any
 
@@ -63,7 +64,7 @@ class Watch:
         if ranks.main:
             side = 8192 if ranks.device.type == "cuda" else 1024
             dtype = torch.bfloat16 if half else torch.float32
-            self.matmul_rate = best_rate([(1, side, side, side)], dtype, ranks.device)
+            self.matmul_rate = _square_rate(side, dtype, ranks.device)
             if ranks.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(ranks.device)  # the peak must not include these products
             if self.path.exists():
@@ -153,6 +154,12 @@ class Watch:
             self.say(f"warning: {self.path} cannot be written: {reason_of(fault)}")
         for tracker in self.trackers:
             tracker.log({name: value for name, value in values.items() if value is not None}, entry["step"])
+
+
+@cache  # a process may train many runs
+def _square_rate(side: int, dtype: torch.dtype, device: torch.device) -> float:
+    """Return the best rate of products of square matrices, in FLOP/s."""
+    return best_rate([(1, side, side, side)], dtype, device)
 
 
 def _tracker(name: str, recipe: Recipe, step: int) -> Any:

@@ -15,12 +15,13 @@ ECHO = 2.0  # seconds
 class StopRequest:
     """Context manager that is true once SIGTERM or SIGINT has arrived inside the context.
 
-    A second signal ends the process at once.
+    A second signal ends the process at once. Contexts may be nested: the outer ones become true too.
     """
 
     def __init__(self) -> None:
         self.requested_at: float | None = None
         self._previous_handlers: dict[int, Any] = {}
+        self._outer: StopRequest | None = None
 
     def __bool__(self) -> bool:
         return self.requested_at is not None
@@ -28,6 +29,8 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
             self._previous_handlers = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            outer = getattr(self._previous_handlers[SIGNALS[0]], "__self__", None)
+            self._outer = outer if isinstance(outer, StopRequest) else None
         return self
 
     def __exit__(
@@ -38,6 +41,8 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
+        if self._outer is not None and not self._outer:
+            self._outer._handle(number, frame)
         if self.requested_at is None:
             self.requested_at = now
         elif now - self.requested_at > ECHO:

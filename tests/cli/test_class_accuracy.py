@@ -10,6 +10,7 @@ from acdit.evaluation.generative_classifier import classification_report
 from acdit.evaluation.labelled_data import open_labelled
 from acdit.evaluation.model_evaluation import ModelSettings
 from acdit.generation.batches import Sampling
+from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.loading import load_pipeline
 from tests.evaluation.stored import stored
 
@@ -21,7 +22,7 @@ def test_the_report_is_printed_written_and_plotted(tmp_path, capsys):
     options = ["--count", "10", "--draws", "1", "--data", "digits", "--out", str(out), "--plot", str(plot)]
     assert main([*COMMAND, *options]) == 0
     (written,) = stored(out)
-    pipe = load_pipeline("mnist")
+    pipe = load_pipeline("mnist", kind=ACDiTImagePipeline)
     data = open_labelled(pipe, "mnist", "digits")
     expected = classification_report(pipe, data, ModelSettings(Sampling(0, 64), 10, 1))
     assert written == json.loads(json.dumps(expected.to_json()))

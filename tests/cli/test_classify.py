@@ -1,7 +1,11 @@
 """`acdit classify`: a line for every picture, in order; what cannot be read is named, and nothing is lost."""
 
 import json
+import re
+import shlex
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,10 +43,10 @@ def place(folder, monkeypatch) -> Path:
     return folder
 
 
-def predictions(place: Path, files: list[str], **options: int) -> list[list[dict]]:
+def predictions(place: Path, files: list[str], top_k: int = 5, head: int = -1) -> list[list[dict]]:
     """What the pipeline says of pictures, one by one."""
     pipeline = ACDiTImageClassificationPipeline.from_pretrained(place / "model")
-    return [pipeline(Image.open(place / file), **options).predictions[0] for file in files]
+    return [pipeline(Image.open(place / file), top_k, head).predictions[0] for file in files]
 
 
 FILES = ["pictures/0.png", "pictures/1.png", "pictures/2.png", "pictures/inner/4.jpg"]
@@ -169,3 +173,33 @@ def test_half_precision_and_depth(place, capsys, tmp_path):
         deep, flat = (json.loads(line)["predictions"] for line in capsys.readouterr().out.splitlines())
         assert deep == flat
     assert torch.get_default_dtype() == torch.float32
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "classification.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_what_the_page_shows_is_run(place, capsys, monkeypatch, tmp_path):
+    """The commands but for the training, and the first example, with a tiny model in the place of the run."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(place / "model", "runs/classify-mnist/pipeline")
+    shutil.copytree(place / "pictures", "digits")
+    shutil.copy(place / FILES[0], "three.png")
+    (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    commands = [shlex.split(line)[1:] for line in block.splitlines()]
+    assert [words[0] for words in commands] == ["train", "info", "classify", "classify"]
+    for words, lines in zip(commands[1:], (None, 5, 4), strict=True):
+        assert main(words) == 0
+        assert lines is None or len(capsys.readouterr().out.splitlines()) == lines
+        capsys.readouterr()
+    exec(compile(EXAMPLES[0], "classification.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("['")
+
+
+def test_the_example_of_hidden_states():
+    names: dict[str, Any] = {}
+    exec(compile(EXAMPLES[1], "classification.md", "exec"), names)
+    assert names["logits"].shape == (1, 2, 10)
+    assert [state.shape[-1] for state in names["states"]] == [
+        names["mnist"].transformer.config["hidden_size"]
+    ] * 3

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from acdit.model.classifier import ACDiTForImageClassification
@@ -166,10 +168,12 @@ def test_branches_are_scaled_by_layer_and_sample(stream):
         assert torch.equal(state, plain[0])
     assert all(relative_error(a[2], b[2]) < 1e-12 for a, b in zip(scaled, plain, strict=True))
     for layer, block in enumerate(network.blocks):
-        for branch, module in enumerate((block.attn, block.mlp)):
+        for branch, name in enumerate(("attn", "mlp")):
             rows = [factor for count in counts for factor in scale[:, layer, branch] for _ in range(count)]
             factors = torch.stack(rows)[:, None, None]
-            module.register_forward_hook(lambda module, given, output, factors=factors: output * factors)
+            block.get_submodule(name).register_forward_hook(
+                lambda module, given, output, factors=factors: output * factors
+            )
     for own, expected, other in zip(scaled[1:], states()[1:], plain[1:], strict=True):
         assert relative_error(own, expected) < 1e-12
         assert relative_error(own, other) > 1e-3
@@ -278,7 +282,8 @@ def test_gradients_are_the_same_in_every_way(way, settings):
 
 
 def test_a_call_in_bf16_stays_in_bf16():
-    network = classifier().to(torch.bfloat16)
+    network = classifier()
+    torch.nn.Module.to(network, torch.bfloat16)
     clean = tiny_inputs(LAYOUT).clean.bfloat16()
     with torch.no_grad():
         output = network(clean, layout=LAYOUT, branch_scale=torch.ones(2, 3, 2), return_layers=ALL)
@@ -353,3 +358,42 @@ def test_calls_that_do_not_fit():
             classifier()(clean, layout=LAYOUT, branch_scale=torch.ones(shape))
     with pytest.raises(ValueError, match=r"must have 4 blocks, not 3"):
         classifier()(clean[:, :3], layout=LAYOUT)
+
+
+@pytest.mark.parametrize("of_generator", [False, True])
+def test_adapters_of_the_network_and_of_its_generator(of_generator, tmp_path):
+    source = generator() if of_generator else classifier()
+    clean = tiny_inputs(LAYOUT, dtype=torch.float64).clean
+    source.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["qkv"]))
+    randomise_adapter(source)
+    source.save_lora_adapter(tmp_path)
+    weights = load_file(tmp_path / "pytorch_lora_weights.safetensors")
+    if of_generator:  # as pipelines save them
+        save_file(
+            {f"transformer.{name}": tensor for name, tensor in weights.items()}, tmp_path / "all.safetensors"
+        )
+    loaded, plain = classifier(), classifier()
+    loaded.load_lora_adapter(
+        tmp_path, weight_name="all.safetensors" if of_generator else "pytorch_lora_weights.safetensors"
+    )
+    with torch.no_grad():
+        states = loaded.features(clean, layout=LAYOUT, layers=(3,))[0]
+        without = plain.features(clean, layout=LAYOUT, layers=(3,))[0]
+        expected = states_of(source, clean)
+    assert relative_error(states, expected) < 1e-9 and relative_error(states, without) > 1e-3
+
+
+def randomise_adapter(network: Any) -> None:
+    """Give the matrices of an adapter, one of which is zero at first, random values."""
+    source = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "lora" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=source, dtype=torch.float64) / 3)
+
+
+def states_of(network: Any, clean: Tensor) -> Tensor:
+    """States of the last layer of the clean stream of a generator or of a classifier."""
+    if isinstance(network, ACDiTTransformer):
+        return network(None, layout=LAYOUT, clean=clean, return_hidden_states=(3,)).hidden_states[0]
+    return network.features(clean, layout=LAYOUT, layers=(3,))[0]

@@ -3,6 +3,7 @@
 import json
 
 from acdit.cli.main import main
+from acdit.studies.run_store import RunSpec
 from acdit.studies.understanding import understanding_design
 from acdit.studies.understanding_choice import chosen
 from acdit.studies.understanding_report import GENERATIVE, PROBES, TUNED, TUNED_DIT
@@ -32,12 +33,13 @@ def test_the_study_runs_to_its_tables_and_resumes(tmp_path, monkeypatch, capsys)
 def test_runs_start_from_generators_of_their_seed_and_share_them(tmp_path, monkeypatch):
     monkeypatch.setenv("ACDIT_RUNS", str(tmp_path))
     design = understanding_design(first_seed=0, seeds=2, quick=True)
-    starts = {
-        spec.overrides["training.init_from"].seed == spec.seed
+    starts = [
+        (spec.seed, spec.overrides["training.init_from"])
         for spec in design.runs
-        if not isinstance(spec.overrides.get("training.init_from", ""), str)
-    }
-    assert starts == {True}
+        if isinstance(spec.overrides.get("training.init_from"), RunSpec)
+    ]
+    assert starts and all(start.seed == seed for seed, start in starts)
+    assert {start.overrides["diffusion"]["label_dropout"] for _, start in starts} == {1.0}  # no label is seen
     labelled = {
         spec.name: spec.overrides["diffusion"]["label_dropout"]
         for spec in design.runs
