@@ -300,7 +300,7 @@ TRAINING = [
     mutant(
         "adapters left out of the export",
         "training/run.py",
-        "network = merged(network)",
+        "network = merged(cast(ACDiTTransformer, network))",
         "network.unload_lora()",
         "training/test_monitoring.py::test_adapters_alone_learn_and_the_export_is_a_plain_pipeline",
     ),
