@@ -8,7 +8,7 @@ TRAINING = [
         "training/mixing.py",
         'seed_of(seed, "mix", epoch, index)',
         'seed_of(seed, "mix", index)',
-        "training/test_augmentation.py::test_items_depend_on_their_keys_alone",
+        "training/test_augmentation.py::test_every_part_of_the_key_decides_how_an_item_is_mixed",
     ),
     mutant(
         "cutmix weighs labels by the area before clipping",

@@ -67,6 +67,15 @@ def test_weights_are_exactly_the_fractions_of_both_images(config):
             assert mix(white, black).unique().numel() == 1
 
 
+def test_every_part_of_the_key_decides_how_an_item_is_mixed():
+    def mixed(seed: int, epoch: int) -> list:
+        return [draw_mix(ALL, (8, 8), 1000, seed, epoch, index) for index in range(20)]
+
+    assert mixed(0, 0) == mixed(0, 0)
+    for others in (mixed(0, 1), mixed(1, 0), mixed(0, 0)[1:]):
+        assert all(one != other for one, other in zip(mixed(0, 0), others, strict=False))
+
+
 def test_one_of_both_is_drawn_with_equal_probability():
     cuts = sum(mix.rectangle is not None for mix, _ in draws(ALL, 1000))
     assert chisquare([cuts, 1000 - cuts]).pvalue > 1e-3
