@@ -1,6 +1,6 @@
 """Objective and input of classifiers: clean blocks, or noised ones as in the protocol for DiT."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -69,7 +69,7 @@ class ClassificationObjective:
 
     def loss(
         self,
-        model: Any,
+        model: Callable[..., Any],
         data: Tensor,
         *,
         layout: Layout,

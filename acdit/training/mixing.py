@@ -68,9 +68,8 @@ def draw_mix(
     height, width = size
     rectangle = _rectangle(height, width, 1 - weight, source)
     area = (rectangle.bottom - rectangle.top) * (rectangle.right - rectangle.left)
-    return Mix(
-        1 - area / (height * width), rectangle
-    ), other  # the exact fraction, after rounding and clipping
+    exact = 1 - area / (height * width)  # after rounding and clipping
+    return Mix(exact, rectangle), other
 
 
 def _rectangle(height: int, width: int, fraction: float, source: np.random.Generator) -> Rectangle:

@@ -124,7 +124,7 @@ AROUND = [
     ),
     mutant(
         "held-out files are trained on too",
-        "data/file_tables.py",
+        "data/selection.py",
         "rows[:count] if held_out else rows[count:]",
         "rows[:count] if held_out else rows",
         "data/test_held_out_files.py::test_every_class_is_divided",

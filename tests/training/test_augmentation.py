@@ -41,13 +41,17 @@ def test_areas_of_cutmix_have_the_distribution_of_the_paper():
     mixes = [mix for mix, _ in draws(ClassifierConfig(cutmix=1.0), 4000, side=512)]
     inside = []
     for mix in mixes:
+        assert mix.rectangle is not None
         top, bottom, left, right = mix.rectangle
         if top > 0 and left > 0 and bottom < 512 and right < 512:
             inside.append(bottom - top)
             assert abs((bottom - top) - (right - left)) <= 1  # a square in a square
+
     # lambda is uniform, and a square of side s at a uniform centre lies inside with probability (1 - s)^2:
     # the density of s is then 2 s (1 - s)^2, whose distribution function is known after normalising by 1/6
-    cdf = lambda s: 6 * s**2 - 8 * s**3 + 3 * s**4  # noqa: E731
+    def cdf(side):
+        return 6 * side**2 - 8 * side**3 + 3 * side**4
+
     assert len(inside) > 300 and kstest(np.array(inside) / 512, cdf).pvalue > 1e-3
 
 
@@ -61,6 +65,15 @@ def test_weights_are_exactly_the_fractions_of_both_images(config):
             assert float(mix(white, black).sum()) == round(mix.weight * 256)
         else:
             assert mix(white, black).unique().numel() == 1
+
+
+def test_every_part_of_the_key_decides_how_an_item_is_mixed():
+    def mixed(seed: int, epoch: int) -> list:
+        return [draw_mix(ALL, (8, 8), 1000, seed, epoch, index) for index in range(20)]
+
+    assert mixed(0, 0) == mixed(0, 0)
+    for others in (mixed(0, 1), mixed(1, 0), mixed(0, 0)[1:]):
+        assert all(one != other for one, other in zip(mixed(0, 0), others, strict=False))
 
 
 def test_one_of_both_is_drawn_with_equal_probability():

@@ -1,5 +1,6 @@
 """FLOPs and parameters in the plans of classifiers and probes, against torch's counter and real modules."""
 
+import inspect
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_plans_count_what_torch_counts(form, tmp_path, monkeypatch):
     assert not plan.problems
     config = ClassifierCosts.planned(recipe, inspect_data(recipe))
     frozen = recipe.classifier.probe != "none"
-    accepted = ACDiTForImageClassification.__init__.__wrapped__.__code__.co_varnames
+    accepted = inspect.signature(ACDiTForImageClassification).parameters
     with torch.device("meta"):
         network = ACDiTForImageClassification(**{k: v for k, v in config.items() if k in accepted})
         network.transformer.requires_grad_(not frozen)

@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from acdit.data.digits import digit_images
 from acdit.diffusion.classification import noised_input
+from acdit.model.classifier import ACDiTForImageClassification
 from acdit.pipelines.classification import ACDiTImageClassificationPipeline
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.loading import load_pipeline
@@ -136,6 +137,21 @@ def test_a_run_learns_and_exports_the_classifier_that_validation_measured(tmp_pa
     assert not unequal(dict(Run(again).learner.network.state_dict()), dict(pipeline.classifier.state_dict()))
 
 
+def test_validation_is_plain(tmp_path):
+    off = {"label_smoothing": 0, "mixup": 0, "cutmix": 0, "drop_path": 0, "shift": 0, "randaugment": 0}
+    losses = []
+    for name, changes in (("all", {}), ("plain", {"classifier": off})):
+        recipe = classifier(tmp_path / name, changes, {"validation": {"every": 1, "images": 50}})
+        run = Run(recipe)
+        torch.nn.init.normal_(
+            run.learner.network.heads[0].linear.weight, generator=torch.Generator().manual_seed(0)
+        )
+        run.learner.ema.shadow_params = [each.detach().clone() for each in run.learner.parameters]
+        validation = Validation(recipe, run.data.label_names, None)
+        losses.append(validation.measure(run.learner, run.layouts[0], 8, run.ranks))
+    assert losses[0] == losses[1]
+
+
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory):
     """Return the folder of a generator of digits."""
@@ -150,6 +166,7 @@ def test_a_classifier_starts_with_the_features_of_its_generator(generator, tmp_p
     run = Run(small_recipe(tmp_path, **merged(start, form)))
     assert f"training.init_from {generator}: the weights of the generator" in " ".join(run.changes)
     network, layout = run.learner.network.eval(), run.layouts[0]
+    assert isinstance(network, ACDiTForImageClassification)
     trained = load_pipeline(generator, kind=ACDiTImagePipeline).transformer
     blocks = layout.to_blocks(digit_images("digits")[0][:3])
     with torch.no_grad():
