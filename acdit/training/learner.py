@@ -18,6 +18,7 @@ from torch.profiler import record_function
 from ..model.classifier import ACDiTForImageClassification
 from ..model.transformer import ACDiTTransformer
 from ..utils.ranks import ALONE, Ranks
+from ..utils.tracing import allow_variants
 from .checkpoint import Stored, fill
 from .class_table import TABLE, carry_rows
 from .config import OptimizerConfig
@@ -246,6 +247,7 @@ def compile_blocks(network: TrainedNetwork, mode: str = "default") -> None:
     """
     # Dynamo warns of caches that it does not use; their results depend on their arguments alone.
     warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
+    allow_variants()
     network.compile_repeated_blocks(mode=mode, dynamic=False)
 
 

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from sklearn.metrics import accuracy_score, log_loss
 
 from acdit.data.digits import digit_images
+from acdit.data.encoding import encode_pixels
 from acdit.diffusion.classification import noised_input
 from acdit.model.classifier import ACDiTForImageClassification
 from acdit.pipelines.classification import ACDiTImageClassificationPipeline
@@ -227,6 +229,33 @@ def test_data_without_classes_are_refused(tmp_path):
     data = {"data": {"source": str(folder), "image_size": 8}}
     with pytest.raises(UserError, match=r"needs at least two classes, but .* has none"):
         Run(classifier(tmp_path / "run", data))
+
+
+def test_latents_are_classified_and_the_pipeline_encodes_images(tmp_path):
+    torch.manual_seed(0)
+    AutoencoderKL(
+        in_channels=1,
+        out_channels=1,
+        latent_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+    ).save_pretrained(tmp_path / "vae")
+    files = {f"{name}/{i}.png": encoded(i) for name in "ab" for i in range(5)}
+    changes = {
+        "data": {"source": str(write(tmp_path / "few", files)), "image_size": 8, "channels": 1},
+        "autoencoder": {"model": str(tmp_path / "vae"), "latents": str(tmp_path / "latents")},
+        "layout": {"patch": 1, "blocks": ["2x2"]},
+        "classifier": {"randaugment": 0},
+        "training": {"steps": 2},
+    }
+    recipe = classifier(tmp_path / "run", changes)
+    device = torch.device("cpu")
+    encode_pixels(recipe.latents, recipe.data, recipe.autoencoder, seed=0, device=device, batch=4)
+    assert train(recipe) is not None
+    pipeline = load_pipeline(tmp_path / "run", kind=ACDiTImageClassificationPipeline)
+    assert pipeline.vae is not None and pipeline.logits(torch.zeros(2, 1, 8, 8)).shape == (2, 1, 2)
 
 
 def test_runs_of_generators_and_classifiers_are_not_mixed(tmp_path):
