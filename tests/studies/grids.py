@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from acdit.evaluation.report import format_table
@@ -14,10 +15,14 @@ from tests.training.small import SMALL
 TINY = {key: value for key, value in SMALL.items() if key != "name"}
 
 
-def spec(seed: int = 0, start: RunSpec | None = None, **changes: Any) -> RunSpec:
+def spec(
+    seed: int = 0, start: RunSpec | None = None, changes: Mapping[str, Any] = MappingProxyType({})
+) -> RunSpec:
     """A run of six steps, or what `changes` say, perhaps from another run."""
     begun = {} if start is None else {"training.init_from": start}
-    return RunSpec("digits", TINY | changes | begun, seed, f"seed {seed}" + (" fine-tuned" if start else ""))
+    return RunSpec(
+        "digits", TINY | dict(changes) | begun, seed, f"seed {seed}" + (" fine-tuned" if start else "")
+    )
 
 
 def weights(run: StoredRun) -> str:
@@ -27,8 +32,8 @@ def weights(run: StoredRun) -> str:
 
 def design(**changes: Any) -> Design:
     """A study of two runs and a fine-tuned one: the digest of the weights of each."""
-    first = spec(0, **changes)
-    runs = {"0": first, "1": spec(1, **changes), "tuned": spec(2, first, **changes)}
+    first = spec(0, None, changes)
+    runs = {"0": first, "1": spec(1, None, changes), "tuned": spec(2, first, changes)}
 
     def measure(name: str, run: StoredRun) -> Iterator[Mapping[str, Any]]:
         yield {"run": name, "weights": weights(run)}

@@ -89,14 +89,14 @@ def test_a_run_starts_from_another_that_is_trained_before(store, tmp_path):
     elsewhere = RunStore(tmp_path / "elsewhere")
     assert elsewhere.run(tuned).digest == run.digest  # the folder of the store does not count
     assert store.run(spec(5, spec(1))).digest != run.digest
-    assert store.run(spec(5, spec(0, **{"training.steps": 7}))).digest != run.digest
-    assert store.run(spec(5, spec(0, **{"training.log_every": 7}))).digest == run.digest
+    assert store.run(spec(5, spec(0, None, {"training.steps": 7}))).digest != run.digest
+    assert store.run(spec(5, spec(0, None, {"training.log_every": 7}))).digest == run.digest
     # once it is finished, the run that it started from is not needed
     assert [each.name for each in store.runs([tuned])] == ["seed 5 fine-tuned"]
 
 
 def test_flops_of_a_run_whose_start_is_not_trained(store):
-    wide = spec(0, **{"model.hidden_size": 32})
+    wide = spec(0, None, {"model.hidden_size": 32})
     tuned = store.run(spec(1, spec(2, wide)))
     expected = given(make_plan(store.run(wide).recipe).total_flops)
     assert tuned.flops == expected and store.run(spec(0)).flops != expected
@@ -163,7 +163,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(store):
 
 
 def test_declarations_pass_to_a_worker_as_json(store):
-    declared = spec(3, spec(1, **{"layout.blocks": ["2x2", "4x4"]}), **{"diffusion.views": 2})
+    declared = spec(3, spec(1, None, {"layout.blocks": ["2x2", "4x4"]}), {"diffusion.views": 2})
     received = spec_from_json(json.loads(json.dumps(spec_to_json(declared))))
     assert store.run(received).digest == store.run(declared).digest
     assert store.run(received).needs[0].digest == store.run(declared).needs[0].digest
@@ -238,10 +238,10 @@ def test_a_finished_run_without_its_pipeline_is_damaged(one_run):
 
 def test_a_run_that_cannot_be_trained_is_named(store):
     with pytest.raises(UserError, match=r"run seed 0 in .*: training\.batch_size must be a multiple"):
-        train_grid([spec(0, **{"training.accumulation": 5})], store=store)
+        train_grid([spec(0, None, {"training.accumulation": 5})], store=store)
     assert set(states(store.root).values()) == {"unfinished"}
     with pytest.raises(UserError, match="unknown key"):
-        train_grid([spec(0, **{"training.stepz": 5})], store=store)
+        train_grid([spec(0, None, {"training.stepz": 5})], store=store)
 
 
 def test_a_full_disk_leaves_nothing_half_written(store):

@@ -99,7 +99,7 @@ def test_two_jobs_train_what_one_does(tmp_path, capsys):
 
 @pytest.mark.long
 def test_a_job_that_fails_ends_the_grid_with_its_reason(tmp_path):
-    specs = [spec(0, **{"training.accumulation": 5}), *(spec(seed, **CHANGES) for seed in (1, 2))]
+    specs = [spec(0, None, {"training.accumulation": 5}), *(spec(seed, None, CHANGES) for seed in (1, 2))]
     with pytest.raises(UserError, match=r"^run seed 0 in .*: training\.batch_size must be a multiple"):
         train_grid(specs, store=RunStore(tmp_path / "runs"), jobs=2)
 
@@ -110,7 +110,7 @@ from pathlib import Path
 from acdit.studies.grid import train_grid
 from acdit.studies.run_store import RunStore
 from tests.studies.grids import spec
-runs = [spec(seed, **{"training.steps": 4000, "training.log_every": 1}) for seed in (0, 1)]
+runs = [spec(seed, None, {"training.steps": 4000, "training.log_every": 1}) for seed in (0, 1)]
 print(train_grid(runs, store=RunStore(Path(sys.argv[1])), jobs=2))
 """
 
