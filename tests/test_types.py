@@ -23,6 +23,7 @@ OTHERS = {
     "network_class": "a class of transformers",
     "config_class": "a class of transformers",
     "common": "values of a configuration of transformers",
+    "axes": "a panel of matplotlib, which is imported when it is needed",
     "tokenizer": "None, or a tokeniser of the package, which diffusers does not check",
 }
 # Functions that may say Any besides, and why.
@@ -42,6 +43,7 @@ EXCEPTIONS = {
     "evaluation.features.vision_transformer.architecture(config)": "a configuration of transformers",
     "pipelines.hub.fetched_folder(arguments)": "what huggingface_hub takes by keyword",
     "evaluation.external_models.load_vision_network ->": "a network of transformers, of any class",
+    "diffusion.classification.ClassificationObjective.loss(model)": "a classifier, or what torch wraps it in",
     "evaluation.external_models.check_size ->": "a configuration of transformers, of any class",
 }
 

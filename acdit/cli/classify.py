@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..modalities.classification import CLASSIFICATION
-from ..pipelines.folders import folder_modality, pipeline_folder, shipped_models
+from ..pipelines.folders import folder_modality, pipeline_folder
 from ..utils.errors import UserError
 from ..utils.ranges import Count, CountFromZero, Ranged
 from .command import PlainCommand
@@ -106,8 +106,6 @@ def _classifier(model: str | None) -> str:
     Raises:
         UserError: if it is no classifier.
     """
-    if model is None and CLASSIFICATION.model not in shipped_models():
-        raise UserError(f"classify needs --model DIR, a classifier: {TRAINING} trains one")
     name = model or CLASSIFICATION.model
     folder = pipeline_folder(name)
     modality = folder_modality(folder)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from ..utils.checks import option_suffix
 from ..utils.errors import UserError
-from ..utils.ranges import Count, NonNegative
+from ..utils.ranges import Count, CountFromZero, Timestep
 from .model_options import ModelOptions
 from .score_files import check_score_file, write_reports
 
@@ -31,9 +31,9 @@ class ClassEvaluateOptions(ModelOptions):
     """Split of --data, if it has splits; default: validation."""
     count: Count | None = None
     """Number of images, evenly spread over the data; default: all."""
-    head: int = -1
-    """Head whose scores are shown, for networks with probes; default: the last."""
-    timesteps: list[NonNegative] | None = None
+    head: CountFromZero | None = None
+    """Number of the head whose scores are shown, from 0, for networks with probes; default: the last."""
+    timesteps: list[Timestep] | None = None
     """Timesteps to which images are noised, such as 0,100,300, for classifiers of noised input; default: that
     of the model."""
     metrics: list[str] | None = None
@@ -69,7 +69,7 @@ def run(options: ClassEvaluateOptions) -> None:
         settings = ClassificationSettings(
             options.count,
             options.batch,
-            options.head,
+            -1 if options.head is None else options.head,
             tuple(options.timesteps or ()),
             options.metrics,
             ranks,

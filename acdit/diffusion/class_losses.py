@@ -22,7 +22,6 @@ from .objective import TRAIN_STEPS, SampleKey
 from .schedulers import Prediction
 from .text_likelihood import EXACT_TOKENS
 
-PURPOSE = "generative classifier"  # in the random keys
 MAX_TOKENS = 2**15  # maximum number of tokens in the views of one call
 STEP = (5**0.5 - 1) / 2  # between the times of successive draws, which spreads any number of them evenly
 
@@ -213,9 +212,9 @@ def _noise(seed: int, indices: Sequence[int], draws: int, shape: Sequence[int]) 
     """
     noise, starts = torch.empty(len(indices), draws, *shape), torch.empty(len(indices), 1, shape[0])
     for row, index in enumerate(indices):
-        starts[row].uniform_(generator=generator(seed, PURPOSE, index, "times"))
+        starts[row].uniform_(generator=generator(seed, "generative classifier", index, "times"))
         for draw in range(draws):
-            noise[row, draw].normal_(generator=generator(seed, PURPOSE, index, draw))
+            noise[row, draw].normal_(generator=generator(seed, "generative classifier", index, draw))
     steps = STEP * torch.arange(draws, dtype=torch.float64)[:, None]
     return noise, TRAIN_STEPS * ((starts + steps) % 1).float().clamp(max=1 - 2**-24)
 

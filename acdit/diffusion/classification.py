@@ -1,7 +1,7 @@
 """Objective and input of classifiers: clean blocks, or noised ones as in the protocol for DiT."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -97,7 +97,8 @@ class ClassificationObjective:
         del null_label, blocks, draws
         if labels is None:
             raise ValueError("classification needs labels")
-        network: ACDiTForImageClassification = getattr(model, "module", model)  # DistributedDataParallel's
+        wrapped = getattr(model, "module", model)  # of DistributedDataParallel
+        network = cast(ACDiTForImageClassification, wrapped)
         timestep, noise = network.config["timestep"], None
         if timestep is not None:
             noise = torch.empty(data.shape)

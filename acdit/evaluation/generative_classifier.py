@@ -9,7 +9,6 @@ from torch import Tensor
 from ..data.autoencoders import encode
 from ..data.dataset import PixelDataset
 from ..diffusion.class_losses import (
-    PURPOSE,
     ClassLosses,
     denoising_class_losses,
     number_of_classes,
@@ -215,7 +214,7 @@ def _blocks(pipeline: ACDiTPipeline, pixels: Tensor, indices: Sequence[int], see
     if pipeline.vae is not None:
         data, deviation = encode(pipeline.vae, data)
         noise = [
-            torch.randn(data.shape[1:], generator=generator(seed, PURPOSE, each, "latent"))
+            torch.randn(data.shape[1:], generator=generator(seed, "generative classifier", each, "latent"))
             for each in indices
         ]
         data = data + deviation * torch.stack(noise).to(data.device)

@@ -71,20 +71,20 @@ CLASSIFIER: list[Mutant] = [
         "diffusion/classification.py",
         'torch.full(blocks.shape[:2], network.config["timestep"]',
         'torch.full(blocks.shape[:2], 1000 - network.config["timestep"]',
-        "pipelines/test_classification.py::test_noise_is_that_of_the_generator",
+        "pipelines/test_classification_pipeline.py::test_noise_is_that_of_the_generator",
     ),
     mutant(
         "pictures of other sizes are squeezed",
         "pipelines/input_images.py",
         "given = centre_crop(given.convert",
         "given = (lambda picture, side: picture.resize((side, side)))(given.convert",
-        "pipelines/test_classification.py::test_pictures_are_read_as_for_training",
+        "pipelines/test_classification_pipeline.py::test_pictures_are_read_as_for_training",
     ),
     mutant(
         "tensors are cropped at their corner",
         "pipelines/input_images.py",
         "(size[0] - side) // 2, (size[1] - side) // 2",
         "0, 0",
-        "pipelines/test_classification.py::test_tensors_of_other_sizes_are_resized_and_cropped_to_the_middle",
+        "pipelines/test_classification_pipeline.py::test_tensors_of_other_sizes_are_resized_and_cropped_to_the_middle",
     ),
 ]

@@ -78,14 +78,14 @@ RECOGNITION = [
         "evaluation/classification.py",
         "logits[rows] = answer[:, settings.head]",
         "logits[rows] = answer[:, -1]",
-        "evaluation/test_classification.py::test_probes_have_a_series_for_each_pooling",
+        "evaluation/test_classifier_evaluation.py::test_probes_have_a_series_for_each_pooling",
     ),
     mutant(
         "the timestep of a classifier stays changed",
         "evaluation/classification.py",
         "network.register_to_config(timestep=own)",
         "pass",
-        "evaluation/test_classification.py::test_accuracy_by_timestep_is_that_of_networks_at_these_timesteps",
+        "evaluation/test_classifier_evaluation.py::test_accuracy_by_timestep_is_that_of_networks_at_these_timesteps",
     ),
     mutant(
         "an image that cannot be read counts as recognised",
@@ -100,7 +100,7 @@ RECOGNITION = [
         "evaluation/class_tables.py",
         "if len(rows) > MOST_ROWS:",
         "if False:",
-        "evaluation/test_classification.py::test_many_classes_are_printed_from_the_least_accurate",
+        "evaluation/test_classifier_evaluation.py::test_many_classes_are_printed_from_the_least_accurate",
     ),
     mutant(
         "probes share the gradient of their mean",

@@ -377,7 +377,7 @@ TRAINING = [
     mutant(
         "digits known by their shape",
         "evaluation/training_data.py",
-        "pipeline.data_source in (None, name) and pipeline.class_names == list(label_names)",
+        "pipeline.data_source in (None, name) and class_names_of(pipeline) == list(label_names)",
         "True",
         "evaluation/test_training_data.py::test_other_models_of_the_shape_of_digits_are_refused",
     ),

@@ -145,9 +145,8 @@ def test_validation_is_plain(tmp_path):
     for name, changes in (("all", {}), ("plain", {"classifier": off})):
         recipe = classifier(tmp_path / name, changes, {"validation": {"every": 1, "images": 50}})
         run = Run(recipe)
-        torch.nn.init.normal_(
-            run.learner.network.heads[0].linear.weight, generator=torch.Generator().manual_seed(0)
-        )
+        weight = run.learner.network.get_parameter("heads.0.linear.weight")
+        torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(0))
         run.learner.ema.shadow_params = [each.detach().clone() for each in run.learner.parameters]
         validation = Validation(recipe, run.data.label_names, None)
         losses.append(validation.measure(run.learner, run.layouts[0], 8, run.ranks))
@@ -233,15 +232,16 @@ def test_data_without_classes_are_refused(tmp_path):
 
 def test_latents_are_classified_and_the_pipeline_encodes_images(tmp_path):
     torch.manual_seed(0)
-    AutoencoderKL(
-        in_channels=1,
-        out_channels=1,
-        latent_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        norm_num_groups=4,
-    ).save_pretrained(tmp_path / "vae")
+    config: dict[str, Any] = {
+        "in_channels": 1,
+        "out_channels": 1,
+        "latent_channels": 3,
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "block_out_channels": (8, 8),
+        "norm_num_groups": 4,
+    }
+    AutoencoderKL(**config).save_pretrained(tmp_path / "vae")
     files = {f"{name}/{i}.png": encoded(i) for name in "ab" for i in range(5)}
     changes = {
         "data": {"source": str(write(tmp_path / "few", files)), "image_size": 8, "channels": 1},

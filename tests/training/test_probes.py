@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from acdit.cli.main import main
-from acdit.model.classification_head import ClassificationHead
+from acdit.model.classification_head import ClassificationHead, Pooling
 from acdit.pipelines.classification import ACDiTImageClassificationPipeline
 from acdit.pipelines.loading import load_pipeline
 from acdit.training.learner import Learner
@@ -53,9 +53,10 @@ def test_a_probe_equals_one_that_is_trained_on_stored_features(generator, tmp_pa
     assert network.layers == (0, 1, 2, 0, 1, 2)
     order = StepBatches(len(run.data), BATCH, range(STEPS), seed=recipe.training.seed)
     batches = list(DataLoader(run.data, batch_sampler=order))
-    for number in (1, 5):  # a linear and an attention probe, of different layers
+    pooling: Pooling
+    for number, pooling in ((1, "mean"), (5, "attention")):  # of different layers
         layer = network.layers[number]
-        head = ClassificationHead(16, 10, network.heads[number].pooling, 4).double()
+        head = ClassificationHead(16, 10, pooling, 4).double()
         prefix = f"heads.{number}."
         head.load_state_dict({k.removeprefix(prefix): v for k, v in first.items() if k.startswith(prefix)})
         optimizer = torch.optim.AdamW(head.parameters(), betas=recipe.optimizer.betas, weight_decay=0.1)
