@@ -43,7 +43,6 @@ EXCEPTIONS = {
     "evaluation.features.vision_transformer.architecture(config)": "a configuration of transformers",
     "pipelines.hub.fetched_folder(arguments)": "what huggingface_hub takes by keyword",
     "evaluation.external_models.load_vision_network ->": "a network of transformers, of any class",
-    "diffusion.classification.ClassificationObjective.loss(model)": "a classifier, or what torch wraps it in",
     "evaluation.external_models.check_size ->": "a configuration of transformers, of any class",
 }
 

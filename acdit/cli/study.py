@@ -38,7 +38,7 @@ class StudyCommand(Command):
         if argv and not argv[0].startswith("-"):
             study = study_named(argv[0])
             return help_text(options_of(study), f"acdit study {study.name}", study.example)
-        listed = "\n".join(f"  {study.name:20}{study.summary}" for study in STUDIES.values())
+        listed = "\n".join(f"  {study.name:24}{study.summary}" for study in STUDIES.values())
         more = "`acdit study NAME --help` lists the options of a study."
         return help_text(StudyOptions, "acdit study NAME", f"{self.example}\n\nstudies:\n{listed}\n\n{more}")
 

@@ -49,8 +49,11 @@ def noised_input(network: ACDiTForImageClassification, blocks: Tensor, noise: Te
         return blocks
     if noise is None:
         noise = torch.randn(blocks.shape[1:], generator=generator("classifier noise")).expand(blocks.shape)
+    # in half precision, the process would round low noise levels to none
+    wide = torch.promote_types(blocks.dtype, torch.float32)
     times = torch.full(blocks.shape[:2], network.config["timestep"], device=blocks.device)
-    return process.corrupt(blocks, noise.to(blocks.device, blocks.dtype), times)[0]
+    noised, _ = process.corrupt(blocks.to(wide), noise.to(blocks.device, wide), times)
+    return noised.to(blocks.dtype)
 
 
 class ClassificationObjective:

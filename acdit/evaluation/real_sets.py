@@ -202,7 +202,7 @@ def parts_of(
         and source not in PIXEL_SETS
         and _is_same(source, recorded.source)
     ):
-        return _recorded_parts(source, replace(recorded, flip=False))
+        return _recorded_parts(source, replace(recorded, flip=False, labels_per_class=None))
     held_out = _opened(source, geometry, split)
     part = split or ("validation" if source in PIXEL_SETS else held_out_split(source, texts=False))
     if SPLIT_OF.get(part.lower(), part) == "train":

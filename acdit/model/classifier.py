@@ -18,7 +18,7 @@ from .transformer import ACDiTTransformer
 
 Attention = Literal["block-causal", "bidirectional"]
 ATTENTIONS = ("block-causal", "bidirectional")
-MAX_TIMESTEP = 1000  # raw timesteps of the network, see `ACDiTTransformer.forward`
+TIMESTEPS = 1000  # of the noise processes; the first one is 0
 BACKBONE = (  # keys of the configuration that the backbone shares with the generator
     "in_channels",
     "axis_lengths",
@@ -68,7 +68,7 @@ class ACDiTForImageClassification(StoredNetwork):
         pooling: Pooling of the heads, one for all or one for each.
         queries: Number of queries of attention pooling.
         attention: `block-causal`, as the generator was trained, or `bidirectional`; for the clean stream.
-        timestep: Timestep of the noised input, 0..1000; None = the clean stream.
+        timestep: Timestep of the noised input, from 0 to below 1000; None = the clean stream.
         null_label: Whether the generator had a class table, of which the null label is kept; with `timestep`.
         prediction_type: What the generator predicts, which tells how input is noised, see `ACDiTTransformer`.
         format_version: Version of the model's format; this acdit reads version 1.
@@ -105,8 +105,8 @@ class ACDiTForImageClassification(StoredNetwork):
             raise ValueError(f"num_labels must be at least 1, not {num_labels}")
         if attention not in ATTENTIONS:
             raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, not {attention!r}")
-        if timestep is not None and not 0 <= timestep <= MAX_TIMESTEP:
-            raise ValueError(f"timestep must lie in 0..{MAX_TIMESTEP}, not {timestep}")
+        if timestep is not None and not 0 <= timestep < TIMESTEPS:
+            raise ValueError(f"timestep must lie from 0 to below {TIMESTEPS}, not {timestep}")
         if timestep is None and null_label:
             raise ValueError("null_label is for noised input: give a timestep too")
         if timestep is not None and attention != "block-causal":
@@ -166,8 +166,7 @@ class ACDiTForImageClassification(StoredNetwork):
         """
         config, axes = generator.config, len(generator.config["axis_lengths"])
         if config["in_channels"] is None or axes != 2:
-            kinds = {3: "video"}
-            kind = "text" if config["in_channels"] is None else kinds.get(axes, f"{axes} axes")
+            kind = "text" if config["in_channels"] is None else "video"
             raise UserError(f"a classifier needs a generator of images, not one of {kind}")
         noised = timestep is not None
         if noised and not config["time_conditioning"]:

@@ -311,7 +311,7 @@ class ACDiTTransformer(StoredNetwork):
         read = self.config["num_layers"] if whole else max(layers)
         for layer, block in enumerate(self.blocks[:read]):
             # true without clean blocks too, so that the last layer then runs the compiled code of the others
-            clean_output = clean_sees is None or return_hidden_states or layer < len(self.blocks) - 1
+            clean_output = clean_sees is None or bool(layers) or layer < len(self.blocks) - 1
             cached = None if cache is None else cache.read(layer, new_blocks)
             run: Callable[..., Any] = block
             if self.gradient_checkpointing and torch.is_grad_enabled():

@@ -60,7 +60,7 @@ STUDIES: dict[str, Study] = {
         ),
         Study(
             "understanding",
-            "recognition by generators, with few labels, beside the same network from scratch",
+            "recognition by generators with few labels, and by networks from scratch",
             "acdit.studies.understanding:understanding_design",
             "acdit.cli.study_options:UnderstandingStudyOptions",
             "acdit study understanding --jobs 2 --dry-run",

@@ -142,7 +142,13 @@ def _from_trained(
     """Return a classifier with the weights of a trained pipeline."""
     classes = len(data.label_names)
     if check_source(source) == "image":
-        generator = load_pipeline(source, kind=ACDiTImagePipeline).transformer
+        pipeline = load_pipeline(source, kind=ACDiTImagePipeline)
+        if tuple(pipeline.config["pixel_range"]) != (-1, 1):
+            raise UserError(
+                f"training.init_from {source} was trained on values from {pipeline.config['pixel_range'][0]:g} to "
+                f"{pipeline.config['pixel_range'][1]:g}, but training reads values from -1 to 1"
+            )
+        generator = pipeline.transformer
         check_tokens(source, generator.config, token_values(data, layout))
         _check_timestep(recipe, source, generator.config["time_conditioning"])
         settings = head_settings(recipe, dict(generator.config))

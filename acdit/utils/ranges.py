@@ -56,7 +56,7 @@ Positive = Annotated[float, Range(0, LARGE, above=True)]
 Fraction = Annotated[float, Range(0, 1)]
 FractionBelowOne = Annotated[float, Range(0, 1, below=True)]
 FractionAboveZero = Annotated[float, Range(0, 1, above=True)]
-Timestep = Annotated[float, Range(0, 1000)]
+Timestep = Annotated[float, Range(0, 1000, below=True)]
 Magnitude = Annotated[float, Range(0, 10)]
 
 

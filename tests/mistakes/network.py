@@ -259,15 +259,15 @@ NETWORK = [
     mutant(
         "last layer's clean outputs computed",
         "model/transformer.py",
-        "return_hidden_states or layer < len(self.blocks) - 1",
+        "bool(layers) or layer < len(self.blocks) - 1",
         "True",
         "model/test_transformer.py::test_what_nobody_reads_costs_nothing",
     ),
     mutant(
         "compiled code of its own for the last layer of every call",
         "model/transformer.py",
-        "clean_sees is None or return_hidden_states",
-        "return_hidden_states",
+        "clean_sees is None or bool(layers)",
+        "bool(layers)",
         "training/test_compiled.py::test_layers_and_blocks_share_their_code",
     ),
     mutant(

@@ -48,7 +48,7 @@ RECOGNITION = [
     mutant(
         "noise depends on the place in the batch",
         "diffusion/class_losses.py",
-        "generator(seed, PURPOSE, index, draw)",
+        'generator(seed, "generative classifier", index, draw)',
         "generator(seed, PURPOSE, row, draw)",
         "diffusion/test_class_losses.py::test_losses_depend_neither_on_the_batch_nor_on_its_order",
     ),
