@@ -29,8 +29,8 @@ class ClassifierConfig(Ranged):
     attention: Literal["block-causal", "bidirectional"] = "block-causal"
     """Attention among the clean blocks: as the generator was trained, or of all tokens to all tokens."""
     timestep: Timestep | None = None
-    """Timestep of noised input, from 0 to below 1000, one block with timestep conditioning, as in the protocol for DiT;
-    default: none, the network reads the clean image."""
+    """Timestep of noised input, from 0 to below 1000: one block with timestep conditioning, as in the
+    protocol for DiT; default: none, the network reads the clean image."""
     label_smoothing: FractionBelowOne = 0.0
     """Probability that is spread evenly over all classes (arXiv 1512.00567)."""
     mixup: NonNegative = 0.0

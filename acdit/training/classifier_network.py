@@ -143,10 +143,11 @@ def _from_trained(
     classes = len(data.label_names)
     if check_source(source) == "image":
         pipeline = load_pipeline(source, kind=ACDiTImagePipeline)
-        if tuple(pipeline.config["pixel_range"]) != (-1, 1):
+        low, high = pipeline.config["pixel_range"]
+        if (low, high) != (-1, 1):
             raise UserError(
-                f"training.init_from {source} was trained on values from {pipeline.config['pixel_range'][0]:g} to "
-                f"{pipeline.config['pixel_range'][1]:g}, but training reads values from -1 to 1"
+                f"training.init_from {source} was trained on values from {low:g} to {high:g}, but training "
+                "reads values from -1 to 1"
             )
         generator = pipeline.transformer
         check_tokens(source, generator.config, token_values(data, layout))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from acdit.data.config import DataConfig
 from acdit.evaluation.comparison import classes_like, suitable_features
-from acdit.evaluation.real_sets import Geometry, open_real, open_real_sets
+from acdit.evaluation.real_sets import Geometry, open_real, open_real_sets, parts_of
 from acdit.evaluation.samples import StoredSamples, TensorSamples
 from acdit.utils.errors import UserError
 from tests.pipelines.small import build, network
@@ -142,3 +142,16 @@ def test_features_suit_the_samples():
     assert suitable_features((1, 8, 32, 32), digits) == "clip-classifier"
     assert suitable_features((1, 32, 32), ("cat", "dog")) in ("efficientnet-lite0", "pixels")
     assert suitable_features((3, 8, 64, 64), ()) in ("frames:efficientnet-lite0", "pixels")
+
+
+@pytest.mark.parametrize("held", ["fraction", "split"])
+def test_runs_with_few_labels_are_scored_on_all_held_out_pictures(tmp_path, held):
+    for part in ("train", "validation") if held == "split" else (".",):
+        draw(tmp_path / part, 10)
+    fraction = 0.5 if held == "fraction" else 0.0
+    recorded = DataConfig(
+        source=str(tmp_path), image_size=8, validation_fraction=fraction, labels_per_class=2
+    )
+    training, held_out = parts_of(str(tmp_path), GEOMETRY, None, recorded)
+    expected = {"fraction": 10, "split": 20}[held]
+    assert training is not None and len(training) == len(held_out) == expected

@@ -25,7 +25,7 @@ def test_only_images_are_classified(name):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("timestep", 1001, "must be at most 1,000"),
+        ("timestep", 1001, "must be below 1,000"),
         ("timestep", -1, "must be at least 0"),
         ("timestep", float("nan"), "must be a finite number"),
         ("label_smoothing", 1, "must be below 1"),
