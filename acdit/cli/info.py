@@ -28,8 +28,8 @@ class InfoOptions:
     section: ClassVar[str] = "--"
 
     model: str | None = None
-    """Pipeline directory, training run, or a model in the package (mnist, moving-digits or shakespeare);
-    default: mnist."""
+    """Pipeline directory, training run, or a model in the package (mnist, moving-digits, shakespeare or
+    mnist-classifier); default: mnist."""
     block: str | None = None
     """Block size in tokens, such as 4x4; default: the model's own."""
     json: bool = False

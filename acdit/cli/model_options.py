@@ -25,8 +25,8 @@ class ModelOptions(Ranged):
     """Command lines that the help shows as an example."""
 
     model: str | None = None
-    """Pipeline directory, training run, or a model in the package (mnist, moving-digits or shakespeare);
-    default: mnist, or the model for video or text if the options are for video or text."""
+    """Pipeline directory, training run, or a model in the package (mnist, moving-digits, shakespeare or
+    mnist-classifier); default: mnist, or the model for video or text if the options are for video or text."""
     device: str | None = None
     """Device, such as cpu or cuda; default: a GPU if there is one."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"

@@ -41,31 +41,40 @@ def train_grid(
     unfinished = sum(not run.finished for run in runs)
     if unfinished:
         with GridProgress(runs) as progress:
-            if jobs == 1 or unfinished == 1:
+            if jobs == 1:
                 finished = train_all(runs, progress)
-            else:
-                finished = _train_in_processes(specs, store, min(jobs, unfinished), progress)
+            else:  # also for a single run, so that it has the threads of a job
+                threads = max(1, torch.get_num_threads() // jobs)
+                workers = min(jobs, unfinished)
+                finished = _train_in_processes(specs, store, workers, threads, progress)
             if not finished:
                 progress.say(STOPPED)
                 return None
     return [store.run(spec) for spec in specs]
 
 
-def _train_in_processes(specs: Sequence[RunSpec], store: RunStore, jobs: int, progress: GridProgress) -> bool:
-    """Train runs in several processes, and show what they write; return whether all runs are finished."""
-    threads, gpus = max(1, torch.get_num_threads() // jobs), _visible_gpus()
+def _train_in_processes(
+    specs: Sequence[RunSpec], store: RunStore, count: int, threads: int, progress: GridProgress
+) -> bool:
+    """Train runs in `count` processes, and show what they write; return whether all runs are finished."""
+    gpus = _visible_gpus()
+    # the negative codes are those of a process that has not begun to train when the study is stopped
+    ended = (0, ENDED_BY_SIGNAL, -signal.SIGTERM, -signal.SIGINT)
     workers: list[Worker] = []
     failed: Worker | None = None
     with StopRequest() as stop:
         try:
-            for index in range(jobs):
+            for index in range(count):
                 workers.append(Worker(specs, store.root, threads, gpus[index % len(gpus)]))
             while any(worker.code is None for worker in workers):
                 for worker in workers:
                     while worker.lines:
                         progress.say(worker.lines.pop(0))
                 failed = next((each for each in workers if each.code not in (None, 0, ENDED_BY_SIGNAL)), None)
-                if failed is not None or stop:
+                if stop:
+                    failed = next((each for each in workers if each.code not in (None, *ended)), None)
+                    break
+                if failed is not None:
                     break
                 progress.read()
                 time.sleep(WAIT)
@@ -74,7 +83,6 @@ def _train_in_processes(specs: Sequence[RunSpec], store: RunStore, jobs: int, pr
                 worker.stop()
             for worker in workers:
                 worker.close()
-    ended = (0, ENDED_BY_SIGNAL, -signal.SIGTERM)  # the last before a process has begun to train
     failed = failed or next((worker for worker in workers if worker.code not in ended), None)
     if failed is not None:
         raise failed.failure()

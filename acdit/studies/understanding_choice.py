@@ -25,7 +25,7 @@ from .understanding_runs import (
     generator_run,
 )
 
-RATES = (5e-4, 2e-3)
+RATES = (5e-4, 1e-3, 2e-3)
 
 
 def choice_design(*, first_seed: int, quick: bool = False) -> Design:

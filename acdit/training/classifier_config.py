@@ -1,15 +1,15 @@
 """Typed configuration of classifiers and probes. Does not import torch."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from ..utils.errors import UserError
 from ..utils.ranges import (
     Count,
-    CountFromZero,
     FractionBelowOne,
     Magnitude,
     NonNegative,
+    Range,
     Ranged,
     Timestep,
 )
@@ -41,10 +41,10 @@ class ClassifierConfig(Ranged):
     (arXiv 1905.04899); 0 = off."""
     drop_path: FractionBelowOne = 0.0
     """Probability that a branch of the last layer is dropped for an image, rising linearly over the layers
-    from 0 (stochastic depth, arXiv 1603.09382)."""
-    shift: CountFromZero = 0
+    from 0 (stochastic depth, arXiv 1603.09382); no effect on the frozen network of probes."""
+    shift: Annotated[int, Range(0, 1024)] = 0
     """Maximum random translation in pixels (or latent cells) along each axis, padded with the border."""
-    randaugment: CountFromZero = 0
+    randaugment: Annotated[int, Range(0, 100)] = 0
     """Number of operations of RandAugment per image (arXiv 1909.13719), for pixels; 0 = off."""
     randaugment_magnitude: Magnitude = 9.0
     """Magnitude of RandAugment's operations, 0..10."""

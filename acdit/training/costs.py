@@ -15,6 +15,7 @@ from ..model.flops import Dimensions, activation_bytes, forward_flops, parameter
 from ..model.layout import Layout
 from ..model.stored import read_network_config
 from ..pipelines.folders import folder_modality, pipeline_folder
+from ..utils.errors import UserError
 from .build import check_tokens, network_config
 from .classifier_network import check_classes, check_source, head_settings, new_backbone
 from .config import Recipe
@@ -127,7 +128,12 @@ class ClassifierCosts:
     def planned(recipe: Recipe, data: Data) -> dict[str, Any]:
         """Return the config of the network, from the section `model` or from `init_from`."""
         values, source = _token_values(recipe, data), recipe.training.init_from
-        classes = data.num_classes or 0
+        classes = data.num_classes
+        if classes is None:
+            raise UserError(
+                f"the classes of {recipe.data.source} cannot be counted without reading it: set "
+                "data.num_classes"
+            )
         check_classes([""] if classes == 1 else [str(label) for label in range(classes)], recipe.data.source)
         trained: dict[str, Any] = {"mlp_ratio": MLP_RATIO, "num_classes": None, "null_label": False}
         if source is None:

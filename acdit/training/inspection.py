@@ -138,12 +138,14 @@ def check_labels(recipe: Recipe) -> str | None:
     if recipe.autoencoder.model is not None or not folder.is_dir() or holds_tables(folder):
         return f"{wanted} of every class, if there are as many: training checks that"
     found = find_class_files(config)
-    labels = torch.tensor([found.classes.index(name) for name, _ in found.files])
+    names = found.classes
+    numbers = {name: number for number, name in enumerate(names)}
+    labels = torch.tensor([numbers[name] for name, _ in found.files])
     if config.validation_fraction:
         rows = divided_rows(labels, config.validation_fraction, False, int)  # the names do not change counts
         labels = labels[rows]
-    check_counts(labels.bincount(minlength=len(found.classes)).tolist(), found.classes, config)
-    return f"{wanted * len(found.classes):,}, {wanted} of every class; training also checks the files"
+    check_counts(labels.bincount(minlength=len(names)).tolist(), names, config)
+    return f"{wanted * len(names):,}, {wanted} of every class; training also checks the files"
 
 
 def latent_manifest(recipe: Recipe) -> dict[str, Any] | None:

@@ -34,7 +34,8 @@ def _masked(config: DiffusionConfig, data: LabelledDataset) -> Objective:
 
 def _classes(config: ClassifierConfig, data: LabelledDataset) -> Objective:
     del data
-    return ClassificationObjective(config.label_smoothing, config.drop_path)
+    frozen = config.probe != "none"  # features of a frozen network are not changed
+    return ClassificationObjective(config.label_smoothing, 0.0 if frozen else config.drop_path)
 
 
 # Functions that build objectives, by noise process and name. They take the section `diffusion` of the recipe,

@@ -10,11 +10,13 @@ from acdit.model.flops import Dimensions, parameters
 from acdit.model.layout import parse_dims
 from acdit.pipelines.folders import SHIPPED, pipeline_folder, shipped_models
 from acdit.pipelines.loading import load_pipeline
+from acdit.pipelines.stored_pipeline import StoredPipeline
 from acdit.utils.errors import UserError
 from tests.evaluation.stored import score, series, stored
 
 CARD = SHIPPED / "mnist" / "README.md"
 MOVING = SHIPPED / "moving-digits" / "README.md"
+CLASSIFIER = SHIPPED / "mnist-classifier" / "README.md"
 TEXT = SHIPPED / "shakespeare" / "README.md"
 ROW = re.compile(r"^\| (\d+x\d+) \| (\d+) \| [\d.]+ \| ([\d.]+) \| ([\d.]+) \|", re.MULTILINE)
 
@@ -24,16 +26,19 @@ def test_they_go_by_name(tmp_path, monkeypatch):
     assert pipeline_folder(None) == pipeline_folder("mnist") == SHIPPED / "mnist"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mnist").mkdir()  # a folder of one's own goes before
-    with pytest.raises(UserError, match=r"mnist is not a model.* in the package: mnist, moving-digits, sha"):
+    with pytest.raises(UserError, match=r"mnist is not a model.* package: mnist, mnist-classifier, mov"):
         load_pipeline("mnist")
 
 
 @pytest.mark.parametrize("name", shipped_models())
 def test_they_are_small_and_hold_no_pickle(name):
-    pipeline = load_pipeline(name)
-    count = parameters(Dimensions.of(pipeline.transformer.config))
+    pipeline = load_pipeline(name, kind=StoredPipeline)
+    network = getattr(pipeline, pipeline.network_name)
     most = 4_000_000 if name == MODALITIES["text"].model else 2_000_000
-    assert count == sum(weight.numel() for weight in pipeline.transformer.parameters()) <= most
+    count = sum(weight.numel() for weight in network.parameters())
+    assert count <= most
+    if pipeline.network_name == "transformer":
+        assert count == parameters(Dimensions.of(network.config))
     kinds = {path.suffix for path in (SHIPPED / name).rglob("*") if path.is_file()}
     assert kinds == {".json", ".safetensors", ".md"}
 
@@ -61,6 +66,20 @@ def test_it_scores_what_its_card_says(tmp_path):
         spread = 3 * (expected * (1 - expected) / 300) ** 0.5
         assert score(row, "label_accuracy")["value"] == pytest.approx(expected, abs=max(spread, 0.01))
         assert score(row, "coverage")["value"] == pytest.approx(float(coverage), abs=0.1)
+
+
+def test_the_classifier_scores_what_its_card_says(tmp_path):
+    """On a fifth of the held-out digits, so accuracy to three standard errors."""
+    out = tmp_path / "scores.json"
+    assert main(["evaluate", "--model", "mnist-classifier", "--count", "200", "--out", str(out)]) == 0
+    (report,) = stored(out)
+    listed = dict(re.findall(r"^\| ([\w ]+) \| ([\d.]+) \|", CLASSIFIER.read_text(), re.MULTILINE))
+    accuracy = float(listed["accuracy"])
+    spread = 3 * (accuracy * (1 - accuracy) / 200) ** 0.5
+    assert score(report, "accuracy")["value"] == pytest.approx(accuracy, abs=spread)
+    assert score(report, "calibration_error")["value"] == pytest.approx(
+        float(listed["calibration error"]), abs=0.03
+    )
 
 
 @pytest.mark.long

@@ -50,9 +50,9 @@ def measured(**changed: tuple[float, ...]) -> dict:
 
 def verdicts(text: str) -> dict[tuple[str, int], tuple[str, str]]:
     """Difference and verdict of each question and number of labels, in the markdown table."""
-    lines = [line.split("|")[1:-1] for line in text.splitlines() if line.count("|") == 7]
-    rows = [[cell.strip() for cell in line] for line in lines if line[1].strip().isdigit()]
-    return {(question, int(labels)): (gap, verdict) for question, labels, gap, _, _, verdict in rows}
+    lines = [line.split("|")[1:-1] for line in text.splitlines() if line.count("|") == 8]
+    rows = [[cell.strip() for cell in line] for line in lines if line[2].strip().isdigit()]
+    return {(question, int(labels)): (gap, verdict) for question, _, labels, gap, _, _, verdict in rows}
 
 
 def test_verdicts_are_those_of_paired_differences(tmp_path):
