@@ -54,8 +54,8 @@ def test_a_probe_equals_one_that_is_trained_on_stored_features(generator, tmp_pa
     assert network.layers == (0, 1, 2, 0, 1, 2)
     order = StepBatches(len(run.data), BATCH, range(STEPS), seed=recipe.training.seed)
     batches = list(DataLoader(run.data, batch_sampler=order))
-    pooling: Pooling
-    for number, pooling in ((1, "mean"), (5, "attention")):  # of different layers
+    poolings: dict[int, Pooling] = {1: "mean", 5: "attention"}  # of different layers
+    for number, pooling in poolings.items():
         layer = network.layers[number]
         head = ClassificationHead(16, 10, pooling, 4).double()
         prefix = f"heads.{number}."
