@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..pipelines.classification import Prediction
 
 TRAINING = "acdit train classify-mnist"
-MOST_NAMED = 3  # number of unreadable files that the last line names
+MOST_NAMED = 3  # unreadable files up to which the error names all
 WIDEST = 20  # characters to which the names of classes are aligned
 
 
@@ -24,8 +24,8 @@ WIDEST = 20  # characters to which the names of classes are aligned
 class ClassifyOptions(Ranged):
     """Print the most probable classes of pictures, with their probabilities.
 
-    Pictures of any size and mode are resized, cropped and converted as for training. Those that
-    cannot be read are named, and the others are recognised.
+    Pictures are resized, cropped and converted as for training. Those that cannot be read, or are more
+    than 100 times as long as wide, are named, and the others are recognised.
     """
 
     section: ClassVar[str] = "--"
@@ -36,7 +36,7 @@ class ClassifyOptions(Ranged):
     """Pipeline directory or training run of a classifier, or a classifier in the package; default:
     mnist-classifier."""
     top_k: Count = 5
-    """Number of classes that are printed for each picture."""
+    """Number of classes that are printed for each picture, at most all."""
     head: CountFromZero | None = None
     """Number of the head that is used, from 0, of a model with heads at several layers; default: the last."""
     batch: Count = 64
@@ -88,16 +88,18 @@ def run(options: ClassifyOptions) -> None:
         for file, result in results:
             if isinstance(result, str):
                 unreadable[_shown(str(file))] = result
-                bar.write(f"{_shown(str(file))}: {result}", file=sys.stderr)
             elif options.json:
                 bar.write(json.dumps({"picture": str(file), "predictions": result}))
             else:
                 bar.write(_line(_shown(str(file)), result, widths))
             bar.update()
     if unreadable:
-        named = "; ".join(f"{file}: {reason}" for file, reason in list(unreadable.items())[:MOST_NAMED])
-        more = f"; and {len(unreadable) - MOST_NAMED} more" if len(unreadable) > MOST_NAMED else ""
-        raise UserError(f"{len(unreadable):,} of {len(files):,} pictures cannot be read: {named}{more}")
+        lines = [f"{file}: {reason}" for file, reason in unreadable.items()]
+        named = "; ".join(lines)
+        if len(lines) > MOST_NAMED:
+            print("\n".join(lines), file=sys.stderr)
+            named = "they are named above"
+        raise UserError(f"{len(unreadable):,} of {len(files):,} pictures cannot be read: {named}")
 
 
 def _classifier(model: str | None) -> str:

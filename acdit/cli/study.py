@@ -55,10 +55,11 @@ def options_of(study: Study) -> type[StudyOptions]:
 def run(study: Study, options: StudyOptions) -> None:
     """Train and measure what is missing, print the table, and write it with the plots."""
     from ..utils.files import check_writable
-    from ..utils.ranks import leave_launcher
+    from ..utils.ranks import leave_launcher, local_world_size
 
     folder = options.folder(study.name)
     check_writable(folder / "measurements.json")
+    processes = local_world_size()
     ranks = leave_launcher()
     if not ranks.main:
         return  # the first rank starts one process for each rank
@@ -71,7 +72,7 @@ def run(study: Study, options: StudyOptions) -> None:
         print(describe_study(design, folder))
         return
     jobs = options.jobs if isinstance(options, TrainingStudyOptions) else 1
-    result = run_study(design, folder, jobs=max(jobs, ranks.world_size))
+    result = run_study(design, folder, jobs=max(jobs, processes))
     if result is not None:
         print(result.report)
         print(f"written: {', '.join(map(str, result.files))}")

@@ -33,13 +33,19 @@ def noise_process(network: ACDiTForImageClassification) -> DiffusionObjective | 
     return DiffusionObjective(PREDICTIONS[prediction])
 
 
-def noised_input(network: ACDiTForImageClassification, blocks: Tensor, noise: Tensor | None = None) -> Tensor:
+def noised_input(
+    network: ACDiTForImageClassification,
+    blocks: Tensor,
+    noise: Tensor | None = None,
+    timestep: float | None = None,
+) -> Tensor:
     """Return the input of a classifier: the clean blocks, or blocks noised to its timestep.
 
     Args:
         network: the classifier.
         blocks: clean blocks (N, T, B, C).
         noise: noise (N, T, B, C); None = the same for every image, so that results can be repeated.
+        timestep: timestep of noised input; None = that of the network.
 
     Raises:
         UserError: if it is not recorded how the generator noised its blocks.
@@ -51,7 +57,8 @@ def noised_input(network: ACDiTForImageClassification, blocks: Tensor, noise: Te
         noise = torch.randn(blocks.shape[1:], generator=generator("classifier noise")).expand(blocks.shape)
     # in half precision, the process would round low noise levels to none
     wide = torch.promote_types(blocks.dtype, torch.float32)
-    times = torch.full(blocks.shape[:2], network.config["timestep"], device=blocks.device)
+    time = network.config["timestep"] if timestep is None else timestep
+    times = torch.full(blocks.shape[:2], time, device=blocks.device)
     noised, _ = process.corrupt(blocks.to(wide), noise.to(blocks.device, wide), times)
     return noised.to(blocks.dtype)
 

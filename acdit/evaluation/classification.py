@@ -1,7 +1,6 @@
 """Scores of classifiers of images: accuracy, calibration, confused classes, and accuracy by layer."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from ..metrics.classification import (
     wilson_interval,
 )
 from ..metrics.paired import t_quantile
-from ..model.classifier import ACDiTForImageClassification
+from ..model.classifier import TIMESTEPS, ACDiTForImageClassification
 from ..pipelines.classification import ACDiTImageClassificationPipeline
 from ..utils.errors import UserError
 from ..utils.ranks import ALONE, Ranks
@@ -103,7 +102,7 @@ def evaluate_classifier(
         notes.append(f"the heads were trained at timestep {network.config['timestep']:g}")
     return Report(
         tuple(scores),
-        (*_layer_series(network, answers), *_timestep_series(pipeline, data, settings)),
+        (*_layer_series(network, answers), *_timestep_series(pipeline, data, settings, answers)),
         settings={
             "classes": shown_names(names),
             "head": settings.head,
@@ -167,8 +166,8 @@ def check_timesteps(network: ACDiTForImageClassification, timesteps: Sequence[fl
     if timesteps and network.config["timestep"] is None:
         raise UserError("timesteps are for classifiers of noised input, but this one reads clean images")
     for timestep in timesteps:
-        if not 0 <= timestep < 1000:
-            raise UserError(f"timesteps must lie from 0 to below 1000, not {timestep:g}")
+        if not 0 <= timestep < TIMESTEPS:
+            raise UserError(f"timesteps must lie from 0 to below {TIMESTEPS}, not {timestep:g}")
 
 
 def head_name(network: ACDiTForImageClassification, head: int) -> str:
@@ -182,9 +181,12 @@ def _pooling(network: ACDiTForImageClassification, head: int) -> str:
 
 
 def _answers(
-    pipeline: ACDiTImageClassificationPipeline, data: LabelledData, settings: ClassificationSettings
+    pipeline: ACDiTImageClassificationPipeline,
+    data: LabelledData,
+    settings: ClassificationSettings,
+    timestep: float | None = None,
 ) -> HeadAnswers:
-    """Return the answers for all samples that can be read, on all ranks."""
+    """Return the answers for all samples that can be read, on all ranks, with input of a timestep."""
     network, count, ranks = pipeline.classifier, len(data.samples), settings.ranks
     heads, classes = len(network.heads), network.config["num_labels"]
     require_memory(
@@ -196,7 +198,7 @@ def _answers(
     read = torch.zeros(count, dtype=torch.long)
     with ranks.failing_together():
         for rows, pixels in data.batches(settings.batch, ranks, "classes of images"):
-            answer = pipeline.logits(pixels).float().cpu()  # (n, H, K)
+            answer = pipeline.logits(pixels, timestep).float().cpu()  # (n, H, K)
             labels = data.labels[rows]
             ranked = class_ranks(answer.flatten(0, 1), labels.repeat_interleave(heads))
             positions[rows] = ranked.view(-1, heads)
@@ -252,16 +254,20 @@ def _layer_series(network: ACDiTForImageClassification, answers: HeadAnswers) ->
 
 
 def _timestep_series(
-    pipeline: ACDiTImageClassificationPipeline, data: LabelledData, settings: ClassificationSettings
+    pipeline: ACDiTImageClassificationPipeline,
+    data: LabelledData,
+    settings: ClassificationSettings,
+    answers: HeadAnswers,
 ) -> list[Series]:
-    """Return accuracy by timestep of the input, one series for each head."""
+    """Return accuracy by timestep of the input, one series for each head, given those of the model's own."""
     if not settings.timesteps:
         return []
     network, timesteps = pipeline.classifier, tuple(sorted(set(settings.timesteps)))
-    columns = []
-    for timestep in timesteps:
-        with _noised_to(network, timestep):
-            columns.append(_accuracies(_answers(pipeline, data, settings)))
+    own = network.config["timestep"]
+    columns = [
+        _accuracies(answers if timestep == own else _answers(pipeline, data, settings, timestep))
+        for timestep in timesteps
+    ]
     return [
         Series(
             f"accuracy_{_pooling(network, head)}_layer_{network.layers[head]}",
@@ -271,17 +277,6 @@ def _timestep_series(
         )
         for head in range(len(network.heads))
     ]
-
-
-@contextmanager
-def _noised_to(network: ACDiTForImageClassification, timestep: float) -> Iterator[None]:
-    """Let a classifier of noised input take another timestep inside the context."""
-    own = network.config["timestep"]
-    network.register_to_config(timestep=timestep)
-    try:
-        yield
-    finally:
-        network.register_to_config(timestep=own)
 
 
 def _reliability_table(curve: Reliability) -> Table:

@@ -120,7 +120,9 @@ def _text_report(pipeline: ACDiTTextPipeline, data: PixelDataset, settings: Mode
     if data.size != pipeline.layout.size:
         raise UserError(f"the texts must have {pipeline.layout.num_tokens} tokens, not {data.size[0]}")
     count = settings.count or len(data)
-    indices = [number * len(data) // count for number in range(min(count, len(data)))]
+    if count > len(data):
+        raise UserError(f"there are {len(data):,} texts, not {count:,}: ask for fewer")
+    indices = [number * len(data) // count for number in range(count)]
     batch, ranks = settings.sampling.batch, settings.ranks
 
     def losses() -> Iterator[tuple[list[int], ClassLosses]]:

@@ -144,17 +144,19 @@ class Report:
 
     def table(self) -> str:
         """Format the scores as a table that fits the width of a terminal, with other tables and the notes."""
-        rows = [
+        rows: list[dict[str, object]] = [
             {
                 "metric": score.metric,
                 "features": score.features or "",
                 "value": score.value,
-                **({"interval": _shown(score.interval)} if any(s.interval for s in self.scores) else {}),
+                "interval": _shown(score.interval),
                 "real": "" if score.real is None else score.real,
                 "better": score.better,
             }
             for score in self.scores
         ]
+        empty = [name for name in ("features", "interval", "real") if all(row[name] == "" for row in rows)]
+        rows = [{name: value for name, value in row.items() if name not in empty} for row in rows]
         others = [line for table in self.tables if table.printed for line in table.lines()]
         notes = ["", *self.notes] if others and self.notes else self.notes
         return "\n".join([*([format_table(rows)] if rows else []), *others, *notes])

@@ -1,6 +1,5 @@
 """Plans of sets of samples: the settings that the images depend on, and the class of every image."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from ..diffusion.generate import steps_per_block
 from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import UserError
+from ..utils.files import model_digest
 from ..utils.randomness import seed_of
 from .batches import Sampling
 
@@ -62,20 +62,9 @@ def set_settings(pipeline: ACDiTImagePipeline, model: Path, plan: SetPlan) -> di
         "guidance_rising": plan.guidance_rising,
         "block": dims(layout.block),
         "format_version": FORMAT_VERSION,
-        "weights": _fingerprint(model),
+        "weights": model_digest(model),
     }
     return json.loads(json.dumps(settings))
-
-
-def _fingerprint(folder: Path) -> str:
-    """Return a digest of a pipeline's weights and configuration that does not depend on its path."""
-    digest = hashlib.blake2b(digest_size=8)
-    listed = sorted([*folder.rglob("*.json"), *folder.rglob("*.safetensors")])
-    for file in filter(Path.is_file, listed):  # a pipe might never end
-        digest.update(file.relative_to(folder).as_posix().encode())
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "blake2b").digest())
-    return digest.hexdigest()
 
 
 def image_labels(settings: dict[str, Any], num_classes: int) -> list[int] | None:

@@ -34,7 +34,6 @@ class ClassTable(NamedTuple):
 
     Attributes:
         counts: number of items of the class, (K,).
-        predicted: number of items that are assigned to the class, (K,).
         recall: fraction of the items of the class that are assigned to it, the accuracy on this class, (K,);
             NaN for a class without items.
         precision: fraction of the items assigned to the class that belong to it, (K,); NaN for a class that
@@ -42,7 +41,6 @@ class ClassTable(NamedTuple):
     """
 
     counts: Tensor
-    predicted: Tensor
     recall: Tensor
     precision: Tensor
 
@@ -142,7 +140,7 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
 def class_table(confusion: Tensor) -> ClassTable:
     """Return the scores of each class, given the confusion matrix (K, K)."""
     counts, predicted, right = confusion.sum(dim=1), confusion.sum(dim=0), confusion.diagonal().double()
-    return ClassTable(counts, predicted, right / counts, right / predicted)
+    return ClassTable(counts, right / counts, right / predicted)
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Mean:

@@ -218,6 +218,7 @@ class ACDiTForImageClassification(StoredNetwork):
         data: Tensor,
         *,
         layout: Layout,
+        timestep: float | None = None,
         branch_scale: Tensor | None = None,
         return_layers: Sequence[int] | None = None,
         return_dict: bool = True,
@@ -227,6 +228,7 @@ class ACDiTForImageClassification(StoredNetwork):
         Args:
             data: Blocks (N, T, B, C): clean ones, or with a `timestep` one noised block, see `noised_input`.
             layout: Layout of the blocks.
+            timestep: Timestep of noised input; None = that of the network's configuration.
             branch_scale: Factors of the branches of every layer, see `ACDiTTransformer`.
             return_layers: Layers whose hidden states are returned too.
             return_dict: Whether to return an `ACDiTClassifierOutput` or a tuple of its values.
@@ -237,13 +239,10 @@ class ACDiTForImageClassification(StoredNetwork):
         if data.shape[1] != layout.num_blocks:
             raise ValueError(f"data must have {layout.num_blocks} blocks, not {data.shape[1]}")
         requested = sorted({*self.layers, *(return_layers or ())})
-        states = dict(
-            zip(
-                requested,
-                self.features(data, layout=layout, layers=requested, branch_scale=branch_scale),
-                strict=True,
-            )
+        features = self.features(
+            data, layout=layout, layers=requested, timestep=timestep, branch_scale=branch_scale
         )
+        states = dict(zip(requested, features, strict=True))
         logits = torch.stack(
             [head(states[layer]) for head, layer in zip(self.heads, self.layers, strict=True)], 1
         )
@@ -256,6 +255,7 @@ class ACDiTForImageClassification(StoredNetwork):
         *,
         layout: Layout,
         layers: Sequence[int],
+        timestep: float | None = None,
         branch_scale: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> tuple[Tensor, ...]:
@@ -265,13 +265,17 @@ class ACDiTForImageClassification(StoredNetwork):
             data: Blocks (N, T, B, C), see `forward`; with a cache, those that follow its blocks.
             layout: Layout of the blocks.
             layers: Layers, 0 for the embedded tokens and k for the output of layer k.
+            timestep: Timestep of noised input; None = that of the network's configuration.
             branch_scale: Factors of the branches of every layer, see `ACDiTTransformer`.
             cache: Keys and values of earlier clean blocks; for block-causal attention.
 
         Raises:
             ValueError: If the blocks do not fit the layout, or a layer does not exist.
         """
-        timestep = self.config["timestep"]
+        own = self.config["timestep"]
+        if own is None and timestep is not None:
+            raise ValueError("the network reads clean images: leave out timestep")
+        timestep = own if timestep is None else timestep
         if timestep is None:
             clean, noised, times = data, None, None
         else:

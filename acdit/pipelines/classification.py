@@ -9,14 +9,15 @@ import torch
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor
 
-from ..data.autoencoders import encode, scale_factor
+from ..data.autoencoders import encode
 from ..diffusion.classification import noise_process, noised_input
 from ..model.classifier import ACDiTForImageClassification
 from ..model.layout import Layout
 from ..utils.errors import UserError
 from ..utils.finite import check_finite
 from .input_images import square_pixels
-from .stored_pipeline import FORMAT_VERSION, StoredPipeline, check_format
+from .pixel_model import PixelModel, checked_scale_factor
+from .stored_pipeline import FORMAT_VERSION, check_format
 
 
 class Prediction(TypedDict):
@@ -39,7 +40,7 @@ class ACDiTImageClassificationPipelineOutput(BaseOutput):
     logits: Tensor
 
 
-class ACDiTImageClassificationPipeline(StoredPipeline):
+class ACDiTImageClassificationPipeline(PixelModel):
     """Pipeline that recognises the class of images with the network of a generator.
 
     Args:
@@ -88,14 +89,7 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
         names = {str(index): name for index, name in (id2label or {}).items()}
         channels, rest = divmod(classifier.config["in_channels"], layout.patch_elements)
         _check_fit(classifier, layout, names, rest)
-        if vae is not None:
-            factor = scale_factor(vae)
-            if vae.config.latent_channels != channels or vae_scale_factor not in (1, factor):
-                raise UserError(
-                    f"the vae does not fit the network: it has {vae.config.latent_channels} latent channels "
-                    f"and a scale factor of {factor}, the network needs {channels} and {vae_scale_factor}"
-                )
-            vae_scale_factor = factor
+        vae_scale_factor = checked_scale_factor(vae, channels, vae_scale_factor)
         self.register_modules(classifier=classifier, vae=vae)
         self.register_to_config(
             grid=layout.grid,
@@ -109,29 +103,9 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
         self.vae_scale_factor = vae_scale_factor
 
     @property
-    def layout(self) -> Layout:
-        """Return the layout."""
-        return Layout(tuple(self.config["grid"]), tuple(self.config["block"]), tuple(self.config["patch"]))
-
-    @property
-    def label_names(self) -> dict[int, str]:
-        """Return the class names by class id."""
-        return {int(index): name for index, name in self.config["id2label"].items()}
-
-    @property
     def num_labels(self) -> int:
         """Return the number of classes."""
         return self.classifier.config["num_labels"]
-
-    @property
-    def data_channels(self) -> int:
-        """Return the number of channels of a pixel, or of a latent cell."""
-        return self.classifier.config["in_channels"] // self.layout.patch_elements
-
-    @property
-    def pixel_channels(self) -> int:
-        """Return the number of channels of a pixel, with or without an autoencoder."""
-        return self.data_channels if self.vae is None else self.vae.config.in_channels
 
     @property
     def side(self) -> int:
@@ -181,11 +155,12 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
             )
 
     @torch.no_grad()
-    def logits(self, pixels: Tensor) -> Tensor:
+    def logits(self, pixels: Tensor, timestep: float | None = None) -> Tensor:
         """Return the logits of images of the model's size, (N, heads, classes).
 
         Args:
             pixels: images (N, C, H, W) in [-1, 1].
+            timestep: timestep of noised input in place of the network's own, see `noised_input`.
 
         Raises:
             UserError: if they are not finite.
@@ -195,7 +170,8 @@ class ACDiTImageClassificationPipeline(StoredPipeline):
         if self.vae is not None:
             data, _ = encode(self.vae, data)  # (N, C, h, w)
         blocks = self.layout.to_blocks(data.to(dtype))
-        logits = self.classifier(noised_input(self.classifier, blocks), layout=self.layout).logits
+        data = noised_input(self.classifier, blocks, timestep=timestep)
+        logits = self.classifier(data, layout=self.layout, timestep=timestep).logits
         check_finite(
             {"the logits": logits},
             "the scores of the model",

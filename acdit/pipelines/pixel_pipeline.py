@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.autoencoders import scale_factor
 from ..diffusion.generate import Block, StepEnd, generate, steps_per_block
 from ..diffusion.timesteps import Spacing, middle_levels, number_of_timesteps
 from ..model.layout import Layout
@@ -18,6 +17,7 @@ from .callbacks import CONDITIONS, Callback, LiveGuidance, StepFunction, tensor_
 from .generators import Generators, one_per_sample
 from .labels import ClassLabels, ids_of_labels
 from .layouts import requested_layout
+from .pixel_model import PixelModel, checked_scale_factor
 from .request import Noise, Request, Samples
 from .stored_pipeline import FORMAT_VERSION, check_format
 
@@ -25,7 +25,7 @@ FAST_STEPS = 8
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
-class ACDiTPipeline(BlockPipeline):
+class ACDiTPipeline(PixelModel, BlockPipeline):
     """Base class of the pipelines that generate images and video block by block from class labels.
 
     Args:
@@ -75,15 +75,8 @@ class ACDiTPipeline(BlockPipeline):
             raise UserError("the network is over token ids: use ACDiTTextPipeline")
         layout = Layout(tuple(grid or ()), tuple(block or ()), tuple(patch or ()))
         self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae)
-        if vae is not None:
-            channels = transformer.config["in_channels"] // layout.patch_elements
-            factor = scale_factor(vae)
-            if vae.config.latent_channels != channels or vae_scale_factor not in (1, factor):
-                raise UserError(
-                    f"the vae does not fit the network: it has {vae.config.latent_channels} latent channels "
-                    f"and a scale factor of {factor}, the network needs {channels} and {vae_scale_factor}"
-                )
-            vae_scale_factor = factor
+        channels = transformer.config["in_channels"] // layout.patch_elements
+        vae_scale_factor = checked_scale_factor(vae, channels, vae_scale_factor)
         self.register_to_config(
             grid=layout.grid,
             block=layout.block,
@@ -103,26 +96,6 @@ class ACDiTPipeline(BlockPipeline):
     def _data_bounds(self) -> tuple[float, float] | None:
         low, high = self.config["pixel_range"]
         return (low, high) if self.vae is None and self.vae_scale_factor == 1 else None
-
-    @property
-    def layout(self) -> Layout:
-        """Return the default layout."""
-        return Layout(tuple(self.config["grid"]), tuple(self.config["block"]), tuple(self.config["patch"]))
-
-    @property
-    def label_names(self) -> dict[int, str]:
-        """Return the class names by class id."""
-        return {int(index): name for index, name in self.config["id2label"].items()}
-
-    @property
-    def data_channels(self) -> int:
-        """Return the number of channels of a pixel, or of a latent cell."""
-        return self.transformer.config["in_channels"] // self.layout.patch_elements
-
-    @property
-    def pixel_channels(self) -> int:
-        """Return the number of channels of a pixel, with or without an autoencoder."""
-        return self.data_channels if self.vae is None else self.vae.config.in_channels
 
     @property
     def fast(self) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def _state(run: StoredRun) -> str:
 
 
 def _hours(flops: float, rate: float) -> str:
-    return f"{flops / rate / 3600:.3g}"
+    hours = flops / rate / 3600
+    return "< 0.01" if 0 < hours < 0.01 else f"{hours:.3g}"
 
 
 def _rate(runs: Sequence[StoredRun]) -> tuple[float, str]:
@@ -92,13 +93,13 @@ def _rate(runs: Sequence[StoredRun]) -> tuple[float, str]:
     device = launched().device
     own = {"machine": machine(device)["processor"], "threads": torch.get_num_threads()}
     known = [
-        facts
+        (facts["flops"] * facts["timed_steps"] / run.steps, facts["seconds"])
         for run in runs
         if run.finished and (facts := run.facts) and facts["flops"] and facts["seconds"] >= LEAST_SECONDS
         if all(facts[key] == value for key, value in own.items())
     ]
     if known:
-        rate = sum(facts["flops"] for facts in known) / sum(facts["seconds"] for facts in known)
+        rate = sum(flops for flops, _ in known) / sum(seconds for _, seconds in known)
         return rate, f"as the {len(known)} finished runs of this machine"
     side = SIDE.get(device.type, SIDE["cpu"])
     best = best_rate([(1, side, side, side)], torch.float32, device)

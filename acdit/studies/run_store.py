@@ -35,6 +35,7 @@ KINDS = {
     "digest": TEXT,
     "settings": OBJECT,
     "seconds": number(0),
+    "timed_steps": whole_number(0),
     "flops": Kind(
         "a number of FLOPs or null",  # it may exceed the bounds of other numbers
         lambda value: value is None or (type(value) in (int, float) and 0 <= value < math.inf),
@@ -169,15 +170,17 @@ class StoredRun:
         with only_writer(self.folder, "a study"):
             if self.finished:
                 return True
-            earlier = (self.facts or {"seconds": 0.0})["seconds"]
-            self._write(UNFINISHED, earlier)
+            facts = self.facts or {"seconds": 0.0, "timed_steps": 0}
+            seconds, timed, first = facts["seconds"], facts["timed_steps"], self.saved_step
+            self._write(UNFINISHED, seconds, timed)
             started = time.monotonic()
             trained = train(self.recipe, follow=follow)
             state = UNFINISHED if trained is None else FINISHED
-            self._write(state, earlier + time.monotonic() - started)
+            timed += (self.saved_step if trained is None else self.steps) - first
+            self._write(state, seconds + time.monotonic() - started, timed)
             return trained is not None
 
-    def _write(self, state: str, seconds: float) -> None:
+    def _write(self, state: str, seconds: float, timed_steps: int) -> None:
         facts = machine(launched().device)
         content = {
             "name": self.name,
@@ -186,6 +189,7 @@ class StoredRun:
             "digest": self.digest,
             "settings": self.settings,
             "seconds": round(seconds, 3),  # of the attempts that were not killed
+            "timed_steps": timed_steps,  # of these attempts
             "flops": self.flops,
             "threads": torch.get_num_threads(),
             "ranks": launched().world_size,

@@ -91,7 +91,9 @@ def build_model(
             f"not {recipe.data.num_classes}"
         )
     build = cast(Callable[..., TrainedNetwork], load_object(recipe.modality.build_network))
-    return build(recipe, layout, data, stored, report)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(recipe.training.seed, "initialisation"))
+        return build(recipe, layout, data, stored, report)
 
 
 def build_generator(
@@ -103,22 +105,20 @@ def build_generator(
 ) -> ACDiTTransformer:
     """Build the network of a generator, with LoRA adapters if the recipe sets a rank; see `build_model`."""
     num_classes = len(data.label_names) or None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(recipe.training.seed, "initialisation"))
-        if stored is not None:
-            network = cast(ACDiTTransformer, ACDiTTransformer.from_config(stored))
-        elif recipe.training.init_from is not None:
-            network = _load_initial_network(recipe, recipe.training.init_from, data, layout, report)
-        else:
-            network = ACDiTTransformer(
-                axis_lengths=layout.grid,
-                num_classes=num_classes,
-                **network_config(recipe, token_values(data, layout)),
-            )
-        if recipe.lora.rank:
-            add_lora(network, recipe.lora.rank, recipe.lora.alpha, recipe.lora.targets)
-            if network.y_embedder is not None and recipe.lora.label_table:
-                network.y_embedder.requires_grad_(True)
+    if stored is not None:
+        network = cast(ACDiTTransformer, ACDiTTransformer.from_config(stored))
+    elif recipe.training.init_from is not None:
+        network = _load_initial_network(recipe, recipe.training.init_from, data, layout, report)
+    else:
+        network = ACDiTTransformer(
+            axis_lengths=layout.grid,
+            num_classes=num_classes,
+            **network_config(recipe, token_values(data, layout)),
+        )
+    if recipe.lora.rank:
+        add_lora(network, recipe.lora.rank, recipe.lora.alpha, recipe.lora.targets)
+        if network.y_embedder is not None and recipe.lora.label_table:
+            network.y_embedder.requires_grad_(True)
     return network
 
 

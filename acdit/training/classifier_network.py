@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import torch
-
 from ..data.dataset import LabelledDataset
 from ..diffusion.schedulers import SOLVER_TARGETS
 from ..model.classifier import BACKBONE, ACDiTForImageClassification
@@ -15,7 +13,6 @@ from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
 from ..utils.errors import UserError
 from ..utils.names import NAMELESS
-from ..utils.randomness import seed_of
 from .build import check_tokens, network_size, token_values
 from .config import Recipe
 
@@ -45,19 +42,17 @@ def build_classifier(
         UserError: If the recipe does not fit the data or `init_from`.
     """
     check_classes(data.label_names, recipe.data.source)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(recipe.training.seed, "initialisation"))
-        if stored is not None:
-            network = cast(ACDiTForImageClassification, ACDiTForImageClassification.from_config(stored))
-        elif recipe.training.init_from is not None:
-            network = _from_trained(recipe, recipe.training.init_from, layout, data, report)
-        else:
-            network = ACDiTForImageClassification(
-                num_labels=len(data.label_names),
-                axis_lengths=layout.grid,
-                **new_backbone(recipe, token_values(data, layout)),
-                **head_settings(recipe, network_size(recipe.model)._asdict()),
-            )
+    if stored is not None:
+        network = cast(ACDiTForImageClassification, ACDiTForImageClassification.from_config(stored))
+    elif recipe.training.init_from is not None:
+        network = _from_trained(recipe, recipe.training.init_from, layout, data, report)
+    else:
+        network = ACDiTForImageClassification(
+            num_labels=len(data.label_names),
+            axis_lengths=layout.grid,
+            **new_backbone(recipe, token_values(data, layout)),
+            **head_settings(recipe, network_size(recipe.model)._asdict()),
+        )
     if recipe.classifier.probe != "none":
         network.transformer.requires_grad_(False)
     return network

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..data.data_sets import PIXEL_SETS, TEXT_SETS
 from ..pipelines.folders import pipeline_folder
-from ..utils.files import file_digest
+from ..utils.files import file_digest, model_digest
 from ..utils.settings import flatten
 from .config import Recipe
 from .recipes import recipe_to_dict
@@ -59,7 +59,7 @@ def counted_settings(recipe: Recipe, runs: Mapping[str, str] | None = None) -> d
         if key in runs:
             settings[key] = f"run {runs[key]}"
         elif key == "training.init_from":
-            settings[key] = f"files {_folder_digest(pipeline_folder(value))}"
+            settings[key] = f"files {model_digest(pipeline_folder(value))}"
         elif key in PATHS and value is not None and value not in BUILT_IN:
             settings[key] = _identified(value)
     return settings
@@ -77,10 +77,3 @@ def _identified(value: str) -> str:
     if path.is_file():
         return f"file {file_digest(path)}"
     return str(path.resolve()) if path.is_dir() else value
-
-
-def _folder_digest(folder: Path) -> str:
-    """Return a digest of the names and contents of the files of a pipeline that a run can start from."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
-    contents = [(path.relative_to(folder).as_posix(), file_digest(path)) for path in files]
-    return hashlib.blake2b(json.dumps(contents).encode(), digest_size=8).hexdigest()

@@ -181,6 +181,17 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
+def model_digest(folder: Path) -> str:
+    """Return a digest of a pipeline's weights and configuration that does not depend on its path."""
+    digest = hashlib.blake2b(digest_size=8)
+    listed = sorted([*folder.rglob("*.json"), *folder.rglob("*.safetensors")])
+    for file in filter(Path.is_file, listed):  # a pipe might never end
+        digest.update(file.relative_to(folder).as_posix().encode())
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "blake2b").digest())
+    return digest.hexdigest()
+
+
 def remove(path: Path) -> None:
     """Remove a file or a folder if it exists."""
     if path.is_dir() and not path.is_symlink():

@@ -125,6 +125,11 @@ def launched() -> Ranks:
     return Ranks(rank, world_size, local)
 
 
+def local_world_size() -> int:
+    """Return the number of processes that a launcher has started on this machine; 1 without a launcher."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or launched().world_size)
+
+
 def leave_launcher() -> Ranks:
     """Return the ranks of this process, and make it a process of its own, for which `launched` is `ALONE`."""
     ranks = launched()

@@ -89,9 +89,19 @@ def test_unreadable_pictures_are_named_and_the_others_recognised(place, capsys):
     output = capsys.readouterr()
     pictures = [json.loads(line)["picture"] for line in output.out.splitlines()]
     assert pictures == ["broken/b.png", *FILES[:2]]
-    first, *_, last = output.err.splitlines()
-    assert first.startswith("broken/a.png: ")
-    assert last.startswith("acdit: error: 1 of 4 pictures cannot be read: broken/a.png: ")
+    (line,) = output.err.splitlines()
+    assert line.startswith("acdit: error: 1 of 4 pictures cannot be read: broken/a.png: ")
+
+
+def test_many_unreadable_pictures_have_a_line_each(place, capsys):
+    files = [f"bad/{index}.png" for index in range(5)]
+    (place / "bad").mkdir()
+    for file in files:
+        (place / file).write_bytes(b"no picture")
+    assert main(["classify", "bad", FILES[0], "--model", "model"]) == 2
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == files
+    assert last == "acdit: error: 5 of 6 pictures cannot be read: they are named above"
 
 
 def test_only_unreadable_pictures(place, capsys):

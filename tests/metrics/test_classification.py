@@ -76,7 +76,7 @@ def test_confusion_and_the_table_of_classes_are_those_of_scikit_learn():
     )
     np.testing.assert_allclose(table.recall, recall)
     np.testing.assert_allclose(table.precision, precision)
-    assert table.counts.tolist() == np.asarray(counts).tolist() and table.predicted.sum() == 200
+    assert table.counts.tolist() == np.asarray(counts).tolist()
     assert math.isnan(table.recall[6]) and math.isnan(table.precision[0])
 
 

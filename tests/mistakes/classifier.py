@@ -69,8 +69,8 @@ CLASSIFIER: list[Mutant] = [
     mutant(
         "noise of another level",
         "diffusion/classification.py",
-        'torch.full(blocks.shape[:2], network.config["timestep"]',
-        'torch.full(blocks.shape[:2], 1000 - network.config["timestep"]',
+        'time = network.config["timestep"] if timestep is None else timestep',
+        'time = 1000 - (network.config["timestep"] if timestep is None else timestep)',
         "pipelines/test_classification_pipeline.py::test_noise_is_that_of_the_generator",
     ),
     mutant(

@@ -81,10 +81,10 @@ RECOGNITION = [
         "evaluation/test_classifier_evaluation.py::test_probes_have_a_series_for_each_pooling",
     ),
     mutant(
-        "the timestep of a classifier stays changed",
+        "the input of a classifier keeps its own timestep",
         "evaluation/classification.py",
-        "network.register_to_config(timestep=own)",
-        "pass",
+        "pipeline.logits(pixels, timestep)",
+        "pipeline.logits(pixels)",
         "evaluation/test_classifier_evaluation.py::test_accuracy_by_timestep_is_that_of_networks_at_these_timesteps",
     ),
     mutant(
