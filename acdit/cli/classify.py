@@ -24,8 +24,8 @@ WIDEST = 20  # characters to which the names of classes are aligned
 class ClassifyOptions(Ranged):
     """Print the most probable classes of pictures, with their probabilities.
 
-    Pictures are resized, cropped and converted as for training. Those that cannot be read, or are more
-    than 100 times as long as wide, are named, and the others are recognised.
+    Pictures are resized, cropped and converted as for training. Those that cannot be read, or are
+    more than 100 times as long as wide, are named, and the others are recognised.
     """
 
     section: ClassVar[str] = "--"

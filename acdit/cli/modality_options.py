@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 from ..modalities.modality import Modality
 from ..modalities.table import MODALITIES
 from ..pipelines.folders import folder_modality, pipeline_folder
-from ..utils.errors import UserError
+from ..utils.errors import UserError, in_words
 from ..utils.references import load_object
 from ..utils.settings import fields_of, nearest, spelled
 from .model_options import ModelOptions
@@ -86,7 +86,7 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
         if not modality.runs(command):
             raise UserError(
                 f"{named[-1]} is a model of {modality.many}, but acdit {command} needs one of "
-                f"{' or '.join(each.many for each in modalities_of(command))}"
+                f"{in_words((each.many for each in modalities_of(command)), 'or')}"
             )
     else:
         counts = {
@@ -101,7 +101,7 @@ def choose_modality(command: str, argv: Sequence[str]) -> tuple[Modality, list[s
     if foreign:
         alike = [option for option in foreign if users(option) == users(foreign[0])]
         shown = (f"--out {each.value}" if each.key == "out" else f"--{spelled(each.key)}" for each in alike)
-        others = " and ".join(MODALITIES[name].many for name in users(alike[0]))
+        others = in_words((MODALITIES[name].many for name in users(alike[0])), "and")
         raise UserError(
             f"{', '.join(shown)}: only for models of {others}, but this is a model of {modality.many}"
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from ..studies.study import STUDIES, Study, study_named
-from ..utils.errors import UserError
+from ..utils.errors import UserError, in_words
 from ..utils.references import load_object
 from ..utils.settings import build, help_text, read_arguments
 from .command import Command
@@ -28,7 +28,7 @@ class StudyCommand(Command):
     def main(self, argv: list[str]) -> None:
         """Choose the study, parse the arguments with its options, and run it."""
         if not argv or argv[0].startswith("-"):
-            raise UserError(f"study needs a name: acdit study {' or '.join(STUDIES)}")
+            raise UserError(f"study needs a name: acdit study {in_words(STUDIES, 'or')}")
         study = study_named(argv[0])
         options = options_of(study)
         self.run(study, build(options, read_arguments(options, argv[1:])))

@@ -12,7 +12,7 @@ from ..data.dataset import LabelledDataset
 from ..diffusion.text_likelihood import Estimate
 from ..generation.batches import Sampling
 from ..pipelines.block_pipeline import BlockPipeline
-from ..utils.errors import UserError
+from ..utils.errors import UserError, in_words
 from ..utils.ranks import ALONE, Ranks
 from ..utils.references import load_object
 from ..utils.settings import nearest
@@ -127,7 +127,7 @@ def evaluate_model(
             )
         known = MODEL_METRICS[name].modalities
         if modality not in known:
-            raise UserError(f"the metric {name} is for models of {' or '.join(known)}, not {modality}")
+            raise UserError(f"the metric {name} is for models of {in_words(known, 'or')}, not {modality}")
     measures = {MODEL_METRICS[name].measure: name for name in metrics}
     if len(measures) > 1:
         raise UserError(f"the metrics {' and '.join(measures.values())} are measured apart: name one of them")

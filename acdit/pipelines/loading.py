@@ -8,7 +8,7 @@ from diffusers.utils.logging import disable_progress_bar, enable_progress_bar, i
 
 from ..modalities.modality import Modality
 from ..modalities.table import MODALITIES
-from ..utils.errors import UserError
+from ..utils.errors import UserError, in_words
 from ..utils.references import load_object
 from .block_pipeline import BlockPipeline
 from .folders import folder_modality, pipeline_folder
@@ -41,7 +41,7 @@ def load_pipeline(
     cls = _class_of(modality)
     if not issubclass(cls, kind):
         suited = [each.many for each in MODALITIES.values() if issubclass(_class_of(each), kind)]
-        expected = " or ".join(suited) or kind.__name__
+        expected = in_words(suited, "or") if suited else kind.__name__
         raise UserError(f"{folder} is a model of {modality.many} ({cls.__name__}), not one of {expected}")
     shown = is_progress_bar_enabled()
     disable_progress_bar()  # the bar of diffusers over the few components of a pipeline

@@ -12,7 +12,7 @@ from ..data.config import AutoencoderConfig, DataConfig
 from ..modalities.modality import Modality
 from ..modalities.table import MODALITIES, modality_of_run
 from ..model.layout import parse_dims
-from ..utils.errors import UserError
+from ..utils.errors import UserError, in_words
 from ..utils.ranges import (
     Count,
     CountFromZero,
@@ -314,7 +314,8 @@ class Recipe(NamedRun):
             if modality.length_key is None:
                 chosen_by = f"training.objective {self.training.objective or modality.objective}"
             raise UserError(
-                f"{key} is for {' and '.join(used)}, not for {modality.samples} ({chosen_by}): leave it out"
+                f"{key} is for {in_words(used, 'and')}, not for {modality.samples} ({chosen_by}): leave it "
+                "out"
             )
 
     @property

@@ -2,8 +2,10 @@
 
 import importlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 PACKAGE = Path(__file__).parents[1]
 # Beginnings of sentences that tell the callers of a library how to call it.
@@ -17,6 +19,12 @@ LONGEST_WORD, LONGEST_LINE = 300, 1500  # characters of a message
 
 class UserError(ValueError):
     """Invalid input; the message says in one line what is wrong and what is accepted."""
+
+
+def in_words(words: Iterable[str], conjunction: Literal["and", "or"]) -> str:
+    """Return words as a part of a sentence: `a`, `a or b`, `a, b or c`."""
+    *first, last = words
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -108,7 +108,7 @@ def test_bad_input_is_one_line(model, folder, tmp_path, capsys):
         (["--plot", "a.pdf"], "--plot must be a .png file or a folder"),
         (["--plot", str(folder / "0" / "0.png" / "plots")], "0.png"),
         (["--out", "a.txt"], "--out must be a .json file"),
-        (["--steps", "4"], "--steps: only for models of images and text and video"),
+        (["--steps", "4"], "--steps: only for models of images, text and video"),
         (["--guidance", "2"], "--guidance: only for models of images and video"),
         (["--headd", "2"], "did you mean --head?"),
     ):

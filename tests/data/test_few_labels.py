@@ -132,7 +132,7 @@ def test_classes_with_fewer_labels_are_named(folder, tmp_path):
     with pytest.raises(UserError, match=r"data\.labels_per_class must be at least 1, not 0"):
         DataConfig(labels_per_class=0)
     with pytest.raises(
-        UserError, match=r"data\.labels_per_class is for images and video and image classification, not "
+        UserError, match=r"data\.labels_per_class is for images, video and image classification, not "
     ):
         load_recipe("laptop-text", **{"data.labels_per_class": 1})
 

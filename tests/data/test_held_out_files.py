@@ -60,7 +60,7 @@ def test_validation_without_a_held_out_part(folder, tmp_path):
         check_validation(both)
     with pytest.raises(UserError, match=r"has a held-out part of its own: leave out"):
         open_samples(DataConfig(source="moving-digits", frames=4, validation_fraction=0.1), seed=0)
-    with pytest.raises(UserError, match=r"data\.validation_fraction is for images and video"):
+    with pytest.raises(UserError, match=r"data\.validation_fraction is for images, video and"):
         load_recipe("laptop-text", **{"data.validation_fraction": 0.1})
     recipe = load_recipe(folder, out=str(tmp_path / "run"))
     assert check_validation(recipe) == "0.1 of the files of every class"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from ...utils.errors import UserError
+from ...utils.errors import UserError, in_words
 from ...utils.references import load_object
 from ...utils.settings import nearest
 
@@ -143,7 +143,7 @@ def find_extractor(name: str, modality: str) -> tuple[ExtractorEntry, str]:
     if modality not in entry.modalities:
         hint = f"; frames:{name} computes them of every frame" if _has_frames(entry, modality) else ""
         raise UserError(
-            f"the features {key} are for {' and '.join(entry.modalities)}, not for {modality}{hint}"
+            f"the features {key} are for {in_words(entry.modalities, 'and')}, not for {modality}{hint}"
         )
     return entry, argument
 
