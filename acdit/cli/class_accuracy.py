@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def run_class_accuracy(options: PixelEvaluateOptions, kind: "type[ACDiTPipeline]", stride: int = 1) -> None:
-    """Tell the classes of labelled data by a generator; the main rank prints and writes.
+    """Classify labelled data with a generator; the main rank prints and writes.
 
     Args:
         options: options of the command.

@@ -1,4 +1,4 @@
-"""Losses of samples given each class, from which a generator tells the class (arXiv 2303.16203).
+"""Losses of samples given each class, by which a generator classifies (arXiv 2303.16203).
 
 All classes of a sample share the noise, so that most of its variance cancels in their differences. The
 classes are views of one call and share the pass over the clean blocks.
@@ -199,7 +199,7 @@ def number_of_classes(network: ACDiTTransformer) -> int:
     classes = network.config["num_classes"] or 0
     if classes < 2:
         raise UserError(
-            f"a generator tells classes only if it was trained with several, but this one has {classes}: "
+            f"a generator can classify only if it was trained with several classes, not {classes}: "
             "take a model with classes, or train a classifier from it"
         )
     return classes

@@ -1,4 +1,4 @@
-"""Tables and scores of classes that a model tells: accuracy with intervals, and the confused classes."""
+"""Tables and scores of a classification: accuracy with intervals, and the confused classes."""
 
 from collections.abc import Sequence
 from math import isnan

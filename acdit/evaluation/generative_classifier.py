@@ -74,7 +74,7 @@ def measure_classes(
 
 
 def classification_report(pipeline: ACDiTPipeline, data: LabelledData, settings: ModelSettings) -> Report:
-    """Report how well a generator of images or clips tells the classes of samples.
+    """Report how well a generator classifies images or clips.
 
     Args:
         pipeline: pipeline of the model.
@@ -113,7 +113,7 @@ def classification_report(pipeline: ACDiTPipeline, data: LabelledData, settings:
 
 
 def _text_report(pipeline: ACDiTTextPipeline, data: PixelDataset, settings: ModelSettings) -> Report:
-    """Report how well a generator tells the classes of sequences of tokens, by their likelihoods."""
+    """Report how well a generator classifies sequences of tokens by their likelihoods."""
     classes, mask = number_of_classes(pipeline.transformer), pipeline.transformer.config["vocab_size"] - 1
     if len(data.labels) and not 0 <= int(data.labels.min()) <= int(data.labels.max()) < classes:
         raise UserError(f"labels of the data must be classes of the model, 0 to {classes - 1}")

@@ -22,7 +22,7 @@ from .real_sets import Geometry, check_data_modality, geometry_of, parts_of
 from .training_data import built_in_data, class_names_of, describe_training_data, recorded_data
 
 Classified = ACDiTPipeline | ACDiTImageClassificationPipeline
-"""Pipelines that tell classes of images or clips."""
+"""Pipelines that classify images or clips."""
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ def test_estimates_share_their_draws_and_have_the_mean_of_the_sum():
 
 @pytest.mark.parametrize("classes", [None, 1])
 def test_a_network_without_classes_is_refused(classes, blocks):
-    with pytest.raises(UserError, match=f"this one has {classes or 0}: take a model with classes"):
+    with pytest.raises(UserError, match=f"several classes, not {classes or 0}: take a model with classes"):
         losses_of(tiny_model(num_classes=classes), blocks.float())
 
 

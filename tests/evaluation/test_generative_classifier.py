@@ -127,7 +127,7 @@ def test_other_data_and_models_are_refused():
         report_of(pictures(side=8))
     with pytest.raises(UserError, match="has 6 classes, but the model has 2, whose names are not recorded"):
         matched_classes([None, None], NAMES, "x")
-    with pytest.raises(UserError, match="this one has 0"):
+    with pytest.raises(UserError, match="several classes, not 0"):
         report_of(pictures(), pipe=pipeline(()))
     with pytest.raises(UserError, match="likelihood is for models of text, not image"):
         evaluate_model(pipeline(), pictures(), ["likelihood"])
