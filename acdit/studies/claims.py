@@ -10,11 +10,13 @@ from .claims_digits import (
     ablated,
     against_baselines,
     between_ends,
+    context_noise,
     decayed,
     digits,
     gap_over_size,
     larger_networks,
     longer_sequences,
+    longer_windows,
     mixed_blocks,
     mnist,
     more_blocks,
@@ -256,6 +258,30 @@ CLAIMS: tuple[Claim, ...] = (
         "the distance of digits is lower at 1, 4 and 16 blocks.",
         "large networks, which may have room for all block sizes.",
         (FullRun(XL, {"layout.blocks": "[32x32,16x16,8x8]", "training.steps": "3600000"}),),
+    ),
+    Claim(
+        "window",
+        "A longer past is better",
+        "ours",
+        "a block that sees more of the blocks before it is generated better; the paper's blocks see all "
+        "of them.",
+        (digits("context", longer_windows),),
+        f"the {DISTANCES} falls with the number of previous blocks of one token that a block sees in "
+        "sampling, from 1 to all 15. The network is trained without a window.",
+        "long sequences, such as videos, whose distant past may matter less.",
+        (FullRun(XL, {"layout.blocks": "[4x4]"}),),
+    ),
+    Claim(
+        "context-noise",
+        "Noise on the past makes up for errors that add up",
+        "ours",
+        "noise on finished blocks that later blocks see reduces errors that add up from block to block, "
+        "if the network is trained with it.",
+        (digits("context", context_noise),),
+        f"in blocks of one token, the {DISTANCES} with noise of 0.1 in training and sampling is lower than "
+        "without any, and lower than with noise in training alone.",
+        "sequences of many more blocks, in which more errors add up.",
+        (FullRun("ucf101-xl", {"layout.blocks": "[1x16x16]", "diffusion.context_noise": "0.1"}),),
     ),
     Claim(
         "masks",

@@ -18,6 +18,7 @@ COMPLETE = "RoPE-ND, clean past"  # reference of the ablation
 SHORT, LONG = 16, 64  # tokens of an image
 COUNTS = (1, 4, 16)  # numbers of blocks at both lengths
 REFERENCE_COUNT = 4
+WINDOWS = (1, 2, 4, 8, 15)  # numbers of previous blocks that a block of one token sees; the last is all
 
 
 def _distance(rows: Sequence[Row], **where: Any) -> Scores:
@@ -124,6 +125,36 @@ def decayed(rows: Sequence[Row]) -> list[Comparison]:
     ]
 
 
+def _in_context(rows: Sequence[Row], trained: float, sampled: float, window: int) -> Scores:
+    return _distance(rows, trained_noise=trained, context_noise=sampled, window=window)
+
+
+def context_noise(rows: Sequence[Row]) -> list[Comparison]:
+    """Compare a network that is trained and sampled with noise on the past with the same without either."""
+    noise, everything = 0.1, WINDOWS[-1]
+    both = _in_context(rows, noise, noise, everything)
+    return [
+        compare(
+            f"noise {noise:g} on the past in training and sampling, against none",
+            both,
+            _in_context(rows, 0.0, 0.0, everything),
+            LOWER,
+        ),
+        compare(
+            f"noise {noise:g} on the past in training and sampling, against training alone",
+            both,
+            _in_context(rows, noise, 0.0, everything),
+            LOWER,
+        ),
+    ]
+
+
+def longer_windows(rows: Sequence[Row]) -> list[Comparison]:
+    """Return the trend of the distance over the number of previous blocks that a block sees."""
+    windows = {window: _in_context(rows, 0.0, 0.0, window) for window in WINDOWS}
+    return [trend_over("longer windows", windows, LOWER)]
+
+
 def mixed_blocks(training: str, expected: Expectation) -> Compare:
     """Return the function that compares one network for all numbers of blocks with one for each."""
 
@@ -150,6 +181,7 @@ REFERENCES: Mapping[str, Mapping[str, Any]] = {
     "baselines": {"arm": "ACDiT"},
     "decay": {"schedule": "wsd", "weights": "averaged", "trained": 1.0},
     "anyblock": {"training": "alone", "blocks": REFERENCE_COUNT},
+    "context": {"trained_noise": 0.0, "context_noise": 0.0, "window": WINDOWS[-1]},
 }
 
 

@@ -45,6 +45,11 @@ DIGITS: dict[str, dict[str, Sequence[Any]]] = {
         "weights": ("averaged", "raw"),
         "trained": (0.8, 0.9, 1.0),
     },
+    "context": {
+        "trained_noise": (0.0, 0.1),
+        "context_noise": (0.0, 0.1),
+        "window": (1, 2, 4, 8, 15),
+    },
     "anyblock": {
         "training": ("alone", "mixed, steps of one", "mixed, steps of all"),
         "blocks": (1, 4, 16),
@@ -105,7 +110,13 @@ def of_recognition(row: Mapping[str, Any]) -> float:
     return {"fine-tuned": 0.95, "from scratch": 0.8, "fine-tuned, noised input": 0.9}[row["arm"]]
 
 
+def of_noise(row: Mapping[str, Any]) -> float:
+    return 3 - row["trained_noise"] - row["context_noise"]
+
+
 TRUE: dict[str, Score] = {
+    "window": lambda row: 1 + 1 / row["window"],
+    "context-noise": of_noise,
     "baselines": of_arm,
     "interpolation": log_blocks,
     "blocks": log_blocks,
@@ -123,7 +134,6 @@ TRUE: dict[str, Score] = {
     "understanding": of_recognition,
     "clean-input": of_recognition,
 }
-NEVER_REFUTED = {"gap": UNDECIDED}  # a mirrored gap is negative and grows
 
 
 def cases() -> list[tuple[str, Evidence, Score]]:
