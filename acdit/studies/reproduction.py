@@ -68,9 +68,7 @@ class Finding:
     @property
     def comparisons(self) -> list[Comparison]:
         """Return the comparisons of all evidence that is measured."""
-        return [
-            comparison for each in self.tested if each.stored is not None for comparison in each.comparisons
-        ]
+        return [comparison for each in self.tested for comparison in each.comparisons]
 
     @property
     def verdict(self) -> Verdict:
