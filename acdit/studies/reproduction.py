@@ -189,10 +189,12 @@ def _evidence(tested: Tested, folder: Path) -> list[str]:
 
 def _cost(run: FullRun) -> dict[str, str]:
     """Return a training run at full size, with the hours that it takes."""
-    recipe = load_recipe(run.recipe, **run.overrides)
-    plans = {ranks: make_plan(recipe, ranks=ranks) for ranks in RANKS}
-    hours = {f"hours on {ranks} H100s": f"{plan.hours:,.0f}" for ranks, plan in plans.items()}
-    flops = plans[RANKS[0]].total_flops
+    recipe, flops, hours = load_recipe(run.recipe, **run.overrides), 0.0, {}
+    for ranks in RANKS:
+        plan = make_plan(recipe, ranks=ranks)
+        if plan.total_flops is None or plan.hours is None:
+            raise ValueError(f"{run.command} cannot be planned: {plan.problems}")
+        flops, hours[f"hours on {ranks} H100s"] = plan.total_flops, f"{plan.hours:,.0f}"
     return {"full-size run": f"`{run.command}`", "FLOPs": f"{flops:.3g}", **hours}
 
 
