@@ -137,7 +137,7 @@ class UnderstandingStudyOptions(TrainingStudyOptions):
 
 @dataclass
 class ChoiceStudyOptions(TrainingStudyOptions):
-    """Choose learning rates and augmentation for the study of understanding, on training digits alone."""
+    """Choose learning rate, steps and augmentation for the study of understanding, on training digits."""
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the function that designs the study."""
