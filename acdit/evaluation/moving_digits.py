@@ -40,6 +40,23 @@ def moving_digits_of(pipeline: ACDiTVideoPipeline) -> Scene | None:
     return scene if is_trained_on(pipeline, scene.name, LABEL_NAMES) else None
 
 
+def moving_digit_sets(scene: Scene, frames: int, count: int) -> RealSets:
+    """Return the real clips with which generated clips of moving digits are compared.
+
+    Args:
+        scene: scene of the clips.
+        frames: number of frames of a clip.
+        count: number of clips: the first held-out ones, and as many training clips beside them.
+    """
+    held_out = MovingDigits(frames, held_out=True, scene=scene)
+    training = MovingDigits(frames, scene=scene)
+    reference, real = (
+        TensorSamples(_clips(data, count), data.labels[:count], LABEL_NAMES, f"{scene.name}, {part}")
+        for data, part in ((held_out, "held out"), (training, "training part"))
+    )
+    return RealSets(reference, count, real, None, None, DataSamples(training, f"{scene.name}, training part"))
+
+
 def evaluate_moving_digits(
     pipeline: ACDiTVideoPipeline,
     sampling: Sampling,
@@ -76,15 +93,8 @@ def evaluate_moving_digits(
     scene, clips = _checked(pipeline, count, length)
     check_steps(sampling, span, length)
     held_out = MovingDigits(max(length, span), held_out=True, scene=scene)
-    training = MovingDigits(span, scene=scene)
-    reference = TensorSamples(
-        _clips(held_out, clips)[:, :, :span], held_out.labels[:clips], LABEL_NAMES, f"{scene.name}, held out"
-    )
-    real = TensorSamples(
-        _clips(training, clips), training.labels[:clips], LABEL_NAMES, f"{scene.name}, training part"
-    )
-    searched = DataSamples(training, f"{scene.name}, training part")
-    sets = RealSets(reference, clips, real, None, None, searched)
+    sets = moving_digit_sets(scene, span, clips)
+    reference = sets.reference
     features = comparison.features or [suitable_features(reference.shape, LABEL_NAMES)]
     extractor = open_extractor(
         features[0], reference.shape, torch.device(comparison.device), trust=comparison.trust
@@ -116,7 +126,7 @@ def evaluate_moving_digits(
             reference,
             [load_frame_classifier(scene)],
             ("frechet_distance", "label_accuracy"),
-            real=real,
+            real=sets.real,
             seed=comparison.seed,
             batch=comparison.batch,
             ranks=comparison.ranks,
