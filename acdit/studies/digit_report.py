@@ -159,6 +159,7 @@ def draw_panels(panels: Sequence[Panel], real: float, path: Path) -> None:
         path: path of the PNG.
     """
     figures: Any = require("matplotlib.figure", "examples")
+    tickers: Any = require("matplotlib.ticker", "examples")
     figure = figures.Figure(figsize=(5.5 * len(panels), 4.5), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for marker, line in zip(MARKERS * len(panel.lines), panel.lines, strict=False):
@@ -172,9 +173,12 @@ def draw_panels(panels: Sequence[Panel], real: float, path: Path) -> None:
         axes.axhline(real, color="grey", linestyle=":", label="real digits")
         if panel.log:
             axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(tickers.LogFormatter())
+        axes.yaxis.set_minor_formatter(tickers.LogFormatter(minor_thresholds=(2, 0.5)))
         if panel.ticks is not None:
             axes.set_xticks(list(panel.ticks), list(panel.ticks.values()))
-            axes.minorticks_off()
+            axes.xaxis.set_minor_locator(tickers.NullLocator())
         axes.set(title=panel.title, xlabel=panel.x, ylabel="Fréchet distance (lower is better)")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)

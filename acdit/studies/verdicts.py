@@ -161,9 +161,9 @@ def trend(name: str, levels: Mapping[float, Scores], expected: Expectation) -> C
         levels: scores by seed, by level; at least two levels above 0.
         expected: `higher` for scores that rise with the level, `lower` for scores that fall.
     """
-    if len(levels) < 2 or min(levels) <= 0 or expected.effect == "equal":
+    if len(levels) < 2 or min(levels) <= 0 or expected.margin:
         raise ValueError(
-            f"a trend needs two levels above 0 and a direction, not {sorted(levels)}, {expected}"
+            f"a trend needs two levels above 0, and no margin, not {sorted(levels)} and {expected}"
         )
     ordered = sorted(levels)
     missing = [f"{level:g}" for level in ordered if not levels[level]]

@@ -57,12 +57,12 @@ def verdicts(page: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_runs_are_declared_once_with_the_checkpoints_that_are_measured(name, tmp_path):
-    design, store = design_of(name), RunStore(tmp_path)
+    design, store = design_of(name, seeds=2), RunStore(tmp_path)
     by_digest = {store.run(spec).digest: store.run(spec) for spec in design.runs}
-    base = store.run(design_of("decay").runs[0])
+    base = store.run(design_of("decay", seeds=1).runs[0])
     assert base.digest in by_digest or name == "context"  # the studies share the runs of the reference
     intervals = {run.recipe.training.steps // run.recipe.training.keep_every for run in by_digest.values()}
-    assert intervals == {10} and {run.recipe.training.seed for run in by_digest.values()} == set(range(SEEDS))
+    assert intervals == {10} and {run.recipe.training.seed for run in by_digest.values()} == {0, 1}
     for measurement in design.measurements:
         (spec,) = measurement.runs
         for key in measurement.rows:
@@ -79,12 +79,12 @@ def test_equal_compute_is_equal_steps_but_for_what_trains_longer(tmp_path):
     images = {
         name: {
             run.recipe.training.steps * run.recipe.training.batch_size
-            for run in map(store.run, design_of(name).runs)
+            for run in map(store.run, design_of(name, seeds=1).runs)
         }
         for name in NAMES
     }
     base = BUDGETS["full"].steps * BUDGETS["full"].batch
-    assert images.pop("anyblock") == {base, 4 * base} or images == {}
+    assert images.pop("anyblock") == {base, 3 * base}
     assert set().union(*images.values()) == {base}
 
 
