@@ -212,6 +212,11 @@ class DigitStudyOptions(TrainingStudyOptions):
 
 
 @dataclass
+class VideoStudyOptions(DigitStudyOptions):
+    """Train generators of clips in more and in fewer blocks, and compare what they draw and continue."""
+
+
+@dataclass
 class BaselineChoiceStudyOptions(TrainingStudyOptions):
     """Choose the learning rate of each baseline, on a seed that the study of baselines does not report."""
 

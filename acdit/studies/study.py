@@ -141,6 +141,13 @@ STUDIES: dict[str, Study] = {
             "acdit study context --jobs 2 --dry-run",
         ),
         Study(
+            "video",
+            "video in more and in fewer blocks, with small moving digits (Fig. 4)",
+            "acdit.studies.video:video_design",
+            "acdit.cli.study_options:VideoStudyOptions",
+            "acdit study video --jobs 2 --dry-run",
+        ),
+        Study(
             "understanding",
             "recognition by generators with few labels, and by networks from scratch",
             "acdit.studies.understanding:understanding_design",

@@ -7,6 +7,7 @@ from .evaluation import EVALUATION
 from .features import FEATURES
 from .kinds import Mutant
 from .network import NETWORK
+from .orders import ORDERS
 from .recognition import RECOGNITION
 from .samples import SAMPLES
 from .studies import STUDIES
@@ -20,6 +21,7 @@ MUTANTS = [
     *NETWORK,
     *VIDEO,
     *TEXT,
+    *ORDERS,
     *TRAINING,
     *EVALUATION,
     *FEATURES,

@@ -13,9 +13,16 @@ STUDIES = [
     mutant(
         "the version does not count",
         "training/recipe_digest.py",
-        "json.dumps([TRAINING_VERSION, settings], sort_keys=True)",
+        "json.dumps([version, settings], sort_keys=True)",
         "json.dumps(settings, sort_keys=True)",
-        "training/test_recipe_digest.py::test_the_version_counts",
+        "training/test_recipe_digest.py::test_the_version_of_a_noise_process_counts_for_its_runs",
+    ),
+    mutant(
+        "all noise processes share a version",
+        "training/recipe_digest.py",
+        "TRAINING_VERSIONS[recipe.modality.noise]",
+        "max(TRAINING_VERSIONS.values())",
+        "training/test_recipe_digest.py::test_digests_of_stored_runs_stay",
     ),
     mutant(
         "a run that was stopped counts as finished",
