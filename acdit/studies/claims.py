@@ -292,6 +292,6 @@ CLAIMS: tuple[Claim, ...] = (
         (text(counted_masks),),
         "bits per byte are lower at each block size from 1 to 256, after equally many steps.",
         "perplexities of GPT-2's tokens, and sequences of 1,024 of them.",
-        TEXT_RUNS,
+        (FullRun("openwebtext-b"), FullRun("openwebtext-b", {"diffusion.masks": "independent"})),
     ),
 )
