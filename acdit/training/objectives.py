@@ -68,7 +68,14 @@ def build_objective(recipe: Recipe, data: LabelledDataset, *, plain: bool = Fals
             timestep_location=config.timestep_location,
             schedule=config.schedule,
         )
-    return build(config, data)
+    objective = build(config, data)
+    if recipe.model.context != "clean":
+        if not isinstance(objective, DiffusionObjective):
+            raise UserError(
+                f"training.objective {objective_name(recipe)} needs clean blocks: leave out model.context"
+            )
+        objective.context = recipe.model.context
+    return objective
 
 
 def objective_name(recipe: Recipe) -> str:
