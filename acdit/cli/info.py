@@ -84,6 +84,9 @@ def generator_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Moda
 
     model, what = Dimensions.of(pipeline.transformer.config), modality.name
     steps, (name, key) = pipeline.default_steps(layout), modality.vocabulary
+    bytes_per_value, guided = pipeline.transformer.dtype.itemsize, modality.guided
+    variant = {"positions": model.positions, "context": model.context}
+    usual = {"positions": "rope_nd", "context": "clean"}
     return {
         "parameters": parameters(model),
         "layers": model.num_layers,
@@ -93,9 +96,10 @@ def generator_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Moda
         "layout": str(layout),
         "blocks": layout.num_blocks,
         "sequence length": layout.num_tokens,
+        **{key: value for key, value in variant.items() if value != usual[key]},
         f"forward FLOPs per {what}": forward_flops(model, layout),
-        f"sampling FLOPs per {what}": sampling_flops(model, layout, steps, guided=modality.guided),
-        f"cache bytes per {what}": cache_bytes(model, layout, pipeline.transformer.dtype.itemsize),
+        f"sampling FLOPs per {what}": sampling_flops(model, layout, steps, guided=guided),
+        f"cache bytes per {what}": cache_bytes(model, layout, bytes_per_value, guided=guided),
     }
 
 

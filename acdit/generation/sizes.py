@@ -32,7 +32,7 @@ def require_sampling_memory(
     blocks = layout.num_blocks if window is None else min(window + 1, layout.num_blocks)
     cached = Layout((blocks * layout.block_tokens,), (layout.block_tokens,))
     network = Dimensions.of(pipeline.transformer.config)
-    cache = cache_bytes(network, cached, pipeline.transformer.dtype.itemsize)
+    cache = cache_bytes(network, cached, pipeline.transformer.dtype.itemsize, guided=True)
     state = 4 * 4 * network.in_channels * layout.block_tokens  # noise, sample, prediction, logits
     alike = min(batch, count)
     required = alike * (cache + state) + count * (kept + OVERHEAD) + layout.num_blocks * OVERHEAD

@@ -28,6 +28,7 @@ CLASSIFICATION = Modality(
         "diffusion.timesteps",
         "diffusion.views",
         "lora.*",
+        "model.context",
         "model.time_conditioning",
         "sampling.*",
         "training.sample_every",

@@ -23,6 +23,7 @@ TEXT = Modality(
         "diffusion.context_noise",
         "diffusion.min_snr",
         "diffusion.timesteps",
+        "model.context",
     ),
     single_file=True,
     open_data="acdit.data.opening:open_tokens",

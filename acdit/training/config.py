@@ -49,6 +49,11 @@ class ModelConfig(Ranged):
     """Number of attention heads; default: that of the named size."""
     time_conditioning: bool | None = None
     """Condition the network on the diffusion time; default: true for images and video, false for texts."""
+    positions: Literal["rope_nd", "rope_1d", "absolute", "none"] = "rope_nd"
+    """Positions of tokens: a rotation by the coordinates (rope_nd) or by the index in the sequence (rope_1d),
+    fixed sine-cosine embeddings (absolute), or none."""
+    context: Literal["clean", "noised"] = "clean"
+    """Past that a block sees in training: clean blocks, or noised ones, each at its own noise level."""
 
 
 @dataclass
@@ -253,6 +258,8 @@ class Recipe(NamedRun):
         self._refuse_unused(modality)
         if self.training.init_from is None:  # otherwise the network is not known yet
             self.diffusion.masks_for(self.time_conditioning)
+        if self.model.context == "noised":
+            self._check_noised_context()
         if self.classifier.randaugment and self.autoencoder.model is not None:
             raise UserError(
                 "classifier.randaugment is for pixels, but autoencoder.model is set: set it to 0, or leave "
@@ -279,6 +286,17 @@ class Recipe(NamedRun):
                 f"{key} is for {in_words(used, 'and')}, not for {modality.samples} ({chosen_by}): leave it "
                 "out"
             )
+
+    def _check_noised_context(self) -> None:
+        """Raise UserError if a key is set that needs clean blocks."""
+        given = {
+            "diffusion.draws": self.diffusion.draws != 1,
+            "diffusion.views": self.diffusion.views is not None,
+            "diffusion.context_noise": self.diffusion.context_noise != 0,
+            "model.time_conditioning": self.model.time_conditioning is False,
+        }
+        for key in (key for key, is_set in given.items() if is_set):
+            raise UserError(f"{key} has no meaning with model.context noised: leave it out")
 
     @property
     def modality(self) -> Modality:

@@ -16,7 +16,7 @@ from ..model.layout import Layout
 from ..model.stored import read_network_config
 from ..pipelines.folders import folder_modality, pipeline_folder
 from ..utils.errors import UserError
-from .build import check_tokens, network_config
+from .build import check_context, check_tokens, network_config
 from .classifier_network import check_classes, check_source, head_settings, new_backbone
 from .config import Recipe
 from .inspection import Data
@@ -78,10 +78,13 @@ class GeneratorCosts:
         modality = folder_modality(folder)
         config = read_network_config(folder / modality.network[0], modality.network[1])
         check_tokens(source, config, values)
+        check_context(source, config, recipe.model.context)
         return config | {"num_classes": data.num_classes}
 
     def network_tokens(self, layout: Layout) -> int:
         """Return the number of clean and noised tokens."""
+        if self.network.context == "noised":
+            return layout.num_tokens
         draws, views = self.recipe.diffusion.draws, self.recipe.diffusion.views
         noised = layout.num_blocks if views is None else min(views, layout.num_blocks)
         return (layout.num_blocks - 1 + noised * draws) * layout.block_tokens
