@@ -1,9 +1,8 @@
 """ACDiTTransformer: the network, with one forward pass for training, sampling and understanding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -11,8 +10,8 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..utils.tracing import allow_variants
-from .attention import Backend, block_mask_for, check_backend, default_backend
+from .attention import block_mask_for
+from .block_network import BlockNetwork
 from .conditioning import embed_conditions
 from .forward_arguments import checked_blocks, row_scales, state_layers
 from .kv_cache import KVCache, check_sinks
@@ -21,7 +20,6 @@ from .layout import Layout
 from .linear import Linear
 from .rope import VARIANTS, Rotation, block_rows, check_split, default_split
 from .skip_causal_mask import clean_visibility, view_visibility
-from .stored_network import StoredNetwork
 
 
 @dataclass
@@ -39,7 +37,7 @@ class ACDiTOutput(BaseOutput):
     hidden_states: Tensor | tuple[Tensor, ...] | None = None
 
 
-class ACDiTTransformer(StoredNetwork):
+class ACDiTTransformer(BlockNetwork):
     """Network that predicts noised blocks from the clean blocks before them, for images, video and text.
 
     The layout is an argument of every call, not a property of the network: one network can train and sample
@@ -66,12 +64,6 @@ class ACDiTTransformer(StoredNetwork):
         schedule: Noise schedule that a network over token ids with time conditioning was trained with; None =
             not recorded.
     """
-
-    _supports_gradient_checkpointing = True
-    _no_split_modules = ["ACDiTBlock"]
-    _repeated_blocks = ["ACDiTBlock"]
-    # norms, embeddings, conditioning and output: few weights, whose rounding would change every token
-    _skip_layerwise_casting_patterns = ["norm", "_embedder", "adaLN_modulation", "final_layer"]
 
     @register_to_config
     def __init__(
@@ -119,41 +111,12 @@ class ACDiTTransformer(StoredNetwork):
         )
         self.final_layer = FinalLayer(hidden_size, in_channels or vocab_size or 0, conditioned)
         self.gradient_checkpointing = False
-        self._backend: Backend | None = None
         self._initialise()
-
-    def _initialise(self) -> None:
-        """Initialise as in DiT: Xavier linear layers, zero biases, zero adaLN outputs, zero final layer."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear) and ("adaLN_modulation" in name or name == "final_layer.linear"):
-                nn.init.zeros_(module.weight)
-        if self.t_embedder is not None:
-            for index in (0, 2):
-                nn.init.normal_(self.t_embedder.mlp.get_parameter(f"{index}.weight"), std=0.02)
 
     @property
     def context_sees_labels(self) -> bool:
         """Return whether the keys and values of the past depend on labels, so that guidance needs two."""
         return False
-
-    def set_attention_backend(self, backend: str | None) -> None:
-        """Set the attention backend: `dense`, `split` or `flex`; None = the device's default.
-
-        Raises:
-            ValueError: If the backend is unknown, or not available on this device.
-        """
-        self._backend = None if backend is None else check_backend(backend, self.device, training=False)
-
-    def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the blocks as in diffusers; each layout and use may have compiled code of its own."""
-        allow_variants()
-        super().compile_repeated_blocks(*args, **kwargs)
 
     def new_cache(
         self,
@@ -283,9 +246,7 @@ class ACDiTTransformer(StoredNetwork):
         # Weights that are offloaded or cast show neither the device nor the dtype of the computation, so take
         # both from the embedding's output.
         x = self.x_embedder(torch.cat(parts) if len(parts) > 1 else parts[0])  # (R, B, hidden)
-        backend = self._backend or default_backend(x.device, x.shape[-1] // self.config["num_heads"])
-        if self.training and torch.is_grad_enabled():
-            check_backend(backend, x.device, training=True)
+        backend = self._backend_for(x)
         clean_indices = [*range(start, start + new_blocks)]
         indices = sorted((*clean_indices, *blocks))
         rope = self._rotation(x.dtype, x.device).table(layout, range(indices[0], indices[-1] + 1))
@@ -318,10 +279,9 @@ class ACDiTTransformer(StoredNetwork):
             # true without clean blocks too, so that the last layer then runs the compiled code of the others
             clean_output = clean_sees is None or bool(layers) or layer < len(self.blocks) - 1
             cached = None if cache is None else cache.read(layer, new_blocks)
-            run: Callable[..., Any] = block
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                run = partial(cast(Callable[..., Any], self._gradient_checkpointing_func), block)
-            x = run(x, conditions, streams, cached, clean_output, None if scales is None else scales[layer])
+            x = self._runner(block)(
+                x, conditions, streams, cached, clean_output, None if scales is None else scales[layer]
+            )
             if layer + 1 in layers:
                 states[layer + 1] = x
         if cache is not None:
