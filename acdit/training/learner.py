@@ -16,16 +16,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
 from ..model.classifier import ACDiTForImageClassification
-from ..model.transformer import ACDiTTransformer
+from ..model.token_head import GeneratorNetwork
 from ..utils.ranks import ALONE, Ranks
 from ..utils.tracing import allow_variants
 from .checkpoint import Stored, fill
 from .class_table import TABLE, carry_rows
 from .config import OptimizerConfig
 
-TrainedNetwork = ACDiTTransformer | ACDiTForImageClassification
+TrainedNetwork = GeneratorNetwork | ACDiTForImageClassification
 MOMENTS = ("exp_avg", "exp_avg_sq")  # names of AdamW's moments
-EMBEDDERS = re.compile(r"(?:^|\.)[xty]_embedder\.")  # names of parameters before the layers
+EMBEDDERS = re.compile(r"(?:^|\.)(?:[xty]|start)_embedder\.")  # names of parameters before the layers
 HEAD = re.compile(r"heads\.\d+\.")  # names of parameters of one head of a classifier
 LAG = 5  # spans of the moving average after which it no longer holds the first weights: exp(-5) < 1%
 
