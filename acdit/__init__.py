@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .diffusion.generate import Guidance, generate
     from .diffusion.masked import MaskedObjective
     from .diffusion.masked_schedulers import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
+    from .diffusion.ordered_schedulers import FixedOrderScheduler, LowestEntropyScheduler
     from .model.classifier import ACDiTForImageClassification
     from .model.kv_cache import KVCache
     from .model.layout import Layout
@@ -37,9 +38,11 @@ __all__ = [
     "ConfidenceScheduler",
     "DiffusionObjective",
     "FirstHittingScheduler",
+    "FixedOrderScheduler",
     "Guidance",
     "KVCache",
     "Layout",
+    "LowestEntropyScheduler",
     "MaskedObjective",
     "generate",
     "load_pipeline",
@@ -58,9 +61,11 @@ _HOMES = {
     "ConfidenceScheduler": "acdit.diffusion.masked_schedulers",
     "DiffusionObjective": "acdit.diffusion.continuous",
     "FirstHittingScheduler": "acdit.diffusion.masked_schedulers",
+    "FixedOrderScheduler": "acdit.diffusion.ordered_schedulers",
     "Guidance": "acdit.diffusion.generate",
     "KVCache": "acdit.model.kv_cache",
     "Layout": "acdit.model.layout",
+    "LowestEntropyScheduler": "acdit.diffusion.ordered_schedulers",
     "MaskedObjective": "acdit.diffusion.masked",
     "generate": "acdit.diffusion.generate",
     "load_pipeline": "acdit.pipelines.loading",

@@ -141,7 +141,6 @@ def network_config(recipe: Recipe, values: int) -> dict[str, Any]:
         recipe: Recipe of the run.
         values: Number of values of a token, see `token_values`.
     """
-    modality, time_conditioning = recipe.modality, recipe.model.time_conditioning
     size = network_size(recipe.model)._asdict()
     if recipe.model.kind == "token-head":
         head = {"head_layers": recipe.model.head_layers or HEAD_LAYERS, "head_size": recipe.model.head_size}
@@ -149,9 +148,9 @@ def network_config(recipe: Recipe, values: int) -> dict[str, Any]:
     return {
         "in_channels": None,
         "vocab_size": None,
-        modality.values_key: values,
+        recipe.modality.values_key: values,
         **size,
-        "time_conditioning": modality.time_conditioning if time_conditioning is None else time_conditioning,
+        "time_conditioning": recipe.time_conditioning,
     }
 
 

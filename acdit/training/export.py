@@ -46,7 +46,8 @@ def check_scheduler(recipe: Recipe) -> str | None:
     """Return the name of the scheduler that a recipe sets, or None.
 
     Raises:
-        UserError: If the recipe's modality has no scheduler of that name, or it does not fit the prediction.
+        UserError: If the recipe's modality has no scheduler of that name, or it does not fit the prediction
+            or the time conditioning.
     """
     name = recipe.sampling.scheduler
     if name is None:
@@ -61,6 +62,11 @@ def check_scheduler(recipe: Recipe) -> str | None:
         prediction = recipe.diffusion.prediction
         network = {"prediction_type": SOLVER_TARGETS[prediction]}
         check_solver(schedulers[name](prediction=prediction), network, bounds=(0.0, 0.0))
+    elif recipe.modality.noise == "masked":
+        timed, schedule = recipe.model.time_conditioning, recipe.diffusion.schedule
+        timed = recipe.modality.time_conditioning if timed is None else timed
+        network = {"vocab_size": 1, "time_conditioning": timed}  # of which the mask is the only id
+        check_solver(schedulers[name](mask_token=0, schedule=schedule), network)
     return name
 
 

@@ -6,6 +6,7 @@ from .evaluation import EVALUATION
 from .features import FEATURES
 from .kinds import Mutant
 from .network import NETWORK
+from .orders import ORDERS
 from .recognition import RECOGNITION
 from .samples import SAMPLES
 from .studies import STUDIES
@@ -21,6 +22,7 @@ MUTANTS = [
     *VIDEO,
     *TEXT,
     *TOKEN_HEAD,
+    *ORDERS,
     *TRAINING,
     *EVALUATION,
     *FEATURES,
