@@ -44,6 +44,11 @@ class BlockNetwork(StoredNetwork):
                 for index in (0, 2):
                     nn.init.normal_(module.mlp.get_parameter(f"{index}.weight"), std=0.02)
 
+    @property
+    def time_conditioning(self) -> bool:
+        """Return whether the network takes timesteps."""
+        return self.config["time_conditioning"]
+
     def check_layout(self, layout: Layout) -> None:
         """Raise UserError if the network cannot generate in the blocks of a layout."""
 

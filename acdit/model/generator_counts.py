@@ -91,7 +91,7 @@ class TokenHeadCounts(GeneratorCounts):
     """
 
     def __init__(self, config: Mapping[str, Any]):
-        backbone = Dimensions.of({**config, "vocab_size": None, "time_conditioning": False})
+        backbone = Dimensions.of({**config, "vocab_size": None, "time_conditioning": True})
         self.network = self._model = TokenHeadDimensions(
             **vars(backbone),
             head_layers=config["head_layers"],

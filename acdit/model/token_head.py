@@ -171,6 +171,11 @@ class CausalTokenDiffusion(BlockNetwork):
         """Return whether the keys and values of the past depend on labels, so that guidance needs two."""
         return self.y_embedder is not None
 
+    @property
+    def time_conditioning(self) -> bool:
+        """Return whether the network takes timesteps, which its head always does."""
+        return True
+
     def check_layout(self, layout: Layout) -> None:
         """Raise UserError unless the blocks of a layout are single tokens."""
         check_token_blocks(layout)

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
+from ..model.block_network import BlockNetwork
 from ..model.classifier import ACDiTForImageClassification
 from ..model.token_head import GeneratorNetwork
 from ..utils.ranks import ALONE, Ranks
@@ -78,7 +79,7 @@ class Learner:
     @property
     def time_conditioning(self) -> bool:
         """Return whether the network is that of a generator which takes timesteps."""
-        return bool(self.network.config.get("time_conditioning"))
+        return isinstance(self.network, BlockNetwork) and self.network.time_conditioning
 
     def moved(self, data: Tensor) -> Tensor:
         """Return data on the network's device, and in its precision unless they are ids."""

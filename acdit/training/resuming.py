@@ -199,7 +199,8 @@ def _earlier_masks(stored: Stored, recipe: Recipe) -> str | None:
 
     It drew masks independently. The value is that of the recipe where this means the same.
     """
-    masks, timed = recipe.diffusion.masks, stored.state["network"].get("time_conditioning")
+    network, masks = stored.state["network"], recipe.diffusion.masks
+    timed = network.get("time_conditioning", "head_layers" in network)
     if recipe.modality.ignores("diffusion.masks") or recipe.diffusion.masks_for(timed) == "independent":
         return masks
     return "independent"
