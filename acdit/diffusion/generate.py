@@ -20,6 +20,7 @@ from ..utils.errors import UserError
 from ..utils.finite import is_finite
 from ..utils.randomness import generator
 from ..utils.tracing import is_concrete
+from .branches import Branches
 from .schedulers import Solver
 from .solver_checks import check_solver
 from .timesteps import Spacing, noise_levels, started
@@ -65,7 +66,7 @@ class Block:
     Attributes:
         index: Index in the sequence.
         sample: Values (N, B, C), or tokens (N, B).
-        evaluations: Number of calls of the network; with guidance, one call holds two views.
+        evaluations: Number of calls of the network; with guidance, one call evaluates both branches.
         cache: Current cache of keys and values; None for a layout of one block.
         complete: Whether all steps were taken; False for the last block of an interrupted generation.
     """
@@ -183,7 +184,8 @@ def generate(
     """Sample block by block (section 4.4, Fig. 2b), each from its noise and the cached earlier clean blocks.
 
     A finished block and the first step of the next one go through the network in one call. The two branches
-    of guidance are two views of the same block and use one cache. The solver starts anew at each block.
+    of guidance are two views of the same block and use one cache, unless the past depends on the label, see
+    `Branches`. The solver starts anew at each block.
 
     Args:
         model: Network, an `ACDiTTransformer`.
@@ -222,23 +224,17 @@ def generate(
     if start == layout.num_blocks:
         return
     sample = noise_of(start)
-    batch, device, dtype = len(sample), sample.device, sample.dtype
-    null_label = model.config["num_classes"]
-    if labels is not None and null_label is None:
-        raise UserError("labels were given, but the model was trained without classes")
+    batch, device, discrete = len(sample), sample.device, not sample.dtype.is_floating_point
+    branches = Branches(model, layout, labels, guided=guidance.scale != 1.0, dtype=sample.dtype)
     check_solver(scheduler, model.config, bounds=(0.0, 0.0))  # the pipeline knows those of the data
-    cache = None
-    if layout.num_blocks > 1:
-        cache = model.new_cache(layout, batch, window=window, sinks=sinks, device=device)
+    branches.open_cache(batch, window, sinks, device)
     pending = None  # clean blocks that are not yet in the cache
     if prefix is not None and start:
         pending = _with_noise(prefix, context_noise, generators)
-    discrete = not dtype.is_floating_point
-    network_dtype = model.dtype  # looked up once: this walks all modules
     total_steps = 0
     for index in range(start, layout.num_blocks):
-        if pending is not None and cache is not None:
-            pending = _fill_cache(model, layout, cache, pending if discrete else pending.to(network_dtype))
+        if pending is not None:
+            pending = branches.fill_cache(pending)
         solver = started(scheduler, counts[index], spacing, device)
         step_arguments = _step_arguments(solver, generators)
         sigmas = noise_levels(solver)
@@ -250,30 +246,10 @@ def generate(
             if discrete and solver.finished(sample):
                 break
             scale = guidance.at(index, layout.num_blocks, sigma) if labels is not None else 1.0
-            views = 1 if scale == 1.0 else 2
-            scaled = (
-                solver.scale_model_input(sample, timestep) if hasattr(solver, "scale_model_input") else sample
-            )
-            inputs = scaled if discrete else scaled.to(network_dtype)
-            view_labels = None
-            if labels is not None:
-                view_labels = labels[:, None]
-                if views == 2:
-                    view_labels = torch.stack((labels, torch.full_like(labels, null_label)), dim=1)  # (N, 2)
-            output = model(
-                inputs.unsqueeze(1).expand(-1, views, *inputs.shape[1:]),
-                timestep.expand(batch, views),
-                layout=layout,
-                blocks=(index,) * views,
-                clean=pending,
-                labels=view_labels,
-                cache=cache,
-            ).sample  # (N, 1 or 2, B, C), or logits (N, 1 or 2, B, V)
-            output = output if discrete else output.to(dtype)
+            scales = hasattr(solver, "scale_model_input")
+            scaled = solver.scale_model_input(sample, timestep) if scales else sample
+            prediction = branches.predict(scaled, timestep, index, pending, scale)
             pending = None
-            prediction = output[:, 0]
-            if views == 2:
-                prediction = torch.lerp(output[:, 1], output[:, 0], scale)
             sample = solver.step(prediction, timestep, sample, **step_arguments).prev_sample
             total_steps, evaluations = total_steps + 1, evaluations + 1
             if on_step is not None:
@@ -282,10 +258,10 @@ def generate(
             if interrupted is not None and interrupted():
                 complete = position == len(sigmas) - 1
                 break
-        _check_block(index, sample, network_dtype)
+        _check_block(index, sample, branches.network_dtype)
         finished = _with_noise(sample[:, None], context_noise, generators)
         pending = finished if pending is None else torch.cat((pending, finished), dim=1)
-        yield Block(index, sample, evaluations, cache, complete)
+        yield Block(index, sample, evaluations, branches.cache, complete)
         if interrupted is not None and interrupted():
             return
 
@@ -298,17 +274,6 @@ def _check_block(index: int, sample: Tensor, dtype: torch.dtype) -> None:
             f"the samples are not finite (NaN or infinity) from block {index} on, with a network in "
             f"{precision}: lower the guidance scale, use float32, or use a model whose weights are sound"
         )
-
-
-def _fill_cache(model: ACDiTTransformer, layout: Layout, cache: KVCache, pending: Tensor) -> Tensor | None:
-    """Write clean blocks (N, P, B, C) to the cache until the others may share a call with the next views.
-
-    Return the others, or None if there are none.
-    """
-    blocks = list(pending.split(1, dim=1))
-    while blocks and not cache.takes_beside_views(len(blocks)):
-        model(None, layout=layout, clean=blocks.pop(0), cache=cache)
-    return torch.cat(blocks, dim=1) if blocks else None
 
 
 def _with_noise(clean: Tensor, deviation: float, generators: Sequence[torch.Generator] | None) -> Tensor:

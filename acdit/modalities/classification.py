@@ -20,6 +20,7 @@ CLASSIFICATION = Modality(
         "diffusion.context_noise",
         "diffusion.draws",
         "diffusion.label_dropout",
+        "diffusion.masks",
         "diffusion.min_snr",
         "diffusion.schedule",
         "diffusion.times",

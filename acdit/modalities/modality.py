@@ -68,7 +68,12 @@ class Modality:
     guided: bool
     vocabulary: tuple[str, str] = ("classes", "num_classes")
     objectives: tuple[str, ...] = ()
-    unused_keys: tuple[str, ...] = ("classifier.*",)
+    unused_keys: tuple[str, ...] = (
+        "classifier.*",
+        "diffusion.masks",
+        "diffusion.schedule",
+        "diffusion.times",
+    )
     not_encoded: tuple[str, ...] = ()
     single_file: bool = False
     network: tuple[str, str] = ("transformer", "ACDiTTransformer")

@@ -137,6 +137,11 @@ class ACDiTTransformer(StoredNetwork):
             for index in (0, 2):
                 nn.init.normal_(self.t_embedder.mlp.get_parameter(f"{index}.weight"), std=0.02)
 
+    @property
+    def context_sees_labels(self) -> bool:
+        """Return whether the keys and values of the past depend on labels, so that guidance needs two."""
+        return False
+
     def set_attention_backend(self, backend: str | None) -> None:
         """Set the attention backend: `dense`, `split` or `flex`; None = the device's default.
 

@@ -135,13 +135,12 @@ def network_config(recipe: Recipe, values: int) -> dict[str, Any]:
         recipe: Recipe of the run.
         values: Number of values of a token, see `token_values`.
     """
-    modality, time_conditioning = recipe.modality, recipe.model.time_conditioning
     return {
         "in_channels": None,
         "vocab_size": None,
-        modality.values_key: values,
+        recipe.modality.values_key: values,
         **network_size(recipe.model)._asdict(),
-        "time_conditioning": modality.time_conditioning if time_conditioning is None else time_conditioning,
+        "time_conditioning": recipe.time_conditioning,
     }
 
 

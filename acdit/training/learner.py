@@ -75,6 +75,11 @@ class Learner:
             fused=True,
         )
 
+    @property
+    def time_conditioning(self) -> bool:
+        """Return whether the network is that of a generator which takes timesteps."""
+        return bool(self.network.config.get("time_conditioning"))
+
     def moved(self, data: Tensor) -> Tensor:
         """Return data on the network's device, and in its precision unless they are ids."""
         # `network.dtype` would search all modules of the network

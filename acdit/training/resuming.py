@@ -114,6 +114,7 @@ def compare_with_checkpoint(
     defaults = recipe_to_dict(Recipe())
     # a run of an earlier version has no such key; `check_tokenizer` checks whether it matters
     defaults["data"]["special_tokens"] = recipe.data.special_tokens
+    defaults["diffusion"]["masks"] = _earlier_masks(stored, recipe)
     changes = check_recipe(
         stored,
         recipe_to_dict(recipe),
@@ -180,6 +181,17 @@ def _check_state(stored: Stored, recipe: Recipe) -> None:
         needed = sum(parameter.numel() for parameter in network.parameters())
     if config["num_layers"] > len(tensors) or needed > elements:
         raise damage(path, f"it describes a larger network than the {elements:,} weights of the checkpoint")
+
+
+def _earlier_masks(stored: Stored, recipe: Recipe) -> str | None:
+    """Return the value of `diffusion.masks` of a run of an earlier version, which had no such key.
+
+    It drew masks independently. The value is that of the recipe where this means the same.
+    """
+    masks, timed = recipe.diffusion.masks, stored.state["network"].get("time_conditioning")
+    if recipe.modality.ignores("diffusion.masks") or recipe.diffusion.masks_for(timed) == "independent":
+        return masks
+    return "independent"
 
 
 def _check_class_count(stored: Stored, identity: DataIdentity) -> None:

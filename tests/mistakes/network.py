@@ -287,9 +287,9 @@ NETWORK = [
     ),
     mutant(
         "label dropout in sampling",
-        "diffusion/generate.py",
-        "view_labels = labels[:, None]",
-        "view_labels = torch.where(torch.rand(batch, 1) < 0.1, null_label, labels[:, None])",
+        "diffusion/branches.py",
+        "labels[:, :views]",
+        "labels[:, :views].where(torch.rand(len(sample), 1) > 0.1, self.model.config['num_classes'])",
         "diffusion/test_sampling.py::test_equals_the_loop",
     ),
     mutant(
@@ -315,10 +315,24 @@ NETWORK = [
     ),
     mutant(
         "guidance branches swapped",
-        "diffusion/generate.py",
-        "output[:, 1], output[:, 0], scale",
-        "output[:, 0], output[:, 1], scale",
+        "diffusion/branches.py",
+        "branches[1], branches[0], scale",
+        "branches[0], branches[1], scale",
         "diffusion/test_sampling.py::test_guidance_rises_over_the_blocks",
+    ),
+    mutant(
+        "guidance: both branches see the past of the labels",
+        "diffusion/branches.py",
+        "torch.cat(both[: self._copies])",
+        "torch.cat((labels,) * self._copies)",
+        "diffusion/test_branches.py::test_equals_the_loop",
+    ),
+    mutant(
+        "guidance: the past that fills the cache has no label",
+        "diffusion/branches.py",
+        "labels = None if self._shared_past else self._labels",
+        "labels = None",
+        "diffusion/test_branches.py::test_a_prefix_and_a_window",
     ),
     mutant(
         "guidance at every noise level",

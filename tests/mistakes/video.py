@@ -47,8 +47,8 @@ VIDEO = [
     ),
     mutant(
         "a long prefix in one call",
-        "diffusion/generate.py",
-        "while blocks and not cache.takes_beside_views(len(blocks)):",
+        "diffusion/branches.py",
+        "while blocks and not self.cache.takes_beside_views(len(blocks)):",
         "while len(blocks) > 1:",
         "model/test_rolling_cache.py::test_generate_rolls",
     ),
@@ -76,8 +76,8 @@ VIDEO = [
     mutant(
         "a digit turns round a pixel late",
         "data/moving_digits.py",
-        "REACH - (straight - REACH).abs()",
-        "(REACH + 1 - (straight - REACH).abs()).clamp(max=REACH)",
+        "self.reach - (straight - self.reach).abs()",
+        "(self.reach + 1 - (straight - self.reach).abs()).clamp(max=self.reach)",
         "data/test_moving_digits.py::test_it_bounces_as_light_at_a_mirror",
     ),
     mutant(
@@ -209,7 +209,7 @@ VIDEO = [
     ),
     mutant(
         "the cache lies where the network is",
-        "diffusion/generate.py",
+        "diffusion/branches.py",
         "sinks=sinks, device=device)",
         "sinks=sinks)",
         "pipelines/test_video.py::test_a_network_that_is_elsewhere_until_it_computes",
