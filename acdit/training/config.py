@@ -49,6 +49,37 @@ class ModelConfig(Ranged):
     """Number of attention heads; default: that of the named size."""
     time_conditioning: bool | None = None
     """Condition the network on the diffusion time; default: true for images and video, false for texts."""
+    positions: Literal["rope_nd", "rope_1d", "absolute", "none"] = "rope_nd"
+    """Positions of tokens: a rotation by the coordinates (rope_nd) or by the index in the sequence (rope_1d),
+    fixed sine-cosine embeddings (absolute), or none."""
+    context: Literal["clean", "noised"] = "clean"
+    """Past that a block sees in training: clean blocks, or noised ones, each at its own noise level."""
+    kind: Literal["acdit", "token-head"] = "acdit"
+    """Network: ACDiT (acdit), or as a baseline a causal network over single tokens with a small diffusion
+    head per token (token-head; arXiv 2406.11838), for images and video."""
+    head_layers: Count | None = None
+    """Number of layers of the head of token-head; default: 3."""
+    head_size: Count | None = None
+    """Hidden width of the head of token-head; default: hidden_size."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("head_layers", "head_size"):
+            if self.kind != "token-head" and getattr(self, key) is not None:
+                raise UserError(
+                    f"model.{key} is for model.kind token-head, not {self.kind}: leave it out, or set "
+                    "model.kind token-head"
+                )
+        for key in ("positions", "context"):
+            if self.kind == "token-head" and getattr(self, key) != getattr(ModelConfig, key):
+                raise UserError(
+                    f"model.{key} {getattr(self, key)} does not fit model.kind token-head: leave it out"
+                )
+        if self.kind == "token-head" and self.time_conditioning is False:
+            raise UserError(
+                "model.time_conditioning false does not fit model.kind token-head, whose head takes time: "
+                "leave it out"
+            )
 
 
 @dataclass
@@ -251,8 +282,12 @@ class Recipe(NamedRun):
             if len(parse_dims(block)) != modality.axes:
                 raise UserError(f"layout.blocks {modality.block_rule}, not {block!r}")
         self._refuse_unused(modality)
+        if self.model.kind == "token-head":
+            self._check_token_head(modality)
         if self.training.init_from is None:  # otherwise the network is not known yet
             self.diffusion.masks_for(self.time_conditioning)
+        if self.model.context == "noised":
+            self._check_noised_context()
         if self.classifier.randaugment and self.autoencoder.model is not None:
             raise UserError(
                 "classifier.randaugment is for pixels, but autoencoder.model is set: set it to 0, or leave "
@@ -265,6 +300,17 @@ class Recipe(NamedRun):
                 f"classifier.probe {self.classifier.probe} does not fit training.objective "
                 f"{self.training.objective}: {advice}"
             )
+
+    def _check_token_head(self, modality: Modality) -> None:
+        """Raise UserError if a key does not fit a network with a head per token."""
+        single = "x".join(["1"] * modality.axes)
+        if any(set(parse_dims(block)) != {1} for block in self.layout.blocks):
+            raise UserError(
+                f"layout.blocks must be {single} for model.kind token-head, which generates single tokens, "
+                f"not {','.join(self.layout.blocks)}"
+            )
+        if self.lora.rank:
+            raise UserError("lora.rank is for model.kind acdit, not token-head: leave it at 0")
 
     def _refuse_unused(self, modality: Modality) -> None:
         """Raise UserError if a key is set that has no meaning for the modality."""
@@ -280,10 +326,26 @@ class Recipe(NamedRun):
                 "out"
             )
 
+    def _check_noised_context(self) -> None:
+        """Raise UserError if a key is set that needs clean blocks."""
+        given = {
+            "diffusion.draws": self.diffusion.draws != 1,
+            "diffusion.views": self.diffusion.views is not None,
+            "diffusion.context_noise": self.diffusion.context_noise != 0,
+            "model.time_conditioning": self.model.time_conditioning is False,
+        }
+        for key in (key for key, is_set in given.items() if is_set):
+            raise UserError(f"{key} has no meaning with model.context noised: leave it out")
+
     @property
     def modality(self) -> Modality:
         """Return the modality of the run: that of its objective, or else that of its data."""
         return modality_of_run(self.training.objective, self.data)
+
+    @property
+    def network_class(self) -> str:
+        """Return the name of the class of the network."""
+        return "CausalTokenDiffusion" if self.model.kind == "token-head" else self.modality.network[1]
 
     @property
     def time_conditioning(self) -> bool:

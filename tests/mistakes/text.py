@@ -204,8 +204,8 @@ TEXT = [
     mutant(
         "sureness after the temperature",
         "diffusion/masked_schedulers.py",
-        "_logits_at(model_output, *part).softmax(-1).amax(-1).cpu()",
-        "self._probabilities(_logits_at(model_output, *part)).amax(-1).cpu()",
+        "logits_at(model_output, *part).softmax(-1).amax(-1).cpu()",
+        "self._probabilities(logits_at(model_output, *part)).amax(-1).cpu()",
         "diffusion/test_unmasking.py::test_confidence_fills_all_that_is_sure_and_at_least_what_is_due",
     ),
     mutant(

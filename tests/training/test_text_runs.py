@@ -17,7 +17,7 @@ from acdit.model.transformer import ACDiTTransformer
 from acdit.pipelines.loading import load_pipeline
 from acdit.training.build import build_model
 from acdit.training.config import Recipe
-from acdit.training.export import build_pipeline
+from acdit.training.export import build_pipeline, check_scheduler
 from acdit.training.loop import train
 from acdit.training.objectives import build_objective
 from acdit.training.plan import make_plan
@@ -208,6 +208,17 @@ def test_time_conditioning_is_a_choice(tmp_path, text):
         and isinstance(pipe.scheduler, AncestralScheduler)
         and pipe.scheduler.config["schedule"] == "cosine"
     )
+
+
+def test_schedulers_in_order_are_for_networks_without_times(tmp_path, text):
+    """Which is found before anything is trained."""
+    for name in ("first-hitting", "left", "right", "lowest-entropy"):
+        assert check_scheduler(recipe(tmp_path / "run", text, sampling__scheduler=name)) == name
+        timed = recipe(tmp_path / "run", text, sampling__scheduler=name, model__time_conditioning=True)
+        with pytest.raises(UserError, match="is for networks without time conditioning"):
+            check_scheduler(timed)
+    pipe = Run(recipe(tmp_path / "run", text, sampling__scheduler="right")).pipeline()
+    assert pipe is not None and pipe.scheduler.config["positions"] == "right"
 
 
 def test_a_run_starts_from_another(tmp_path, text):
