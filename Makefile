@@ -29,8 +29,9 @@ latent: $(DEMO)  ## The road to ImageNet, small: autoencoder, latents, training,
 	$(PY) -m acdit sample --model runs/mnist-latent --out out/latent/samples.png
 	$(PY) -m acdit evaluate --model runs/mnist-latent --out out/latent/scores.json
 
-test: $(DEV)  ## Run the tests
-	$(PY) -m pytest -q
+# one thread to a process: two programs that compute with two threads each slow each other down many times
+test: $(DEV)  ## Run the tests, in two processes
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile
 
 test-long: $(DEV)  ## Run the tests that take minutes
 	$(PY) -m pytest -q -m long

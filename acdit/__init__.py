@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from .diffusion.generate import Guidance, generate
     from .diffusion.masked import MaskedObjective
     from .diffusion.masked_schedulers import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
+    from .diffusion.ordered_schedulers import FixedOrderScheduler, LowestEntropyScheduler
     from .model.classifier import ACDiTForImageClassification
     from .model.kv_cache import KVCache
     from .model.layout import Layout
+    from .model.token_head import CausalTokenDiffusion
     from .model.transformer import ACDiTTransformer
     from .pipelines.classification import ACDiTImageClassificationPipeline
     from .pipelines.image import ACDiTImagePipeline
@@ -32,12 +34,15 @@ __all__ = [
     "ACDiTTransformer",
     "ACDiTVideoPipeline",
     "AncestralScheduler",
+    "CausalTokenDiffusion",
     "ConfidenceScheduler",
     "DiffusionObjective",
     "FirstHittingScheduler",
+    "FixedOrderScheduler",
     "Guidance",
     "KVCache",
     "Layout",
+    "LowestEntropyScheduler",
     "MaskedObjective",
     "generate",
     "load_pipeline",
@@ -52,12 +57,15 @@ _HOMES = {
     "ACDiTTransformer": "acdit.model.transformer",
     "ACDiTVideoPipeline": "acdit.pipelines.video",
     "AncestralScheduler": "acdit.diffusion.masked_schedulers",
+    "CausalTokenDiffusion": "acdit.model.token_head",
     "ConfidenceScheduler": "acdit.diffusion.masked_schedulers",
     "DiffusionObjective": "acdit.diffusion.continuous",
     "FirstHittingScheduler": "acdit.diffusion.masked_schedulers",
+    "FixedOrderScheduler": "acdit.diffusion.ordered_schedulers",
     "Guidance": "acdit.diffusion.generate",
     "KVCache": "acdit.model.kv_cache",
     "Layout": "acdit.model.layout",
+    "LowestEntropyScheduler": "acdit.diffusion.ordered_schedulers",
     "MaskedObjective": "acdit.diffusion.masked",
     "generate": "acdit.diffusion.generate",
     "load_pipeline": "acdit.pipelines.loading",

@@ -134,12 +134,16 @@ def test_commands_of_text(tmp_path, monkeypatch, capsys):
     """One after the other: the model in the package, and a network that is hardly trained."""
     monkeypatch.chdir(tmp_path)
     samples = [words for words in COMMANDS if "--prompt" in words]
-    (evaluate,) = [words for words in COMMANDS if words[:3] == ["evaluate", "--model", "shakespeare"]]
+    evaluate, *in_order = [words for words in COMMANDS if words[:3] == ["evaluate", "--model", "shakespeare"]]
     for words in samples:
         assert main(words) == 0
         assert capsys.readouterr().out.startswith("To be, or not to be")
     assert samples and main([*evaluate, "--sequences", "2", "--out", "scores.json"]) == 0
     assert [report["settings"]["block"] for report in stored("scores.json")] == [1, 4, 16]
+    assert [words[words.index("--order") + 1] for words in in_order] == ["left", "lowest-entropy"]
+    for words in in_order:
+        assert main([*words, "--sequences", "1", "--out", "scores.json"]) == 0
+        assert {report["settings"]["estimate"] for report in stored("scores.json")} == {"exact"}
     (train,) = [words for words in commands("train") if words[1] == "laptop-text"]
     small = ["--model.num_layers", "1", "--model.hidden_size", "32", "--model.num_heads", "2"]
     short = ["--training.steps", "1", "--training.batch_size", "2"]

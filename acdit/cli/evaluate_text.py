@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from ..diffusion.orders import RANDOM, parse_order
 from ..model.layout import dims, parse_dims
 from ..utils.checks import option_suffix
 from ..utils.errors import UserError
@@ -32,6 +33,7 @@ class TextEvaluateOptions(RunOptions):
 
     example: ClassVar[str] = (
         "acdit evaluate --model shakespeare --block 1,4,16\n"
+        "  acdit evaluate --model shakespeare --block 1,4,16 --order left\n"
         "  acdit evaluate --model shakespeare --sequences 0 --count 64 --temperatures 0.7,0.8,0.9,1 "
         "--plot curve.png\n"
         "  acdit evaluate --samples stories.txt --data held-out.txt"
@@ -64,6 +66,10 @@ class TextEvaluateOptions(RunOptions):
     estimate: Literal["times", "counts"] = "times"
     """Estimator: times, the protocol of the papers; counts, less spread, and exact for blocks of up to 4
     tokens."""
+    order: str | None = None
+    """Order in which the tokens of a block are revealed: random (default; its likelihood is a bound), left,
+    right, lowest-entropy, or the positions of a block, such as 1,0,2, whose likelihoods are exact. Generated
+    texts are sampled in it too."""
     times: bool = False
     """Measure the spread of a block's loss, and the range of times with the least spread."""
     judge: str | None = None
@@ -86,6 +92,8 @@ class TextEvaluateOptions(RunOptions):
         super().__post_init__()
         for block in self.block or ():
             block_of(block)
+        if self.order is not None:
+            parse_order(self.order, "--order")
         option_suffix(".json", out=self.out)
         option_suffix(".png", plot=self.plot)
         if self.split is not None and self.data is None:
@@ -100,6 +108,8 @@ class TextEvaluateOptions(RunOptions):
             raise UserError("--samples NUMBER is the former name of --sequences: leave it out")
         if self.times and self.sequences == 0:
             raise UserError("--times is measured on sequences: leave out --sequences 0")
+        if self.times and self.order not in (None, RANDOM):
+            raise UserError("--times is measured with tokens masked at random: leave out --order")
 
     @classmethod
     def needs_model(cls, values: Mapping[str, Any]) -> bool:
@@ -115,6 +125,7 @@ class TextEvaluateOptions(RunOptions):
             "--steps": self.steps is not None,
             "--temperatures": self.temperatures is not None,
             "--times": self.times,
+            "--order": self.order is not None,
         }
         names = [name for name, is_given in given.items() if is_given]
         if names:
@@ -161,6 +172,7 @@ def run(options: TextEvaluateOptions) -> None:
 
 
 def _score_model(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]":
+    from ..diffusion.schedulers import masked_scheduler
     from ..evaluation.texts import GENERATED_TEXTS, Generation, evaluate_texts
     from ..generation.batches import Sampling
     from ..pipelines.text import ACDiTTextPipeline
@@ -181,6 +193,9 @@ def _score_model(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]"
         generation = Generation(
             options.wanted or GENERATED_TEXTS, _comparison(options, ranks), tuple(options.temperatures or ())
         )
+    order = RANDOM if options.order is None else parse_order(options.order, "--order")
+    if order != RANDOM and generation is not None:
+        pipeline.scheduler = masked_scheduler(order, pipeline.scheduler, "--order")
     blocks = options.block or [dims(pipeline.layout.block)]
     number = options.samples if isinstance(options.samples, int) else None
     return evaluate_texts(
@@ -191,6 +206,7 @@ def _score_model(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]"
         sequences=options.sequences if number is None else number,
         draws=options.draws,
         estimate=options.estimate,
+        order=order,
         times=options.times,
         generation=generation,
     )

@@ -64,7 +64,7 @@ def run(options: VideoEvaluateOptions) -> None:
 
     def prepare(ranks: "Ranks") -> "tuple[ACDiTPipeline, Score]":
         from ..evaluation.clip_comparison import compare_clips
-        from ..evaluation.moving_digits import evaluate_moving_digits, is_of_moving_digits
+        from ..evaluation.moving_digits import evaluate_moving_digits, moving_digits_of
         from ..evaluation.real_sets import geometry_of
         from ..pipelines.video import ACDiTVideoPipeline
         from .open_model import open_guided
@@ -72,7 +72,7 @@ def run(options: VideoEvaluateOptions) -> None:
         pipeline = open_guided(options, ACDiTVideoPipeline)
         comparison = comparison_of(options, ranks)
         geometry = geometry_of(pipeline, options.stride or 1)
-        moving = options.data is None and is_of_moving_digits(pipeline)
+        moving = options.data is None and moving_digits_of(pipeline) is not None
         sets = None if moving else open_sets(options, geometry, pipeline)
         continued = {
             "frames": options.frames,

@@ -19,7 +19,10 @@ class TextSampleOptions(RunOptions):
     """Generate texts block by block: print them while they grow, or write them to a .txt file."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".txt",)
-    example: ClassVar[str] = "acdit sample --prompt 'To be' --max-new-tokens 200"
+    example: ClassVar[str] = (
+        "acdit sample --prompt 'To be' --max-new-tokens 200\n"
+        "  acdit sample --prompt 'To be' --scheduler left --temperature 0"
+    )
 
     prompt: str | None = field(default=None, metadata=LITERAL)
     """Text to continue; default: none."""
@@ -29,6 +32,10 @@ class TextSampleOptions(RunOptions):
     """Sampling temperature of the tokens, 0 = the most likely ones; default: 1."""
     top_p: FractionAboveZero | None = None
     """Sample only from the most likely tokens that together have this probability; default: 1."""
+    scheduler: str | None = None
+    """Sampler of the tokens of a block: first-hitting (one by one in random order), left, right,
+    lowest-entropy (one by one, the most certain prediction first), ancestral or confidence (several at once);
+    default: the model's own."""
     samples: Count | None = None
     """Number of texts; default: 1."""
     block: str | None = None
@@ -46,6 +53,7 @@ def run(options: TextSampleOptions) -> None:
     """Continue the prompt, or generate texts without one."""
     if options.out is not None:
         check_writable(Path(options.out))
+    from ..diffusion.schedulers import masked_scheduler
     from ..generation.batches import Sampling
     from ..generation.sizes import require_sampling_memory
     from ..generation.text_files import joined, save_texts, stream_texts
@@ -53,6 +61,8 @@ def run(options: TextSampleOptions) -> None:
     from .open_model import open_pipeline
 
     pipeline = open_pipeline(options, ACDiTTextPipeline)
+    if options.scheduler is not None:
+        pipeline.scheduler = masked_scheduler(options.scheduler, pipeline.scheduler, "--scheduler")
     prompt, count, began = options.prompt or "", options.samples or 1, time.perf_counter()
     block = None if options.block is None else parse_dims(options.block, "--block of texts", axes=1)[0]
     require_sampling_memory(

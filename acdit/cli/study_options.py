@@ -137,8 +137,76 @@ class UnderstandingStudyOptions(TrainingStudyOptions):
 
 @dataclass
 class ChoiceStudyOptions(TrainingStudyOptions):
-    """Choose learning rates and augmentation for the study of understanding, on training digits alone."""
+    """Choose learning rate, steps and augmentation for the study of understanding, on training digits."""
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the function that designs the study."""
         return {"first_seed": self.seed, "quick": self.budget == "quick"}
+
+
+@dataclass
+class DigitStudyOptions(TrainingStudyOptions):
+    """Train generators of digits and compare the quality and the cost of what they draw."""
+
+    seeds: AtLeastTwo = 5
+    """Number of seeds of training and sampling; verdicts need five."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the function that designs the study."""
+        seeds = self.seeds if self.budget == "full" else min(self.seeds, 2)
+        return {"budget": self.budget, "first_seed": self.seed, "seeds": seeds}
+
+
+@dataclass
+class VideoStudyOptions(DigitStudyOptions):
+    """Train generators of clips in more and in fewer blocks, and compare what they draw and continue."""
+
+
+@dataclass
+class BaselineChoiceStudyOptions(TrainingStudyOptions):
+    """Choose the learning rate of each baseline, on a seed that the study of baselines does not report."""
+
+    data: Literal["digits", "mnist"] = "digits"
+    """Data: 8x8 digits of scikit-learn (digits), or 32x32 digits of MNIST (mnist), which take longer."""
+
+    def folder(self, name: str) -> Path:
+        """Return the folder that the study of a name writes."""
+        return super().folder(folder_of_data(name, self.data))
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the function that designs the study."""
+        return {"budget": budget_of_data(self.budget, self.data), "first_seed": self.seed}
+
+
+@dataclass
+class DigitDataStudyOptions(DigitStudyOptions):
+    """Train generators of digits and compare the quality and the cost of what they draw."""
+
+    data: Literal["digits", "mnist"] = "digits"
+    """Data: 8x8 digits of scikit-learn (digits), or 32x32 digits of MNIST (mnist), which take longer."""
+
+    def folder(self, name: str) -> Path:
+        """Return the folder that the study of a name writes."""
+        return super().folder(folder_of_data(name, self.data))
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the function that designs the study."""
+        return super().arguments() | {"budget": budget_of_data(self.budget, self.data)}
+
+
+def folder_of_data(name: str, data: str) -> str:
+    """Return the name of the folder of a study: studies of MNIST do not mix with those of 8x8 digits."""
+    return name if data == "digits" else f"{name}-{data}"
+
+
+def budget_of_data(budget: str, data: str) -> str:
+    """Return the name of the budget of the studies on digits for some data.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if data == "digits":
+        return budget
+    if budget == "quick":
+        raise UserError(f"--budget quick is for 8x8 digits: leave out --data {data}")
+    return f"{budget}-{data}"

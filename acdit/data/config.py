@@ -17,9 +17,9 @@ class DataConfig(Ranged):
 
     source: str = "mnist"
     """Data source. Without download: `mnist` (padded to 32x32) or `digits` (8x8) for images, `moving-digits`
-    (32x32) for video, `shakespeare` for text. Otherwise a folder of images or videos with one sub-folder per
-    class, a text file or table (.jsonl, .json, .csv, .tsv, .parquet), a folder of such files, or a Hugging
-    Face data set by name or path."""
+    (32x32) or `moving-digits-small` (16x16) for video, `shakespeare` for text. Otherwise a folder of images
+    or videos with one sub-folder per class, a text file or table (.jsonl, .json, .csv, .tsv, .parquet), a
+    folder of such files, or a Hugging Face data set by name or path."""
     split: str = "train"
     """Split of a Hugging Face data set, or of a folder whose sub-folders are splits, such as train and
     validation."""

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from .config import DataConfig
 from .dataset import InMemoryDataset, PixelDataset
 from .digits import LABEL_NAMES, digit_images
-from .moving_digits import FRAME_SIDE, MovingDigits
-from .moving_digits import NAME as MOVING_DIGITS
+from .moving_digits import SCENES, MovingDigits
 from .shakespeare import SHAKESPEARE, shakespeare_works
 
 
@@ -36,13 +35,16 @@ def _open_digits(config: DataConfig, held_out: bool) -> PixelDataset:
 
 def _open_moving_digits(config: DataConfig, held_out: bool) -> PixelDataset:
     (frames,) = config.modality.lengths(config)
-    return MovingDigits(frames, held_out=held_out)
+    return MovingDigits(frames, held_out=held_out, scene=SCENES[config.source])
 
 
 PIXEL_SETS: dict[str, PixelSet] = {
     "mnist": PixelSet(_open_digits, "image", 32, LABEL_NAMES),
     "digits": PixelSet(_open_digits, "image", 8, LABEL_NAMES),
-    MOVING_DIGITS: PixelSet(_open_moving_digits, "video", FRAME_SIDE, LABEL_NAMES),
+    **{
+        scene.name: PixelSet(_open_moving_digits, "video", scene.side, LABEL_NAMES)
+        for scene in SCENES.values()
+    },
 }
 
 # Functions that return the documents of the held-out part if the argument is true, else the training ones.

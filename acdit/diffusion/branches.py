@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..model.kv_cache import KVCache
 from ..model.layout import Layout
-from ..model.transformer import ACDiTTransformer
+from ..model.token_head import GeneratorNetwork
 from ..utils.errors import UserError
 
 
@@ -19,7 +19,7 @@ class Branches:
     the null labels, and every call evaluates both.
 
     Args:
-        model: Network, an `ACDiTTransformer`.
+        model: Network, an `ACDiTTransformer` or a `CausalTokenDiffusion`.
         layout: Layout of the samples.
         labels: Classes (N,); None = unconditional.
         guided: Whether guidance may act.
@@ -31,7 +31,7 @@ class Branches:
 
     def __init__(
         self,
-        model: ACDiTTransformer,
+        model: GeneratorNetwork,
         layout: Layout,
         labels: Tensor | None,
         *,

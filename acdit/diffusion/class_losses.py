@@ -196,8 +196,13 @@ def number_of_classes(network: ACDiTTransformer) -> int:
     """Return the number of classes of a network.
 
     Raises:
-        UserError: If there are fewer than two.
+        UserError: If there are fewer than two, or if they cannot share a pass over the clean blocks.
     """
+    if network.context_sees_labels:
+        raise UserError(
+            "this generator cannot classify, because what it keeps of earlier blocks depends on the class: "
+            "take a model of model.kind acdit, or train a classifier"
+        )
     classes = network.config["num_classes"] or 0
     if classes < 2:
         raise UserError(

@@ -19,7 +19,7 @@ from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
 from ..utils.finite import is_finite
 from ..utils.randomness import generator
-from .masked import Schedule, loss_weight, masked_fraction, masked_nll, strata
+from .masked import Schedule, loss_weight, masked_fraction, masked_nll, masks_of_counts, strata
 from .objective import TRAIN_STEPS, SampleKey
 
 MAX_LOGITS = 2**26  # maximum number of values in the logits of one call
@@ -90,13 +90,10 @@ def counted_masks(
     """
     scored, hidden = scored_tokens(lengths, layout, starts)
     uniform, orders, tails = _draws(key, scored.shape[1], layout.block_tokens, draws)
-    tokens = scored.sum(-1)  # (N, T, 1)
-    counts = torch.minimum((uniform * tokens).long() + 1, tokens)  # (N, T, D), 0 where nothing is scored
-    ranks = orders.masked_fill(~scored, 2.0).argsort(-1).argsort(-1)
-    masked = ranks < counts[..., None]
+    masked, counts = masks_of_counts(uniform, orders, scored)  # (N, T, D, B), (N, T, D)
     cuts = orders.masked_fill(~masked, -1.0).amax(-1)  # of the token that is revealed next
     orders = orders.masked_fill(~(scored | hidden), 2.0)  # given tokens come first
-    return Masks(masked, tokens / counts.clamp(min=1).double(), hidden, None, orders, cuts, tails)
+    return Masks(masked, scored.sum(-1) / counts.clamp(min=1).double(), hidden, None, orders, cuts, tails)
 
 
 def timed_masks(

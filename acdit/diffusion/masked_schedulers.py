@@ -62,6 +62,10 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin, ABC):
         self.timesteps = (TRAIN_STEPS * self.times[:-1]).to(device, torch.float32)
         self.sigmas = masked_fraction(self.times[:-1], self.config["schedule"])
 
+    def check_block(self, tokens: int) -> None:
+        """Raise UserError if the scheduler is for blocks of another number of tokens."""
+        del tokens  # most schedulers are for blocks of any size
+
     def finished(self, sample: Tensor) -> bool:
         """Return whether no token (N, B) is masked."""
         return not bool((sample == self.config["mask_token"]).any())
@@ -87,12 +91,12 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin, ABC):
         step_index = int((self.timesteps - timestep).abs().argmin())
         masked = (sample == self.config["mask_token"]).cpu()
         rows, positions = masked.nonzero(as_tuple=True)  # of all masked tokens (n,), row by row
-        confidence = self._confidence(model_output, rows, positions)
+        priorities = self._priorities(model_output, rows, positions)
         chosen, uniform, first = [], [], 0
         for row, count in enumerate(masked.sum(1).tolist()):  # only the draws of numbers are made row by row
             if count:
                 source = None if generator is None else generator[row]
-                own = None if confidence is None else confidence[first : first + count]
+                own = None if priorities is None else priorities[first : first + count]
                 chosen.append(first + self._select(count, step_index, source, own))
                 uniform.append(_uniform(len(chosen[-1]), source))
             first += count
@@ -100,22 +104,22 @@ class MaskedScheduler(SchedulerMixin, ConfigMixin, ABC):
         if chosen:
             now = torch.cat(chosen)
             rows, positions = rows[now], positions[now]
-            probabilities = self._probabilities(_logits_at(model_output, rows, positions))
+            probabilities = self._probabilities(logits_at(model_output, rows, positions))
             tokens = invert(probabilities, torch.cat(uniform)).to(filled.device)
             filled[rows.to(filled.device), positions.to(filled.device)] = tokens
         return SchedulerOutput(prev_sample=filled) if return_dict else (filled,)  # pyright: ignore[reportArgumentType]
 
     @abstractmethod
     def _select(
-        self, count: int, step_index: int, source: torch.Generator | None, confidence: Tensor | None
+        self, count: int, step_index: int, source: torch.Generator | None, priorities: Tensor | None
     ) -> Tensor:
         """Return the indices of the tokens to fill now, among the `count` masked ones of a row.
 
-        `confidence` (count,) is theirs, if the scheduler has one.
+        `priorities` (count,) are theirs, if the scheduler has some.
         """
 
-    def _confidence(self, model_output: Tensor, rows: Tensor, positions: Tensor) -> Tensor | None:
-        """Return a confidence (n,) on the CPU for tokens of rows; None if the choice depends on none."""
+    def _priorities(self, model_output: Tensor, rows: Tensor, positions: Tensor) -> Tensor | None:
+        """Return numbers (n,) on the CPU by which masked tokens are chosen; None if they are not needed."""
         del model_output, rows, positions
         return None
 
@@ -148,7 +152,7 @@ class AncestralScheduler(MaskedScheduler):
     """
 
     def _select(
-        self, count: int, step_index: int, source: torch.Generator | None, confidence: Tensor | None
+        self, count: int, step_index: int, source: torch.Generator | None, priorities: Tensor | None
     ) -> Tensor:
         masked_now, masked_next = masked_fraction(
             self.times[step_index : step_index + 2], self.config["schedule"]
@@ -165,7 +169,7 @@ class FirstHittingScheduler(MaskedScheduler):
     """
 
     def _select(
-        self, count: int, step_index: int, source: torch.Generator | None, confidence: Tensor | None
+        self, count: int, step_index: int, source: torch.Generator | None, priorities: Tensor | None
     ) -> Tensor:
         return _uniform(count, source).argsort()[: self._due(count, step_index)]
 
@@ -197,21 +201,21 @@ class ConfidenceScheduler(MaskedScheduler):
         super().__init__(mask_token=mask_token, schedule=schedule, temperature=temperature, top_p=top_p)
 
     def _select(
-        self, count: int, step_index: int, source: torch.Generator | None, confidence: Tensor | None
+        self, count: int, step_index: int, source: torch.Generator | None, priorities: Tensor | None
     ) -> Tensor:
-        assert confidence is not None
-        ordered, order = confidence.sort(dim=0, descending=True, stable=True)
+        assert priorities is not None
+        ordered, order = priorities.sort(dim=0, descending=True, stable=True)
         confident = int((ordered >= self.config["threshold"]).sum())
         return order[: max(confident, self._due(count, step_index))]
 
-    def _confidence(self, model_output: Tensor, rows: Tensor, positions: Tensor) -> Tensor | None:
+    def _priorities(self, model_output: Tensor, rows: Tensor, positions: Tensor) -> Tensor | None:
         """Return the probability (n,) of the most likely token, independent of temperature and top_p."""
         parts = zip(rows.split(AT_ONCE), positions.split(AT_ONCE), strict=True)
-        greatest = [_logits_at(model_output, *part).softmax(-1).amax(-1).cpu() for part in parts]
+        greatest = [logits_at(model_output, *part).softmax(-1).amax(-1).cpu() for part in parts]
         return torch.cat(greatest)
 
 
-def _logits_at(model_output: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+def logits_at(model_output: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
     """Return the logits (n, V - 1) of tokens of rows, without the mask's, in float64."""
     indices = rows * model_output.shape[1] + positions
     return model_output.flatten(0, 1).index_select(0, indices.to(model_output.device))[:, :-1].double()

@@ -1,6 +1,7 @@
 """Noise processes and the schedulers that sample them: the protocol, and a table of schedulers."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, Protocol, cast
 
 import torch
@@ -8,8 +9,18 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import Tensor
 
-from .masked_schedulers import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
+from ..utils.errors import UserError
+from ..utils.settings import nearest
+from .masked_schedulers import (
+    AncestralScheduler,
+    ConfidenceScheduler,
+    FirstHittingScheduler,
+    MaskedScheduler,
+    with_sampling,
+)
 from .objective import TRAIN_STEPS
+from .ordered_schedulers import FixedOrderScheduler, LowestEntropyScheduler
+from .orders import LEFT, LOWEST_ENTROPY, RIGHT, Order
 
 Prediction = Literal["epsilon", "v", "flow"]
 SOLVER_TARGETS: dict[str, Literal["epsilon", "v_prediction", "flow_prediction"]] = {
@@ -91,5 +102,31 @@ SCHEDULERS: dict[str, dict[str, Callable[..., Solver]]] = {
         "ancestral": AncestralScheduler,
         "confidence": ConfidenceScheduler,
         "first-hitting": FirstHittingScheduler,
+        LEFT: FixedOrderScheduler,
+        RIGHT: partial(FixedOrderScheduler, positions=RIGHT),
+        LOWEST_ENTROPY: LowestEntropyScheduler,
     },
 }
+
+
+def masked_scheduler(name: Order, like: MaskedScheduler, label: str = "scheduler") -> MaskedScheduler:
+    """Return a scheduler of masked tokens with the mask and the settings of sampling of another one.
+
+    Args:
+        name: Name in `SCHEDULERS`, or the positions of a block in their order, see `FixedOrderScheduler`.
+        like: Scheduler whose mask, noise schedule, temperature and top_p it has.
+        label: Name of the value in messages.
+
+    Raises:
+        UserError: If there is no such scheduler.
+    """
+    known, config = SCHEDULERS["masked"], like.config
+    if not isinstance(name, str):
+        build: Callable[..., Solver] = partial(FixedOrderScheduler, positions=name)
+    elif name in known:
+        build = known[name]
+    else:
+        close = nearest(name, known)[0]
+        raise UserError(f"{label} must be one of {', '.join(known)}, not {name!r}; did you mean {close}?")
+    built = cast(MaskedScheduler, build(mask_token=config["mask_token"], schedule=config["schedule"]))
+    return with_sampling(built, config["temperature"], config["top_p"])

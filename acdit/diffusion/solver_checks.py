@@ -12,6 +12,7 @@ from ..utils.errors import UserError, reason_of
 from ..utils.untrusted import UNEXPECTED, WRONG
 from .masked_schedulers import FirstHittingScheduler, MaskedScheduler
 from .objective import TRAIN_STEPS
+from .ordered_schedulers import OrderedScheduler
 from .schedulers import LINEAR_BETAS
 
 FLOW = "flow_prediction"
@@ -137,7 +138,7 @@ def _masked_fault(scheduler: Any, network: Mapping[str, Any]) -> str | None:
     if config["mask_token"] != mask:
         return f"has mask_token={config['mask_token']}: set mask_token={mask}, the last id of the network"
     if network.get("time_conditioning"):
-        if isinstance(scheduler, FirstHittingScheduler):
+        if isinstance(scheduler, FirstHittingScheduler | OrderedScheduler):
             return "is for networks without time conditioning: use AncestralScheduler"
         schedule = network.get("schedule")
         if schedule is not None and config["schedule"] != schedule:

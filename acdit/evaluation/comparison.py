@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.data_sets import PIXEL_SETS
 from ..data.digits import LABEL_NAMES
-from ..data.moving_digits import FRAME_SIDE
+from ..data.moving_digits import scene_of
 from ..generation.batches import Sampling
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..utils.checks import exists
@@ -165,7 +165,7 @@ def suitable_features(shape: Sequence[int], label_names: Sequence[str]) -> str:
     """
     if tuple(label_names) == LABEL_NAMES and tuple(shape) in SOURCES:
         return "digit-classifier"
-    if tuple(label_names) == LABEL_NAMES and (shape[0], *shape[2:]) == (1, FRAME_SIDE, FRAME_SIDE):
+    if tuple(label_names) == LABEL_NAMES and scene_of((shape[0], *shape[2:])) is not None:
         return "clip-classifier"
     if not all(map(find_spec, OFFLINE_PACKAGES)):
         return PIXELS

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..data.moving_digits import Clip, MovingDigits, render
+from ..data.moving_digits import Clip, MovingDigits
 from ..utils.errors import UserError
 from .report import Report, Score, Series
 
@@ -38,7 +38,7 @@ class Continuations:
         """Return the true frames of the clips, (N, F, 1, H, W)."""
         frames = self.continued.shape[1]
         return torch.stack(
-            [render(self.data.sprites[clip.digit], clip.motion.corners(frames))[0] for clip in self.clips]
+            [self.data.render(clip.digit, clip.motion.corners(frames))[0] for clip in self.clips]
         )[:, :, None]
 
     def extrapolated(self) -> Tensor:
@@ -49,7 +49,7 @@ class Continuations:
         frames = self.continued.shape[1]
         return torch.stack(
             [
-                render(self.data.sprites[clip.digit], extrapolated_corners(clip, self.prefix, frames))[0]
+                self.data.render(clip.digit, extrapolated_corners(clip, self.prefix, frames))[0]
                 for clip in self.clips
             ]
         )[:, :, None]

@@ -7,7 +7,7 @@ from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import UserError
 from .comparison import Comparison, score_drawn
-from .generated_samples import generated_images
+from .generated_samples import GeneratedSamples, generated_images
 from .real_sets import RealSets, geometry_of, open_real_sets
 from .report import Report
 from .training_data import built_in_data, describe_training_data
@@ -45,6 +45,10 @@ def score_digits(
     sets: RealSets,
     sampling: Sampling,
     metrics: Sequence[str] = METRICS,
+    *,
+    block: Sequence[int] | None = None,
+    window: int | None = None,
+    context_noise: float = 0.0,
 ) -> Report:
     """Draw digits with the labels of the held-out ones, and score them on the features of a classifier.
 
@@ -53,14 +57,23 @@ def score_digits(
         sets: real digits, see `digit_sets`.
         sampling: sampling settings.
         metrics: names of metrics.
+        block: tokens of a block, (h, w); None = the pipeline's default.
+        window: number of previous blocks visible to each block; None = all.
+        context_noise: standard deviation of the noise on finished blocks that later blocks attend to.
     """
+
+    def draw(labels: Sequence[int | None]) -> GeneratedSamples:
+        return generated_images(
+            pipeline, labels, sampling, block=block, window=window, context_noise=context_noise
+        )
+
     report, samples = score_drawn(
-        lambda labels: generated_images(pipeline, labels, sampling),
+        draw,
         pipeline,
         sets,
         Comparison([CLASSIFIER], metrics, batch=sampling.batch, device=pipeline.device),
         sampling,
-        {"block": dims(pipeline.layout.block)},
+        {"block": dims(pipeline.layout.block if block is None else block)},
     )
     samples.close()
     return report

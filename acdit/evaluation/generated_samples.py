@@ -150,6 +150,8 @@ def generated_images(
     *,
     block: Sequence[int] | None = None,
     guidance_rising: bool = False,
+    window: int | None = None,
+    context_noise: float = 0.0,
 ) -> GeneratedSamples:
     """Return an image for each label as samples, see `draw_images`.
 
@@ -159,6 +161,8 @@ def generated_images(
         sampling: settings of sampling; its `batch` does not count, but that of `Samples.batches`.
         block: tokens of a block, (h, w); None = the pipeline's default.
         guidance_rising: whether guidance rises over the blocks.
+        window: number of previous blocks visible to each block; None = all.
+        context_noise: standard deviation of the noise on finished blocks that later blocks attend to.
     """
 
     def draw(rows: Sequence[int]) -> DrawnBatch:
@@ -170,6 +174,8 @@ def generated_images(
             output_type="pt",
             block=block,
             guidance_rising=guidance_rising,
+            window=window,
+            context_noise=context_noise,
         )
         return DrawnBatch(
             2 * output.images.cpu().float() - 1, output.evaluations, output.cache_bytes // len(rows)

@@ -11,7 +11,9 @@ from torch import Tensor
 from ..data.texts import WrappedTexts
 from ..diffusion.likelihood import nelbo, timed_masks
 from ..diffusion.objective import SampleKey
-from ..diffusion.text_likelihood import Estimate, text_nelbo
+from ..diffusion.ordered_likelihood import text_bounds
+from ..diffusion.orders import RANDOM, Order
+from ..diffusion.text_likelihood import Estimate
 from ..metrics.entropy import perplexity
 from ..model.layout import Layout
 from ..pipelines.text import ACDiTTextPipeline
@@ -33,6 +35,7 @@ class Scoring(NamedTuple):
         draws: number of estimates per sequence, where the likelihood is not exact.
         estimate: method of estimation, see `text_nelbo`.
         seed: seed of the draws.
+        order: order in which the tokens of a block are revealed, see `text_bounds`.
     """
 
     sequences: int
@@ -40,6 +43,7 @@ class Scoring(NamedTuple):
     draws: int
     estimate: Estimate
     seed: int
+    order: Order = RANDOM
 
 
 class Batch(NamedTuple):
@@ -61,16 +65,20 @@ class Batch(NamedTuple):
 def likelihood(
     pipeline: ACDiTTextPipeline, data: WrappedTexts, layout: Layout, scoring: Scoring
 ) -> dict[str, Any]:
-    """Measure perplexity and bits per byte of texts in a layout, and the standard error of the estimate."""
+    """Measure perplexity and bits per byte of texts in a layout, and the standard error of the estimate.
+
+    The standard error of an order that is not random is None where nothing is estimated.
+    """
     nats, variance, tokens, size, estimate = 0.0, 0.0, 0, 0.0, "exact"
     for sequences in _batches(data, scoring.sequences, scoring.batch, f"blocks of {layout.block_tokens}"):
-        bounds = text_nelbo(
+        bounds = text_bounds(
             pipeline.transformer,
             sequences.tokens.to(pipeline.device),
             sequences.lengths,
             layout,
             key=_key(sequences, scoring.sequences, scoring.seed),
             draws=scoring.draws,
+            order=scoring.order,
             estimate=scoring.estimate,
             schedule=pipeline.scheduler.config["schedule"],
         )
@@ -80,7 +88,9 @@ def likelihood(
         size += sum(map(data.bytes_of, sequences.indices))
         if not bounds.summed.all():
             timed = pipeline.transformer.config["time_conditioning"]  # such a network needs times
-            estimate = "times" if timed else scoring.estimate
+            drawn = "times" if timed else scoring.estimate
+            estimate = drawn if scoring.order == RANDOM else "tails"
+    has_error = not math.isnan(variance) and (scoring.order == RANDOM or estimate != "exact")
     return {
         "block": layout.block_tokens,
         "estimate": estimate,
@@ -88,7 +98,7 @@ def likelihood(
         "tokens": tokens,
         "bytes": round(size),
         "nats_per_token": nats / tokens,
-        "standard_error": None if math.isnan(variance) else math.sqrt(variance) / tokens,
+        "standard_error": math.sqrt(variance) / tokens if has_error else None,
         "perplexity": perplexity(nats / tokens),
         "bits_per_byte": nats / math.log(2) / size if size else None,  # end tokens have no bytes
     }

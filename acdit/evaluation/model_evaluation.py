@@ -9,6 +9,7 @@ import torch
 
 from .. import __version__
 from ..data.dataset import LabelledDataset
+from ..diffusion.orders import RANDOM, Order
 from ..diffusion.text_likelihood import Estimate
 from ..generation.batches import Sampling
 from ..pipelines.block_pipeline import BlockPipeline
@@ -30,6 +31,7 @@ class ModelSettings:
         draws: number of estimates of the likelihood of a text, where it is not exact, or of the loss of a
             sample given each class.
         estimate: method of estimation of likelihoods, see `text_nelbo`.
+        order: order in which the tokens of a block of text are revealed, see `text_bounds`.
         block: number of tokens of a block of text; None = the pipeline's default.
         frames: number of frames of continued clips; None = the clip length of the pipeline.
         prefix: number of given frames of continued clips; None = those of a block.
@@ -46,6 +48,7 @@ class ModelSettings:
     count: int | None = None
     draws: int = 4
     estimate: Estimate = "times"
+    order: Order = RANDOM
     block: int | None = None
     frames: int | None = None
     prefix: int | None = None

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..data.digits import LABEL_NAMES
-from ..data.moving_digits import FRAME_SIDE, NAME, MovingDigits
+from ..data.moving_digits import SCENES, MovingDigits, Scene, scene_of
 from ..generation.batches import Sampling
 from ..pipelines.video import ACDiTVideoPipeline
-from ..utils.errors import UserError, require
+from ..utils.errors import UserError, in_words, require
 from ..utils.files import whole
 from .comparison import Comparison, score_drawn, suitable_features
 from .data_samples import DataSamples
@@ -32,11 +32,29 @@ ROLLOUT = 64  # number of frames of a continued clip
 PREFIX = 4  # number of given frames among them
 
 
-def is_of_moving_digits(pipeline: ACDiTVideoPipeline) -> bool:
-    """Return whether a pipeline generates clips of moving digits."""
-    shape = (pipeline.pixel_channels, *pipeline.layout.size)
-    fits = shape == (1, pipeline.num_frames, FRAME_SIDE, FRAME_SIDE) and pipeline.vae is None
-    return fits and is_trained_on(pipeline, NAME, LABEL_NAMES)
+def moving_digits_of(pipeline: ACDiTVideoPipeline) -> Scene | None:
+    """Return the scene whose clips of moving digits a pipeline generates; None for other clips."""
+    scene = scene_of((pipeline.pixel_channels, *pipeline.layout.size[1:]))
+    if scene is None or pipeline.vae is not None:
+        return None
+    return scene if is_trained_on(pipeline, scene.name, LABEL_NAMES) else None
+
+
+def moving_digit_sets(scene: Scene, frames: int, count: int) -> RealSets:
+    """Return the real clips with which generated clips of moving digits are compared.
+
+    Args:
+        scene: scene of the clips.
+        frames: number of frames of a clip.
+        count: number of clips: the first held-out ones, and as many training clips beside them.
+    """
+    held_out = MovingDigits(frames, held_out=True, scene=scene)
+    training = MovingDigits(frames, scene=scene)
+    reference, real = (
+        TensorSamples(_clips(data, count), data.labels[:count], LABEL_NAMES, f"{scene.name}, {part}")
+        for data, part in ((held_out, "held out"), (training, "training part"))
+    )
+    return RealSets(reference, count, real, None, None, DataSamples(training, f"{scene.name}, training part"))
 
 
 def evaluate_moving_digits(
@@ -59,7 +77,7 @@ def evaluate_moving_digits(
         pipeline: pipeline that generates clips.
         sampling: sampling settings.
         comparison: how clips are compared; by default on a small network that is fitted here.
-        count: number of clips; None = 500.
+        count: number of clips; None = 500, or all held-out ones if there are fewer.
         frames: number of frames of a continued clip; None = 64.
         window: attention window of continued clips, see `ACDiTVideoPipeline`.
         sinks: number of sinks of continued clips, see `ACDiTVideoPipeline`.
@@ -71,18 +89,12 @@ def evaluate_moving_digits(
     Raises:
         UserError: if the pipeline was not trained on moving digits, or the prefix would end inside a block.
     """
-    span, clips, length = pipeline.num_frames, count or CLIPS, frames or ROLLOUT
-    _check(pipeline, clips, length)
+    span, length = pipeline.num_frames, frames or ROLLOUT
+    scene, clips = _checked(pipeline, count, length)
     check_steps(sampling, span, length)
-    held_out, training = MovingDigits(max(length, span), held_out=True), MovingDigits(span)
-    reference = TensorSamples(
-        _clips(held_out, clips)[:, :, :span], held_out.labels[:clips], LABEL_NAMES, f"{NAME}, held out"
-    )
-    real = TensorSamples(
-        _clips(training, clips), training.labels[:clips], LABEL_NAMES, f"{NAME}, training part"
-    )
-    searched = DataSamples(training, f"{NAME}, training part")
-    sets = RealSets(reference, clips, real, None, None, searched)
+    held_out = MovingDigits(max(length, span), held_out=True, scene=scene)
+    sets = moving_digit_sets(scene, span, clips)
+    reference = sets.reference
     features = comparison.features or [suitable_features(reference.shape, LABEL_NAMES)]
     extractor = open_extractor(
         features[0], reference.shape, torch.device(comparison.device), trust=comparison.trust
@@ -112,9 +124,9 @@ def evaluate_moving_digits(
         in_frames = evaluate_samples(
             samples,
             reference,
-            [load_frame_classifier()],
+            [load_frame_classifier(scene)],
             ("frechet_distance", "label_accuracy"),
-            real=real,
+            real=sets.real,
             seed=comparison.seed,
             batch=comparison.batch,
             ranks=comparison.ranks,
@@ -152,12 +164,18 @@ def plot_rollouts(report: Report, path: Path) -> None:
         figure.savefig(temporary_path, format="png", dpi=110)
 
 
-def _check(pipeline: ACDiTVideoPipeline, count: int, length: int) -> None:
-    """Raise UserError unless the pipeline is of moving digits, and the numbers fit it."""
-    if not is_of_moving_digits(pipeline):
+def _checked(pipeline: ACDiTVideoPipeline, count: int | None, length: int) -> tuple[Scene, int]:
+    """Return the scene of a pipeline and the number of clips.
+
+    Raises:
+        UserError: if the pipeline is not of moving digits, or the numbers do not fit it.
+    """
+    scene = moving_digits_of(pipeline)
+    if scene is None:
+        known = in_words([f"{each.name} ({each.side}x{each.side})" for each in SCENES.values()], "and")
         raise UserError(
-            "without --data, only models of moving-digits (grey pixels, 32x32) with the classes 0 to 9 can "
-            f"be scored, but {describe_training_data(pipeline)}: for another model, give real clips of its "
+            f"without --data, only models of {known} in grey pixels with the classes 0 to 9 can be scored, "
+            f"but {describe_training_data(pipeline)}: for another model, give real clips of its "
             "data with --data"
         )
     size = pipeline.layout.block[0] * pipeline.layout.patch[0]
@@ -170,11 +188,13 @@ def _check(pipeline: ACDiTVideoPipeline, count: int, length: int) -> None:
             f"--frames must be a multiple of {size}, the frames of a block, and more than {PREFIX} "
             f"given ones, not {length}"
         )
-    available = len(MovingDigits(1, held_out=True))
-    if not LEAST <= count <= available:
+    available = len(MovingDigits(1, held_out=True, scene=scene))
+    clips = min(CLIPS, available) if count is None else count
+    if not LEAST <= clips <= available:
         raise UserError(
             f"--count must be at least {LEAST} and at most {available}, the held-out clips, not {count}"
         )
+    return scene, clips
 
 
 def _clips(data: MovingDigits, count: int) -> Tensor:

@@ -94,7 +94,7 @@ def measure_rollouts(
             pixels = extract(clips, Pixels(), settings.sampling.batch, settings.ranks).values
             assert pixels is not None
             continued = pixels.view(count, *clips.shape).transpose(1, 2)  # (N, F, C, H, W)
-            classifier = load_frame_classifier()
+            classifier = load_frame_classifier(data.scene)
             measured = continuation_report(
                 Continuations(data, range(count), continued, prefix), classifier.predict, classifier.mean
             )

@@ -6,6 +6,8 @@ from typing import Any
 
 from ..data.shakespeare import SHAKESPEARE
 from ..data.texts import WrappedTexts, open_texts
+from ..diffusion.ordered_likelihood import check_order_fits
+from ..diffusion.orders import RANDOM, Order, order_name
 from ..diffusion.text_likelihood import Estimate
 from ..generation.batches import Sampling
 from ..generation.sizes import require_sampling_memory
@@ -51,6 +53,7 @@ def evaluate_texts(
     sequences: int | None = None,
     draws: int = 4,
     estimate: Estimate = "times",
+    order: Order = RANDOM,
     times: bool = False,
     generation: Generation | None = None,
 ) -> list[Report]:
@@ -64,13 +67,16 @@ def evaluate_texts(
         sequences: number of sequences whose likelihood is measured; None = all, 0 = no likelihoods.
         draws: number of estimates of each sequence's likelihood, where it is not exact.
         estimate: method of estimation, see `text_nelbo`.
+        order: order in which the tokens of a block are revealed, for the likelihoods, see `text_bounds`.
         times: whether to measure the spread of a block's loss, by range of times.
         generation: number of texts to generate, and what is measured on them; None = no texts.
 
     Raises:
         UserError: if there are no texts, a block does not fit, the model's data set is not the default, or a
-            metric cannot be computed.
+            metric cannot be computed, or the order does not fit the model or a block.
     """
+    for block in blocks:
+        check_order_fits(order, pipeline.transformer, block)
     if source is None and not is_trained_on(pipeline, SHAKESPEARE):
         raise UserError(
             "without --data, only models of shakespeare can be scored, but "
@@ -92,7 +98,12 @@ def evaluate_texts(
     for layout in layouts:
         if sequences != 0:
             settings = ModelSettings(
-                sampling, count=sequences, draws=draws, estimate=estimate, block=layout.block_tokens
+                sampling,
+                count=sequences,
+                draws=draws,
+                estimate=estimate,
+                order=order,
+                block=layout.block_tokens,
             )
             report = evaluate_model(pipeline, data, metrics, settings)
             reports.append(replace(report, samples={**report.samples, "name": name}))
@@ -111,7 +122,8 @@ def measure_texts(
     layout = requested_text_layout(pipeline.layout, settings.block)
     count = min(settings.count or len(data), len(data))
     sampling = settings.sampling
-    scoring = Scoring(count, sampling.batch, settings.draws, settings.estimate, sampling.seed)
+    order = settings.order
+    scoring = Scoring(count, sampling.batch, settings.draws, settings.estimate, sampling.seed, order)
     scores: list[Score] = []
     series: list[Series] = []
     facts: dict[str, Any] = {}
@@ -121,7 +133,7 @@ def measure_texts(
         row = likelihood(pipeline, data, layout, scoring)
         present = [name for name in LIKELIHOOD_SCORES if row[name] is not None]
         scores += [Score(name, row[name], samples=count) for name in present]
-        facts = {"estimate": row["estimate"], "draws": row["draws"]}
+        facts = {"order": order_name(order), "estimate": row["estimate"], "draws": row["draws"]}
         counts = {"tokens": row["tokens"], "bytes": row["bytes"]}
         notes = () if row["bytes"] else ("no bits per byte: end tokens stand for no bytes",)
     if "spread" in metrics:
@@ -217,10 +229,10 @@ def text_table(reports: Sequence[Report]) -> str:
     ]
     tables = []
     if likelihoods:
-        columns = {"estimate": "estimate"}
+        in_order = any(report.settings["order"] != RANDOM for report in likelihoods)
+        columns = ("block", *(["order"] if in_order else []), "estimate")
         rows = [
-            {"block": report.settings["block"], **{key: report.settings[key] for key in columns}}
-            | _row(report, LIKELIHOOD_SCORES)
+            {key: report.settings[key] for key in columns} | _row(report, LIKELIHOOD_SCORES)
             for report in likelihoods
         ]
         tables.append(format_table(rows))

@@ -119,8 +119,13 @@ def image_batch(
     image: Any = None,
     keep_blocks: int = 0,
     guidance_rising: bool = False,
+    window: int | None = None,
+    context_noise: float = 0.0,
 ) -> ACDiTImagePipelineOutput:
-    """Generate the images with the given indices in one call of the pipeline; see `draw_images`."""
+    """Generate the images with the given indices in one call of the pipeline.
+
+    See `draw_images`, and for `window` and `context_noise` `ACDiTImagePipeline`.
+    """
     return pipeline(
         [labels[row] for row in rows],
         block=block,
@@ -128,6 +133,8 @@ def image_batch(
         keep_blocks=keep_blocks,
         guidance_rising=guidance_rising,
         output_type=output_type,
+        window=window,
+        context_noise=context_noise,
         **sampling.arguments(rows),
     )
 

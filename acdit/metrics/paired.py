@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist, fmean, stdev
 from typing import Literal
 
@@ -94,6 +95,7 @@ def paired_differences(
     return mean_interval([sign * (a - b) for a, b in zip(treated, control, strict=True)], level)
 
 
+@lru_cache(maxsize=1024)
 def t_quantile(level: float, degrees: int) -> float:
     """Return t such that a variable of Student's t distribution lies in [-t, t] with the probability `level`.
 

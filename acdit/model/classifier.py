@@ -169,6 +169,8 @@ class ACDiTForImageClassification(StoredNetwork):
         Raises:
             UserError: If the generator is not one of images, or does not take the timestep.
         """
+        if not isinstance(generator, ACDiTTransformer):
+            raise UserError(f"a classifier needs an ACDiTTransformer, not a {type(generator).__name__}")
         config, axes = generator.config, len(generator.config["axis_lengths"])
         if config["in_channels"] is None or axes != 2:
             kind = "text" if config["in_channels"] is None else "video"

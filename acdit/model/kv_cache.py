@@ -25,9 +25,9 @@ def check_sinks(layout: Layout, config: Mapping[str, Any]) -> None:
         raise UserError(
             f"sinks need blocks as long as the grid along all axes except the first, not {layout}"
         )
-    if config["rope"] == "published":
+    if config.get("rope") == "published":
         raise UserError("the published rotary variant does not support sinks; leave out sinks")
-    if config["positions"] == "absolute":
+    if config.get("positions") == "absolute":
         raise UserError("a model with absolute positions does not support sinks; leave out sinks")
 
 
@@ -70,6 +70,8 @@ class KVCache:
         sinks: Number of first blocks that are never evicted, s.
         turned: Function of rotated keys (N, H, L, D) and a number of tokens; it returns the keys as they
             would be that many tokens later along the first axis.
+        lead: Number of tokens before the first block, whose keys are written with those of the first call;
+            only without a window.
         dtype: Data type of the stored tensors.
         device: Device of the stored tensors.
     """
@@ -85,6 +87,7 @@ class KVCache:
         window: int | None = None,
         sinks: int = 0,
         turned: Callable[[Tensor, int], Tensor],
+        lead: int = 0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
@@ -103,9 +106,10 @@ class KVCache:
         self.num_evicted = 0
         """Number of these blocks that were evicted; they lie between the sinks and the window."""
         self.conditions = ConditionMemo()
-        self._shift_keys = turned
+        self._shift_keys, self._lead = turned, lead
         self._first_keys: list[Tensor] = []  # of every layer: keys of the sinks at their original positions
-        shape = (batch_size, num_heads, self.capacity * layout.block_tokens, head_dim)  # (N, H, L, D)
+        tokens = lead + self.capacity * layout.block_tokens
+        shape = (batch_size, num_heads, tokens, head_dim)  # (N, H, L, D)
         # a memory of its own for each tensor: compiled code would copy tensors that share one to write to it
         self._layers = [
             LayerCache(*(torch.empty(shape, dtype=dtype, device=device) for _ in LayerCache._fields))
@@ -199,7 +203,7 @@ class KVCache:
         The tensors are not copied. Those of the new blocks are to be written by `LayerCache.write`; after
         every layer has written its own, `advance` counts the blocks.
         """
-        stop = (self.num_cached + new_blocks) * self.layout.block_tokens
+        stop = self._lead + (self.num_cached + new_blocks) * self.layout.block_tokens
         return LayerCache(*(tensor[:, :, :stop] for tensor in self._layers[layer]))
 
     def advance(self, new_blocks: int) -> None:

@@ -47,7 +47,17 @@ CLASSIFIER_KINDS: dict[str, Kind] = {
     "null_label": BOOL,
     "prediction_type": TEXT.or_none(),
 }
-NETWORK_KINDS = {"ACDiTTransformer": KINDS, "ACDiTForImageClassification": CLASSIFIER_KINDS}
+TOKEN_HEAD_KINDS: dict[str, Kind] = {
+    **{key: kind for key, kind in KINDS.items() if key not in ("rope", "time_conditioning", "vocab_size")},
+    "in_channels": whole_number(),
+    "head_layers": whole_number(),
+    "head_size": whole_number().or_none(),
+}
+NETWORK_KINDS = {
+    "ACDiTTransformer": KINDS,
+    "ACDiTForImageClassification": CLASSIFIER_KINDS,
+    "CausalTokenDiffusion": TOKEN_HEAD_KINDS,
+}
 
 
 def read_network_config(folder: Path, class_name: str = "ACDiTTransformer") -> dict[str, Any]:
@@ -77,6 +87,7 @@ def check_network(cls: type[nn.Module], folder: Path, variant: str | None = None
     config = read_network_config(folder, name)
     header = read_weight_headers(folder, variant)
     layers = max(config.get("layers") or [config.get("num_layers", 0)])  # up to the last head of a classifier
+    layers += config.get("head_layers", 0)
     if layers > len(header):
         raise damage(folder, f"{CONFIG} has {layers:,} layers, but there are {len(header):,} tensors")
     with reading(folder), torch.device("meta"):

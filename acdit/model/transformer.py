@@ -1,10 +1,10 @@
 """ACDiTTransformer: the network, with one forward pass for training, sampling and understanding."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -12,18 +12,17 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..utils.tracing import allow_variants
-from .attention import Backend, block_mask_for, check_backend, default_backend
+from .attention import block_mask_for
+from .block_network import BlockNetwork
 from .conditioning import embed_streams
 from .forward_arguments import check_network_arguments, checked_blocks, in_samples, row_scales, state_layers
 from .kv_cache import KVCache, check_sinks
-from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Streams, TimestepEmbedder, initialise_as_dit
+from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Streams, TimestepEmbedder
 from .layout import Layout
 from .linear import Linear
 from .positions import rotary_split, sincos_table
 from .rope import Positions, Rotation, block_rows
 from .skip_causal_mask import clean_visibility, view_visibility
-from .stored_network import StoredNetwork
 
 
 @dataclass
@@ -41,7 +40,7 @@ class ACDiTOutput(BaseOutput):
     hidden_states: Tensor | tuple[Tensor, ...] | None = None
 
 
-class ACDiTTransformer(StoredNetwork):
+class ACDiTTransformer(BlockNetwork):
     """Network that predicts noised blocks from the clean blocks before them, for images, video and text.
 
     The layout is an argument of every call, not a property of the network: one network can train and sample
@@ -73,12 +72,6 @@ class ACDiTTransformer(StoredNetwork):
         context: Past that views see: `clean` blocks, or `noised` blocks at their own noise levels (Diffusion
             Forcing, arXiv 2407.01392), in one stream; finished blocks then have the timestep 0.
     """
-
-    _supports_gradient_checkpointing = True
-    _no_split_modules = ["ACDiTBlock"]
-    _repeated_blocks = ["ACDiTBlock"]
-    # norms, embeddings, conditioning and output: few weights, whose rounding would change every token
-    _skip_layerwise_casting_patterns = ["norm", "_embedder", "adaLN_modulation", "final_layer"]
 
     @register_to_config
     def __init__(
@@ -120,8 +113,7 @@ class ACDiTTransformer(StoredNetwork):
         )
         self.final_layer = FinalLayer(hidden_size, in_channels or vocab_size or 0, conditioned)
         self.gradient_checkpointing = False
-        self._backend: Backend | None = None
-        initialise_as_dit(self)
+        self._initialise()
 
     @property
     def context_sees_labels(self) -> bool:
@@ -131,19 +123,6 @@ class ACDiTTransformer(StoredNetwork):
     @property
     def _noised_context(self) -> bool:
         return self.config["context"] == "noised"
-
-    def set_attention_backend(self, backend: str | None) -> None:
-        """Set the attention backend: `dense`, `split` or `flex`; None = the device's default.
-
-        Raises:
-            ValueError: If the backend is unknown, or not available on this device.
-        """
-        self._backend = None if backend is None else check_backend(backend, self.device, training=False)
-
-    def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the blocks as in diffusers; each layout and use may have compiled code of its own."""
-        allow_variants()
-        super().compile_repeated_blocks(*args, **kwargs)
 
     def new_cache(
         self,
@@ -277,9 +256,7 @@ class ACDiTTransformer(StoredNetwork):
         # Weights that are offloaded or cast show neither the device nor the dtype of the computation, so take
         # both from the embedding's output.
         x = self.x_embedder(torch.cat(parts) if len(parts) > 1 else parts[0])  # (R, B, hidden)
-        backend = self._backend or default_backend(x.device, x.shape[-1] // self.config["num_heads"])
-        if self.training and torch.is_grad_enabled():
-            check_backend(backend, x.device, training=True)
+        backend = self._backend_for(x)
         clean_indices = [*range(start, start + new_blocks)]
         indices = sorted((*clean_indices, *blocks))
         span = range(indices[0], indices[-1] + 1)
@@ -315,10 +292,9 @@ class ACDiTTransformer(StoredNetwork):
             # true without clean blocks too, so that the last layer then runs the compiled code of the others
             clean_output = one_stream or clean_sees is None or bool(layers) or layer < len(self.blocks) - 1
             cached = None if cache is None else cache.read(layer, new_blocks)
-            run: Callable[..., Any] = block
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                run = partial(cast(Callable[..., Any], self._gradient_checkpointing_func), block)
-            x = run(x, conditions, streams, cached, clean_output, None if scales is None else scales[layer])
+            x = self._runner(block)(
+                x, conditions, streams, cached, clean_output, None if scales is None else scales[layer]
+            )
             if layer + 1 in layers:
                 states[layer + 1] = x
         if cache is not None:

@@ -115,6 +115,8 @@ class ACDiTImagePipeline(ACDiTPipeline):
         timesteps: Sequence[float] | None = None,
         sigmas: Sequence[float] | None = None,
         mu: float | None = None,
+        window: int | None = None,
+        context_noise: float = 0.0,
     ) -> Any:
         """Generate images.
 
@@ -149,6 +151,8 @@ class ACDiTImagePipeline(ACDiTPipeline):
                 scheduler takes them. They hold for all blocks, in place of `num_inference_steps`.
             sigmas: noise levels of every block, likewise; not together with `timesteps`.
             mu: shift of the noise levels, for schedulers with `use_dynamic_shifting`.
+            window: number of previous blocks visible to each block; None = all.
+            context_noise: standard deviation of the noise on finished blocks that later blocks attend to.
 
         Returns:
             An `ACDiTImagePipelineOutput`, or a tuple if `return_dict` is false.
@@ -161,6 +165,8 @@ class ACDiTImagePipeline(ACDiTPipeline):
             num_images_per_prompt,
             image,
             keep_blocks,
+            window,
+            context_noise,
             num_inference_steps=num_inference_steps,
             timesteps=timesteps,
             sigmas=sigmas,
@@ -189,6 +195,8 @@ class ACDiTImagePipeline(ACDiTPipeline):
         num_images_per_prompt: int = 1,
         image: Any = None,
         keep_blocks: int = 0,
+        window: int | None = None,
+        context_noise: float = 0.0,
         **arguments: Unpack[SharedArguments],
     ) -> Iterator[ImagePiece]:
         """Stream the images of a call after every block; those of the last piece are the call's.
@@ -197,7 +205,9 @@ class ACDiTImagePipeline(ACDiTPipeline):
         immediately.
         """
         return self._pieces(
-            self._image_request(class_labels, num_images_per_prompt, image, keep_blocks, **arguments)
+            self._image_request(
+                class_labels, num_images_per_prompt, image, keep_blocks, window, context_noise, **arguments
+            )
         )
 
     @torch.no_grad()
@@ -219,13 +229,18 @@ class ACDiTImagePipeline(ACDiTPipeline):
         num_images_per_prompt: int,
         image: Any,
         keep_blocks: int,
+        window: int | None,
+        context_noise: float,
         **arguments: Unpack[SharedArguments],
     ) -> Request:
         """Check the arguments of a call or a stream and return them as a request; see `__call__`."""
-        self.check_inputs(num_images_per_prompt, arguments.get("output_type", "pil"), image is not None)
+        output_type, reads_pixels = arguments.get("output_type", "pil"), image is not None
+        self.check_inputs(
+            num_images_per_prompt, output_type, reads_pixels, window, context_noise=context_noise
+        )
         request = self._request(class_labels, num_images_per_prompt, **arguments)
         prefix = self._prefix(image, keep_blocks, request.layout, len(request.samples))
-        return replace(request, prefix=prefix)
+        return replace(request, prefix=prefix, window=window, context_noise=context_noise)
 
     def _noise_sources(self, generator: Generators, samples: Samples) -> list[torch.Generator]:
         shared = isinstance(generator, torch.Generator)  # draws the noise of all images, as in diffusers

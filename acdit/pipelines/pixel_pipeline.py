@@ -1,5 +1,6 @@
 """ACDiTPipeline: the base class of the image and video pipelines; turns a request into finished blocks."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor
 from ..diffusion.generate import Block, StepEnd, generate, steps_per_block
 from ..diffusion.timesteps import Spacing, middle_levels, number_of_timesteps
 from ..model.layout import Layout
-from ..model.transformer import ACDiTTransformer
+from ..model.token_head import GeneratorNetwork
 from ..utils.errors import UserError
 from .block_pipeline import BlockPipeline
 from .callbacks import CONDITIONS, Callback, LiveGuidance, StepFunction, tensor_inputs
@@ -54,7 +55,7 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
 
     def __init__(
         self,
-        transformer: ACDiTTransformer,
+        transformer: GeneratorNetwork,
         scheduler: Any,
         vae: Any = None,
         grid: list[int] | tuple[int, ...] | None = None,  # types that diffusers can check when it loads
@@ -74,6 +75,7 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         if transformer.config["in_channels"] is None:
             raise UserError("the network is over token ids: use ACDiTTextPipeline")
         layout = Layout(tuple(grid or ()), tuple(block or ()), tuple(patch or ()))
+        transformer.check_layout(layout)
         self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae)
         channels = transformer.config["in_channels"] // layout.patch_elements
         vae_scale_factor = checked_scale_factor(vae, channels, vae_scale_factor)
@@ -119,13 +121,24 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         """
         return ids_of_labels(class_labels, self.label_names, self.transformer.config["num_classes"] or 0)
 
-    def check_inputs(self, samples_per_label: int, output_type: str, reads_pixels: bool) -> None:
+    def check_inputs(
+        self,
+        samples_per_label: int,
+        output_type: str,
+        reads_pixels: bool,
+        window: int | None = None,
+        sinks: int = 0,
+        context_noise: float = 0.0,
+    ) -> None:
         """Check arguments that do not depend on the layout.
 
         Args:
             samples_per_label: number of samples per label.
             output_type: `pil`, `np`, `pt` or `latent`.
             reads_pixels: whether the call continues an image or a clip.
+            window: number of previous blocks visible to each block; None = all.
+            sinks: number of first blocks that stay visible beyond the window.
+            context_noise: standard deviation of the noise on finished blocks that later blocks attend to.
 
         Raises:
             UserError: if the pipeline cannot generate such samples.
@@ -139,6 +152,12 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
             raise UserError(
                 "the model generates latents and was saved without its autoencoder: pass vae= to "
                 "from_pretrained, or use output_type='latent'"
+            )
+        whole = isinstance(sinks, int) and isinstance(window, int | None)
+        if not whole or not 0 <= context_noise < math.inf or sinks < 0 or (window is not None and window < 1):
+            raise UserError(
+                "window must be a whole number from 1, sinks one from 0, and context_noise a number from 0, "
+                f"not {window}, {sinks} and {context_noise}"
             )
 
     def prepare_latents(
@@ -196,6 +215,7 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         `frames` holds the number of tokens along the axis before height and width, if there is one.
         """
         layout = requested_layout(self.layout, height, width, block, frames, scale=self.vae_scale_factor)
+        self.transformer.check_layout(layout)
         samples = self._samples(class_labels, samples_per_label, generator)
         self._check_solver()
         spacing = Spacing(timesteps, sigmas, mu)

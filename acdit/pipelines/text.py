@@ -10,6 +10,7 @@ from torch import Tensor
 from ..data.tokenizers import FILE, ByteTokenizer, TextStream, Tokenizer, open_tokenizer
 from ..diffusion.generate import Block, generate, steps_per_block
 from ..diffusion.masked_schedulers import with_sampling
+from ..diffusion.orders import RANDOM, Order
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
@@ -225,13 +226,14 @@ class ACDiTTextPipeline(BlockPipeline):
         draws: int = 16,
         seed: int = 0,
         ends: bool = False,
+        order: Order = RANDOM,
     ) -> TextScores:
         """Compute log-likelihoods of texts, or of continuations of texts, under the pipeline's samples.
 
-        The samples are those of `FirstHittingScheduler` with one step per token, temperature 1 and top_p 1.
-        The probability of a text is that of samples that begin with it. Values are exact with blocks of 1
-        token, and lower bounds with larger ones, see `TextScores`. The value of a text does not depend on the
-        other texts.
+        The samples are those of `FirstHittingScheduler`, or of the scheduler of another order, with one step
+        per token, temperature 1 and top_p 1. The probability of a text is that of samples that begin with it.
+        In random order, values are exact with blocks of 1 token and lower bounds with larger ones; in another
+        order they are exact, see `TextScores`. The value of a text does not depend on the other texts.
 
         A continuation is conditioned on its prompt as a call of the pipeline is: both are tokenized by
         themselves, and the prompt's tokens are visible in the block in which it ends. With blocks of 1 token,
@@ -247,10 +249,13 @@ class ACDiTTextPipeline(BlockPipeline):
             draws: number of draws per text, where its value is estimated.
             seed: seed of the draws.
             ends: whether the end token after each text or continuation is scored too.
+            order: order in which the samples reveal the tokens of a block: `random`, `left` (left to right),
+                `right`, `lowest-entropy` (see `LowestEntropyScheduler`), or a list of its positions.
 
         Raises:
             UserError: if a text has no tokens to score or is too long, the numbers of prompts and
-                continuations differ, or an argument does not fit.
+                continuations differ, or an argument does not fit, such as an order if the network has time
+                conditioning.
         """
         scores = score_texts(
             self.transformer,
@@ -260,6 +265,7 @@ class ACDiTTextPipeline(BlockPipeline):
             draws=draws,
             seed=seed,
             ends=ends,
+            order=order,
             schedule=self.scheduler.config["schedule"],
             device=self._execution_device,
         )
@@ -300,9 +306,10 @@ class ACDiTTextPipeline(BlockPipeline):
         """Return the given tokens of every sample, with masks for the tokens to generate; see `__call__`.
 
         Raises:
-            UserError: if the prompts or tokens do not fit the model.
+            UserError: if the prompts or tokens do not fit the model, or the block does not fit the scheduler.
         """
         layout = requested_text_layout(self.layout, block)
+        self.scheduler.check_block(layout.block_tokens)
         device = self._execution_device
         if tokens is not None:
             rows = tokens.repeat_interleave(num_samples_per_prompt, 0)

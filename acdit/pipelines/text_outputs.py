@@ -25,12 +25,15 @@ class ACDiTTextPipelineOutput(BaseOutput):
 class TextScores(BaseOutput):
     """Log-likelihoods of given texts under the distribution of the pipeline's samples.
 
-    Values are exact with blocks of 1 token. With larger blocks they are lower bounds: means over the random
-    order in which the sampler fills in the tokens of a block and, where a text ends inside a block, over the
-    tokens that it fills in after the end. The bounds are summed over all orders and tails for blocks of up to
-    4 tokens, except where a text ends inside a block and its vocabulary is so large that tails are drawn.
-    They are estimated from draws then, with larger blocks, and for networks with time conditioning (for
-    those, the samples are those of `AncestralScheduler` in the limit of many steps).
+    Values are exact with blocks of 1 token. With larger blocks filled in random order they are lower bounds:
+    means over the order in which the sampler fills in the tokens of a block and, where a text ends inside a
+    block, over the tokens that it fills in after the end. The bounds are summed over all orders and tails for
+    blocks of up to 4 tokens, except where a text ends inside a block and its vocabulary is so large that
+    tails are drawn. They are estimated from draws then, with larger blocks, and for networks with time
+    conditioning (for those, the samples are those of `AncestralScheduler` in the limit of many steps).
+
+    In another order they are exact at every block size, except where a text ends inside a block and so many
+    tails may be filled in before its last token that they are drawn: lower bounds then.
 
     Attributes:
         log_likelihoods: log-likelihoods (N,) in float64, in nats.

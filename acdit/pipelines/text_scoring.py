@@ -7,7 +7,8 @@ import torch
 from ..data.tokenizers import Tokenizer
 from ..diffusion.masked import Schedule
 from ..diffusion.objective import SampleKey
-from ..diffusion.text_likelihood import text_nelbo
+from ..diffusion.ordered_likelihood import text_bounds
+from ..diffusion.orders import Order
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
@@ -47,6 +48,7 @@ def score_texts(
     draws: int,
     seed: int,
     ends: bool,
+    order: Order,
     schedule: Schedule,
     device: torch.device,
 ) -> TextScores:
@@ -60,11 +62,13 @@ def score_texts(
         draws: number of draws per text, where its value is estimated.
         seed: seed of the draws.
         ends: whether the end token after each text is scored too.
+        order: order in which the tokens of a block are revealed.
         schedule: noise schedule of the network.
         device: device of the network.
 
     Raises:
-        UserError: if a text has no tokens to score or is too long, or there are too few draws.
+        UserError: if a text has no tokens to score or is too long, there are too few draws, or the order does
+            not fit.
     """
     longest, size = layout.num_tokens, layout.block_tokens
     if draws < 2:
@@ -82,13 +86,14 @@ def score_texts(
     tokens = torch.full((len(ids), -(-total // size) * size), tokenizer.eos)
     for row, prompt, each in zip(tokens, prompts, ids, strict=True):
         row[: len(prompt) + len(each)] = torch.tensor([*prompt, *each])
-    bounds = text_nelbo(
+    bounds = text_bounds(
         model,
         tokens.to(device),
         starts + counts,
         Layout((tokens.shape[1],), layout.block),
         key=SampleKey(seed, [0] * len(ids), [0] * len(ids)),  # draws independent of other texts
         draws=draws,
+        order=order,
         schedule=schedule,
         starts=starts,
     )

@@ -1,6 +1,5 @@
 """ACDiTVideoPipeline: encode -> generate -> decode for video of any length, streamed block by block."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -246,24 +245,6 @@ class ACDiTVideoPipeline(ACDiTPipeline):
                     blocks.clear()
         finally:  # also if the caller stops before the end
             self.maybe_free_model_hooks()
-
-    def check_inputs(
-        self,
-        samples_per_label: int,
-        output_type: str,
-        reads_pixels: bool,
-        window: int | None = None,
-        sinks: int = 0,
-        context_noise: float = 0.0,
-    ) -> None:
-        """Check arguments that do not depend on the layout; see `ACDiTPipeline.check_inputs`, `__call__`."""
-        super().check_inputs(samples_per_label, output_type, reads_pixels)
-        whole = isinstance(sinks, int) and isinstance(window, int | None)
-        if not whole or not 0 <= context_noise < math.inf or sinks < 0 or (window is not None and window < 1):
-            raise UserError(
-                "window must be a whole number from 1, sinks one from 0, and context_noise a number from 0, "
-                f"not {window}, {sinks} and {context_noise}"
-            )
 
     def _video_request(
         self,

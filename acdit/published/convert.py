@@ -196,6 +196,9 @@ def _load_source(source: Path) -> tuple[ACDiTTransformer, Layout, int]:
     described = source / LAYOUT_FILE
     if not described.exists():
         pipeline = load_pipeline(source, kind=ACDiTPipeline)
+        if not isinstance(pipeline.transformer, ACDiTTransformer):
+            name = type(pipeline.transformer).__name__
+            raise UserError(f"{source} holds a {name}, which the published format cannot express")
         return pipeline.transformer, pipeline.layout, pipeline.vae_scale_factor
     lengths = list_of(whole_number(1, 2**24), range(1, 4))
     kinds = {"grid": lengths, "block": lengths, "patch": lengths, "vae_scale_factor": whole_number(1, 2**10)}

@@ -16,7 +16,7 @@ from ..bench.timing import machine
 from ..training.config import LoraConfig, ModelConfig, Recipe
 from ..training.loop import train
 from ..training.plan import make_plan
-from ..training.recipe_digest import TRAINING_VERSION, counted_settings, settings_digest
+from ..training.recipe_digest import counted_settings, settings_digest, training_version
 from ..training.recipes import load_recipe
 from ..utils.errors import UserError
 from ..utils.files import check_writable, only_writer, whole
@@ -44,6 +44,7 @@ KINDS = {
     "ranks": whole_number(),
     "machine": TEXT,
 }
+LIST_VERSION = 1  # of digests of several runs; those of the runs hold the versions of training
 # What the store decides itself: a stored run is read by its pipeline, and resumes from its newest checkpoint.
 STORED = {"training.keep_checkpoints": 1, "training.sample_every": 0}
 
@@ -114,7 +115,11 @@ class StoredRun:
             return None
         remedy = f"remove {self.folder} to train the run again"
         facts = check_values(read_object(path), KINDS, path, remedy)
-        own = {"version": TRAINING_VERSION, "digest": self.digest, "settings": dict(self.settings)}
+        own = {
+            "version": training_version(self.recipe),
+            "digest": self.digest,
+            "settings": dict(self.settings),
+        }
         for key, value in own.items():
             if facts[key] != value:
                 raise UserError(f"{self.folder} holds a run with another recipe, see {path}: {remedy}")
@@ -185,7 +190,7 @@ class StoredRun:
         content = {
             "name": self.name,
             "state": state,
-            "version": TRAINING_VERSION,
+            "version": training_version(self.recipe),
             "digest": self.digest,
             "settings": self.settings,
             "seconds": round(seconds, 3),  # of the attempts that were not killed
@@ -234,7 +239,7 @@ class RunStore:
                 recipe.latents
             )  # the folder of the recipe, whatever the run's name
         settings = counted_settings(recipe, {key: run.digest for key, run in needs.items()})
-        digest = settings_digest(settings)
+        digest = settings_digest(settings, training_version(recipe))
         recipe.name, recipe.out = spec.name or recipe.name, str(self.root / digest)
         run = StoredRun(recipe, settings, digest, tuple(needs.values()))
         self._resolved[id(spec)] = spec, run
@@ -242,7 +247,7 @@ class RunStore:
 
     def digest_of(self, specs: Iterable[RunSpec]) -> str:
         """Return a digest of runs, which changes with each of them."""
-        return settings_digest({"runs": sorted({self.run(spec).digest for spec in specs})})
+        return settings_digest({"runs": sorted({self.run(spec).digest for spec in specs})}, LIST_VERSION)
 
     def runs(self, specs: Iterable[RunSpec]) -> list[StoredRun]:
         """Return the runs of declarations, each once, and before them the unfinished runs that they need."""

@@ -1,6 +1,7 @@
 """Study that chooses the settings of the study of understanding, on a part of the training digits."""
 
 from collections.abc import Sequence
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,14 @@ from .understanding_runs import (
     generator_run,
 )
 
-RATES = (5e-4, 1e-3, 2e-3)
+KEYS = ("arm", "labels", "learning_rate", "steps", "augmented")
+CENTRE = 1e-3  # learning rate of the central candidate
 
 
 def choice_design(*, first_seed: int, quick: bool = False) -> Design:
-    """Return the design of the study: every candidate is trained once for each number of labels.
+    """Return the design of the study: each candidate is trained once for each arm and number of labels.
+
+    The candidates differ from a central one in one setting each: the learning rate, augmentation, or steps.
 
     Args:
         first_seed: seed of the runs.
@@ -42,17 +46,35 @@ def choice_design(*, first_seed: int, quick: bool = False) -> Design:
         # of 400 digits of a class, a fifth is held out
         count = min(labels, round((1 - HELD_OUT_FRACTION) * max(budget.labels)))
         for arm, start in ((TUNED, generator), (SCRATCH, None)):
-            for rate in RATES:
-                for augmented in (False, True):
-                    settings = Settings(rate, budget.steps[labels], augmented)
-                    run = classifier_run(budget, settings, count, first_seed, start, validation=True)
-                    key = (arm, labels, rate, augmented)
-                    measurements.append(Measurement((key,), partial(_measure, budget, key), (run,)))
+            for settings in candidates(budget.steps[labels]):
+                run = classifier_run(budget, settings, count, first_seed, start, validation=True)
+                key = (arm, labels, *astuple(settings))
+                measurements.append(Measurement((key,), partial(_measure, budget, key), (run,)))
     setting = {"budget": "quick" if quick else "full", "seed": first_seed, "threads": torch.get_num_threads()}
-    keys, columns = ("arm", "labels", "learning_rate", "augmented"), ("accuracy", "error")
     return Design(
-        "understanding-settings", setting, keys, columns, measurements, partial(_report, budget.labels)
+        "understanding-settings",
+        setting,
+        KEYS,
+        ("accuracy", "error"),
+        measurements,
+        partial(_report, budget.labels),
     )
+
+
+def candidates(steps: int) -> list[Settings]:
+    """Return the settings to try.
+
+    Args:
+        steps: training steps of the central candidate.
+    """
+    centre = Settings(CENTRE, steps, True)
+    return [
+        centre,
+        replace(centre, learning_rate=CENTRE / 2),
+        replace(centre, learning_rate=CENTRE * 2),
+        replace(centre, augmented=False),
+        replace(centre, steps=steps // 2),
+    ]
 
 
 def _measure(budget: Budget, key: tuple[Any, ...], run: StoredRun) -> list[dict[str, Any]]:
@@ -61,11 +83,13 @@ def _measure(budget: Budget, key: tuple[Any, ...], run: StoredRun) -> list[dict[
     data = open_samples(config, seed=run.recipe.training.seed, held_out=True)
     images = torch.stack([data.decode(index) for index in range(len(data))])
     (accuracy,) = head_accuracies(load_classifier(run), images, data.labels)
-    return [dict(zip(("arm", "labels", "learning_rate", "augmented"), key, strict=True)) | accuracy]
+    return [dict(zip(KEYS, key, strict=True)) | accuracy]
 
 
 def chosen(rows: Rows, arm: str, labels: int) -> dict[str, Any]:
-    """Return the row of the best candidate; of equal ones the one with the lower rate, and not augmented.
+    """Return the row of the best candidate; of equal ones that with the fewest steps, then the lowest rate.
+
+    Of candidates that differ in augmentation alone, it is the one without.
 
     Args:
         rows: all rows.
@@ -73,7 +97,17 @@ def chosen(rows: Rows, arm: str, labels: int) -> dict[str, Any]:
         labels: labels per class.
     """
     own = [row for row in rows.values() if (row["arm"], row["labels"]) == (arm, labels)]
-    return dict(max(own, key=lambda row: (row["accuracy"], -row["learning_rate"], not row["augmented"])))
+    return dict(
+        max(
+            own,
+            key=lambda row: (
+                row["accuracy"],
+                -row["steps"],
+                -row["learning_rate"],
+                not row["augmented"],
+            ),
+        )
+    )
 
 
 def _report(counts: Sequence[int], rows: Rows, folder: Path) -> tuple[str, list[Path]]:
@@ -84,6 +118,7 @@ def _report(counts: Sequence[int], rows: Rows, folder: Path) -> tuple[str, list[
             "network": row["arm"],
             "labels per class": str(row["labels"]),
             "learning rate": f"{row['learning_rate']:g}",
+            "steps": row["steps"],
             "augmented": "yes" if row["augmented"] else "no",
             "accuracy, %": f"{100 * row['accuracy']:.2f} ± {100 * row['error']:.2f}",
             "chosen": "yes" if dict(row) in best else "",

@@ -76,6 +76,7 @@ def check_run(recipe: Recipe, ranks: int, data: Data, network: Costs) -> tuple[l
         checks.run("classes", lambda: _check_classes(recipe, counted))
     checks.run("labels", lambda: check_labels(recipe))
     checks.run("objective", lambda: recipe.training.objective and objective_name(recipe))
+    checks.run("masks", lambda: _check_masks(recipe, network.network))
     checks.run("scheduler", lambda: check_scheduler(recipe))
     checks.run("validation", lambda: check_validation(recipe))
     checks.run("disk", lambda: _check_disk(recipe, network))
@@ -90,6 +91,12 @@ def _check_heads(network: Dimensions, axes: int) -> str:
     if network.positions in ("absolute", "none"):
         return f"positions are {network.positions}, not rotary"
     return f"rotary dimensions of an axis: {dims(split, '|')}"
+
+
+def _check_masks(recipe: Recipe, network: Dimensions) -> str | None:
+    if recipe.modality.ignores("diffusion.masks"):
+        return None
+    return recipe.diffusion.masks_for(network.time_conditioning)
 
 
 def _check_batch(recipe: Recipe, ranks: int) -> str:

@@ -27,6 +27,7 @@ from ..utils.ranges import (
 )
 from ..utils.settings import fields_of
 from .classifier_config import ClassifierConfig
+from .diffusion_config import DiffusionConfig
 
 FORMAT_VERSION = 1
 RANK_FLOPS = 4e14  # FLOP/s of a rank that plans assume: about 40% of the bf16 peak of an H100
@@ -53,6 +54,32 @@ class ModelConfig(Ranged):
     fixed sine-cosine embeddings (absolute), or none."""
     context: Literal["clean", "noised"] = "clean"
     """Past that a block sees in training: clean blocks, or noised ones, each at its own noise level."""
+    kind: Literal["acdit", "token-head"] = "acdit"
+    """Network: ACDiT (acdit), or as a baseline a causal network over single tokens with a small diffusion
+    head per token (token-head; arXiv 2406.11838), for images and video."""
+    head_layers: Count | None = None
+    """Number of layers of the head of token-head; default: 3."""
+    head_size: Count | None = None
+    """Hidden width of the head of token-head; default: hidden_size."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("head_layers", "head_size"):
+            if self.kind != "token-head" and getattr(self, key) is not None:
+                raise UserError(
+                    f"model.{key} is for model.kind token-head, not {self.kind}: leave it out, or set "
+                    "model.kind token-head"
+                )
+        for key in ("positions", "context"):
+            if self.kind == "token-head" and getattr(self, key) != getattr(ModelConfig, key):
+                raise UserError(
+                    f"model.{key} {getattr(self, key)} does not fit model.kind token-head: leave it out"
+                )
+        if self.kind == "token-head" and self.time_conditioning is False:
+            raise UserError(
+                "model.time_conditioning false does not fit model.kind token-head, whose head takes time: "
+                "leave it out"
+            )
 
 
 @dataclass
@@ -73,47 +100,6 @@ class LayoutConfig(Ranged):
             raise UserError("layout.blocks must name at least one block size, such as 4x4")
         for block in self.blocks:
             parse_dims(block, "layout.blocks")
-
-
-@dataclass
-class DiffusionConfig(Ranged):
-    """Configuration of the noise process and the objective."""
-
-    section: ClassVar[str] = "diffusion."
-
-    prediction: Literal["epsilon", "v", "flow"] = "epsilon"
-    """Prediction target of the network: epsilon or v (DDPM's linear betas), or flow (straight paths)."""
-    timesteps: Literal["uniform", "logit_normal"] = "uniform"
-    """Distribution of training timesteps."""
-    timestep_location: Number = 0.0
-    """Location of logit_normal; above 0, noisier views are drawn more often (arXiv 2403.03206)."""
-    label_dropout: Fraction = 0.1
-    """Fraction of draws whose label is replaced by the null label, for classifier-free guidance."""
-    draws: Count = 1
-    """Number of noise draws that share one pass over the clean blocks."""
-    views: Count | None = None
-    """Number of blocks to noise in each step, drawn at random; default: all blocks."""
-    context_noise: NonNegative = 0.0
-    """Standard deviation of noise added to the clean blocks given to the network, to reduce drift."""
-    min_snr: Positive | None = None
-    """Gamma of min-SNR loss weights, such as 5 (arXiv 2303.09556); default: unweighted loss."""
-    schedule: Literal["log_linear", "cosine"] = "log_linear"
-    """Texts only: fraction of unmasked tokens at time t, 1 - t (log_linear) or 1 - sin(pi t / 2) (cosine)."""
-    times: tuple[Fraction, Fraction] = (1e-3, 1.0)
-    """Texts only: lowest and highest time to draw; equal for a single time."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        low, high = self.times
-        if not 0 < low <= high <= 1:
-            raise UserError(f"diffusion.times must be LOW,HIGH with 0 < LOW <= HIGH <= 1, not {low},{high}")
-        if low == 1 and self.schedule == "cosine":
-            raise UserError("diffusion.times must begin below 1 with diffusion.schedule cosine, not 1.0,1.0")
-        if self.timestep_location and self.timesteps != "logit_normal":
-            raise UserError(
-                f"diffusion.timestep_location is {self.timestep_location}, but it only applies if "
-                "diffusion.timesteps is logit_normal: set that, or leave timestep_location at 0"
-            )
 
 
 @dataclass
@@ -296,6 +282,10 @@ class Recipe(NamedRun):
             if len(parse_dims(block)) != modality.axes:
                 raise UserError(f"layout.blocks {modality.block_rule}, not {block!r}")
         self._refuse_unused(modality)
+        if self.model.kind == "token-head":
+            self._check_token_head(modality)
+        if self.training.init_from is None:  # otherwise the network is not known yet
+            self.diffusion.masks_for(self.time_conditioning)
         if self.model.context == "noised":
             self._check_noised_context()
         if self.classifier.randaugment and self.autoencoder.model is not None:
@@ -310,6 +300,17 @@ class Recipe(NamedRun):
                 f"classifier.probe {self.classifier.probe} does not fit training.objective "
                 f"{self.training.objective}: {advice}"
             )
+
+    def _check_token_head(self, modality: Modality) -> None:
+        """Raise UserError if a key does not fit a network with a head per token."""
+        single = "x".join(["1"] * modality.axes)
+        if any(set(parse_dims(block)) != {1} for block in self.layout.blocks):
+            raise UserError(
+                f"layout.blocks must be {single} for model.kind token-head, which generates single tokens, "
+                f"not {','.join(self.layout.blocks)}"
+            )
+        if self.lora.rank:
+            raise UserError("lora.rank is for model.kind acdit, not token-head: leave it at 0")
 
     def _refuse_unused(self, modality: Modality) -> None:
         """Raise UserError if a key is set that has no meaning for the modality."""
@@ -340,6 +341,17 @@ class Recipe(NamedRun):
     def modality(self) -> Modality:
         """Return the modality of the run: that of its objective, or else that of its data."""
         return modality_of_run(self.training.objective, self.data)
+
+    @property
+    def network_class(self) -> str:
+        """Return the name of the class of the network."""
+        return "CausalTokenDiffusion" if self.model.kind == "token-head" else self.modality.network[1]
+
+    @property
+    def time_conditioning(self) -> bool:
+        """Return whether a new network of the recipe is conditioned on the diffusion time."""
+        configured = self.model.time_conditioning
+        return self.modality.time_conditioning if configured is None else configured
 
     @property
     def latents(self) -> Path:

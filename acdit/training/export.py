@@ -10,6 +10,7 @@ from ..diffusion.schedulers import SCHEDULERS, SOLVER_TARGETS, Solver
 from ..diffusion.solver_checks import check_solver
 from ..model.classifier import ACDiTForImageClassification
 from ..model.layout import Layout
+from ..model.token_head import GeneratorNetwork
 from ..model.transformer import ACDiTTransformer
 from ..pipelines.classification import ACDiTImageClassificationPipeline
 from ..pipelines.image import ACDiTImagePipeline
@@ -45,7 +46,8 @@ def check_scheduler(recipe: Recipe) -> str | None:
     """Return the name of the scheduler that a recipe sets, or None.
 
     Raises:
-        UserError: If the recipe's modality has no scheduler of that name, or it does not fit the prediction.
+        UserError: If the recipe's modality has no scheduler of that name, or it does not fit the prediction
+            or the time conditioning.
     """
     name = recipe.sampling.scheduler
     if name is None:
@@ -60,18 +62,23 @@ def check_scheduler(recipe: Recipe) -> str | None:
         prediction = recipe.diffusion.prediction
         network = {"prediction_type": SOLVER_TARGETS[prediction]}
         check_solver(schedulers[name](prediction=prediction), network, bounds=(0.0, 0.0))
+    elif recipe.modality.noise == "masked":
+        timed, schedule = recipe.model.time_conditioning, recipe.diffusion.schedule
+        timed = recipe.modality.time_conditioning if timed is None else timed
+        network = {"vocab_size": 1, "time_conditioning": timed}  # of which the mask is the only id
+        check_solver(schedulers[name](mask_token=0, schedule=schedule), network)
     return name
 
 
 def image_pipeline(
-    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
+    recipe: Recipe, model: GeneratorNetwork, layout: Layout, data: LabelledDataset, vae: Any
 ) -> ACDiTImagePipeline:
     """Build an image pipeline; see `build_pipeline`."""
     return ACDiTImagePipeline(**_components(recipe, model, layout, data, vae))
 
 
 def video_pipeline(
-    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
+    recipe: Recipe, model: GeneratorNetwork, layout: Layout, data: LabelledDataset, vae: Any
 ) -> ACDiTVideoPipeline:
     """Build a video pipeline; see `build_pipeline`."""
     return ACDiTVideoPipeline(**_components(recipe, model, layout, data, vae))
@@ -115,7 +122,7 @@ def classification_pipeline(
 
 
 def _components(
-    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
+    recipe: Recipe, model: GeneratorNetwork, layout: Layout, data: LabelledDataset, vae: Any
 ) -> dict[str, Any]:
     """Return the arguments that image and video pipelines share."""
     model.register_to_config(prediction_type=SOLVER_TARGETS[recipe.diffusion.prediction])

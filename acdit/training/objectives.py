@@ -12,7 +12,8 @@ from ..diffusion.objective import Objective
 from ..utils.errors import UserError
 from ..utils.settings import nearest
 from .classifier_config import ClassifierConfig
-from .config import DiffusionConfig, Recipe
+from .config import Recipe
+from .diffusion_config import DiffusionConfig
 
 
 def _continuous(config: DiffusionConfig, data: LabelledDataset) -> Objective:
@@ -29,7 +30,8 @@ def _continuous(config: DiffusionConfig, data: LabelledDataset) -> Objective:
 
 def _masked(config: DiffusionConfig, data: LabelledDataset) -> Objective:
     mask = data.values - 1  # the mask is the last id
-    return MaskedObjective(mask, config.schedule, config.times, config.label_dropout)
+    assert config.masks is not None  # `build_objective` replaces the default
+    return MaskedObjective(mask, config.schedule, config.times, config.label_dropout, config.masks)
 
 
 def _classes(config: ClassifierConfig, data: LabelledDataset) -> Objective:
@@ -47,14 +49,20 @@ OBJECTIVES: dict[str, dict[str, Callable[[Any, LabelledDataset], Objective]]] = 
 }
 
 
-def build_objective(recipe: Recipe, data: LabelledDataset, *, plain: bool = False) -> Objective:
+def build_objective(
+    recipe: Recipe, data: LabelledDataset, time_conditioning: bool, *, plain: bool = False
+) -> Objective:
     """Build the objective of a run: the one that the recipe names, or else that of its modality.
 
     Args:
         recipe: Recipe of the run.
         data: Data set that the run is trained on.
+        time_conditioning: Whether the network takes timesteps.
         plain: Whether to leave out options that only training uses, such as loss weights, so that runs can be
-            compared.
+            compared. The masks of texts are then counted, unless the network takes timesteps.
+
+    Raises:
+        UserError: If the modality has no such objective, or the objective does not fit the network.
     """
     build = OBJECTIVES[recipe.modality.noise][objective_name(recipe)]
     if recipe.modality.objectives:
@@ -66,9 +74,9 @@ def build_objective(recipe: Recipe, data: LabelledDataset, *, plain: bool = Fals
             prediction=config.prediction,
             timesteps=config.timesteps,
             timestep_location=config.timestep_location,
-            schedule=config.schedule,
+            schedule=config.schedule if time_conditioning else DiffusionConfig.schedule,
         )
-    objective = build(config, data)
+    objective = build(replace(config, masks=config.masks_for(time_conditioning)), data)
     if recipe.model.context != "clean":
         if not isinstance(objective, DiffusionObjective):
             raise UserError(

@@ -14,8 +14,9 @@ from .config import Recipe
 from .recipes import recipe_to_dict
 from .resuming import CHANGEABLE
 
-# Raised whenever the same recipe trains to another result, so that stored runs are trained again.
-TRAINING_VERSION = 1
+# By noise process, raised whenever the same recipe trains to another result, so that stored runs are trained
+# again.
+TRAINING_VERSIONS = {"continuous": 1, "masked": 2, "classes": 1}
 # Sections whose keys change what a run leaves, though not its weights: the log of validation losses, and the
 # sampling defaults of the pipeline.
 COUNTED_SECTIONS = ("validation.", "sampling.")
@@ -65,9 +66,14 @@ def counted_settings(recipe: Recipe, runs: Mapping[str, str] | None = None) -> d
     return settings
 
 
-def settings_digest(settings: Mapping[str, Any]) -> str:
+def training_version(recipe: Recipe) -> int:
+    """Return the version of the training of a recipe's noise process."""
+    return TRAINING_VERSIONS[recipe.modality.noise]
+
+
+def settings_digest(settings: Mapping[str, Any], version: int) -> str:
     """Return the digest of counted settings and of the version of training."""
-    text = json.dumps([TRAINING_VERSION, settings], sort_keys=True)
+    text = json.dumps([version, settings], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

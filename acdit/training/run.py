@@ -73,7 +73,6 @@ class Run:
         if recipe.modality.objectives:
             self._items = AugmentedDataset(self.data, recipe.classifier, config.seed)
         self.layouts = build_layouts(recipe, self.data.size)
-        self.objective = build_objective(recipe, self.data)
         self.progress, self.identity = Progress(), self.data.identity
         self.changes = [*self.data.notes]
         stored, classes, network_config = newest_checkpoint(self.checkpoints, ranks), None, None
@@ -94,6 +93,7 @@ class Run:
         if config.compile:
             compile_blocks(network, config.compile_mode)
         self.learner = Learner(network, recipe.optimizer, ranks, config.parallel)
+        self.objective = build_objective(recipe, self.data, self.learner.time_conditioning)
         self.validation_loss: float | None = None
         self.unlogged: list[float] = []  # losses since the last entry of the log
         if stored is not None:

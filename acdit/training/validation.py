@@ -92,7 +92,7 @@ class Validation:
         # latents of an earlier version have the same classes in another order
         self.labels = torch.tensor(classes)[labels] if classes else labels
         self.seed, self.classifies = recipe.training.seed, bool(recipe.modality.objectives)
-        self.objective = build_objective(recipe, samples, plain=True)
+        self.recipe, self.samples = recipe, samples
 
     def measure(self, learner: Learner, layout: Layout, batch: int, ranks: Ranks) -> dict[str, Any]:
         """Measure the loss of the averaged weights, by block and by bin of timesteps.
@@ -100,7 +100,8 @@ class Validation:
         A loss that is not finite, and that of an empty bin, is None. For a classifier, loss and accuracy are
         measured by head, and the accuracy is that of the best one.
 
-        The noise is the same at every call and for any number of ranks. All ranks must call this method.
+        The noise is the same at every call and for any number of ranks. Masks of texts are counted, however
+        training draws them, unless the network takes timesteps. All ranks must call this method.
 
         Args:
             learner: Learner whose network is measured.
@@ -139,7 +140,8 @@ class Validation:
         """Return the losses of some samples."""
         chosen = slice(rows.start, rows.stop)
         labelled = self.classifies or learner.network.config["num_classes"]
-        return self.objective.loss(
+        objective = build_objective(self.recipe, self.samples, learner.time_conditioning, plain=True)
+        return objective.loss(
             learner.model,
             layout.to_blocks(learner.moved(self.data[chosen])),
             layout=layout,

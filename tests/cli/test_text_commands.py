@@ -2,12 +2,17 @@
 
 import json
 import re
+from itertools import product
 
 import pytest
 
 from acdit.cli.main import main
+from acdit.diffusion.masked_schedulers import AncestralScheduler
+from acdit.diffusion.ordered_schedulers import FixedOrderScheduler
 from acdit.pipelines.loading import load_pipeline
-from tests.cli.text_model import LENGTH, drawn, saved_model
+from acdit.pipelines.text import ACDiTTextPipeline
+from tests.cli.text_model import BYTES, LENGTH, drawn, saved_model
+from tests.pipelines.test_text import network
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +114,24 @@ def test_info_of_a_text_model(model, capsys):
             "they need 2 texts, not 1",
         ),
         (["evaluate", "--split", "test"], "add --data"),
+        (
+            ["evaluate", "--order", "lft"],
+            "--order must be random, left, right, lowest-entropy or the positions",
+        ),
+        (["evaluate", "--order", "lft"], "not 'lft'; did you mean left?"),
+        (["evaluate", "--order", "0,0"], "--order must hold every position of a block once"),
+        (["evaluate", "--order", "1,0", "--data", "/no/file"], "order 1,0 is for blocks of 2 tokens, not 4"),
+        (
+            ["evaluate", "--order", "1,0", "--block", "2,4", "--data", "good.txt"],
+            "order 1,0 is for blocks of 2 tokens, not 4",
+        ),
+        (["evaluate", "--order", "left", "--times"], "masked at random: leave out --order"),
+        (
+            ["evaluate", "--samples", "good.txt", "--data", "good.txt", "--order", "left"],
+            "--order: for models",
+        ),
+        (["sample", "--scheduler", "lef"], "not 'lef'; did you mean left?"),
+        (["sample", "--scheduler", "unipc"], "--scheduler must be one of ancestral, confidence"),
         (["evaluate", "--fast"], "--fast: only for models of images and video"),
         (["tokenizer"], "tokenizer needs texts"),
         (["tokenizer", "good.txt", "--size", "100"], "at least 257 ids"),
@@ -137,6 +160,40 @@ def test_other_models_refuse_what_is_of_text(capsys):
     )
     assert main(["evaluate", "--model", "mnist", "--times"]) == 2
     assert "--times: only for models of text" in capsys.readouterr().err
+    assert main(["evaluate", "--model", "mnist", "--order", "left"]) == 2
+    assert "--order: only for models of text, but this is a model of images" in capsys.readouterr().err
+    assert main(["sample", "--model", "mnist", "--scheduler", "left"]) == 2
+    assert "--scheduler: only for models of text" in capsys.readouterr().err
+
+
+def test_models_with_times_refuse_orders(capsys, tmp_path):
+    timed = network(time_conditioning=True).float()
+    scheduler = AncestralScheduler(mask_token=BYTES.mask)
+    ACDiTTextPipeline(timed, scheduler, grid=[LENGTH], block=[4]).save_pretrained(tmp_path / "timed")
+    (tmp_path / "a.txt").write_text("full of sound and fury " * 20)
+    for words in (
+        ["evaluate", "--data", "a.txt", "--order", "left"],
+        ["evaluate", "--data", "a.txt", "--order", "lowest-entropy", "--count", "2"],
+        ["sample", "--scheduler", "right"],
+    ):
+        assert main([*words, "--model", "timed"]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and "is for networks without time conditioning" in err
+
+
+def test_a_scheduler_by_its_name(model, capsys):
+    """In order and at temperature 0, all seeds give the text that the pipeline gives; others differ."""
+    pipe = load_pipeline(model)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = FixedOrderScheduler(mask_token=BYTES.mask, positions="right")
+    expected = pipe("ab", temperature=0.0, max_new_tokens=12).texts[0]
+    printed = []
+    for name, temperature, seed in product(("right", "first-hitting"), ("0", "1"), ("0", "1", "2")):
+        words = ["sample", "--model", model, "--prompt", "ab", "--max-new-tokens", "12", "--seed", seed]
+        assert main([*words, "--scheduler", name, "--temperature", temperature]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[:3] == [expected + "\n"] * 3
+    assert len(set(printed[3:])) > 3
 
 
 def test_a_tokeniser_of_another_model_is_refused(model, capsys, tmp_path):

@@ -11,6 +11,7 @@ from acdit.data.config import DataConfig
 from acdit.data.texts import WrappedTexts, open_texts
 from acdit.data.tokenizers import SubwordTokenizer, open_tokenizer, train_tokenizer
 from acdit.diffusion.masked_schedulers import FirstHittingScheduler
+from acdit.diffusion.schedulers import masked_scheduler
 from acdit.evaluation.likelihood import Scoring, likelihood
 from acdit.metrics.entropy import token_entropy
 from acdit.model.layout import Layout
@@ -69,6 +70,36 @@ def test_scores_are_the_pipeline_s(model, capsys, tmp_path):
         expected = row["nats_per_token"] * row["tokens"] / torch.tensor(2.0).log().item() / row["bytes"]
         assert row["bits_per_byte"] == pytest.approx(expected)
     assert "bits_per_byte" in table and "exact" in table
+
+
+@pytest.mark.parametrize("order", ["left", "lowest-entropy", "2,0,3,1"])
+def test_scores_in_an_order(model, capsys, tmp_path, order):
+    """They are the pipeline's, and have no error; only tokens before the end of the texts may be drawn."""
+    (tmp_path / "a.txt").write_text("full of sound and fury, signifying nothing. It is a tale.")
+    command = ["evaluate", "--model", model, "--data", "a.txt", "--order", order, "--draws", "3"]
+    assert main([*command, "--out", "scores.json", "--count", "2", "--metrics", "token_entropy"]) == 0
+    (report, scores), (_, generated) = reported(tmp_path / "scores.json")
+    assert report["settings"]["order"] == order and order in capsys.readouterr().out
+    pipe = load_pipeline(model)
+    pipe.set_progress_bar_config(disable=True)
+    positions = [int(place) for place in order.split(",")] if "," in order else order
+    stream = [*b"full of sound and fury, signifying nothing. It is a tale.", 256]
+    assert report["samples"]["tokens"] == len(stream)
+    nats = 0.0
+    for first in range(0, len(stream), LENGTH):
+        pipe.tokenizer.encode = lambda text, first=first: stream[first : first + LENGTH]
+        nats -= pipe.score("any", draws=3, order=positions).log_likelihoods.item()
+    exact = order == "left"  # the last text ends in the middle of a block
+    assert report["settings"]["estimate"] == ("exact" if exact else "tails")
+    assert ("standard_error" in scores) == (not exact)
+    tolerance = 1e-5 if exact else 5 * scores["standard_error"] + 0.05
+    assert scores["nats_per_token"] == pytest.approx(nats / len(stream), abs=tolerance)
+    pipe = load_pipeline(model)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = masked_scheduler(positions, pipe.scheduler)
+    seeded = [torch.Generator().manual_seed(row) for row in range(2)]
+    rows = pipe(num_samples_per_prompt=2, generator=seeded, output_type="tokens").texts
+    assert generated["token_entropy"] == pytest.approx(token_entropy(rows))  # of texts in this order
 
 
 def test_bits_per_byte_are_of_the_texts_that_are_scored(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 from acdit.diffusion.masked_schedulers import AncestralScheduler, FirstHittingScheduler
+from acdit.diffusion.ordered_schedulers import FixedOrderScheduler, LowestEntropyScheduler
 from acdit.diffusion.schedulers import default_sampler, unipc_sampler
 from acdit.diffusion.solver_checks import FLOW, check_solver
 from acdit.diffusion.timesteps import Spacing, noise_levels, number_of_timesteps, started
@@ -165,6 +166,8 @@ def test_masked_schedulers():
         (AncestralScheduler(mask_token=7), text, "mask_token=8"),
         (AncestralScheduler(mask_token=8), timed, "schedule='cosine'"),
         (FirstHittingScheduler(mask_token=8, schedule="cosine"), timed, "AncestralScheduler"),
+        (FixedOrderScheduler(mask_token=8, schedule="cosine"), timed, "AncestralScheduler"),
+        (LowestEntropyScheduler(mask_token=8, schedule="cosine"), timed, "AncestralScheduler"),
         (DDIMScheduler(), text, "FirstHittingScheduler"),
         (FirstHittingScheduler(mask_token=8), {"vocab_size": None}, "diffusers"),
         (object(), text, "set_timesteps"),

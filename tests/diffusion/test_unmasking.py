@@ -9,6 +9,7 @@ import torch
 
 from acdit.diffusion.generate import generate
 from acdit.diffusion.masked_schedulers import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
+from acdit.diffusion.ordered_schedulers import FixedOrderScheduler, LowestEntropyScheduler
 from acdit.model.layout import Layout
 from acdit.utils.errors import UserError
 from tests.markov import MASK, STATES, exact_chain, negative_log_likelihood, posterior, sequences
@@ -196,7 +197,10 @@ def text_model(dtype=torch.float64):
     )
 
 
-SCHEDULERS = [AncestralScheduler, FirstHittingScheduler, ConfidenceScheduler]
+SCHEDULERS = [
+    *(AncestralScheduler, FirstHittingScheduler, ConfidenceScheduler),
+    *(FixedOrderScheduler, LowestEntropyScheduler),
+]
 
 
 @pytest.mark.parametrize("kind", SCHEDULERS)

@@ -6,10 +6,12 @@ from .evaluation import EVALUATION
 from .features import FEATURES
 from .kinds import Mutant
 from .network import NETWORK
+from .orders import ORDERS
 from .recognition import RECOGNITION
 from .samples import SAMPLES
 from .studies import STUDIES
 from .text import TEXT
+from .token_head import TOKEN_HEAD
 from .training import TRAINING
 from .video import VIDEO
 
@@ -19,6 +21,8 @@ MUTANTS = [
     *NETWORK,
     *VIDEO,
     *TEXT,
+    *TOKEN_HEAD,
+    *ORDERS,
     *TRAINING,
     *EVALUATION,
     *FEATURES,

@@ -295,8 +295,8 @@ NETWORK = [
     mutant(
         "stale cache: new blocks overwrite the last one",
         "model/kv_cache.py",
-        "stop = (self.num_cached + new_blocks)",
-        "stop = (max(0, self.num_cached - 1) + new_blocks)",
+        "self._lead + (self.num_cached + new_blocks)",
+        "self._lead + (max(0, self.num_cached - 1) + new_blocks)",
         "model/test_cache.py::test_cached_is_teacher_forced",
     ),
     mutant(

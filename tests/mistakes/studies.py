@@ -13,9 +13,16 @@ STUDIES = [
     mutant(
         "the version does not count",
         "training/recipe_digest.py",
-        "json.dumps([TRAINING_VERSION, settings], sort_keys=True)",
+        "json.dumps([version, settings], sort_keys=True)",
         "json.dumps(settings, sort_keys=True)",
-        "training/test_recipe_digest.py::test_the_version_counts",
+        "training/test_recipe_digest.py::test_the_version_of_a_noise_process_counts_for_its_runs",
+    ),
+    mutant(
+        "all noise processes share a version",
+        "training/recipe_digest.py",
+        "TRAINING_VERSIONS[recipe.modality.noise]",
+        "max(TRAINING_VERSIONS.values())",
+        "training/test_recipe_digest.py::test_digests_of_stored_runs_stay",
     ),
     mutant(
         "a run that was stopped counts as finished",
@@ -23,6 +30,34 @@ STUDIES = [
         "state = UNFINISHED if trained is None else FINISHED",
         "state = FINISHED",
         "studies/test_grid.py::test_a_stopped_study_ends_and_resumes",
+    ),
+    mutant(
+        "checkpoints are measured with the weights after the training",
+        "studies/digit_quality.py",
+        "if step < run.steps or not arm.averaged:",
+        "if not arm.averaged:",
+        "studies/test_digit_studies.py::test_checkpoints_are_measured_with_both_kinds_of_weights",
+    ),
+    mutant(
+        "seeds share the noise of their digits",
+        "studies/digit_quality.py",
+        "seed=seed * budget.samples,",
+        "seed=seed,",
+        "studies/test_digit_studies.py::test_checkpoints_are_measured_with_both_kinds_of_weights",
+    ),
+    mutant(
+        "studies on digits decide although the reference has not learned",
+        "studies/digit_report.py",
+        "judged = if_learned(comparisons, LABEL_ACCURACY, reference)",
+        "judged = list(comparisons)",
+        "studies/test_digit_studies.py::test_what_blocks_and_lengths_cost_is_decided_by_the_rows",
+    ),
+    mutant(
+        "the worst learning rate of a baseline is chosen",
+        "studies/baseline_choice.py",
+        "name: min(",
+        "name: max(",
+        "studies/test_digit_studies.py::test_learning_rates_are_chosen_on_a_seed_of_their_own",
     ),
     mutant(
         "a signal in the last step of a run is lost",

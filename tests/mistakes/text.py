@@ -117,7 +117,7 @@ TEXT = [
     ),
     mutant(
         "counts of masks without the largest",
-        "diffusion/likelihood.py",
+        "diffusion/masked.py",
         "counts = torch.minimum((uniform * tokens).long() + 1, tokens)",
         "counts = torch.minimum((uniform * (tokens - 1)).long() + 1, tokens)",
         "diffusion/test_masked.py::test_estimates_are_unbiased",
@@ -204,8 +204,8 @@ TEXT = [
     mutant(
         "sureness after the temperature",
         "diffusion/masked_schedulers.py",
-        "_logits_at(model_output, *part).softmax(-1).amax(-1).cpu()",
-        "self._probabilities(_logits_at(model_output, *part)).amax(-1).cpu()",
+        "logits_at(model_output, *part).softmax(-1).amax(-1).cpu()",
+        "self._probabilities(logits_at(model_output, *part)).amax(-1).cpu()",
         "diffusion/test_unmasking.py::test_confidence_fills_all_that_is_sure_and_at_least_what_is_due",
     ),
     mutant(
@@ -218,16 +218,58 @@ TEXT = [
     mutant(
         "counts of masks of whole blocks where a text ends inside",
         "diffusion/likelihood.py",
-        "tokens / counts.clamp(min=1).double()",
+        "scored.sum(-1) / counts.clamp(min=1).double()",
         "layout.block_tokens / counts.clamp(min=1).double()",
         "diffusion/test_masked.py::test_texts_that_end_inside_a_block",
     ),
     mutant(
         "the text loss without the weight of its time",
         "diffusion/masked.py",
-        "Losses(weights * errors,",
-        "Losses(errors,",
+        "errors = loss_weight(times, self.schedule).to(errors.dtype) * errors",
+        "pass",
         "diffusion/test_masked.py::test_the_objective_estimates_the_bound",
+    ),
+    mutant(
+        "the mean over a block's masked tokens is one over all its tokens",
+        "diffusion/masked.py",
+        "errors = losses.sum(-1) / masked.sum(-1).clamp(min=1)",
+        "errors = losses.mean(-1)",
+        "diffusion/test_counted_masks.py::test_the_mean_over_all_draws_is_the_bound",
+    ),
+    mutant(
+        "padding is counted among the tokens to mask",
+        "diffusion/masked.py",
+        "masks_of_counts(uniform.float(), thresholds, real)",
+        "masks_of_counts(uniform.float(), thresholds, torch.ones_like(real))",
+        "diffusion/test_counted_masks.py::test_the_mean_over_all_draws_is_the_bound",
+    ),
+    mutant(
+        "every number of masks hides the same tokens",
+        "diffusion/masked.py",
+        "ranks = orders.masked_fill(~scored, 2.0).argsort(-1).argsort(-1)",
+        "ranks = (scored.cumsum(-1) - 1).masked_fill(~scored, 99)",
+        "diffusion/test_counted_masks.py::test_the_mean_over_all_draws_is_the_bound",
+    ),
+    mutant(
+        "validation draws masks as training does",
+        "training/objectives.py",
+        "timestep_location=config.timestep_location, schedule=",
+        "timestep_location=config.timestep_location, masks=config.masks, schedule=",
+        "training/test_text_runs.py::test_objective_and_pipeline_of_a_recipe",
+    ),
+    mutant(
+        "a run of an earlier version goes on with other masks",
+        "training/resuming.py",
+        'return "independent"',
+        "return masks",
+        "training/test_earlier_runs.py::test_masks_of_an_earlier_run_are_not_drawn_otherwise_in_silence",
+    ),
+    mutant(
+        "counted masks take any schedule and times",
+        "training/diffusion_config.py",
+        'for key in ("schedule", "times"):',
+        "for key in ():",
+        "training/test_text_runs.py::test_what_texts_cannot_be",
     ),
     mutant(
         "parts of a step draw times as if each were the first",
@@ -288,8 +330,8 @@ TEXT = [
     mutant(
         "padding counts in the mean of a view",
         "diffusion/masked.py",
-        "errors = errors * (target.shape[-1] / counts.clamp(min=1)).to(errors.dtype)",
-        "errors = errors * 1",
+        "errors = losses.mean(-1) * (target.shape[-1] / tokens.clamp(min=1))",
+        "errors = losses.mean(-1)",
         "training/test_text_runs.py::test_padding_is_neither_learned_nor_validated",
     ),
     mutant(

@@ -76,8 +76,8 @@ VIDEO = [
     mutant(
         "a digit turns round a pixel late",
         "data/moving_digits.py",
-        "REACH - (straight - REACH).abs()",
-        "(REACH + 1 - (straight - REACH).abs()).clamp(max=REACH)",
+        "self.reach - (straight - self.reach).abs()",
+        "(self.reach + 1 - (straight - self.reach).abs()).clamp(max=self.reach)",
         "data/test_moving_digits.py::test_it_bounces_as_light_at_a_mirror",
     ),
     mutant(

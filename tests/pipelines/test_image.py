@@ -315,6 +315,22 @@ def test_a_stream_shows_the_images_after_every_block(pixels, latent_pipe, keep, 
                     assert torch.equal(shown, expected if block <= piece.block else empty)
 
 
+def test_what_later_blocks_see_of_the_past(pipe):
+    """A window leaves out blocks, and noise acts on what later blocks see, not on what is drawn."""
+    plain = latents_of(pipe, 1, generator=seeded(1))
+    assert relative_error(latents_of(pipe, 1, generator=seeded(1), window=3), plain) < 1e-5
+    short = latents_of(pipe, 1, generator=seeded(1), window=1)
+    noised = latents_of(pipe, 1, generator=seeded(1), context_noise=0.5)
+    for block in range(4):
+        expected = quadrant(plain, block)
+        changed = relative_error(quadrant(short, block), expected)
+        assert changed < 1e-5 if block < 2 else changed > 1e-3
+        changed = relative_error(quadrant(noised, block), expected)
+        assert changed < 1e-5 if block == 0 else changed > 1e-3
+    *_, last = pipe.stream(1, generator=seeded(1), window=1, output_type="latent")
+    assert torch.equal(last.images, short)
+
+
 def test_a_stream_is_checked_at_once(pipe):
     with pytest.raises(UserError, match="num_images_per_prompt"):
         pipe.stream(1, 0)

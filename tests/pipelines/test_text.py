@@ -6,6 +6,7 @@ import torch
 from acdit.data.tokenizers import END, ByteTokenizer, train_tokenizer
 from acdit.diffusion.generate import generate
 from acdit.diffusion.masked_schedulers import AncestralScheduler, ConfidenceScheduler, FirstHittingScheduler
+from acdit.diffusion.ordered_schedulers import FixedOrderScheduler, LowestEntropyScheduler
 from acdit.model.layout import Layout
 from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.utils.errors import UserError
@@ -58,7 +59,13 @@ def test_a_text_is_what_generate_draws(pipe):
     assert pipe("abcde", generator=seeds(3), return_dict=False) == ([BYTES.decode(drawn)],)
 
 
-@pytest.mark.parametrize("kind", [FirstHittingScheduler, AncestralScheduler, ConfidenceScheduler])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(FirstHittingScheduler, AncestralScheduler, ConfidenceScheduler),
+        *(FixedOrderScheduler, LowestEntropyScheduler),
+    ],
+)
 @pytest.mark.parametrize("block", [1, 4, 16])
 def test_rows_are_what_each_is_alone(kind, block):
     """Prompts of unequal lengths and an end in one of them long before the others' (float64)."""

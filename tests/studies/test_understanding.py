@@ -1,11 +1,12 @@
 """The study of understanding and the choice of its settings, with tiny runs on 8x8 digits."""
 
 import json
+from dataclasses import asdict
 
 from acdit.cli.main import main
 from acdit.studies.run_store import RunSpec
 from acdit.studies.understanding import understanding_design
-from acdit.studies.understanding_choice import chosen
+from acdit.studies.understanding_choice import candidates, chosen
 from acdit.studies.understanding_report import GENERATIVE, PROBES, TUNED, TUNED_DIT
 
 
@@ -49,14 +50,23 @@ def test_runs_start_from_generators_of_their_seed_and_share_them(tmp_path, monke
 
 
 def test_the_choice_is_the_best_candidate_and_the_simpler_one_of_equals():
-    def row(rate: float, augmented: bool, accuracy: float) -> tuple:
-        values = {"arm": TUNED, "labels": 10, "learning_rate": rate, "augmented": augmented}
+    def row(rate: float, augmented: bool, accuracy: float, steps: int = 300) -> tuple:
+        values = {"arm": TUNED, "labels": 10, "learning_rate": rate, "steps": steps, "augmented": augmented}
         return tuple(values.values()), values | {"accuracy": accuracy, "error": 0.01}
 
     rows = dict([row(1e-3, False, 0.7), row(1e-3, True, 0.8), row(2e-3, False, 0.8), row(2e-3, True, 0.6)])
     assert chosen(rows, TUNED, 10)["learning_rate"] == 1e-3 and chosen(rows, TUNED, 10)["augmented"]
     rows |= [row(1e-3, False, 0.8)]
     assert not chosen(rows, TUNED, 10)["augmented"]
+    rows |= [row(5e-3, True, 0.8, steps=150)]
+    assert chosen(rows, TUNED, 10)["steps"] == 150
+
+
+def test_candidates_differ_from_the_first_one_in_one_setting_each():
+    centre, *others = candidates(300)
+    assert len(set(others)) == 4 and centre not in others
+    fields = asdict(centre)
+    assert all(sum(fields[key] != value for key, value in asdict(other).items()) == 1 for other in others)
 
 
 def test_the_choice_trains_on_training_digits_alone(tmp_path, monkeypatch, capsys):

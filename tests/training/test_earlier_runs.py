@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from acdit.cli.main import main
 from acdit.training.loop import train
 from acdit.training.recipes import load_recipe
+from acdit.utils.errors import UserError
 from tests.tiny import relative_error
 
 RUNS = Path(__file__).parents[1] / "fixtures" / "earlier-runs"
@@ -26,6 +27,8 @@ def left(request, tmp_path, monkeypatch):
     shutil.copytree(RUNS / request.param, request.param)
     state = json.loads(Path(request.param, "checkpoints", "step-00000003", "state.json").read_text())
     values = {key: value for key, value in state["recipe"].items() if key != "format_version"}
+    if request.param == "laptop-text":  # that version knew no other masks
+        values["diffusion"]["masks"] = "independent"
     return Path(request.param), load_recipe(request.param, **values)
 
 
@@ -56,3 +59,11 @@ def test_a_log_is_cut_where_a_run_goes_on(left):
     assert [entry["step"] for entry in after] == [1, 2, 3, 4, 5, 6]
     assert after[:3] == before[:3] and after[3].keys() == before[3].keys()
     assert [entry["loss"] for entry in after] == pytest.approx([entry["loss"] for entry in before], rel=1e-4)
+
+
+@pytest.mark.parametrize("left", ["laptop-text"], indirect=True)
+def test_masks_of_an_earlier_run_are_not_drawn_otherwise_in_silence(left):
+    _, recipe = left
+    recipe.diffusion.masks = None
+    with pytest.raises(UserError, match=r'diffusion\.masks was "independent" and is null\. Continue with'):
+        train(recipe)

@@ -10,7 +10,12 @@ import torch
 from acdit.pipelines.folders import SHIPPED
 from acdit.training import recipe_digest
 from acdit.training.config import Recipe
-from acdit.training.recipe_digest import TRAINING_VERSION, counted_settings, settings_digest
+from acdit.training.recipe_digest import (
+    TRAINING_VERSIONS,
+    counted_settings,
+    settings_digest,
+    training_version,
+)
 from acdit.training.recipes import load_recipe, recipe_to_dict
 from acdit.training.run import Run
 from acdit.utils.errors import UserError
@@ -23,11 +28,14 @@ NEUTRAL = {
     *("training.keep_every", "training.sample_every", "training.log_every", "training.trackers"),
 }
 STORED = json.loads((Path(__file__).parents[1] / "fixtures" / "training_version.json").read_text())
-RECIPES = ("digits", "moving-digits", "laptop-text", "classify-digits")
+RECIPES = {  # name in the fixture: recipe, and values
+    **{name: (name, {}) for name in ("digits", "moving-digits", "laptop-text", "classify-digits")},
+    "laptop-text, independent masks": ("laptop-text", {"diffusion.masks": "independent"}),
+}
 RAISE = (
-    "the same recipe trains to another result: raise TRAINING_VERSION in training/recipe_digest.py, so that "
-    "the runs that studies have stored are trained again, and store the new values in "
-    "tests/fixtures/training_version.json"
+    "the same recipe trains to another result: raise its version of TRAINING_VERSIONS in "
+    "training/recipe_digest.py, so that the runs that studies have stored are trained again, and store the "
+    "new values in tests/fixtures/training_version.json"
 )
 
 
@@ -45,7 +53,7 @@ def other_value(key, value):
 
 
 def digest(recipe):
-    return settings_digest(counted_settings(recipe))
+    return settings_digest(counted_settings(recipe), training_version(recipe))
 
 
 def test_every_key_counts_but_for_those_that_leave_the_same_model():
@@ -120,13 +128,22 @@ def test_a_run_to_start_from_counts_by_its_digest(tmp_path):
     assert settings[0]["training.init_from"] == "run aa" and settings[0] != settings[1]
 
 
-def test_the_version_counts(monkeypatch):
-    before = digest(Recipe())
-    monkeypatch.setattr(recipe_digest, "TRAINING_VERSION", TRAINING_VERSION + 1)
-    assert digest(Recipe()) != before
+@pytest.mark.parametrize(("raised", "changed"), [("continuous", 2), ("masked", 1), ("classes", 1)])
+def test_the_version_of_a_noise_process_counts_for_its_runs(monkeypatch, raised, changed):
+    names = ("digits", "moving-digits", "laptop-text", "classify-digits")
+    before = [digest(load_recipe(name)) for name in names]
+    versions = TRAINING_VERSIONS | {raised: TRAINING_VERSIONS[raised] + 1}
+    monkeypatch.setattr(recipe_digest, "TRAINING_VERSIONS", versions)
+    after = [digest(load_recipe(name)) for name in names]
+    assert sum(one != other for one, other in zip(before, after, strict=True)) == changed
 
 
-def trained(recipe_name, folder):
+def test_digests_of_stored_runs_stay():
+    """Of runs that studies have trained: another digest would train them all again."""
+    assert {name: digest(load_recipe(name)) for name in STORED["digests"]} == STORED["digests"]
+
+
+def trained(name, folder):
     """Losses of a tiny run, and the norm of its averaged weights."""
     changes = {
         "model.num_layers": 2,
@@ -138,7 +155,8 @@ def trained(recipe_name, folder):
         "optimizer.warmup_steps": 1,
         "optimizer.weight_decay": 0.1,
     }
-    run = Run(load_recipe(recipe_name, out=str(folder), **changes))
+    recipe_name, values = RECIPES[name]
+    run = Run(load_recipe(recipe_name, out=str(folder), **changes, **values))
     losses = [result.loss for result in run.steps()]
     squares = [value.double().square().sum() for value in run.learner.state(averaged=True).values()]
     return [*losses, float(torch.stack(squares).sum().sqrt())]
@@ -146,7 +164,7 @@ def trained(recipe_name, folder):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_version_is_raised_when_training_changes(name, tmp_path):
-    assert STORED["version"] == TRAINING_VERSION, "store the values of the new version"
+    assert STORED["versions"] == TRAINING_VERSIONS, "store the values of the new version"
     assert trained(name, tmp_path) == pytest.approx(STORED["trained"][name], rel=1e-4), RAISE
 
 
@@ -164,7 +182,8 @@ if __name__ == "__main__":  # prints the values to store
     print(
         json.dumps(
             {
-                "version": TRAINING_VERSION,
+                "versions": TRAINING_VERSIONS,
+                "digests": {name: digest(load_recipe(name)) for name in STORED["digests"]},
                 "trained": values,
                 "defaults": flatten(recipe_to_dict(Recipe())),
             },

@@ -17,7 +17,7 @@ from acdit.model.transformer import ACDiTTransformer
 from acdit.pipelines.loading import load_pipeline
 from acdit.training.build import build_model
 from acdit.training.config import Recipe
-from acdit.training.export import build_pipeline
+from acdit.training.export import build_pipeline, check_scheduler
 from acdit.training.loop import train
 from acdit.training.objectives import build_objective
 from acdit.training.plan import make_plan
@@ -84,6 +84,7 @@ def test_a_run_learns_and_what_it_exports_writes(tmp_path, text):
         {"layout__blocks": ["1", "8", "32"], "training__steps": 9},
         {"training__accumulation": 2},
         {"diffusion__draws": 2, "diffusion__views": 2},
+        {"diffusion__masks": "independent"},
         {"diffusion__schedule": "cosine", "diffusion__times": (0.3, 0.8), "model__time_conditioning": True},
     ],
 )
@@ -98,9 +99,11 @@ def test_stop_and_resume_equals_uninterrupted(tmp_path, text, changes):
     assert unequal(all_state(second), all_state(straight)) == []
 
 
-def test_parts_of_a_step_are_the_step(tmp_path, text):
-    """Times are spread over all samples of a step, however it is cut: the same gradient."""
-    whole, cut = (Run(recipe(tmp_path / str(n), text, training__accumulation=n)) for n in (1, 4))
+@pytest.mark.parametrize("masks", ["counted", "independent"])
+def test_parts_of_a_step_are_the_step(tmp_path, text, masks):
+    """Numbers and times are spread over all samples of a step, however it is cut: the same gradient."""
+    changes = {"diffusion__masks": masks}
+    whole, cut = (Run(recipe(tmp_path / str(n), text, training__accumulation=n, **changes)) for n in (1, 4))
     (one,), (other,) = advance(whole, 1), advance(cut, 1)
     assert one.loss == pytest.approx(other.loss, rel=1e-6)
     assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-4)
@@ -135,11 +138,14 @@ def test_validation_is_the_bound_of_texts_never_seen(tmp_path, text):
     assert len(measured["by_block"]) == 4
 
 
-def test_padding_is_neither_learned_nor_validated(tmp_path):
+@pytest.mark.parametrize("masks", ["counted", "independent"])
+def test_padding_is_neither_learned_nor_validated(tmp_path, masks):
     """Of a text of 40 bytes and its end in sequences of 32: against sums over what the network was asked."""
     path = tmp_path / "short.txt"
     path.write_text("forty letters are more than 32 of them..")
-    made = recipe(tmp_path / "run", path, validation__source=str(path), validation__images=2)
+    made = recipe(
+        tmp_path / "run", path, validation__source=str(path), validation__images=2, diffusion__masks=masks
+    )
     run = Run(made)
     mask = run.data.values - 1
     rows = torch.stack([run.data[0, index]["data"] for index in (0, 1)])
@@ -160,6 +166,10 @@ def test_padding_is_neither_learned_nor_validated(tmp_path):
         """A fresh network predicts all 257 tokens alike: the loss of each row's tokens, over all views."""
         noised, times, views = asked[-1]
         counted = (noised == mask) & (blocks[:, list(views)] != mask)
+        if times is None:  # each block's loss is the mean over its masked tokens, times its tokens
+            real = (blocks[:, list(views)] != mask).sum(-1)
+            assert ((counted.sum(-1) > 0) == (real > 0)).all()
+            return real.sum(1) * torch.tensor(257.0).double().log()
         weights = (1000 / times.double())[..., None]
         return (weights * counted).sum((1, 2)) * torch.tensor(257.0).double().log()
 
@@ -177,7 +187,8 @@ def test_padding_is_neither_learned_nor_validated(tmp_path):
 
 
 def test_a_run_may_draw_a_single_time(tmp_path, text):
-    run = Run(recipe(tmp_path / "run", text, diffusion__times=(1.0, 1.0)))
+    times = {"diffusion__times": (1.0, 1.0), "diffusion__masks": "independent"}
+    run = Run(recipe(tmp_path / "run", text, **times))
     (result,) = advance(run, 1)
     assert result.loss == pytest.approx(torch.tensor(257.0).log().item(), rel=1e-5)  # all tokens are masked
 
@@ -199,6 +210,17 @@ def test_time_conditioning_is_a_choice(tmp_path, text):
     )
 
 
+def test_schedulers_in_order_are_for_networks_without_times(tmp_path, text):
+    """Which is found before anything is trained."""
+    for name in ("first-hitting", "left", "right", "lowest-entropy"):
+        assert check_scheduler(recipe(tmp_path / "run", text, sampling__scheduler=name)) == name
+        timed = recipe(tmp_path / "run", text, sampling__scheduler=name, model__time_conditioning=True)
+        with pytest.raises(UserError, match="is for networks without time conditioning"):
+            check_scheduler(timed)
+    pipe = Run(recipe(tmp_path / "run", text, sampling__scheduler="right")).pipeline()
+    assert pipe is not None and pipe.scheduler.config["positions"] == "right"
+
+
 def test_a_run_starts_from_another(tmp_path, text):
     train(recipe(tmp_path / "first", text))
     second = Run(recipe(tmp_path / "second", text, training__init_from=str(tmp_path / "first")))
@@ -217,6 +239,7 @@ def test_the_paper_s_text_run():
     assert made.data.tokens == 1024 and made.data.tokenizer == "gpt2" and made.model.size == "B"
     assert (made.data.split, made.validation.split) == ("train[:-100000]", "train[-100000:]")
     assert made.diffusion.schedule == "log_linear" and made.diffusion.times == (1e-3, 1.0)
+    assert made.diffusion.masks == "independent"
     assert made.model.time_conditioning is None
 
 
@@ -286,6 +309,13 @@ def test_a_run_keeps_to_its_tokeniser(tmp_path, text):
             "diffusion.times must begin below 1",
         ),
         ({"diffusion__times": (0.0, 1.0)}, "diffusion.times"),
+        ({"diffusion__times": (0.3, 0.8)}, "diffusion.times has no meaning for counted masks"),
+        ({"diffusion__schedule": "cosine"}, "diffusion.schedule has no meaning for counted masks"),
+        ({"diffusion__masks": "even"}, "diffusion.masks must be one of"),
+        (
+            {"diffusion__masks": "counted", "model__time_conditioning": True},
+            "diffusion.masks counted draws no times",
+        ),
         ({"data__tokens": 1}, "data.tokens"),
         ({"data__tokenizer": "no-such-file.json"}, "tokenizer"),
         ({"data__source": "/no/such/text"}, "data.source"),
@@ -299,11 +329,13 @@ def test_what_texts_cannot_be(tmp_path, text, changes, said, monkeypatch):
 
 
 def test_objective_and_pipeline_of_a_recipe(tmp_path, text):
-    made = recipe(tmp_path / "run", text, diffusion__times=(0.3, 0.8), sampling__steps=3)
+    independent = {"diffusion__masks": "independent", "diffusion__times": (0.3, 0.8)}
+    made = recipe(tmp_path / "run", text, sampling__steps=3, **independent)
     run = Run(made)
-    objective, plain = build_objective(made, run.data), build_objective(made, run.data, plain=True)
-    assert isinstance(objective, MaskedObjective) and objective.times == (0.3, 0.8)
-    assert isinstance(plain, MaskedObjective) and plain.times == (1e-3, 1.0)  # so that runs can be compared
+    objective, plain = (build_objective(made, run.data, False, plain=plain) for plain in (False, True))
+    assert isinstance(objective, MaskedObjective) and isinstance(plain, MaskedObjective)
+    assert (objective.masks, objective.times) == ("independent", (0.3, 0.8))
+    assert (plain.masks, plain.times) == ("counted", (1e-3, 1.0))  # so that runs can be compared
     network = build_model(made, run.layouts[0], run.data)
     pipe = build_pipeline(made, network, run.layouts[0], run.data, None)
     assert pipe.config["num_inference_steps"] == 3 and pipe.tokenizer.vocab_size == BYTES.vocab_size
@@ -314,7 +346,7 @@ def as_by_an_earlier_version(folder):
     path = sorted((folder / "checkpoints").iterdir())[-1] / "state.json"
     state = json.loads(path.read_text())
     state.pop("digest")
-    del state["recipe"]["data"]["special_tokens"], state["data"]
+    del state["recipe"]["data"]["special_tokens"], state["recipe"]["diffusion"]["masks"], state["data"]
     digest = hashlib.blake2b(json.dumps(state, sort_keys=True).encode()).hexdigest()
     path.write_text(json.dumps(state | {"digest": digest}))
 
@@ -324,7 +356,7 @@ def test_special_tokens_of_an_earlier_run_are_not_read_otherwise_in_silence(tmp_
     train_tokenizer(["one two three"] * 4, 280).save(tmp_path / "bpe.json")
 
     def made(name, source="a.txt", **changes):
-        return recipe(tmp_path / name, tmp_path / source, **changes)
+        return recipe(tmp_path / name, tmp_path / source, diffusion__masks="independent", **changes)
 
     tokenizer = {"data__tokenizer": str(tmp_path / "bpe.json")}
     straight = Run(made("straight", data__special_tokens=True, **tokenizer))

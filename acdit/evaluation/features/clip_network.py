@@ -1,13 +1,15 @@
 """Features of clips for Fréchet video distances, from a small network that is fitted here."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ...data.moving_digits import FRAME_SIDE, VELOCITIES, MovingDigits
+from ...data.moving_digits import LARGE, SCENES, MovingDigits, Scene, scene_of
 from ...data.tensor_cache import cached_tensors, fingerprint
 from ...model.layout import dims
-from ...utils.errors import UserError
+from ...utils.errors import UserError, in_words
 from ...utils.progress_bar import ProgressBar
 from .extractor import ExtractorRequest
 from .fitted import FittedFeatures
@@ -21,11 +23,11 @@ LEARNING_RATE = 3e-3
 
 
 class ClipNetwork(nn.Module):
-    """Network that predicts the digit and its velocity from clips (N, 1, F, 32, 32) in [-1, 1]."""
+    """Network that predicts the digit and its velocity from clips (N, 1, F, side, side) in [-1, 1]."""
 
-    def __init__(self, frames: int) -> None:
+    def __init__(self, frames: int, side: int) -> None:
         super().__init__()
-        widths, layers = (16, 32, 64), []
+        widths, layers = (16, 32, 64)[-round(math.log2(side / 4)) :], []
         channels = 1
         for width in widths:  # each halves height and width, down to 4
             layers += [
@@ -50,12 +52,12 @@ class ClipNetwork(nn.Module):
         return torch.cat([self.trunk(part) for part in clips.split(batch)])
 
 
-def fit_clip_network(frames: int, *, steps: int = STEPS, seed: int = 0) -> ClipNetwork:
+def fit_clip_network(frames: int, *, steps: int = STEPS, seed: int = 0, scene: Scene = LARGE) -> ClipNetwork:
     """Fit a network to the training clips of moving digits, with the same result at each call."""
-    data = MovingDigits(frames)
+    data = MovingDigits(frames, scene=scene)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        network = ClipNetwork(frames)
+        network = ClipNetwork(frames, scene.side)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
         order = torch.randperm(len(data))[: steps * BATCH]
@@ -66,7 +68,7 @@ def fit_clip_network(frames: int, *, steps: int = STEPS, seed: int = 0) -> ClipN
             clips = torch.stack([data.decode(index) for index in indices])
             velocity = torch.tensor([data.clip(index).motion.velocity for index in indices]).float()
             logits, velocities = network(clips)
-            fastest = max(max(pair) for pair in VELOCITIES)
+            fastest = max(max(pair) for pair in scene.velocities)
             loss = (
                 cross_entropy(logits, data.labels[rows]) + (velocities - velocity / fastest).square().mean()
             )
@@ -77,14 +79,14 @@ def fit_clip_network(frames: int, *, steps: int = STEPS, seed: int = 0) -> ClipN
     return network.eval().requires_grad_(False)
 
 
-def load_clip_network(frames: int, *, seed: int = 0) -> ClipNetwork:
+def load_clip_network(frames: int, *, seed: int = 0, scene: Scene = LARGE) -> ClipNetwork:
     """Load the network that `fit_clip_network` returns; weights are cached by digits, seed and version."""
-    digits = fingerprint({"sprites": MovingDigits(frames).sprites})
+    digits = fingerprint({"sprites": MovingDigits(frames, scene=scene).sprites})
     weights = cached_tensors(
         f"clips-{VERSION}-{frames}-{seed}-{digits}",
-        lambda: dict(fit_clip_network(frames, seed=seed).state_dict()),
+        lambda: dict(fit_clip_network(frames, seed=seed, scene=scene).state_dict()),
     )
-    network = ClipNetwork(frames)
+    network = ClipNetwork(frames, scene.side)
     network.load_state_dict(weights)
     return network.eval().requires_grad_(False)
 
@@ -97,9 +99,11 @@ def clip_features(network: ClipNetwork, shape: tuple[int, ...], device: torch.de
 def open_clip_classifier(request: ExtractorRequest) -> FittedFeatures:
     """Return the extractor of the network that was fitted to clips with the requested number of frames."""
     channels, frames, *sides = request.shape
-    if (channels, *sides) != (1, FRAME_SIDE, FRAME_SIDE):
+    scene = scene_of((channels, *sides))
+    if scene is None:
+        known = [f"{dims((each.side, each.side))} ({each.name})" for each in SCENES.values()]
         raise UserError(
-            f"the features clip-classifier are for grey clips of {FRAME_SIDE}x{FRAME_SIDE} pixels, such as "
-            f"moving-digits, not of {dims(request.shape)}"
+            f"the features clip-classifier are for grey clips of {in_words(known, 'and')} pixels, not of "
+            f"{dims(request.shape)}"
         )
-    return clip_features(load_clip_network(frames), request.shape, request.device)
+    return clip_features(load_clip_network(frames, scene=scene), request.shape, request.device)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ...data.digits import LABEL_NAMES
-from ...data.moving_digits import FRAME_SIDE, MovingDigits
+from ...data.moving_digits import LARGE, MovingDigits, Scene
 from ...model.layout import dims
 from ...utils.errors import UserError
 from .digit_classifier import DigitClassifier, load_digit_classifier
@@ -30,9 +30,9 @@ class FrameClassifier:
     classes: tuple[str, ...] = LABEL_NAMES
 
     def __init__(self, classifier: DigitClassifier, mean: Tensor) -> None:
-        self._classifier, self.mean = classifier, mean
+        self._classifier, self.mean, self._side = classifier, mean, mean.shape[-1]
         self.info = FeatureInfo(
-            "moving-frames", weights_version(classifier), FRAME_SIDE, "none", "float32", "fitted here"
+            "moving-frames", weights_version(classifier), self._side, "none", "float32", "fitted here"
         )
 
     def predict(self, frames: Tensor) -> Tensor:
@@ -42,9 +42,10 @@ class FrameClassifier:
     @torch.inference_mode()
     def __call__(self, samples: Tensor, /) -> Features:
         """Return the features (N, K, 64) of the K frames, and the logits (N, 10), of clips in [-1, 1]."""
-        if samples.ndim != 5 or tuple(samples.shape[3:]) != (FRAME_SIDE, FRAME_SIDE) or samples.shape[1] != 1:
+        sides = (self._side, self._side)
+        if samples.ndim != 5 or tuple(samples.shape[3:]) != sides or samples.shape[1] != 1:
             raise UserError(
-                f"the features moving-frames are for grey clips of {FRAME_SIDE}x{FRAME_SIDE} pixels, not of "
+                f"the features moving-frames are for grey clips of {dims(sides)} pixels, not of "
                 f"{dims(samples.shape[1:])}"
             )
         features = self._classifier.features(samples.transpose(1, 2).flatten(0, 1))  # (N K, 64)
@@ -54,10 +55,10 @@ class FrameClassifier:
         return Features(checked.unflatten(0, (len(samples), -1)), votes)
 
 
-def load_frame_classifier() -> FrameClassifier:
+def load_frame_classifier(scene: Scene = LARGE) -> FrameClassifier:
     """Return the classifier that was fitted to first frames of training clips, each at its own position."""
-    training = MovingDigits(1)
-    rows = range(0, len(training), len(training) // FRAMES)
+    training = MovingDigits(1, scene=scene)
+    rows = range(0, len(training), max(1, len(training) // FRAMES))
     frames = torch.stack([training.decode(index)[:, 0] for index in rows])
     labels = training.labels[list(rows)]
     return FrameClassifier(load_digit_classifier(frames, labels), frames.mean((0, 1)))

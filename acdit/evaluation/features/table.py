@@ -93,7 +93,7 @@ EXTRACTORS: dict[str, ExtractorEntry] = {
         ("video",),
         "",
         True,
-        "a network that recognises moving digits (grey, 32x32), fitted here",
+        "a network that recognises moving digits (grey, 16x16 or 32x32), fitted here",
     ),
     "i3d": ExtractorEntry(
         f"{HERE}.torchscript:open_i3d",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from acdit.data.digits import LABEL_NAMES, digit_images
-from acdit.data.moving_digits import MovingDigits
+from acdit.data.moving_digits import SCENES, MovingDigits
 from acdit.evaluation.features import clip_network, digit_classifier
 from acdit.evaluation.features.inception import fidelity
 from acdit.evaluation.features.table import EXTRACTORS, find_program, open_extractor
@@ -44,7 +44,9 @@ def few_steps(tmp_path_factory):
         patched.setenv("ACDIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patched.setattr(digit_classifier, "STEPS", 2)
         patched.setattr(
-            clip_network, "fit_clip_network", lambda frames, seed: clip_network.ClipNetwork(frames)
+            clip_network,
+            "fit_clip_network",
+            lambda frames, seed, scene: clip_network.ClipNetwork(frames, scene.side),
         )
         yield
 
@@ -68,7 +70,7 @@ def few_steps(tmp_path_factory):
         (
             "clip-classifier",
             (3, 8, 32, 32),
-            "grey clips of 32x32 pixels, such as moving-digits, not of 3x8x32x32",
+            "grey clips of 32x32 (moving-digits) and 16x16 (moving-digits-small) pixels, not of 3x8x32x32",
         ),
         ("clip-classifier", (1, 32, 32), "for video, not for image"),
         ("frames:clip-classifier", CLIP, "for video, not for image"),
@@ -155,14 +157,17 @@ def test_the_digit_classifier_follows_the_shape(source, few_steps):
         extractor(images[:, :, 1:])
 
 
-def test_the_clip_classifier_follows_the_number_of_frames(few_steps):
-    clips = torch.stack([MovingDigits(6, held_out=True).decode(index) for index in range(4)])
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+def test_the_clip_classifier_follows_the_number_of_frames_and_their_size(scene, few_steps):
+    data = MovingDigits(6, held_out=True, scene=scene)
+    clips = torch.stack([data.decode(index) for index in range(4)])
     extractor = open_extractor("clip-classifier", tuple(clips.shape[1:]), CPU)
-    answer, network = extractor(clips), clip_network.load_clip_network(6)
+    answer, network = extractor(clips), clip_network.load_clip_network(6, scene=scene)
     assert torch.equal(answer.values, network.features(clips))
     assert answer.logits is not None and torch.equal(answer.logits, network(clips)[0])
     assert extractor.classes == LABEL_NAMES
-    with pytest.raises(UserError, match="fitted to samples of 1x6x32x32, not 1x5x32x32"):
+    side = scene.side
+    with pytest.raises(UserError, match=f"fitted to samples of 1x6x{side}x{side}, not 1x5x{side}x{side}"):
         extractor(clips[:, :, 1:])
 
 

@@ -1,0 +1,189 @@
+"""Pages of the studies on digits: a table of quality and cost, comparisons with verdicts, and plots."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from ..evaluation.report import format_table
+from ..metrics.paired import mean_interval
+from ..utils.errors import require
+from ..utils.files import whole
+from .design import Row, Rows
+from .digit_quality import ACCURACY, COVERAGE, DISTANCE, REAL, Arm
+from .measurements import markdown_table
+from .verdicts import LABEL_ACCURACY, Comparison, Scores, count_words, if_learned, scores_of
+
+MARKERS = "os^Dvp*X"
+
+
+def arm_scores(rows: Rows, column: str = DISTANCE, **where: Any) -> Scores:
+    """Return the scores of an arm by seed."""
+    return scores_of(rows.values(), column, **where)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Line of a plot.
+
+    Attributes:
+        label: text of the legend.
+        points: scores of the seeds, by position on the x axis.
+        style: style of the line, as in matplotlib.
+    """
+
+    label: str
+    points: Mapping[float, Scores]
+    style: str = "-"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Panel of a plot, with the means of its lines and their 95% intervals over the seeds.
+
+    Attributes:
+        title: title of the panel.
+        x: label of the x axis.
+        lines: lines of the panel.
+        ticks: names of positions on the x axis, if these are not numbers or should all be shown.
+        log: whether the x axis is logarithmic.
+    """
+
+    title: str
+    x: str
+    lines: Sequence[Line]
+    ticks: Mapping[float, str] | None = None
+    log: bool = False
+
+
+def digit_page(
+    title: str,
+    lead: str,
+    arms: Sequence[Arm],
+    comparisons: Sequence[Comparison],
+    reference: Scores,
+    panels: Sequence[Panel],
+    rows: Rows,
+    folder: Path,
+    name: str,
+) -> tuple[str, list[Path]]:
+    """Write the page and the plot of a study, and return its tables.
+
+    Args:
+        title: title of the page.
+        lead: what the study compares, in a few sentences.
+        arms: arms of the table, in its order.
+        comparisons: comparisons of the study, which get no verdict unless the reference has learned.
+        reference: label accuracies of the reference run by seed.
+        panels: panels of the plot.
+        rows: all rows.
+        folder: output folder.
+        name: name of the files.
+    """
+    judged = if_learned(comparisons, LABEL_ACCURACY, reference)
+    quality, compared = quality_table(arms, rows), [comparison.row() for comparison in judged]
+    real = fmean(row[REAL] for row in rows.values() if row[REAL] is not None)
+    note = (
+        f"{lead} Means over the seeds with 95% t intervals, on features of a classifier of digits; as many "
+        f"real training digits have a Fréchet distance of {real:.3g} from the held-out ones. MFLOPs and "
+        "milliseconds are those of drawing a digit, training TFLOPs those of the whole training."
+    )
+    words = count_words(judged)
+    page, plot = folder / f"{name}.md", folder / f"{name}.png"
+    draw_panels(panels, real, plot)
+    lines = [
+        f"# {title}",
+        "",
+        note,
+        "",
+        *markdown_table(quality),
+        "",
+        words,
+        "",
+        *markdown_table(compared),
+        "",
+    ]
+    with whole(page) as temporary_path:
+        temporary_path.write_text("\n".join([*lines, f"![{title}]({plot.name})", ""]))
+    return "\n\n".join([format_table(quality), words, format_table(compared)]), [page, plot]
+
+
+def quality_table(arms: Sequence[Arm], rows: Rows) -> list[dict[str, str]]:
+    """Return a line for each arm: its scores with their intervals over the seeds, and its costs."""
+    lines = []
+    for arm in arms:
+        own = rows_of(rows, arm)
+        lines.append(
+            {
+                column: f"{value:g}" if isinstance(value, float) else str(value)
+                for column, value in arm.key.items()
+            }
+            | {
+                "Fréchet distance": with_interval([row[DISTANCE] for row in own]),
+                "coverage": with_interval([row[COVERAGE] for row in own]),
+                "label accuracy, %": with_interval([100 * row[ACCURACY] for row in own]),
+                "network calls": f"{fmean(row['network_calls'] for row in own):g}",
+                "MFLOPs": mean_of(own, "sampling_flops", 1e6),
+                "ms": f"{1000 * median(row['sampling_seconds'] for row in own):.3g}",
+                "training TFLOPs": mean_of(own, "training_flops", 1e12),
+            }
+        )
+    return lines
+
+
+def rows_of(rows: Rows, arm: Arm) -> list[Row]:
+    """Return the rows of an arm, one for each seed."""
+    return [row for row in rows.values() if all(row[key] == value for key, value in arm.key.items())]
+
+
+def mean_of(rows: Sequence[Row], column: str, unit: float) -> str:
+    """Return the mean of a column in a unit, as text; empty if it was not counted."""
+    values = [row[column] for row in rows if row[column] is not None]
+    return f"{fmean(values) / unit:.3g}" if values else ""
+
+
+def with_interval(values: Sequence[float]) -> str:
+    """Return the mean of values with half the width of its 95% interval, as text."""
+    interval = mean_interval(values)
+    half = "" if interval.low is None else f" ± {interval.mean - interval.low:.2g}"
+    return f"{interval.mean:.3g}{half}"
+
+
+def draw_panels(panels: Sequence[Panel], real: float, path: Path) -> None:
+    """Draw panels of Fréchet distances side by side, with means and 95% intervals over the seeds.
+
+    Args:
+        panels: the panels.
+        real: distance of real digits, drawn as a horizontal line.
+        path: path of the PNG.
+    """
+    figures: Any = require("matplotlib.figure", "examples")
+    tickers: Any = require("matplotlib.ticker", "examples")
+    figure = figures.Figure(figsize=(5.5 * len(panels), 4.5), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for marker, line in zip(MARKERS * len(panel.lines), panel.lines, strict=False):
+            positions = sorted(line.points)
+            intervals = [mean_interval(list(line.points[position].values())) for position in positions]
+            means = [interval.mean for interval in intervals]
+            halves = [0.0 if each.low is None else each.mean - each.low for each in intervals]
+            axes.errorbar(
+                positions, means, yerr=halves, fmt=f"{marker}{line.style}", capsize=3, label=line.label
+            )
+        axes.axhline(real, color="grey", linestyle=":", label="real digits")
+        axes.set_yscale("log")
+        scaled = [axes.yaxis]
+        if panel.log:
+            axes.set_xscale("log")
+            scaled.append(axes.xaxis)
+        for axis in scaled:  # plain numbers in place of powers of ten
+            axis.set_major_formatter(tickers.LogFormatter())
+            axis.set_minor_formatter(tickers.LogFormatter(minor_thresholds=(2, 1)))
+        if panel.ticks is not None:
+            axes.set_xticks(list(panel.ticks), list(panel.ticks.values()))
+            axes.xaxis.set_minor_locator(tickers.NullLocator())
+        axes.set(title=panel.title, xlabel=panel.x, ylabel="Fréchet distance (lower is better)")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    with whole(path) as temporary_path:
+        figure.savefig(temporary_path, format="png", dpi=110)

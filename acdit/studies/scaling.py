@@ -1,0 +1,105 @@
+"""Study of quality against the size of the network, at several numbers of blocks (Fig. 6a)."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from .design import Design, Rows
+from .digit_quality import ACCURACY, Arm, digit_design
+from .digit_report import Line, Panel, arm_scores, digit_page
+from .digit_runs import BUDGETS, DigitBudget
+from .verdicts import Comparison, Expectation, differences_of, trend
+
+SIZES = ("small", "base", "large")
+
+
+def scaling_design(*, budget: str, first_seed: int, seeds: int) -> Design:
+    """Return the design of the study.
+
+    Args:
+        budget: name of a budget of `BUDGETS`.
+        first_seed: first seed.
+        seeds: number of seeds.
+    """
+    sizes = BUDGETS[budget]
+    arms = scaling_arms(sizes)
+    report = partial(_report, sizes, arms)
+    return digit_design("scaling", sizes, arms, first_seed=first_seed, seeds=seeds, report=report)
+
+
+def scaling_arms(budget: DigitBudget) -> list[Arm]:
+    """Return an arm for each size of the network and number of blocks."""
+    networks = {"small": budget.smaller, "base": budget.network, "large": budget.larger}
+    arms = []
+    for size, network in networks.items():
+        changed = {} if size == "base" else {f"model.{key}": value for key, value in network.items()}
+        for count, block in budget.blocks().items():
+            arms.append(Arm({"size": size, "blocks": count}, {"layout.blocks": [block], **changed}))
+    return arms
+
+
+def compare_sizes(rows: Rows) -> list[Comparison]:
+    """Return the comparisons of the study: trends over the number of parameters."""
+    scores = {
+        (count, size): arm_scores(rows, size=size, blocks=count)
+        for count in sorted({row["blocks"] for row in rows.values()})
+        for size in SIZES
+    }
+    parameters = parameters_of(rows)
+    counts = sorted({count for count, _ in scores})
+    lower = Expectation("lower")
+    trends = [
+        trend(
+            f"larger networks, blocks: {count}",
+            {parameters[size]: scores[count, size] for size in SIZES},
+            lower,
+        )
+        for count in counts
+    ]
+    return trends + [
+        trend(
+            f"larger networks: gap between {count} blocks and 1",
+            {parameters[size]: differences_of(scores[count, size], scores[1, size]) for size in SIZES},
+            lower,
+        )
+        for count in counts[1:]
+    ]
+
+
+def parameters_of(rows: Rows) -> dict[str, float]:
+    """Return the number of parameters of each size of the network."""
+    return {size: fmean(row["parameters"] for row in rows.values() if row["size"] == size) for size in SIZES}
+
+
+def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) -> tuple[str, list[Path]]:
+    """Write the page and the plot, and return the tables."""
+    parameters = parameters_of(rows)
+    counts: list[Any] = sorted({arm.key["blocks"] for arm in arms})
+    lines = [
+        Line(
+            f"blocks: {count}",
+            {parameters[size]: arm_scores(rows, size=size, blocks=count) for size in SIZES},
+        )
+        for count in counts
+    ]
+    ticks = {parameters[size]: f"{parameters[size] / 1000:.3g}" for size in SIZES}
+    panel = Panel("size of the network", "thousands of parameters", lines, ticks, log=True)
+    learned = arm_scores(rows, ACCURACY, size="base", blocks=budget.layout().num_blocks)
+    lead = (
+        "Networks of three sizes, each on one number of blocks, with equally many training steps. "
+        "Comparisons are of the Fréchet distance, where lower is better; trends are over the number of "
+        "parameters."
+    )
+    return digit_page(
+        "Quality by size of the network",
+        lead,
+        arms,
+        compare_sizes(rows),
+        learned,
+        [panel],
+        rows,
+        folder,
+        "scaling",
+    )

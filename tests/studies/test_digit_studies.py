@@ -1,0 +1,219 @@
+"""The studies on digits: what they declare, measure, report and refuse, with tiny runs that they share."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from acdit.cli.main import main
+from acdit.data.digits import digit_images
+from acdit.evaluation.features.digit_classifier import load_digit_classifier
+from acdit.metrics.paired import mean_interval
+from acdit.pipelines.image import ACDiTImagePipeline
+from acdit.pipelines.loading import load_pipeline
+from acdit.studies import digit_quality
+from acdit.studies.baseline_arms import BASELINES, RATES
+from acdit.studies.baseline_choice import baseline_choice_design, chosen_rates
+from acdit.studies.baseline_settings import CHOSEN
+from acdit.studies.design import Design, Rows, run_study
+from acdit.studies.digit_quality import COLUMNS, DISTANCE
+from acdit.studies.digit_runs import BUDGETS
+from acdit.studies.run_store import RunStore
+from acdit.studies.study import STUDIES
+from acdit.training.stored_weights import StoredWeights
+from acdit.utils.references import load_object
+from tests.tiny import given
+
+NAMES = ("blocks", "scaling", "decay", "ablation", "baselines", "anyblock", "context")
+SEEDS = 5
+
+
+def design_of(name: str, budget: str = "full", first_seed: int = 0, seeds: int = SEEDS) -> Design:
+    make: Any = load_object(STUDIES[name].design)
+    return make(budget=budget, first_seed=first_seed, seeds=seeds)
+
+
+def known_rows(design: Design, distance, accuracy: float = 0.95) -> Rows:
+    """Rows of a design whose distance is that of a function of the row, and noise that seeds share."""
+    rows = {}
+    for measurement in design.measurements:
+        for key in measurement.rows:
+            row: dict[str, Any] = dict(zip(design.keys, key, strict=True)) | dict.fromkeys(COLUMNS, 1.0)
+            row |= {
+                "label_accuracy": accuracy,
+                "parameters": {"small": 100, "large": 400}.get(row.get("size", "base"), 200),
+            }
+            rows[key] = row | {DISTANCE: distance(row) + 0.01 * row["seed"]}
+    return rows
+
+
+def verdicts(page: Path) -> dict[str, str]:
+    """The verdicts of a page by the name of the comparison."""
+    lines = page.read_text().split("| comparison |")[1].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    return {name: verdict for name, *_, verdict in cells}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_are_declared_once_with_the_checkpoints_that_are_measured(name, tmp_path):
+    design, store = design_of(name, seeds=2), RunStore(tmp_path)
+    by_digest = {store.run(spec).digest: store.run(spec) for spec in design.runs}
+    base = store.run(design_of("decay", seeds=1).runs[0])
+    assert base.digest in by_digest or name == "context"  # the studies share the runs of the reference
+    intervals = {run.recipe.training.steps // run.recipe.training.keep_every for run in by_digest.values()}
+    assert intervals == {10} and {run.recipe.training.seed for run in by_digest.values()} == {0, 1}
+    for measurement in design.measurements:
+        (spec,) = measurement.runs
+        for key in measurement.rows:
+            trained = dict(zip(design.keys, key, strict=True)).get("trained", 1.0)
+            step = trained * store.run(spec).steps
+            assert (
+                step == pytest.approx(round(step))
+                and round(step) % store.run(spec).recipe.training.keep_every == 0
+            )
+
+
+def test_equal_compute_is_equal_steps_but_for_what_trains_longer(tmp_path):
+    store = RunStore(tmp_path)
+    images = {
+        name: {
+            run.recipe.training.steps * run.recipe.training.batch_size
+            for run in map(store.run, design_of(name, seeds=1).runs)
+        }
+        for name in NAMES
+    }
+    base = BUDGETS["full"].steps * BUDGETS["full"].batch
+    assert images.pop("anyblock") == {base, 3 * base}
+    assert set().union(*images.values()) == {base}
+
+
+def test_what_blocks_and_lengths_cost_is_decided_by_the_rows(tmp_path):
+    design = design_of("blocks")
+    rows = known_rows(design, lambda row: row["blocks"] ** 0.5 - (row["tokens"] == 64))
+    text, (page, plot) = design.report(rows, tmp_path)
+    decided = verdicts(page)
+    assert decided["more blocks, 16 tokens"] == decided["more blocks, 64 tokens"] == "confirmed"
+    assert decided["64 tokens against 16, blocks: 4"] == "confirmed" and len(decided) == 5
+    assert "5 comparisons, paired by seed" in text and plot.read_bytes().startswith(b"\x89PNG")
+    interval = mean_interval([4 + 0.01 * seed for seed in range(SEEDS)])
+    shown = f"| 16 | 16 | 1 | {interval.mean:.3g} ± {interval.mean - (interval.low or 0):.2g} |"
+    assert shown in page.read_text()
+    worse = known_rows(design, lambda row: 9 - row["blocks"] ** 0.5 + (row["tokens"] == 64))
+    design.report(worse, tmp_path)
+    assert set(verdicts(page).values()) == {"refuted"}
+    design.report(known_rows(design, lambda row: row["blocks"], accuracy=0.9), tmp_path)
+    assert all(verdict.startswith("not learned at this budget") for verdict in verdicts(page).values())
+
+
+def test_the_other_studies_decide_by_the_rows_too(tmp_path):
+    sizes, schedules = {"small": 3.0, "base": 2.0, "large": 1.0}, {"wsd": 0.0, "constant": 1.0}
+    truths = {
+        "scaling": lambda row: sizes[row["size"]] * (1 + row["blocks"]),
+        "decay": lambda row: 9 - row["trained"] + schedules[row["schedule"]],
+        "ablation": lambda row: 1.0 + (row["arm"] != "RoPE-ND, clean past"),
+        "baselines": lambda row: 1.0 + (row["arm"] != "ACDiT"),
+        "anyblock": lambda row: {"alone": 2.0, "mixed, steps of one": 3.0}.get(row["training"], 1.0),
+        "context": lambda row: 20 - row["window"] - row["trained_noise"] - row["context_noise"],
+    }
+    counts = {"scaling": 5, "decay": 6, "ablation": 4, "baselines": 4, "anyblock": 6, "context": 5}
+    for name, truth in truths.items():
+        design = design_of(name)
+        text, (page, plot) = design.report(known_rows(design, truth), tmp_path)
+        assert set(verdicts(page).values()) == {"confirmed"} and len(verdicts(page)) == counts[name], name
+        assert f"{counts[name]} comparisons, paired by seed" in text and plot.stat().st_size > 10_000
+        assert page.read_text().count("\n| ") > len(design.measurements) / SEEDS
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> RunStore:
+    """The store that the tests share."""
+    return RunStore(tmp_path_factory.mktemp("digit-studies") / "runs")
+
+
+def test_checkpoints_are_measured_with_both_kinds_of_weights(runs, tmp_path, monkeypatch):
+    design = design_of("decay", "quick", first_seed=3, seeds=1)
+    given(run_study(design, tmp_path, store=runs))
+    rows = json.loads((tmp_path / "measurements.json").read_text())["rows"]
+    assert len(rows) == 14 and all(set(COLUMNS) < set(row) for row in rows)
+    distances = {(row["schedule"], row["weights"], row["trained"]): row[DISTANCE] for row in rows}
+    assert len(set(distances.values())) == 14  # every checkpoint, schedule and kind of weights is another one
+
+    budget, run = BUDGETS["quick"], runs.run(design.runs[0])
+    pipeline = load_pipeline(run.pipeline, kind=ACDiTImagePipeline)
+    StoredWeights(run.folder).load(pipeline, 8, None)
+    labels = digit_images("digits", held_out=True)[1]
+    rows_drawn = torch.arange(budget.samples) * len(labels) // budget.samples
+    classes = labels[rows_drawn]
+    generators = [torch.Generator().manual_seed(3 * budget.samples + row) for row in range(budget.samples)]
+    drawn = pipeline(
+        classes.tolist(), num_inference_steps=2, guidance_scale=1.5, generator=generators, output_type="pt"
+    )
+    classifier = load_digit_classifier(*digit_images("digits"))
+    accuracy = (classifier.predict(2 * drawn.images - 1) == classes).float().mean()
+    (row,) = [row for row in rows if (row["schedule"], row["weights"], row["trained"]) == ("wsd", "raw", 0.8)]
+    assert (
+        row["label_accuracy"] == pytest.approx(float(accuracy)) and row["network_calls"] == drawn.evaluations
+    )
+    assert row["training_flops"] == pytest.approx(0.8 * given(run.flops))
+
+    monkeypatch.setattr(digit_quality, "load_pipeline", lambda *_: pytest.fail("it was measured again"))
+    given(run_study(design, tmp_path, store=runs))
+
+
+def test_a_window_and_noise_on_the_past_change_what_is_drawn(runs, tmp_path):
+    design = design_of("context", "quick", seeds=1)
+    given(run_study(design, tmp_path, store=runs))
+    rows = json.loads((tmp_path / "measurements.json").read_text())["rows"]
+    assert len({row[DISTANCE] for row in rows}) == len(rows) == 13
+    assert {row["sampling_flops"] is None for row in rows if row["window"] < 15} == {True}
+
+
+def test_learning_rates_are_chosen_on_a_seed_of_their_own():
+    design = baseline_choice_design(budget="full", first_seed=0)
+    assert {spec.seed for spec in design.runs}.isdisjoint(spec.seed for spec in design_of("baselines").runs)
+    assert len(design.runs) == len(BASELINES) * 3
+    rates = RATES["digits"]
+    best = dict(zip(BASELINES, (*rates, *rates), strict=False))
+    rows = known_rows(design, lambda row: float(row["learning_rate"] != best[row["arm"]]))
+    assert chosen_rates(rows) == best
+    assert set(chosen_rates(known_rows(design, lambda row: 1.0)).values()) == {min(rates)}  # of equal ones
+
+
+@pytest.mark.parametrize("data", CHOSEN)
+def test_the_study_takes_the_rates_that_are_chosen(data):
+    """Those of the committed measurements, once there are any."""
+    assert set(CHOSEN[data]) == set(BASELINES) and set(CHOSEN[data].values()) <= set(RATES[data])
+    name = "baselines-settings" if data == "digits" else f"baselines-settings-{data}"
+    path = Path(__file__).parents[2] / "docs" / "studies" / name / "measurements.json"
+    if path.exists():
+        rows = dict(enumerate(json.loads(path.read_text())["rows"]))
+        assert chosen_rates({(number,): row for number, row in rows.items()}) == CHOSEN[data]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [*NAMES, "baselines-settings"])
+def test_a_quick_study_runs_by_its_command(name, runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ACDIT_RUNS", str(runs.root))
+    command = ["study", name, "--budget", "quick", "--out", str(tmp_path)]
+    assert main([*command, "--dry-run"]) == 0 and "hours left" in capsys.readouterr().out
+    assert main(command) == 0
+    assert (tmp_path / f"{name}.md").is_file() and f"{name}.md" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["blocks", "--seeds", "1"], "--seeds must be at least 2"),
+        (["blocks", "--data", "cifar"], "--data must be one of digits, mnist"),
+        (["anyblock", "--data", "mnist", "--budget", "quick"], "--budget quick is for 8x8 digits"),
+        (["baselines-settings", "--data", "mnist", "--budget", "quick"], "--budget quick is for 8x8 digits"),
+        (["scaling", "--data", "mnist"], "unknown option --data"),
+        (["decay", "--budget", "tiny"], "--budget must be one of full, quick"),
+    ],
+)
+def test_refusals(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", *arguments]) == 2
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
