@@ -88,9 +88,11 @@ def denoising_class_losses(
         draws: Number of draws of noise and time, D.
 
     Raises:
-        UserError: If the network has no classes, or a loss is not finite.
+        UserError: If the network has no classes, its past depends on them, or a loss is not finite.
     """
     classes = number_of_classes(network)
+    if network.context_sees_labels:
+        raise UserError("a generator whose past depends on the class cannot classify: take another model")
     size = max(1, MAX_TOKENS // (layout.num_tokens * classes))  # samples whose classes fit into one call
     if len(blocks) > size:
         parts = [slice(first, first + size) for first in range(0, len(blocks), size)]

@@ -28,6 +28,7 @@ CLASSIFICATION = Modality(
         "diffusion.timesteps",
         "diffusion.views",
         "lora.*",
+        "model.context",
         "model.head_layers",
         "model.head_size",
         "model.kind",

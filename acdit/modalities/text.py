@@ -23,6 +23,7 @@ TEXT = Modality(
         "diffusion.context_noise",
         "diffusion.min_snr",
         "diffusion.timesteps",
+        "model.context",
         "model.head_layers",
         "model.head_size",
         "model.kind",

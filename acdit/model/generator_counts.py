@@ -39,6 +39,8 @@ class GeneratorCounts:
 
     def network_tokens(self, layout: Layout, *, draws: int = 1, views: int | None = None) -> int:
         """Return the number of tokens of a sample in a training step, clean and noised ones."""
+        if self.network.context == "noised":
+            return layout.num_tokens
         noised = layout.num_blocks if views is None else min(views, layout.num_blocks)
         return (layout.num_blocks - 1 + noised * draws) * layout.block_tokens
 
@@ -72,8 +74,7 @@ class GeneratorCounts:
 
     def cache_bytes(self, layout: Layout, bytes_per_value: int = 4, *, guided: bool = False) -> int:
         """Return the bytes of the keys and values of one sample, with those of both branches of guidance."""
-        del guided  # the branches share one cache
-        return cache_bytes(self.network, layout, bytes_per_value)
+        return cache_bytes(self.network, layout, bytes_per_value, guided=guided)
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,8 @@ def publish(source: Path, out: Path) -> None:
             f"{source} cannot be converted: it generates a grid of {dims(layout.grid)} with rotary "
             f"embeddings for {dims(config['axis_lengths'])}, and the published format needs them to be equal"
         )
+    if config["context"] != "clean":
+        raise UserError(f"{source} was trained with noised context, which the published code does not have")
     if config["num_classes"] is None or not config["time_conditioning"]:
         raise UserError(f"{source} has no classes or no timesteps; the published code needs both")
     arguments = _describe(transformer, layout, cell)

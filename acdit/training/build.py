@@ -151,6 +151,8 @@ def network_config(recipe: Recipe, values: int) -> dict[str, Any]:
         recipe.modality.values_key: values,
         **size,
         "time_conditioning": recipe.time_conditioning,
+        "positions": recipe.model.positions,
+        "context": recipe.model.context,
     }
 
 
@@ -191,6 +193,22 @@ def check_kind(recipe: Recipe, source: str) -> None:
         )
 
 
+def check_context(source: str, config: Mapping[str, Any], context: str) -> None:
+    """Raise UserError if the network of `init_from` has another context than the recipe's objective.
+
+    Args:
+        source: Value of `training.init_from`.
+        config: Config of that network.
+        context: Value of `model.context`.
+    """
+    own = config.get("context", "clean")  # earlier versions did not store it
+    if own != context:
+        raise UserError(
+            f"training.init_from {source} has a network with {own} context: set model.context to {own}, "
+            f"not {context}"
+        )
+
+
 def _load_initial_network(
     recipe: Recipe,
     source: str,
@@ -203,6 +221,7 @@ def _load_initial_network(
     pipeline, num_classes = load_pipeline(source), len(data.label_names) or None
     trained: GeneratorNetwork = pipeline.transformer
     check_tokens(source, trained.config, token_values(data, layout))
+    check_context(source, trained.config, recipe.model.context)
     if pipeline.tokenizer_digest != data.tokenizer_digest:
         raise UserError(
             f"training.init_from {source} was trained with another tokenizer: set data.tokenizer to "

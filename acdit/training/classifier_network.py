@@ -78,6 +78,7 @@ def new_backbone(recipe: Recipe, values: int) -> dict[str, Any]:
     return {
         "in_channels": values,
         **network_size(recipe.model)._asdict(),
+        "positions": recipe.model.positions,
         "prediction_type": SOLVER_TARGETS[recipe.diffusion.prediction],
     }
 

@@ -28,48 +28,10 @@ from ..utils.ranges import (
 from ..utils.settings import fields_of
 from .classifier_config import ClassifierConfig
 from .diffusion_config import DiffusionConfig
+from .model_config import ModelConfig
 
 FORMAT_VERSION = 1
 RANK_FLOPS = 4e14  # FLOP/s of a rank that plans assume: about 40% of the bf16 peak of an H100
-
-
-@dataclass
-class ModelConfig(Ranged):
-    """Configuration of the network; values left out follow from the named size."""
-
-    section: ClassVar[str] = "model."
-
-    size: Literal["S", "B", "L", "XL", "H"] = "S"
-    """Named size of the network (Table 5); S is for laptops."""
-    num_layers: Count | None = None
-    """Number of layers; default: that of the named size."""
-    hidden_size: Count | None = None
-    """Hidden width; default: that of the named size."""
-    num_heads: Count | None = None
-    """Number of attention heads; default: that of the named size."""
-    time_conditioning: bool | None = None
-    """Condition the network on the diffusion time; default: true for images and video, false for texts."""
-    kind: Literal["acdit", "token-head"] = "acdit"
-    """Network: ACDiT (acdit), or as a baseline a causal network over single tokens with a small diffusion
-    head per token (token-head; arXiv 2406.11838), for images and video."""
-    head_layers: Count | None = None
-    """Number of layers of the head of token-head; default: 3."""
-    head_size: Count | None = None
-    """Hidden width of the head of token-head; default: hidden_size."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("head_layers", "head_size"):
-            if self.kind != "token-head" and getattr(self, key) is not None:
-                raise UserError(
-                    f"model.{key} is for model.kind token-head, not {self.kind}: leave it out, or set "
-                    "model.kind token-head"
-                )
-        if self.kind == "token-head" and self.time_conditioning is False:
-            raise UserError(
-                "model.time_conditioning false does not fit model.kind token-head, whose head takes time: "
-                "leave it out"
-            )
 
 
 @dataclass
@@ -276,6 +238,8 @@ class Recipe(NamedRun):
             self._check_token_head(modality)
         if self.training.init_from is None:  # otherwise the network is not known yet
             self.diffusion.masks_for(self.time_conditioning)
+        if self.model.context == "noised":
+            self._check_noised_context()
         if self.classifier.randaugment and self.autoencoder.model is not None:
             raise UserError(
                 "classifier.randaugment is for pixels, but autoencoder.model is set: set it to 0, or leave "
@@ -297,8 +261,13 @@ class Recipe(NamedRun):
                 f"layout.blocks must be {single} for model.kind token-head, which generates single tokens, "
                 f"not {','.join(self.layout.blocks)}"
             )
-        if self.lora.rank:
-            raise UserError("lora.rank is for model.kind acdit, not token-head: leave it at 0")
+        given = {
+            "lora.rank": self.lora.rank != 0,
+            "model.context": self.model.context != "clean",
+            "model.positions": self.model.positions != "rope_nd",
+        }
+        for key in (key for key, is_set in given.items() if is_set):
+            raise UserError(f"{key} is for model.kind acdit, not token-head: leave it out")
 
     def _refuse_unused(self, modality: Modality) -> None:
         """Raise UserError if a key is set that has no meaning for the modality."""
@@ -313,6 +282,17 @@ class Recipe(NamedRun):
                 f"{key} is for {in_words(used, 'and')}, not for {modality.samples} ({chosen_by}): leave it "
                 "out"
             )
+
+    def _check_noised_context(self) -> None:
+        """Raise UserError if a key is set that needs clean blocks."""
+        given = {
+            "diffusion.draws": self.diffusion.draws != 1,
+            "diffusion.views": self.diffusion.views is not None,
+            "diffusion.context_noise": self.diffusion.context_noise != 0,
+            "model.time_conditioning": self.model.time_conditioning is False,
+        }
+        for key in (key for key, is_set in given.items() if is_set):
+            raise UserError(f"{key} has no meaning with model.context noised: leave it out")
 
     @property
     def modality(self) -> Modality:

@@ -17,7 +17,7 @@ from ..model.layout import Layout
 from ..model.stored import read_network_config
 from ..pipelines.folders import folder_modality, network_class_name, pipeline_folder
 from ..utils.errors import UserError
-from .build import check_kind, check_tokens, network_config
+from .build import check_context, check_kind, check_tokens, network_config
 from .classifier_network import check_classes, check_source, head_settings, new_backbone
 from .config import Recipe
 from .inspection import Data
@@ -81,6 +81,7 @@ class GeneratorCosts:
         check_kind(recipe, source)
         config = read_network_config(folder / modality.network[0], network_class_name(folder))
         check_tokens(source, config, values)
+        check_context(source, config, recipe.model.context)
         return config | {"num_classes": data.num_classes}
 
     def network_tokens(self, layout: Layout) -> int:
