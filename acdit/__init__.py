@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .model.classifier import ACDiTForImageClassification
     from .model.kv_cache import KVCache
     from .model.layout import Layout
+    from .model.token_head import CausalTokenDiffusion
     from .model.transformer import ACDiTTransformer
     from .pipelines.classification import ACDiTImageClassificationPipeline
     from .pipelines.image import ACDiTImagePipeline
@@ -33,6 +34,7 @@ __all__ = [
     "ACDiTTransformer",
     "ACDiTVideoPipeline",
     "AncestralScheduler",
+    "CausalTokenDiffusion",
     "ConfidenceScheduler",
     "DiffusionObjective",
     "FirstHittingScheduler",
@@ -55,6 +57,7 @@ _HOMES = {
     "ACDiTTransformer": "acdit.model.transformer",
     "ACDiTVideoPipeline": "acdit.pipelines.video",
     "AncestralScheduler": "acdit.diffusion.masked_schedulers",
+    "CausalTokenDiffusion": "acdit.model.token_head",
     "ConfidenceScheduler": "acdit.diffusion.masked_schedulers",
     "DiffusionObjective": "acdit.diffusion.continuous",
     "FirstHittingScheduler": "acdit.diffusion.masked_schedulers",

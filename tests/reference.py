@@ -43,6 +43,41 @@ def rotate(x: Tensor, places: Tensor, lengths: tuple[int, ...], split: tuple[int
     return torch.cat(parts, dim=-1)
 
 
+def sines(places: Tensor, hidden: int) -> Tensor:
+    """Fixed embeddings (S, hidden) of coordinates (S, axes): sines, then cosines, for each axis."""
+    widths = {1: [hidden], 2: [hidden // 2] * 2, 3: [hidden // 4, hidden // 8 * 3, hidden // 8 * 3]}
+    rows = []
+    for place in places.tolist():
+        row = []
+        for coordinate, width in zip(place, widths[len(place)], strict=True):
+            angles = [coordinate / 10000 ** (2 * index / width) for index in range(width // 2)]
+            row += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+        rows.append(row)
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def one_stream(
+    model: ACDiTTransformer,
+    noised: Tensor,
+    timestep: Tensor,
+    labels: Tensor,
+    layout: Layout,
+    window: int | None = None,
+    sinks: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Prediction (N, M, B, C) and last states of the first M blocks, which see themselves and those before.
+
+    Every block has its own timestep (N, M): the forward pass of Diffusion Forcing.
+    """
+    blocks, tokens = range(noised.shape[1]), layout.block_tokens
+    seen = torch.zeros(len(blocks) * tokens, len(blocks) * tokens, dtype=torch.bool)
+    for query, key in itertools.product(range(len(seen)), repeat=2):
+        i, j = query // tokens, key // tokens
+        seen[query, key] = j <= i and (window is None or j >= i - window or j < sinks)
+    nothing = noised[:, :0]
+    return reference(model, noised, timestep, nothing, labels, layout, tuple(blocks), mask=seen)
+
+
 def scam(kinds: list[tuple[bool, int]], tokens: int, window: int | None, sinks: int) -> Tensor:
     """Who sees whom among copies (noised?, block), written from section 4.2."""
     seen = torch.zeros(len(kinds), len(kinds), dtype=torch.bool)
@@ -65,23 +100,36 @@ def reference(
     blocks: tuple[int, ...] | None = None,
     window: int | None = None,
     sinks: int = 0,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Prediction (N, M, B, C) and last states (N, T + M, B, hidden), written from the paper alone."""
+    """Prediction (N, M, B, C) and last states (N, T + M, B, hidden), written from the paper alone.
+
+    A `mask` (S, S) over all clean and noised tokens takes the place of SCAM.
+    """
     p, config = dict(model.named_parameters()), model.config
     hidden, heads = config["hidden_size"], config["num_heads"]
     batch, clean_blocks, tokens = clean.shape[:3]
     blocks = tuple(range(layout.num_blocks)) if blocks is None else blocks
     kinds = [(False, j) for j in range(clean_blocks)] + [(True, i) for i in blocks]
-    mask = scam(kinds, tokens, window, sinks)
+    mask = scam(kinds, tokens, window, sinks) if mask is None else mask
     places = torch.cat([layout.coordinates()[index] for _, index in kinds])  # (S, axes)
     width = hidden // heads
     split = {1: (width,), 2: (width // 2,) * 2, 3: (width // 8 * 2, width // 8 * 3, width // 8 * 3)}[
         layout.axes
     ]
+    lengths = tuple(config["axis_lengths"])
+    coordinates = places
+    if config["positions"] != "rope_nd":
+        steps = [index * tokens + token for _, index in kinds for token in range(tokens)]
+        places, lengths, split = torch.tensor(steps)[:, None], (math.prod(lengths),), (width,)
+        if config["positions"] != "rope_1d":
+            places = torch.zeros_like(places)  # a rotation by nothing
 
     table = p["x_embedder.weight"]
     data = torch.cat((clean, noised), 1).flatten(1, 2)  # (N, S, C) or (N, S)
     x = table[data] if config["vocab_size"] else data @ table.T
+    if config["positions"] == "absolute":
+        x = x + sines(coordinates, hidden).to(x.dtype)
     is_noised = torch.tensor([noised for noised, _ in kinds]).repeat_interleave(tokens)[:, None]  # (S, 1)
 
     vector = torch.zeros(batch, len(blocks), hidden, dtype=x.dtype)
@@ -113,7 +161,6 @@ def reference(
         h = rms_norm(x, p[f"{here}.norm1.weight"]) * (1 + scale1) + shift1
         qkv = h @ p[f"{here}.attn.qkv.weight"].T + p[f"{here}.attn.qkv.bias"]
         q, k, v = (part.reshape(batch, -1, heads, width) for part in qkv.split(hidden, -1))
-        lengths = tuple(config["axis_lengths"])
         q = rotate(rms_norm(q, p[f"{here}.attn.q_norm.weight"]), places, lengths, split)
         k = rotate(rms_norm(k, p[f"{here}.attn.k_norm.weight"]), places, lengths, split)
         scores = torch.einsum("nqhd,nkhd->nhqk", q, k) / math.sqrt(width)

@@ -80,12 +80,16 @@ def generator_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Moda
         layout: layout of a sample.
         modality: modality of the model.
     """
-    from ..model.flops import Dimensions, cache_bytes, forward_flops, parameters, sampling_flops
+    from ..model.generator_counts import generator_counts
 
-    model, what = Dimensions.of(pipeline.transformer.config), modality.name
+    pipeline.transformer.check_layout(layout)
+    counts, what = generator_counts(pipeline.transformer.config), modality.name
+    model, itemsize = counts.network, pipeline.transformer.dtype.itemsize
     steps, (name, key) = pipeline.default_steps(layout), modality.vocabulary
+    variant = {"positions": model.positions, "context": model.context}
+    usual = {"positions": "rope_nd", "context": "clean"}
     return {
-        "parameters": parameters(model),
+        "parameters": counts.parameters,
         "layers": model.num_layers,
         "hidden size": model.hidden_size,
         "heads": model.num_heads,
@@ -93,9 +97,10 @@ def generator_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Moda
         "layout": str(layout),
         "blocks": layout.num_blocks,
         "sequence length": layout.num_tokens,
-        f"forward FLOPs per {what}": forward_flops(model, layout),
-        f"sampling FLOPs per {what}": sampling_flops(model, layout, steps, guided=modality.guided),
-        f"cache bytes per {what}": cache_bytes(model, layout, pipeline.transformer.dtype.itemsize),
+        **{key: value for key, value in variant.items() if value != usual[key]},
+        f"forward FLOPs per {what}": counts.forward_flops(layout),
+        f"sampling FLOPs per {what}": counts.sampling_flops(layout, steps, guided=modality.guided),
+        f"cache bytes per {what}": counts.cache_bytes(layout, itemsize, guided=modality.guided),
     }
 
 

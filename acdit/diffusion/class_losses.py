@@ -88,7 +88,7 @@ def denoising_class_losses(
         draws: Number of draws of noise and time, D.
 
     Raises:
-        UserError: If the network has no classes, or a loss is not finite.
+        UserError: If the network has no classes, its past depends on them, or a loss is not finite.
     """
     classes = number_of_classes(network)
     size = max(1, MAX_TOKENS // (layout.num_tokens * classes))  # samples whose classes fit into one call
@@ -194,8 +194,10 @@ def number_of_classes(network: ACDiTTransformer) -> int:
     """Return the number of classes of a network.
 
     Raises:
-        UserError: If there are fewer than two.
+        UserError: If there are fewer than two, or if they cannot share a pass over the clean blocks.
     """
+    if network.context_sees_labels:
+        raise UserError("a generator whose past depends on the class cannot classify: take another model")
     classes = network.config["num_classes"] or 0
     if classes < 2:
         raise UserError(

@@ -29,6 +29,8 @@ class DiffusionObjective:
         timestep_location: Location of `logit_normal`; values above 0 draw noisier views more often (arXiv
             2403.03206).
         min_snr: Gamma of min-SNR weights (arXiv 2303.09556); None = all views have the same weight.
+        context: Past that the network sees, see `ACDiTTransformer`: `clean`, or `noised` for one stream of
+            all blocks, each at its own noise level.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class DiffusionObjective:
         context_noise: float = 0.0,
         timestep_location: float = 0.0,
         min_snr: float | None = None,
+        context: Literal["clean", "noised"] = "clean",
     ):
         self.prediction = prediction
         self.timesteps = timesteps
@@ -46,6 +49,7 @@ class DiffusionObjective:
         self.context_noise = context_noise
         self.timestep_location = timestep_location
         self.min_snr = min_snr
+        self.context = context
         self._process = DDPMScheduler(**LINEAR_BETAS)
 
     def loss(
@@ -72,8 +76,15 @@ class DiffusionObjective:
             blocks: Blocks to noise, sorted; None = all.
             draws: Numbers of the noise draws that share the pass over the clean blocks; d draws give the mean
                 gradient of d passes.
+
+        Raises:
+            ValueError: If the context is noised, and not every block is noised once.
         """
         chosen = tuple(range(layout.num_blocks)) if blocks is None else tuple(blocks)
+        if self.context == "noised" and (
+            len(chosen) < layout.num_blocks or len(draws) > 1 or self.context_noise
+        ):
+            raise ValueError("with noised context every block is noised once, and none is clean")
         views = tuple(block for block in chosen for _ in draws)
         noise, timesteps, dropped = self._draw(data, chosen, draws, key)
         target_data = data[:, list(views)]  # (N, M, B, C)
@@ -82,7 +93,9 @@ class DiffusionObjective:
             labels = labels[:, None].expand(-1, len(views))  # (N, M)
             if null_label is not None:
                 labels = torch.where(dropped.to(labels.device), null_label, labels)
-        clean = self._context(data, key)[:, : max(views)] if max(views) else None
+        clean = None
+        if self.context == "clean" and max(views):
+            clean = self._context(data, key)[:, : max(views)]
         prediction = model(noised, timesteps, layout=layout, blocks=views, clean=clean, labels=labels).sample
         errors = (prediction.to(target.dtype) - target).square().mean(dim=(2, 3))  # (N, M)
         weights = None if self.min_snr is None else self._weights(timesteps, self.min_snr).to(errors.dtype)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..model.kv_cache import KVCache
 from ..model.layout import Layout
-from ..model.transformer import ACDiTTransformer
+from ..model.token_head import GeneratorNetwork
 from ..utils.errors import UserError
 from ..utils.finite import is_finite
 from ..utils.randomness import generator
@@ -164,7 +164,7 @@ def steps_per_block(steps: int | Sequence[int], num_blocks: int) -> list[int]:
 
 @torch.no_grad()
 def generate(
-    model: ACDiTTransformer,
+    model: GeneratorNetwork,
     layout: Layout,
     noise: Tensor | Callable[[int], Tensor],
     *,
@@ -188,7 +188,7 @@ def generate(
     `Branches`. The solver starts anew at each block.
 
     Args:
-        model: Network, an `ACDiTTransformer`.
+        model: Network, an `ACDiTTransformer` or a `CausalTokenDiffusion`.
         layout: Layout of the samples; any that the network's axes allow.
         noise: Noise (N, T, B, C), see `draw_noise`, or a function that returns the noise (N, B, C) of a block
             index. The solver computes in its dtype, usually float32. For text: tokens (N, T, B), masked where
@@ -248,7 +248,8 @@ def generate(
             scale = guidance.at(index, layout.num_blocks, sigma) if labels is not None else 1.0
             scales = hasattr(solver, "scale_model_input")
             scaled = solver.scale_model_input(sample, timestep) if scales else sample
-            prediction = branches.predict(scaled, timestep, index, pending, scale)
+            views, options = branches.arguments(scaled, timestep, index, pending, scale)
+            prediction = branches.combined(model(*views, **options).sample, scale)
             pending = None
             sample = solver.step(prediction, timestep, sample, **step_arguments).prev_sample
             total_steps, evaluations = total_steps + 1, evaluations + 1

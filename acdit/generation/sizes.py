@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..model.flops import Dimensions, cache_bytes
+from ..model.generator_counts import generator_counts
 from ..model.layout import Layout, dims
 from ..pipelines.block_pipeline import BlockPipeline
 from ..pipelines.pixel_pipeline import ACDiTPipeline
@@ -31,9 +31,9 @@ def require_sampling_memory(
         return
     blocks = layout.num_blocks if window is None else min(window + 1, layout.num_blocks)
     cached = Layout((blocks * layout.block_tokens,), (layout.block_tokens,))
-    network = Dimensions.of(pipeline.transformer.config)
-    cache = cache_bytes(network, cached, pipeline.transformer.dtype.itemsize)
-    state = 4 * 4 * network.in_channels * layout.block_tokens  # noise, sample, prediction, logits
+    counts = generator_counts(pipeline.transformer.config)
+    cache = counts.cache_bytes(cached, pipeline.transformer.dtype.itemsize, guided=True)
+    state = 4 * 4 * counts.network.in_channels * layout.block_tokens  # noise, sample, prediction, logits
     alike = min(batch, count)
     required = alike * (cache + state) + count * (kept + OVERHEAD) + layout.num_blocks * OVERHEAD
     require_memory(

@@ -14,6 +14,7 @@ IMAGE = Modality(
     values_key="in_channels",
     time_conditioning=True,
     guided=True,
+    other_networks=("CausalTokenDiffusion",),
     not_encoded=("frame_stride", "short_clips"),
     open_data="acdit.data.opening:open_images",
     inspect_data="acdit.training.inspection:inspect_pixels",

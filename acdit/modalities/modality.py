@@ -47,6 +47,7 @@ class Modality:
         preview: Function that writes samples of a training run; empty if there are none.
         save_converted: Function that writes the model of a published checkpoint; empty if there is none.
         network: Name of the network among the components of the pipeline, and its class.
+        other_networks: Names of other classes that the network may have.
         facts: Function that lists what `acdit info` prints.
         sample_options: Class of the options of `acdit sample`; empty if there is nothing to sample.
         sample: Function that runs `acdit sample` with these options.
@@ -77,6 +78,7 @@ class Modality:
     not_encoded: tuple[str, ...] = ()
     single_file: bool = False
     network: tuple[str, str] = ("transformer", "ACDiTTransformer")
+    other_networks: tuple[str, ...] = ()
 
     open_data: str
     inspect_data: str
@@ -106,6 +108,11 @@ class Modality:
     def pipeline_name(self) -> str:
         """Return the name of the pipeline's class, as in model_index.json."""
         return self.pipeline.partition(":")[2]
+
+    @property
+    def network_classes(self) -> tuple[str, ...]:
+        """Return the names of the classes that the network may have, the usual one first."""
+        return self.network[1], *self.other_networks
 
     def lengths(self, data: object) -> tuple[int, ...]:
         """Return the number of frames of a clip as (F,), of tokens of a text as (L,), and () for images.

@@ -14,6 +14,7 @@ VIDEO = Modality(
     values_key="in_channels",
     time_conditioning=True,
     guided=True,
+    other_networks=("CausalTokenDiffusion",),
     open_data="acdit.data.opening:open_clips",
     inspect_data="acdit.training.inspection:inspect_pixels",
     objective="diffusion",

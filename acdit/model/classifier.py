@@ -13,6 +13,7 @@ from ..utils.errors import UserError
 from .classification_head import ClassificationHead, Pooling
 from .kv_cache import KVCache
 from .layout import Layout
+from .rope import Positions
 from .stored_network import StoredNetwork
 from .transformer import ACDiTTransformer
 
@@ -28,6 +29,7 @@ BACKBONE = (  # keys of the configuration that the backbone shares with the gene
     "mlp_ratio",
     "rope",
     "rope_split",
+    "positions",
     "format_version",
     "prediction_type",
 )
@@ -72,6 +74,7 @@ class ACDiTForImageClassification(StoredNetwork):
         null_label: Whether the generator had a class table, of which the null label is kept; with `timestep`.
         prediction_type: What the generator predicts, which tells how input is noised, see `ACDiTTransformer`.
         format_version: Version of the model's format; this acdit reads version 1.
+        positions: How tokens get their positions, see `ACDiTTransformer`.
     """
 
     _supports_gradient_checkpointing = True
@@ -99,6 +102,7 @@ class ACDiTForImageClassification(StoredNetwork):
         null_label: bool = False,
         prediction_type: str | None = None,
         format_version: int = 1,
+        positions: Positions = "rope_nd",
     ):
         super().__init__()
         if num_labels < 1:
@@ -131,6 +135,7 @@ class ACDiTForImageClassification(StoredNetwork):
             time_conditioning=timestep is not None,
             rope=rope,
             rope_split=rope_split,
+            positions=positions,
             format_version=format_version,
         )
         self.transformer.final_layer = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
@@ -164,10 +169,16 @@ class ACDiTForImageClassification(StoredNetwork):
         Raises:
             UserError: If the generator is not one of images, or does not take the timestep.
         """
+        if not isinstance(generator, ACDiTTransformer):
+            raise UserError(f"a classifier needs an ACDiTTransformer, not a {type(generator).__name__}")
         config, axes = generator.config, len(generator.config["axis_lengths"])
         if config["in_channels"] is None or axes != 2:
             kind = "text" if config["in_channels"] is None else "video"
             raise UserError(f"a classifier needs a generator of images, not one of {kind}")
+        if config["context"] != "clean":
+            raise UserError(
+                "a classifier needs a generator that has learned from clean blocks, not noised ones"
+            )
         noised = timestep is not None
         if noised and not config["time_conditioning"]:
             raise UserError("noised input needs a generator with time conditioning: leave out timestep")

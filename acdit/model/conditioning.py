@@ -47,6 +47,14 @@ class Conditions(NamedTuple):
     memo: ConditionMemo | None = None
     keys: tuple[Hashable, ...] = ()
 
+    def joined(self, other: "Conditions") -> "Conditions":
+        """Return the conditions of these views and then of others."""
+        return Conditions(torch.cat((self.vectors, other.vectors)), self.memo, self.keys + other.keys)
+
+    def last(self, count: int) -> "Conditions":
+        """Return the conditions of the last views."""
+        return Conditions(self.vectors[-count:], self.memo, self.keys[-count:])
+
     def through(self, use: Hashable, module: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the output of a module for the vectors, from the memo if there is one.
 
@@ -117,3 +125,36 @@ def embed_conditions(
         return Conditions(vectors)
     keys = tuple(zip(*(each.tolist() for each in (timestep, labels) if each is not None), strict=True))
     return Conditions(memo.rows("embedding", keys, embed), memo, keys)
+
+
+def embed_streams(
+    time_embedder: nn.Module | None,
+    label_embedder: nn.Module | None,
+    null_label: int | None,
+    streams: Sequence[tuple[Tensor, Tensor | None]],
+    labels: Tensor | None,
+    condition: Tensor | None,
+    memo: ConditionMemo | None,
+    dtype: torch.dtype,
+) -> Conditions | None:
+    """Return the conditions of all blocks of several streams, one stream after the other; None without any.
+
+    Args:
+        time_embedder: Embedder of timesteps, see `embed_conditions`.
+        label_embedder: Embedder of labels.
+        null_label: Row of the null label.
+        streams: Blocks (N, M, ..) of every stream and their timesteps (N, M); None = the timestep 0.
+        labels: Labels (N,), or (N, M) for a single stream; None = null labels.
+        condition: Vectors (N, hidden) that are added, or None.
+        memo: Memo of a generation; None = all vectors are computed.
+        dtype: Data type of the vectors.
+    """
+    result: Conditions | None = None
+    for blocks, timestep in streams:
+        if timestep is None and time_embedder is not None:
+            timestep = torch.zeros(blocks.shape[:2], device=blocks.device)
+        embedded = embed_conditions(
+            time_embedder, label_embedder, null_label, blocks, timestep, labels, condition, memo, dtype
+        )
+        result = embedded if result is None or embedded is None else result.joined(embedded)
+    return result

@@ -24,12 +24,15 @@ class Dimensions:
     time_conditioning: bool
     discrete: bool = False
     time_width: int = 256
+    positions: str = "rope_nd"
+    context: str = "clean"
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Dimensions":
         """Create the dimensions from the config of an `ACDiTTransformer`.
 
-        The config of a network over continuous values may omit `vocab_size`.
+        The config of a network over continuous values may omit `vocab_size`, and that of an earlier version
+        `positions` and `context`.
         """
         return cls(
             config["in_channels"] or config["vocab_size"],
@@ -40,12 +43,19 @@ class Dimensions:
             config["num_classes"],
             config["time_conditioning"],
             discrete=config.get("vocab_size") is not None,
+            positions=config.get("positions", "rope_nd"),
+            context=config.get("context", "clean"),
         )
 
     @property
     def conditioned(self) -> bool:
         """Return whether the network is conditioned on timesteps or labels."""
         return self.time_conditioning or self.num_classes is not None
+
+    @property
+    def context_sees_labels(self) -> bool:
+        """Return whether the past depends on labels, so that guidance computes it twice."""
+        return self.context == "noised" and self.num_classes is not None
 
 
 def parameters(model: Dimensions) -> int:
@@ -93,10 +103,13 @@ def forward_flops(
         layout: Layout of the sample.
         blocks: Blocks of the noised views; None = all.
         cached: Number of clean blocks that are already in the cache.
-        clean: Number of clean blocks that are given; None = those that the views need.
+        clean: Number of clean blocks that are given; None = those that the views need: none in training with
+            noised context, where views see each other instead.
     """
     views = range(layout.num_blocks) if blocks is None else blocks
     given = max(0, max(views, default=0) - cached) if clean is None else clean
+    if model.context == "noised" and clean is None and not cached:
+        given = 0
     tokens, hidden, width = layout.block_tokens, model.hidden_size, model.mlp_width
     after_keys = 2 * 2 * hidden * hidden + 2 * 2 * hidden * width  # query, projection and MLP
     keys = 2 * 2 * hidden * hidden
@@ -108,10 +121,11 @@ def forward_flops(
     embedded = 0 if model.discrete else given + len(views)  # token ids are looked up in a table
     ends = (embedded + len(views)) * tokens * 2 * model.in_channels * hidden
     conditions = 0
+    vectors = len(views) + (given if model.context == "noised" else 0)
     if model.conditioned:
-        conditions += len(views) * 2 * hidden * hidden * (6 * model.num_layers + 2)
+        conditions += 2 * hidden * hidden * (vectors * 6 * model.num_layers + len(views) * 2)
     if model.time_conditioning:
-        conditions += len(views) * 2 * hidden * (model.time_width + hidden)
+        conditions += vectors * 2 * hidden * (model.time_width + hidden)
     layers = model.num_layers * view_layer + (model.num_layers - 1) * clean_full + clean_last
     return layers + ends + conditions
 
@@ -175,11 +189,12 @@ def activation_bytes(
     """
     blocks = layout.num_blocks
     count = blocks if views is None else min(views, blocks)
-    given = blocks - 1  # the most expensive choice of blocks includes the last one
+    # the most expensive choice of blocks includes the last one
+    given = 0 if model.context == "noised" else blocks - 1
     noised, clean = count * draws * layout.block_tokens, given * layout.block_tokens
     value = 2 if half else 4
     hidden, width = model.hidden_size * value, model.mlp_width * value
-    joined = (noised + clean) * 2 * hidden
+    joined = 0 if model.context == "noised" else (noised + clean) * 2 * hidden
     token = (13 if given else 12) * hidden + 2 * width
     vectors = (7 * count * draws + 6 * given) * hidden if model.conditioned else 0
     layer = (noised + clean) * token + joined + vectors
@@ -197,6 +212,8 @@ def sampling_flops(model: Dimensions, layout: Layout, steps: Sequence[int], *, g
 
     `steps` holds the number of sampling steps of each block. With guidance, both branches are counted.
     """
+    if guided and model.context_sees_labels:  # each branch has a past of its own
+        return 2 * sampling_flops(model, layout, steps, guided=False)
     total = 0
     for block, count in enumerate(steps):
         views = (block,) * (2 if guided else 1)
@@ -205,10 +222,12 @@ def sampling_flops(model: Dimensions, layout: Layout, steps: Sequence[int], *, g
     return total
 
 
-def cache_bytes(model: Dimensions, layout: Layout, bytes_per_value: int = 4) -> int:
+def cache_bytes(model: Dimensions, layout: Layout, bytes_per_value: int = 4, *, guided: bool = False) -> int:
     """Return the bytes of the keys and values of one sample, for all blocks but the last."""
+    branches = 2 if guided and model.context_sees_labels else 1
     return (
         2
+        * branches
         * model.num_layers
         * (layout.num_blocks - 1)
         * layout.block_tokens

@@ -1,7 +1,7 @@
 """KVCache: preallocated keys and values of earlier clean blocks, written in place and passed to each call."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,18 +11,24 @@ from .conditioning import ConditionMemo
 from .layout import Layout
 
 
-def check_sinks(layout: Layout, rope: str) -> None:
+def check_sinks(layout: Layout, config: Mapping[str, Any]) -> None:
     """Raise UserError unless the keys of the first blocks can be moved along with the window.
 
-    This requires blocks that follow each other along the first axis only, and a true rotation, which the
-    published rotary variant is not.
+    This requires blocks that follow each other along the first axis only, and a true rotation, which neither
+    the published rotary variant nor absolute positions are.
+
+    Args:
+        layout: Layout of the samples.
+        config: Config of an `ACDiTTransformer`.
     """
     if layout.block[1:] != layout.grid[1:]:
         raise UserError(
             f"sinks need blocks as long as the grid along all axes except the first, not {layout}"
         )
-    if rope == "published":
+    if config.get("rope") == "published":
         raise UserError("the published rotary variant does not support sinks; leave out sinks")
+    if config.get("positions") == "absolute":
+        raise UserError("a model with absolute positions does not support sinks; leave out sinks")
 
 
 class LayerCache(NamedTuple):
@@ -45,10 +51,10 @@ class LayerCache(NamedTuple):
 class KVCache:
     """Cache of the keys and values of earlier clean blocks, for every layer.
 
-    Clean tokens depend on neither timestep nor label nor noise, so one cache serves every diffusion step and
-    both branches of classifier-free guidance. The last block of a layout is never attended to, so it is not
-    cached. The cache also holds `conditions`, a memo of the vectors of timesteps and labels, which repeat
-    from block to block.
+    Clean tokens depend on neither timestep nor noise, and on the label only if `context_sees_labels` is true
+    of the network. So one cache serves every diffusion step and both branches of classifier-free guidance.
+    The last block of a layout is never attended to, so it is not cached. The cache also holds `conditions`, a
+    memo of the vectors of timesteps and labels, which repeat from block to block.
 
     With a window w the cache rolls: for a layout of any length it holds the first s blocks, the sinks (arXiv
     2309.17453), the last w blocks, and one more that is being written. After blocks have been evicted, the
@@ -64,6 +70,8 @@ class KVCache:
         sinks: Number of first blocks that are never evicted, s.
         turned: Function of rotated keys (N, H, L, D) and a number of tokens; it returns the keys as they
             would be that many tokens later along the first axis.
+        lead: Number of tokens before the first block, whose keys are written with those of the first call;
+            only without a window.
         dtype: Data type of the stored tensors.
         device: Device of the stored tensors.
     """
@@ -79,6 +87,7 @@ class KVCache:
         window: int | None = None,
         sinks: int = 0,
         turned: Callable[[Tensor, int], Tensor],
+        lead: int = 0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
@@ -97,9 +106,10 @@ class KVCache:
         self.num_evicted = 0
         """Number of these blocks that were evicted; they lie between the sinks and the window."""
         self.conditions = ConditionMemo()
-        self._shift_keys = turned
+        self._shift_keys, self._lead = turned, lead
         self._first_keys: list[Tensor] = []  # of every layer: keys of the sinks at their original positions
-        shape = (batch_size, num_heads, self.capacity * layout.block_tokens, head_dim)  # (N, H, L, D)
+        tokens = lead + self.capacity * layout.block_tokens
+        shape = (batch_size, num_heads, tokens, head_dim)  # (N, H, L, D)
         # a memory of its own for each tensor: compiled code would copy tensors that share one to write to it
         self._layers = [
             LayerCache(*(torch.empty(shape, dtype=dtype, device=device) for _ in LayerCache._fields))
@@ -193,7 +203,7 @@ class KVCache:
         The tensors are not copied. Those of the new blocks are to be written by `LayerCache.write`; after
         every layer has written its own, `advance` counts the blocks.
         """
-        stop = (self.num_cached + new_blocks) * self.layout.block_tokens
+        stop = self._lead + (self.num_cached + new_blocks) * self.layout.block_tokens
         return LayerCache(*(tensor[:, :, :stop] for tensor in self._layers[layer]))
 
     def advance(self, new_blocks: int) -> None:

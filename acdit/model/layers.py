@@ -22,7 +22,8 @@ NORM_EPS = 1e-6
 class Streams(NamedTuple):
     """Properties of the R blocks of a call: first the clean blocks of all samples, then all their views.
 
-    With this order each stream is contiguous in memory, and every weight is used once per layer.
+    With this order each stream is contiguous in memory, and every weight is used once per layer. Views that
+    see each other, as with noised context, have the place of the clean blocks here.
     """
 
     samples: int  # N
@@ -190,8 +191,8 @@ class ACDiTMLP(nn.Module):
 class ACDiTBlock(nn.Module):
     """One layer of the network.
 
-    Clean and noised tokens pass through the same norms and weights. Clean tokens are neither modulated nor
-    gated; noised tokens are, by adaLN-Zero.
+    Clean and noised tokens pass through the same norms and weights. Noised tokens are modulated and gated by
+    adaLN-Zero; clean tokens are only if they have conditions, as with noised context.
     """
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_width: int, conditioned: bool):
@@ -214,14 +215,15 @@ class ACDiTBlock(nn.Module):
     ) -> Tensor:
         """Compute the layer's output for blocks (R, B, hidden); see `Streams`.
 
-        The keys and values of the clean blocks are written to `cached` if it is given. Without
+        The conditions are those of the last blocks; earlier ones remain unmodulated. The keys and values of
+        the clean blocks are written to `cached` if it is given. Without
         `clean_output`, clean blocks yield only keys and values, and no output. The outputs of attention and
         MLP are multiplied by `branch_scale`, (2, R, 1, 1), if it is given.
         """
         modulation = Modulation()
         if conditions is not None:
             vectors = conditions.through(self, self.adaLN_modulation)  # (N M, 6 hidden)
-            modulation = _modulation(vectors, streams.clean_rows)
+            modulation = _modulation(vectors, x.shape[0] - vectors.shape[0])
         if branch_scale is not None:
             modulation = modulation.scaled(branch_scale)
         inner = self.norm1(x, modulation.scale1, modulation.shift1)
@@ -238,9 +240,9 @@ class ACDiTBlock(nn.Module):
 
 
 def _modulation(vectors: Tensor, clean: int) -> Modulation:
-    """Return the modulation of all blocks from the vectors of the views, (N M, 6 hidden).
+    """Return the modulation of all blocks from the vectors of the last ones, (N M, 6 hidden).
 
-    The first `clean` blocks are clean and remain unchanged.
+    The first `clean` blocks have no condition and remain unchanged.
     """
     parts = vectors.unflatten(-1, (6, 1, -1))  # (N M, 6, 1, hidden)
     if clean:
@@ -313,3 +315,21 @@ class FinalLayer(nn.Module):
         if conditions is not None:
             shift, scale = conditions.through(self, self.adaLN_modulation)[:, None].chunk(2, dim=-1)
         return self.linear(self.norm_final(x, scale, shift))
+
+
+def initialise_as_dit(network: nn.Module) -> None:
+    """Initialise as in DiT: Xavier linear layers, zero biases, zero adaLN outputs, zero final layer."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        zero = "adaLN_modulation" in name or name.endswith("final_layer.linear")
+        if zero and isinstance(module, nn.Linear):
+            nn.init.zeros_(module.weight)
+    for module in network.modules():
+        if isinstance(module, TimestepEmbedder):
+            for index in (0, 2):
+                nn.init.normal_(module.mlp.get_parameter(f"{index}.weight"), std=0.02)

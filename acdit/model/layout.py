@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from ..utils.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -142,6 +144,16 @@ class Layout:
     def __str__(self) -> str:
         patch = "" if self.patch_elements == 1 else f", patch {dims(self.patch)}"
         return f"grid {dims(self.grid)}, block {dims(self.block)}{patch}"
+
+
+def check_token_blocks(layout: Layout) -> None:
+    """Raise UserError unless the blocks of a layout are single tokens, as a head per token needs."""
+    if layout.block_tokens != 1:
+        single = dims((1,) * layout.axes)
+        raise UserError(
+            f"a model with a diffusion head per token generates single tokens: the block must be {single}, "
+            f"not {dims(layout.block)}"
+        )
 
 
 def parse_dims(text: str, name: str = "block", axes: int | None = None) -> tuple[int, ...]:

@@ -11,6 +11,8 @@ from .layout import Layout
 
 Variant = Literal["eq4", "published"]
 VARIANTS: tuple[Variant, ...] = ("eq4", "published")
+Positions = Literal["rope_nd", "rope_1d", "absolute", "none"]  # see `ACDiTTransformer`
+POSITIONS: tuple[Positions, ...] = ("rope_nd", "rope_1d", "absolute", "none")
 
 
 class RopeTable(NamedTuple):
@@ -46,15 +48,23 @@ def default_split(head_dim: int, axes: int) -> tuple[int, ...]:
     Raises:
         ValueError: If the head dimension cannot be split like this; another split must be given in that case.
     """
+    return axis_widths(head_dim, axes, "a head dimension", ", or give rope_split")
+
+
+def axis_widths(width: int, axes: int, name: str, advice: str) -> tuple[int, ...]:
+    """Split a width over axes in even parts, with the ratios 1, 1|1 or 2|3|3 for 1, 2 or 3 axes.
+
+    Raises:
+        ValueError: If this is not possible; `name` says what the width is of, and `advice` what else to do.
+    """
     ratios = {1: (1,), 2: (1, 1), 3: (2, 3, 3)}.get(axes)
     if ratios is None:
         raise ValueError(f"axis_lengths must have 1 to 3 values, not {axes}")
-    if head_dim % (2 * sum(ratios)):
+    if width % (2 * sum(ratios)):
         raise ValueError(
-            f"a head dimension of {head_dim} cannot be split over {axes} axes; "
-            f"use a multiple of {2 * sum(ratios)}, or give rope_split"
+            f"{name} of {width} cannot be split over {axes} axes; use a multiple of {2 * sum(ratios)}{advice}"
         )
-    return tuple(ratio * head_dim // sum(ratios) for ratio in ratios)
+    return tuple(ratio * width // sum(ratios) for ratio in ratios)
 
 
 def check_split(split: tuple[int, ...], head_dim: int, axes: int) -> None:
@@ -85,6 +95,8 @@ class Rotation(NamedTuple):
     variant: Variant
     dtype: torch.dtype
     device: torch.device
+    positions: Positions = "rope_nd"
+    """By which coordinates heads are rotated; all but `rope_nd` have a single axis, the whole head."""
 
     def table(self, layout: Layout, blocks: range) -> RopeTable:
         """Return the tables for the tokens of some blocks."""
@@ -113,18 +125,32 @@ class Rotation(NamedTuple):
             table.cos().to(self.device, self.dtype), table.sin().to(self.device, self.dtype), segments
         )
 
-    def shifted(self, keys: Tensor, tokens: int) -> Tensor:
+    def shifted(self, layout: Layout, keys: Tensor, tokens: int) -> Tensor:
         """Return rotated keys (N, H, L, D) as they would be this many tokens further along the first axis.
 
-        This is valid only for true rotations, so not for the published variant.
+        This is valid only for true rotations, so not for the published variant, and in a sequence only if the
+        blocks are as long as the grid along all other axes.
         """
-        step = torch.tensor([tokens] + [0] * (len(self.split) - 1))
+        steps = {"rope_nd": tokens, "rope_1d": tokens * math.prod(layout.grid[1:])}.get(self.positions, 0)
+        step = torch.tensor([steps] + [0] * (len(self.split) - 1))
         return self.at(step[None, None]).rotate(keys)
 
 
 @tensor_cache(maxsize=64)
 def _table(rotation: Rotation, layout: Layout, blocks: range) -> RopeTable:
-    return rotation.at(layout.coordinates(blocks))
+    return rotation.at(_coordinates(rotation.positions, layout, blocks))
+
+
+def _coordinates(positions: Positions, layout: Layout, blocks: range) -> Tensor:
+    """Return the integers (T, B, axes) by which the tokens of some blocks are rotated; 0 = not rotated.
+
+    With `rope_1d` the coordinate is the token's index in the sequence of all blocks.
+    """
+    if positions == "rope_nd":
+        return layout.coordinates(blocks)
+    size = layout.block_tokens
+    indices = torch.arange(blocks.start * size, blocks.stop * size).view(-1, size, 1)
+    return indices if positions == "rope_1d" else torch.zeros_like(indices)
 
 
 @tensor_cache(maxsize=64)

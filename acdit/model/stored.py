@@ -10,7 +10,7 @@ from torch import nn
 from ..utils.finite import check_finite
 from ..utils.kinds import BOOL, TEXT, Kind, check_values, list_of, number, one_of, whole_number
 from ..utils.untrusted import StoredTensor, damage, plain, read_object, reading
-from .rope import VARIANTS
+from .rope import POSITIONS, VARIANTS
 from .weight_files import CONFIG, read_weight_headers
 
 NUMBERS = ("F64", "F32", "F16", "BF16")
@@ -30,9 +30,11 @@ KINDS: dict[str, Kind] = {
     "rope": one_of(*VARIANTS),
     "rope_split": list_of(whole_number(0), range(1, 4)).or_none(),
     "format_version": whole_number(0),
+    "positions": one_of(*POSITIONS),
+    "context": one_of("clean", "noised"),
 }
 
-OF_GENERATORS = ("num_classes", "time_conditioning", "vocab_size")
+OF_GENERATORS = ("num_classes", "time_conditioning", "vocab_size", "context")
 CLASSIFIER_KINDS: dict[str, Kind] = {
     **{key: kind for key, kind in KINDS.items() if key not in OF_GENERATORS},
     "in_channels": whole_number(),
@@ -45,7 +47,18 @@ CLASSIFIER_KINDS: dict[str, Kind] = {
     "null_label": BOOL,
     "prediction_type": TEXT.or_none(),
 }
-NETWORK_KINDS = {"ACDiTTransformer": KINDS, "ACDiTForImageClassification": CLASSIFIER_KINDS}
+OF_ACDIT = ("context", "positions", "rope", "time_conditioning", "vocab_size")
+TOKEN_HEAD_KINDS: dict[str, Kind] = {
+    **{key: kind for key, kind in KINDS.items() if key not in OF_ACDIT},
+    "in_channels": whole_number(),
+    "head_layers": whole_number(),
+    "head_size": whole_number().or_none(),
+}
+NETWORK_KINDS = {
+    "ACDiTTransformer": KINDS,
+    "ACDiTForImageClassification": CLASSIFIER_KINDS,
+    "CausalTokenDiffusion": TOKEN_HEAD_KINDS,
+}
 
 
 def read_network_config(folder: Path, class_name: str = "ACDiTTransformer") -> dict[str, Any]:
@@ -75,6 +88,7 @@ def check_network(cls: type[nn.Module], folder: Path, variant: str | None = None
     config = read_network_config(folder, name)
     header = read_weight_headers(folder, variant)
     layers = max(config.get("layers") or [config.get("num_layers", 0)])  # up to the last head of a classifier
+    layers += config.get("head_layers", 0)
     if layers > len(header):
         raise damage(folder, f"{CONFIG} has {layers:,} layers, but there are {len(header):,} tensors")
     with reading(folder), torch.device("meta"):

@@ -1,9 +1,10 @@
 """ACDiTTransformer: the network, with one forward pass for training, sampling and understanding."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from diffusers.configuration_utils import register_to_config
@@ -11,17 +12,17 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ..utils.tracing import allow_variants
-from .attention import Backend, block_mask_for, check_backend, default_backend
-from .conditioning import embed_conditions
-from .forward_arguments import checked_blocks, row_scales, state_layers
+from .attention import block_mask_for
+from .block_network import BlockNetwork
+from .conditioning import embed_streams
+from .forward_arguments import check_network_arguments, checked_blocks, in_samples, row_scales, state_layers
 from .kv_cache import KVCache, check_sinks
-from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Streams, TimestepEmbedder
+from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Streams, TimestepEmbedder, initialise_as_dit
 from .layout import Layout
 from .linear import Linear
-from .rope import VARIANTS, Rotation, block_rows, check_split, default_split
+from .positions import rotary_split, sincos_table
+from .rope import Positions, Rotation, block_rows
 from .skip_causal_mask import clean_visibility, view_visibility
-from .stored_network import StoredNetwork
 
 
 @dataclass
@@ -39,7 +40,7 @@ class ACDiTOutput(BaseOutput):
     hidden_states: Tensor | tuple[Tensor, ...] | None = None
 
 
-class ACDiTTransformer(StoredNetwork):
+class ACDiTTransformer(BlockNetwork):
     """Network that predicts noised blocks from the clean blocks before them, for images, video and text.
 
     The layout is an argument of every call, not a property of the network: one network can train and sample
@@ -65,13 +66,12 @@ class ACDiTTransformer(StoredNetwork):
             `v_prediction`, `sample` or `flow_prediction`; None = not recorded. A pipeline records it.
         schedule: Noise schedule that a network over token ids with time conditioning was trained with; None =
             not recorded.
+        positions: How tokens get their positions (Fig. 6b): `rope_nd`, `rope_1d` (the whole head is rotated
+            by the index in the sequence of blocks), `absolute` (fixed sine-cosine embeddings are added to the
+            embedded tokens) or `none`.
+        context: Past that views see: `clean` blocks, or `noised` blocks at their own noise levels (Diffusion
+            Forcing, arXiv 2407.01392), in one stream; finished blocks then have the timestep 0.
     """
-
-    _supports_gradient_checkpointing = True
-    _no_split_modules = ["ACDiTBlock"]
-    _repeated_blocks = ["ACDiTBlock"]
-    # norms, embeddings, conditioning and output: few weights, whose rounding would change every token
-    _skip_layerwise_casting_patterns = ["norm", "_embedder", "adaLN_modulation", "final_layer"]
 
     @register_to_config
     def __init__(
@@ -90,21 +90,15 @@ class ACDiTTransformer(StoredNetwork):
         format_version: int = 1,
         prediction_type: str | None = None,
         schedule: str | None = None,
+        positions: Positions = "rope_nd",
+        context: Literal["clean", "noised"] = "clean",
     ):
         super().__init__()
-        if (in_channels is None) == (vocab_size is None):
-            raise ValueError("give exactly one of in_channels (images, video) and vocab_size (text)")
-        if hidden_size % num_heads:
-            raise ValueError(f"num_heads must divide hidden_size {hidden_size}; {num_heads} does not")
-        if rope not in VARIANTS:
-            raise ValueError(f"rope must be one of {', '.join(VARIANTS)}, not {rope!r}")
-        if format_version != 1:
-            raise ValueError(
-                f"this model has format version {format_version}; this acdit reads version 1: upgrade acdit"
-            )
-        head_dim, axes = hidden_size // num_heads, len(axis_lengths)
-        self._rope_split = tuple(rope_split) if rope_split is not None else default_split(head_dim, axes)
-        check_split(self._rope_split, head_dim, axes)
+        check_network_arguments(
+            in_channels, vocab_size, hidden_size, num_heads, format_version, time_conditioning, context
+        )
+        axes = len(axis_lengths)
+        self._rope_split = rotary_split(positions, rope, rope_split, hidden_size, num_heads, axes)
         conditioned = time_conditioning or num_classes is not None
         if in_channels is not None:
             self.x_embedder = Linear(in_channels, hidden_size, bias=False)
@@ -119,41 +113,16 @@ class ACDiTTransformer(StoredNetwork):
         )
         self.final_layer = FinalLayer(hidden_size, in_channels or vocab_size or 0, conditioned)
         self.gradient_checkpointing = False
-        self._backend: Backend | None = None
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Initialise as in DiT: Xavier linear layers, zero biases, zero adaLN outputs, zero final layer."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear) and ("adaLN_modulation" in name or name == "final_layer.linear"):
-                nn.init.zeros_(module.weight)
-        if self.t_embedder is not None:
-            for index in (0, 2):
-                nn.init.normal_(self.t_embedder.mlp.get_parameter(f"{index}.weight"), std=0.02)
+        initialise_as_dit(self)
 
     @property
     def context_sees_labels(self) -> bool:
         """Return whether the keys and values of the past depend on labels, so that guidance needs two."""
-        return False
+        return self._noised_context and self.y_embedder is not None
 
-    def set_attention_backend(self, backend: str | None) -> None:
-        """Set the attention backend: `dense`, `split` or `flex`; None = the device's default.
-
-        Raises:
-            ValueError: If the backend is unknown, or not available on this device.
-        """
-        self._backend = None if backend is None else check_backend(backend, self.device, training=False)
-
-    def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the blocks as in diffusers; each layout and use may have compiled code of its own."""
-        allow_variants()
-        super().compile_repeated_blocks(*args, **kwargs)
+    @property
+    def _noised_context(self) -> bool:
+        return self.config["context"] == "noised"
 
     def new_cache(
         self,
@@ -173,13 +142,13 @@ class ACDiTTransformer(StoredNetwork):
             UserError: If sinks are not possible, see `check_sinks`.
         """
         if window is not None and sinks:
-            check_sinks(layout, self.config["rope"])
+            check_sinks(layout, self.config)
         device = self.device if device is None else device
         return KVCache(
             layout,
             window=window,
             sinks=sinks,
-            turned=self._rotation(self.dtype, device).shifted,
+            turned=partial(self._rotation(self.dtype, device).shifted, layout),
             num_layers=self.config["num_layers"],
             batch_size=batch_size,
             num_heads=self.config["num_heads"],
@@ -210,14 +179,16 @@ class ACDiTTransformer(StoredNetwork):
 
         Args:
             noised: Noised views (N, M, B, C) in floating point, or (N, M, B) as token ids; None = only the
-                clean stream, to fill a cache.
+                clean stream, to fill a cache. With the context `noised` and neither clean blocks nor cache,
+                the first M blocks in order, which see each other.
             timestep: Raw timesteps (N, M) in 0..1000; None without time conditioning.
             layout: Grid of tokens and its blocks.
             blocks: Sorted block indices of the M views, repeats allowed; None = 0..T-1. Guidance uses two
                 views of one block.
             clean: Clean blocks (N, P, B, C) or (N, P, B) that follow those in the cache, to which they are
                 added. Blocks and outputs that are not used cost nothing.
-            labels: Classes or null labels, (N,) or per view (N, M); None = null labels.
+            labels: Classes or null labels, (N,) or per view (N, M); None = null labels. If the past depends
+                on them, clean blocks and cache need one label per sample.
             condition: Vectors (N, hidden) that are added to the condition vector.
             cache: Keys and values of earlier clean blocks.
             window: Number of previous blocks visible to each block; None = all, or the window of a rolling
@@ -242,13 +213,16 @@ class ACDiTTransformer(StoredNetwork):
             cache=cache,
             axes=len(self.config["axis_lengths"]),
             timed=self.t_embedder is not None,
+            noised_context=self._noised_context,
+            labels=labels if self.context_sees_labels else None,
+            window=window,
+            sinks=sinks,
         )
-        if (window is not None and window < 0) or sinks < 0:
-            raise ValueError(f"window and sinks must not be negative, but are {window} and {sinks}")
-        if bidirectional and (noised is not None or cache is not None or window is not None):
+        one_stream = self._noised_context and clean is None and cache is None and len(blocks) > 1
+        if bidirectional and (
+            self._noised_context or noised is not None or cache is not None or window is not None
+        ):
             raise ValueError("bidirectional is for clean blocks alone, without views, cache and window")
-        if cache is not None:
-            cache.check_window(window, sinks)
         new_blocks = 0 if clean is None else clean.shape[1]
         start = evicted = 0
         if cache is not None:
@@ -262,49 +236,49 @@ class ACDiTTransformer(StoredNetwork):
 
         # not len(): it would fix the batch size of an exported program
         samples = next((part.shape[0] for part in (noised, clean) if part is not None), 1)
-        clean_sees = views_see = None
         parts: list[Tensor] = []  # clean blocks of all samples, then views of all samples
         if clean is not None and new_blocks:
             parts.append(clean[:, :new_blocks].flatten(0, 1))
-            clean_sees = clean_visibility(
-                layout.block_tokens,
-                start - evicted,
-                start - evicted + new_blocks,
-                window,
-                sinks,
-                bidirectional,
-            )
         if noised is not None:
             parts.append(noised.flatten(0, 1))
-            cached_indices = [block - evicted for block in blocks]  # indices without the evicted blocks
-            views_see = view_visibility(layout.block_tokens, cached_indices, window, sinks)
         if not parts:
             raise ValueError("give noised blocks, or clean blocks with a cache or return_hidden_states")
+        cached_indices = [block - evicted for block in blocks]  # indices without the evicted blocks
+        clean_sees = views_see = None
+        if one_stream:  # the views attend to each other as clean blocks do
+            clean_sees = clean_visibility(layout.block_tokens, 0, len(blocks), window, sinks)
+        else:
+            first, size = start - evicted, layout.block_tokens
+            if new_blocks:
+                clean_sees = clean_visibility(size, first, first + new_blocks, window, sinks, bidirectional)
+            if blocks:
+                views_see = view_visibility(size, cached_indices, window, sinks)
         # Weights that are offloaded or cast show neither the device nor the dtype of the computation, so take
         # both from the embedding's output.
         x = self.x_embedder(torch.cat(parts) if len(parts) > 1 else parts[0])  # (R, B, hidden)
-        backend = self._backend or default_backend(x.device, x.shape[-1] // self.config["num_heads"])
-        if self.training and torch.is_grad_enabled():
-            check_backend(backend, x.device, training=True)
+        backend = self._backend_for(x)
         clean_indices = [*range(start, start + new_blocks)]
         indices = sorted((*clean_indices, *blocks))
-        rope = self._rotation(x.dtype, x.device).table(layout, range(indices[0], indices[-1] + 1))
-        rope = rope.select(block_rows(tuple(clean_indices), tuple(blocks), samples, x.device))
+        span = range(indices[0], indices[-1] + 1)
+        block_of_row = block_rows(tuple(clean_indices), tuple(blocks), samples, x.device)
+        rope = self._rotation(x.dtype, x.device).table(layout, span).select(block_of_row)
+        if self.config["positions"] == "absolute":
+            x = x + sincos_table(x.shape[-1], layout, span, x.dtype, x.device)[block_of_row]
         masks = (block_mask_for(sees, backend, x.device) for sees in (clean_sees, views_see))
         streams = Streams(samples, clean_sees, views_see, rope, backend, *masks)
-        conditions = None
-        if noised is not None:
-            conditions = embed_conditions(
-                self.t_embedder,
-                self.y_embedder,
-                self.config["num_classes"],
-                noised,
-                timestep,
-                labels,
-                condition,
-                None if cache is None else cache.conditions,
-                x.dtype,
-            )
+        conditioned = [] if noised is None else [(noised, timestep)]
+        if self._noised_context and new_blocks and clean is not None:  # blocks at timestep 0
+            conditioned.insert(0, (clean[:, :new_blocks], None))
+        conditions = embed_streams(
+            self.t_embedder,
+            self.y_embedder,
+            self.config["num_classes"],
+            conditioned,
+            labels,
+            condition,
+            None if cache is None else cache.conditions,
+            x.dtype,
+        )
 
         rows = [part.shape[0] for part in parts]
         scales = None  # (layers, 2, R, 1, 1)
@@ -316,12 +290,11 @@ class ACDiTTransformer(StoredNetwork):
         read = self.config["num_layers"] if whole else max(layers)
         for layer, block in enumerate(self.blocks[:read]):
             # true without clean blocks too, so that the last layer then runs the compiled code of the others
-            clean_output = clean_sees is None or bool(layers) or layer < len(self.blocks) - 1
+            clean_output = one_stream or clean_sees is None or bool(layers) or layer < len(self.blocks) - 1
             cached = None if cache is None else cache.read(layer, new_blocks)
-            run: Callable[..., Any] = block
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                run = partial(cast(Callable[..., Any], self._gradient_checkpointing_func), block)
-            x = run(x, conditions, streams, cached, clean_output, None if scales is None else scales[layer])
+            x = self._runner(block)(
+                x, conditions, streams, cached, clean_output, None if scales is None else scales[layer]
+            )
             if layer + 1 in layers:
                 states[layer + 1] = x
         if cache is not None:
@@ -330,18 +303,20 @@ class ACDiTTransformer(StoredNetwork):
         sample = hidden_states = None
         if noised is not None and isinstance(return_hidden_states, bool):
             views = x[-parts[-1].shape[0] :]
+            if conditions is not None and self._noised_context:
+                conditions = conditions.last(views.shape[0])
             sample = self.final_layer(views, conditions).unflatten(0, noised.shape[:2])
         if layers:
-            by_sample = [
-                torch.cat([part.unflatten(0, (samples, -1)) for part in states[layer].split(rows)], dim=1)
-                for layer in layers
-            ]
-            hidden_states = by_sample[0] if return_hidden_states is True else tuple(by_sample)
+            by_sample = tuple(in_samples(states[layer], samples, rows) for layer in layers)
+            hidden_states = by_sample[0] if return_hidden_states is True else by_sample
         return ACDiTOutput(sample, hidden_states) if return_dict else (sample, hidden_states)
 
     def _rotation(self, dtype: torch.dtype, device: torch.device) -> Rotation:
         wide, lengths = torch.promote_types(dtype, torch.float32), tuple(self.config["axis_lengths"])
-        return Rotation(lengths, self._rope_split, self.config["rope"], wide, device)
+        positions: Positions = self.config["positions"]
+        if positions != "rope_nd":
+            lengths = (math.prod(lengths),)
+        return Rotation(lengths, self._rope_split, self.config["rope"], wide, device, positions)
 
 
 pytree.register_constant(Layout)  # so that torch.export accepts it as an argument

@@ -54,7 +54,7 @@ class BlockPipeline(LoopState, StoredPipeline, LoraLoader):
         transformer = self.transformer if transformer is None else transformer
         check_solver(scheduler, transformer.config, bounds=self._data_bounds)
         key, value = "prediction_type", prediction_of(scheduler)
-        if transformer.config["vocab_size"] is not None:
+        if transformer.config.get("vocab_size") is not None:
             key, value = "schedule", scheduler.config["schedule"]
             value = value if transformer.config["time_conditioning"] else None
         if value is not None and transformer.config.get(key) is None:

@@ -35,7 +35,8 @@ def check_components(folder: Path, components: Mapping[str, Any], given: Contain
             if name == "vae":
                 check_decoding(folder / name, component)
         elif name == "scheduler":
-            masked = components["transformer"].config["vocab_size"] is not None  # only generators have one
+            network = components["transformer"]  # only generators have a scheduler
+            masked = network.config.get("vocab_size") is not None
             check_scheduler(folder / name, component, masked=masked)
 
 

@@ -72,6 +72,12 @@ def pipeline_class_name(index: Mapping[str, Any]) -> object:
     return name[1] if isinstance(name, list) and len(name) == 2 else name
 
 
+def network_class_name(folder: Path) -> str:
+    """Return the name of the class of a pipeline's network, according to its model_index.json."""
+    name = folder_modality(folder).network[0]
+    return read_object(folder / INDEX)[name][1]
+
+
 def tokenizer_beside(network: Mapping[str, Any]) -> Tokenizer | None:
     """Return the tokenizer of the saved pipeline that a network was loaded from; None if there is none.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..diffusion.generate import Block, StepEnd, generate, steps_per_block
 from ..diffusion.timesteps import Spacing, middle_levels, number_of_timesteps
 from ..model.layout import Layout
-from ..model.transformer import ACDiTTransformer
+from ..model.token_head import GeneratorNetwork
 from ..utils.errors import UserError
 from .block_pipeline import BlockPipeline
 from .callbacks import CONDITIONS, Callback, LiveGuidance, StepFunction, tensor_inputs
@@ -55,7 +55,7 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
 
     def __init__(
         self,
-        transformer: ACDiTTransformer,
+        transformer: GeneratorNetwork,
         scheduler: Any,
         vae: Any = None,
         grid: list[int] | tuple[int, ...] | None = None,  # types that diffusers can check when it loads
@@ -75,6 +75,7 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         if transformer.config["in_channels"] is None:
             raise UserError("the network is over token ids: use ACDiTTextPipeline")
         layout = Layout(tuple(grid or ()), tuple(block or ()), tuple(patch or ()))
+        transformer.check_layout(layout)
         self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae)
         channels = transformer.config["in_channels"] // layout.patch_elements
         vae_scale_factor = checked_scale_factor(vae, channels, vae_scale_factor)
@@ -214,6 +215,7 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         `frames` holds the number of tokens along the axis before height and width, if there is one.
         """
         layout = requested_layout(self.layout, height, width, block, frames, scale=self.vae_scale_factor)
+        self.transformer.check_layout(layout)
         samples = self._samples(class_labels, samples_per_label, generator)
         self._check_solver()
         spacing = Spacing(timesteps, sigmas, mu)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data.autoencoder_files import check_autoencoder
 from ..modalities.modality import Modality
-from ..utils.errors import UserError
+from ..utils.errors import UserError, in_words
 from ..utils.kinds import OBJECT, TEXT, Kind, check_values, list_of, number, whole_number
 from ..utils.untrusted import damage, plain, read_object, shown
 
@@ -84,11 +84,12 @@ def check_index(
     Raises:
         UserError: if a value is of another kind, or absurdly large.
     """
-    axes, (name, *network_class) = modality.axes, (modality.network[0], "acdit", modality.network[1])
+    axes, name = modality.axes, modality.network[0]
+    classes = [["acdit", network_class] for network_class in modality.network_classes]
     lengths = list_of(whole_number(1, MOST_TOKENS), range(axes, axes + 1))
     steps = whole_number(1, MOST_STEPS)
     kinds = {
-        name: Kind(f"{network_class}", lambda value: value == network_class),
+        name: Kind(in_words(map(str, classes), "or"), lambda value: value in classes),
         "vae": Kind("an autoencoder of diffusers, or two nulls", _names_autoencoder).if_given(),
         "grid": lengths,
         "block": lengths,

@@ -267,7 +267,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
             trained = self.layout.grid[0] // layout.block[0] * slab_layout(layout).num_blocks
             window = max(1, trained - 1 - sinks)  # as many previous blocks as in training
         if sinks:
-            check_sinks(layout, self.transformer.config["rope"])
+            check_sinks(layout, self.transformer.config)
         blocks = None if prefix is None else self._prefix(prefix, layout, len(request.samples))
         return replace(request, prefix=blocks, window=window, sinks=sinks, context_noise=context_noise)
 

@@ -168,6 +168,8 @@ def publish(source: Path, out: Path) -> None:
             f"{source} cannot be converted: it generates a grid of {dims(layout.grid)} with rotary "
             f"embeddings for {dims(config['axis_lengths'])}, and the published format needs them to be equal"
         )
+    if config["context"] != "clean":
+        raise UserError(f"{source} was trained with noised context, which the published code does not have")
     if config["num_classes"] is None or not config["time_conditioning"]:
         raise UserError(f"{source} has no classes or no timesteps; the published code needs both")
     arguments = _describe(transformer, layout, cell)
@@ -194,6 +196,9 @@ def _load_source(source: Path) -> tuple[ACDiTTransformer, Layout, int]:
     described = source / LAYOUT_FILE
     if not described.exists():
         pipeline = load_pipeline(source, kind=ACDiTPipeline)
+        if not isinstance(pipeline.transformer, ACDiTTransformer):
+            name = type(pipeline.transformer).__name__
+            raise UserError(f"{source} holds a {name}, which the published format cannot express")
         return pipeline.transformer, pipeline.layout, pipeline.vae_scale_factor
     lengths = list_of(whole_number(1, 2**24), range(1, 4))
     kinds = {"grid": lengths, "block": lengths, "patch": lengths, "vae_scale_factor": whole_number(1, 2**10)}

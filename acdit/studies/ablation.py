@@ -47,7 +47,9 @@ def compare_ablations(rows: Rows) -> list[Comparison]:
 def _report(arms: Sequence[Arm], rows: Rows, folder: Path) -> tuple[str, list[Path]]:
     """Write the page and the plot, and return the tables."""
     line = Line("network", {position: arm_scores(rows, arm=arm) for position, arm in enumerate(ARMS)}, "")
-    ticks = {position: arm.replace(", ", ",\n").replace(" pos", "\npos") for position, arm in enumerate(ARMS)}
+    ticks: dict[float, str] = {
+        position: arm.replace(", ", ",\n").replace(" pos", "\npos") for position, arm in enumerate(ARMS)
+    }
     panel = Panel("positions and past", "", [line], ticks)
     lead = (
         "Networks of equal size and equally many training steps. Comparisons are of the Fréchet distance, "

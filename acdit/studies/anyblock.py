@@ -69,7 +69,7 @@ def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) 
         Line(training, {count: arm_scores(rows, training=training, blocks=count) for count in counts})
         for training in (ALONE, EACH, TOTAL)
     ]
-    ticks = {count: str(count) for count in counts}
+    ticks: dict[float, str] = {count: str(count) for count in counts}
     panel = Panel("training of the network", "number of blocks", lines, ticks, log=True)
     learned = arm_scores(rows, ACCURACY, training=ALONE, blocks=budget.layout().num_blocks)
     lead = (

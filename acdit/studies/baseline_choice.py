@@ -28,7 +28,7 @@ def baseline_choice_design(*, budget: str, first_seed: int) -> Design:
     arms = [
         baseline_arm(sizes, name, rate, {"arm": name, "learning_rate": rate})
         for name in BASELINES
-        for rate in RATES
+        for rate in RATES[sizes.recipe]
     ]
     report = partial(_report, sizes, arms)
     return digit_design(

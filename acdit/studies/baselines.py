@@ -42,7 +42,7 @@ def _report(arms: Sequence[Arm], rows: Rows, folder: Path) -> tuple[str, list[Pa
     """Write the page and the plot, and return the tables."""
     panels = [
         Panel(
-            "quality against cost",
+            f"quality against {words}",
             label,
             [
                 Line(name, {_mean(rows, name, column, unit): arm_scores(rows, DISTANCE, arm=name)}, "")
@@ -50,10 +50,10 @@ def _report(arms: Sequence[Arm], rows: Rows, folder: Path) -> tuple[str, list[Pa
             ],
             log=True,
         )
-        for label, column, unit in (
-            ("network calls", "network_calls", 1.0),
-            ("MFLOPs of a digit", "sampling_flops", 1e6),
-            ("milliseconds of a digit", "sampling_seconds", 1e-3),
+        for words, label, column, unit in (
+            ("network calls", "network calls of a digit", "network_calls", 1.0),
+            ("FLOPs", "MFLOPs of a digit", "sampling_flops", 1e6),
+            ("time", "milliseconds of a digit", "sampling_seconds", 1e-3),
         )
     ]
     lead = (

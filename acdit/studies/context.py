@@ -72,7 +72,7 @@ def compare_contexts(budget: DigitBudget, rows: Rows) -> list[Comparison]:
         )
         for noise in NOISE[1:]
     ]
-    windows = {window: scores(0.0, 0.0, window) for window in (*WINDOWS, everything)}
+    windows: dict[float, Scores] = {window: scores(0.0, 0.0, window) for window in (*WINDOWS, everything)}
     return [*trained, *sampled, trend("longer windows", windows, lower)]
 
 
@@ -96,7 +96,7 @@ def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) 
             for window in (*WINDOWS, everything)
         },
     )
-    ticks = {window: str(window) for window in WINDOWS} | {everything: "all"}
+    ticks: dict[float, str] = {window: str(window) for window in WINDOWS} | {everything: "all"}
     panels = [
         Panel("context noise", "standard deviation of the noise in sampling", by_noise),
         Panel("window", "previous blocks that a block sees", [by_window], ticks, log=True),

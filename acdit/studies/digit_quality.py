@@ -11,7 +11,7 @@ import torch
 from ..evaluation.digits import score_digits
 from ..evaluation.real_sets import Geometry, RealSets, geometry_of, open_real_sets
 from ..generation.batches import Sampling
-from ..model.flops import Dimensions, sampling_flops
+from ..model.generator_counts import generator_counts
 from ..model.layout import parse_dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
@@ -154,7 +154,7 @@ def measure_quality(
     )
     layout = pipeline.layout if tokens is None else pipeline.layout.with_block(tokens)
     steps = [budget.sampling_steps] * layout.num_blocks
-    network, guided = Dimensions.of(pipeline.transformer.config), budget.guidance != 1
+    counts, guided = generator_counts(pipeline.transformer.config), budget.guidance != 1
     distance = report.score("frechet_distance")
     return {
         DISTANCE: distance.value,
@@ -163,6 +163,6 @@ def measure_quality(
         ACCURACY: report.score("label_accuracy").value,
         "network_calls": report.settings["evaluations"],
         # of the whole past; those with a window are not counted
-        "sampling_flops": None if arm.window else sampling_flops(network, layout, steps, guided=guided),
+        "sampling_flops": None if arm.window else counts.sampling_flops(layout, steps, guided=guided),
         "sampling_seconds": report.settings["seconds"] / sets.count,
     }

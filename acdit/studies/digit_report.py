@@ -171,11 +171,14 @@ def draw_panels(panels: Sequence[Panel], real: float, path: Path) -> None:
                 positions, means, yerr=halves, fmt=f"{marker}{line.style}", capsize=3, label=line.label
             )
         axes.axhline(real, color="grey", linestyle=":", label="real digits")
-        if panel.log:
-            axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(tickers.LogFormatter())
-        axes.yaxis.set_minor_formatter(tickers.LogFormatter(minor_thresholds=(2, 0.5)))
+        scaled = [axes.yaxis]
+        if panel.log:
+            axes.set_xscale("log")
+            scaled.append(axes.xaxis)
+        for axis in scaled:  # plain numbers in place of powers of ten
+            axis.set_major_formatter(tickers.LogFormatter())
+            axis.set_minor_formatter(tickers.LogFormatter(minor_thresholds=(2, 1)))
         if panel.ticks is not None:
             axes.set_xticks(list(panel.ticks), list(panel.ticks.values()))
             axes.xaxis.set_minor_locator(tickers.NullLocator())

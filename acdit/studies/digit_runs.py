@@ -62,7 +62,7 @@ class DigitBudget:
         return {count: dims((side // root,) * 2) for count, root in roots.items() if root <= side}
 
 
-SCHEDULE = {"warmup_steps": 50, "decay_share": DECAY, "ema_decay": 0.99}
+SCHEDULE = {"learning_rate": 3e-3, "warmup_steps": 50, "decay_share": DECAY, "ema_decay": 0.98}
 FULL = DigitBudget(
     "full",
     recipe="digits",
@@ -73,8 +73,8 @@ FULL = DigitBudget(
     network={"num_layers": 4, "hidden_size": 64, "num_heads": 2},
     smaller={"num_layers": 2, "hidden_size": 32, "num_heads": 1},
     larger={"num_layers": 6, "hidden_size": 96, "num_heads": 3},
-    steps=700,
-    batch=64,
+    steps=1200,
+    batch=32,
     optimizer=SCHEDULE,
 )
 MNIST = DigitBudget(
@@ -89,7 +89,7 @@ MNIST = DigitBudget(
     larger={"num_layers": 6, "hidden_size": 128, "num_heads": 4},
     steps=2000,
     batch=64,
-    optimizer=SCHEDULE | {"ema_decay": 0.995},
+    optimizer=SCHEDULE | {"learning_rate": 2e-3, "ema_decay": 0.995},
     samples=1000,
 )
 QUICK = DigitBudget(

@@ -13,8 +13,9 @@ from ..data.opening import open_samples
 from ..data.tokenizers import FILE
 from ..model.layout import Layout, dims, parse_dims
 from ..model.sizes import SIZES, Size
+from ..model.token_head import HEAD_LAYERS, CausalTokenDiffusion, GeneratorNetwork
 from ..model.transformer import ACDiTTransformer
-from ..pipelines.folders import pipeline_folder
+from ..pipelines.folders import network_class_name, pipeline_folder
 from ..pipelines.loading import load_pipeline
 from ..utils.errors import UserError
 from ..utils.randomness import seed_of
@@ -23,6 +24,10 @@ from .class_table import TABLE, carry_rows
 from .config import ModelConfig, Recipe
 from .learner import TrainedNetwork
 from .lora import add_lora
+
+NETWORKS: dict[str, type[GeneratorNetwork]] = {
+    network.__name__: network for network in (ACDiTTransformer, CausalTokenDiffusion)
+}
 
 
 def open_data(recipe: Recipe) -> tuple[LabelledDataset, Any]:
@@ -102,21 +107,22 @@ def build_generator(
     data: LabelledDataset,
     stored: dict[str, Any] | None = None,
     report: Callable[[str], None] | None = None,
-) -> ACDiTTransformer:
+) -> GeneratorNetwork:
     """Build the network of a generator, with LoRA adapters if the recipe sets a rank; see `build_model`."""
     num_classes = len(data.label_names) or None
+    network_class = NETWORKS[recipe.network_class]
     if stored is not None:
-        network = cast(ACDiTTransformer, ACDiTTransformer.from_config(stored))
+        network = cast(GeneratorNetwork, network_class.from_config(stored))
     elif recipe.training.init_from is not None:
         network = _load_initial_network(recipe, recipe.training.init_from, data, layout, report)
     else:
-        network = ACDiTTransformer(
+        network = network_class(
             axis_lengths=layout.grid,
             num_classes=num_classes,
             **network_config(recipe, token_values(data, layout)),
         )
     if recipe.lora.rank:
-        add_lora(network, recipe.lora.rank, recipe.lora.alpha, recipe.lora.targets)
+        add_lora(cast(ACDiTTransformer, network), recipe.lora.rank, recipe.lora.alpha, recipe.lora.targets)
         if network.y_embedder is not None and recipe.lora.label_table:
             network.y_embedder.requires_grad_(True)
     return network
@@ -135,12 +141,18 @@ def network_config(recipe: Recipe, values: int) -> dict[str, Any]:
         recipe: Recipe of the run.
         values: Number of values of a token, see `token_values`.
     """
+    size = network_size(recipe.model)._asdict()
+    if recipe.model.kind == "token-head":
+        head = {"head_layers": recipe.model.head_layers or HEAD_LAYERS, "head_size": recipe.model.head_size}
+        return {"in_channels": values, **size, **head}
     return {
         "in_channels": None,
         "vocab_size": None,
         recipe.modality.values_key: values,
-        **network_size(recipe.model)._asdict(),
+        **size,
         "time_conditioning": recipe.time_conditioning,
+        "positions": recipe.model.positions,
+        "context": recipe.model.context,
     }
 
 
@@ -165,17 +177,51 @@ def check_tokens(source: str, config: Mapping[str, Any], values: int) -> None:
         )
 
 
+def check_kind(recipe: Recipe, source: str) -> None:
+    """Raise UserError if the network of `init_from` is of another kind than `model.kind`.
+
+    Args:
+        recipe: Recipe of the run.
+        source: Value of `training.init_from`.
+    """
+    kinds = {"ACDiTTransformer": "acdit", "CausalTokenDiffusion": "token-head"}
+    kind = kinds.get(network_class_name(pipeline_folder(source)), recipe.model.kind)
+    if kind != recipe.model.kind:
+        raise UserError(
+            f"training.init_from {source} is a model of model.kind {kind}, not {recipe.model.kind}: set "
+            f"model.kind {kind}, or choose another model"
+        )
+
+
+def check_context(source: str, config: Mapping[str, Any], context: str) -> None:
+    """Raise UserError if the network of `init_from` has another context than the recipe's objective.
+
+    Args:
+        source: Value of `training.init_from`.
+        config: Config of that network.
+        context: Value of `model.context`.
+    """
+    own = config.get("context", "clean")  # earlier versions did not store it
+    if own != context:
+        raise UserError(
+            f"training.init_from {source} has a network with {own} context: set model.context to {own}, "
+            f"not {context}"
+        )
+
+
 def _load_initial_network(
     recipe: Recipe,
     source: str,
     data: LabelledDataset,
     layout: Layout,
     report: Callable[[str], None] | None,
-) -> ACDiTTransformer:
+) -> GeneratorNetwork:
     """Return the network of a trained pipeline, with the rows of its class table mapped by name."""
+    check_kind(recipe, source)
     pipeline, num_classes = load_pipeline(source), len(data.label_names) or None
-    trained = pipeline.transformer
+    trained: GeneratorNetwork = pipeline.transformer
     check_tokens(source, trained.config, token_values(data, layout))
+    check_context(source, trained.config, recipe.model.context)
     if pipeline.tokenizer_digest != data.tokenizer_digest:
         raise UserError(
             f"training.init_from {source} was trained with another tokenizer: set data.tokenizer to "
@@ -190,9 +236,8 @@ def _load_initial_network(
             f"lora.label_table is false, but training.init_from {source} does not have these classes: "
             f"{named_classes(added)}; set lora.label_table to true"
         )
-    model = cast(
-        ACDiTTransformer, ACDiTTransformer.from_config({**trained.config, "num_classes": num_classes})
-    )
+    config = {**trained.config, "num_classes": num_classes}
+    model = cast(GeneratorNetwork, type(trained).from_config(config))
     state = trained.state_dict()
     old_table = state.pop(TABLE, None)
     model.load_state_dict(state, strict=False)  # without the class table

@@ -10,7 +10,7 @@ from ..data.file_tables import source_folder
 from ..data.latents import check_settings, data_settings, read_manifest
 from ..model.flops import Dimensions
 from ..model.layout import Layout, dims
-from ..model.rope import default_split
+from ..model.positions import rotary_split
 from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.resources import free_disk
@@ -87,7 +87,10 @@ def _check_heads(network: Dimensions, axes: int) -> str:
     hidden, heads = network.hidden_size, network.num_heads
     if hidden % heads:
         raise UserError(f"model.num_heads must divide the hidden size of {hidden}; {heads} does not")
-    return f"rotary dimensions of an axis: {dims(default_split(hidden // heads, axes), '|')}"
+    split = rotary_split(network.positions, "eq4", None, hidden, heads, axes)
+    if network.positions in ("absolute", "none"):
+        return f"positions are {network.positions}, not rotary"
+    return f"rotary dimensions of an axis: {dims(split, '|')}"
 
 
 def _check_masks(recipe: Recipe, network: Dimensions) -> str | None:

@@ -8,7 +8,7 @@ from ..diffusion.schedulers import SOLVER_TARGETS
 from ..model.classifier import BACKBONE, ACDiTForImageClassification
 from ..model.layout import Layout
 from ..pipelines.classification import ACDiTImageClassificationPipeline
-from ..pipelines.folders import folder_modality, pipeline_folder
+from ..pipelines.folders import folder_modality, network_class_name, pipeline_folder
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
 from ..utils.errors import UserError
@@ -78,6 +78,7 @@ def new_backbone(recipe: Recipe, values: int) -> dict[str, Any]:
     return {
         "in_channels": values,
         **network_size(recipe.model)._asdict(),
+        "positions": recipe.model.positions,
         "prediction_type": SOLVER_TARGETS[recipe.diffusion.prediction],
     }
 
@@ -122,7 +123,13 @@ def check_source(source: str) -> str:
     Raises:
         UserError: If it is a model of another modality.
     """
-    modality = folder_modality(pipeline_folder(source))
+    folder = pipeline_folder(source)
+    modality = folder_modality(folder)
+    if network_class_name(folder) == "CausalTokenDiffusion":
+        raise UserError(
+            f"training.init_from {source} is a model of model.kind token-head, but a classifier needs one of "
+            "model.kind acdit"
+        )
     if modality.name not in ("image", "classification"):
         raise UserError(
             f"training.init_from {source} is a model of {modality.many}, but a classifier of images needs "

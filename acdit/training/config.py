@@ -28,27 +28,10 @@ from ..utils.ranges import (
 from ..utils.settings import fields_of
 from .classifier_config import ClassifierConfig
 from .diffusion_config import DiffusionConfig
+from .model_config import ModelConfig
 
 FORMAT_VERSION = 1
 RANK_FLOPS = 4e14  # FLOP/s of a rank that plans assume: about 40% of the bf16 peak of an H100
-
-
-@dataclass
-class ModelConfig(Ranged):
-    """Configuration of the network; values left out follow from the named size."""
-
-    section: ClassVar[str] = "model."
-
-    size: Literal["S", "B", "L", "XL", "H"] = "S"
-    """Named size of the network (Table 5); S is for laptops."""
-    num_layers: Count | None = None
-    """Number of layers; default: that of the named size."""
-    hidden_size: Count | None = None
-    """Hidden width; default: that of the named size."""
-    num_heads: Count | None = None
-    """Number of attention heads; default: that of the named size."""
-    time_conditioning: bool | None = None
-    """Condition the network on the diffusion time; default: true for images and video, false for texts."""
 
 
 @dataclass
@@ -251,8 +234,12 @@ class Recipe(NamedRun):
             if len(parse_dims(block)) != modality.axes:
                 raise UserError(f"layout.blocks {modality.block_rule}, not {block!r}")
         self._refuse_unused(modality)
+        if self.model.kind == "token-head":
+            self._check_token_head(modality)
         if self.training.init_from is None:  # otherwise the network is not known yet
             self.diffusion.masks_for(self.time_conditioning)
+        if self.model.context == "noised":
+            self._check_noised_context()
         if self.classifier.randaugment and self.autoencoder.model is not None:
             raise UserError(
                 "classifier.randaugment is for pixels, but autoencoder.model is set: set it to 0, or leave "
@@ -265,6 +252,22 @@ class Recipe(NamedRun):
                 f"classifier.probe {self.classifier.probe} does not fit training.objective "
                 f"{self.training.objective}: {advice}"
             )
+
+    def _check_token_head(self, modality: Modality) -> None:
+        """Raise UserError if a key does not fit a network with a head per token."""
+        single = "x".join(["1"] * modality.axes)
+        if any(set(parse_dims(block)) != {1} for block in self.layout.blocks):
+            raise UserError(
+                f"layout.blocks must be {single} for model.kind token-head, which generates single tokens, "
+                f"not {','.join(self.layout.blocks)}"
+            )
+        given = {
+            "lora.rank": self.lora.rank != 0,
+            "model.context": self.model.context != "clean",
+            "model.positions": self.model.positions != "rope_nd",
+        }
+        for key in (key for key, is_set in given.items() if is_set):
+            raise UserError(f"{key} is for model.kind acdit, not token-head: leave it out")
 
     def _refuse_unused(self, modality: Modality) -> None:
         """Raise UserError if a key is set that has no meaning for the modality."""
@@ -280,10 +283,26 @@ class Recipe(NamedRun):
                 "out"
             )
 
+    def _check_noised_context(self) -> None:
+        """Raise UserError if a key is set that needs clean blocks."""
+        given = {
+            "diffusion.draws": self.diffusion.draws != 1,
+            "diffusion.views": self.diffusion.views is not None,
+            "diffusion.context_noise": self.diffusion.context_noise != 0,
+            "model.time_conditioning": self.model.time_conditioning is False,
+        }
+        for key in (key for key, is_set in given.items() if is_set):
+            raise UserError(f"{key} has no meaning with model.context noised: leave it out")
+
     @property
     def modality(self) -> Modality:
         """Return the modality of the run: that of its objective, or else that of its data."""
         return modality_of_run(self.training.objective, self.data)
+
+    @property
+    def network_class(self) -> str:
+        """Return the name of the class of the network."""
+        return "CausalTokenDiffusion" if self.model.kind == "token-head" else self.modality.network[1]
 
     @property
     def time_conditioning(self) -> bool:

@@ -11,12 +11,13 @@ from ..model.classifier_flops import (
     classifier_training_flops,
     head_parameters,
 )
-from ..model.flops import Dimensions, activation_bytes, forward_flops, parameters, training_flops
+from ..model.flops import Dimensions
+from ..model.generator_counts import generator_counts
 from ..model.layout import Layout
 from ..model.stored import read_network_config
-from ..pipelines.folders import folder_modality, pipeline_folder
+from ..pipelines.folders import folder_modality, network_class_name, pipeline_folder
 from ..utils.errors import UserError
-from .build import check_tokens, network_config
+from .build import check_context, check_kind, check_tokens, network_config
 from .classifier_network import check_classes, check_source, head_settings, new_backbone
 from .config import Recipe
 from .inspection import Data
@@ -65,8 +66,9 @@ class GeneratorCosts:
     """Costs of a generator; see `Costs`."""
 
     def __init__(self, recipe: Recipe, config: Mapping[str, Any]) -> None:
-        self.network, self.recipe = Dimensions.of(config), recipe
-        self.parameters = self.trained = parameters(self.network)
+        self.recipe, self._counts = recipe, generator_counts(config)
+        self.network = self._counts.network
+        self.parameters = self.trained = self._counts.parameters
 
     @staticmethod
     def planned(recipe: Recipe, data: Data) -> dict[str, Any]:
@@ -76,36 +78,32 @@ class GeneratorCosts:
             return network_config(recipe, values) | {"mlp_ratio": MLP_RATIO, "num_classes": data.num_classes}
         folder = pipeline_folder(source)
         modality = folder_modality(folder)
-        config = read_network_config(folder / modality.network[0], modality.network[1])
+        check_kind(recipe, source)
+        config = read_network_config(folder / modality.network[0], network_class_name(folder))
         check_tokens(source, config, values)
+        check_context(source, config, recipe.model.context)
         return config | {"num_classes": data.num_classes}
 
     def network_tokens(self, layout: Layout) -> int:
         """Return the number of clean and noised tokens."""
-        draws, views = self.recipe.diffusion.draws, self.recipe.diffusion.views
-        noised = layout.num_blocks if views is None else min(views, layout.num_blocks)
-        return (layout.num_blocks - 1 + noised * draws) * layout.block_tokens
+        diffusion = self.recipe.diffusion
+        return self._counts.network_tokens(layout, draws=diffusion.draws, views=diffusion.views)
 
     def forward_flops(self, layout: Layout) -> int:
         """Return the FLOPs of a forward with all blocks noised."""
-        return forward_flops(self.network, layout)
+        return self._counts.forward_flops(layout)
 
     def training_flops(self, layout: Layout, *, checkpointing: bool) -> float:
         """Return the FLOPs of forward and backward."""
         diffusion = self.recipe.diffusion
-        return training_flops(
-            self.network,
-            layout,
-            draws=diffusion.draws,
-            views=diffusion.views,
-            checkpointing=checkpointing,
+        return self._counts.training_flops(
+            layout, draws=diffusion.draws, views=diffusion.views, checkpointing=checkpointing
         )
 
     def activation_bytes(self, layout: Layout, *, half: bool) -> int:
         """Return the bytes of activations."""
         diffusion = self.recipe.diffusion
-        return activation_bytes(
-            self.network,
+        return self._counts.activation_bytes(
             layout,
             half=half,
             draws=diffusion.draws,

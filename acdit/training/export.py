@@ -10,6 +10,7 @@ from ..diffusion.schedulers import SCHEDULERS, SOLVER_TARGETS, Solver
 from ..diffusion.solver_checks import check_solver
 from ..model.classifier import ACDiTForImageClassification
 from ..model.layout import Layout
+from ..model.token_head import GeneratorNetwork
 from ..model.transformer import ACDiTTransformer
 from ..pipelines.classification import ACDiTImageClassificationPipeline
 from ..pipelines.image import ACDiTImagePipeline
@@ -70,14 +71,14 @@ def check_scheduler(recipe: Recipe) -> str | None:
 
 
 def image_pipeline(
-    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
+    recipe: Recipe, model: GeneratorNetwork, layout: Layout, data: LabelledDataset, vae: Any
 ) -> ACDiTImagePipeline:
     """Build an image pipeline; see `build_pipeline`."""
     return ACDiTImagePipeline(**_components(recipe, model, layout, data, vae))
 
 
 def video_pipeline(
-    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
+    recipe: Recipe, model: GeneratorNetwork, layout: Layout, data: LabelledDataset, vae: Any
 ) -> ACDiTVideoPipeline:
     """Build a video pipeline; see `build_pipeline`."""
     return ACDiTVideoPipeline(**_components(recipe, model, layout, data, vae))
@@ -121,7 +122,7 @@ def classification_pipeline(
 
 
 def _components(
-    recipe: Recipe, model: ACDiTTransformer, layout: Layout, data: LabelledDataset, vae: Any
+    recipe: Recipe, model: GeneratorNetwork, layout: Layout, data: LabelledDataset, vae: Any
 ) -> dict[str, Any]:
     """Return the arguments that image and video pipelines share."""
     model.register_to_config(prediction_type=SOLVER_TARGETS[recipe.diffusion.prediction])

@@ -15,17 +15,18 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
+from ..model.block_network import BlockNetwork
 from ..model.classifier import ACDiTForImageClassification
-from ..model.transformer import ACDiTTransformer
+from ..model.token_head import GeneratorNetwork
 from ..utils.ranks import ALONE, Ranks
 from ..utils.tracing import allow_variants
 from .checkpoint import Stored, fill
 from .class_table import TABLE, carry_rows
 from .config import OptimizerConfig
 
-TrainedNetwork = ACDiTTransformer | ACDiTForImageClassification
+TrainedNetwork = GeneratorNetwork | ACDiTForImageClassification
 MOMENTS = ("exp_avg", "exp_avg_sq")  # names of AdamW's moments
-EMBEDDERS = re.compile(r"(?:^|\.)[xty]_embedder\.")  # names of parameters before the layers
+EMBEDDERS = re.compile(r"(?:^|\.)(?:[xty]|start)_embedder\.")  # names of parameters before the layers
 HEAD = re.compile(r"heads\.\d+\.")  # names of parameters of one head of a classifier
 LAG = 5  # spans of the moving average after which it no longer holds the first weights: exp(-5) < 1%
 
@@ -78,7 +79,7 @@ class Learner:
     @property
     def time_conditioning(self) -> bool:
         """Return whether the network is that of a generator which takes timesteps."""
-        return bool(self.network.config.get("time_conditioning"))
+        return isinstance(self.network, BlockNetwork) and self.network.time_conditioning
 
     def moved(self, data: Tensor) -> Tensor:
         """Return data on the network's device, and in its precision unless they are ids."""

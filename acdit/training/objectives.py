@@ -76,7 +76,14 @@ def build_objective(
             timestep_location=config.timestep_location,
             schedule=config.schedule if time_conditioning else DiffusionConfig.schedule,
         )
-    return build(replace(config, masks=config.masks_for(time_conditioning)), data)
+    objective = build(replace(config, masks=config.masks_for(time_conditioning)), data)
+    if recipe.model.context != "clean":
+        if not isinstance(objective, DiffusionObjective):
+            raise UserError(
+                f"training.objective {objective_name(recipe)} needs clean blocks: leave out model.context"
+            )
+        objective.context = recipe.model.context
+    return objective
 
 
 def objective_name(recipe: Recipe) -> str:

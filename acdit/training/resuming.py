@@ -9,6 +9,7 @@ from ..data.identity import DataIdentity, data_changes, describe_rows, named_cla
 from ..data.latent_files import checked_identity
 from ..model.classifier import ACDiTForImageClassification
 from ..model.stored import NETWORK_KINDS
+from ..model.token_head import CausalTokenDiffusion
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
 from ..utils.kinds import OBJECT, TEXT, Kind, check_values, whole_number
@@ -57,7 +58,10 @@ FIXED = (
     "classifier.queries",
     "classifier.timestep",
 )
-NETWORKS = {network.__name__: network for network in (ACDiTTransformer, ACDiTForImageClassification)}
+NETWORKS = {
+    network.__name__: network
+    for network in (ACDiTTransformer, CausalTokenDiffusion, ACDiTForImageClassification)
+}
 STATE_KINDS = {
     "progress": OBJECT,
     "recipe": OBJECT,
@@ -161,11 +165,17 @@ def _check_state(stored: Stored, recipe: Recipe) -> None:
     path = stored.path / STATE_FILE
     state = check_values(stored.state, STATE_KINDS, path)
     check_values(state["progress"], PROGRESS_KINDS, path)
-    class_name = recipe.modality.network[1]
+    class_name = recipe.network_class
     if ("num_labels" in state["network"]) != ("num_labels" in NETWORK_KINDS[class_name]):
         raise UserError(
             f"{recipe.folder} holds a run that is not one of {recipe.modality.many}: choose another --out, "
             "or remove that folder"
+        )
+    if ("head_layers" in state["network"]) != ("head_layers" in NETWORK_KINDS[class_name]):
+        other = "token-head" if "head_layers" in state["network"] else "acdit"
+        raise UserError(
+            f"{recipe.folder} holds a run of model.kind {other}: set model.kind {other}, choose another "
+            "--out, or remove that folder"
         )
     kinds = {key: kind for key, kind in NETWORK_KINDS[class_name].items() if key != "format_version"}
     config = check_values(state["network"], kinds, path)
@@ -175,11 +185,12 @@ def _check_state(stored: Stored, recipe: Recipe) -> None:
     headers = [tensor_header(stored.path / name) for name in state["files"]]
     tensors = [tensor for header in headers for name, tensor in header.items() if name.startswith("model.")]
     elements, needed = sum(tensor.elements for tensor in tensors), 0
-    if config["num_layers"] <= len(tensors):
+    layers = config["num_layers"] + config.get("head_layers", 0)
+    if layers <= len(tensors):
         with reading(path), torch.device("meta"):
             network = NETWORKS[class_name](**{key: config[key] for key in kinds})
         needed = sum(parameter.numel() for parameter in network.parameters())
-    if config["num_layers"] > len(tensors) or needed > elements:
+    if layers > len(tensors) or needed > elements:
         raise damage(path, f"it describes a larger network than the {elements:,} weights of the checkpoint")
 
 
@@ -188,7 +199,8 @@ def _earlier_masks(stored: Stored, recipe: Recipe) -> str | None:
 
     It drew masks independently. The value is that of the recipe where this means the same.
     """
-    masks, timed = recipe.diffusion.masks, stored.state["network"].get("time_conditioning")
+    network, masks = stored.state["network"], recipe.diffusion.masks
+    timed = network.get("time_conditioning", "head_layers" in network)
     if recipe.modality.ignores("diffusion.masks") or recipe.diffusion.masks_for(timed) == "independent":
         return masks
     return "independent"

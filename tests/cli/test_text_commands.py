@@ -121,7 +121,10 @@ def test_info_of_a_text_model(model, capsys):
         (["evaluate", "--order", "lft"], "not 'lft'; did you mean left?"),
         (["evaluate", "--order", "0,0"], "--order must hold every position of a block once"),
         (["evaluate", "--order", "1,0", "--data", "/no/file"], "order 1,0 is for blocks of 2 tokens, not 4"),
-        (["evaluate", "--order", "1,0", "--block", "2,4"], "order 1,0 is for blocks of 2 tokens, not 4"),
+        (
+            ["evaluate", "--order", "1,0", "--block", "2,4", "--data", "good.txt"],
+            "order 1,0 is for blocks of 2 tokens, not 4",
+        ),
         (["evaluate", "--order", "left", "--times"], "masked at random: leave out --order"),
         (
             ["evaluate", "--samples", "good.txt", "--data", "good.txt", "--order", "left"],
@@ -167,9 +170,10 @@ def test_models_with_times_refuse_orders(capsys, tmp_path):
     timed = network(time_conditioning=True).float()
     scheduler = AncestralScheduler(mask_token=BYTES.mask)
     ACDiTTextPipeline(timed, scheduler, grid=[LENGTH], block=[4]).save_pretrained(tmp_path / "timed")
+    (tmp_path / "a.txt").write_text("full of sound and fury " * 20)
     for words in (
-        ["evaluate", "--order", "left"],
-        ["evaluate", "--order", "lowest-entropy", "--count", "2"],
+        ["evaluate", "--data", "a.txt", "--order", "left"],
+        ["evaluate", "--data", "a.txt", "--order", "lowest-entropy", "--count", "2"],
         ["sample", "--scheduler", "right"],
     ):
         assert main([*words, "--model", "timed"]) == 2

@@ -1,6 +1,7 @@
 """Samplers that reveal tokens in an order: which positions a step fills, and what is refused."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -129,7 +130,8 @@ def test_named_schedulers_keep_the_settings_of_another():
 
 def test_saved_positions(tmp_path):
     FixedOrderScheduler(mask_token=MASK, positions=[2, 0, 1]).save_pretrained(tmp_path)
-    assert FixedOrderScheduler.from_pretrained(tmp_path).config["positions"] == [2, 0, 1]
+    loaded: Any = FixedOrderScheduler.from_pretrained(tmp_path)
+    assert loaded.config["positions"] == [2, 0, 1]
 
 
 def test_orders_as_they_are_typed():

@@ -12,6 +12,7 @@ from .recognition import RECOGNITION
 from .samples import SAMPLES
 from .studies import STUDIES
 from .text import TEXT
+from .token_head import TOKEN_HEAD
 from .training import TRAINING
 from .video import VIDEO
 
@@ -21,6 +22,7 @@ MUTANTS = [
     *NETWORK,
     *VIDEO,
     *TEXT,
+    *TOKEN_HEAD,
     *ORDERS,
     *TRAINING,
     *EVALUATION,

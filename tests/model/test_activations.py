@@ -39,8 +39,8 @@ class Kept:
         )
 
 
-def network(layers: int) -> ACDiTTransformer:
-    model = ACDiTTransformer(CHANNELS, (8, 8), layers, HIDDEN, 2, num_classes=10).train()
+def network(layers: int, **config) -> ACDiTTransformer:
+    model = ACDiTTransformer(CHANNELS, (8, 8), layers, HIDDEN, 2, num_classes=10, **config).train()
     model.set_attention_backend("dense")  # which joins keys, as FlexAttention does
     randomise(model)
     return model
@@ -49,7 +49,7 @@ def network(layers: int) -> ACDiTTransformer:
 def forward(model: ACDiTTransformer, layout: Layout, half: bool, draws: int, blocks=None) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         return (
-            DiffusionObjective()
+            DiffusionObjective(context=model.config["context"])
             .loss(
                 model,
                 torch.zeros(BATCH, layout.num_blocks, layout.block_tokens, CHANNELS),
@@ -79,6 +79,16 @@ def test_what_autograd_saves(layout, draws, views, half):
     assert BATCH * planned == pytest.approx(kept.bytes(weights=False), rel=0.1)
     if half:
         assert 2 * parameters(dimensions) == pytest.approx(kept.bytes(weights=True), rel=0.1)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_autograd_saves_with_noised_context(half):
+    model = network(3, context="noised")
+    kept = Kept(model)
+    with torch.autograd.graph.saved_tensors_hooks(kept.show, lambda tensor: tensor):
+        forward(model, IMAGE, half, 1)
+    planned = activation_bytes(Dimensions.of(model.config), IMAGE, half=half)
+    assert BATCH * planned == pytest.approx(kept.bytes(weights=False), rel=0.1)
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -63,6 +63,29 @@ def test_forward_flops_are_those_that_torch_counts(config, blocks, clean, cached
     assert flops == expected
 
 
+@pytest.mark.parametrize("positions", ["rope_nd", "absolute"])
+@pytest.mark.parametrize("classes", [7, None])
+def test_flops_with_noised_context(classes, positions):
+    """Training is one stream, which needs no clean blocks; in sampling these have conditions too."""
+    model = network(num_classes=classes, context="noised", positions=positions)
+    size = Dimensions.of(model.config)
+    model.set_attention_backend("split")
+    noised = torch.empty(1, 4, LAYOUT.block_tokens, CHANNELS, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        model(noised, torch.empty(1, 4, device="meta"), layout=LAYOUT)
+    assert forward_flops(size, LAYOUT) == counter.get_total_flops() > 0
+    assert training_flops(size, LAYOUT) == 3 * counter.get_total_flops()
+    for blocks, clean, cached in (((0,), 0, 0), ((2,), 1, 1), ((3,), 0, 3), ((), 2, 1)):
+        flops = forward_flops(size, LAYOUT, blocks=blocks, cached=cached, clean=clean)
+        assert flops == counted(model, blocks, clean, cached)
+    guided, plain = (sampling_flops(size, LAYOUT, [3] * 4, guided=guided) for guided in (True, False))
+    assert cache_bytes(size, LAYOUT, guided=True) == cache_bytes(size, LAYOUT) * (2 if classes else 1)
+    if classes:
+        assert guided == 2 * plain
+    with torch.device("cpu"):
+        assert parameters(size) == model.num_parameters()
+
+
 def test_ids_are_looked_up_and_cost_no_product():
     with torch.device("meta"):
         model = ACDiTTransformer(

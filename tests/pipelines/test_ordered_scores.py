@@ -225,8 +225,10 @@ def test_samples_follow_the_scores(pipe, name):
         expected = 2000 * (-nats).exp()
         often = expected >= 5
         found = torch.tensor([counts[each] for each in every]).double()
-        cells = [torch.cat((part[often], part[~often].sum()[None])) for part in (found, expected)]
-        return stats.chisquare(*(cell.numpy() for cell in cells)).pvalue
+        found, expected = (
+            torch.cat((part[often], part[~often].sum()[None])).numpy() for part in (found, expected)
+        )
+        return stats.chisquare(found, expected).pvalue
 
     assert p_value(order_of(name, 2)) > 0.001
     others = [each for each in ("left", "right", "lowest-entropy") if order_of(name, 2) not in (each, [1, 0])]

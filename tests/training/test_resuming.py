@@ -30,6 +30,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "draws and views": {"diffusion": {"draws": 2, "views": 2}},
     "epsilon": {"diffusion": {"prediction": "epsilon", "timesteps": "logit_normal", "label_dropout": 0.5}},
     "checkpointing": {"training": {"gradient_checkpointing": True}},
+    "noised context": {"model": {"context": "noised"}, "layout": {"blocks": ["2x2", "1x4"]}},
+    "absolute positions": {"model": {"positions": "absolute"}},
     "schedule": {"optimizer": {"schedule": "cosine", "warmup_steps": 4, "weight_decay": 0.1}},
 }
 
