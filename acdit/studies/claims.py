@@ -53,7 +53,12 @@ CLAIMS: tuple[Claim, ...] = (
         "block size 1, a noised past (as in Diffusion Forcing), and a causal backbone with a diffusion "
         "head for each token (as MAR's causal variant). The learning rate of each is the best of three.",
         f"{FID}; the published baselines themselves, which differ in more than the principle.",
-        (FullRun(XL), FullRun(XL, {"layout.blocks": "[1x1]"})),
+        (
+            FullRun(XL),
+            FullRun(XL, {"layout.blocks": "[1x1]"}),
+            FullRun(XL, {"model.context": "noised"}),
+            FullRun(XL, {"model.kind": "token-head", "layout.blocks": "[1x1]"}),
+        ),
     ),
     Claim(
         "interpolation",
@@ -160,7 +165,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"the {DISTANCES} is higher without positions, and with absolute ones: the paper does not state "
         "which takes the place of RoPE-ND.",
         f"{FID}. Grids here are of 4x4 tokens, where positions differ little.",
-        (FullRun(XL),),
+        (FullRun(XL), *(FullRun(XL, {"model.positions": each}) for each in ("none", "absolute"))),
     ),
     Claim(
         "axes",
@@ -170,7 +175,7 @@ CLAIMS: tuple[Claim, ...] = (
         (digits("ablation", ablated("1-D RoPE")),),
         f"the {DISTANCES} is higher with 1-D RoPE.",
         f"{FID}. Grids here are of 4x4 tokens, where positions differ little.",
-        (FullRun(XL),),
+        (FullRun(XL), FullRun(XL, {"model.positions": "rope_1d"})),
     ),
     Claim(
         "clean",
@@ -180,7 +185,7 @@ CLAIMS: tuple[Claim, ...] = (
         (digits("ablation", ablated("noised past")),),
         f"the {DISTANCES} is higher with a noised past.",
         f"{FID}.",
-        (FullRun(XL),),
+        (FullRun(XL), FullRun(XL, {"model.context": "noised"})),
     ),
     Claim(
         "decay",
