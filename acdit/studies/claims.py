@@ -39,6 +39,8 @@ from .claims_video import VIDEO
 XL = "imagenet256-xl"
 DISTANCES = "Fréchet distance of generated digits (lower is better)"
 FID = "FID at 256x256, the scale of ImageNet, and whether the size of the effect is that of the paper"
+# The same network without a trained generator, for plans.
+FROM_SCRATCH = {"training.init_from": None, "optimizer.layer_decay": "1"}
 TEXT_RUNS = tuple(FullRun("openwebtext-b", {"layout.blocks": f"[{size}]"}) for size in (8, 128, 256))
 
 CLAIMS: tuple[Claim, ...] = (
@@ -221,7 +223,7 @@ CLAIMS: tuple[Claim, ...] = (
         "accuracy on held-out digits is higher than that of the same network from scratch, with 10, 50 "
         "and 400 labels per class.",
         "accuracy on ImageNet, with all of its labels.",
-        (FullRun(XL), FullRun("classify-imagenet-xl")),
+        (FullRun(XL), FullRun("classify-imagenet-xl", planned=FROM_SCRATCH)),
     ),
     Claim(
         "clean-input",
@@ -234,8 +236,12 @@ CLAIMS: tuple[Claim, ...] = (
         "labels per class.",
         "accuracy on ImageNet, with all of its labels.",
         (
-            FullRun("classify-imagenet-xl"),
-            FullRun("classify-imagenet-xl", {"classifier.timestep": "50", "layout.blocks": "[32x32]"}),
+            FullRun("classify-imagenet-xl", planned=FROM_SCRATCH),
+            FullRun(
+                "classify-imagenet-xl",
+                {"classifier.timestep": "50", "layout.blocks": "[32x32]"},
+                FROM_SCRATCH,
+            ),
         ),
     ),
     Claim(
