@@ -23,8 +23,8 @@ STEPS = 3
 def test_flops_are_those_that_torch_counts(side, count):
     """On the device `meta`, where torch counts attention too.
 
-    The FLOPs of a call are linear in the index of its block, and the conditions of a timestep are computed once
-    for all blocks.
+    The FLOPs of a call are linear in the index of its block, and the conditions of a timestep are computed
+    once for all blocks.
     """
     layout = layout_of(side, count)
     assert (layout.num_tokens, layout.num_blocks) == (side**2, count)
