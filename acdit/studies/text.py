@@ -1,8 +1,7 @@
-"""Study of block size, masks, order of revealing and likelihood of text (Table 4).
+"""Study of block size, masks and likelihood of text (Table 4).
 
 Networks of equal size are trained for equally many steps: with counted and with independent masks, each on
-one block size, and with counted masks on all block sizes. Those with counted masks are also scored in orders
-of revealing tokens that are not random, without further training.
+one block size, and with counted masks on all block sizes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,6 @@ import torch
 from ..data.config import DataConfig
 from ..data.shakespeare import SHAKESPEARE
 from ..data.texts import open_texts
-from ..diffusion.orders import RANDOM
 from ..evaluation.likelihood import Scoring, likelihood
 from ..model.layout import Layout
 from ..pipelines.loading import load_pipeline
@@ -24,12 +22,12 @@ from ..utils.errors import require
 from ..utils.ranks import launched
 from .design import Design, Measurement
 from .run_store import RunSpec, StoredRun
-from .text_report import ARMS, COUNTED, IN_ORDER, RANDOM_ORDER, TOGETHER, report
+from .text_report import ARMS, COUNTED, RANDOM_ORDER, TOGETHER, report
 
 LENGTH = 256
 BLOCKS = (1, 4, 16, 64, LENGTH)
 NETWORK = {"num_layers": 4, "hidden_size": 128, "num_heads": 4}
-FEWER = 16  # one in so many sequences is scored in an order, in which a block takes a view for each token
+ORDERS = (RANDOM_ORDER,)  # orders of revealing the tokens of a block, in which every network is scored
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,6 @@ def text_design(
         "steps": steps,
         "batch": batch,
         "samples": samples,
-        "samples_in_order": _samples_in_order(samples),
         "first_seed": first_seed,
         "threads": torch.get_num_threads(),
     }
@@ -106,11 +103,7 @@ def text_design(
             for sizes in groups:
                 measurements.append(
                     Measurement(
-                        tuple(
-                            (masks, trained, order, block, seed)
-                            for order in _orders(masks)
-                            for block in sizes
-                        ),
+                        tuple((masks, trained, order, block, seed) for order in ORDERS for block in sizes),
                         partial(_score_network, masks, trained, sizes, seed, samples, batch),
                         (training.run(masks, sizes, seed),),
                     )
@@ -126,22 +119,11 @@ def _score_network(
     """Score the held-out works, and return a row for each order and block size."""
     pipeline = load_pipeline(run.pipeline, kind=ACDiTTextPipeline).to(launched().device)
     data = open_texts(DataConfig(source=SHAKESPEARE), pipeline.tokenizer, LENGTH, held_out=True)
-    arm, rows = {"masks": masks, "trained": trained}, []
-    for order in _orders(masks):
-        count = samples if order == RANDOM_ORDER else _samples_in_order(samples)
-        scoring = Scoring(min(count, len(data)), batch, draws=4, estimate="counts", seed=seed)
-        scoring = scoring._replace(order=IN_ORDER.get(order, RANDOM))
-        for size in sizes:
-            row = likelihood(pipeline, data, Layout((LENGTH,), (size,)), scoring)
-            rows.append({**arm, "order": order, "seed": seed, "training_flops": run.flops} | row)
-    return rows
-
-
-def _orders(masks: str) -> tuple[str, ...]:
-    """Return the orders of revealing the tokens of a block in which networks are scored."""
-    return (RANDOM_ORDER, *(IN_ORDER if masks == COUNTED else ()))
-
-
-def _samples_in_order(samples: int) -> int:
-    """Return the number of sequences that are scored in an order, and in random order beside it."""
-    return max(2, samples // FEWER)
+    scoring = Scoring(min(samples, len(data)), batch, draws=4, estimate="counts", seed=seed)
+    arm = {"masks": masks, "trained": trained}
+    return [
+        {**arm, "order": order, "seed": seed, "training_flops": run.flops}
+        | likelihood(pipeline, data, Layout((LENGTH,), (size,)), scoring)
+        for order in ORDERS
+        for size in sizes
+    ]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ..diffusion.orders import LEFT, LOWEST_ENTROPY, RANDOM
 from ..evaluation.report import format_table
 from ..metrics.paired import mean_interval
 from ..utils.errors import require
@@ -16,8 +15,6 @@ from .verdicts import HIGHER, Comparison, Expectation, Scores, compare, count_wo
 COUNTED, INDEPENDENT = "counted", "independent"  # masks of the training, as in `diffusion.masks`
 ALONE, TOGETHER = "alone", "all"  # training of a network: on one block size, or on all of them
 RANDOM_ORDER = "random"
-SAME_TEXTS = "random, same texts"  # the bound of random order, of the texts that are scored in another order
-IN_ORDER = {SAME_TEXTS: RANDOM, LEFT: LEFT, LOWEST_ENTROPY: LOWEST_ENTROPY}  # orders of fewer texts, by label
 ARMS: tuple[tuple[Literal["counted", "independent"], str], ...] = (
     (COUNTED, ALONE),
     (INDEPENDENT, ALONE),
@@ -36,29 +33,20 @@ def report(blocks: Sequence[int], rows: Rows, folder: Path) -> tuple[str, tuple[
         folder: output folder.
     """
     scores, flops = _table(blocks, rows), _costs(rows)
-    comparisons = compare_masks(blocks, rows) + compare_sizes(blocks, rows) + compare_orders(blocks, rows)
-    ordered = order_table(blocks, rows)
+    comparisons = compare_masks(blocks, rows) + compare_sizes(blocks, rows)
     compared = [comparison.row() for comparison in comparisons]
     note = (
         "Held-out bits per byte, by the bound of random order, which is summed exactly in blocks of up to 4 "
         f"tokens: means over the seeds with 95% t intervals. Training takes {flops} TFLOPs a network, in "
         "equally many steps; a single block needs no clean tokens."
     )
-    orders = (
-        "Held-out bits per byte of networks with counted masks, with the tokens of a block revealed in "
-        "random order (the bound), from left to right, or the most certain one first (both exact), all on "
-        "the same texts, which are fewer than those above."
-    )
     page, plot = folder / "text.md", folder / "text.png"
     _plot(blocks, rows, plot)
     lines = ["# Likelihood of text by block size and masks", "", note, "", *markdown_table(scores), ""]
-    lines += ["## Order of revealing tokens", "", orders, "", *markdown_table(ordered), ""]
-    lines += ["## Comparisons", ""]
     lines += [count_words(comparisons), "", *markdown_table(compared), ""]
     with whole(page) as temporary_path:
         temporary_path.write_text("\n".join([*lines, f"![Bits per byte over block sizes]({plot.name})", ""]))
-    tables = [format_table(scores), note, format_table(ordered), orders]
-    tables += [count_words(comparisons), format_table(compared)]
+    tables = [format_table(scores), note, count_words(comparisons), format_table(compared)]
     return "\n\n".join(tables), (page, plot)
 
 
@@ -87,65 +75,14 @@ def compare_sizes(blocks: Sequence[int], rows: Rows) -> list[Comparison]:
     ]
 
 
-def compare_orders(blocks: Sequence[int], rows: Rows) -> list[Comparison]:
-    """Compare orders with random order on the same texts, of networks with counted masks.
-
-    Then test whether bits per byte rise with the block size if tokens are revealed from left to right.
-    """
-    comparisons = [
-        compare(
-            f"bits per byte in the order {order} against random, blocks of {block}, {_networks(trained)}",
-            _scores(rows, COUNTED, trained, block, order),
-            _scores(rows, COUNTED, trained, block, SAME_TEXTS),
-            LOWER,
-        )
-        for trained in (ALONE, TOGETHER)
-        for order in (LEFT, LOWEST_ENTROPY)
-        for block in blocks
-        if block > 1  # a block of one token has one order
-    ]
-    trends = [
-        trend(
-            f"bits per byte over the block size in the order {LEFT}, {_networks(trained)}",
-            {block: _scores(rows, COUNTED, trained, block, LEFT) for block in blocks},
-            HIGHER,
-        )
-        for trained in (ALONE, TOGETHER)
-    ]
-    return comparisons + trends
-
-
-def order_table(blocks: Sequence[int], rows: Rows) -> list[dict[str, str]]:
-    """Return a line for each block size, with a column for each order of networks with counted masks."""
-    return [
-        {"tokens per block": str(block)}
-        | {
-            f"{order}, {_networks(trained)}": _mean(_scores(rows, COUNTED, trained, block, order))
-            for trained in (ALONE, TOGETHER)
-            for order in IN_ORDER
-        }
-        for block in blocks
-    ]
-
-
 def _scores(rows: Rows, masks: str, trained: str, block: int, order: str = RANDOM_ORDER) -> Scores:
     """Return bits per byte by seed."""
     return scores_of(rows.values(), SCORE, masks=masks, trained=trained, order=order, block=block)
 
 
 def _label(masks: str, trained: str) -> str:
-    return f"{masks} masks, {_networks(trained)}"
-
-
-def _networks(trained: str) -> str:
-    return "one network for all sizes" if trained == TOGETHER else "a network for each size"
-
-
-def _mean(scores: Scores) -> str:
-    """Return the mean over the seeds with its 95% interval."""
-    interval = mean_interval(list(scores.values()))
-    half = "" if interval.low is None else f" ± {interval.mean - interval.low:.3f}"
-    return f"{interval.mean:.3f}{half}"
+    networks = "one network for all sizes" if trained == TOGETHER else "a network for each size"
+    return f"{masks} masks, {networks}"
 
 
 def _table(blocks: Sequence[int], rows: Rows) -> list[dict[str, str]]:
@@ -154,7 +91,9 @@ def _table(blocks: Sequence[int], rows: Rows) -> list[dict[str, str]]:
     for block in blocks:
         line = {"tokens per block": str(block)}
         for masks, trained in ARMS:
-            line[_label(masks, trained)] = _mean(_scores(rows, masks, trained, block))
+            interval = mean_interval(list(_scores(rows, masks, trained, block).values()))
+            half = "" if interval.low is None else f" ± {interval.mean - interval.low:.3f}"
+            line[_label(masks, trained)] = f"{interval.mean:.3f}{half}"
         lines.append(line)
     return lines
 
@@ -170,20 +109,15 @@ def _plot(blocks: Sequence[int], rows: Rows, path: Path) -> None:
     figures: Any = require("matplotlib.figure", "examples")
     figure = figures.Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
-    arms = [(masks, trained, RANDOM_ORDER, _label(masks, trained)) for masks, trained in ARMS]
-    arms += [
-        (COUNTED, TOGETHER, order, f"{order}, {_networks(TOGETHER)}") for order in (LEFT, LOWEST_ENTROPY)
-    ]
-    for (masks, trained, order, label), style in zip(arms, ("o-", "s--", "^:", "<-", "*-."), strict=True):
-        scores = [_scores(rows, masks, trained, block, order) for block in blocks]
-        intervals = [mean_interval(list(values.values())) for values in scores]
+    for (masks, trained), style in zip(ARMS, ("o-", "s--", "^:"), strict=True):
+        intervals = [mean_interval(list(_scores(rows, masks, trained, block).values())) for block in blocks]
         axes.errorbar(
             range(len(blocks)),
             [interval.mean for interval in intervals],
             yerr=[0.0 if each.low is None else each.mean - each.low for each in intervals],
             fmt=style,
             capsize=3,
-            label=label,
+            label=_label(masks, trained),
         )
     axes.set_xticks(range(len(blocks)), [str(block) for block in blocks])
     axes.set(xlabel="tokens per block", ylabel="held-out bits per byte, 95% intervals over the seeds")

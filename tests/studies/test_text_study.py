@@ -17,7 +17,7 @@ from acdit.studies import run_store
 from acdit.studies.design import Design, run_study
 from acdit.studies.run_store import RunStore
 from acdit.studies.text import text_design
-from acdit.studies.text_report import IN_ORDER, SAME_TEXTS, compare_masks, compare_orders, compare_sizes
+from acdit.studies.text_report import compare_masks, compare_sizes
 from tests.tiny import given
 
 NETWORK = {"num_layers": 1, "hidden_size": 8, "num_heads": 1}
@@ -34,9 +34,9 @@ def run(folder, store):
     return json.loads((folder / "measurements.json").read_text())
 
 
-def of(made, masks, trained, block, order="random"):
+def of(made, masks, trained, block):
     """The rows of an arm at a block size, by seed."""
-    arm = (masks, trained, order, block)
+    arm = (masks, trained, "random", block)
     return {
         row["seed"]: row
         for row in made["rows"]
@@ -50,9 +50,7 @@ def test_networks_are_trained_once_and_scored(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr().out
     arms = (("counted", "alone"), ("independent", "alone"), ("counted", "all"))
     assert all(set(of(made, *arm, block)) == {0, 1} for arm in arms for block in (1, 256))
-    orders = [row["order"] for row in made["rows"] if row["masks"] == "counted"]
-    assert {order: orders.count(order) for order in orders} == dict.fromkeys(("random", *IN_ORDER), 8)
-    assert len(made["rows"]) == 12 + 24 and (out / "text.png").stat().st_size > 5000
+    assert len(made["rows"]) == 12 and (out / "text.png").stat().st_size > 5000
     runs = {run.name: run for run in store.runs(design().runs)}
     names = [f"{masks}-block-{block}" for masks in ("counted", "independent") for block in (1, 256)]
     assert set(runs) == {f"{name}-{seed}" for name in ("counted-all", *names) for seed in (0, 1)}
@@ -71,12 +69,6 @@ def test_networks_are_trained_once_and_scored(tmp_path, capsys, monkeypatch):
     row = of(made, "independent", "alone", 256)[1]
     again = likelihood(pipeline, held_out, Layout((256,), (256,)), Scoring(10, 2, 4, "counts", 1))
     assert again["bits_per_byte"] == row["bits_per_byte"]
-    pipeline = load_pipeline(runs["counted-block-256-1"].folder, kind=ACDiTTextPipeline)
-    for label, order in IN_ORDER.items():
-        row = of(made, "counted", "alone", 256, label)[1]
-        few = likelihood(pipeline, held_out, Layout((256,), (256,)), Scoring(2, 2, 4, "counts", 1, order))
-        assert row["bits_per_byte"] == few["bits_per_byte"] and row["tokens"] == 512
-    row = of(made, "independent", "alone", 256)[1]
     assert row["training_flops"] == given(runs["independent-block-256-1"].flops) > 0
     values = [row["bits_per_byte"] for row in of(made, "counted", "alone", 1).values()]
     mean = f"{statistics.mean(values):.3f}"
@@ -84,33 +76,6 @@ def test_networks_are_trained_once_and_scored(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(run_store, "train", lambda *_, **__: pytest.fail("it was trained again"))
     assert run(out, store) == made
-
-
-def test_orders_are_compared_on_the_same_texts():
-    """Each with random order of the same network and seed; the other texts of random order do not count."""
-    bits = {
-        SAME_TEXTS: {1: 2.0, 4: 2.5},
-        "random": {1: 1.0, 4: 1.0},
-        "left": {1: 2.0, 4: 2.1},
-        "lowest-entropy": {1: 2.0, 4: 2.6},
-    }
-    arms = [("counted", "alone"), ("counted", "all")]
-    rows = {
-        (*arm, order, block, seed): {
-            **dict(
-                zip(("masks", "trained", "order", "block", "seed"), (*arm, order, block, seed), strict=True)
-            ),
-            "bits_per_byte": mean + seed + 0.001 * (seed % 2) * len(order),
-        }
-        for arm in arms
-        for order, by_block in bits.items()
-        for block, mean in by_block.items()
-        for seed in range(5)
-    }
-    found = compare_orders((1, 4), rows)
-    assert [each.verdict for each in found] == [*["confirmed", "refuted"] * 2, "confirmed", "confirmed"]
-    differences = [each.difference.mean for each in found if each.difference is not None]
-    assert differences == pytest.approx([-0.4056, 0.0984] * 2 + [0.05, 0.05])
 
 
 def test_comparisons_are_paired_by_seed():
