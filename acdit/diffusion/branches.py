@@ -1,4 +1,6 @@
-"""Calls of the network in a generation, for both branches of classifier-free guidance."""
+"""Inputs and outputs of the network in a generation, for both branches of classifier-free guidance."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,20 +73,17 @@ class Branches:
             self.model(None, layout=self.layout, clean=clean, labels=labels, cache=self.cache)
         return torch.cat(blocks, dim=1) if blocks else None
 
-    def predict(
+    def arguments(
         self, sample: Tensor, timestep: Tensor, block: int, clean: Tensor | None, scale: float
-    ) -> Tensor:
-        """Predict a block under guidance, uncond + s (cond - uncond).
+    ) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
+        """Return the arguments of a call of the network, by position and by name.
 
         Args:
             sample: Noised block (N, B, C), or tokens (N, B).
             timestep: Timestep of the solver, a scalar.
             block: Index of the block.
             clean: Clean blocks (N, P, B, C) that are added to the cache, or None.
-            scale: Guidance scale s; 1 = the conditional branch alone.
-
-        Returns:
-            Prediction (N, B, C), or logits (N, B, V).
+            scale: Guidance scale; 1 = the conditional branch alone.
 
         Raises:
             UserError: If guidance begins when the cache already holds the past of one branch alone.
@@ -99,15 +98,28 @@ class Branches:
                 "guidance cannot begin after the first step, because the past that this model sees depends "
                 "on the class; begin with a guidance scale other than 1"
             )
-        output = self.model(
-            inputs.unsqueeze(1).expand(-1, views, *inputs.shape[1:]),
+        views_of_rows = (
+            inputs.unsqueeze(1).expand(-1, views, *inputs.shape[1:]),  # (N or 2N, 1 or 2, B, C)
             timestep.expand(inputs.shape[0], views),
-            layout=self.layout,
-            blocks=(block,) * views,
-            clean=None if clean is None else self._for_network(clean),
-            labels=labels,
-            cache=self.cache,
-        ).sample  # (N or 2N, 1 or 2, B, C), or logits (.., B, V)
+        )
+        return views_of_rows, {
+            "layout": self.layout,
+            "blocks": (block,) * views,
+            "clean": None if clean is None else self._for_network(clean),
+            "labels": labels,
+            "cache": self.cache,
+        }
+
+    def combined(self, output: Tensor, scale: float) -> Tensor:
+        """Return the guided prediction, uncond + s (cond - uncond).
+
+        Args:
+            output: Output of the network, (N or 2N, 1 or 2, B, C), or logits (.., B, V).
+            scale: Guidance scale s; 1 = the conditional branch alone.
+
+        Returns:
+            Prediction (N, B, C), or logits (N, B, V).
+        """
         output = output.to(self.dtype) if self.dtype.is_floating_point else output
         if not self._shared_past:
             output = output.unflatten(0, (self._copies, -1)).transpose(0, 1).squeeze(2)

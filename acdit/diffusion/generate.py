@@ -248,7 +248,8 @@ def generate(
             scale = guidance.at(index, layout.num_blocks, sigma) if labels is not None else 1.0
             scales = hasattr(solver, "scale_model_input")
             scaled = solver.scale_model_input(sample, timestep) if scales else sample
-            prediction = branches.predict(scaled, timestep, index, pending, scale)
+            views, options = branches.arguments(scaled, timestep, index, pending, scale)
+            prediction = branches.combined(model(*views, **options).sample, scale)
             pending = None
             sample = solver.step(prediction, timestep, sample, **step_arguments).prev_sample
             total_steps, evaluations = total_steps + 1, evaluations + 1

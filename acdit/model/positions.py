@@ -1,4 +1,4 @@
-"""How tokens get their positions: RoPE-ND, or a variant that the paper compares it with (Fig. 6b)."""
+"""Positions of tokens: RoPE-ND, and the variants that the paper compares it with (Fig. 6b)."""
 
 from collections.abc import Sequence
 

@@ -34,7 +34,7 @@ ORDERED_TOKENS = 16  # larger blocks are not scored from left to right: each tok
 
 @dataclass(frozen=True)
 class TextTraining:
-    """What the training runs of the study have in common.
+    """Settings that the training runs of the study have in common.
 
     Attributes:
         steps: number of training steps.

@@ -34,7 +34,8 @@ class LabelledPast(ACDiTTransformer):
 
     def forward(self, *views: Tensor | None, **options: Any) -> Any:
         clean, labels = options.get("clean"), options.get("labels")
-        self.rows[len(views[0] if views[0] is not None else clean)] += 1
+        (given,) = [part for part in (views[0], clean) if part is not None][:1]
+        self.rows[len(given)] += 1
         if clean is not None:
             shifts = torch.full((len(clean),), NULL) if labels is None else labels
             options["clean"] = clean + self.shift * shifts[:, None, None, None]
@@ -48,7 +49,8 @@ class SamePast(LabelledPast):
 
 
 def built(kind: type[LabelledPast], layout: Layout = LAYOUT) -> LabelledPast:
-    network = kind(**(TINY | {"axis_lengths": layout.grid}))
+    config: dict[str, Any] = TINY | {"axis_lengths": layout.grid}
+    network = kind(**config)
     randomise(network)
     network.rows = Counter()
     return network.eval()

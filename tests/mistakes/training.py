@@ -391,7 +391,7 @@ TRAINING = [
     mutant(
         "samples that are not finite are drawn",
         "diffusion/generate.py",
-        "_check_block(index, sample, network_dtype)",
+        "_check_block(index, sample, branches.network_dtype)",
         "",
         "utils/test_finite.py::test_a_pipeline_whose_weights_are_not_finite_is_not_saved_and_draws_nothing",
     ),

@@ -200,7 +200,8 @@ def test_sampling_with_guidance(scale):
     samples = torch.stack([block.sample for block in blocks], 1)
     assert relative_error(samples, loop(model, labels, scale)) < 1e-9
     without = build(SQUARE, context="noised", num_classes=None)
-    assert len(list(generate(without, SQUARE, noise, **(common | {"labels": None})))) == 4
+    common["labels"] = None
+    assert len(list(generate(without, SQUARE, noise, **common))) == 4
 
 
 def test_the_objective_gives_every_block_its_own_noise_level():
