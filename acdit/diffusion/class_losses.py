@@ -91,8 +91,6 @@ def denoising_class_losses(
         UserError: If the network has no classes, its past depends on them, or a loss is not finite.
     """
     classes = number_of_classes(network)
-    if network.context_sees_labels:
-        raise UserError("a generator whose past depends on the class cannot classify: take another model")
     size = max(1, MAX_TOKENS // (layout.num_tokens * classes))  # samples whose classes fit into one call
     if len(blocks) > size:
         parts = [slice(first, first + size) for first in range(0, len(blocks), size)]
@@ -199,10 +197,7 @@ def number_of_classes(network: ACDiTTransformer) -> int:
         UserError: If there are fewer than two, or if they cannot share a pass over the clean blocks.
     """
     if network.context_sees_labels:
-        raise UserError(
-            "this generator cannot classify, because what it keeps of earlier blocks depends on the class: "
-            "take a model of model.kind acdit, or train a classifier"
-        )
+        raise UserError("a generator whose past depends on the class cannot classify: take another model")
     classes = network.config["num_classes"] or 0
     if classes < 2:
         raise UserError(

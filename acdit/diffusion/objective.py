@@ -44,7 +44,7 @@ class Losses:
     """
 
     per_view: Tensor  # (N, M)
-    timesteps: Tensor  # (N, M)
+    timesteps: Tensor  # (N, M); of counted masks of text, 1000 times the fraction of masked tokens
     blocks: tuple[int, ...]  # M
     weights: Tensor | None = None  # (N, M); None = all 1
     fractions: Tensor | None = None  # (N, M), of the tokens of a view that are not padding; None = all 1

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ..utils.tracing import allow_variants
 from .attention import Backend, check_backend, default_backend
-from .layers import TimestepEmbedder
 from .layout import Layout
 from .stored_network import StoredNetwork
 
@@ -26,23 +25,6 @@ class BlockNetwork(StoredNetwork):
     blocks: nn.ModuleList
     gradient_checkpointing = False
     _backend: Backend | None = None
-
-    def _initialise(self) -> None:
-        """Initialise as in DiT: Xavier linear layers, zero biases, zero adaLN outputs, zero final layer."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            last = name.endswith("final_layer.linear")
-            if isinstance(module, nn.Linear) and ("adaLN_modulation" in name or last):
-                nn.init.zeros_(module.weight)
-        for module in self.modules():
-            if isinstance(module, TimestepEmbedder):
-                for index in (0, 2):
-                    nn.init.normal_(module.mlp.get_parameter(f"{index}.weight"), std=0.02)
 
     @property
     def time_conditioning(self) -> bool:

@@ -43,10 +43,10 @@ def checked_blocks(
     cache: KVCache | None,
     axes: int,
     timed: bool,
-    noised_context: bool = False,
-    labels: Tensor | None = None,
-    window: int | None = None,
-    sinks: int = 0,
+    noised_context: bool,
+    labels: Tensor | None,
+    window: int | None,
+    sinks: int,
 ) -> tuple[int, ...]:
     """Return the blocks of the views, after checking that the arguments are complete and fit each other.
 

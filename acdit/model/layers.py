@@ -315,3 +315,21 @@ class FinalLayer(nn.Module):
         if conditions is not None:
             shift, scale = conditions.through(self, self.adaLN_modulation)[:, None].chunk(2, dim=-1)
         return self.linear(self.norm_final(x, scale, shift))
+
+
+def initialise_as_dit(network: nn.Module) -> None:
+    """Initialise as in DiT: Xavier linear layers, zero biases, zero adaLN outputs, zero final layer."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        zero = "adaLN_modulation" in name or name.endswith("final_layer.linear")
+        if zero and isinstance(module, nn.Linear):
+            nn.init.zeros_(module.weight)
+    for module in network.modules():
+        if isinstance(module, TimestepEmbedder):
+            for index in (0, 2):
+                nn.init.normal_(module.mlp.get_parameter(f"{index}.weight"), std=0.02)

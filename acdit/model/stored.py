@@ -47,8 +47,9 @@ CLASSIFIER_KINDS: dict[str, Kind] = {
     "null_label": BOOL,
     "prediction_type": TEXT.or_none(),
 }
+OF_ACDIT = ("context", "positions", "rope", "time_conditioning", "vocab_size")
 TOKEN_HEAD_KINDS: dict[str, Kind] = {
-    **{key: kind for key, kind in KINDS.items() if key not in ("rope", "time_conditioning", "vocab_size")},
+    **{key: kind for key, kind in KINDS.items() if key not in OF_ACDIT},
     "in_channels": whole_number(),
     "head_layers": whole_number(),
     "head_size": whole_number().or_none(),

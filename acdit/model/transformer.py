@@ -17,7 +17,7 @@ from .block_network import BlockNetwork
 from .conditioning import embed_streams
 from .forward_arguments import check_network_arguments, checked_blocks, in_samples, row_scales, state_layers
 from .kv_cache import KVCache, check_sinks
-from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Streams, TimestepEmbedder
+from .layers import ACDiTBlock, FinalLayer, LabelEmbedder, Streams, TimestepEmbedder, initialise_as_dit
 from .layout import Layout
 from .linear import Linear
 from .positions import rotary_split, sincos_table
@@ -113,7 +113,7 @@ class ACDiTTransformer(BlockNetwork):
         )
         self.final_layer = FinalLayer(hidden_size, in_channels or vocab_size or 0, conditioned)
         self.gradient_checkpointing = False
-        self._initialise()
+        initialise_as_dit(self)
 
     @property
     def context_sees_labels(self) -> bool:

@@ -18,7 +18,7 @@ from .verdicts import LABEL_ACCURACY, Comparison, Scores, count_words, if_learne
 MARKERS = "os^Dvp*X"
 
 
-def arm_scores(rows: Rows, column: str = DISTANCE, **where: Any) -> Scores:
+def arm_scores(rows: Rows, column: str = DISTANCE, **where: object) -> Scores:
     """Return the scores of an arm by seed."""
     return scores_of(rows.values(), column, **where)
 

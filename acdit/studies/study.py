@@ -39,10 +39,10 @@ STUDIES: dict[str, Study] = {
         ),
         Study(
             "text",
-            "likelihood of text against block size, of networks trained for it",
+            "likelihood of text against block size and the masks of the training",
             "acdit.studies.text:text_design",
             "acdit.cli.study_options:TextStudyOptions",
-            "acdit study text --batch 16 --training-steps 350 --dry-run",
+            "acdit study text --batch 16 --training-steps 350 --seeds 5 --dry-run",
         ),
         Study(
             "metrics",

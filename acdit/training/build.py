@@ -177,22 +177,6 @@ def check_tokens(source: str, config: Mapping[str, Any], values: int) -> None:
         )
 
 
-def check_context(source: str, config: Mapping[str, Any], context: str) -> None:
-    """Raise UserError if the network of `init_from` has another context than the recipe's objective.
-
-    Args:
-        source: Value of `training.init_from`.
-        config: Config of that network.
-        context: Value of `model.context`.
-    """
-    own = config.get("context", "clean")  # earlier versions did not store it
-    if own != context:
-        raise UserError(
-            f"training.init_from {source} has a network with {own} context: set model.context to {own}, "
-            f"not {context}"
-        )
-
-
 def check_kind(recipe: Recipe, source: str) -> None:
     """Raise UserError if the network of `init_from` is of another kind than `model.kind`.
 
@@ -206,6 +190,22 @@ def check_kind(recipe: Recipe, source: str) -> None:
         raise UserError(
             f"training.init_from {source} is a model of model.kind {kind}, not {recipe.model.kind}: set "
             f"model.kind {kind}, or choose another model"
+        )
+
+
+def check_context(source: str, config: Mapping[str, Any], context: str) -> None:
+    """Raise UserError if the network of `init_from` has another context than the recipe's objective.
+
+    Args:
+        source: Value of `training.init_from`.
+        config: Config of that network.
+        context: Value of `model.context`.
+    """
+    own = config.get("context", "clean")  # earlier versions did not store it
+    if own != context:
+        raise UserError(
+            f"training.init_from {source} has a network with {own} context: set model.context to {own}, "
+            f"not {context}"
         )
 
 

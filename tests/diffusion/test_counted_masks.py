@@ -1,6 +1,7 @@
 """Counted masks in training: their mean is the NELBO, and they vary less than independent masks."""
 
 from itertools import permutations
+from typing import Any
 
 import pytest
 import torch
@@ -167,7 +168,8 @@ def test_a_sample_does_not_depend_on_the_others():
 def test_what_is_refused():
     with pytest.raises(ValueError, match="masks must be one of counted, independent, not 'even'"):
         MaskedObjective(MASK, masks="even")  # pyright: ignore[reportArgumentType]
-    for given in ({"schedule": "cosine"}, {"times": (0.3, 0.8)}):
+    of_times: tuple[dict[str, Any], ...] = ({"schedule": "cosine"}, {"times": (0.3, 0.8)})
+    for given in of_times:
         with pytest.raises(ValueError, match="schedule and times are for masks='independent'"):
             MaskedObjective(MASK, **given)
         MaskedObjective(MASK, masks="independent", **given)

@@ -360,7 +360,7 @@ NETWORK = [
         "training/objectives.py",
         "objective.context = recipe.model.context",
         "pass",
-        "training/test_model_variants.py::test_a_recipe_trains_exports_and_samples",
+        "training/test_training_noised_context.py::test_a_recipe_trains_exports_and_samples",
     ),
     mutant(
         "1-D positions inside the block alone",

@@ -54,7 +54,7 @@ TOKEN_HEAD = [
     ),
     mutant(
         "a head without its gate",
-        "model/token_head.py",
+        "model/token_head_layers.py",
         "torch.addcmul(x, gate, self.mlp(",
         "torch.addcmul(x, torch.ones_like(gate), self.mlp(",
         "model/test_token_head.py::test_states_and_head_are_those_of_a_recomputation_of_every_prefix",

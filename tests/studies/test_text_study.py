@@ -1,4 +1,4 @@
-"""`acdit study text`: what it trains and scores, that it goes on, what it says of the order, and refusals."""
+"""`acdit study text`: what it trains and scores, that it goes on, its comparisons, and refusals."""
 
 import json
 import statistics
@@ -16,7 +16,8 @@ from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.studies import run_store
 from acdit.studies.design import Design, run_study
 from acdit.studies.run_store import RunStore
-from acdit.studies.text import describe_order, text_design
+from acdit.studies.text import text_design
+from acdit.studies.text_report import compare_masks, compare_sizes
 from tests.tiny import given
 
 NETWORK = {"num_layers": 1, "hidden_size": 8, "num_heads": 1}
@@ -33,42 +34,75 @@ def run(folder, store):
     return json.loads((folder / "measurements.json").read_text())
 
 
+def of(made, masks, trained, block):
+    """The rows of an arm at a block size, by seed."""
+    arm = (masks, trained, "random", block)
+    return {
+        row["seed"]: row
+        for row in made["rows"]
+        if (row["masks"], row["trained"], row["order"], row["block"]) == arm
+    }
+
+
 def test_networks_are_trained_once_and_scored(tmp_path, capsys, monkeypatch):
     store, out = RunStore(tmp_path / "runs"), tmp_path / "study"
     made = run(out, store)
     shown = capsys.readouterr().out
-    keys = {(row["trained"], row["block"], row["seed"]) for row in made["rows"]}
-    assert keys == {
-        (trained, block, seed) for trained in ("alone", "all") for block in (1, 256) for seed in (0, 1)
-    }
-    assert (out / "text.png").stat().st_size > 5000
+    arms = (("counted", "alone"), ("independent", "alone"), ("counted", "all"))
+    assert all(set(of(made, *arm, block)) == {0, 1} for arm in arms for block in (1, 256))
+    assert len(made["rows"]) == 12 and (out / "text.png").stat().st_size > 5000
     runs = {run.name: run for run in store.runs(design().runs)}
-    assert set(runs) == {f"{name}-{seed}" for name in ("all", "block-1", "block-256") for seed in (0, 1)}
-    blocks = {name: load_pipeline(runs[name].folder).config["block"] for name in ("block-256-1", "all-1")}
-    assert {name: list(block) for name, block in blocks.items()} == {"block-256-1": [256], "all-1": [1]}
+    names = [f"{masks}-block-{block}" for masks in ("counted", "independent") for block in (1, 256)]
+    assert set(runs) == {f"{name}-{seed}" for name in ("counted-all", *names) for seed in (0, 1)}
+    blocks = {
+        name: load_pipeline(runs[name].folder).config["block"] for name in (f"{names[1]}-1", "counted-all-1")
+    }
+    assert {name: list(block) for name, block in blocks.items()} == {
+        "counted-block-256-1": [256],
+        "counted-all-1": [1],
+    }
+    trained = [runs[f"{name}-1"].recipe.diffusion.masks for name in (names[1], names[3])]
+    assert trained == [None, "independent"]
 
-    pipeline = load_pipeline(runs["block-256-1"].folder, kind=ACDiTTextPipeline)
+    pipeline = load_pipeline(runs["independent-block-256-1"].folder, kind=ACDiTTextPipeline)
     held_out = open_texts(DataConfig(source=SHAKESPEARE), pipeline.tokenizer, 256, held_out=True)
-    row = next(
-        row for row in made["rows"] if (row["trained"], row["block"], row["seed"]) == ("alone", 256, 1)
-    )
+    row = of(made, "independent", "alone", 256)[1]
     again = likelihood(pipeline, held_out, Layout((256,), (256,)), Scoring(10, 2, 4, "counts", 1))
     assert again["bits_per_byte"] == row["bits_per_byte"]
-    mean = statistics.mean(
-        row["bits_per_byte"] for row in made["rows"] if (row["trained"], row["block"]) == ("alone", 1)
-    )
-    assert f"{mean:.4g}" in shown and f"| 1 | {mean:.4g} |" in (out / "text.md").read_text()
+    assert row["training_flops"] == given(runs["independent-block-256-1"].flops) > 0
+    values = [row["bits_per_byte"] for row in of(made, "counted", "alone", 1).values()]
+    mean = f"{statistics.mean(values):.3f}"
+    assert mean in shown and f"| 1 | {mean} ± " in (out / "text.md").read_text()
 
     monkeypatch.setattr(run_store, "train", lambda *_, **__: pytest.fail("it was trained again"))
     assert run(out, store) == made
 
 
-def test_what_is_said_of_the_order():
-    said = describe_order(
-        "alone", {16: [2.5, 2.6, 2.55], 1: [2.0, 2.1, 2.04], 4: [2.0, 2.05, 2.1], 64: [2.1, 2.2, 2.15]}
-    )
-    assert "1 below 4: unclear" in said and "4 below 16: confirmed (+0.5000 +-" in said
-    assert "16 below 64: refuted (-0.4000 +- 0.0000)" in said and "on one block size" in said
+def test_comparisons_are_paired_by_seed():
+    """Of bits that differ by seed more than by anything else."""
+    bits = {
+        ("counted", "alone"): {1: 2.0, 4: 2.5},
+        ("independent", "alone"): {1: 2.1, 4: 2.4},
+        ("counted", "all"): {1: 2.2, 4: 2.2},
+    }
+    rows = {
+        (masks, trained, "random", block, seed): {
+            "masks": masks,
+            "trained": trained,
+            "order": "random",
+            "block": block,
+            "seed": seed,
+            "bits_per_byte": mean + seed + 0.001 * (seed % 2) * (masks == "counted") * block,
+        }
+        for (masks, trained), by_block in bits.items()
+        for block, mean in by_block.items()
+        for seed in range(5)
+    }
+    masks, sizes = compare_masks((1, 4), rows), compare_sizes((1, 4), rows)
+    assert [each.verdict for each in masks] == ["confirmed", "refuted"]
+    differences = [each.difference.mean for each in masks if each.difference is not None]
+    assert differences == pytest.approx([-0.1 + 0.0004, 0.1 + 0.0016])
+    assert [each.verdict for each in sizes] == ["confirmed", "confirmed", "undecided"]
 
 
 @pytest.mark.parametrize(
