@@ -20,7 +20,7 @@ from .verdicts import Comparison, Scores, count_words, scores_of
 MARKERS = "os^Dvp*X"
 
 
-def arm_scores(rows: Rows, column: str = DISTANCE, **where: Any) -> Scores:
+def arm_scores(rows: Rows, column: str = DISTANCE, **where: object) -> Scores:
     """Return the scores of an arm by seed."""
     return scores_of(rows.values(), column, **where)
 

@@ -32,7 +32,7 @@ ORDERS = (RANDOM_ORDER,)  # orders of revealing the tokens of a block, in which 
 
 @dataclass(frozen=True)
 class TextTraining:
-    """What the training runs of the study have in common.
+    """Settings that the training runs of the study have in common.
 
     Attributes:
         steps: number of training steps.

@@ -29,7 +29,7 @@ ROUNDING = 1e-9  # relative difference of scores that count as equal
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a claim expects of the difference of two scores, or of a trend of scores.
+    """Expectation of a claim about the difference of two scores, or about a trend of scores.
 
     Attributes:
         effect: `higher` or `lower`, or `equal` within the margin.
@@ -199,7 +199,7 @@ def differences_of(treated: Scores, control: Scores) -> dict[int, float]:
 
 
 def scores_of(
-    rows: Iterable[Mapping[str, Any]], column: str, *, pairs: str = "seed", **where: Any
+    rows: Iterable[Mapping[str, Any]], column: str, *, pairs: str = "seed", **where: object
 ) -> dict[int, float]:
     """Return a column of the rows in which other columns have given values, by seed.
 

@@ -281,8 +281,8 @@ TEXT = [
     mutant(
         "texts validate on the clipped times of training",
         "training/objectives.py",
-        "schedule=config.schedule, )",
-        "schedule=config.schedule, times=config.times)",
+        "schedule=config.schedule if time_conditioning else DiffusionConfig.schedule, )",
+        "schedule=config.schedule if time_conditioning else DiffusionConfig.schedule, times=config.times)",
         "training/test_text_runs.py::test_objective_and_pipeline_of_a_recipe",
     ),
     mutant(

@@ -10,7 +10,7 @@ from ...utils.errors import UserError
 from .digit_classifier import DigitClassifier, load_digit_classifier
 from .extractor import FeatureInfo, Features, checked_features, weights_version
 
-FRAMES = 20_000  # number of frames that the classifier is trained on
+FRAMES = 5  # number of frames of each training digit that the classifier is trained on
 
 
 class FrameClassifier:
@@ -58,7 +58,7 @@ class FrameClassifier:
 def load_frame_classifier(scene: Scene = LARGE) -> FrameClassifier:
     """Return the classifier that was fitted to first frames of training clips, each at its own position."""
     training = MovingDigits(1, scene=scene)
-    rows = range(0, len(training), max(1, len(training) // FRAMES))
+    rows = range(0, len(training), scene.paths // FRAMES)
     frames = torch.stack([training.decode(index)[:, 0] for index in rows])
     labels = training.labels[list(rows)]
     return FrameClassifier(load_digit_classifier(frames, labels), frames.mean((0, 1)))
