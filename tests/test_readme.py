@@ -12,7 +12,7 @@ from acdit.cli.bench import BenchOptions
 from acdit.cli.main import load_command, main
 from acdit.cli.study import options_of
 from acdit.media.videos import read_frames
-from acdit.studies.study import STUDIES
+from acdit.studies.study import ENTRIES
 from acdit.training.recipes import load_recipe
 from acdit.utils.settings import build, read_arguments
 from tests.checkpoints import eightfold_autoencoder, thousand_classes
@@ -198,8 +198,8 @@ def test_training_commands_name_recipes_and_keys_that_there_are(words, tmp_path,
 
 @pytest.mark.parametrize("words", commands("study"), ids=" ".join)
 def test_studies_are_read_alone_for_they_take_long(words):
-    assert words[1] in STUDIES
-    options = options_of(STUDIES[words[1]])
+    assert words[1] in ENTRIES
+    options = options_of(ENTRIES[words[1]])
     build(options, read_arguments(options, words[2:]))
 
 

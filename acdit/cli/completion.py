@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
 from ..pipelines.folders import shipped_models
-from ..studies.study import STUDIES
+from ..studies.study import ENTRIES
 from ..training.recipes import recipe_names
 from ..utils.errors import UserError
 from ..utils.settings import fields_of, spelled
@@ -64,7 +64,7 @@ def _add_options(parser: argparse.ArgumentParser, command: Command, functions: d
     if isinstance(command, RecipeCommand):
         _complete_names_or_files(parser.add_argument("recipe"), recipe_names(command.kind), functions)
     if isinstance(command, StudyCommand):
-        parser.add_argument("study", choices=list(STUDIES))
+        parser.add_argument("study", choices=list(ENTRIES))
     options = {key: field for cls in command.option_classes() for key, field in fields_of(cls).items()}
     for key, field in options.items():
         text = field.help.partition(";")[0].replace("%", "%%")

@@ -1,15 +1,16 @@
-"""`acdit study`: run a study of the table `STUDIES`, or list what it would train and measure."""
+"""`acdit study`: run a study of the table `STUDIES`, list what it would measure, or write the page."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from ..studies.study import STUDIES, Study, study_named
+from ..studies.study import ENTRIES, REPORT, STUDIES, Study, StudyReport, study_named
 from ..utils.errors import UserError, in_words
 from ..utils.references import load_object
 from ..utils.settings import build, help_text, read_arguments
 from .command import Command
-from .study_options import StudyOptions, TrainingStudyOptions
+from .study_options import ReportOptions, StudyOptions, TrainingStudyOptions
 
 if TYPE_CHECKING:
     from ..studies.design import Design
@@ -20,15 +21,15 @@ class StudyCommand(Command):
     """Command whose first argument is the name of a study, and whose options are those of that study.
 
     Attributes:
-        run: function that runs a study.
+        run: function that runs a study, or writes the page about all of them.
     """
 
-    run: Callable[[Study, StudyOptions], None]
+    run: Callable[[Study | StudyReport, Any], None]
 
     def main(self, argv: list[str]) -> None:
         """Choose the study, parse the arguments with its options, and run it."""
         if not argv or argv[0].startswith("-"):
-            raise UserError(f"study needs a name: acdit study {in_words(STUDIES, 'or')}")
+            raise UserError(f"study needs a name: acdit study {in_words(ENTRIES, 'or')}")
         study = study_named(argv[0])
         options = options_of(study)
         self.run(study, build(options, read_arguments(options, argv[1:])))
@@ -39,20 +40,45 @@ class StudyCommand(Command):
             study = study_named(argv[0])
             return help_text(options_of(study), f"acdit study {study.name}", study.example)
         listed = "\n".join(f"  {study.name:24}{study.summary}" for study in STUDIES.values())
+        listed += f"\n\n  {REPORT.name:24}{REPORT.summary}"
         more = "`acdit study NAME --help` lists the options of a study."
         return help_text(StudyOptions, "acdit study NAME", f"{self.example}\n\nstudies:\n{listed}\n\n{more}")
 
     def option_classes(self) -> list[type]:
-        """Return the dataclasses of the options, one for each study."""
-        return [options_of(study) for study in STUDIES.values()]
+        """Return the dataclasses of the options, one for each study and one for the page."""
+        return [options_of(entry) for entry in ENTRIES.values()]
 
 
-def options_of(study: Study) -> type[StudyOptions]:
-    """Return the class of the options of a study."""
-    return cast(type[StudyOptions], load_object(study.options))
+def options_of(entry: Study | StudyReport) -> type[Any]:
+    """Return the class of the options of a study, or of the page."""
+    return cast(type[Any], load_object(entry.options))
 
 
-def run(study: Study, options: StudyOptions) -> None:
+def run(entry: Study | StudyReport, options: Any) -> None:
+    """Run a study, or write the page."""
+    if isinstance(entry, StudyReport):
+        load_object(entry.write)(options)
+    else:
+        run_declared(entry, options)
+
+
+def write_report(options: ReportOptions) -> None:
+    """Write the page of the paper's claims, and print its summary."""
+    from ..studies.claims import CLAIMS
+    from ..studies.reproduction import read_findings, summary_table, write_page
+    from ..utils.files import check_writable
+
+    page, studies = Path(options.out), Path(options.studies)
+    check_writable(page)
+    if not studies.is_dir():
+        raise UserError(f"--studies must be a folder of measurements, and {studies} is none")
+    findings = read_findings(CLAIMS, studies)
+    write_page(findings, page)
+    print(summary_table(findings))
+    print(f"written: {page}")
+
+
+def run_declared(study: Study, options: StudyOptions) -> None:
     """Train and measure what is missing, print the table, and write it with the plots."""
     from ..utils.files import check_writable
     from ..utils.ranks import leave_launcher, local_world_size
@@ -69,10 +95,10 @@ def run(study: Study, options: StudyOptions) -> None:
 
     design = cast("Callable[..., Design]", load_object(study.design))(**options.arguments())
     if options.dry_run:
-        print(describe_study(design, folder))
+        print(describe_study(design, folder, refresh=options.refresh))
         return
     jobs = options.jobs if isinstance(options, TrainingStudyOptions) else 1
-    result = run_study(design, folder, jobs=max(jobs, processes))
+    result = run_study(design, folder, jobs=max(jobs, processes), refresh=options.refresh)
     if result is not None:
         print(result.report)
         print(f"written: {', '.join(map(str, result.files))}")

@@ -23,6 +23,9 @@ class StudyOptions(Ranged):
     """First seed."""
     dry_run: bool = False
     """List training runs and measurements, with what exists already, FLOPs and hours, and do nothing."""
+    refresh: bool = False
+    """Measure everything again, in place of measurements of other settings or another version; finished
+    training runs stay."""
     out: str | None = None
     """Folder of measurements, tables and plots, default: out/study-NAME; run the same command again to resume
     the study."""
@@ -37,18 +40,24 @@ class StudyOptions(Ranged):
 
 
 @dataclass
-class TrainingStudyOptions(StudyOptions):
-    """Run a study that trains networks, or resume it: the same command does what is missing."""
+class BudgetedStudyOptions(StudyOptions):
+    """Run a study that has a quick budget, or resume it: the same command does what is missing."""
 
     budget: Literal["full", "quick"] = "full"
     """Budget: that of the other options (full), or at most what takes seconds, to try the study (quick)."""
-    jobs: Annotated[int, Range(1, 1024)] = 1
-    """Number of networks to train at once, each in its own process with its fraction of the threads, and on
-    its own GPU if there are several."""
 
     def folder(self, name: str) -> Path:
         """Return the folder that the study of a name writes; a quick one does not mix with a full one."""
         return super().folder(name if self.budget == "full" else f"{name}-quick")
+
+
+@dataclass
+class TrainingStudyOptions(BudgetedStudyOptions):
+    """Run a study that trains networks, or resume it: the same command does what is missing."""
+
+    jobs: Annotated[int, Range(1, 1024)] = 1
+    """Number of networks to train at once, each in its own process with its fraction of the threads, and on
+    its own GPU if there are several."""
 
 
 @dataclass
@@ -142,6 +151,51 @@ class ChoiceStudyOptions(TrainingStudyOptions):
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the function that designs the study."""
         return {"first_seed": self.seed, "quick": self.budget == "quick"}
+
+
+@dataclass
+class TimeStudyOptions(BudgetedStudyOptions):
+    """Time the sampling of sequences of several lengths in several numbers of blocks, without training."""
+
+    rounds: AtLeastTwo = 5
+    """Number of times that each setting is timed; verdicts need five."""
+    steps: Count = 10
+    """Sampling steps per block."""
+    size: Literal["S", "B", "L", "XL", "H"] | None = None
+    """Named size of the network; default: two layers of hidden size 128."""
+    device: str | None = None
+    """Device, such as cpu or cuda; default: a GPU if there is one."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the network."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the function that designs the study."""
+        import torch
+
+        from .open_model import device_of
+
+        quick = self.budget == "quick"
+        return {
+            "seed": self.seed,
+            "rounds": min(self.rounds, 2) if quick else self.rounds,
+            "steps": min(self.steps, 2) if quick else self.steps,
+            "size": self.size,
+            "device": device_of(self.device),
+            "dtype": getattr(torch, self.dtype),
+            "quick": quick,
+        }
+
+
+@dataclass
+class ReportOptions(Ranged):
+    """Write the page of the paper's claims from the measurements of the studies."""
+
+    section: ClassVar[str] = "--"
+
+    out: str = "docs/reproduction.md"
+    """Page to write."""
+    studies: str = "docs/studies"
+    """Folder of measurements, one folder for each study."""
 
 
 @dataclass

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from .design import Design, Rows
-from .digit_quality import ACCURACY, Arm, digit_design
+from .digit_quality import Arm, digit_design
 from .digit_report import Line, Panel, arm_scores, digit_page
-from .digit_runs import BUDGETS
-from .verdicts import Comparison, Expectation, compare
+from .digit_runs import BUDGETS, DigitBudget
 
 REFERENCE = "RoPE-ND, clean past"
 ARMS: dict[str, dict[str, Any]] = {
@@ -30,32 +29,17 @@ def ablation_design(*, budget: str, first_seed: int, seeds: int) -> Design:
         seeds: number of seeds.
     """
     arms = [Arm({"arm": name}, overrides) for name, overrides in ARMS.items()]
-    report = partial(_report, arms)
-    return digit_design("ablation", BUDGETS[budget], arms, first_seed=first_seed, seeds=seeds, report=report)
+    sizes = BUDGETS[budget]
+    report = partial(_report, sizes, arms)
+    return digit_design("ablation", sizes, arms, first_seed=first_seed, seeds=seeds, report=report)
 
 
-def compare_ablations(rows: Rows) -> list[Comparison]:
-    """Return the comparisons of the study: each arm against the reference."""
-    reference = arm_scores(rows, arm=REFERENCE)
-    return [
-        compare(f"{arm} against {REFERENCE}", arm_scores(rows, arm=arm), reference, Expectation("higher"))
-        for arm in ARMS
-        if arm != REFERENCE
-    ]
-
-
-def _report(arms: Sequence[Arm], rows: Rows, folder: Path) -> tuple[str, list[Path]]:
+def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) -> tuple[str, list[Path]]:
     """Write the page and the plot, and return the tables."""
     line = Line("network", {position: arm_scores(rows, arm=arm) for position, arm in enumerate(ARMS)}, "")
     ticks: dict[float, str] = {
         position: arm.replace(", ", ",\n").replace(" pos", "\npos") for position, arm in enumerate(ARMS)
     }
     panel = Panel("positions and past", "", [line], ticks)
-    lead = (
-        "Networks of equal size and equally many training steps. Comparisons are of the Fréchet distance, "
-        "where lower is better."
-    )
-    learned = arm_scores(rows, ACCURACY, arm=REFERENCE)
-    return digit_page(
-        "Positions and past", lead, arms, compare_ablations(rows), learned, [panel], rows, folder, "ablation"
-    )
+    lead = "Networks of equal size and equally many training steps."
+    return digit_page(budget, "ablation", "Positions and past", lead, arms, [panel], rows, folder)

@@ -5,10 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from .design import Design, Rows
-from .digit_quality import ACCURACY, Arm, digit_design
+from .digit_quality import Arm, digit_design
 from .digit_report import Line, Panel, arm_scores, digit_page
 from .digit_runs import BUDGETS, DigitBudget
-from .verdicts import Comparison, Expectation, compare
 
 ALONE, EACH, TOTAL = "alone", "mixed, steps of one", "mixed, steps of all"
 
@@ -43,20 +42,6 @@ def anyblock_arms(budget: DigitBudget) -> list[Arm]:
     ]
 
 
-def compare_trainings(rows: Rows) -> list[Comparison]:
-    """Return the comparisons of the study."""
-    return [
-        compare(
-            f"{training} against {ALONE}, blocks: {count}",
-            arm_scores(rows, training=training, blocks=count),
-            arm_scores(rows, training=ALONE, blocks=count),
-            Expectation("higher" if training == EACH else "lower"),
-        )
-        for training in (EACH, TOTAL)
-        for count in counts_of(rows)
-    ]
-
-
 def counts_of(rows: Rows) -> list[int]:
     """Return the numbers of blocks in sampling."""
     return sorted({row["blocks"] for row in rows.values()})
@@ -71,20 +56,10 @@ def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) 
     ]
     ticks: dict[float, str] = {count: str(count) for count in counts}
     panel = Panel("training of the network", "number of blocks", lines, ticks, log=True)
-    learned = arm_scores(rows, ACCURACY, training=ALONE, blocks=budget.layout().num_blocks)
     lead = (
         f"Networks on one number of blocks ({ALONE}), and on all of them, one drawn at random per step: with "
-        f"as many steps as each of the others ({EACH}), and as all of them together ({TOTAL}). Comparisons "
-        "are of the Fréchet distance, where lower is better."
+        f"as many steps as each of the others ({EACH}), and as all of them together ({TOTAL})."
     )
     return digit_page(
-        "One network for all block sizes",
-        lead,
-        arms,
-        compare_trainings(rows),
-        learned,
-        [panel],
-        rows,
-        folder,
-        "anyblock",
+        budget, "anyblock", "One network for all block sizes", lead, arms, [panel], rows, folder
     )

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from .baseline_arms import ACDIT, BASELINES, DIT, baseline_arm
+from .baseline_arms import BASELINES, DIT, baseline_arm
 from .baseline_settings import CHOSEN
 from .design import Design, Rows
-from .digit_quality import ACCURACY, DISTANCE, Arm, digit_design
+from .digit_quality import DISTANCE, Arm, digit_design
 from .digit_report import Line, Panel, arm_scores, digit_page
-from .digit_runs import BUDGETS
-from .verdicts import Comparison, Expectation, compare
+from .digit_runs import BUDGETS, DigitBudget
 
 
 def baselines_design(*, budget: str, first_seed: int, seeds: int) -> Design:
@@ -24,21 +23,11 @@ def baselines_design(*, budget: str, first_seed: int, seeds: int) -> Design:
     sizes = BUDGETS[budget]
     rates = CHOSEN[sizes.recipe]
     arms = [baseline_arm(sizes, name, rates[name], {"arm": name}) for name in BASELINES]
-    report = partial(_report, arms)
+    report = partial(_report, sizes, arms)
     return digit_design("baselines", sizes, arms, first_seed=first_seed, seeds=seeds, report=report)
 
 
-def compare_baselines(rows: Rows) -> list[Comparison]:
-    """Return the comparisons of the study: ACDiT against each baseline."""
-    own = arm_scores(rows, arm=ACDIT)
-    return [
-        compare(f"{ACDIT} against {name}", own, arm_scores(rows, arm=name), Expectation("lower"))
-        for name in BASELINES
-        if name != ACDIT
-    ]
-
-
-def _report(arms: Sequence[Arm], rows: Rows, folder: Path) -> tuple[str, list[Path]]:
+def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) -> tuple[str, list[Path]]:
     """Write the page and the plot, and return the tables."""
     panels = [
         Panel(
@@ -59,12 +48,9 @@ def _report(arms: Sequence[Arm], rows: Rows, folder: Path) -> tuple[str, list[Pa
     lead = (
         f"Networks of equal size and equally many training steps; {DIT} has one block, and the token-wise "
         "ones a block for each token. The learning rate of each is the best of three on another seed (`acdit "
-        "study baselines-settings`). Comparisons are of the Fréchet distance, where lower is better."
+        "study baselines-settings`)."
     )
-    learned = arm_scores(rows, ACCURACY, arm=ACDIT)
-    return digit_page(
-        "Baselines", lead, arms, compare_baselines(rows), learned, panels, rows, folder, "baselines"
-    )
+    return digit_page(budget, "baselines", "Baselines", lead, arms, panels, rows, folder)
 
 
 def _mean(rows: Rows, name: str, column: str, unit: float) -> float:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from .design import Design, Rows
-from .digit_quality import ACCURACY, DISTANCE, Arm, digit_design
+from .digit_quality import Arm, digit_design
 from .digit_report import Line, Panel, arm_scores, digit_page
 from .digit_runs import BUDGETS, DigitBudget
-from .verdicts import Comparison, Expectation, compare, trend
 
 TRAINED = (0.4, 0.8, 1.0)  # fractions of the training; the learning rate decays from 0.8 on
 
@@ -48,35 +47,6 @@ def _patches(budget: DigitBudget) -> tuple[int, int]:
     return (budget.patch, budget.patch // 2) if budget.side < 32 else (budget.patch * 2, budget.patch)
 
 
-def compare_blocks(rows: Rows) -> list[Comparison]:
-    """Return the comparisons of the study, after the whole training."""
-    scores = {
-        (row["tokens"], row["blocks"]): arm_scores(
-            rows, tokens=row["tokens"], blocks=row["blocks"], trained=1.0
-        )
-        for row in rows.values()
-    }
-    short, long = sorted({tokens for tokens, _ in scores})
-    trends = [
-        trend(
-            f"more blocks, {tokens} tokens",
-            {count: own for (length, count), own in scores.items() if length == tokens},
-            Expectation("higher"),
-        )
-        for tokens in (short, long)
-    ]
-    counts = sorted(count for tokens, count in scores if tokens == short)
-    return trends + [
-        compare(
-            f"{long} tokens against {short}, blocks: {count}",
-            scores[long, count],
-            scores[short, count],
-            Expectation("lower"),
-        )
-        for count in counts
-    ]
-
-
 def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) -> tuple[str, list[Path]]:
     """Write the page and the plot, and return the tables."""
     final = [arm for arm in arms if arm.key["trained"] == 1.0]
@@ -110,22 +80,8 @@ def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) 
         ),
         Panel("over the training", "training steps", over_training),
     ]
-    reference = budget.layout()
-    learned = arm_scores(
-        rows, ACCURACY, tokens=reference.num_tokens, blocks=reference.num_blocks, trained=1.0
-    )
     lead = (
         "Networks of equal size and equally many training steps, each on one number of blocks and one length "
-        f"of the sequence. Comparisons are of the {DISTANCE.replace('_', ' ')}, where lower is better."
+        "of the sequence."
     )
-    return digit_page(
-        "Quality by number of blocks",
-        lead,
-        final,
-        compare_blocks(rows),
-        learned,
-        panels,
-        rows,
-        folder,
-        "blocks",
-    )
+    return digit_page(budget, "blocks", "Quality by number of blocks", lead, final, panels, rows, folder)

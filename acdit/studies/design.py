@@ -44,6 +44,7 @@ class Design:
         measurements: Measurements of the study.
         report: Function that is called with all rows, by key, and the output folder. It writes tables and
             plots, and returns a table with conclusions, and the paths of the files.
+        version: Version of the measurements, raised whenever the same settings give other rows.
     """
 
     name: str
@@ -52,22 +53,32 @@ class Design:
     columns: Sequence[str]
     measurements: Sequence[Measurement]
     report: Callable[[Rows, Path], tuple[str, Sequence[Path]]]
+    version: int = 1
 
     @property
     def runs(self) -> list[RunSpec]:
         """Return the training runs of all measurements."""
         return [spec for measurement in self.measurements for spec in measurement.runs]
 
-    def measured(self, folder: Path, store: RunStore) -> Measurements:
+    def measured(self, folder: Path, store: RunStore, *, refresh: bool = False) -> Measurements:
         """Return the rows that have been measured so far, in a folder.
 
+        Args:
+            folder: Output folder.
+            store: Store of the training runs.
+            refresh: Whether to measure again what the folder holds, also that of other settings or runs.
+
         Raises:
-            UserError: If the folder belongs to another study or to other training runs, or is damaged.
+            UserError: If the folder belongs to another study, or without `refresh` to other settings or other
+                training runs, or is damaged.
         """
         setting = dict(self.setting)
+        if self.version > 1:  # the first one is not written, as in files of earlier versions of the package
+            setting["version"] = self.version
         if self.runs:
             setting["runs"] = store.digest_of(self.runs)
-        return Measurements(folder / FILE, setting, self.keys, self.columns)
+        path = folder / FILE
+        return Measurements(path, setting, self.keys, self.columns, study=self.name, refresh=refresh)
 
     def missing(self, measured: Measurements) -> list[Measurement]:
         """Return the measurements that lack a row."""
@@ -75,7 +86,7 @@ class Design:
 
 
 def run_study(
-    design: Design, folder: Path, *, store: RunStore | None = None, jobs: int = 1
+    design: Design, folder: Path, *, store: RunStore | None = None, jobs: int = 1, refresh: bool = False
 ) -> StudyResult | None:
     """Train the missing runs of a study, measure the missing rows, and write the report.
 
@@ -87,6 +98,7 @@ def run_study(
         folder: Output folder.
         store: Store of the training runs; default: that of the environment variable `ACDIT_RUNS`.
         jobs: Number of runs to train at once.
+        refresh: Whether to measure again what the folder holds; finished training runs stay.
 
     Returns:
         Table with conclusions, and the files; None if a training run was stopped.
@@ -96,7 +108,7 @@ def run_study(
     """
     store = store or RunStore()
     with only_process(folder, "a study"):
-        measured = design.measured(folder, store)
+        measured = design.measured(folder, store, refresh=refresh)
         missing = design.missing(measured)
         needed = [spec for measurement in missing for spec in measurement.runs]
         if train_grid(needed, store=store, jobs=jobs) is None:
@@ -105,4 +117,4 @@ def run_study(
             for row in measurement.measure(*map(store.run, measurement.runs)):
                 measured.add(row)
         report, files = design.report(measured.rows, folder)
-    return StudyResult(report, (folder / FILE, *files))
+    return StudyResult("\n".join(filter(None, (measured.note, report))), (folder / FILE, *files))

@@ -10,10 +10,12 @@ from ..evaluation.report import format_table
 from ..metrics.paired import mean_interval
 from ..utils.errors import require
 from ..utils.files import whole
+from .claims import CLAIMS
 from .design import Row, Rows
 from .digit_quality import ACCURACY, COVERAGE, DISTANCE, REAL, Arm
+from .digit_runs import DigitBudget
 from .measurements import markdown_table
-from .verdicts import LABEL_ACCURACY, Comparison, Scores, count_words, if_learned, scores_of
+from .verdicts import Comparison, Scores, count_words, scores_of
 
 MARKERS = "os^Dvp*X"
 
@@ -58,55 +60,56 @@ class Panel:
 
 
 def digit_page(
+    budget: DigitBudget,
+    name: str,
     title: str,
     lead: str,
     arms: Sequence[Arm],
-    comparisons: Sequence[Comparison],
-    reference: Scores,
     panels: Sequence[Panel],
     rows: Rows,
     folder: Path,
-    name: str,
 ) -> tuple[str, list[Path]]:
     """Write the page and the plot of a study, and return its tables.
 
+    The comparisons are those of the claims that the study tests.
+
     Args:
+        budget: data and sizes of the study.
+        name: name of the study.
         title: title of the page.
         lead: what the study compares, in a few sentences.
         arms: arms of the table, in its order.
-        comparisons: comparisons of the study, which get no verdict unless the reference has learned.
-        reference: label accuracies of the reference run by seed.
         panels: panels of the plot.
         rows: all rows.
         folder: output folder.
-        name: name of the files.
     """
-    judged = if_learned(comparisons, LABEL_ACCURACY, reference)
-    quality, compared = quality_table(arms, rows), [comparison.row() for comparison in judged]
+    tested = claimed(name if budget.recipe == "digits" else f"{name}-{budget.recipe}", rows)
+    quality, compared = quality_table(arms, rows), [comparison.row() for comparison in tested]
     real = fmean(row[REAL] for row in rows.values() if row[REAL] is not None)
     note = (
         f"{lead} Means over the seeds with 95% t intervals, on features of a classifier of digits; as many "
         f"real training digits have a Fréchet distance of {real:.3g} from the held-out ones. MFLOPs and "
         "milliseconds are those of drawing a digit, training TFLOPs those of the whole training."
     )
-    words = count_words(judged)
+    words = f"{count_words(tested)} They are of the Fréchet distance, where lower is better."
     page, plot = folder / f"{name}.md", folder / f"{name}.png"
     draw_panels(panels, real, plot)
-    lines = [
-        f"# {title}",
-        "",
-        note,
-        "",
-        *markdown_table(quality),
-        "",
-        words,
-        "",
-        *markdown_table(compared),
-        "",
-    ]
+    lines = [f"# {title}", "", note, "", *markdown_table(quality), "", words, ""]
+    lines += [*markdown_table(compared), "", f"![{title}]({plot.name})", ""]
     with whole(page) as temporary_path:
-        temporary_path.write_text("\n".join([*lines, f"![{title}]({plot.name})", ""]))
+        temporary_path.write_text("\n".join(lines))
     return "\n\n".join([format_table(quality), words, format_table(compared)]), [page, plot]
+
+
+def claimed(folder: str, rows: Rows) -> list[Comparison]:
+    """Return the comparisons of all claims that are tested by a folder of `docs/studies`."""
+    return [
+        comparison
+        for claim in CLAIMS
+        for evidence in claim.evidence
+        if evidence.folder == folder
+        for comparison in evidence.comparisons(list(rows.values()))
+    ]
 
 
 def quality_table(arms: Sequence[Arm], rows: Rows) -> list[dict[str, str]]:

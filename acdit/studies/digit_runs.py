@@ -88,7 +88,7 @@ MNIST = DigitBudget(
     smaller={"num_layers": 2, "hidden_size": 64, "num_heads": 2},
     larger={"num_layers": 6, "hidden_size": 128, "num_heads": 4},
     steps=2000,
-    batch=64,
+    batch=32,
     optimizer=SCHEDULE | {"learning_rate": 2e-3, "ema_decay": 0.995},
     samples=1000,
 )

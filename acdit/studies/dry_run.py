@@ -21,19 +21,22 @@ LEAST_SECONDS = 10  # of a run whose rate counts: a shorter one mostly opens its
 SIDE = {"cpu": 1024, "cuda": 8192}  # of the matrices that are multiplied to measure the rate
 
 
-def describe_study(design: Design, folder: Path, store: RunStore | None = None) -> str:
+def describe_study(
+    design: Design, folder: Path, store: RunStore | None = None, *, refresh: bool = False
+) -> str:
     """Describe the training runs and measurements of a study, without training or writing anything.
 
     Args:
         design: Design of the study.
         folder: Output folder.
         store: Store of the training runs; default: that of the environment variable `ACDIT_RUNS`.
+        refresh: Whether everything would be measured again.
 
     Raises:
         UserError: If the folder, or that of a run, is damaged or belongs to something else.
     """
     store = store or RunStore()
-    measured = design.measured(folder, store)
+    measured = design.measured(folder, store, refresh=refresh)
     missing = {key for each in design.missing(measured) for key in each.rows if key not in measured.rows}
     total = sum(len(measurement.rows) for measurement in design.measurements)
     rows = f"measurements: {total - len(missing):,} of {total:,} rows are in {folder / FILE}"

@@ -6,15 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..utils.errors import UserError
+from .. import __version__
+from ..utils.errors import UserError, in_words
 from ..utils.files import whole
-from ..utils.kinds import OBJECT, Kind, check_values, list_of
+from ..utils.kinds import OBJECT, TEXT, Kind, check_values, list_of
 from ..utils.untrusted import read_object
 
 FILE = "measurements.json"
 ANY = Kind("any value", lambda value: True)
 PLAIN = Kind("a single value", lambda value: not isinstance(value, list | dict))
-KINDS = {"setting": OBJECT, "rows": list_of(OBJECT, range(10**6))}
+KINDS = {
+    "study": TEXT.if_given(),  # earlier versions did not write it, nor the next
+    "versions": list_of(TEXT, range(1000)).if_given(),
+    "setting": OBJECT,
+    "rows": list_of(OBJECT, range(10**6)),
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,34 @@ class StudyResult:
     files: tuple[Path, ...]
 
 
+@dataclass(frozen=True)
+class StoredMeasurements:
+    """Content of a file of measurements.
+
+    Attributes:
+        study: name of the study, or an empty text if the file does not say it.
+        versions: versions of the package that measured the rows, as far as they are known.
+        setting: settings that all rows have in common.
+        rows: rows in the order in which they were measured.
+    """
+
+    study: str
+    versions: tuple[str, ...]
+    setting: Mapping[str, Any]
+    rows: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "StoredMeasurements":
+        """Read a file.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        content = check_values(read_object(path, infinite=True), KINDS, path)
+        versions = tuple(content.get("versions", ()))
+        return cls(content.get("study", ""), versions, content["setting"], tuple(content["rows"]))
+
+
 class Measurements:
     """Rows of measurements, keyed by some of their columns; the file is written whenever a row is added.
 
@@ -38,37 +72,80 @@ class Measurements:
         setting: settings that all rows have in common.
         keys: columns that identify a row.
         columns: other columns that each row must hold.
+        study: name of the study.
+        refresh: whether rows of the file are measured again, in whatever settings they were measured.
 
     Raises:
-        UserError: if the file belongs to a study with other settings, or is damaged.
+        UserError: if the file belongs to another study, or to one with other settings unless `refresh`, or is
+            damaged.
     """
 
-    def __init__(self, path: Path, setting: dict[str, Any], keys: Sequence[str], columns: Sequence[str]):
-        self.path, self.setting, self._keys = path, setting, tuple(keys)
+    def __init__(
+        self,
+        path: Path,
+        setting: dict[str, Any],
+        keys: Sequence[str],
+        columns: Sequence[str],
+        *,
+        study: str = "",
+        refresh: bool = False,
+    ):
+        self.path, self.setting, self._keys, self._study = path, setting, tuple(keys), study
         self.rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._versions: tuple[str, ...] = ()
         if not path.exists():
             return
         remedy = "choose another --out, or remove the file"
         try:
-            stored = check_values(read_object(path, infinite=True), KINDS, path)
-            if stored["setting"] == setting:
-                for row in stored["rows"]:
-                    check_values(row, dict.fromkeys(columns, ANY) | dict.fromkeys(keys, PLAIN), path)
-                    self.rows[self._key(row)] = row
+            stored = StoredMeasurements.read(path)
+            if stored.study not in ("", study):
+                raise UserError(f"it is one of the study {stored.study}")
+            if stored.setting == setting and not refresh:
+                for row in stored.rows:
+                    check_values(dict(row), dict.fromkeys(columns, ANY) | dict.fromkeys(keys, PLAIN), path)
+                    self.rows[self._key(row)] = dict(row)
+                self._versions = stored.versions
         except UserError as fault:
             raise UserError(f"{path} is damaged or does not belong to a study: {fault}; {remedy}") from fault
-        if stored["setting"] != setting:
-            raise UserError(f"{path} holds measurements of a study with other settings: {remedy}")
+        if stored.setting != setting and not refresh:
+            changed = _changed(stored.setting, setting)
+            raise UserError(
+                f"{path} holds measurements of a study with other settings ({changed}): choose another "
+                "--out, or measure again with --refresh"
+            )
+
+    @property
+    def note(self) -> str:
+        """Return a sentence about rows that other versions of the package measured, or an empty text."""
+        others = [version for version in self._versions if version != __version__]
+        if not others or not self.rows:
+            return ""
+        return (
+            f"{self.path} holds rows measured by acdit {in_words(others, 'and')}, and this is {__version__}: "
+            "--refresh measures them again"
+        )
 
     def add(self, row: dict[str, Any]) -> None:
         """Add a row and write the file."""
         self.rows[self._key(row)] = row
+        self._versions = tuple(dict.fromkeys([*self._versions, __version__]))
+        content = {
+            "study": self._study,
+            "versions": self._versions,
+            "setting": self.setting,
+            "rows": list(self.rows.values()),
+        }
         with whole(self.path) as temporary_path:
-            rows = list(self.rows.values())
-            temporary_path.write_text(json.dumps({"setting": self.setting, "rows": rows}, indent=1) + "\n")
+            temporary_path.write_text(json.dumps(content, indent=1) + "\n")
 
-    def _key(self, row: dict[str, Any]) -> tuple[Any, ...]:
+    def _key(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(row[name] for name in self._keys)
+
+
+def _changed(stored: Mapping[str, Any], setting: Mapping[str, Any]) -> str:
+    """Describe the settings that differ."""
+    names = [name for name in {**stored, **setting} if stored.get(name) != setting.get(name)]
+    return in_words((f"{name} {stored.get(name)}, not {setting.get(name)}" for name in names), "and")
 
 
 def markdown_table(rows: Sequence[Mapping[str, object]]) -> list[str]:

@@ -7,10 +7,9 @@ from statistics import fmean
 from typing import Any
 
 from .design import Design, Rows
-from .digit_quality import ACCURACY, Arm, digit_design
+from .digit_quality import Arm, digit_design
 from .digit_report import Line, Panel, arm_scores, digit_page
 from .digit_runs import BUDGETS, DigitBudget
-from .verdicts import Comparison, Expectation, differences_of, trend
 
 SIZES = ("small", "base", "large")
 
@@ -40,34 +39,6 @@ def scaling_arms(budget: DigitBudget) -> list[Arm]:
     return arms
 
 
-def compare_sizes(rows: Rows) -> list[Comparison]:
-    """Return the comparisons of the study: trends over the number of parameters."""
-    scores = {
-        (count, size): arm_scores(rows, size=size, blocks=count)
-        for count in sorted({row["blocks"] for row in rows.values()})
-        for size in SIZES
-    }
-    parameters = parameters_of(rows)
-    counts = sorted({count for count, _ in scores})
-    lower = Expectation("lower")
-    trends = [
-        trend(
-            f"larger networks, blocks: {count}",
-            {parameters[size]: scores[count, size] for size in SIZES},
-            lower,
-        )
-        for count in counts
-    ]
-    return trends + [
-        trend(
-            f"larger networks: gap between {count} blocks and 1",
-            {parameters[size]: differences_of(scores[count, size], scores[1, size]) for size in SIZES},
-            lower,
-        )
-        for count in counts[1:]
-    ]
-
-
 def parameters_of(rows: Rows) -> dict[str, float]:
     """Return the number of parameters of each size of the network."""
     return {size: fmean(row["parameters"] for row in rows.values() if row["size"] == size) for size in SIZES}
@@ -86,20 +57,8 @@ def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) 
     ]
     ticks = {parameters[size]: f"{parameters[size] / 1000:.3g}" for size in SIZES}
     panel = Panel("size of the network", "thousands of parameters", lines, ticks, log=True)
-    learned = arm_scores(rows, ACCURACY, size="base", blocks=budget.layout().num_blocks)
     lead = (
-        "Networks of three sizes, each on one number of blocks, with equally many training steps. "
-        "Comparisons are of the Fréchet distance, where lower is better; trends are over the number of "
-        "parameters."
+        "Networks of three sizes, each on one number of blocks, with equally many training steps. Trends are "
+        "over the number of parameters."
     )
-    return digit_page(
-        "Quality by size of the network",
-        lead,
-        arms,
-        compare_sizes(rows),
-        learned,
-        [panel],
-        rows,
-        folder,
-        "scaling",
-    )
+    return digit_page(budget, "scaling", "Quality by size of the network", lead, arms, [panel], rows, folder)

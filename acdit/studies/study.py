@@ -27,6 +27,25 @@ class Study:
     example: str
 
 
+@dataclass(frozen=True)
+class StudyReport:
+    """Declaration of a page about the measurements of all studies.
+
+    Attributes:
+        name: name that the user types in place of that of a study.
+        summary: description in a few words.
+        write: import string of the function that is called with the options and writes the page.
+        options: import string of the class of the options.
+        example: command line that the help shows.
+    """
+
+    name: str
+    summary: str
+    write: str
+    options: str
+    example: str
+
+
 STUDIES: dict[str, Study] = {
     study.name: study
     for study in (
@@ -57,6 +76,13 @@ STUDIES: dict[str, Study] = {
             "acdit.studies.intervals:intervals_design",
             "acdit.cli.study_options:StudyOptions",
             "acdit study intervals",
+        ),
+        Study(
+            "time",
+            "time and FLOPs of sampling against the number of blocks, up to 16k tokens",
+            "acdit.studies.sampling_time:time_design",
+            "acdit.cli.study_options:TimeStudyOptions",
+            "acdit study time --device cpu",
         ),
         Study(
             "blocks",
@@ -139,15 +165,25 @@ STUDIES: dict[str, Study] = {
 }
 
 
-def study_named(name: str) -> Study:
-    """Return the study of a name.
+REPORT = StudyReport(
+    "report",
+    "page of the paper's claims, from measurements of the studies",
+    "acdit.cli.study:write_report",
+    "acdit.cli.study_options:ReportOptions",
+    "acdit study report --out docs/reproduction.md",
+)
+ENTRIES: dict[str, Study | StudyReport] = {**STUDIES, REPORT.name: REPORT}
+
+
+def study_named(name: str) -> Study | StudyReport:
+    """Return the study of a name, or the page about all of them.
 
     Raises:
         UserError: if there is none; the message names the nearest one.
     """
-    if name not in STUDIES:
+    if name not in ENTRIES:
         raise UserError(
-            f"unknown study {name!r}; did you mean {nearest(name, STUDIES)[0]}? "
-            f"The studies are {', '.join(STUDIES)}"
+            f"unknown study {name!r}; did you mean {nearest(name, ENTRIES)[0]}? "
+            f"The studies are {', '.join(STUDIES)}; {REPORT.name} writes the page about them"
         )
-    return STUDIES[name]
+    return ENTRIES[name]

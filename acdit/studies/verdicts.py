@@ -216,9 +216,11 @@ def scores_of(
     for row in rows:
         if any(key not in row or row[key] != value for key, value in where.items()):
             continue
-        value, seed = row.get(column), row[pairs]
+        value, seed = row.get(column), row.get(pairs)
         if value is None:
             continue
+        if type(seed) is not int:
+            raise UserError(f"{pairs} must be a whole number, not {seed!r}, in the row {dict(row)}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UserError(f"{column} must be a number, not {value!r}, in the row {dict(row)}")
         if seed in scores:

@@ -1,6 +1,7 @@
 """The mistakes that `mutants.py` plants, and the tests that must catch each."""
 
 from .around import AROUND
+from .claims import CLAIMS
 from .classifier import CLASSIFIER
 from .evaluation import EVALUATION
 from .features import FEATURES
@@ -31,4 +32,5 @@ MUTANTS = [
     *CLASSIFIER,
     *RECOGNITION,
     *STUDIES,
+    *CLAIMS,
 ]

@@ -46,11 +46,11 @@ STUDIES = [
         "studies/test_digit_studies.py::test_checkpoints_are_measured_with_both_kinds_of_weights",
     ),
     mutant(
-        "studies on digits decide although the reference has not learned",
+        "pages of studies on digits show the claims of all studies",
         "studies/digit_report.py",
-        "judged = if_learned(comparisons, LABEL_ACCURACY, reference)",
-        "judged = list(comparisons)",
-        "studies/test_digit_studies.py::test_what_blocks_and_lengths_cost_is_decided_by_the_rows",
+        "if evidence.folder == folder",
+        "if evidence.folder",
+        "studies/test_digit_studies.py::test_a_page_shows_its_claims_and_their_verdicts",
     ),
     mutant(
         "the worst learning rate of a baseline is chosen",

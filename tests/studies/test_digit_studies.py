@@ -1,6 +1,7 @@
 """The studies on digits: what they declare, measure, report and refuse, with tiny runs that they share."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from acdit.studies.baseline_choice import baseline_choice_design, chosen_rates
 from acdit.studies.baseline_settings import CHOSEN
 from acdit.studies.design import Design, Rows, run_study
 from acdit.studies.digit_quality import COLUMNS, DISTANCE
+from acdit.studies.digit_report import claimed
 from acdit.studies.digit_runs import BUDGETS
 from acdit.studies.run_store import RunStore
 from acdit.studies.study import STUDIES
@@ -56,73 +58,60 @@ def verdicts(page: Path) -> dict[str, str]:
     return {name: verdict for name, *_, verdict in cells}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_runs_are_declared_once_with_the_checkpoints_that_are_measured(name, tmp_path):
-    design, store = design_of(name, seeds=2), RunStore(tmp_path)
-    by_digest = {store.run(spec).digest: store.run(spec) for spec in design.runs}
-    base = store.run(design_of("decay", seeds=1).runs[0])
-    assert base.digest in by_digest or name == "context"  # the studies share the runs of the reference
-    intervals = {run.recipe.training.steps // run.recipe.training.keep_every for run in by_digest.values()}
-    assert intervals == {10} and {run.recipe.training.seed for run in by_digest.values()} == {0, 1}
-    for measurement in design.measurements:
-        (spec,) = measurement.runs
-        for key in measurement.rows:
-            trained = dict(zip(design.keys, key, strict=True)).get("trained", 1.0)
-            step = trained * store.run(spec).steps
-            assert (
-                step == pytest.approx(round(step))
-                and round(step) % store.run(spec).recipe.training.keep_every == 0
-            )
-
-
-def test_equal_compute_is_equal_steps_but_for_what_trains_longer(tmp_path):
-    store = RunStore(tmp_path)
-    images = {
-        name: {
-            run.recipe.training.steps * run.recipe.training.batch_size
-            for run in map(store.run, design_of(name, seeds=1).runs)
-        }
-        for name in NAMES
-    }
+def test_studies_declare_runs_of_equal_compute_that_they_share(tmp_path):
+    store, digests, images = RunStore(tmp_path), {}, {}
     base = BUDGETS["full"].steps * BUDGETS["full"].batch
-    assert images.pop("anyblock") == {base, 3 * base}
-    assert set().union(*images.values()) == {base}
+    for name in NAMES:
+        design = design_of(name, seeds=1)
+        runs = {store.run(spec).digest: store.run(spec) for spec in design.runs}
+        digests[name] = set(runs)
+        images[name] = {run.recipe.training.steps * run.recipe.training.batch_size for run in runs.values()}
+        for measurement in design.measurements:
+            training = store.run(measurement.runs[0]).recipe.training
+            trained = dict(zip(design.keys, measurement.rows[0], strict=True)).get("trained", 1.0)
+            step = trained * training.steps  # of the checkpoint that is measured
+            assert step == pytest.approx(round(step)) and round(step) % training.keep_every == 0
+    assert images.pop("anyblock") == {base, 3 * base} and set().union(*images.values()) == {base}
+    reference = set.intersection(*(digests[name] for name in NAMES if name != "context"))
+    assert len(reference) == 1 and digests["context"] & digests["blocks"]
 
 
-def test_what_blocks_and_lengths_cost_is_decided_by_the_rows(tmp_path):
+def test_a_page_shows_its_claims_and_their_verdicts(tmp_path):
     design = design_of("blocks")
-    rows = known_rows(design, lambda row: row["blocks"] ** 0.5 - (row["tokens"] == 64))
+    rows = known_rows(design, lambda row: 2 + row["blocks"] ** 0.5 - (row["tokens"] == 64))
     text, (page, plot) = design.report(rows, tmp_path)
     decided = verdicts(page)
     assert decided["more blocks, 16 tokens"] == decided["more blocks, 64 tokens"] == "confirmed"
-    assert decided["64 tokens against 16, blocks: 4"] == "confirmed" and len(decided) == 5
-    assert "5 comparisons, paired by seed" in text and plot.read_bytes().startswith(b"\x89PNG")
-    interval = mean_interval([4 + 0.01 * seed for seed in range(SEEDS)])
-    shown = f"| 16 | 16 | 1 | {interval.mean:.3g} ± {interval.mean - (interval.low or 0):.2g} |"
+    assert decided["64 tokens against 16, 4 blocks"] == "confirmed"
+    assert set(decided) == {comparison.name for comparison in claimed("blocks", rows)} and len(decided) >= 4
+    assert f"{len(decided)} comparisons, paired by seed" in text
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    interval = mean_interval([6 + 0.01 * seed for seed in range(SEEDS)])
+    shown = f"| 16 | 16 | 1 | {interval.mean:.3g} ± {interval.mean - given(interval.low):.2g} |"
     assert shown in page.read_text()
     worse = known_rows(design, lambda row: 9 - row["blocks"] ** 0.5 + (row["tokens"] == 64))
-    design.report(worse, tmp_path)
-    assert set(verdicts(page).values()) == {"refuted"}
-    design.report(known_rows(design, lambda row: row["blocks"], accuracy=0.9), tmp_path)
-    assert all(verdict.startswith("not learned at this budget") for verdict in verdicts(page).values())
+    decided = {comparison.name: comparison.verdict for comparison in claimed("blocks", worse)}
+    assert decided["more blocks, 16 tokens"] == "refuted"
+    poor = known_rows(design, lambda row: row["blocks"], accuracy=0.9)
+    assert {comparison.verdict for comparison in claimed("blocks", poor)} == {"not learned at this budget"}
 
 
-def test_the_other_studies_decide_by_the_rows_too(tmp_path):
+def test_every_study_has_claims_that_find_their_rows(tmp_path):
     sizes, schedules = {"small": 3.0, "base": 2.0, "large": 1.0}, {"wsd": 0.0, "constant": 1.0}
     truths = {
         "scaling": lambda row: sizes[row["size"]] * (1 + row["blocks"]),
         "decay": lambda row: 9 - row["trained"] + schedules[row["schedule"]],
         "ablation": lambda row: 1.0 + (row["arm"] != "RoPE-ND, clean past"),
         "baselines": lambda row: 1.0 + (row["arm"] != "ACDiT"),
-        "anyblock": lambda row: {"alone": 2.0, "mixed, steps of one": 3.0}.get(row["training"], 1.0),
+        "anyblock": lambda row: {"mixed, steps of all": 1.0}.get(row["training"], 3.0),
         "context": lambda row: 20 - row["window"] - row["trained_noise"] - row["context_noise"],
     }
-    counts = {"scaling": 5, "decay": 6, "ablation": 4, "baselines": 4, "anyblock": 6, "context": 5}
     for name, truth in truths.items():
         design = design_of(name)
         text, (page, plot) = design.report(known_rows(design, truth), tmp_path)
-        assert set(verdicts(page).values()) == {"confirmed"} and len(verdicts(page)) == counts[name], name
-        assert f"{counts[name]} comparisons, paired by seed" in text and plot.stat().st_size > 10_000
+        decided = verdicts(page)
+        assert decided and set(decided.values()) == {"confirmed"}, name
+        assert f"{len(decided)} comparison" in text and plot.stat().st_size > 10_000
         assert page.read_text().count("\n| ") > len(design.measurements) / SEEDS
 
 
@@ -132,42 +121,74 @@ def runs(tmp_path_factory) -> RunStore:
     return RunStore(tmp_path_factory.mktemp("digit-studies") / "runs")
 
 
+def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Fréchet distance of features (N, F), by the eigenvalues of the product of the covariances."""
+    first, second = a.double().T.cov(), b.double().T.cov()
+    roots = torch.linalg.eigvals(first @ second).sqrt().real
+    gap = (a.double().mean(0) - b.double().mean(0)).square().sum()
+    return float(gap + first.trace() + second.trace() - 2 * roots.sum())
+
+
+def rows_of_some(design: Design, rows: set[tuple], folder: Path, store: RunStore) -> dict[tuple, Any]:
+    """The rows of a design with these keys, trained and measured."""
+    chosen = [each for each in design.measurements if set(each.rows) <= rows]
+    given(run_study(replace(design, measurements=chosen, report=lambda *_: ("", ())), folder, store=store))
+    measured = json.loads((folder / "measurements.json").read_text())["rows"]
+    return {tuple(row[key] for key in design.keys): row for row in measured}
+
+
 def test_checkpoints_are_measured_with_both_kinds_of_weights(runs, tmp_path, monkeypatch):
     design = design_of("decay", "quick", first_seed=3, seeds=1)
-    given(run_study(design, tmp_path, store=runs))
-    rows = json.loads((tmp_path / "measurements.json").read_text())["rows"]
-    assert len(rows) == 14 and all(set(COLUMNS) < set(row) for row in rows)
-    distances = {(row["schedule"], row["weights"], row["trained"]): row[DISTANCE] for row in rows}
-    assert len(set(distances.values())) == 14  # every checkpoint, schedule and kind of weights is another one
+    keys = {
+        ("wsd", "raw", 0.8, 3),
+        ("wsd", "averaged", 0.8, 3),
+        ("wsd", "raw", 1.0, 3),
+        ("wsd", "averaged", 1.0, 3),
+        ("constant", "raw", 1.0, 3),
+    }
+    rows = rows_of_some(design, keys, tmp_path, runs)
+    assert set(rows) == keys and all(set(COLUMNS) < set(row) for row in rows.values())
+    assert len({row[DISTANCE] for row in rows.values()}) == len(keys)
 
     budget, run = BUDGETS["quick"], runs.run(design.runs[0])
     pipeline = load_pipeline(run.pipeline, kind=ACDiTImagePipeline)
     StoredWeights(run.folder).load(pipeline, 8, None)
-    labels = digit_images("digits", held_out=True)[1]
-    rows_drawn = torch.arange(budget.samples) * len(labels) // budget.samples
-    classes = labels[rows_drawn]
+    real, labels = digit_images("digits", held_out=True)
+    held_out = torch.arange(budget.samples) * len(labels) // budget.samples  # evenly spaced
+    classes = labels[held_out]
     generators = [torch.Generator().manual_seed(3 * budget.samples + row) for row in range(budget.samples)]
     drawn = pipeline(
-        classes.tolist(), num_inference_steps=2, guidance_scale=1.5, generator=generators, output_type="pt"
+        classes.tolist(),
+        num_inference_steps=2,
+        guidance_scale=1.5,
+        generator=generators,
+        output_type="pt",
     )
+    images = 2 * drawn.images - 1
     classifier = load_digit_classifier(*digit_images("digits"))
-    accuracy = (classifier.predict(2 * drawn.images - 1) == classes).float().mean()
-    (row,) = [row for row in rows if (row["schedule"], row["weights"], row["trained"]) == ("wsd", "raw", 0.8)]
-    assert (
-        row["label_accuracy"] == pytest.approx(float(accuracy)) and row["network_calls"] == drawn.evaluations
+    row = rows["wsd", "raw", 0.8, 3]
+    assert row["label_accuracy"] == pytest.approx(
+        float((classifier.predict(images) == classes).float().mean())
     )
+    expected = frechet_distance(classifier.features(images), classifier.features(real[held_out]))
+    assert row[DISTANCE] == pytest.approx(expected, rel=1e-3)
+    assert row["network_calls"] == drawn.evaluations == 8
     assert row["training_flops"] == pytest.approx(0.8 * given(run.flops))
 
-    monkeypatch.setattr(digit_quality, "load_pipeline", lambda *_: pytest.fail("it was measured again"))
-    given(run_study(design, tmp_path, store=runs))
+    monkeypatch.setattr(digit_quality, "load_pipeline", lambda *_, **__: pytest.fail("it was measured again"))
+    assert rows_of_some(design, keys, tmp_path, runs) == rows
 
 
 def test_a_window_and_noise_on_the_past_change_what_is_drawn(runs, tmp_path):
     design = design_of("context", "quick", seeds=1)
-    given(run_study(design, tmp_path, store=runs))
-    rows = json.loads((tmp_path / "measurements.json").read_text())["rows"]
-    assert len({row[DISTANCE] for row in rows}) == len(rows) == 13
-    assert {row["sampling_flops"] is None for row in rows if row["window"] < 15} == {True}
+    keys = {(0.0, 0.0, 15, 0), (0.0, 0.3, 15, 0), (0.0, 0.0, 2, 0)}
+    rows = rows_of_some(design, keys, tmp_path, runs)
+    assert len({row[DISTANCE] for row in rows.values()}) == len(rows) == 3
+    assert [row["sampling_flops"] is None for row in map(rows.get, sorted(keys)) if row] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_learning_rates_are_chosen_on_a_seed_of_their_own():

@@ -1,0 +1,124 @@
+"""Form of a claim: what is said, the measurements that test it, and what laptop size cannot show.
+
+Does not import torch.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .verdicts import (
+    LABEL_ACCURACY,
+    NOT_MEASURED,
+    Comparison,
+    Expectation,
+    Learned,
+    Scores,
+    if_learned,
+    scores_of,
+    trend,
+)
+
+Row = Mapping[str, Any]
+Compare = Callable[[Sequence[Row]], list[Comparison]]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Measurements that test a claim.
+
+    Attributes:
+        folder: name of the folder of the measurements in `docs/studies`.
+        command: command that makes them.
+        compare: function of the rows that returns the comparisons of the claim, or none without rows.
+        plot: name of a plot in the folder.
+        reference: scores of the reference run, by seed, of the rows; None if there is nothing to learn.
+        learned: when the reference run has learned.
+    """
+
+    folder: str
+    command: str
+    compare: Compare
+    plot: str
+    reference: Callable[[Sequence[Row]], Scores] | None = None
+    learned: Learned = LABEL_ACCURACY
+
+    @property
+    def study(self) -> str:
+        """Return the name of the study."""
+        return self.command.split()[2]
+
+    def comparisons(self, rows: Sequence[Row]) -> list[Comparison]:
+        """Return the comparisons of the claim, without verdicts if the reference run has not learned."""
+        found = self.compare(rows) if rows else []
+        return found if self.reference is None else if_learned(found, self.learned, self.reference(rows))
+
+
+@dataclass(frozen=True)
+class FullRun:
+    """Training run at full size.
+
+    Attributes:
+        recipe: recipe of the package.
+        overrides: values of the recipe by dotted key, as on the command line.
+    """
+
+    recipe: str
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def command(self) -> str:
+        """Return the command of the run on one machine."""
+        options = "".join(f" --{key} {value}" for key, value in self.overrides.items())
+        return f"acdit train {self.recipe}{options}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Claim about the method.
+
+    Attributes:
+        name: short name, for links.
+        title: the claim in a few words.
+        source: figure, table or section of the paper; `ours` for claims of this package.
+        said: what the paper says, with its figures.
+        evidence: measurements that test the claim.
+        tested: what is expected of the measurements, and the reason of each margin.
+        beyond: what laptop size cannot show.
+        full: training runs that would show it.
+        full_command: command that would show it without training.
+    """
+
+    name: str
+    title: str
+    source: str
+    said: str
+    evidence: tuple[Evidence, ...]
+    tested: str
+    beyond: str
+    full: tuple[FullRun, ...] = ()
+    full_command: str = ""
+
+
+def by_level(
+    rows: Sequence[Row], level: str, column: str, *, pairs: str = "seed", **where: Any
+) -> dict[float, Scores]:
+    """Return scores by the values of a column of levels, in rows with given values of other columns.
+
+    Args:
+        rows: rows of measurements.
+        level: column of the level.
+        column: column of the score.
+        pairs: column of the seed, or of what else pairs the scores.
+        where: values of other columns.
+    """
+    chosen = [row for row in rows if all(row.get(key) == value for key, value in where.items())]
+    levels = sorted({row[level] for row in chosen})
+    return {value: scores_of(chosen, column, pairs=pairs, **{level: value}) for value in levels}
+
+
+def trend_over(name: str, levels: Mapping[float, Scores], expected: Expectation) -> Comparison:
+    """Return the trend over levels; `not measured` with fewer than two of them."""
+    if len(levels) < 2:
+        return Comparison(name, expected, NOT_MEASURED, "fewer than two levels are measured")
+    return trend(name, levels, expected)

@@ -1,0 +1,111 @@
+"""Mistakes of verdicts, claims and the page of them."""
+
+from .kinds import mutant
+
+CLAIMS = [
+    mutant(
+        "what touches the margin counts as equal",
+        "studies/verdicts.py",
+        "if -margin < low and high < margin:",
+        "if -margin <= low and high <= margin:",
+        "studies/test_verdicts.py::test_ties_and_zero_spread",
+    ),
+    mutant(
+        "an interval that is equal on average is within the margin",
+        "studies/verdicts.py",
+        "if -margin < low and high < margin:",
+        "if -margin < (low + high) / 2 < margin:",
+        "studies/test_verdicts.py::test_a_verdict_is_that_of_the_whole_interval",
+    ),
+    mutant(
+        "what is better by more than the margin counts as equal",
+        "studies/verdicts.py",
+        "if -margin < low and high < margin:",
+        "if -margin < low:",
+        "studies/test_verdicts.py::test_a_verdict_is_that_of_the_whole_interval",
+    ),
+    mutant(
+        "the margin of a direction is forgotten",
+        "studies/verdicts.py",
+        "if low > margin:",
+        "if low > 0:",
+        "studies/test_verdicts.py::test_a_verdict_is_that_of_the_whole_interval",
+    ),
+    mutant(
+        "the sign of lower is lost",
+        "studies/verdicts.py",
+        'if self.effect == "lower" or',
+        "if",
+        "studies/test_verdicts.py::test_a_verdict_is_that_of_the_whole_interval",
+    ),
+    mutant(
+        "worse scores are on the wrong side",
+        "studies/verdicts.py",
+        'and self.worse == "higher"):',
+        'and self.worse == "lower"):',
+        "studies/test_verdicts.py::test_a_verdict_is_that_of_the_whole_interval",
+    ),
+    mutant(
+        "four seeds are enough",
+        "studies/verdicts.py",
+        "if len(differences) < LEAST_SEEDS:",
+        "if len(differences) < LEAST_SEEDS - 1:",
+        "studies/test_verdicts.py::test_too_few_seeds_are_undecided_with_the_reason",
+    ),
+    mutant(
+        "scores that are not finite are left out",
+        "studies/verdicts.py",
+        "wrong = [str(seed) for seed, difference in differences.items() if not math.isfinite(difference)]",
+        "differences = {k: v for k, v in differences.items() if math.isfinite(v)}\n    wrong: list[str] = []",
+        "studies/test_verdicts.py::test_scores_that_are_not_finite_are_undecided",
+    ),
+    mutant(
+        "rounding decides",
+        "studies/verdicts.py",
+        "if math.isclose(treated, control, rel_tol=ROUNDING):",
+        "if treated == control:",
+        "studies/test_verdicts.py::test_ties_and_zero_spread",
+    ),
+    mutant(
+        "a trend may turn",
+        "studies/verdicts.py",
+        "for before, after in pairwise(ordered):",
+        "for before, after in pairwise(ordered[:1]):",
+        "studies/test_verdicts.py::test_trends",
+    ),
+    mutant(
+        "one confirmed comparison confirms a claim",
+        "studies/verdicts.py",
+        "if all(verdict == only for verdict in verdicts):",
+        "if any(verdict == only for verdict in verdicts):",
+        "studies/test_verdicts.py::test_a_claim_of_several_comparisons",
+    ),
+    mutant(
+        "a study that has not learned gets verdicts",
+        "studies/claim.py",
+        "return found if self.reference is None else if_learned(found, self.learned, self.reference(rows))",
+        "return found",
+        "studies/test_claims.py::test_what_has_not_learned_is_said",
+    ),
+    mutant(
+        "other settings are resumed",
+        "studies/measurements.py",
+        "if stored.setting != setting and not refresh:",
+        "if False and stored.setting != setting:",
+        "studies/test_refresh.py::test_other_settings_and_versions_of_a_study_are_refused_and_refreshed",
+    ),
+    mutant(
+        "a refresh replaces measurements of another study",
+        "studies/measurements.py",
+        'if stored.study not in ("", study):',
+        'if stored.study not in ("", study) and not refresh:',
+        "studies/test_refresh.py::test_measurements_of_another_study_are_never_replaced",
+    ),
+    mutant(
+        "the formula forgets the block itself",
+        "studies/sampling_time.py",
+        "tokens * (tokens + layout.block_tokens)",
+        "tokens * tokens",
+        "studies/test_sampling_time.py::test_the_formula_is_that_of_the_paper",
+    ),
+]

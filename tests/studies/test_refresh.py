@@ -1,0 +1,113 @@
+"""Measurements of other settings and other versions: said, and measured again only with `--refresh`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from acdit import __version__
+from acdit.studies.design import Design, Measurement, run_study
+from acdit.studies.dry_run import describe_study
+from acdit.utils.errors import UserError
+from tests.tiny import given
+
+
+class Counter:
+    """A study of two numbers, without training, that counts how often it measures."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def design(self, *, name: str = "counting", steps: int = 3, version: int = 1, limit: int = 99) -> Design:
+        def measure(number: int):
+            if self.calls == limit:
+                raise KeyboardInterrupt
+            self.calls += 1
+            yield {"number": number, "square": number**2, "call": self.calls}
+
+        def report(rows, folder):
+            del folder
+            return f"calls {[row['call'] for row in rows.values()]}", ()
+
+        measurements = [Measurement(((n,),), lambda n=n: measure(n)) for n in (1, 2)]
+        setting = {"steps": steps}
+        return Design(
+            "counting" if name is None else name,
+            setting,
+            ("number",),
+            ("square",),
+            measurements,
+            report,
+            version,
+        )
+
+
+@pytest.fixture
+def counter(tmp_path) -> Counter:
+    counter = Counter()
+    assert given(run_study(counter.design(), tmp_path)).report == "calls [1, 2]"
+    return counter
+
+
+def stored(folder: Path) -> dict:
+    return json.loads((folder / "measurements.json").read_text())
+
+
+def test_the_file_says_what_measured_it(counter, tmp_path):
+    content = stored(tmp_path)
+    assert content["study"] == "counting" and content["versions"] == [__version__]
+    assert given(run_study(counter.design(), tmp_path)).report == "calls [1, 2]"  # nothing again
+
+
+@pytest.mark.parametrize("change", [{"steps": 4}, {"version": 2}])
+def test_other_settings_and_versions_of_a_study_are_refused_and_refreshed(change, counter, tmp_path):
+    before = (tmp_path / "measurements.json").read_text()
+    for refused in (
+        lambda: run_study(counter.design(**change), tmp_path),
+        lambda: describe_study(counter.design(**change), tmp_path),
+    ):
+        with pytest.raises(UserError, match="--refresh") as error:
+            refused()
+        said = "steps 3, not 4" if "steps" in change else "version None, not 2"
+        assert said in str(error.value) and "\n" not in str(error.value)
+    assert (tmp_path / "measurements.json").read_text() == before
+    assert "0 of 2 rows" in describe_study(counter.design(**change), tmp_path, refresh=True)
+    assert given(run_study(counter.design(**change), tmp_path, refresh=True)).report == "calls [3, 4]"
+    assert given(run_study(counter.design(**change), tmp_path)).report == "calls [3, 4]"
+
+
+def test_a_refresh_that_is_stopped_goes_on_without_it(counter, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run_study(counter.design(steps=4, limit=3), tmp_path, refresh=True)
+    assert given(run_study(counter.design(steps=4), tmp_path)).report == "calls [3, 4]"
+
+
+def test_equal_settings_are_refreshed_too(counter, tmp_path):
+    assert given(run_study(counter.design(), tmp_path, refresh=True)).report == "calls [3, 4]"
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+def test_measurements_of_another_study_are_never_replaced(refresh, counter, tmp_path):
+    with pytest.raises(UserError, match="it is one of the study counting"):
+        run_study(counter.design(name="adding"), tmp_path, refresh=refresh)
+    (tmp_path / "measurements.json").write_text('{"rows": []}')
+    with pytest.raises(UserError, match="damaged or does not belong"):
+        run_study(counter.design(), tmp_path, refresh=refresh)
+
+
+def test_rows_of_another_version_of_the_package_are_kept_and_named(counter, tmp_path):
+    path = tmp_path / "measurements.json"
+    content = stored(tmp_path) | {"versions": ["0.0.1"]}
+    path.write_text(json.dumps(content | {"rows": content["rows"][:1]}))
+    note, table = given(run_study(counter.design(), tmp_path)).report.split("\n")
+    assert "measured by acdit 0.0.1, and this is " + __version__ in note and "--refresh" in note
+    assert table == "calls [1, 3]" and stored(tmp_path)["versions"] == ["0.0.1", __version__]
+    assert given(run_study(counter.design(), tmp_path, refresh=True)).report == "calls [4, 5]"
+
+
+def test_files_that_do_not_name_their_study_are_read(counter, tmp_path):
+    content = stored(tmp_path)
+    (tmp_path / "measurements.json").write_text(
+        json.dumps({key: content[key] for key in ("setting", "rows")})
+    )
+    assert given(run_study(counter.design(), tmp_path)).report == "calls [1, 2]"
