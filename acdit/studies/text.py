@@ -2,7 +2,7 @@
 
 Networks of equal size are trained for equally many steps: with counted and with independent masks, each on
 one block size, and with counted masks on all block sizes. All are scored by the bound of random order, and
-those with counted masks also from left to right, exactly.
+those with counted masks also from left to right, and the most certain token first, exactly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ import torch
 from ..data.config import DataConfig
 from ..data.shakespeare import SHAKESPEARE
 from ..data.texts import open_texts
-from ..diffusion.orders import LEFT, RANDOM
+from ..diffusion.orders import LEFT, LOWEST_ENTROPY, RANDOM
 from ..evaluation.likelihood import Scoring, likelihood
 from ..model.layout import Layout
 from ..pipelines.loading import load_pipeline
@@ -29,7 +29,7 @@ from .text_report import ARMS, COUNTED, TOGETHER, report
 LENGTH = 256
 BLOCKS = (1, 4, 16, 64, LENGTH)
 NETWORK = {"num_layers": 4, "hidden_size": 128, "num_heads": 4}
-ORDERED_TOKENS = 16  # larger blocks are not scored from left to right: each token needs a view of its block
+ORDERED_TOKENS = 16  # larger blocks are scored in random order alone: each token needs a view of its block
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,9 @@ def scored(masks: str, sizes: Sequence[int]) -> list[tuple[str, int]]:
     """Return the orders and block sizes in which a network is scored that is trained with masks and sizes."""
     orders = [(RANDOM, size) for size in sizes]
     if masks == COUNTED:
-        orders += [(LEFT, size) for size in sizes if size <= ORDERED_TOKENS]
+        orders += [
+            (order, size) for order in (LEFT, LOWEST_ENTROPY) for size in sizes if size <= ORDERED_TOKENS
+        ]
     return orders
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ..diffusion.orders import LEFT, RANDOM
+from ..diffusion.orders import LEFT, LOWEST_ENTROPY, RANDOM
 from ..evaluation.report import format_table
 from ..metrics.paired import MeanInterval, mean_interval
 from ..utils.errors import require
@@ -33,7 +33,10 @@ COLUMNS: dict[tuple[Arm, str], str] = {  # an arm and an order of revealing: nam
     (ARMS[2], RANDOM): "counted masks, all sizes",
     (ARMS[0], LEFT): "counted masks, left to right",
     (ARMS[2], LEFT): "counted masks, all sizes, left to right",
+    (ARMS[0], LOWEST_ENTROPY): "counted masks, most certain first",
+    (ARMS[2], LOWEST_ENTROPY): "counted masks, all sizes, most certain first",
 }
+WORDS = {LEFT: "left to right", LOWEST_ENTROPY: "most certain first"}
 
 
 def report(blocks: Sequence[int], rows: Rows, folder: Path) -> tuple[str, tuple[Path, ...]]:
@@ -56,8 +59,9 @@ def report(blocks: Sequence[int], rows: Rows, folder: Path) -> tuple[str, tuple[
     scores, compared = _table(blocks, intervals), [comparison.row() for comparison in comparisons]
     note = (
         "Held-out bits per byte, means over the seeds with 95% t intervals. Networks are trained on one "
-        "block size each, or a single one on all sizes. Without the words left to right, tokens are revealed "
-        "in random order, and the bits are an upper bound, summed exactly in blocks of up to 4 tokens. "
+        "block size each, or a single one on all sizes. From left to right, or the most certain token first, "
+        "the bits are exact. Elsewhere tokens are revealed in random order, and the bits are an upper bound, "
+        "summed exactly in blocks of up to 4 tokens. "
         f"Training takes {_costs(rows)} TFLOPs a network, in equally many steps; a single block needs no "
         "clean tokens."
     )
@@ -98,18 +102,18 @@ def compare_sizes(blocks: Sequence[int], rows: Rows) -> list[Comparison]:
 
 
 def compare_orders(blocks: Sequence[int], rows: Rows) -> list[Comparison]:
-    """Compare left to right with random order, where blocks have an order and both are measured."""
+    """Compare other orders with random order, where blocks have an order and both are measured."""
     return [
         compare(
-            f"left to right against random order, {COLUMNS[arm, RANDOM]}, blocks of {block}",
+            f"{WORDS[order]} against random order, {COLUMNS[arm, RANDOM]}, blocks of {block}",
             ordered,
             _scores(rows, arm, block),
             LOWER,
         )
         for arm, order in COLUMNS
-        if order == LEFT
+        if order in WORDS
         for block in blocks
-        if block > 1 and (ordered := _scores(rows, arm, block, LEFT))
+        if block > 1 and (ordered := _scores(rows, arm, block, order))
     ]
 
 
@@ -150,7 +154,8 @@ def _plot(blocks: Sequence[int], intervals: Mapping[str, Mapping[int, MeanInterv
     figures: Any = require("matplotlib.figure", "examples")
     figure = figures.Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
-    for (name, by_block), style in zip(intervals.items(), ("o-", "s--", "^-", "v:", "<:"), strict=True):
+    styles = ("o-", "s--", "^-", "v:", "<:", "*-.", "x-.")
+    for (name, by_block), style in zip(intervals.items(), styles, strict=True):
         axes.errorbar(
             [blocks.index(block) for block in by_block],
             [interval.mean for interval in by_block.values()],

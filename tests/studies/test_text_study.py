@@ -50,9 +50,13 @@ def test_networks_are_trained_once_and_scored(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr().out
     arms = (("counted", "alone"), ("independent", "alone"), ("counted", "all"))
     assert all(set(of(made, *arm, block)) == {0, 1} for arm in arms for block in (1, 256))
-    ordered = [of(made, "counted", trained, 1, "left") for trained in ("alone", "all")]
-    assert all(set(rows) == {0, 1} for rows in ordered) and len(made["rows"]) == 16
-    for seed, row in ordered[0].items():  # a block of one token has one order
+    ordered = [
+        of(made, "counted", trained, 1, order)
+        for order in ("left", "lowest-entropy")
+        for trained in ("alone", "all")
+    ]
+    assert all(set(rows) == {0, 1} for rows in ordered) and len(made["rows"]) == 20
+    for seed, row in (*ordered[0].items(), *ordered[2].items()):  # a block of one token has one order
         assert row["bits_per_byte"] == pytest.approx(of(made, "counted", "alone", 1)[seed]["bits_per_byte"])
     assert (out / "text.png").stat().st_size > 5000
     runs = {run.name: run for run in store.runs(design().runs)}
@@ -109,13 +113,15 @@ def test_comparisons_are_paired_by_seed():
     assert [each.verdict for each in sizes] == ["confirmed", "confirmed", "undecided"]
     assert compare_orders((1, 4), rows) == []
     ordered = {
-        (*key[:2], "left", *key[3:]): row | {"order": "left", "bits_per_byte": row["bits_per_byte"] - 0.2}
+        (*key[:2], order, *key[3:]): row | {"order": order, "bits_per_byte": row["bits_per_byte"] + more}
+        for order, more in (("left", -0.2), ("lowest-entropy", 0.1))
         for key, row in rows.items()
         if key[0] == "counted"
     }
     orders = compare_orders((1, 4), rows | ordered)
-    assert [each.verdict for each in orders] == ["confirmed", "confirmed"]
+    assert [each.verdict for each in orders] == ["confirmed", "confirmed", "refuted", "refuted"]
     assert orders[0].name == "left to right against random order, counted masks, blocks of 4"
+    assert orders[3].name == "most certain first against random order, counted masks, all sizes, blocks of 4"
 
 
 @pytest.mark.parametrize(
