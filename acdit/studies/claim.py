@@ -61,10 +61,12 @@ class FullRun:
     Attributes:
         recipe: recipe of the package.
         overrides: values of the recipe by dotted key, as on the command line.
+        planned: further values with which the costs are planned, such as those without a trained generator.
     """
 
     recipe: str
     overrides: Mapping[str, str] = field(default_factory=dict)
+    planned: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def command(self) -> str:

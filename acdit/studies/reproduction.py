@@ -6,6 +6,7 @@ Every number comes from measurements, from the figures that a claim cites, or fr
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ..evaluation.report import format_table
@@ -189,13 +190,19 @@ def _evidence(tested: Tested, folder: Path) -> list[str]:
 
 def _cost(run: FullRun) -> dict[str, str]:
     """Return a training run at full size, with the hours that it takes."""
-    recipe, flops, hours = load_recipe(run.recipe, **run.overrides), 0.0, {}
-    for ranks in RANKS:
-        plan = make_plan(recipe, ranks=ranks)
-        if plan.total_flops is None or plan.hours is None:
-            raise ValueError(f"{run.command} cannot be planned: {plan.problems}")
-        flops, hours[f"hours on {ranks} H100s"] = plan.total_flops, f"{plan.hours:,.0f}"
+    values = tuple({**run.overrides, **run.planned}.items())
+    hours = {f"hours on {ranks} H100s": f"{_planned(run.recipe, values, ranks)[1]:,.0f}" for ranks in RANKS}
+    flops, _ = _planned(run.recipe, values, RANKS[0])
     return {"full-size run": f"`{run.command}`", "FLOPs": f"{flops:.3g}", **hours}
+
+
+@cache
+def _planned(name: str, values: tuple[tuple[str, str | None], ...], ranks: int) -> tuple[float, float]:
+    """Return the FLOPs and the hours of a training run on a number of H100s."""
+    plan = make_plan(load_recipe(name, **dict(values)), ranks=ranks)
+    if plan.total_flops is None or plan.hours is None:
+        raise ValueError(f"the run {name} with {dict(values)} cannot be planned: {plan.problems}")
+    return plan.total_flops, plan.hours
 
 
 def _not_run(findings: Sequence[Finding]) -> list[str]:

@@ -1,5 +1,6 @@
 """Study of time and FLOPs of sampling against the number of blocks (Fig. 5, section 4.4, Appendix A)."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -197,6 +198,7 @@ def _profile(timing: Timing, side: int, counts: tuple[int, ...]) -> list[Mapping
     rows = []
     network, noise = build_network(timing, (side, side)), _noise(timing, side)
     cuda = timing.device.type == "cuda"
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler prints at start and end
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     for count in counts:
         layout = layout_of(side, count)

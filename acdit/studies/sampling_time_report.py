@@ -32,6 +32,7 @@ def report(setting: Mapping[str, Any], rows: Rows, folder: Path) -> tuple[str, t
     listed = list(rows.values())
     comparisons = faster_with_blocks(listed, longest) + saving_of_formula(listed, longest)
     compared = [comparison.row() for comparison in comparisons]
+    words = count_words(comparisons).replace("by seed", "by round")
     network, machine = setting["network"], setting["machine"]
     rounds = len({number for _, _, number in rows} - {PROFILED})
     note = (
@@ -47,11 +48,11 @@ def report(setting: Mapping[str, Any], rows: Rows, folder: Path) -> tuple[str, t
     page, plot = folder / "time.md", folder / "time.png"
     _plot(medians, plot)
     lines = ["# Time of sampling by number of blocks", "", note, "", *markdown_table(table), ""]
-    lines += [count_words(comparisons).replace("by seed", "by round"), "", *markdown_table(compared), ""]
+    lines += [words, "", *markdown_table(compared), ""]
     lines += [*profiles, "", f"![Seconds over the number of blocks]({plot.name})", ""]
     with whole(page) as temporary_path:
         temporary_path.write_text("\n".join(lines))
-    parts = [format_table(table), note, count_words(comparisons), format_table(compared), "\n".join(profiles)]
+    parts = [format_table(table), note, words, format_table(compared), "\n".join(profiles)]
     return "\n\n".join(parts), (page, plot)
 
 

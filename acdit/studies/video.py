@@ -21,21 +21,18 @@ from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import require
 from ..utils.files import whole
 from ..utils.ranks import launched
+from .claims_video import COUNTS, DISTANCE, RATIO, VIDEO
 from .design import Design, Measurement, Rows
 from .digit_report import Line, Panel, draw_panels, mean_of, with_interval
 from .measurements import markdown_table
 from .run_store import RunSpec, StoredRun
-from .verdicts import VIDEO_ERROR, Comparison, Expectation, compare, count_words, if_learned, scores_of
+from .verdicts import count_words, scores_of
 
 FRAMES = 8
-COUNTS = (1, 2, 4, 8)  # numbers of blocks of a clip
-REFERENCE = 4
-RATIO, ERROR, DISTANCE = "error_ratio", "squared_error", "frechet_distance"
+ERROR = "squared_error"
 REAL, ACCURACY = "frechet_distance_real", "label_accuracy"
 COST = ("network_calls", "sampling_seconds", "training_flops")
 COLUMNS = (RATIO, ERROR, DISTANCE, REAL, ACCURACY, *COST)
-# Less than a sixth of the 30% by which a network that has learned beats the best trivial guess.
-WITHIN = Expectation("equal", 0.05, "higher", relative=True)
 
 
 @dataclass(frozen=True)
@@ -158,37 +155,10 @@ def measure_video(budget: VideoBudget, count: int, seed: int, run: StoredRun) ->
     ]
 
 
-def compare_video(rows: Rows) -> list[Comparison]:
-    """Return the comparisons of the study: of continuation errors, and of drawn clips."""
-    given = list(rows.values())
-    errors = {count: scores_of(given, RATIO, blocks=count) for count in COUNTS[1:]}
-    distances = {count: scores_of(given, DISTANCE, blocks=count) for count in COUNTS}
-    return [
-        *(
-            compare(
-                f"error of continued clips, blocks: {more} against {COUNTS[1]}",
-                errors[more],
-                errors[COUNTS[1]],
-                WITHIN,
-            )
-            for more in COUNTS[2:]
-        ),
-        *(
-            compare(
-                f"Fréchet distance of drawn clips, blocks: {more} against {COUNTS[0]}",
-                distances[more],
-                distances[COUNTS[0]],
-                WITHIN,
-            )
-            for more in COUNTS[1:]
-        ),
-    ]
-
-
 def _report(rows: Rows, folder: Path) -> tuple[str, list[Path]]:
     """Write the page and the plot, and return the tables."""
     given = list(rows.values())
-    judged = if_learned(compare_video(rows), VIDEO_ERROR, scores_of(given, RATIO, blocks=REFERENCE))
+    judged = VIDEO.comparisons(given)
     table = []
     for count in COUNTS:
         own = [row for row in given if row["blocks"] == count]

@@ -7,9 +7,10 @@ import pytest
 
 from acdit.cli.main import main
 from acdit.evaluation.features import clip_network, digit_classifier
+from acdit.studies.claims_video import COUNTS, video_in_blocks
 from acdit.studies.run_store import RunStore
 from acdit.studies.verdicts import CONFIRMED, NOT_LEARNED, NOT_MEASURED, REFUTED
-from acdit.studies.video import COLUMNS, COUNTS, FRAMES, compare_video, video_design
+from acdit.studies.video import COLUMNS, FRAMES, video_design
 
 SEEDS = 5
 
@@ -27,7 +28,7 @@ def known_rows(tmp_path, ratio, distance) -> dict[tuple[Any, ...], dict[str, Any
 
 
 def by_name(rows) -> dict[str, str]:
-    return {each.name: each.verdict for each in compare_video(rows)}
+    return {each.name: each.verdict for each in video_in_blocks(list(rows.values()))}
 
 
 def test_what_costs_nothing_is_confirmed_and_what_costs_is_refuted(tmp_path):
