@@ -86,8 +86,6 @@ def generator_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Moda
     counts, what = generator_counts(pipeline.transformer.config), modality.name
     model, itemsize = counts.network, pipeline.transformer.dtype.itemsize
     steps, (name, key) = pipeline.default_steps(layout), modality.vocabulary
-    variant = {"positions": model.positions, "context": model.context}
-    usual = {"positions": "rope_nd", "context": "clean"}
     return {
         "parameters": counts.parameters,
         "layers": model.num_layers,
@@ -97,7 +95,7 @@ def generator_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Moda
         "layout": str(layout),
         "blocks": layout.num_blocks,
         "sequence length": layout.num_tokens,
-        **{key: value for key, value in variant.items() if value != usual[key]},
+        **counts.unusual,
         f"forward FLOPs per {what}": counts.forward_flops(layout),
         f"sampling FLOPs per {what}": counts.sampling_flops(layout, steps, guided=modality.guided),
         f"cache bytes per {what}": counts.cache_bytes(layout, itemsize, guided=modality.guided),

@@ -53,7 +53,8 @@ class Conditions(NamedTuple):
 
     def last(self, count: int) -> "Conditions":
         """Return the conditions of the last views."""
-        return Conditions(self.vectors[-count:], self.memo, self.keys[-count:])
+        keys = self.keys and self.keys[-count:]  # slices of tuples would fix the sizes of exported programs
+        return Conditions(self.vectors[-count:], self.memo, keys)
 
     def through(self, use: Hashable, module: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the output of a module for the vectors, from the memo if there is one.

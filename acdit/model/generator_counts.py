@@ -37,6 +37,13 @@ class GeneratorCounts:
         """Return the number of parameters."""
         return parameters(self.network)
 
+    @property
+    def unusual(self) -> dict[str, str | int]:
+        """Return by name what sets the network apart from other ones of its size; empty for most."""
+        variant = {"positions": self.network.positions, "context": self.network.context}
+        usual = {"positions": "rope_nd", "context": "clean"}
+        return {name: value for name, value in variant.items() if value != usual[name]}
+
     def network_tokens(self, layout: Layout, *, draws: int = 1, views: int | None = None) -> int:
         """Return the number of tokens of a sample in a training step, clean and noised ones."""
         if self.network.context == "noised":
@@ -112,6 +119,11 @@ class TokenHeadCounts(GeneratorCounts):
         head_layer = size + 5 * (size + 1) * size
         final = size + (size + 1) * (model.in_channels + 2 * size)
         return backbone + embedders + model.head_layers * head_layer + final
+
+    @property
+    def unusual(self) -> dict[str, str | int]:
+        """Return the size of the head by name."""
+        return {"head layers": self._model.head_layers, "head size": self._model.head_size}
 
     def network_tokens(self, layout: Layout, *, draws: int = 1, views: int | None = None) -> int:
         """Return the number of tokens that pass through the backbone, the start token included."""

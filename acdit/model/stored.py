@@ -30,8 +30,8 @@ KINDS: dict[str, Kind] = {
     "rope": one_of(*VARIANTS),
     "rope_split": list_of(whole_number(0), range(1, 4)).or_none(),
     "format_version": whole_number(0),
-    "positions": one_of(*POSITIONS),
-    "context": one_of("clean", "noised"),
+    "positions": one_of(*POSITIONS).if_given(),  # earlier versions had neither
+    "context": one_of("clean", "noised").if_given(),
 }
 
 OF_GENERATORS = ("num_classes", "time_conditioning", "vocab_size", "context")

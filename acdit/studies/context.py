@@ -70,7 +70,7 @@ def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) 
             for window in (*WINDOWS, everything)
         },
     )
-    ticks: dict[float, str] = {window: str(window) for window in WINDOWS} | {everything: "all"}
+    ticks = {window: str(window) for window in WINDOWS} | {everything: "all"}
     panels = [
         Panel("context noise", "standard deviation of the noise in sampling", by_noise),
         Panel("window", "previous blocks that a block sees", [by_window], ticks, log=True),

@@ -22,7 +22,7 @@ MARKERS = "os^Dvp*X"
 
 def arm_scores(rows: Rows, column: str = DISTANCE, **where: object) -> Scores:
     """Return the scores of an arm by seed."""
-    return scores_of(rows.values(), column, **where)
+    return scores_of(rows.values(), column, pairs="seed", **where)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Line:
     """
 
     label: str
-    points: Mapping[float, Scores]
+    points: Mapping[float, Scores] | Mapping[int, Scores]
     style: str = "-"
 
 
@@ -55,7 +55,7 @@ class Panel:
     title: str
     x: str
     lines: Sequence[Line]
-    ticks: Mapping[float, str] | None = None
+    ticks: Mapping[float, str] | Mapping[int, str] | None = None
     log: bool = False
 
 
@@ -166,8 +166,8 @@ def draw_panels(panels: Sequence[Panel], real: float, path: Path) -> None:
     figure = figures.Figure(figsize=(5.5 * len(panels), 4.5), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for marker, line in zip(MARKERS * len(panel.lines), panel.lines, strict=False):
-            positions = sorted(line.points)
-            intervals = [mean_interval(list(line.points[position].values())) for position in positions]
+            positions, scores = zip(*sorted(line.points.items()), strict=True)
+            intervals = [mean_interval(list(each.values())) for each in scores]
             means = [interval.mean for interval in intervals]
             halves = [0.0 if each.low is None else each.mean - each.low for each in intervals]
             axes.errorbar(

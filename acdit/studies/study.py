@@ -58,7 +58,7 @@ STUDIES: dict[str, Study] = {
         ),
         Study(
             "text",
-            "likelihood of text against block size and the masks of the training",
+            "likelihood of text against block size, masks of the training and order of revealing",
             "acdit.studies.text:text_design",
             "acdit.cli.study_options:TextStudyOptions",
             "acdit study text --batch 16 --training-steps 350 --seeds 5 --dry-run",

@@ -1,11 +1,12 @@
 """Table, comparisons and plot of the study of text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from ..diffusion.orders import LEFT, LOWEST_ENTROPY, RANDOM
 from ..evaluation.report import format_table
-from ..metrics.paired import mean_interval
+from ..metrics.paired import MeanInterval, mean_interval
 from ..utils.errors import require
 from ..utils.files import whole
 from .design import Rows
@@ -14,14 +15,28 @@ from .verdicts import HIGHER, Comparison, Expectation, Scores, compare, count_wo
 
 COUNTED, INDEPENDENT = "counted", "independent"  # masks of the training, as in `diffusion.masks`
 ALONE, TOGETHER = "alone", "all"  # training of a network: on one block size, or on all of them
-RANDOM_ORDER = "random"
-ARMS: tuple[tuple[Literal["counted", "independent"], str], ...] = (
-    (COUNTED, ALONE),
-    (INDEPENDENT, ALONE),
-    (COUNTED, TOGETHER),
-)
 LOWER = Expectation("lower")
 SCORE = "bits_per_byte"
+
+
+class Arm(NamedTuple):
+    """Training of a network: its masks, and `ALONE` or `TOGETHER`."""
+
+    masks: Literal["counted", "independent"]
+    trained: str
+
+
+ARMS = (Arm(COUNTED, ALONE), Arm(INDEPENDENT, ALONE), Arm(COUNTED, TOGETHER))
+COLUMNS: dict[tuple[Arm, str], str] = {  # an arm and an order of revealing: name of the column
+    (ARMS[0], RANDOM): "counted masks",
+    (ARMS[1], RANDOM): "independent masks",
+    (ARMS[2], RANDOM): "counted masks, all sizes",
+    (ARMS[0], LEFT): "counted masks, left to right",
+    (ARMS[2], LEFT): "counted masks, all sizes, left to right",
+    (ARMS[0], LOWEST_ENTROPY): "counted masks, most certain first",
+    (ARMS[2], LOWEST_ENTROPY): "counted masks, all sizes, most certain first",
+}
+WORDS = {LEFT: "left to right", LOWEST_ENTROPY: "most certain first"}
 
 
 def report(blocks: Sequence[int], rows: Rows, folder: Path) -> tuple[str, tuple[Path, ...]]:
@@ -32,17 +47,27 @@ def report(blocks: Sequence[int], rows: Rows, folder: Path) -> tuple[str, tuple[
         rows: all rows, by masks, training, order, block size and seed.
         folder: output folder.
     """
-    scores, flops = _table(blocks, rows), _costs(rows)
-    comparisons = compare_masks(blocks, rows) + compare_sizes(blocks, rows)
-    compared = [comparison.row() for comparison in comparisons]
+    intervals = {
+        name: {
+            block: mean_interval(list(scores.values()))
+            for block in blocks
+            if (scores := _scores(rows, arm, block, order))
+        }
+        for (arm, order), name in COLUMNS.items()
+    }
+    comparisons = compare_masks(blocks, rows) + compare_sizes(blocks, rows) + compare_orders(blocks, rows)
+    scores, compared = _table(blocks, intervals), [comparison.row() for comparison in comparisons]
     note = (
-        "Held-out bits per byte, by the bound of random order, which is summed exactly in blocks of up to 4 "
-        f"tokens: means over the seeds with 95% t intervals. Training takes {flops} TFLOPs a network, in "
-        "equally many steps; a single block needs no clean tokens."
+        "Held-out bits per byte, means over the seeds with 95% t intervals. Networks are trained on one "
+        "block size each, or a single one on all sizes. From left to right, or the most certain token first, "
+        "the bits are exact. Elsewhere tokens are revealed in random order, and the bits are an upper bound, "
+        "summed exactly in blocks of up to 4 tokens. "
+        f"Training takes {_costs(rows)} TFLOPs a network, in equally many steps; a single block needs no "
+        "clean tokens."
     )
     page, plot = folder / "text.md", folder / "text.png"
-    _plot(blocks, rows, plot)
-    lines = ["# Likelihood of text by block size and masks", "", note, "", *markdown_table(scores), ""]
+    _plot(blocks, intervals, plot)
+    lines = ["# Likelihood of text by block size, masks and order", "", note, "", *markdown_table(scores), ""]
     lines += [count_words(comparisons), "", *markdown_table(compared), ""]
     with whole(page) as temporary_path:
         temporary_path.write_text("\n".join([*lines, f"![Bits per byte over block sizes]({plot.name})", ""]))
@@ -52,11 +77,12 @@ def report(blocks: Sequence[int], rows: Rows, folder: Path) -> tuple[str, tuple[
 
 def compare_masks(blocks: Sequence[int], rows: Rows) -> list[Comparison]:
     """Compare counted with independent masks, of networks that are trained on one block size."""
+    counted, independent, _ = ARMS
     return [
         compare(
-            f"bits per byte of counted against independent masks, blocks of {block}",
-            _scores(rows, COUNTED, ALONE, block),
-            _scores(rows, INDEPENDENT, ALONE, block),
+            f"counted against independent masks, blocks of {block}",
+            _scores(rows, counted, block),
+            _scores(rows, independent, block),
             LOWER,
         )
         for block in blocks
@@ -64,36 +90,55 @@ def compare_masks(blocks: Sequence[int], rows: Rows) -> list[Comparison]:
 
 
 def compare_sizes(blocks: Sequence[int], rows: Rows) -> list[Comparison]:
-    """Test for every arm whether bits per byte rise with the block size."""
+    """Test for every arm whether bits per byte rise with the block size, in random order."""
     return [
         trend(
-            f"bits per byte over the block size, {_label(masks, trained)}",
-            {block: _scores(rows, masks, trained, block) for block in blocks},
+            f"larger blocks, {COLUMNS[arm, RANDOM]}",
+            {block: _scores(rows, arm, block) for block in blocks},
             HIGHER,
         )
-        for masks, trained in ARMS
+        for arm in ARMS
     ]
 
 
-def _scores(rows: Rows, masks: str, trained: str, block: int, order: str = RANDOM_ORDER) -> Scores:
+def compare_orders(blocks: Sequence[int], rows: Rows) -> list[Comparison]:
+    """Compare other orders with random order, where blocks have an order and both are measured."""
+    return [
+        compare(
+            f"{WORDS[order]} against random order, {COLUMNS[arm, RANDOM]}, blocks of {block}",
+            ordered,
+            _scores(rows, arm, block),
+            LOWER,
+        )
+        for arm, order in COLUMNS
+        if order in WORDS
+        for block in blocks
+        if block > 1 and (ordered := _scores(rows, arm, block, order))
+    ]
+
+
+def _scores(rows: Rows, arm: Arm, block: int, order: str = RANDOM) -> Scores:
     """Return bits per byte by seed."""
-    return scores_of(rows.values(), SCORE, masks=masks, trained=trained, order=order, block=block)
+    return scores_of(rows.values(), SCORE, **arm._asdict(), order=order, block=block)
 
 
-def _label(masks: str, trained: str) -> str:
-    networks = "one network for all sizes" if trained == TOGETHER else "a network for each size"
-    return f"{masks} masks, {networks}"
+def _half(interval: MeanInterval) -> float | None:
+    """Return half the width of an interval, or None for a single value."""
+    return None if interval.low is None else interval.mean - interval.low
 
 
-def _table(blocks: Sequence[int], rows: Rows) -> list[dict[str, str]]:
-    """Return a line for each block size, with a column for each arm."""
+def _table(
+    blocks: Sequence[int], intervals: Mapping[str, Mapping[int, MeanInterval]]
+) -> list[dict[str, str]]:
+    """Return a line for each block size, with a column for each arm and order."""
     lines = []
     for block in blocks:
         line = {"tokens per block": str(block)}
-        for masks, trained in ARMS:
-            interval = mean_interval(list(_scores(rows, masks, trained, block).values()))
-            half = "" if interval.low is None else f" ± {interval.mean - interval.low:.3f}"
-            line[_label(masks, trained)] = f"{interval.mean:.3f}{half}"
+        for name, by_block in intervals.items():
+            line[name] = ""
+            if block in by_block:
+                half = _half(by_block[block])
+                line[name] = f"{by_block[block].mean:.3f}" + ("" if half is None else f" ± {half:.3f}")
         lines.append(line)
     return lines
 
@@ -105,19 +150,19 @@ def _costs(rows: Rows) -> str:
     return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
 
 
-def _plot(blocks: Sequence[int], rows: Rows, path: Path) -> None:
+def _plot(blocks: Sequence[int], intervals: Mapping[str, Mapping[int, MeanInterval]], path: Path) -> None:
     figures: Any = require("matplotlib.figure", "examples")
     figure = figures.Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
-    for (masks, trained), style in zip(ARMS, ("o-", "s--", "^:"), strict=True):
-        intervals = [mean_interval(list(_scores(rows, masks, trained, block).values())) for block in blocks]
+    styles = ("o-", "s--", "^-", "v:", "<:", "*-.", "x-.")
+    for (name, by_block), style in zip(intervals.items(), styles, strict=True):
         axes.errorbar(
-            range(len(blocks)),
-            [interval.mean for interval in intervals],
-            yerr=[0.0 if each.low is None else each.mean - each.low for each in intervals],
+            [blocks.index(block) for block in by_block],
+            [interval.mean for interval in by_block.values()],
+            yerr=[_half(interval) or 0.0 for interval in by_block.values()],
             fmt=style,
             capsize=3,
-            label=_label(masks, trained),
+            label=name,
         )
     axes.set_xticks(range(len(blocks)), [str(block) for block in blocks])
     axes.set(xlabel="tokens per block", ylabel="held-out bits per byte, 95% intervals over the seeds")

@@ -188,7 +188,7 @@ def _check_state(stored: Stored, recipe: Recipe) -> None:
     layers = config["num_layers"] + config.get("head_layers", 0)
     if layers <= len(tensors):
         with reading(path), torch.device("meta"):
-            network = NETWORKS[class_name](**{key: config[key] for key in kinds})
+            network = NETWORKS[class_name](**{key: config[key] for key in kinds if key in config})
         needed = sum(parameter.numel() for parameter in network.parameters())
     if layers > len(tensors) or needed > elements:
         raise damage(path, f"it describes a larger network than the {elements:,} weights of the checkpoint")

@@ -10,7 +10,7 @@ from acdit.data.opening import open_samples
 from acdit.utils.errors import UserError
 
 
-@pytest.fixture(scope="module", params=SCENES.values(), ids=SCENES)
+@pytest.fixture(scope="module", params=SCENES.values(), ids=list(SCENES))
 def parts(request):
     return MovingDigits(12, scene=request.param), MovingDigits(12, held_out=True, scene=request.param)
 

@@ -172,7 +172,7 @@ def test_no_weight_of_a_classifier_is_read_outside_its_module():
     """A network that extracts features gives the same features, classes and velocities."""
     torch.manual_seed(0)
     images, clips = torch.randn(3, 1, 8, 8), torch.randn(2, 1, 4, 32, 32)
-    digits, movements = DigitClassifier(8, 1, 10).eval(), ClipNetwork(4).eval()
+    digits, movements = DigitClassifier(8, 1, 10).eval(), ClipNetwork(4, 32).eval()
 
     def outputs() -> list[Tensor]:
         return [digits(images), digits.features(images), *movements(clips), movements.features(clips)]

@@ -90,10 +90,10 @@ def test_a_page_shows_its_claims_and_their_verdicts(tmp_path):
     shown = f"| 16 | 16 | 1 | {interval.mean:.3g} ± {interval.mean - given(interval.low):.2g} |"
     assert shown in page.read_text()
     worse = known_rows(design, lambda row: 9 - row["blocks"] ** 0.5 + (row["tokens"] == 64))
-    design.report(worse, tmp_path)
-    assert verdicts(page)["more blocks, 16 tokens"] == "refuted"
-    design.report(known_rows(design, lambda row: row["blocks"], accuracy=0.9), tmp_path)
-    assert all(verdict.startswith("not learned at this budget") for verdict in verdicts(page).values())
+    decided = {comparison.name: comparison.verdict for comparison in claimed("blocks", worse)}
+    assert decided["more blocks, 16 tokens"] == "refuted"
+    poor = known_rows(design, lambda row: row["blocks"], accuracy=0.9)
+    assert {comparison.verdict for comparison in claimed("blocks", poor)} == {"not learned at this budget"}
 
 
 def test_every_study_has_claims_that_find_their_rows(tmp_path):
@@ -153,8 +153,9 @@ def test_checkpoints_are_measured_with_both_kinds_of_weights(runs, tmp_path, mon
     budget, run = BUDGETS["quick"], runs.run(design.runs[0])
     pipeline = load_pipeline(run.pipeline, kind=ACDiTImagePipeline)
     StoredWeights(run.folder).load(pipeline, 8, None)
-    labels = digit_images("digits", held_out=True)[1]
-    classes = labels[torch.arange(budget.samples) * len(labels) // budget.samples]
+    real, labels = digit_images("digits", held_out=True)
+    held_out = torch.arange(budget.samples) * len(labels) // budget.samples  # evenly spaced
+    classes = labels[held_out]
     generators = [torch.Generator().manual_seed(3 * budget.samples + row) for row in range(budget.samples)]
     drawn = pipeline(
         classes.tolist(),
@@ -163,13 +164,13 @@ def test_checkpoints_are_measured_with_both_kinds_of_weights(runs, tmp_path, mon
         generator=generators,
         output_type="pt",
     )
-    images, (held_out, _) = 2 * drawn.images - 1, digit_images("digits", held_out=True)
+    images = 2 * drawn.images - 1
     classifier = load_digit_classifier(*digit_images("digits"))
     row = rows["wsd", "raw", 0.8, 3]
     assert row["label_accuracy"] == pytest.approx(
         float((classifier.predict(images) == classes).float().mean())
     )
-    expected = frechet_distance(classifier.features(images), classifier.features(held_out))
+    expected = frechet_distance(classifier.features(images), classifier.features(real[held_out]))
     assert row[DISTANCE] == pytest.approx(expected, rel=1e-3)
     assert row["network_calls"] == drawn.evaluations == 8
     assert row["training_flops"] == pytest.approx(0.8 * given(run.flops))

@@ -17,7 +17,7 @@ from acdit.studies import run_store
 from acdit.studies.design import Design, run_study
 from acdit.studies.run_store import RunStore
 from acdit.studies.text import text_design
-from acdit.studies.text_report import compare_masks, compare_sizes
+from acdit.studies.text_report import compare_masks, compare_orders, compare_sizes
 from tests.tiny import given
 
 NETWORK = {"num_layers": 1, "hidden_size": 8, "num_heads": 1}
@@ -34,9 +34,9 @@ def run(folder, store):
     return json.loads((folder / "measurements.json").read_text())
 
 
-def of(made, masks, trained, block):
+def of(made, masks, trained, block, order="random"):
     """The rows of an arm at a block size, by seed."""
-    arm = (masks, trained, "random", block)
+    arm = (masks, trained, order, block)
     return {
         row["seed"]: row
         for row in made["rows"]
@@ -50,7 +50,15 @@ def test_networks_are_trained_once_and_scored(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr().out
     arms = (("counted", "alone"), ("independent", "alone"), ("counted", "all"))
     assert all(set(of(made, *arm, block)) == {0, 1} for arm in arms for block in (1, 256))
-    assert len(made["rows"]) == 12 and (out / "text.png").stat().st_size > 5000
+    ordered = [
+        of(made, "counted", trained, 1, order)
+        for order in ("left", "lowest-entropy")
+        for trained in ("alone", "all")
+    ]
+    assert all(set(rows) == {0, 1} for rows in ordered) and len(made["rows"]) == 20
+    for seed, row in (*ordered[0].items(), *ordered[2].items()):  # a block of one token has one order
+        assert row["bits_per_byte"] == pytest.approx(of(made, "counted", "alone", 1)[seed]["bits_per_byte"])
+    assert (out / "text.png").stat().st_size > 5000
     runs = {run.name: run for run in store.runs(design().runs)}
     names = [f"{masks}-block-{block}" for masks in ("counted", "independent") for block in (1, 256)]
     assert set(runs) == {f"{name}-{seed}" for name in ("counted-all", *names) for seed in (0, 1)}
@@ -103,6 +111,17 @@ def test_comparisons_are_paired_by_seed():
     differences = [each.difference.mean for each in masks if each.difference is not None]
     assert differences == pytest.approx([-0.1 + 0.0004, 0.1 + 0.0016])
     assert [each.verdict for each in sizes] == ["confirmed", "confirmed", "undecided"]
+    assert compare_orders((1, 4), rows) == []
+    ordered = {
+        (*key[:2], order, *key[3:]): row | {"order": order, "bits_per_byte": row["bits_per_byte"] + more}
+        for order, more in (("left", -0.2), ("lowest-entropy", 0.1))
+        for key, row in rows.items()
+        if key[0] == "counted"
+    }
+    orders = compare_orders((1, 4), rows | ordered)
+    assert [each.verdict for each in orders] == ["confirmed", "confirmed", "refuted", "refuted"]
+    assert orders[0].name == "left to right against random order, counted masks, blocks of 4"
+    assert orders[3].name == "most certain first against random order, counted masks, all sizes, blocks of 4"
 
 
 @pytest.mark.parametrize(

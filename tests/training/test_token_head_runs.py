@@ -170,6 +170,7 @@ def test_commands_run_with_such_a_model(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["info", str(trained), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
+    assert (facts["head_layers"], facts["head_size"]) == (2, 24)
     assert facts["parameters"] == load_pipeline(trained).transformer.num_parameters()
     out = str(tmp_path / "digits.png")
     assert main(["sample", "--model", str(trained), "--labels", "3,1", "--out", out]) == 0

@@ -138,7 +138,7 @@ def test_every_network_computes_in_full_precision():
 
     digits = DigitClassifier(8, 1, 10).eval()
     digits.trunk = torch.nn.Sequential(Probe(), torch.nn.Linear(64, 64))
-    clips = ClipNetwork(2).eval()
+    clips = ClipNetwork(2, 32).eval()
     clips.trunk = torch.nn.Sequential(Probe(), torch.nn.Linear(2048, 64))
     info = digit_features(digits, (1, 8, 8), CPU).info
 

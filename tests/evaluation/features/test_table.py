@@ -157,7 +157,7 @@ def test_the_digit_classifier_follows_the_shape(source, few_steps):
         extractor(images[:, :, 1:])
 
 
-@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+@pytest.mark.parametrize("scene", SCENES.values(), ids=list(SCENES))
 def test_the_clip_classifier_follows_the_number_of_frames_and_their_size(scene, few_steps):
     data = MovingDigits(6, held_out=True, scene=scene)
     clips = torch.stack([data.decode(index) for index in range(4)])
