@@ -54,12 +54,12 @@ def options_of(entry: Study | StudyReport) -> type[Any]:
     return cast(type[Any], load_object(entry.options))
 
 
-def run(entry: Study | StudyReport, options: Any) -> None:
+def run(entry: Study | StudyReport, options: StudyOptions | ReportOptions) -> None:
     """Run a study, or write the page."""
     if isinstance(entry, StudyReport):
         load_object(entry.write)(options)
     else:
-        run_declared(entry, options)
+        run_declared(entry, cast(StudyOptions, options))
 
 
 def write_report(options: ReportOptions) -> None:

@@ -103,7 +103,7 @@ class Claim:
 
 
 def by_level(
-    rows: Sequence[Row], level: str, column: str, *, pairs: str = "seed", **where: Any
+    rows: Sequence[Row], level: str, column: str, *, pairs: str = "seed", **where: object
 ) -> dict[float, Scores]:
     """Return scores by the values of a column of levels, in rows with given values of other columns.
 

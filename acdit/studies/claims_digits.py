@@ -1,4 +1,4 @@
-"""What the claims about images need of the studies on digits, as functions of their rows.
+"""Comparisons of the claims about images, as functions of the rows of the studies on digits.
 
 Quality is the Fréchet distance of generated digits, where lower is better. Does not import torch.
 """

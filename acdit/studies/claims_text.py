@@ -1,4 +1,4 @@
-"""What the claims about text and understanding need of the rows of the studies. Does not import torch."""
+"""Comparisons of the claims about text and understanding, of rows of their studies. Does not import torch."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the claims about the cost of sampling need of the rows of the study `time`. Does not import torch.
+"""Comparisons of the claims about the cost of sampling, of rows of the study `time`. Does not import torch.
 
 Rounds take the place of seeds: in each, every number of blocks is timed once, so that slowdowns of the
 machine affect all alike.

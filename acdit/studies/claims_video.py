@@ -1,4 +1,4 @@
-"""What the claim about video needs of the rows of the study `video`. Does not import torch."""
+"""Comparisons of the claim about video, of rows of the study `video`. Does not import torch."""
 
 from collections.abc import Sequence
 

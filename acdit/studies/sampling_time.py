@@ -34,7 +34,7 @@ OPERATORS = 5  # of a profile
 
 @dataclass(frozen=True)
 class Timing:
-    """What is timed.
+    """Settings of the timing.
 
     Attributes:
         size: size of the network.
