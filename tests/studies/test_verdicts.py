@@ -17,6 +17,7 @@ from acdit.studies.verdicts import (
     VIDEO_ERROR,
     Comparison,
     Expectation,
+    Verdict,
     compare,
     conclude,
     count_words,
@@ -255,7 +256,7 @@ def test_what_is_just_not_true_is_rarely_confirmed_and_just_true_rarely_refuted(
 
 def test_what_is_true_is_confirmed_as_often_as_the_noncentral_t_distribution_says():
     power = scipy.stats.nct.sf(scipy.stats.t.ppf(0.975, 4), 4, 2 * 5**0.5)  # mean 2, 5 seeds
-    error = (power * (1 - power) / SETS) ** 0.5
+    error = float(power * (1 - power) / SETS) ** 0.5
     assert rates(HIGHER, 2.0)[CONFIRMED] == pytest.approx(power, abs=4 * error)
 
 
@@ -297,7 +298,7 @@ def test_scores_of_rows():
             scores_of([{"seed": 0, "score": wrong}], "score")
 
 
-def with_verdicts(*verdicts: str) -> list[Comparison]:
+def with_verdicts(*verdicts: Verdict) -> list[Comparison]:
     return [Comparison("x", HIGHER, verdict) for verdict in verdicts]
 
 
