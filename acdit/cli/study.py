@@ -57,7 +57,7 @@ def options_of(entry: Study | StudyReport) -> type[Any]:
 def run(entry: Study | StudyReport, options: StudyOptions | ReportOptions) -> None:
     """Run a study, or write the page."""
     if isinstance(entry, StudyReport):
-        load_object(entry.write)(options)
+        cast("Callable[[Any], None]", load_object(entry.write))(options)
     else:
         run_declared(entry, cast(StudyOptions, options))
 

@@ -151,7 +151,7 @@ def context_noise(rows: Sequence[Row]) -> list[Comparison]:
 
 def longer_windows(rows: Sequence[Row]) -> list[Comparison]:
     """Return the trend of the distance over the number of previous blocks that a block sees."""
-    windows = {window: _in_context(rows, 0.0, 0.0, window) for window in WINDOWS}
+    windows = {float(window): _in_context(rows, 0.0, 0.0, window) for window in WINDOWS}
     return [trend_over("longer windows", windows, LOWER)]
 
 
