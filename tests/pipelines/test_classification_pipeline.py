@@ -151,7 +151,6 @@ def test_tensors_of_other_sizes_are_resized_and_cropped_to_the_middle(colours):
         (torch.zeros(3, 2, 900), "image of 900x2 pixels is too narrow"),
         ([Image.new("RGB", (8, 8)), "picture.png"], "image must be PIL images"),
     ],
-    ids=repr,
 )
 def test_images_that_cannot_be_read(colours, given, words):
     with pytest.raises(UserError, match=words) as caught:
