@@ -63,6 +63,8 @@ class ExactChain:
     dtype = torch.float64
     config = {"num_classes": None, "vocab_size": STATES + 1}
 
+    context_sees_labels = False
+
     def __init__(self, wrong: float = 0.0):
         self.wrong = wrong
         self.calls: list[tuple[int, ...]] = []  # the blocks asked for

@@ -27,7 +27,6 @@ class Scene:
         side: side of a frame in pixels.
         speeds: least and greatest speed in pixels per frame.
         paths: number of clips of each training digit; each held-out digit has one clip.
-        key: keys of the random motions.
     """
 
     name: str
@@ -37,7 +36,6 @@ class Scene:
     side: int
     speeds: tuple[int, int]
     paths: int
-    key: tuple[str, ...]
 
     @property
     def reach(self) -> int:
@@ -55,8 +53,8 @@ class Scene:
         )
 
 
-LARGE = Scene("moving-digits", "mnist", 2, 16, 32, (2, 4), 25, ("moving digits",))
-SMALL = Scene("moving-digits-small", "digits", 0, 8, 16, (1, 2), 25, ("moving digits", "small"))
+LARGE = Scene("moving-digits", "mnist", 2, 16, 32, (2, 4), 25)
+SMALL = Scene("moving-digits-small", "digits", 0, 8, 16, (1, 2), 25)
 SCENES = {scene.name: scene for scene in (LARGE, SMALL)}
 
 
@@ -123,7 +121,7 @@ class MovingDigits(PixelDataset):
     def clip(self, index: int) -> Clip:
         """Return the content of a clip."""
         scene = self.scene
-        source = generator(*scene.key, "held out" if self.held_out else "training", index)
+        source = generator("moving digits", "held out" if self.held_out else "training", index)
         row, column = torch.randint(scene.reach + 1, (2,), generator=source).tolist()
         velocity = scene.velocities[int(torch.randint(len(scene.velocities), (), generator=source))]
         return Clip(index * STRIDE % len(self.sprites), Motion((row, column), velocity, scene.reach))

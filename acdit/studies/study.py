@@ -58,7 +58,7 @@ STUDIES: dict[str, Study] = {
         ),
         Study(
             "text",
-            "likelihood of text against block size, masks of the training and order of revealing",
+            "likelihood of text against block size, masks and order of revealing",
             "acdit.studies.text:text_design",
             "acdit.cli.study_options:TextStudyOptions",
             "acdit study text --batch 16 --training-steps 350 --seeds 5 --dry-run",
@@ -86,14 +86,14 @@ STUDIES: dict[str, Study] = {
         ),
         Study(
             "blocks",
-            "quality of digits against the number of blocks and the length of the sequence",
+            "quality of digits against number of blocks and sequence length",
             "acdit.studies.blocks:blocks_design",
             "acdit.cli.study_options:DigitDataStudyOptions",
             "acdit study blocks --jobs 2 --dry-run",
         ),
         Study(
             "scaling",
-            "quality of digits against the size of the network, at several numbers of blocks",
+            "quality of digits against size of the network and number of blocks",
             "acdit.studies.scaling:scaling_design",
             "acdit.cli.study_options:DigitStudyOptions",
             "acdit study scaling --jobs 2 --dry-run",

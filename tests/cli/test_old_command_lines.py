@@ -24,7 +24,13 @@ REFUSED_LATER = [
     ["evaluate", "--model", "mnist", "--frames", "8"],
 ]
 TEXT_DEFAULTS = (("draws", 4), ("estimate", "times"))
-NEWER = ("classifier.", "optimizer.layer_decay")  # keys that the earlier version did not have
+NEWER = (
+    "classifier.",
+    "optimizer.layer_decay",
+    "model.context",
+    "model.kind",
+    "model.positions",
+)  # keys that the earlier version did not have
 UNSET = (None, False, [], "")
 
 

@@ -81,6 +81,7 @@ class Gaussians:
 
     means, deviation = torch.tensor([-1.0, 0.0, 0.5], dtype=torch.float64), 0.4
     config: Any = {"num_classes": 3, "time_conditioning": True}
+    context_sees_labels = False
 
     def __init__(self):
         signal = (1 - torch.linspace(LINEAR_BETAS["beta_start"], LINEAR_BETAS["beta_end"], 1000)).double()

@@ -140,7 +140,7 @@ def test_too_few_seeds_are_undecided_with_the_reason(seeds):
     assert result.verdict == UNDECIDED and result.reason == f"{seeds} of at least 5 seeds"
     assert result.difference is not None and result.difference.mean > 99  # shown nevertheless
     assert result.row()["seeds"] == str(seeds)
-    levels = {1: BASE, 2: shifted(1, seeds=seeds), 4: shifted(2, seeds=5)}
+    levels = {1.0: BASE, 2.0: shifted(1, seeds=seeds), 4.0: shifted(2, seeds=5)}
     assert trend("x", levels, HIGHER).reason == f"{seeds} of at least 5 seeds"
 
 
@@ -153,7 +153,7 @@ def test_scores_that_are_not_finite_are_undecided(value):
     ):
         result = compare("x", treated, control, HIGHER)
         assert result.verdict == UNDECIDED and "seed 3 is not finite" in result.reason
-    levels = {1: BASE, 2: shifted(1) | {2: value}, 4: shifted(2)}
+    levels = {1.0: BASE, 2.0: shifted(1) | {2: value}, 4.0: shifted(2)}
     assert "seed 2 is not finite" in trend("x", levels, HIGHER).reason
 
 
@@ -223,10 +223,10 @@ def test_an_expectation_that_cannot_be_tested_is_a_mistake():
         with pytest.raises(ValueError, match="margin"):
             Expectation(**wrong)
     for levels, expected in (
-        ({1: BASE}, HIGHER),
-        ({0: BASE, 1: BASE}, HIGHER),
-        ({1: BASE, 2: BASE}, equal(1)),
-        ({1: BASE, 2: BASE}, Expectation("higher", 1)),
+        ({1.0: BASE}, HIGHER),
+        ({0.0: BASE, 1.0: BASE}, HIGHER),
+        ({1.0: BASE, 2.0: BASE}, equal(1)),
+        ({1.0: BASE, 2.0: BASE}, Expectation("higher", 1)),
     ):
         with pytest.raises(ValueError, match="trend"):
             trend("x", levels, expected)
