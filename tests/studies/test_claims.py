@@ -231,7 +231,8 @@ def test_claims_read_the_rows_that_their_study_declares(name, tmp_path, monkeypa
     options = options_of(STUDIES[evidence.study])
     given = build(options, read_arguments(options, words[3:]))
     assert given.folder(evidence.study) == Path(f"out/study-{evidence.folder}")
-    design = load_object(STUDIES[evidence.study].design)(**given.arguments())
+    make: Any = load_object(STUDIES[evidence.study].design)
+    design = make(**given.arguments())
     keys = [key for measurement in design.measurements for key in measurement.rows]
     rows = [
         dict(zip(design.keys, key, strict=True)) | dict.fromkeys(design.columns, 1.0 + number % 7)

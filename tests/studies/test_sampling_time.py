@@ -1,6 +1,7 @@
 """The study of the time of sampling: FLOPs against torch's counter, and its report on known times."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -31,11 +32,11 @@ def test_flops_are_those_that_torch_counts(side, count):
 
     def call(index: int, *, clean: bool = False, timed: bool = False) -> int:
         with torch.device("meta"):
-            config = network_config(LAPTOP, layout.grid) | {"time_conditioning": timed}
+            config: dict[str, Any] = network_config(LAPTOP, layout.grid) | {"time_conditioning": timed}
             network = ACDiTTransformer(**config)
             view = torch.empty(1, 1, layout.block_tokens, 4)
             timestep = torch.empty(1, 1) if timed else None
-            cache = network.new_cache(layout, 1, device="meta") if count > 1 else None
+            cache = network.new_cache(layout, 1, device=torch.device("meta")) if count > 1 else None
         if cache is not None:
             cache.advance(index - clean)
         given = view if clean else None

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from acdit.studies.verdicts import (
     UNDECIDED,
     VIDEO_ERROR,
     Comparison,
+    Direction,
     Expectation,
     Verdict,
     compare,
@@ -38,7 +40,7 @@ def shifted(by: float, noise: float = 0.1, seeds: int = 5) -> dict[int, float]:
     return {seed: BASE[seed] + by + noise * NOISE[seed] for seed in range(seeds)}
 
 
-def equal(margin: float, worse: str = "higher", **more) -> Expectation:
+def equal(margin: float, worse: Direction = "higher", **more) -> Expectation:
     return Expectation("equal", margin, worse, **more)
 
 
@@ -83,13 +85,13 @@ def test_intervals_are_those_of_scipy(seeds):
     random = np.random.default_rng(seeds)
     treated, control = np.add(random.normal(size=(2, seeds)), [[3.5], [3]])
     paired = [dict(enumerate(map(float, scores))) for scores in (treated, control)]
-    result = compare("x", *paired, HIGHER).difference
+    result = compare("x", paired[0], paired[1], HIGHER).difference
     expected = scipy.stats.ttest_rel(treated, control).confidence_interval(0.95)
     assert result is not None and result.count == seeds
     assert (result.low, result.high) == pytest.approx((expected.low, expected.high))
     logarithms = scipy.stats.ttest_rel(*np.log(np.abs([treated, control]))).confidence_interval(0.95)
     absolute = [{seed: abs(score) for seed, score in scores.items()} for scores in paired]
-    ratios = compare("x", *absolute, Expectation("higher", relative=True)).difference
+    ratios = compare("x", absolute[0], absolute[1], Expectation("higher", relative=True)).difference
     assert ratios is not None
     assert (ratios.low, ratios.high) == pytest.approx((logarithms.low, logarithms.high))
 
@@ -97,7 +99,8 @@ def test_intervals_are_those_of_scipy(seeds):
 def test_slopes_are_those_of_scipy():
     random, levels = np.random.default_rng(0), (1.0, 2.0, 8.0, 64.0)
     scores = random.normal(size=(6, len(levels)))
-    slopes = [scipy.stats.linregress(np.log2(levels), row).slope for row in scores]
+    fits: list[Any] = [scipy.stats.linregress(np.log2(levels), row) for row in scores]
+    slopes = [fit.slope for fit in fits]
     expected = scipy.stats.ttest_1samp(slopes, 0).confidence_interval(0.95)
     columns = zip(levels, scores.T, strict=True)
     result = trend("x", {level: dict(enumerate(column)) for level, column in columns}, HIGHER).difference
@@ -215,11 +218,12 @@ def test_trends():
 
 
 def test_an_expectation_that_cannot_be_tested_is_a_mistake():
-    for wrong in (
+    wrongs: list[dict[str, Any]] = [
         {"effect": "equal"},
         {"effect": "equal", "margin": 0.1},
         {"effect": "higher", "margin": -1},
-    ):
+    ]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match="margin"):
             Expectation(**wrong)
     for levels, expected in (
@@ -349,6 +353,6 @@ def test_the_number_of_comparisons_and_their_rows():
     assert str(equal(0.05, relative=True)) == "equal within 5%"
     assert str(Expectation("lower", 0.5)) == "lower by over 0.5"
     assert count_words(with_verdicts(CONFIRMED)).startswith("1 comparison, paired by seed")
-    assert count_words(with_verdicts(*[CONFIRMED] * 12)).startswith("12 comparisons, ")
+    assert count_words(12 * with_verdicts(CONFIRMED)).startswith("12 comparisons, ")
     reasons = [first for first, _ in pairwise(compare("x", {}, BASE, HIGHER).row().items())]
     assert reasons[0] == ("comparison", "x")
