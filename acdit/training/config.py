@@ -266,8 +266,12 @@ class Recipe(NamedRun):
             "model.context": self.model.context != "clean",
             "model.positions": self.model.positions != "rope_nd",
         }
-        for key in (key for key, is_set in given.items() if is_set):
-            raise UserError(f"{key} is for model.kind acdit, not token-head: leave it out")
+        unfit = [key for key, is_set in given.items() if is_set]
+        if unfit:
+            raise UserError(
+                f"{in_words(unfit, 'and')} {'is' if len(unfit) == 1 else 'are'} for model.kind acdit, "
+                f"not token-head: leave {'it' if len(unfit) == 1 else 'them'} out"
+            )
 
     def _refuse_unused(self, modality: Modality) -> None:
         """Raise UserError if a key is set that has no meaning for the modality."""
