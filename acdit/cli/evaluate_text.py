@@ -110,6 +110,8 @@ class TextEvaluateOptions(RunOptions):
             raise UserError("--times is measured on sequences: leave out --sequences 0")
         if self.times and self.order not in (None, RANDOM):
             raise UserError("--times is measured with tokens masked at random: leave out --order")
+        if self.estimate == "counts" and self.order not in (None, RANDOM):
+            raise UserError("--estimate is for --order random, other orders are exact: leave it out")
 
     @classmethod
     def needs_model(cls, values: Mapping[str, Any]) -> bool:

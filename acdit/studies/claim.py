@@ -3,20 +3,17 @@
 Does not import torch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .verdicts import (
     LABEL_ACCURACY,
-    NOT_MEASURED,
     Comparison,
-    Expectation,
     Learned,
     Scores,
     if_learned,
     scores_of,
-    trend,
 )
 
 Row = Mapping[str, Any]
@@ -34,6 +31,7 @@ class Evidence:
         plot: name of a plot in the folder.
         reference: scores of the reference run, by seed, of the rows; None if there is nothing to learn.
         learned: when the reference run has learned.
+        setting: settings that the measurements must have, such as the budget.
     """
 
     folder: str
@@ -42,6 +40,7 @@ class Evidence:
     plot: str
     reference: Callable[[Sequence[Row]], Scores] | None = None
     learned: Learned = LABEL_ACCURACY
+    setting: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def study(self) -> str:
@@ -103,24 +102,24 @@ class Claim:
 
 
 def by_level(
-    rows: Sequence[Row], level: str, column: str, *, pairs: str = "seed", **where: object
+    rows: Sequence[Row],
+    level: str,
+    values: Iterable[float],
+    column: str,
+    *,
+    pairs: str = "seed",
+    **where: object,
 ) -> dict[float, Scores]:
     """Return scores by the values of a column of levels, in rows with given values of other columns.
+
+    A level that is not measured has no scores, so that a trend over it is not measured either.
 
     Args:
         rows: rows of measurements.
         level: column of the level.
+        values: levels.
         column: column of the score.
         pairs: column of the seed, or of what else pairs the scores.
         where: values of other columns.
     """
-    chosen = [row for row in rows if all(row.get(key) == value for key, value in where.items())]
-    levels = sorted({row[level] for row in chosen})
-    return {value: scores_of(chosen, column, pairs=pairs, **{level: value}) for value in levels}
-
-
-def trend_over(name: str, levels: Mapping[float, Scores], expected: Expectation) -> Comparison:
-    """Return the trend over levels; `not measured` with fewer than two of them."""
-    if len(levels) < 2:
-        return Comparison(name, expected, NOT_MEASURED, "fewer than two levels are measured")
-    return trend(name, levels, expected)
+    return {value: scores_of(rows, column, pairs=pairs, **{level: value}, **where) for value in values}

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from .claim import Compare, Evidence, Row, by_level, trend_over
-from .verdicts import Comparison, Expectation, Scores, compare, differences_of, scores_of
+from .claim import Compare, Evidence, Row, by_level
+from .verdicts import Comparison, Expectation, Scores, compare, differences_of, scores_of, trend
 
 DISTANCE, ACCURACY = "frechet_distance", "label_accuracy"
 HIGHER, LOWER = Expectation("higher"), Expectation("lower")
@@ -17,6 +17,8 @@ WITHIN = Expectation("equal", 0.1, "higher", relative=True)
 COMPLETE = "RoPE-ND, clean past"  # reference of the ablation
 SHORT, LONG = 16, 64  # tokens of an image
 COUNTS = (1, 4, 16)  # numbers of blocks at both lengths
+LONG_COUNTS = (*COUNTS, 64)  # those of the longer one
+SIZES = ("small", "base", "large")
 REFERENCE_COUNT = 4
 WINDOWS = (1, 2, 4, 8, 15)  # numbers of previous blocks that a block of one token sees; the last is all
 
@@ -28,12 +30,12 @@ def _distance(rows: Sequence[Row], **where: Any) -> Scores:
 def more_blocks(rows: Sequence[Row]) -> list[Comparison]:
     """Return the trends of the distance over the number of blocks, at each length of the sequence."""
     return [
-        trend_over(
+        trend(
             f"more blocks, {tokens} tokens",
-            by_level(rows, "blocks", DISTANCE, tokens=tokens, trained=1.0),
+            by_level(rows, "blocks", counts, DISTANCE, tokens=tokens, trained=1.0),
             HIGHER,
         )
-        for tokens in (SHORT, LONG)
+        for tokens, counts in ((SHORT, COUNTS), (LONG, LONG_COUNTS))
     ]
 
 
@@ -68,19 +70,17 @@ def against_baselines(rows: Sequence[Row]) -> list[Comparison]:
 
 
 def _by_size(rows: Sequence[Row], count: int) -> dict[float, Scores]:
-    """Return distances by the number of parameters."""
-    sizes = dict.fromkeys(row["size"] for row in rows)
-    return {
-        fmean(row["parameters"] for row in rows if row["size"] == size): _distance(
-            rows, size=size, blocks=count
-        )
-        for size in sizes
-    }
+    """Return distances by the number of parameters; a size that is not measured has no distances."""
+    by_size = {}
+    for place, size in enumerate(SIZES, start=1):
+        parameters = [row["parameters"] for row in rows if row["size"] == size]
+        by_size[fmean(parameters) if parameters else float(place)] = _distance(rows, size=size, blocks=count)
+    return by_size
 
 
 def larger_networks(rows: Sequence[Row]) -> list[Comparison]:
     """Return the trends of the distance over the number of parameters, at each number of blocks."""
-    return [trend_over(f"larger networks, blocks: {count}", _by_size(rows, count), LOWER) for count in COUNTS]
+    return [trend(f"larger networks, blocks: {count}", _by_size(rows, count), LOWER) for count in COUNTS]
 
 
 def gap_over_size(rows: Sequence[Row]) -> list[Comparison]:
@@ -92,7 +92,7 @@ def gap_over_size(rows: Sequence[Row]) -> list[Comparison]:
         least = min(one, default=0.0)
         comparisons += [
             compare(f"{count} blocks against 1, smallest network", many[least], one[least], HIGHER),
-            trend_over(
+            trend(
                 f"larger networks: gap between {count} blocks and 1",
                 {size: differences_of(many[size], one[size]) for size in one},
                 LOWER,
@@ -152,10 +152,10 @@ def context_noise(rows: Sequence[Row]) -> list[Comparison]:
 def longer_windows(rows: Sequence[Row]) -> list[Comparison]:
     """Return the trend of the distance over the number of previous blocks that a block sees."""
     windows = {float(window): _in_context(rows, 0.0, 0.0, window) for window in WINDOWS}
-    return [trend_over("longer windows", windows, LOWER)]
+    return [trend("longer windows", windows, LOWER)]
 
 
-def mixed_blocks(training: str, expected: Expectation) -> Compare:
+def mixed_blocks(training: str, expected: Expectation, counts: Sequence[int] = COUNTS) -> Compare:
     """Return the function that compares one network for all numbers of blocks with one for each."""
 
     def compare_trainings(rows: Sequence[Row]) -> list[Comparison]:
@@ -166,7 +166,7 @@ def mixed_blocks(training: str, expected: Expectation) -> Compare:
                 _distance(rows, training="alone", blocks=count),
                 expected,
             )
-            for count in COUNTS
+            for count in counts
         ]
 
     return compare_trainings
@@ -187,16 +187,17 @@ REFERENCES: Mapping[str, Mapping[str, Any]] = {
 
 def digits(study: str, compare_rows: Compare) -> Evidence:
     """Return evidence of a study on 8x8 digits."""
-    return _evidence(study, study, f"acdit study {study} --seeds 5", compare_rows)
+    return _evidence(study, study, f"acdit study {study} --seeds 5", compare_rows, "full")
 
 
 def mnist(study: str, compare_rows: Compare) -> Evidence:
     """Return evidence of a study on digits of MNIST."""
-    return _evidence(study, f"{study}-mnist", f"acdit study {study} --data mnist --seeds 5", compare_rows)
+    command = f"acdit study {study} --data mnist --seeds 5"
+    return _evidence(study, f"{study}-mnist", command, compare_rows, "full-mnist")
 
 
-def _evidence(study: str, folder: str, command: str, compare_rows: Compare) -> Evidence:
+def _evidence(study: str, folder: str, command: str, compare_rows: Compare, budget: str) -> Evidence:
     def reference(rows: Sequence[Row]) -> Scores:
         return scores_of(rows, ACCURACY, **REFERENCES.get(folder, REFERENCES[study]))
 
-    return Evidence(folder, command, compare_rows, f"{study}.png", reference)
+    return Evidence(folder, command, compare_rows, f"{study}.png", reference, setting={"budget": budget})

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .claim import Compare, Evidence, Row, by_level, trend_over
-from .verdicts import Comparison, Expectation, Learned, Scores, compare, scores_of
+from .claim import Compare, Evidence, Row, by_level
+from .verdicts import Comparison, Expectation, Learned, Scores, compare, scores_of, trend
 
 BITS = "bits_per_byte"
 HIGHER, LOWER = Expectation("higher"), Expectation("lower")
@@ -24,9 +24,9 @@ def _bits(rows: Sequence[Row], **where: Any) -> Scores:
 def smaller_blocks(rows: Sequence[Row]) -> list[Comparison]:
     """Return the trends of bits per byte over the block size, with independent and with counted masks."""
     return [
-        trend_over(
+        trend(
             f"larger blocks, {masks} masks",
-            by_level(rows, "block", BITS, masks=masks, trained="alone", order="random"),
+            by_level(rows, "block", SIZES, BITS, masks=masks, trained="alone", order="random"),
             HIGHER,
         )
         for masks in ("independent", "counted")
@@ -94,7 +94,8 @@ def text(compare_rows: Compare) -> Evidence:
         return _bits(rows, masks="counted", trained="alone", block=1)
 
     command = "acdit study text --batch 16 --training-steps 350 --seeds 5"
-    return Evidence("text", command, compare_rows, "text.png", reference, LEARNED)
+    setting = {"steps": 350, "batch": 16}
+    return Evidence("text", command, compare_rows, "text.png", reference, LEARNED, setting)
 
 
 def understanding(compare_rows: Compare) -> Evidence:
@@ -104,4 +105,5 @@ def understanding(compare_rows: Compare) -> Evidence:
         return scores_of(rows, "accuracy", arm=TUNED, labels=max(LABELS))
 
     command = "acdit study understanding --seeds 5"
-    return Evidence("understanding", command, compare_rows, "labels.png", reference)
+    setting = {"budget": "full"}
+    return Evidence("understanding", command, compare_rows, "labels.png", reference, setting=setting)

@@ -6,10 +6,11 @@ machine affect all alike.
 
 from collections.abc import Sequence
 
-from .claim import Compare, Evidence, Row, by_level, trend_over
-from .verdicts import Comparison, Expectation, Scores, compare
+from .claim import Compare, Evidence, Row, by_level
+from .verdicts import Comparison, Expectation, Scores, compare, trend
 
 LONGEST = 16384  # tokens
+COUNTS = (1, 4, 16, 64)  # numbers of blocks
 FASTER = Expectation("lower", relative=True)
 # As a fraction of the time of one block: a fifth of the limit of the formula, one half.
 WITHIN = Expectation("equal", 0.1, "lower")
@@ -17,14 +18,14 @@ WITHIN = Expectation("equal", 0.1, "lower")
 
 def faster_with_blocks(rows: Sequence[Row], tokens: int = LONGEST) -> list[Comparison]:
     """Return the trend of the seconds of a sample over the number of blocks, at one length."""
-    return [trend_over(f"seconds with more blocks, {tokens:,} tokens", _seconds(rows, tokens), FASTER)]
+    return [trend(f"seconds with more blocks, {tokens:,} tokens", _seconds(rows, tokens), FASTER)]
 
 
 def saving_of_formula(rows: Sequence[Row], tokens: int = LONGEST) -> list[Comparison]:
     """Compare the fraction of the time of one block that is saved with that of the formula, at one length."""
     seconds = _seconds(rows, tokens)
-    formula = by_level(rows, "blocks", "formula_saving", pairs="round", tokens=tokens)
-    one = seconds.get(1, {})
+    formula = by_level(rows, "blocks", COUNTS, "formula_saving", pairs="round", tokens=tokens)
+    one = seconds[1]
     return [
         compare(
             f"fraction saved by {count:g} blocks against the formula, {tokens:,} tokens",
@@ -39,9 +40,10 @@ def saving_of_formula(rows: Sequence[Row], tokens: int = LONGEST) -> list[Compar
 
 def _seconds(rows: Sequence[Row], tokens: int) -> dict[float, Scores]:
     """Return seconds of a sample by number of blocks and round."""
-    return by_level(rows, "blocks", "seconds", pairs="round", tokens=tokens)
+    return by_level(rows, "blocks", COUNTS, "seconds", pairs="round", tokens=tokens)
 
 
 def sampling_time(compare_rows: Compare) -> Evidence:
     """Return evidence of the study of the time of sampling."""
-    return Evidence("time", "acdit study time", compare_rows, "time.png")
+    setting = {"steps": 10, "dtype": "float32"}
+    return Evidence("time", "acdit study time", compare_rows, "time.png", setting=setting)

@@ -30,5 +30,11 @@ def reference_error(rows: Sequence[Row]) -> Scores:
 
 
 VIDEO = Evidence(
-    "video", "acdit study video --seeds 5", video_in_blocks, "video.png", reference_error, VIDEO_ERROR
+    "video",
+    "acdit study video --seeds 5",
+    video_in_blocks,
+    "video.png",
+    reference_error,
+    VIDEO_ERROR,
+    {"budget": "full"},
 )

@@ -98,15 +98,16 @@ class Measurements:
         remedy = "choose another --out, or remove the file"
         try:
             stored = StoredMeasurements.read(path)
-            if stored.study not in ("", study):
-                raise UserError(f"it is one of the study {stored.study}")
-            if stored.setting == setting and not refresh:
+            foreign = stored.study not in ("", study)
+            if not foreign and stored.setting == setting and not refresh:
                 for row in stored.rows:
                     check_values(dict(row), dict.fromkeys(columns, ANY) | dict.fromkeys(keys, PLAIN), path)
                     self.rows[self._key(row)] = dict(row)
                 self._versions = stored.versions
         except UserError as fault:
             raise UserError(f"{path} is damaged or does not belong to a study: {fault}; {remedy}") from fault
+        if foreign:
+            raise UserError(f"{path} does not belong to the study {study}, but to {stored.study}; {remedy}")
         if stored.setting != setting and not refresh:
             changed = _changed(stored.setting, setting)
             raise UserError(

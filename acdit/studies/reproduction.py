@@ -13,6 +13,7 @@ from ..evaluation.report import format_table
 from ..training.config import RANK_FLOPS
 from ..training.plan import make_plan
 from ..training.recipes import load_recipe
+from ..utils.errors import UserError
 from ..utils.files import whole
 from .claim import Claim, Evidence, FullRun
 from .measurements import FILE, StoredMeasurements, markdown_table
@@ -95,10 +96,24 @@ def read_findings(claims: Sequence[Claim], studies: Path) -> list[Finding]:
             path = folder / FILE
             stored[folder] = StoredMeasurements.read(path) if path.exists() else None
         found = stored[folder]
+        if found is not None:
+            _check_setting(found, evidence, folder / FILE)
         comparisons = evidence.comparisons(found.rows if found else ())
         return Tested(evidence, folder, found if comparisons else None, tuple(comparisons))
 
     return [Finding(claim, tuple(map(tested, claim.evidence))) for claim in claims]
+
+
+def _check_setting(found: StoredMeasurements, evidence: Evidence, path: Path) -> None:
+    """Raise UserError unless measurements are those of the command of the evidence."""
+    if found.study not in ("", evidence.study):
+        raise UserError(f"{path} holds measurements of the study {found.study}, not of {evidence.study}")
+    for key, value in evidence.setting.items():
+        if found.setting.get(key) != value:
+            raise UserError(
+                f"{path} holds measurements with {key} {found.setting.get(key)}, but those of the page, by "
+                f"`{evidence.command}`, have {value}: move them to another folder"
+            )
 
 
 def write_page(findings: Sequence[Finding], page: Path) -> None:

@@ -30,7 +30,7 @@ from tests.studies.test_verdicts import NOISE
 EVIDENCE = {f"{claim.name} {evidence.folder}": evidence for claim in CLAIMS for evidence in claim.evidence}
 Score = Callable[[Mapping[str, Any]], float]
 DIGITS: dict[str, dict[str, Sequence[Any]]] = {
-    "blocks": {"tokens": (16, 64), "blocks": (1, 4, 16), "trained": (0.4, 1.0)},
+    "blocks": {"tokens": (16, 64), "blocks": (1, 4, 16, 64), "trained": (0.4, 1.0)},
     "scaling": {"size": ("small", "base", "large"), "blocks": (1, 4, 16)},
     "ablation": {
         "arm": ("RoPE-ND, clean past", "1-D RoPE", "absolute positions", "no positions", "noised past")
@@ -53,7 +53,7 @@ DIGITS: dict[str, dict[str, Sequence[Any]]] = {
     "video": {"blocks": (1, 2, 4, 8)},
     "anyblock": {
         "training": ("alone", "mixed, steps of one", "mixed, steps of all"),
-        "blocks": (1, 4, 16),
+        "blocks": (1, 4, 16, 64),
     },
 }
 OTHERS: dict[str, dict[str, Sequence[Any]]] = {

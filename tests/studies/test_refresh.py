@@ -88,7 +88,7 @@ def test_equal_settings_are_refreshed_too(counter, tmp_path):
 
 @pytest.mark.parametrize("refresh", [False, True])
 def test_measurements_of_another_study_are_never_replaced(refresh, counter, tmp_path):
-    with pytest.raises(UserError, match="it is one of the study counting"):
+    with pytest.raises(UserError, match="does not belong to the study adding, but to counting"):
         run_study(counter.design(name="adding"), tmp_path, refresh=refresh)
     (tmp_path / "measurements.json").write_text('{"rows": []}')
     with pytest.raises(UserError, match="damaged or does not belong"):

@@ -25,7 +25,7 @@ def nothing(tmp_path_factory) -> str:
 
 def store(studies: Path, name: str, rows: list) -> None:
     (studies / name).mkdir(parents=True)
-    content = {"study": name, "versions": ["9.9.9"], "setting": {}, "rows": rows}
+    content = {"study": name, "versions": ["9.9.9"], "setting": {"budget": "full"}, "rows": rows}
     (studies / name / "measurements.json").write_text(json.dumps(content))
 
 
@@ -85,7 +85,9 @@ def test_a_measured_claim_shows_its_comparisons_and_plot(tmp_path, nothing):
     # a measurement that changes changes the page
     rows = rows_of("ablation", of_arm)
     rows[-1]["frechet_distance"] += 0.1
-    (studies / "ablation" / "measurements.json").write_text(json.dumps({"setting": {}, "rows": rows}))
+    (studies / "ablation" / "measurements.json").write_text(
+        json.dumps({"setting": {"budget": "full"}, "rows": rows})
+    )
     assert section(page_text(read_findings(CLAIMS, studies), tmp_path / "docs"), "clean") != clean
 
 
@@ -105,13 +107,19 @@ def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):
         (None, ["--studies", "nowhere"], "--studies must be a folder of measurements, and nowhere is none"),
         (None, ["--out", "file/page.md"], "cannot be written"),
         ("{", [], "measurements.json"),
-        ('{"setting": {}, "rows": [{"frechet_distance": "low", "arm": "ACDiT"}]}', [], "seed"),
         (
-            '{"setting": {}, "rows": [{"frechet_distance": "low", "arm": "ACDiT", "seed": 0}]}',
+            '{"setting": {"budget": "full"}, "rows": [{"frechet_distance": "low", "arm": "ACDiT"}]}',
+            [],
+            "seed",
+        ),
+        (
+            '{"setting": {"budget": "full"}, "rows": [{"frechet_distance": "x", "arm": "ACDiT", "seed": 0}]}',
             [],
             "must be a number",
         ),
         ("[]", [], "measurements.json"),
+        ('{"setting": {"budget": "quick"}, "rows": []}', [], "with budget quick, but those of the page"),
+        ('{"study": "blocks", "setting": {}, "rows": []}', [], "of the study blocks, not of baselines"),
     ],
 )
 def test_refusals(content, words, said, tmp_path, monkeypatch, capsys):
