@@ -9,9 +9,20 @@ from ..evaluation.report import format_table
 from ..metrics.paired import MeanInterval, mean_interval
 from ..utils.errors import require
 from ..utils.files import whole
+from .claims_text import LEARNED
 from .design import Rows
 from .measurements import markdown_table
-from .verdicts import HIGHER, Comparison, Expectation, Scores, compare, count_words, scores_of, trend
+from .verdicts import (
+    HIGHER,
+    Comparison,
+    Expectation,
+    Scores,
+    compare,
+    count_words,
+    if_learned,
+    scores_of,
+    trend,
+)
 
 COUNTED, INDEPENDENT = "counted", "independent"  # masks of the training, as in `diffusion.masks`
 ALONE, TOGETHER = "alone", "all"  # training of a network: on one block size, or on all of them
@@ -56,6 +67,7 @@ def report(blocks: Sequence[int], rows: Rows, folder: Path) -> tuple[str, tuple[
         for (arm, order), name in COLUMNS.items()
     }
     comparisons = compare_masks(blocks, rows) + compare_sizes(blocks, rows) + compare_orders(blocks, rows)
+    comparisons = if_learned(comparisons, LEARNED, _scores(rows, ARMS[0], min(blocks)))
     scores, compared = _table(blocks, intervals), [comparison.row() for comparison in comparisons]
     note = (
         "Held-out bits per byte, means over the seeds with 95% t intervals. Networks are trained on one "
