@@ -32,6 +32,7 @@ class Evidence:
         reference: scores of the reference run, by seed, of the rows; None if there is nothing to learn.
         learned: when the reference run has learned.
         setting: settings that the measurements must have, such as the budget.
+        pairs: what the scores are paired by.
     """
 
     folder: str
@@ -41,6 +42,7 @@ class Evidence:
     reference: Callable[[Sequence[Row]], Scores] | None = None
     learned: Learned = LABEL_ACCURACY
     setting: Mapping[str, Any] = field(default_factory=dict)
+    pairs: str = "seed"
 
     @property
     def study(self) -> str:

@@ -152,8 +152,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Fig. 6a",
         "what more blocks cost in quality is less in larger networks.",
         (digits("scaling", gap_over_size),),
-        "in the smallest network 4 and 16 blocks have a higher distance than 1, and this difference falls "
-        "with the number of parameters.",
+        "in the smallest network 4 and 16 blocks have a higher distance than 1, and this difference (not the "
+        "ratio) falls with the number of parameters.",
         f"{FID}; networks here have up to some hundred thousand parameters.",
         tuple(
             FullRun(f"imagenet256-{size}", {"layout.blocks": f"[{side}x{side}]"})

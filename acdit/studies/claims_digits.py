@@ -4,11 +4,22 @@ Quality is the Fréchet distance of generated digits, where lower is better. Doe
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 from .claim import Compare, Evidence, Row, by_level
-from .verdicts import Comparison, Expectation, Scores, compare, differences_of, scores_of, trend
+from .verdicts import (
+    REFUTED,
+    UNDECIDED,
+    Comparison,
+    Expectation,
+    Scores,
+    compare,
+    differences_of,
+    scores_of,
+    trend,
+)
 
 DISTANCE, ACCURACY = "frechet_distance", "label_accuracy"
 HIGHER, LOWER = Expectation("higher"), Expectation("lower")
@@ -89,15 +100,17 @@ def gap_over_size(rows: Sequence[Row]) -> list[Comparison]:
     comparisons = []
     for count in COUNTS[1:]:
         many = _by_size(rows, count)
-        least = min(one, default=0.0)
-        comparisons += [
-            compare(f"{count} blocks against 1, smallest network", many[least], one[least], HIGHER),
-            trend(
-                f"larger networks: gap between {count} blocks and 1",
-                {size: differences_of(many[size], one[size]) for size in one},
-                LOWER,
-            ),
-        ]
+        least = min(one)
+        gap = compare(f"{count} blocks against 1, smallest network", many[least], one[least], HIGHER)
+        shrinks = trend(
+            f"larger networks: gap between {count} blocks and 1",
+            {size: differences_of(many[size], one[size]) for size in one},
+            LOWER,
+        )
+        pair = [gap, shrinks]
+        if gap.verdict == REFUTED:  # a gap that is not there can neither shrink nor grow
+            pair = [replace(each, verdict=UNDECIDED, reason="there is no gap to shrink") for each in pair]
+        comparisons += pair
     return comparisons
 
 

@@ -16,15 +16,19 @@ FASTER = Expectation("lower", relative=True)
 WITHIN = Expectation("equal", 0.1, "lower")
 
 
-def faster_with_blocks(rows: Sequence[Row], tokens: int = LONGEST) -> list[Comparison]:
+def faster_with_blocks(
+    rows: Sequence[Row], tokens: int = LONGEST, counts: Sequence[int] = COUNTS
+) -> list[Comparison]:
     """Return the trend of the seconds of a sample over the number of blocks, at one length."""
-    return [trend(f"seconds with more blocks, {tokens:,} tokens", _seconds(rows, tokens), FASTER)]
+    return [trend(f"seconds with more blocks, {tokens:,} tokens", _seconds(rows, tokens, counts), FASTER)]
 
 
-def saving_of_formula(rows: Sequence[Row], tokens: int = LONGEST) -> list[Comparison]:
+def saving_of_formula(
+    rows: Sequence[Row], tokens: int = LONGEST, counts: Sequence[int] = COUNTS
+) -> list[Comparison]:
     """Compare the fraction of the time of one block that is saved with that of the formula, at one length."""
-    seconds = _seconds(rows, tokens)
-    formula = by_level(rows, "blocks", COUNTS, "formula_saving", pairs="round", tokens=tokens)
+    seconds = _seconds(rows, tokens, counts)
+    formula = by_level(rows, "blocks", counts, "formula_saving", pairs="round", tokens=tokens)
     one = seconds[1]
     return [
         compare(
@@ -38,12 +42,12 @@ def saving_of_formula(rows: Sequence[Row], tokens: int = LONGEST) -> list[Compar
     ]
 
 
-def _seconds(rows: Sequence[Row], tokens: int) -> dict[float, Scores]:
+def _seconds(rows: Sequence[Row], tokens: int, counts: Sequence[int]) -> dict[float, Scores]:
     """Return seconds of a sample by number of blocks and round."""
-    return by_level(rows, "blocks", COUNTS, "seconds", pairs="round", tokens=tokens)
+    return by_level(rows, "blocks", counts, "seconds", pairs="round", tokens=tokens)
 
 
 def sampling_time(compare_rows: Compare) -> Evidence:
     """Return evidence of the study of the time of sampling."""
     setting = {"steps": 10, "dtype": "float32"}
-    return Evidence("time", "acdit study time", compare_rows, "time.png", setting=setting)
+    return Evidence("time", "acdit study time", compare_rows, "time.png", setting=setting, pairs="round")

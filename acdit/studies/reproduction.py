@@ -197,7 +197,7 @@ def _evidence(tested: Tested, folder: Path) -> list[str]:
     versions = f", by acdit {', '.join(tested.stored.versions)}" if tested.stored.versions else ""
     words = f"`{evidence.command}`{versions} ([measurements]({place})): **{tested.verdict}**."
     rows = [comparison.row() for comparison in tested.comparisons]
-    lines = [words, "", count_words(tested.comparisons), "", *markdown_table(rows), ""]
+    lines = [words, "", count_words(tested.comparisons, evidence.pairs), "", *markdown_table(rows), ""]
     if (tested.folder / evidence.plot).is_file():
         lines += [f"![{evidence.command}]({place}/{evidence.plot})", ""]
     return lines

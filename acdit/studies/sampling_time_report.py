@@ -30,9 +30,10 @@ def report(setting: Mapping[str, Any], rows: Rows, folder: Path) -> tuple[str, t
     table = [_line(key, medians) for key in medians]
     longest = max(tokens for tokens, _ in medians)
     listed = list(rows.values())
-    comparisons = faster_with_blocks(listed, longest) + saving_of_formula(listed, longest)
+    counts = sorted({blocks for tokens, blocks in medians if tokens == longest})
+    comparisons = faster_with_blocks(listed, longest, counts) + saving_of_formula(listed, longest, counts)
     compared = [comparison.row() for comparison in comparisons]
-    words = count_words(comparisons).replace("by seed", "by round")
+    words = count_words(comparisons, "round")
     network, machine = setting["network"], setting["machine"]
     rounds = len({number for _, _, number in rows} - {PROFILED})
     note = (

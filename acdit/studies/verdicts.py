@@ -296,12 +296,18 @@ def conclude(comparisons: Sequence[Comparison]) -> Verdict:
     return NOT_LEARNED if NOT_LEARNED in verdicts else UNDECIDED
 
 
-def count_words(comparisons: Sequence[Comparison]) -> str:
-    """Return the sentence that stands above a table of comparisons."""
+def count_words(comparisons: Sequence[Comparison], pairs: str = "seed") -> str:
+    """Return the sentences that stand above a table of comparisons.
+
+    Args:
+        comparisons: the comparisons.
+        pairs: what the scores are paired by.
+    """
     number = f"{len(comparisons)} comparison{'' if len(comparisons) == 1 else 's'}"
     return (
-        f"{number}, paired by seed, with 95% t intervals: where nothing differs, 1 in 40 is decided on "
-        "either side by chance. The difference of a trend is the change for each doubling."
+        f"{number}, paired by {pairs}, with 95% t intervals: an expectation that is just not met is "
+        "confirmed by chance once in 40 comparisons. The difference of a trend is the change for each "
+        "doubling."
     )
 
 
