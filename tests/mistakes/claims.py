@@ -97,8 +97,8 @@ CLAIMS = [
     mutant(
         "a refresh replaces measurements of another study",
         "studies/measurements.py",
-        'if stored.study not in ("", study):',
-        'if stored.study not in ("", study) and not refresh:',
+        'foreign = stored.study not in ("", study)',
+        'foreign = stored.study not in ("", study) and not refresh',
         "studies/test_refresh.py::test_measurements_of_another_study_are_never_replaced",
     ),
     mutant(
