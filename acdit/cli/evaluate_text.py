@@ -174,6 +174,7 @@ def run(options: TextEvaluateOptions) -> None:
 
 
 def _score_model(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]":
+    from ..diffusion.ordered_schedulers import OrderedScheduler
     from ..diffusion.schedulers import masked_scheduler
     from ..evaluation.texts import GENERATED_TEXTS, Generation, evaluate_texts
     from ..generation.batches import Sampling
@@ -196,8 +197,10 @@ def _score_model(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]"
             options.wanted or GENERATED_TEXTS, _comparison(options, ranks), tuple(options.temperatures or ())
         )
     order = RANDOM if options.order is None else parse_order(options.order, "--order")
-    if order != RANDOM and generation is not None:
-        pipeline.scheduler = masked_scheduler(order, pipeline.scheduler, "--order")
+    unfit = options.order is not None and isinstance(pipeline.scheduler, OrderedScheduler)
+    if generation is not None and (order != RANDOM or unfit):  # every other scheduler is of random order
+        name = "first-hitting" if order == RANDOM else order
+        pipeline.scheduler = masked_scheduler(name, pipeline.scheduler, "--order")
     blocks = options.block or [dims(pipeline.layout.block)]
     number = options.samples if isinstance(options.samples, int) else None
     return evaluate_texts(

@@ -60,10 +60,12 @@ def text_bounds(
         starts: Number of given tokens of each text, (N,), which count as revealed; None = 0.
 
     Raises:
-        UserError: If there is no such order, it is for other blocks, or the network has time conditioning
-            and the order is not random.
+        UserError: If there is no such order, it is for other blocks, the network has time conditioning and
+            the order is not random, or a text has no token to score.
     """
     check_order_fits(order, model, layout.block_tokens)
+    if (lengths <= (0 if starts is None else starts)).any():
+        raise UserError("every text needs at least one token to score")
     if order == RANDOM:
         return text_nelbo(
             model,

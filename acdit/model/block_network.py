@@ -54,6 +54,17 @@ class BlockNetwork(StoredNetwork):
             check_backend(backend, x.device, training=True)
         return backend
 
+    def _cache_size(self, batch_size: int, device: torch.device) -> dict[str, Any]:
+        """Return the arguments of `KVCache` that follow from the size of the network."""
+        return {
+            "num_layers": self.config["num_layers"],
+            "batch_size": batch_size,
+            "num_heads": self.config["num_heads"],
+            "head_dim": self.config["hidden_size"] // self.config["num_heads"],
+            "dtype": self.dtype,
+            "device": device,
+        }
+
     def _runner(self, block: nn.Module) -> Callable[..., Any]:
         """Return a layer, or with gradient checkpointing the function that recomputes it."""
         if self.gradient_checkpointing and torch.is_grad_enabled():

@@ -141,12 +141,7 @@ class CausalTokenDiffusion(BlockNetwork):
             layout,
             turned=partial(self._rotation(self.dtype, device).shifted, layout),
             lead=1,
-            num_layers=self.config["num_layers"],
-            batch_size=batch_size,
-            num_heads=self.config["num_heads"],
-            head_dim=self.config["hidden_size"] // self.config["num_heads"],
-            dtype=self.dtype,
-            device=device,
+            **self._cache_size(batch_size, device),
         )
 
     def forward(

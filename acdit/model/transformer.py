@@ -149,12 +149,7 @@ class ACDiTTransformer(BlockNetwork):
             window=window,
             sinks=sinks,
             turned=partial(self._rotation(self.dtype, device).shifted, layout),
-            num_layers=self.config["num_layers"],
-            batch_size=batch_size,
-            num_heads=self.config["num_heads"],
-            head_dim=self.config["hidden_size"] // self.config["num_heads"],
-            dtype=self.dtype,
-            device=device,
+            **self._cache_size(batch_size, device),
         )
 
     def forward(

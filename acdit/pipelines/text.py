@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.tokenizers import FILE, ByteTokenizer, TextStream, Tokenizer, open_tokenizer
+from ..data.tokenizers import FILE, ByteTokenizer, Tokenizer, open_tokenizer
 from ..diffusion.generate import Block, generate, steps_per_block
 from ..diffusion.masked_schedulers import with_sampling
 from ..diffusion.orders import RANDOM, Order
@@ -22,6 +22,7 @@ from .generators import Generators, one_per_sample
 from .layouts import requested_text_layout
 from .stored_pipeline import FORMAT_VERSION, check_format
 from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
+from .text_pieces import text_pieces
 from .text_scoring import paired, score_texts
 
 OUTPUT_TYPES = ("text", "tokens")
@@ -204,16 +205,8 @@ class ACDiTTextPipeline(BlockPipeline):
 
     @torch.no_grad()
     def _pieces(self, canvas: Canvas, blocks: Iterator[Block]) -> Iterator[TextPiece]:
-        prompts = [row[:start].tolist() for row, start in zip(canvas.tokens, canvas.starts, strict=True)]
-        streams = [TextStream(self.tokenizer, ids) for ids in prompts]
-        evaluations = 0
         try:
-            for finished in blocks:
-                evaluations += finished.evaluations
-                last = canvas.done(finished.index)
-                new = [canvas.new(row, finished.index) for row in range(len(streams))]
-                texts = [each.add(ids, last) for each, ids in zip(streams, new, strict=True)]
-                yield TextPiece(texts, evaluations, sum(map(len, new)))
+            yield from text_pieces(self.tokenizer, canvas, blocks)
         finally:  # also if the caller stops before the end
             self.maybe_free_model_hooks()
 

@@ -77,7 +77,7 @@ def check_run(recipe: Recipe, ranks: int, data: Data, network: Costs) -> tuple[l
     checks.run("labels", lambda: check_labels(recipe))
     checks.run("objective", lambda: recipe.training.objective and objective_name(recipe))
     checks.run("masks", lambda: _check_masks(recipe, network.network))
-    checks.run("scheduler", lambda: check_scheduler(recipe))
+    checks.run("scheduler", lambda: check_scheduler(recipe, network.network.time_conditioning))
     checks.run("validation", lambda: check_validation(recipe))
     checks.run("disk", lambda: _check_disk(recipe, network))
     return checks.results, layouts or []

@@ -42,8 +42,13 @@ def build_pipeline(
     return export(recipe, copy.deepcopy(model).eval(), layout, data, vae)
 
 
-def check_scheduler(recipe: Recipe) -> str | None:
+def check_scheduler(recipe: Recipe, time_conditioning: bool | None = None) -> str | None:
     """Return the name of the scheduler that a recipe sets, or None.
+
+    Args:
+        recipe: Recipe of the run.
+        time_conditioning: Whether the network takes timesteps; None = as in the recipe, unless its network
+            comes from `training.init_from` and is not known yet.
 
     Raises:
         UserError: If the recipe's modality has no scheduler of that name, or it does not fit the prediction
@@ -63,10 +68,12 @@ def check_scheduler(recipe: Recipe) -> str | None:
         network = {"prediction_type": SOLVER_TARGETS[prediction]}
         check_solver(schedulers[name](prediction=prediction), network, bounds=(0.0, 0.0))
     elif recipe.modality.noise == "masked":
-        timed, schedule = recipe.model.time_conditioning, recipe.diffusion.schedule
-        timed = recipe.modality.time_conditioning if timed is None else timed
-        network = {"vocab_size": 1, "time_conditioning": timed}  # of which the mask is the only id
-        check_solver(schedulers[name](mask_token=0, schedule=schedule), network)
+        timed = time_conditioning
+        if timed is None and recipe.training.init_from is None:
+            timed = recipe.time_conditioning
+        if timed is not None:
+            network = {"vocab_size": 1, "time_conditioning": timed}  # of which the mask is the only id
+            check_solver(schedulers[name](mask_token=0, schedule=recipe.diffusion.schedule), network)
     return name
 
 

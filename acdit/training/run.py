@@ -27,7 +27,7 @@ from .build import build_layouts, build_model, open_data
 from .checkpoint import Stored, newest_checkpoint, save_checkpoint
 from .config import Recipe
 from .costs import Costs
-from .export import build_pipeline
+from .export import build_pipeline, check_scheduler
 from .learner import Learner, TrainedNetwork, compile_blocks
 from .lora import Adapters, adapters_of, merged
 from .mixing import soft_labels
@@ -94,6 +94,7 @@ class Run:
             compile_blocks(network, config.compile_mode)
         self.learner = Learner(network, recipe.optimizer, ranks, config.parallel)
         self.objective = build_objective(recipe, self.data, self.learner.time_conditioning)
+        check_scheduler(recipe, self.learner.time_conditioning)
         self.validation_loss: float | None = None
         self.unlogged: list[float] = []  # losses since the last entry of the log
         if stored is not None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -100,6 +101,21 @@ def test_scores_in_an_order(model, capsys, tmp_path, order):
     seeded = [torch.Generator().manual_seed(row) for row in range(2)]
     rows = pipe(num_samples_per_prompt=2, generator=seeded, output_type="tokens").texts
     assert generated["token_entropy"] == pytest.approx(token_entropy(rows))  # of texts in this order
+
+
+def test_random_order_is_that_of_the_texts_too(model, tmp_path):
+    """Also if the scheduler of the model has another order."""
+    (tmp_path / "a.txt").write_text("full of sound and fury, signifying nothing. It is a tale.")
+    shutil.copytree(model, tmp_path / "left")
+    ordered = load_pipeline(model)
+    ordered.scheduler = masked_scheduler("left", ordered.scheduler)
+    ordered.save_pretrained(tmp_path / "left", safe_serialization=True)
+    entropies = []
+    for name in (model, "left"):
+        command = ["evaluate", "--model", str(name), "--data", "a.txt", "--order", "random"]
+        assert main([*command, "--out", "scores.json", "--count", "4", "--metrics", "token_entropy"]) == 0
+        entropies.append(reported(tmp_path / "scores.json")[1][1]["token_entropy"])
+    assert entropies[0] == entropies[1]
 
 
 def test_bits_per_byte_are_of_the_texts_that_are_scored(tmp_path):

@@ -90,8 +90,22 @@ ORDERS = [
     mutant(
         "texts are generated in another order than scored",
         "cli/evaluate_text.py",
-        "if order != RANDOM and generation is not None:",
-        "if order == RANDOM and generation is not None:",
+        "if generation is not None and (order != RANDOM or unfit):",
+        "if generation is not None and (order == RANDOM or unfit):",
         "cli/test_text_evaluation.py::test_scores_in_an_order",
+    ),
+    mutant(
+        "random order leaves the order of the model's scheduler",
+        "cli/evaluate_text.py",
+        "isinstance(pipeline.scheduler, OrderedScheduler)",
+        "False",
+        "cli/test_text_evaluation.py::test_random_order_is_that_of_the_texts_too",
+    ),
+    mutant(
+        "the scheduler of a run is not checked against the network it starts from",
+        "training/run.py",
+        "check_scheduler(recipe, self.learner.time_conditioning)",
+        "pass",
+        "training/test_text_runs.py::test_a_scheduler_is_checked_against_the_network_that_a_run_starts_from",
     ),
 ]

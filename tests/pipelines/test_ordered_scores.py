@@ -322,6 +322,23 @@ def test_networks_with_times_have_no_likelihood_in_order():
         text_bounds(timed, tokens, torch.tensor([6]), Layout((6,), (3,)), key=key, draws=2, order="left")
 
 
+@pytest.mark.parametrize("order", ["random", "left", "lowest-entropy"])
+def test_a_text_without_tokens_to_score_is_refused(pipe, order):
+    key, tokens = SampleKey(0, [0, 1], [0, 1]), torch.zeros(2, 6).long()
+    for lengths, starts in (([0, 5], None), ([3, 5], [3, 0])):
+        with pytest.raises(UserError, match="at least one token to score"):
+            text_bounds(
+                pipe.transformer,
+                tokens,
+                torch.tensor(lengths),
+                Layout((6,), (3,)),
+                key=key,
+                draws=2,
+                order=order,
+                starts=None if starts is None else torch.tensor(starts),
+            )
+
+
 def test_a_scheduler_of_other_blocks_is_refused_before_anything_is_computed():
     pipe = pipeline()
     pipe.scheduler = FixedOrderScheduler(mask_token=MASK, positions=[1, 0])

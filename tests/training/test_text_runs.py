@@ -221,6 +221,22 @@ def test_schedulers_in_order_are_for_networks_without_times(tmp_path, text):
     assert pipe is not None and pipe.scheduler.config["positions"] == "right"
 
 
+def test_a_scheduler_is_checked_against_the_network_that_a_run_starts_from(tmp_path, text):
+    """Whatever the recipe says of time conditioning, which that network replaces."""
+    for name, timed in (("timed", True), ("untimed", None)):
+        train(recipe(tmp_path / name, text, model__time_conditioning=timed))
+        other = {"training__init_from": str(tmp_path / name), "sampling__scheduler": "left"}
+        for claimed in (None, True):
+            second = recipe(tmp_path / f"{name}-{claimed}", text, model__time_conditioning=claimed, **other)
+            assert check_scheduler(second) == "left"  # the network is not known yet
+            if timed:
+                with pytest.raises(UserError, match="is for networks without time conditioning"):
+                    Run(second)
+            else:
+                pipe = Run(second).pipeline()
+                assert pipe is not None and pipe.scheduler.config["positions"] == "left"
+
+
 def test_a_run_starts_from_another(tmp_path, text):
     train(recipe(tmp_path / "first", text))
     second = Run(recipe(tmp_path / "second", text, training__init_from=str(tmp_path / "first")))
