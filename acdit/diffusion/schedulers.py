@@ -123,6 +123,8 @@ def masked_scheduler(name: Order, like: MaskedScheduler, label: str = "scheduler
     known, config = SCHEDULERS["masked"], like.config
     if not isinstance(name, str):
         build: Callable[..., Solver] = partial(FixedOrderScheduler, positions=name)
+    elif name in known and known[name] is type(like) and not isinstance(like, FixedOrderScheduler):
+        return with_sampling(like, None, None)  # with its other settings too, such as a threshold
     elif name in known:
         build = known[name]
     else:

@@ -1,6 +1,6 @@
 """Comparisons of the claims about text and understanding, of rows of their studies. Does not import torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .claim import Compare, Evidence, Row, by_level
@@ -44,30 +44,42 @@ def text_between_ends(rows: Sequence[Row]) -> list[Comparison]:
     ]
 
 
-def counted_masks(rows: Sequence[Row]) -> list[Comparison]:
-    """Compare counted with independent masks, at each block size."""
-    return [
-        compare(
-            f"counted against independent masks, blocks of {size}",
-            _bits(rows, masks="counted", trained="alone", block=size),
-            _bits(rows, masks="independent", trained="alone", block=size),
-            LOWER,
-        )
-        for size in SIZES
-    ]
+def _by_size(
+    name: str, treated: Mapping[str, str], control: Mapping[str, str], expected: Expectation
+) -> Compare:
+    """Return the function that compares two trainings at each block size.
+
+    Args:
+        name: what is compared.
+        treated: columns of the rows that the claim speaks of.
+        control: columns of the rows that they are compared with.
+        expected: what the claim expects.
+    """
+
+    def compare_sizes(rows: Sequence[Row]) -> list[Comparison]:
+        return [
+            compare(
+                f"{name}, blocks of {size}",
+                _bits(rows, block=size, **treated),
+                _bits(rows, block=size, **control),
+                expected,
+            )
+            for size in SIZES
+        ]
+
+    return compare_sizes
 
 
-def text_anyblock(rows: Sequence[Row]) -> list[Comparison]:
-    """Compare one network for all block sizes with one for each, in equally many steps."""
-    return [
-        compare(
-            f"one network for all sizes against one for each, blocks of {size}",
-            _bits(rows, masks="counted", trained="all", block=size),
-            _bits(rows, masks="counted", trained="alone", block=size),
-            WITHIN,
-        )
-        for size in SIZES
-    ]
+ONE_SIZE = {"masks": "counted", "trained": "alone"}
+counted_masks = _by_size(
+    "counted against independent masks", ONE_SIZE, {"masks": "independent", "trained": "alone"}, LOWER
+)
+text_anyblock = _by_size(
+    "one network for all sizes against one for each",
+    {"masks": "counted", "trained": "all"},
+    ONE_SIZE,
+    WITHIN,
+)
 
 
 def recognition(treated: str, control: str) -> Compare:
