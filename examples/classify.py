@@ -24,7 +24,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("pictures", nargs="*", type=Path, help="light digits on black")
     parser.add_argument("--draws", type=int, default=8, help="noise draws per class")
-    parser.add_argument("--steps", type=int, default=8, help="solver steps per block of drawn digits")
     options = parser.parse_args(arguments)
 
     generator = load_pipeline("mnist", kind=ACDiTImagePipeline)
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         names = ["a drawn 3", "a drawn 7"]
         seed = torch.Generator().manual_seed(0)
-        pictures = generator(class_labels=[3, 7], generator=seed, num_inference_steps=options.steps).images
+        pictures = generator(class_labels=[3, 7], generator=seed, num_inference_steps=8).images
 
     by_head = classifier(pictures, top_k=1).predictions
 

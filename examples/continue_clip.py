@@ -19,7 +19,7 @@ from acdit.media.videos import video_file
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Continue a clip and write it, with its kept frames, to a GIF."""
+    """Continue a clip and write it, with its kept frames, to a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("clip", nargs="?", type=Path, help="a .gif of 32x32 pixels; default: one is made")
     parser.add_argument("--label", default="7", help="class of the continuation")
@@ -37,7 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with Image.open(options.clip) as opened:
             clip = [frame.convert("L") for frame in ImageSequence.Iterator(opened)]
     kept = clip[: options.keep]
-
     pieces = pipe.stream(
         options.label,
         num_frames=options.frames,

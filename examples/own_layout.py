@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     pipe = load_pipeline("mnist", kind=ACDiTImagePipeline)
+    pipe.set_progress_bar_config(disable=True)
     pictures = []
     print(f"{'blocks':12}{'number':>8}{'calls':>8}{'cache KiB':>11}{'GFLOPs':>9}{'seconds':>9}")
     for name, block in CUTS.items():

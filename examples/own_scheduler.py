@@ -9,7 +9,6 @@ starts a fresh copy of the scheduler.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -24,7 +23,7 @@ class PowerEulerScheduler(SchedulerMixin, ConfigMixin):
     """Euler's method over noise levels (i / steps) ** power: a power above 1 takes small steps at the end."""
 
     @register_to_config
-    def __init__(self, prediction_type: str = "flow_prediction", power: float = 2):
+    def __init__(self, power: float = 2):
         self.set_timesteps(num_inference_steps=1)
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
@@ -35,23 +34,23 @@ class PowerEulerScheduler(SchedulerMixin, ConfigMixin):
 
     def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor) -> SchedulerOutput:
         """Return the sample (N, B, C) at the next noise level."""
-        difference = self.sigmas[self._done + 1] - self.sigmas[self._done]
         self._done += 1
+        difference = self.sigmas[self._done] - self.sigmas[self._done - 1]
         return SchedulerOutput(prev_sample=sample + difference * model_output)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw from the same noise with the scheduler of the model and with two of our own."""
+    """Draw from the same noise with the scheduler of the model and with two of your own."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--label", default="3", help="class of the digit")
+    parser.add_argument("--label", default="3")
     parser.add_argument("--steps", type=int, default=20, help="solver steps per block")
-    parser.add_argument("--out", type=Path, default=Path("schedulers.png"))
+    parser.add_argument("--out", default="schedulers.png")
     options = parser.parse_args(arguments)
 
     pipe = load_pipeline("mnist", kind=ACDiTImagePipeline)
     pictures = []
     for scheduler in (pipe.scheduler, PowerEulerScheduler(power=1), PowerEulerScheduler(power=2)):
-        pipe.scheduler = scheduler  # a scheduler that does not fit the network is refused here
+        pipe.scheduler = scheduler
         seed = torch.Generator().manual_seed(0)
         pictures += pipe(options.label, num_inference_steps=options.steps, generator=seed).images
     picture_grid(pictures, columns=3).save(options.out)

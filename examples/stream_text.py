@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     pipe = load_pipeline("shakespeare", kind=ACDiTTextPipeline)
+    pipe.set_progress_bar_config(disable=True)
     print(options.prompt, end="", flush=True)
     for piece in pipe.stream(
         options.prompt,
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before, after = "My lord, I ", "you."
     mask = pipe.tokenizer.mask
     ids = [*pipe.tokenizer.encode(before), *[mask] * 5, *pipe.tokenizer.encode(after)]
-    filled = pipe(tokens=torch.tensor([ids]), block=4, temperature=0.5).texts[0]
+    seed = torch.Generator().manual_seed(0)
+    filled = pipe(tokens=torch.tensor([ids]), block=4, temperature=0.3, generator=seed).texts[0]
     print(f"{before}_____{after} -> {filled!r}")
 
     ends = ["to sleep", "xq zzvw"]

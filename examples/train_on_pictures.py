@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.folder,
         out=str(options.out),
         data={"image_size": options.size},
-        layout={"patch": 4, "blocks": [(options.size // 8,) * 2]},  # four blocks
+        layout={"patch": 4, "blocks": ["x".join([str(options.size // 8)] * 2)]},  # four blocks, such as 8x8
         model={
             "num_layers": options.layers,
             "hidden_size": options.hidden,
