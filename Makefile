@@ -13,7 +13,7 @@ else
   INSTALL = $(PY) -m pip install --quiet
 endif
 
-.PHONY: help demo latent test test-long mutants lint
+.PHONY: help demo latent test test-long mutants lint dist
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -43,6 +43,10 @@ lint: $(DEV)  ## Check style, types and imports
 	$(PY) -m ruff check .
 	$(PY) -m pyright
 	$(VENV)/bin/lint-imports
+
+# the wheel is built from the sdist; both are the same bytes wherever and whenever a commit is built
+dist: $(DEV)  ## Build the wheel and the sdist in dist/
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1580601600)} $(PY) -m build --no-isolation --outdir dist
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.11 ...")'

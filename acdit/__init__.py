@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .pipelines.video import ACDiTVideoPipeline
     from .training.recipes import load_recipe
 
-__version__ = "0.1.0"
+__version__: str  # from the metadata of the installed package, when first used
 
 __all__ = [
     "ACDiTForImageClassification",
@@ -78,11 +78,24 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name == "__version__":
+        value = _installed_version()
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def _installed_version() -> str:
+    """Return the version that the package was installed as; "0+unknown" for a folder of sources alone."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("acdit")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -63,6 +64,16 @@ def test_the_wheel_works_in_an_environment_of_its_own(tmp_path):
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "samples.png") as picture:
         assert picture.size == (72, 10 * 68 + 4)
+    # a picture, a clip and a text with the core alone, without av, transformers or tokenizers
+    (version,) = re.findall(r"^acdit-([^-]+)-", wheel.name)
+    assert acdit("--version").stdout == f"{version}\n"
+    clip = acdit("sample", "--model", "moving-digits", "--labels", "3", "--steps", "2", "--out", "three.gif")
+    assert clip.returncode == 0, clip.stderr
+    with Image.open(tmp_path / "three.gif") as picture:
+        assert (picture.format, getattr(picture, "n_frames", 1)) == ("GIF", 8)
+    text = acdit("sample", "--prompt", "To be, or not to be", "--max-new-tokens", "16")
+    assert text.returncode == 0 and len(text.stdout) > len("To be, or not to be"), text.stderr
+    assert text.stdout.startswith("To be, or not to be")
     lacking = acdit("train", "digits")
     assert lacking.returncode == 2
     assert "pip install 'acdit[examples]'" in lacking.stderr

@@ -59,7 +59,8 @@ def test_there_is_something_to_run():
 def test_the_readme_is_short_and_its_links_lead_somewhere():
     prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
     assert len(prose.split()) <= 900
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md"]
+    for page in (*pages, *(ROOT / "docs").rglob("*.md")):
         links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
         local = [link for link in links if not link.startswith("http")]
         assert [link for link in local if not (page.parent / link).exists()] == [], page
