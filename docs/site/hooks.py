@@ -1,4 +1,4 @@
-"""Hooks of the documentation site: pages from files outside docs/, links between them, equations as MathML."""
+"""Hooks of the documentation site: pages from files outside docs/, links to them, and equations as MathML."""
 
 import html
 import posixpath
