@@ -66,16 +66,19 @@ def write_report(options: ReportOptions) -> None:
     """Write the page of the paper's claims, and print its summary."""
     from ..studies.claims import CLAIMS
     from ..studies.reproduction import read_findings, summary_table, write_page
+    from ..studies.reproduction_plot import plot_findings
     from ..utils.files import check_writable
 
     page, studies = Path(options.out), Path(options.studies)
+    plot = page.with_suffix(".png")
     check_writable(page)
     if not studies.is_dir():
         raise UserError(f"--studies must be a folder of measurements, and {studies} is none")
     findings = read_findings(CLAIMS, studies)
-    write_page(findings, page)
+    plot_findings(findings, plot)
+    write_page(findings, page, plot)
     print(summary_table(findings))
-    print(f"written: {page}")
+    print(f"written: {page}, {plot}")
 
 
 def run_declared(study: Study, options: StudyOptions) -> None:

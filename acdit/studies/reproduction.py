@@ -116,21 +116,31 @@ def _check_setting(found: StoredMeasurements, evidence: Evidence, path: Path) ->
             )
 
 
-def write_page(findings: Sequence[Finding], page: Path) -> None:
-    """Write the page."""
+def write_page(findings: Sequence[Finding], page: Path, plot: Path | None = None) -> None:
+    """Write the page.
+
+    Args:
+        findings: claims with their comparisons.
+        page: path of the page.
+        plot: plot of all verdicts, for the summary.
+    """
     with whole(page) as temporary_path:
-        temporary_path.write_text(page_text(findings, page.parent))
+        temporary_path.write_text(page_text(findings, page.parent, plot))
 
 
-def page_text(findings: Sequence[Finding], folder: Path) -> str:
+def page_text(findings: Sequence[Finding], folder: Path, plot: Path | None = None) -> str:
     """Return the page.
 
     Args:
         findings: claims with their comparisons.
         folder: folder of the page, from which links lead to the measurements.
+        plot: plot of all verdicts, for the summary.
     """
     lines = ["# The paper's claims, measured again", "", INTRODUCTION, "", "## Summary", ""]
-    lines += [_counts(findings), "", *markdown_table(_summary(findings, links=True)), ""]
+    lines += [_counts(findings), ""]
+    if plot is not None:
+        lines += [f"![The verdict on each claim]({_place(plot, folder)})", ""]
+    lines += [*markdown_table(_summary(findings, links=True)), ""]
     for finding in findings:
         lines += [f'<a id="{finding.claim.name}"></a>', "", *_section(finding, folder)]
     lines += ["## Not run", "", *_not_run(findings), ""]
@@ -193,7 +203,7 @@ def _evidence(tested: Tested, folder: Path) -> list[str]:
     evidence = tested.evidence
     if tested.stored is None:
         return [f"Not run: `{evidence.command}`", ""]
-    place = Path(os.path.relpath(tested.folder, folder)).as_posix()
+    place = _place(tested.folder, folder)
     versions = f", by acdit {', '.join(tested.stored.versions)}" if tested.stored.versions else ""
     words = f"`{evidence.command}`{versions} ([measurements]({place})): **{tested.verdict}**."
     rows = [comparison.row() for comparison in tested.comparisons]
@@ -201,6 +211,11 @@ def _evidence(tested: Tested, folder: Path) -> list[str]:
     if (tested.folder / evidence.plot).is_file():
         lines += [f"![{evidence.command}]({place}/{evidence.plot})", ""]
     return lines
+
+
+def _place(path: Path, folder: Path) -> str:
+    """Return a path as a link from a page in a folder."""
+    return Path(os.path.relpath(path, folder)).as_posix()
 
 
 def _cost(run: FullRun) -> dict[str, str]:

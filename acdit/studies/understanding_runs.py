@@ -7,7 +7,14 @@ from typing import Any
 from .run_store import RunSpec
 
 HELD_OUT_FRACTION = 0.2  # of the training digits, on which settings are chosen
-AUGMENTATION = {"shift": 2, "mixup": 0.2, "drop_path": 0.1, "label_smoothing": 0.1}
+AUGMENTATION = {
+    "shift": 2,
+    "rotation": 10,
+    "scaling": 0.1,
+    "mixup": 0.2,
+    "drop_path": 0.1,
+    "label_smoothing": 0.1,
+}
 SHIPPED = "mnist"  # the generator of the package, which has seen all labels
 
 
@@ -18,7 +25,7 @@ class Settings:
     Attributes:
         learning_rate: peak learning rate.
         steps: number of training steps.
-        augmented: whether images are translated and mixed.
+        augmented: whether images are translated, rotated, scaled and mixed.
     """
 
     learning_rate: float
@@ -38,7 +45,8 @@ class Budget:
         pretraining_steps: training steps of a generator.
         batch: images per step.
         labels: numbers of labels per class.
-        steps: training steps of classifiers and probes, by labels per class.
+        steps: training steps of the central setting of classifiers, by labels per class.
+        probe_steps: training steps of probes, by labels per class.
         timesteps: timesteps of the noised input of probes.
         draws: noise draws of the generative classifier.
         count: number of held-out digits that the generative classifier reads; None = all.
@@ -51,9 +59,10 @@ class Budget:
     block: str = "4x4"
     whole: str = "8x8"
     pretraining_steps: int = 2000
-    batch: int = 64
+    batch: int = 32
     labels: tuple[int, ...] = (10, 50, 400)
-    steps: Mapping[int, int] = field(default_factory=lambda: {10: 300, 50: 600, 400: 1200})
+    steps: Mapping[int, int] = field(default_factory=lambda: {10: 300, 50: 600, 400: 1800})
+    probe_steps: Mapping[int, int] = field(default_factory=lambda: {10: 300, 50: 300, 400: 600})
     timesteps: tuple[float, ...] = (0.0, 100.0, 300.0)
     draws: int = 8
     count: int | None = None
@@ -68,6 +77,7 @@ QUICK = Budget(
     batch=4,
     labels=(2,),
     steps={2: 2},
+    probe_steps={2: 2},
     timesteps=(100.0,),
     draws=1,
     count=4,
@@ -137,7 +147,7 @@ def probe_run(
     overrides = _overrides(budget, labels, timestep, False) | {
         **{f"classifier.{key}": 0 for key in AUGMENTATION},
         "training.objective": "probes",
-        "training.steps": budget.steps[labels],
+        "training.steps": budget.probe_steps[labels],
         "training.init_from": start,
         "classifier.probe": "both",
         "classifier.queries": 8,

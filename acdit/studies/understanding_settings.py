@@ -7,10 +7,10 @@ from .understanding_runs import Settings
 CHOSEN: dict[tuple[str, int], Settings] = {
     ("fine-tuned", 10): Settings(1e-3, 300, True),
     ("fine-tuned", 50): Settings(1e-3, 600, True),
-    ("fine-tuned", 400): Settings(1e-3, 1200, True),
+    ("fine-tuned", 400): Settings(1e-3, 1800, True),
     ("from scratch", 10): Settings(1e-3, 300, True),
     ("from scratch", 50): Settings(1e-3, 600, True),
-    ("from scratch", 400): Settings(1e-3, 1200, True),
+    ("from scratch", 400): Settings(1e-3, 1800, True),
 }
 SHIPPED_SETTINGS = Settings(1e-3, 600, True)  # of the larger generator of the package, not chosen
 DIT_TIMESTEP = 100.0  # of the noised input of the fine-tuned classifier, out of 1000

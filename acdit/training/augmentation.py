@@ -1,15 +1,17 @@
-"""Augmentation of one image: random translation, and RandAugment (arXiv 1909.13719), without torchvision.
+"""Augmentation of one image: random translation, rotation and scale, and RandAugment (arXiv 1909.13719).
 
-All draws come from the generator that is given, so that an augmented image is a function of its key.
+Without torchvision. All draws come from the generator that is given, so that an augmented image is a
+function of its key.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import affine_grid, grid_sample, pad
 
 STRONGEST = 10.0  # highest magnitude
 GREY = 128  # value of the pixels that a geometric operation uncovers
@@ -30,6 +32,27 @@ def translated(image: Tensor, most: int, source: torch.Generator) -> Tensor:
     height, width = image.shape[-2:]
     bordered = pad(image, (most, most, most, most), mode="replicate")
     return bordered[:, most - down : most - down + height, most - right : most - right + width]
+
+
+def rotated_and_scaled(image: Tensor, rotation: float, scaling: float, source: torch.Generator) -> Tensor:
+    """Return an image rotated and scaled about its centre, padded with its border; bilinear interpolation.
+
+    Args:
+        image: Image (C, H, W).
+        rotation: Maximum angle in degrees; the angle is uniform in both directions.
+        scaling: Maximum relative change; the scale is uniform from `1 - scaling` to `1 + scaling`.
+        source: Source of the two draws.
+    """
+    if rotation == 0 and scaling == 0:
+        return image
+    turn, growth = torch.rand(2, generator=source, dtype=torch.float64).mul(2).sub(1).tolist()
+    angle, scale = math.radians(rotation * turn), 1 + scaling * growth
+    height, width = image.shape[-2:]
+    cosine, sine = math.cos(angle) / scale, math.sin(angle) / scale
+    # from points of the result to those of the image, whose coordinates run from -1 to 1 along both axes
+    rows = [[cosine, -sine * height / width, 0.0], [sine * width / height, cosine, 0.0]]
+    points = affine_grid(torch.tensor([rows], dtype=image.dtype), [1, *image.shape], align_corners=False)
+    return grid_sample(image[None], points, padding_mode="border", align_corners=False)[0]
 
 
 def rand_augmented(image: Tensor, count: int, magnitude: float, source: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from ..data.dataset import LabelledDataset
 from ..utils.randomness import generator
-from .augmentation import rand_augmented, translated
+from .augmentation import rand_augmented, rotated_and_scaled, translated
 from .classifier_config import ClassifierConfig
 from .mixing import draw_mix
 
@@ -25,7 +25,7 @@ class MixedItem(TypedDict):
 
 
 class AugmentedDataset(Dataset[MixedItem]):
-    """Images of a data set after translation, RandAugment, and mixup or cutmix with another image of it.
+    """Images of a data set after augmentation of each, and mixup or cutmix with another image of it.
 
     The images of a mixture are augmented first, each by its own key. Workers, ranks and batches have no
     influence on the items.
@@ -61,10 +61,12 @@ class AugmentedDataset(Dataset[MixedItem]):
         }
 
     def _augmented(self, epoch: int, index: int) -> tuple[Tensor, int]:
-        """Return an image after translation and RandAugment, and its label."""
+        """Return an augmented image and its label."""
         item, config = self.data[epoch, index], self.config
         source = generator(self.seed, "shift", epoch, index)
         image = translated(item["data"], config.shift, source)
+        source = generator(self.seed, "rotation", epoch, index)
+        image = rotated_and_scaled(image, config.rotation, config.scaling, source)
         source = generator(self.seed, "randaugment", epoch, index)
         image = rand_augmented(image, config.randaugment, config.randaugment_magnitude, source)
         return image.to(torch.float32), item["label"]

@@ -44,6 +44,10 @@ class ClassifierConfig(Ranged):
     from 0 (stochastic depth, arXiv 1603.09382); no effect on the frozen network of probes."""
     shift: Annotated[int, Range(0, 1024)] = 0
     """Maximum random translation in pixels (or latent cells) along each axis, padded with the border."""
+    rotation: Annotated[float, Range(0, 180)] = 0.0
+    """Maximum random rotation in degrees, in both directions, padded with the border; for pixels."""
+    scaling: FractionBelowOne = 0.0
+    """Maximum random relative change of the scale, 0.1 for 0.9 to 1.1, padded likewise; for pixels."""
     randaugment: Annotated[int, Range(0, 100)] = 0
     """Number of operations of RandAugment per image (arXiv 1909.13719), for pixels; 0 = off."""
     randaugment_magnitude: Magnitude = 9.0
@@ -64,3 +68,8 @@ class ClassifierConfig(Ranged):
     def mixes(self) -> bool:
         """Return whether images are mixed with others."""
         return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def of_pixels(self) -> str:
+        """Return the name of a setting that is on and is for pixels, not latents; an empty text if none."""
+        return next((name for name in ("rotation", "scaling", "randaugment") if getattr(self, name)), "")

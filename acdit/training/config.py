@@ -240,10 +240,10 @@ class Recipe(NamedRun):
             self.diffusion.masks_for(self.time_conditioning)
         if self.model.context == "noised":
             self._check_noised_context()
-        if self.classifier.randaugment and self.autoencoder.model is not None:
+        if self.autoencoder.model is not None and (name := self.classifier.of_pixels):
             raise UserError(
-                "classifier.randaugment is for pixels, but autoencoder.model is set: set it to 0, or leave "
-                "out the autoencoder"
+                f"classifier.{name} is for pixels, but autoencoder.model is set: set it to 0, or leave out "
+                "the autoencoder"
             )
         probes = self.training.objective == "probes"
         if modality.objectives and probes != (self.classifier.probe != "none"):

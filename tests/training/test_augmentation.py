@@ -4,18 +4,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import affine_transform
 from scipy.stats import beta, chisquare, kstest
 from torch.utils.data import DataLoader
 
 from acdit.data.dataset import InMemoryDataset
-from acdit.training.augmentation import OPERATIONS, rand_augmented, translated
+from acdit.training.augmentation import OPERATIONS, rand_augmented, rotated_and_scaled, translated
 from acdit.training.augmented_data import AugmentedDataset
 from acdit.training.classifier_config import ClassifierConfig
 from acdit.training.mixing import draw_mix, soft_labels
 from acdit.utils.randomness import generator
 
 ALPHA = 0.8
-ALL = ClassifierConfig(mixup=ALPHA, cutmix=1.0, shift=2, randaugment=2)
+ALL = ClassifierConfig(mixup=ALPHA, cutmix=1.0, shift=2, rotation=10, scaling=0.1, randaugment=2)
 
 
 def images(count: int = 12, channels: int = 3, side: int = 8) -> InMemoryDataset:
@@ -105,7 +106,9 @@ def test_items_depend_on_their_keys_alone():
 
 
 def test_a_mixture_is_that_of_the_two_augmented_images():
-    plain = AugmentedDataset(images(), ClassifierConfig(shift=2, randaugment=2), seed=3)
+    plain = AugmentedDataset(
+        images(), ClassifierConfig(shift=2, rotation=10, scaling=0.1, randaugment=2), seed=3
+    )
     mixed = AugmentedDataset(images(), ALL, seed=3)
     for index in range(12):
         mix, partner = draw_mix(ALL, (8, 8), 12, 3, 0, index)
@@ -134,6 +137,36 @@ def test_translations_are_uniform_and_padded_with_the_border():
         ]
         assert torch.equal(moved[0], expected)
     assert chisquare(counts.flatten()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (6, 11)])
+def test_rotated_and_scaled_images_are_those_of_scipy(shape):
+    image = torch.rand(2, *shape, generator=generator("image"), dtype=torch.float64)
+    centre = (np.array(shape) - 1) / 2
+    for index in range(20):
+        turn, growth = (2 * torch.rand(2, generator=generator(index), dtype=torch.float64) - 1).tolist()
+        angle, scale = np.deg2rad(40 * turn), 1 + 0.3 * growth
+        # from (row, column) of the result to that of the image
+        matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / scale
+        expected = [
+            affine_transform(each, matrix, centre - matrix @ centre, order=1, mode="nearest")
+            for each in image.numpy()
+        ]
+        moved = rotated_and_scaled(image, 40, 0.3, generator(index))
+        assert np.abs(moved.numpy() - np.stack(expected)).max() < 1e-9
+
+
+def test_angles_and_scales_are_uniform():
+    # the image is its column number: along the middle row, its slope tells the angle and the scale
+    ramp = torch.arange(101.0, dtype=torch.float64).expand(1, 101, 101) - 50
+    angles, scales = [], []
+    for index in range(1000):
+        moved = rotated_and_scaled(ramp, 30, 0.2, generator(index))[0]
+        across, down = float(moved[50, 51] - moved[50, 50]), float(moved[51, 50] - moved[50, 50])
+        angles.append(np.rad2deg(np.arctan2(down, across)))
+        scales.append(1 / np.hypot(across, down))
+    assert kstest((np.array(angles) + 30) / 60, "uniform").pvalue > 1e-3
+    assert kstest((np.array(scales) - 0.8) / 0.4, "uniform").pvalue > 1e-3
 
 
 def test_randaugment_draws_every_operation_equally_often_at_both_signs(monkeypatch):

@@ -33,6 +33,8 @@ def test_only_images_are_classified(name):
         ("cutmix", float("inf"), "must be a finite number"),
         ("drop_path", 1.0, "must be below 1"),
         ("shift", -1, "must be at least 0"),
+        ("rotation", 181, "must be at most 180"),
+        ("scaling", 1, "must be below 1"),
         ("randaugment", -1, "must be at least 0"),
         ("randaugment_magnitude", 11, "must be at most 10"),
         ("queries", 0, "must be at least 1"),

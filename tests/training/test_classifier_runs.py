@@ -35,6 +35,8 @@ EVERYTHING: dict[str, Any] = {
         "cutmix": 1.0,
         "drop_path": 0.3,
         "shift": 1,
+        "rotation": 10,
+        "scaling": 0.1,
         "randaugment": 1,
         "pooling": "attention",
         "queries": 2,
@@ -140,7 +142,17 @@ def test_a_run_learns_and_exports_the_classifier_that_validation_measured(tmp_pa
 
 
 def test_validation_is_plain(tmp_path):
-    off = {"label_smoothing": 0, "mixup": 0, "cutmix": 0, "drop_path": 0, "shift": 0, "randaugment": 0}
+    augmentation = (
+        "label_smoothing",
+        "mixup",
+        "cutmix",
+        "drop_path",
+        "shift",
+        "rotation",
+        "scaling",
+        "randaugment",
+    )
+    off = dict.fromkeys(augmentation, 0)
     losses = []
     for name, changes in (("all", {}), ("plain", {"classifier": off})):
         recipe = classifier(tmp_path / name, changes, {"validation": {"every": 1, "images": 50}})
@@ -247,7 +259,7 @@ def test_latents_are_classified_and_the_pipeline_encodes_images(tmp_path):
         "data": {"source": str(write(tmp_path / "few", files)), "image_size": 8, "channels": 1},
         "autoencoder": {"model": str(tmp_path / "vae"), "latents": str(tmp_path / "latents")},
         "layout": {"patch": 1, "blocks": ["2x2"]},
-        "classifier": {"randaugment": 0},
+        "classifier": {"rotation": 0, "scaling": 0, "randaugment": 0},
         "training": {"steps": 2},
     }
     recipe = classifier(tmp_path / "run", changes)
