@@ -1,6 +1,7 @@
 """Design of a study, and the function that trains, measures and reports what a design declares."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from ..utils.progress_bar import ProgressBar
 from .grid import train_grid
 from .measurements import FILE, Measurements, StudyResult
 from .run_store import RunSpec, RunStore
+from .train_runs import GridProgress
 
 Key = tuple[Any, ...]
 Row = Mapping[str, Any]
@@ -91,7 +93,8 @@ def run_study(
     """Train the missing runs of a study, measure the missing rows, and write the report.
 
     The same study resumes from its training runs and measurements. Runs whose rows are all measured are not
-    needed any more.
+    needed any more. A measurement is made as soon as its runs are trained; with several jobs, after all runs,
+    since measured seconds need a machine that does nothing else.
 
     Args:
         design: Design of the study.
@@ -111,10 +114,18 @@ def run_study(
         measured = design.measured(folder, store, refresh=refresh)
         missing = design.missing(measured)
         needed = [spec for measurement in missing for spec in measurement.runs]
-        if train_grid(needed, store=store, jobs=jobs) is None:
+        if jobs > 1 and train_grid(needed, store=store, jobs=jobs) is None:
             return None
-        for measurement in ProgressBar(missing, desc=design.name, unit="measurement", leave=False):
-            for row in measurement.measure(*map(store.run, measurement.runs)):
-                measured.add(row)
+        runs = store.runs(needed)
+        unfinished = not all(run.finished for run in runs)
+        with GridProgress(runs) if unfinished else nullcontext() as progress:
+            for measurement in ProgressBar(
+                missing, desc=design.name, unit="measurement", leave=False, disable=unfinished
+            ):
+                trained = train_grid(measurement.runs, store=store, progress=progress)
+                if trained is None:
+                    return None
+                for row in measurement.measure(*trained):
+                    measured.add(row)
         report, files = design.report(measured.rows, folder)
     return StudyResult("\n".join(filter(None, (measured.note, report))), (folder / FILE, *files))

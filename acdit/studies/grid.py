@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -16,7 +17,11 @@ STOPPED = "the study was stopped; run the same command again to continue"
 
 
 def train_grid(
-    specs: Iterable[RunSpec], *, store: RunStore | None = None, jobs: int = 1
+    specs: Iterable[RunSpec],
+    *,
+    store: RunStore | None = None,
+    jobs: int = 1,
+    progress: GridProgress | None = None,
 ) -> list[StoredRun] | None:
     """Train the runs of a study that are not finished yet, and the runs that they start from.
 
@@ -28,6 +33,7 @@ def train_grid(
         specs: Declarations of the runs; equal ones are trained once.
         store: Store of the runs; default: that of the environment variable `ACDIT_RUNS`.
         jobs: Number of runs to train at once, each in its own process, on its own GPU if there are several.
+        progress: Progress of a larger grid, of which these runs are a part; default: that of these runs.
 
     Returns:
         Runs in the order of `specs`, all of them finished; None if the training was stopped by a signal.
@@ -40,7 +46,7 @@ def train_grid(
     runs = store.runs(specs)
     unfinished = sum(not run.finished for run in runs)
     if unfinished:
-        with GridProgress(runs) as progress:
+        with GridProgress(runs) if progress is None else nullcontext(progress) as progress:
             if jobs == 1:
                 finished = train_all(runs, progress)
             else:  # also for a single run, so that it has the threads of a job

@@ -24,7 +24,7 @@ def train_all(runs: Sequence[StoredRun], progress: "GridProgress | None" = None)
         progress: Progress of all runs, for this process to report.
 
     Returns:
-        Whether all runs are finished; False if the training was stopped by a signal.
+        Whether all runs are finished; False if a signal came, even one in the last step of the last run.
     """
     pending = list(runs)
     with StopRequest() as stop:
@@ -44,7 +44,7 @@ def train_all(runs: Sequence[StoredRun], progress: "GridProgress | None" = None)
                 time.sleep(WAIT)
             if progress is not None:
                 progress.read()
-    return not pending
+        return not pending and not stop
 
 
 def _train_one(run: StoredRun, progress: "GridProgress | None") -> bool:

@@ -148,6 +148,17 @@ def test_a_stopped_study_ends_and_resumes(at, stopped_at, straight, tmp_path, mo
         run_study(design(**{"training.steps": 7}), out, store=RunStore(root))
 
 
+def test_rows_are_measured_before_the_next_run_is_trained(straight, tmp_path, monkeypatch):
+    """A study that is stopped in its second run keeps the row of the first."""
+    root, out = tmp_path / "runs", tmp_path / "out"
+    with monkeypatch.context() as patched:
+        stop_at(patched, 8)
+        assert run_study(design(), out, store=RunStore(root)) is None
+    (row,) = json.loads((out / "measurements.json").read_text())["rows"]
+    assert row["run"] == "0" and "1 of 3 rows" in describe_study(design(), out, RunStore(root))
+    assert given(run_study(design(), out, store=RunStore(root))).report == straight
+
+
 def test_a_run_that_another_process_trains_is_left_to_it(store):
     mine, theirs = store.run(spec(0)), store.run(spec(1))
     done = []
