@@ -4,6 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DEV := $(VENV)/.installed-dev
 DEMO := $(VENV)/.installed-demo
+DOCS := $(VENV)/.installed-docs
 
 ifeq ($(shell uv --version >/dev/null 2>&1 && echo found),found)
   CREATE = uv venv --quiet --python $(PYTHON) $(VENV)
@@ -13,7 +14,7 @@ else
   INSTALL = $(PY) -m pip install --quiet
 endif
 
-.PHONY: help demo latent test test-long mutants lint dist
+.PHONY: help demo latent docs test test-long mutants lint dist
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -29,11 +30,14 @@ latent: $(DEMO)  ## The road to ImageNet, small: autoencoder, latents, training,
 	$(PY) -m acdit sample --model runs/mnist-latent --out out/latent/samples.png
 	$(PY) -m acdit evaluate --model runs/mnist-latent --out out/latent/scores.json
 
+docs: $(DOCS)  ## Build the documentation; every warning is an error; writes out/site/
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
+
 # one thread to a process: two programs that compute with two threads each slow each other down many times
 test: $(DEV)  ## Run the tests, in two processes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile
 
-test-long: $(DEV)  ## Run the tests that take minutes
+test-long: $(DEV) $(DOCS)  ## Run the tests that take minutes
 	$(PY) -m pytest -q -m long
 
 mutants: $(DEV)  ## Plant known mistakes and see the tests catch them
@@ -61,4 +65,8 @@ $(DEV): pyproject.toml constraints.txt | $(PY)
 
 $(DEMO): pyproject.toml constraints.txt | $(PY)
 	$(INSTALL) -c constraints.txt -e '.[eval,examples]'
+	@touch $@
+
+$(DOCS): pyproject.toml constraints.txt | $(PY)
+	$(INSTALL) -c constraints.txt -e '.[docs]'
 	@touch $@

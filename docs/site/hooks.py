@@ -1,0 +1,87 @@
+"""Hooks of the documentation site: pages from files outside docs/, links to them, and equations as MathML."""
+
+import html
+import posixpath
+import re
+from pathlib import Path
+
+from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from acdit.cli.main import COMMANDS, load_command
+
+ROOT = Path(__file__).resolve().parents[2]
+CARDS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("acdit/pretrained/*/README.md"))
+# Files of the repository outside docs/, and the pages that they become.
+PAGES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "NOTICE": "notice.md",
+    "CITATION.cff": "citation.md",
+} | {card: f"models/{Path(card).parent.name}.md" for card in CARDS}
+MODELS = ("mnist", "moving-digits", "shakespeare", "mnist-classifier")  # one of each modality
+SOURCES = {page: source for source, page in PAGES.items()}
+LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
+FENCE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
+EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add the pages whose text stands outside docs/."""
+    for source, page in PAGES.items():
+        text = (ROOT / source).read_text()
+        if source.endswith(".md"):
+            text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)  # metadata of model cards
+        else:
+            text = f"# {Path(page).stem.capitalize()}\n\n```text\n{text}```\n"
+        files.append(File.generated(config, page, content=text))
+    return files
+
+
+def help_of_commands() -> str:
+    """Return the help of every command as sections of a page."""
+    parts = []
+    for name in COMMANDS:
+        shown = MODELS if name in ("sample", "evaluate") else ("",)
+        parts.append(f"## acdit {name}")
+        for model in shown:
+            parts += [f"### --model {model}"] if model else []
+            text = load_command(name).help(["--model", model] if model else [])
+            parts.append(f"```text\n{text.rstrip()}\n```")
+    return "\n\n".join(parts)
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Turn links between files into links between pages, and fill the page of the commands."""
+    here = page.file.src_uri
+    source = SOURCES.get(here, f"docs/{here}")
+    if here == "api/commands.md":
+        markdown += f"\n\n{help_of_commands()}\n"
+    parts = FENCE.split(markdown)
+    parts[::2] = [LINK.sub(lambda match: _link(match, source, here), part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _link(match: re.Match[str], source: str, here: str) -> str:
+    before, target, anchor, after = match.groups(default="")
+    if re.match(r"[a-z]+:", target):
+        return match[0]
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+    page = PAGES.get(path, path.removeprefix("docs/"))
+    if (ROOT / path).is_dir():  # the page of a study, or of all
+        inside = f"{page}/{posixpath.basename(page)}.md"
+        page = inside if (ROOT / "docs" / inside).exists() else f"{page}.md"
+    return f"{before}{posixpath.relpath(page, posixpath.dirname(here) or '.')}{anchor}{after}"
+
+
+def on_page_content(content: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Turn equations into MathML, which browsers show without a script."""
+    return EQUATION.sub(_mathml, content)
+
+
+def _mathml(match: re.Match[str]) -> str:
+    display = "block" if match[1] == "div" else "inline"
+    return f'<{match[1]} class="equation">{convert(html.unescape(match[2]), display=display)}</{match[1]}>'
