@@ -181,7 +181,9 @@ async def _refuse(request: Request, error: Exception) -> Response:
     del request
     if not isinstance(error, UserError) and not raised_here(error):
         raise error
-    return JSONResponse({"error": line_of(error)}, error.status if isinstance(error, Refusal) else 400)
+    status = error.status if isinstance(error, Refusal) else 400
+    ends = {"connection": "close"} if status in (408, 413) else None  # the rest of the request is not read
+    return JSONResponse({"error": line_of(error)}, status, headers=ends)
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -148,25 +148,23 @@ class Worker:
                     return
                 self._running = job = self._waiting.popleft()
                 self._tell_positions()
-            try:
-                run_job(job)
-            finally:
-                with self._changed:
-                    self._running = None
+            last = outcome(job)
+            with self._changed:
+                self._running = None
+            job.post(last)
+            job.post(None)
 
 
-def run_job(job: Job) -> None:
-    """Run a job up to its end, whatever happens in it, and send its last event."""
+def outcome(job: Job) -> Event | None:
+    """Run a job up to its end, whatever happens in it, and return its last event; None if it was sent."""
     try:
         job.check()
         job.post({"event": "started", "job": job.id})
         job.work(job)
-        job.check()
     except Stopped:
-        job.post({"event": "stopped"})
+        return {"event": "stopped"}
     except Exception as error:  # noqa: BLE001 - a job that fails must not end the server
         if not isinstance(error, UserError) and not (isinstance(error, ValueError) and raised_here(error)):
             traceback.print_exc(file=sys.stderr)
-        job.post({"event": "error", "message": line_of(error)})
-    finally:
-        job.post(None)
+        return {"event": "error", "message": line_of(error)}
+    return None
