@@ -41,7 +41,7 @@ class Canvas:
         self.steps = torch.full_like(tokens, GIVEN)
         """Solver step of its block that revealed each token, (N, L), from 0; `GIVEN` for given ones."""
         self.is_cut = False
-        """Whether `cut` has ended the generation."""
+        """True after `cut`, which ends the generation."""
 
     def __call__(self, index: int) -> Tensor:
         """Return a block (N, B) by its index, as `generate` expects it."""
