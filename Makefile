@@ -20,7 +20,7 @@ help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(DEMO)  ## Train on real digits, sample, score; writes out/demo/
-	$(PY) -m acdit.cli.demo
+	$(PY) -m acdit.cli.first_run
 
 latent: $(DEMO)  ## The road to ImageNet, small: autoencoder, latents, training, samples, scores; writes out/latent/
 	$(PY) -m acdit autoencoder mnist

@@ -56,7 +56,7 @@ WITHOUT_TORCH = [
     name
     for name in MODULES
     if name.startswith(("acdit.modalities", "acdit.cli.", "acdit.training.config", "acdit.training.recipes"))
-    and name.rpartition(".")[2] not in ("demo", "open_model")
+    and name.rpartition(".")[2] not in ("first_run", "open_model")
 ]
 
 

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "bench": "acdit.cli.bench:COMMAND",
     "study": "acdit.cli.study:COMMAND",
     "doctor": "acdit.cli.doctor:COMMAND",
+    "demo": "acdit.cli.demo:COMMAND",
     "completion": "acdit.cli.completion:COMMAND",
 }
 OVERVIEW = """usage: acdit COMMAND [--key value ...]

@@ -1,0 +1,171 @@
+"""Jobs in order of arrival: one thread computes, and each job streams its events to its request."""
+
+import asyncio
+import secrets
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from ..utils.errors import UserError, line_of, raised_here
+
+MOST_WAITING = 16  # jobs in the queue
+MOST_UNREAD = 64  # events that wait for the browser; the job pauses then
+LONGEST_PAUSE = 30.0  # seconds after which a job whose events nobody reads ends
+
+Event = dict[str, Any]
+
+
+class Stopped(Exception):
+    """Exception that ends a job which somebody stopped, or whose reader has gone."""
+
+
+class Job:
+    """One request in the queue, and its events.
+
+    Args:
+        work: function of the job, which is called in the worker's thread and sends events.
+        loop: event loop of the request that reads the events.
+    """
+
+    def __init__(self, work: Callable[["Job"], None], loop: asyncio.AbstractEventLoop):
+        self.id, self.work = secrets.token_hex(8), work
+        self.state: dict[str, Any] = {}  # what other requests change while the job runs
+        self._loop, self._events = loop, asyncio.Queue[Event | None]()
+        self._stopped = threading.Event()
+        self._unread = threading.Semaphore(MOST_UNREAD)
+
+    @property
+    def stopped(self) -> bool:
+        """Return whether the job is to end."""
+        return self._stopped.is_set()
+
+    def stop(self) -> None:
+        """Let the job end before its next block, or after the current solver step."""
+        self._stopped.set()
+
+    def check(self) -> None:
+        """Raise Stopped if the job is to end."""
+        if self.stopped:
+            raise Stopped
+
+    def send(self, event: str, **values: Any) -> None:
+        """Send an event from the worker's thread; wait while too many are unread.
+
+        Raises:
+            Stopped: if the job is to end, or if nobody reads its events.
+        """
+        deadline = time.monotonic() + LONGEST_PAUSE
+        while not self._unread.acquire(timeout=0.1):
+            self.check()
+            if time.monotonic() > deadline:
+                self.stop()
+        self.check()
+        self.post({"event": event, **values})
+
+    def post(self, event: Event | None) -> None:
+        """Hand over an event to the request, without waiting; None is the end."""
+        try:
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        except RuntimeError:  # the server has ended
+            self.stop()
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Yield the events up to the end; a reader that goes away stops the job."""
+        try:
+            while (event := await self._events.get()) is not None:
+                self._unread.release()
+                yield event
+        finally:
+            self.stop()
+
+
+class Worker:
+    """The queue of jobs and the thread that runs them one after the other."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Job] = deque()
+        self._running: Job | None = None
+        self._changed = threading.Condition()
+        self._closed = False
+        threading.Thread(target=self._run, name="acdit-demo", daemon=True).start()
+
+    def submit(self, work: Callable[[Job], None]) -> Job:
+        """Add a job to the queue, and return it.
+
+        Raises:
+            UserError: if the queue is full or closed.
+        """
+        job = Job(work, asyncio.get_running_loop())
+        with self._changed:
+            if self._closed or len(self._waiting) >= MOST_WAITING:
+                raise UserError(f"{len(self._waiting)} requests are waiting: try again in a moment")
+            self._waiting.append(job)
+            job.post({"event": "queued", "job": job.id, "position": len(self._waiting) - 1})
+            self._changed.notify()
+        return job
+
+    def find(self, name: object) -> Job | None:
+        """Return the job of an id, while it waits or runs."""
+        with self._changed:
+            jobs = [*self._waiting, *([self._running] if self._running else [])]
+        return next((job for job in jobs if job.id == name), None)
+
+    def stop(self, job: Job) -> None:
+        """Stop a job; one that waits ends at once."""
+        job.stop()
+        with self._changed:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                job.post({"event": "stopped"})
+                job.post(None)
+                self._tell_positions()
+
+    def close(self) -> None:
+        """Stop all jobs, and end the thread after the current step."""
+        with self._changed:
+            self._closed = True
+            waiting, running = list(self._waiting), self._running
+            self._changed.notify()
+        for job in waiting:
+            self.stop(job)
+        if running is not None:
+            running.stop()
+
+    def _tell_positions(self) -> None:
+        for position, job in enumerate(self._waiting):
+            job.post({"event": "queued", "job": job.id, "position": position})
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+                self._running = job = self._waiting.popleft()
+                self._tell_positions()
+            try:
+                run_job(job)
+            finally:
+                with self._changed:
+                    self._running = None
+
+
+def run_job(job: Job) -> None:
+    """Run a job up to its end, whatever happens in it, and send its last event."""
+    try:
+        job.check()
+        job.post({"event": "started", "job": job.id})
+        job.work(job)
+        job.check()
+    except Stopped:
+        job.post({"event": "stopped"})
+    except Exception as error:  # noqa: BLE001 - a job that fails must not end the server
+        if not isinstance(error, UserError) and not (isinstance(error, ValueError) and raised_here(error)):
+            traceback.print_exc(file=sys.stderr)
+        job.post({"event": "error", "message": line_of(error)})
+    finally:
+        job.post(None)

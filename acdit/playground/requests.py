@@ -1,0 +1,112 @@
+"""The requests of the page, checked value by value before a job begins."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..model.layout import dims, parse_dims
+from ..utils.errors import UserError
+from ..utils.kinds import TEXT, Kind, whole_number
+from ..utils.untrusted import shown
+from .shelf import MOST_STEPS, Card
+
+LARGEST_SEED = 2**53 - 1  # the largest whole number of JavaScript
+MOST_GUIDANCE = 100.0
+
+STEPS = whole_number(1, MOST_STEPS)
+SEED = whole_number(0, LARGEST_SEED)
+GUIDANCE = Kind(
+    f"a number from {-MOST_GUIDANCE:g} to {MOST_GUIDANCE:g}",
+    lambda value: type(value) in (int, float) and math.isfinite(value) and abs(value) <= MOST_GUIDANCE,
+)
+LABEL = whole_number(0).or_none()
+
+
+def check_request(values: object, kinds: Mapping[str, Kind]) -> dict[str, Any]:
+    """Return the values of a request after checking them; a missing optional one is None.
+
+    Raises:
+        UserError: if it is no object, lacks a value, has an unknown one, or one of another kind.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"the request must be a JSON object, not {shown(values)}")
+    for key in values:
+        if key not in kinds:
+            raise UserError(f"the request has an unknown key {shown(key)}; known are {', '.join(kinds)}")
+    for key, kind in kinds.items():
+        if key not in values and not kind.optional:
+            raise UserError(f"the request lacks {key!r}")
+        if key in values and not kind.accepts(values[key]):
+            raise UserError(f"{key} must be {kind.described}, not {shown(values[key])}")
+    return {key: values.get(key) for key in kinds}
+
+
+def checked_block(card: Card, text: str) -> tuple[int, ...]:
+    """Return a block size, which must be one of those that the page offers for a model.
+
+    Raises:
+        UserError: if it is not.
+    """
+    offered = [dims(block) for block in card.blocks]
+    if text not in offered:
+        raise UserError(f"block must be one of {', '.join(offered)}, not {shown(text)}")
+    return parse_dims(text)
+
+
+def checked_label(card: Card, label: int | None) -> int | None:
+    """Return a class of a model; None = no class.
+
+    Raises:
+        UserError: if the model has no such class.
+    """
+    if label is not None and label >= card.classes:
+        known = (
+            f"one of 0 to {card.classes - 1}, or null" if card.classes else "null: the model has no classes"
+        )
+        raise UserError(f"label must be {known}, not {label}")
+    return label
+
+
+DRAW = {
+    "model": TEXT,
+    "label": LABEL.if_given(),
+    "block": TEXT,
+    "steps": STEPS,
+    "guidance": GUIDANCE,
+    "seed": SEED,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings that pictures and clips share.
+
+    Attributes:
+        label: class; None = none.
+        block: tokens of a block.
+        steps: solver steps of a block.
+        guidance: guidance scale.
+        seed: seed of the noise.
+    """
+
+    label: int | None
+    block: tuple[int, ...]
+    steps: int
+    guidance: float
+    seed: int
+
+
+def read_settings(card: Card, values: Mapping[str, Any]) -> Settings:
+    """Return the settings in the checked values of a request.
+
+    Raises:
+        UserError: if the model has no such block size or class.
+    """
+    return Settings(
+        checked_label(card, values["label"]),
+        checked_block(card, values["block"]),
+        values["steps"],
+        float(values["guidance"]),
+        values["seed"],
+    )
