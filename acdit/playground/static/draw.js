@@ -1,5 +1,5 @@
 // Draw: a picture from a class, block by block; the same seed at two block sizes side by side.
-import { choice, tick } from "./fields.js";
+import { choice, option, tick } from "./fields.js";
 import { BlockPicture, Strip } from "./picture.js";
 import { Runner } from "./runner.js";
 import { Settings, blockChoices } from "./settings.js";
@@ -61,7 +61,7 @@ export function setUp(panel, models) {
   const compare = tick("Compare with a second block size", false);
   const second = choice("Second block size", [["", ""]], "");
   const extra = { compare, second };
-  const settings = new Settings("draw", models, ["label", "block", "steps", "guidance", "seed"], extra);
+  const settings = new Settings("draw", models, ["label", "block", "seed"], ["steps", "guidance"], extra);
   const easels = [new Easel(), new Easel()];
   const runner = new Runner("Draw", begin);
 
@@ -92,12 +92,12 @@ export function setUp(panel, models) {
   settings.onModel((model) => {
     if (!model) return;
     const pairs = blockChoices(model);
-    second.control.replaceChildren(...pairs.map(([value, name]) => el("option", { value, textContent: name })));
+    second.control.replaceChildren(...pairs.map((pair) => option(...pair)));
     second.value = model.blocks.find((block) => block !== model.default_block) ?? model.blocks[0];
     arrange();
   });
-  const { start, halt, state, trouble, buttons } = runner;
-  const form = el("form", { className: "controls" }, settings.element, compare.element, second.element, buttons, state);
+  const { state, trouble, buttons } = runner;
+  const form = el("form", { className: "controls" }, settings.element, compare.element, second.element, buttons, state, settings.more);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     runner.press();
@@ -108,5 +108,5 @@ export function setUp(panel, models) {
   });
   const results = el("div", { className: "easels" }, ...easels.map((easel) => easel.element));
   panel.append(el("div", { className: "split" }, form, el("div", { className: "results" }, trouble, results)));
-  return { settings, arrange, start, halt };
+  return { settings, arrange };
 }

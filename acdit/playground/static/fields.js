@@ -8,10 +8,10 @@ function hinted(control, hint) {
   return note;
 }
 
-/** Choice among `[value, name]` pairs by a drop-down list. */
+/** Choice among `[value, name, note]` (the note is optional) by a drop-down list. */
 export function choice(label, pairs, chosen, hint = "") {
   const control = el("select", { id: newId("field") });
-  for (const [value, name] of pairs) control.append(el("option", { value, textContent: name }));
+  for (const [value, name, note] of pairs) control.append(option(value, name, note));
   if (chosen !== undefined) control.value = chosen;
   const title = el("label", { for: control.id, textContent: label });
   const element = el("div", { className: "field" }, title, control, hinted(control, hint));
@@ -27,14 +27,20 @@ export function choice(label, pairs, chosen, hint = "") {
   };
 }
 
-/** Choice among a few `[value, name]` pairs, all of them in view. */
+/** Entry of a drop-down list. */
+export function option(value, name, note) {
+  return el("option", { value, textContent: note ? `${name} (${note})` : name });
+}
+
+/** Choice among a few `[value, name, note]` (the note is optional), all of them in view. */
 export function chips(label, pairs, chosen, hint = "") {
   const group = newId("chips");
   const row = el("div", { className: "chips" });
-  const radios = pairs.map(([value, name]) => {
+  const radios = pairs.map(([value, name, note]) => {
     const radio = el("input", { type: "radio", name: group, value, id: newId("chip") });
     radio.checked = String(value) === String(chosen);
-    row.append(radio, el("label", { for: radio.id, textContent: name }));
+    const title = el("label", { for: radio.id }, name, note ? el("small", { textContent: note }) : null);
+    row.append(el("span", { className: "chip" }, radio, title));
     return radio;
   });
   const element = el("fieldset", { className: "field" }, el("legend", { textContent: label }), row);

@@ -87,6 +87,8 @@ class Source {
     this.seen = new BlockPicture("The picture as the model sees it", 224);
     this.caption = el("figcaption", { textContent: "As the model sees it. Blocks in grey are dropped and drawn anew." });
     this.figure = el("figure", { className: "seen", hidden: true }, this.seen.element, this.caption);
+    this.wait = el("p", { className: "empty", textContent: "Paint or choose a picture. It appears here as the model sees it." });
+    this.place = el("div", { className: "place-of-source" }, this.wait, this.figure);
     this.element = el("div", { className: "fields" }, this.way.element, this.pad.element, this.upload.element);
     this.way.element.addEventListener("change", () => this.refresh());
     this.seen.cells.addEventListener("click", (event) => this.keepUpTo(event.target));
@@ -129,6 +131,7 @@ class Source {
     this.pad.element.hidden = this.way.value !== "paint";
     this.upload.element.hidden = this.way.value !== "upload";
     this.figure.hidden = true;
+    this.wait.hidden = false;
     this.turn += 1;
     const turn = this.turn;
     const { model, fields } = this.settings;
@@ -141,6 +144,7 @@ class Source {
       this.arrange();
       this.seen.whole(bitmap);
       this.figure.hidden = false;
+      this.wait.hidden = true;
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       if (turn !== this.turn) return;
@@ -157,8 +161,7 @@ class Source {
 export function setUp(panel, models, limits) {
   const keep = slider("Blocks that are kept", 2, { min: 1, max: 3 });
   const count = slider("Results", 4, { min: 1, max: 8 });
-  const names = ["block", "label", "steps", "guidance", "seed"];
-  const settings = new Settings("finish", models, names, { keep, count });
+  const settings = new Settings("finish", models, ["block"], ["label", "seed", "steps", "guidance"], { keep, count });
   const runner = new Runner("Finish", begin);
   const { trouble, buttons, state } = runner;
   const source = new Source(limits, trouble, settings, keep);
@@ -196,7 +199,7 @@ export function setUp(panel, models, limits) {
 
   settings.onModel(() => source.refresh());
   settings.onModel(() => source.arrange());
-  const form = el("form", { className: "controls" }, source.element, keep.element, count.element, settings.element, buttons, state);
+  const form = el("form", { className: "controls" }, source.element, settings.element, keep.element, count.element, buttons, state, settings.more);
   keep.control.addEventListener("input", () => source.shade());
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -207,7 +210,7 @@ export function setUp(panel, models, limits) {
     if (settings.fields.block.element.contains(event.target)) source.refresh();
   });
 
-  const results = el("div", { className: "results" }, trouble, source.figure, gallery.element, numbers.element, code.element);
+  const results = el("div", { className: "results" }, trouble, source.place, gallery.element, numbers.element, code.element);
   panel.append(el("div", { className: "split" }, form, results));
   return { settings, arrange: () => source.arrange() };
 }

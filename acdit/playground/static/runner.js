@@ -53,6 +53,7 @@ export class Runner {
       return await job.run({
         ...handlers,
         queued: (event) => this.say(prefix + waiting(event.position), event.position > 0),
+        loading: () => this.say(`${prefix}The model is being loaded.`),
         started: (event) => {
           this.say(prefix + "The model is at work.");
           handlers.started?.(event, job);

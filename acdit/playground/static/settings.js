@@ -1,6 +1,6 @@
 // Settings of a model: what can be chosen depends on the model, and is kept in the address of the page.
 import { chips, choice, number, seed, slider } from "./fields.js";
-import { el } from "./ui.js";
+import { el, plural } from "./ui.js";
 
 const FEW = 12; // more classes, or block sizes, are listed instead of shown side by side
 
@@ -12,19 +12,17 @@ function dimensions(block) {
   return block.replaceAll("x", " × ");
 }
 
-/** Names of block sizes, with the number of blocks that they make. */
+/** Block sizes with their names and, for pictures, how many blocks they make. */
 export function blockChoices(model) {
   const tokens = model.grid.reduce((product, length) => product * length, 1);
   return model.blocks.map((block) => {
-    const blocks = tokens / block.split("x").reduce((product, length) => product * Number(length), 1);
-    const count = model.modality === "video" || !Number.isInteger(blocks) ? "" : ` · ${blocks}`;
-    return [block, dimensions(block) + (model.modality === "image" ? count : "")];
+    const own = block.split("x").reduce((product, length) => product * Number(length), 1);
+    return [block, dimensions(block), model.modality === "image" ? plural(tokens / own, "block") : ""];
   });
 }
 
-function classChoices(model, without) {
-  const pairs = model.classes.map(({ id, name }) => [id, name]);
-  return without ? [["", "any"], ...pairs] : pairs;
+function classChoices(model) {
+  return [["", "any"], ...model.classes.map(({ id, name }) => [id, name])];
 }
 
 const HINTS = {
@@ -34,10 +32,9 @@ const HINTS = {
 };
 
 const MAKERS = {
-  label: (model) => few("Class", classChoices(model, true), model.classes.at(3)?.id ?? "", ""),
+  label: (model, tab) => few("Class", classChoices(model), tab === "finish" ? "" : (model.classes[3] ?? model.classes[0]).id, ""),
   block: (model) => {
-    const hint = model.modality === "image" ? `${HINTS.block} After the dot: how many blocks that makes.` : HINTS.block;
-    return few("Block size, in tokens", blockChoices(model), model.default_block ?? model.blocks[0], hint);
+    return few("Block size, in tokens", blockChoices(model), model.default_block ?? model.blocks[0], HINTS.block);
   },
   steps: (model) => slider("Solver steps for each block", model.steps, { min: 1, max: model.max_steps ?? 100 }, String, HINTS.steps),
   guidance: (model) => slider("Guidance", model.guidance, { min: 1, max: 8, step: 0.1 }, (value) => value.toFixed(1), HINTS.guidance),
@@ -50,18 +47,26 @@ function hasField(model, name) {
   return true;
 }
 
-/** Fields of a tab. `names` lists those that depend on the model; `extra` are further fields, by name. */
+/**
+ * Fields of a tab. `main` and `more` list those that depend on the model, in view and folded away; `extra` are further
+ * fields, by name. The model is folded away if there is no choice.
+ */
 export class Settings {
-  constructor(tab, models, names, extra = {}) {
-    this.tab = tab;
+  constructor(tab, models, main, more = [], extra = {}) {
+    const names = [...main, ...more];
+    Object.assign(this, { tab, main, names });
     this.models = models.filter((model) => model.tabs.includes(tab));
-    this.names = names;
     this.extra = extra;
     this.listeners = [];
     const pairs = this.models.map((model) => [model.name, model.title]);
     this.modelField = choice("Model", pairs, pairs[0]?.[0]);
     this.area = el("div", { className: "fields" });
-    this.element = el("div", { className: "fields" }, this.modelField.element, this.area);
+    this.folded = el("div", { className: "fields" });
+    const model = this.modelField.element;
+    const alone = pairs.length < 2 && more.length > 0;
+    this.element = el("div", { className: "fields" }, alone ? null : model, this.area);
+    const fold = el("div", { className: "fields inset" }, this.folded, alone ? model : null);
+    this.more = el("details", { className: "more" }, el("summary", { textContent: "More settings" }), fold);
     this.modelField.control.addEventListener("change", () => this.build({}));
     this.build({});
   }
@@ -74,9 +79,12 @@ export class Settings {
   build(values) {
     this.fields = { ...this.extra };
     if (this.model) {
-      for (const name of this.names) if (hasField(this.model, name)) this.fields[name] = MAKERS[name](this.model);
+      for (const name of this.names) if (hasField(this.model, name)) this.fields[name] = MAKERS[name](this.model, this.tab);
     }
-    this.area.replaceChildren(...this.names.filter((name) => this.fields[name]).map((name) => this.fields[name].element));
+    const there = this.names.filter((name) => this.fields[name]);
+    const placed = (inView) => there.filter((name) => this.main.includes(name) === inView).map((name) => this.fields[name].element);
+    this.area.replaceChildren(...placed(true));
+    this.folded.replaceChildren(...placed(false));
     for (const listener of this.listeners) listener(this.model);
     for (const [name, field] of Object.entries(this.fields)) if (values[name] !== undefined) field.value = values[name];
   }

@@ -35,7 +35,7 @@ class Clip {
 export function setUp(panel, models, limits) {
   const endless = tick("Go on until it is stopped", true);
   const frames = number("Frames", 16, { min: 1, max: 100000 });
-  const settings = new Settings("video", models, ["label", "block", "steps", "guidance", "seed"], { endless, frames });
+  const settings = new Settings("video", models, ["label"], ["block", "seed", "steps", "guidance"], { endless, frames });
   const runner = new Runner("Start", begin);
   const { trouble, buttons, state } = runner;
   const clip = new Clip(limits, trouble);
@@ -93,7 +93,7 @@ export function setUp(panel, models, limits) {
   }
 
   settings.onModel(arrange);
-  const form = el("form", { className: "controls" }, settings.element, endless.element, frames.element, clip.element, buttons, state);
+  const form = el("form", { className: "controls" }, settings.element, endless.element, frames.element, buttons, state, clip.element, settings.more);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     runner.press();

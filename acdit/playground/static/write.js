@@ -60,7 +60,7 @@ export function setUp(panel, models) {
   const temperature = slider("Temperature", 0.7, { min: 0, max: 1.5, step: 0.05 }, (value) => value.toFixed(2), "Lower is more probable and less varied.");
   const steps = slider("Steps for each block", 4, { min: 1, max: 16 }, String, "As many as tokens of a block: one token a step.");
   const numbered = tick("Number the tokens by step", false);
-  const settings = new Settings("write", models, ["block", "seed"], { way, prompt, gaps, tokens, temperature, steps, numbered });
+  const settings = new Settings("write", models, ["block"], ["seed"], { way, prompt, gaps, tokens, temperature, steps, numbered });
   const runner = new Runner("Write", begin);
   const { trouble, buttons, state } = runner;
   const sheet = new Sheet();
@@ -103,14 +103,16 @@ export function setUp(panel, models) {
   }
 
   settings.onModel(arrange);
+  settings.folded.before(temperature.element, tokens.element);
   const form = el(
     "form",
     { className: "controls" },
     ...[way, prompt, gaps].map((field) => field.element),
     settings.element,
-    ...[steps, temperature, tokens].map((field) => field.element),
+    steps.element,
     buttons,
     state,
+    settings.more,
   );
   form.addEventListener("submit", (event) => {
     event.preventDefault();
