@@ -70,17 +70,31 @@ def upright(frame: "VideoFrame", sample_aspect: Fraction | None = None) -> Image
 
 
 @contextmanager
-def opened_video(source: bytes | str | Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
-    """Open a video at its start, and yield its container and its video stream."""
+def opened_video(
+    source: bytes | str | Path, max_pixels: int | None = None
+) -> "Iterator[tuple[InputContainer, VideoStream]]":
+    """Open a video at its start, and yield its container and its video stream.
+
+    Args:
+        source: bytes or path of the video file.
+        max_pixels: maximum number of pixels of a frame, which the decoder refuses to exceed; None = FFmpeg's.
+
+    Raises:
+        VideoError: if the file is no video, or its frames have more pixels.
+    """
     av: Any = require("av", "video")
+    limit = {} if max_pixels is None else {"max_pixels": str(max_pixels)}
     with (
         video_errors(),
         _binary(source) as file,
-        av.open(file, container_options=CONTAINER_OPTIONS) as container,
+        av.open(file, options=limit, container_options=CONTAINER_OPTIONS) as container,
     ):
         stream = video_stream(container)
         if stream is None:
             raise VideoError("holds no video")
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if max_pixels is not None and width * height > max_pixels:
+            raise VideoError(f"has frames of {width:,}x{height:,} pixels, more than {max_pixels:,}")
         stream.thread_type = "AUTO"
         yield container, stream
 

@@ -34,6 +34,7 @@ class VideoReader:
 
     Args:
         source: bytes or path of the video file.
+        max_pixels: maximum number of pixels of a frame; None = FFmpeg's.
 
     Attributes:
         interval: seconds from one frame to the next.
@@ -42,8 +43,8 @@ class VideoReader:
         VideoError: if the file is no video, or if its first frame cannot be decoded.
     """
 
-    def __init__(self, source: bytes | str | Path) -> None:
-        self._source, self._stack = source, ExitStack()
+    def __init__(self, source: bytes | str | Path, max_pixels: int | None = None) -> None:
+        self._source, self._max_pixels, self._stack = source, max_pixels, ExitStack()
 
     def __enter__(self) -> "VideoReader":
         try:
@@ -85,7 +86,7 @@ class VideoReader:
         """Return whether the file holds the data of its first frames, without decoding them."""
         if self._container_length is None:
             return frames <= self.length  # every packet was read
-        with opened_video(self._source) as (container, stream), video_errors():
+        with opened_video(self._source, self._max_pixels) as (container, stream), video_errors():
             number, start = 0, None
             for packet in _shown(container, stream):
                 number += 1
@@ -178,7 +179,7 @@ class VideoReader:
 
     @cached_property
     def _packets(self) -> "_Packets":
-        with opened_video(self._source) as (container, stream), video_errors():
+        with opened_video(self._source, self._max_pixels) as (container, stream), video_errors():
             packets = [(packet.pts, packet.duration or 0) for packet in _shown(container, stream)]
             unit = float(stream.time_base or 0)
         if not packets:
@@ -200,7 +201,7 @@ class VideoReader:
     def _open(self) -> None:
         """Open the file at its start; seeking there fails in formats without an index."""
         self._stack.close()
-        self.container, self.stream = self._stack.enter_context(opened_video(self._source))
+        self.container, self.stream = self._stack.enter_context(opened_video(self._source, self._max_pixels))
 
     def _frames(self, watched: bool = False) -> "Iterator[tuple[float, VideoFrame]]":
         """Decode from here on, and yield frames with their times in seconds.

@@ -1,30 +1,40 @@
 """The application: routes of the page, its files and its requests."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from .. import __version__
-from ..utils.errors import UserError, line_of
-from ..utils.untrusted import parse_json
-from .draw import draw
+from ..utils.errors import UserError, line_of, raised_here
+from . import requests
+from .draw import Start, draw, finish
+from .how import explain
 from .jobs import Job, Worker
-from .requests import DRAW, check_request, read_settings
-from .shelf import Shelf
+from .pictures import UPLOAD_BYTES, UPLOAD_FRAMES, UPLOAD_PIXELS, data_url, uploaded_picture
+from .refusals import Refusal
+from .shelf import Card, Shelf
+from .snippets import Machine
+from .write import write
 
+T = TypeVar("T")
 STATIC = Path(__file__).parent / "static"
-UPLOAD_BYTES, UPLOAD_PIXELS, UPLOAD_FRAMES = 16 * 2**20, 2**24, 64
+LONGEST_REQUEST = 4 * UPLOAD_BYTES // 3 + 2**16  # bytes: an upload in base64, and settings
+LONGEST_TEXT = 2**18  # bytes of a request without an upload
+LONGEST_READING = 30.0  # seconds in which a request must arrive
 
 
 class Playground:
-    """The page's state, and the functions that answer its requests.
+    """The state of the page, and the functions that answer its requests.
 
     Args:
         shelf: the models.
@@ -33,22 +43,31 @@ class Playground:
 
     def __init__(self, shelf: Shelf, worker: Worker):
         self.shelf, self.worker = shelf, worker
+        self.machine = Machine(shelf.device, shelf.dtype)
+        self._decoding = CapacityLimiter(1)  # uploads are decoded one after the other, to bound the memory
 
     def routes(self) -> list[Any]:
         """Return the routes of the application."""
+        posts = {
+            "draw": self.draw,
+            "finish": self.finish,
+            "preview": self.preview,
+            "write": self.write,
+            "fill": self.fill,
+            "how": self.how,
+            "stop": self.stop,
+        }
         return [
             Route("/", self.page),
             Route("/api/models", self.models),
-            Route("/api/stop", self.stop, methods=["POST"]),
-            Route("/api/draw", self.draw, methods=["POST"]),
-            Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+            *(Route(f"/api/{name}", answer, methods=["POST"]) for name, answer in posts.items()),
+            Mount("/static", StaticFiles(directory=STATIC)),
         ]
 
     async def page(self, request: Request) -> Response:
         """Answer with the page."""
         del request
-        index = STATIC / "index.html"
-        return FileResponse(index) if index.exists() else PlainTextResponse("the page has no index.html yet")
+        return FileResponse(STATIC / "index.html")
 
     async def models(self, request: Request) -> Response:
         """Answer with the models, and the limits of uploads."""
@@ -62,21 +81,65 @@ class Playground:
         return JSONResponse({"models": models, "limits": limits, "version": __version__})
 
     async def draw(self, request: Request) -> Response:
-        """Draw a picture."""
-        values = check_request(await body_of(request), DRAW)
-        card = self.shelf.card(values["model"], "draw")
-        settings = read_settings(card, values)
-        return self.streamed(lambda job: draw(job, self.shelf, card, settings))
+        """Draw a picture of a class."""
+        card, values = await self._read(request, requests.PICTURE, "draw")
+        settings = requests.read_settings(card, values)
+        return self._streamed(lambda job: draw(job, self.shelf, card, settings))
+
+    async def finish(self, request: Request) -> Response:
+        """Draw the rest of an uploaded picture."""
+        card, values = await self._read(request, requests.FINISH, "finish", LONGEST_REQUEST)
+        settings = requests.read_settings(card, values)
+        keep = requests.checked_keep(card, settings.block, values["keep"])
+        picture = await self._picture(card, values["image"])
+        start = Start(picture, keep, values["count"] or 1)
+        return self._streamed(lambda job: finish(job, self.shelf, card, settings, start))
+
+    async def preview(self, request: Request) -> Response:
+        """Answer with an uploaded picture as a model sees it."""
+        card, values = await self._read(request, requests.PREVIEW, "finish", LONGEST_REQUEST)
+        return JSONResponse({"image": data_url(await self._picture(card, values["image"]))})
+
+    async def write(self, request: Request) -> Response:
+        """Continue a prompt."""
+        card, values = await self._read(request, requests.WRITE, "write")
+        settings = requests.read_prompt(card, values)
+        return self._streamed(lambda job: write(job, self.shelf, card, settings))
+
+    async def fill(self, request: Request) -> Response:
+        """Fill the gaps of a text."""
+        card, values = await self._read(request, requests.FILL, "write")
+        settings = requests.read_gaps(card, values)
+        return self._streamed(lambda job: write(job, self.shelf, card, settings))
+
+    async def how(self, request: Request) -> Response:
+        """Answer with the mask, the order, the cache and the cost of a layout."""
+        card, values = await self._read(request, requests.HOW, "how")
+        block = requests.checked_block(card, values["block"])
+        return JSONResponse(await self._in_thread(lambda: explain(card, block, self.machine)))
 
     async def stop(self, request: Request) -> Response:
         """Stop a job."""
-        values = await body_of(request)
-        job = self.worker.find(values.get("job") if isinstance(values, dict) else None)
+        values = requests.check_request(await body_of(request, LONGEST_TEXT), requests.STOP)
+        job = self.worker.find(values["job"])
         if job is not None:
             self.worker.stop(job)
         return JSONResponse({"stopped": job is not None})
 
-    def streamed(self, work: Callable[[Job], None]) -> Response:
+    async def _read(
+        self, request: Request, kinds: Any, tab: str, longest: int = LONGEST_TEXT
+    ) -> tuple[Card, dict[str, Any]]:
+        """Return the model of a request and its checked values."""
+        values = requests.check_request(await body_of(request, longest), kinds)
+        return self.shelf.card(values["model"], tab), values
+
+    async def _picture(self, card: Card, url: str) -> Any:
+        return await self._in_thread(lambda: uploaded_picture(url, card.size[-1], card.channels))
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await to_thread.run_sync(function, limiter=self._decoding)
+
+    def _streamed(self, work: Callable[[Job], None]) -> Response:
         """Queue a job, and stream its events."""
         job = self.worker.submit(work)
 
@@ -84,24 +147,73 @@ class Playground:
             try:
                 async for event in job.events():
                     yield json.dumps(event) + "\n"
-            finally:
+            finally:  # also if the browser has closed the connection
                 self.worker.stop(job)
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
 
-async def body_of(request: Request) -> object:
-    """Return the JSON of a request."""
-    return parse_json(await request.body(), "the request")
+async def body_of(request: Request, longest: int) -> object:
+    """Return the JSON of a request.
+
+    Raises:
+        UserError: if it is longer than `longest` bytes, does not arrive, or is no JSON. No more than that is
+            kept; a little more is read, since a browser reads the answer only after it has sent its request.
+    """
+    parts, size = bytearray(), 0
+    try:
+        async with asyncio.timeout(LONGEST_READING):
+            async for part in request.stream():
+                size += len(part)
+                if size <= longest:
+                    parts += part
+                elif size > 4 * longest:
+                    break
+    except TimeoutError as error:
+        raise Refusal("the request did not arrive in time", 408) from error
+    if size > longest:
+        raise Refusal(f"the request is too long: at most {longest:,} bytes are read", 413)
+    return requests.parse(bytes(parts))
 
 
-async def refused(request: Request, error: Exception) -> Response:
-    """Answer a request that cannot be done with the reason."""
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Answer a request that is not carried out with the reason."""
     del request
-    return JSONResponse({"error": line_of(error)}, 400)
+    if not isinstance(error, UserError) and not raised_here(error):
+        raise error
+    return JSONResponse({"error": line_of(error)}, error.status if isinstance(error, Refusal) else 400)
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    """Answer a request for something that does not exist."""
+    del request
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+async def _answer_failure(request: Request, error: Exception) -> Response:
+    """Answer a request at which the server failed; its terminal shows the traceback."""
+    del request
+    return JSONResponse({"error": f"the server failed, see its terminal: {type(error).__name__}"}, 500)
+
+
+async def _ignore(request: Request, error: Exception) -> Response:
+    """Answer nobody: the browser has gone."""
+    del request, error
+    return Response(status_code=400)
 
 
 def application(shelf: Shelf, worker: Worker) -> Starlette:
-    """Return the application."""
-    handlers: Any = {UserError: refused}
+    """Return the application of the page.
+
+    Args:
+        shelf: the models.
+        worker: the queue of jobs.
+    """
+    handlers: Any = {
+        ValueError: _refuse,
+        HTTPException: _answer_error,
+        ClientDisconnect: _ignore,
+        Exception: _answer_failure,
+    }
     return Starlette(routes=Playground(shelf, worker).routes(), exception_handlers=handlers)

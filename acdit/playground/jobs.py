@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from ..utils.errors import UserError, line_of, raised_here
+from .refusals import Refusal
 
 MOST_WAITING = 16  # jobs in the queue
 MOST_UNREAD = 64  # events that wait for the browser; the job pauses then
@@ -97,12 +98,12 @@ class Worker:
         """Add a job to the queue, and return it.
 
         Raises:
-            UserError: if the queue is full or closed.
+            Refusal: if the queue is full or closed.
         """
         job = Job(work, asyncio.get_running_loop())
         with self._changed:
             if self._closed or len(self._waiting) >= MOST_WAITING:
-                raise UserError(f"{len(self._waiting)} requests are waiting: try again in a moment")
+                raise Refusal(f"{len(self._waiting)} requests are waiting: try again in a moment", 503)
             self._waiting.append(job)
             job.post({"event": "queued", "job": job.id, "position": len(self._waiting) - 1})
             self._changed.notify()

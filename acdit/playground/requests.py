@@ -8,11 +8,14 @@ from typing import Any
 from ..model.layout import dims, parse_dims
 from ..utils.errors import UserError
 from ..utils.kinds import TEXT, Kind, whole_number
-from ..utils.untrusted import shown
+from ..utils.untrusted import parse_json, shown
 from .shelf import MOST_STEPS, Card
+from .write import TextSettings
 
 LARGEST_SEED = 2**53 - 1  # the largest whole number of JavaScript
 MOST_GUIDANCE = 100.0
+MOST_PICTURES = 8
+MOST_TEMPERATURE = 10.0
 
 STEPS = whole_number(1, MOST_STEPS)
 SEED = whole_number(0, LARGEST_SEED)
@@ -20,7 +23,23 @@ GUIDANCE = Kind(
     f"a number from {-MOST_GUIDANCE:g} to {MOST_GUIDANCE:g}",
     lambda value: type(value) in (int, float) and math.isfinite(value) and abs(value) <= MOST_GUIDANCE,
 )
+TEMPERATURE = Kind(
+    f"a number from 0 to {MOST_TEMPERATURE:g}",
+    lambda value: type(value) in (int, float) and 0 <= value <= MOST_TEMPERATURE,
+)
 LABEL = whole_number(0).or_none()
+
+
+def parse(body: bytes) -> object:
+    """Return the value of a JSON request.
+
+    Raises:
+        UserError: if it is not JSON.
+    """
+    try:
+        return parse_json(body, "the request")
+    except RecursionError as error:
+        raise UserError("the request is nested too deeply") from error
 
 
 def check_request(values: object, kinds: Mapping[str, Kind]) -> dict[str, Any]:
@@ -68,7 +87,7 @@ def checked_label(card: Card, label: int | None) -> int | None:
     return label
 
 
-DRAW = {
+PICTURE = {
     "model": TEXT,
     "label": LABEL.if_given(),
     "block": TEXT,
@@ -76,6 +95,35 @@ DRAW = {
     "guidance": GUIDANCE,
     "seed": SEED,
 }
+FINISH = PICTURE | {"image": TEXT, "keep": whole_number(), "count": whole_number(1, MOST_PICTURES).if_given()}
+PREVIEW = {"model": TEXT, "image": TEXT, "block": TEXT.if_given()}
+HOW = {"model": TEXT, "block": TEXT}
+STOP = {"job": TEXT}
+_TOKENS = {
+    "model": TEXT,
+    "block": whole_number(),
+    "steps": STEPS.or_none().if_given(),
+    "temperature": TEMPERATURE,
+    "seed": SEED,
+}
+WRITE = _TOKENS | {"prompt": TEXT, "tokens": whole_number()}
+FILL = _TOKENS | {"text": TEXT, "tokens": whole_number().or_none().if_given()}
+
+
+def checked_keep(card: Card, block: tuple[int, ...], keep: int) -> int:
+    """Return the number of blocks of a picture that are kept.
+
+    Raises:
+        UserError: if nothing would be left to draw.
+    """
+    blocks = card.layout.with_block(block).num_blocks
+    if blocks == 1:
+        raise UserError("one block is the whole picture, so nothing can be kept: choose a smaller block")
+    if keep >= blocks:
+        raise UserError(
+            f"keep must be at most {blocks - 1}, since the picture has {blocks} blocks, not {keep}"
+        )
+    return keep
 
 
 @dataclass(frozen=True)
@@ -110,3 +158,27 @@ def read_settings(card: Card, values: Mapping[str, Any]) -> Settings:
         float(values["guidance"]),
         values["seed"],
     )
+
+
+def read_prompt(card: Card, values: Mapping[str, Any]) -> TextSettings:
+    """Return the settings of a text that continues a prompt.
+
+    Raises:
+        UserError: if the model has no such block size.
+    """
+    tokens = min(values["tokens"], card.layout.num_tokens)
+    return TextSettings(values["prompt"], False, *_text_settings(card, values), tokens)
+
+
+def read_gaps(card: Card, values: Mapping[str, Any]) -> TextSettings:
+    """Return the settings of a text whose gaps are filled.
+
+    Raises:
+        UserError: if it has no gap, or the model has no such block size.
+    """
+    return TextSettings(values["text"], True, *_text_settings(card, values))
+
+
+def _text_settings(card: Card, values: Mapping[str, Any]) -> tuple[int, int | None, float, int]:
+    (block,) = checked_block(card, str(values["block"]))
+    return block, values["steps"], float(values["temperature"]), values["seed"]

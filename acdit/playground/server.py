@@ -1,14 +1,115 @@
-"""Serve the page."""
+"""Listen on an address and serve the page until it is interrupted."""
+
+import contextlib
+import errno
+import socket
+import sys
+import webbrowser
+from types import FrameType
 
 import uvicorn
 
+from ..utils.errors import UserError
+from .access import Access, Guard, addresses
 from .app import application
 from .jobs import Worker
 from .shelf import Shelf
 
+MOST_CONNECTIONS = 64
+PORTS_TRIED = 50  # after one that is in use
+LAST_WAIT = 5  # seconds for the answers that are being sent when the server is interrupted
 
-def serve(shelf: Shelf, host: str, port: int) -> None:
-    """Serve the page until it is interrupted."""
-    config = uvicorn.Config(application(shelf, Worker()), host=host, port=port, log_level="warning")
-    print(f"acdit demo: http://{host}:{port}", flush=True)
-    uvicorn.Server(config).run()
+
+class Server(uvicorn.Server):
+    """Server that stops all jobs when it is interrupted.
+
+    Args:
+        shelf: the models.
+        access: conditions of requests.
+    """
+
+    def __init__(self, shelf: Shelf, access: Access):
+        self.worker = Worker()
+        config = uvicorn.Config(
+            Guard(application(shelf, self.worker), access),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=LAST_WAIT,
+        )
+        super().__init__(config)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop all jobs, and end the server after their last events."""
+        self.worker.close()
+        super().handle_exit(sig, frame)
+
+
+def serve(shelf: Shelf, listener: socket.socket, access: Access, *, open_browser: bool = False) -> None:
+    """Serve the page until the process is interrupted.
+
+    Args:
+        shelf: the models.
+        listener: socket that listens, see `listen`.
+        access: conditions of requests.
+        open_browser: whether to open the page in the browser of this machine.
+    """
+    address = url_of(listener)
+    print(f"acdit demo: {address} shows the page; Ctrl-C ends it", flush=True)
+    if open_browser and not webbrowser.open(address):
+        print(f"acdit demo: no browser can be opened here: open {address} yourself", file=sys.stderr)
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(shelf, access).run(sockets=[listener])
+    print("acdit demo: ended", flush=True)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address.
+
+    Raises:
+        UserError: if the port is in use, or the address is not one of this machine.
+    """
+    family, address = addresses(host, port)[0]
+    try:
+        return _bound(family, address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            free = _free_port(family, address)
+            raise UserError(f"port {port} is in use: {free}") from error
+        if error.errno == errno.EACCES:
+            raise UserError(f"port {port} is reserved for the system: use --port 7860") from error
+        raise UserError(f"--host {host} is not an address of this machine") from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the URL of the page that is served at a socket."""
+    host, port = listener.getsockname()[:2]
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+
+
+def _bound(family: int, address: tuple[str | int, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _free_port(family: int, address: tuple[str | int, ...]) -> str:
+    """Return advice that names the next free port."""
+    host, port, *rest = address
+    for free in range(int(port) + 1, min(int(port) + PORTS_TRIED, 65535) + 1):
+        with contextlib.suppress(OSError):
+            _bound(family, (host, free, *rest)).close()
+            return f"use --port {free}"
+    return "use --port 0 for any free one"

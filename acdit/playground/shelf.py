@@ -14,16 +14,19 @@ from ..modalities.text import TEXT
 from ..modalities.video import VIDEO
 from ..model.generator_counts import generator_counts
 from ..model.layout import Layout, dims
-from ..pipelines.folders import folder_modality, pipeline_folder, shipped_models
+from ..pipelines.folders import SHIPPED, folder_modality, pipeline_folder, shipped_models
 from ..pipelines.loading import load_pipeline
 from ..pipelines.stored import INDEX
 from ..pipelines.stored_pipeline import StoredPipeline
 from ..utils.errors import UserError
-from ..utils.untrusted import read_object
+from ..utils.untrusted import read_object, shown
+from .jobs import Job
+from .refusals import Refusal
 
 P = TypeVar("P", bound=StoredPipeline)
 MOST_STEPS = 100  # solver steps of a block
 RATE = 8  # frames per second
+CPU = torch.device("cpu")
 STEPS, GUIDANCE = 25, {"image": 1.5, "video": 2.5}  # of pipelines that record none
 
 
@@ -33,7 +36,8 @@ class Card:
 
     Attributes:
         name: name on the page.
-        source: name or folder by which `load_pipeline` finds it.
+        source: name or folder by which the command line finds it.
+        folder: folder of the pipeline.
         modality: modality of the model.
         index: content of its model_index.json.
         network: configuration of its network.
@@ -44,6 +48,7 @@ class Card:
 
     name: str
     source: str
+    folder: Path
     modality: Modality
     index: dict[str, Any]
     network: dict[str, Any]
@@ -141,17 +146,17 @@ class Card:
         }
 
 
-def read_card(name: str, source: str) -> Card:
+def read_card(name: str, source: str, folder: Path) -> Card:
     """Read the description of a model.
 
     Args:
         name: name on the page.
-        source: folder of a pipeline or of a training run, or name of a model in the package.
+        source: name or folder by which the command line finds it.
+        folder: folder of the pipeline.
 
     Raises:
         UserError: if there is no such model, or it is damaged.
     """
-    folder = pipeline_folder(source)
     modality = folder_modality(folder)
     index = read_object(folder / INDEX)
     network = read_object(folder / modality.network[0] / "config.json")
@@ -165,7 +170,7 @@ def read_card(name: str, source: str) -> Card:
         decodes = scale == 1
     if modality is not CLASSIFICATION:
         generator_counts(network)  # raises an error for a configuration that lacks a size
-    return Card(name, source, modality, index, network, scale, channels, decodes)
+    return Card(name, source, folder, modality, index, network, scale, channels, decodes)
 
 
 class Shelf:
@@ -181,18 +186,16 @@ class Shelf:
     """
 
     def __init__(
-        self, folders: Sequence[str], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        self, folders: Sequence[str], device: torch.device = CPU, dtype: torch.dtype = torch.float32
     ):
         self.device, self.dtype = device, dtype
         self.cards: dict[str, Card] = {}
         self._loaded: dict[str, StoredPipeline] = {}
         for source in dict.fromkeys(folders):
             name = self._free_name(Path(source).resolve().name)
-            self.cards[name] = read_card(name, source)
-        for source in shipped_models():
-            if source not in self.cards:
-                # the name of a model in the package must not mean a folder in the directory of the server
-                self.cards[source] = read_card(source, str(pipeline_folder(source)))
+            self.cards[name] = read_card(name, source, pipeline_folder(source))
+        for name in shipped_models():  # of the package, whatever folders the working directory has
+            self.cards[name] = read_card(name, name, SHIPPED / name)
 
     def _free_name(self, name: str) -> str:
         taken = {*self.cards, *shipped_models()}
@@ -214,7 +217,7 @@ class Shelf:
         """
         card = self.cards.get(name)
         if card is None:
-            raise UserError(f"there is no model of this name; there are {', '.join(self.cards)}")
+            raise Refusal(f"there is no model {shown(name)}: the page has {', '.join(self.cards)}", 404)
         if tab is not None and tab not in card.tabs:
             suited = [each.name for each in self.cards.values() if tab in each.tabs]
             raise UserError(
@@ -223,22 +226,25 @@ class Shelf:
             )
         return card
 
-    def is_loaded(self, name: str) -> bool:
-        """Return whether a model has been loaded."""
-        return name in self._loaded
+    def opened(self, job: Job, card: Card, kind: type[P]) -> P:
+        """Return the pipeline of a model, which is loaded for its first job and stays.
 
-    def pipeline(self, name: str, kind: type[P]) -> P:
-        """Return the pipeline of a model, which is loaded at the first call and stays.
+        Args:
+            job: job that needs the model, and is told if it has to be loaded.
+            card: description of the model.
+            kind: class of the pipeline.
 
         Raises:
             UserError: if it cannot be loaded.
         """
-        if name not in self._loaded:
-            pipeline = load_pipeline(self.cards[name].source, self.dtype, kind)
+        if card.name not in self._loaded:
+            job.send("loading", model=card.name)
+            pipeline = load_pipeline(card.folder, self.dtype, kind)
             pipeline.to(self.device)
             pipeline.set_progress_bar_config(disable=True)
-            self._loaded[name] = pipeline
-        return cast(P, self._loaded[name])
+            self._loaded[card.name] = pipeline
+        job.check()
+        return cast(P, self._loaded[card.name])
 
     def classifier_of(self, card: Card) -> Card | None:
         """Return the first classifier of pictures of the size and channels of a generator; None if none."""
