@@ -3,7 +3,7 @@ import { choice, option, tick } from "./fields.js";
 import { BlockPicture, Strip } from "./picture.js";
 import { Runner } from "./runner.js";
 import { Settings, blockChoices } from "./settings.js";
-import { bitmapOf, bytes, Code, el, Numbers, plural } from "./ui.js";
+import { bitmapOf, bytes, Code, el, Numbers, plural, saveLink } from "./ui.js";
 
 const NUMBERS = ["Network calls", "First block", "Seconds", "Cache"];
 
@@ -48,7 +48,7 @@ class Easel {
     };
     try {
       const last = await runner.job("/api/draw", { ...body, block: this.block }, { started: begun, step, block }, name);
-      if (last.event === "done") this.code.show(last.python, last.command);
+      if (last.event === "done") this.code.show(last.python, last.command, saveLink("drawn.png", picture.canvas.toDataURL(), "Save the picture"));
       return last;
     } finally {
       picture.rest();

@@ -5,7 +5,7 @@ import { BlockPicture } from "./picture.js";
 import { Runner } from "./runner.js";
 import { Settings } from "./settings.js";
 import { ask, Failure } from "./stream.js";
-import { alertIn, bitmapOf, bytes, Code, el, Numbers, plural } from "./ui.js";
+import { alertIn, bitmapOf, bytes, Code, el, Numbers, plural, saveLink } from "./ui.js";
 import { Upload } from "./upload.js";
 
 const NUMBERS = ["Network calls", "Seconds", "Cache"];
@@ -85,7 +85,9 @@ class Source {
     const refuse = (message) => alertIn(trouble, message);
     this.upload = new Upload("Your picture", "image/*", limits.upload_bytes, take, refuse);
     this.seen = new BlockPicture("The picture as the model sees it", 224);
-    this.caption = el("figcaption", { textContent: "As the model sees it. Blocks in grey are dropped and drawn anew." });
+    this.caption = el("figcaption", { textContent: "As the model sees it. Blocks in grey are dropped and drawn anew. " });
+    this.save = saveLink("picture.png", "", "Save it as picture.png");
+    this.caption.append(this.save);
     this.figure = el("figure", { className: "seen", hidden: true }, this.seen.element, this.caption);
     this.wait = el("p", { className: "empty", textContent: "Paint or choose a picture. It appears here as the model sees it." });
     this.place = el("div", { className: "place-of-source" }, this.wait, this.figure);
@@ -143,6 +145,7 @@ class Source {
       alertIn(this.trouble, "");
       this.arrange();
       this.seen.whole(bitmap);
+      this.save.href = answer.image;
       this.figure.hidden = false;
       this.wait.hidden = true;
     } catch (error) {

@@ -100,7 +100,7 @@ export class Code {
     this.element = el("div", { className: "code", hidden: true });
   }
 
-  show(python, command) {
+  show(python, command, ...further) {
     const buttons = el("div", { className: "row" });
     const texts = el("details", {}, el("summary", { textContent: "Show the code" }));
     for (const [name, text] of [["Python", python], ["command", command]]) {
@@ -110,7 +110,7 @@ export class Code {
       block.append(el("code", { textContent: text }));
       texts.append(block);
     }
-    buttons.append(copyButton("Copy link", location.href));
+    buttons.append(copyButton("Copy link", location.href), ...further);
     this.element.replaceChildren(buttons, texts);
     this.element.hidden = false;
   }
@@ -119,6 +119,11 @@ export class Code {
     this.element.hidden = true;
     this.element.replaceChildren();
   }
+}
+
+/** Link that saves a picture. */
+export function saveLink(name, dataUrl, text) {
+  return el("a", { className: "save", href: dataUrl, download: name, textContent: text });
 }
 
 /** Decode a data URL into a bitmap, without a request. */

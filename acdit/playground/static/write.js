@@ -38,7 +38,7 @@ class Sheet {
 
   add(tokens) {
     this.key.hidden = false;
-    this.count += tokens.length;
+    this.count += tokens.filter(({ given }) => !given).length;
     for (const { text, step, given } of tokens) {
       const token = el("span", { className: given ? "token given" : "token", textContent: text });
       token.title = given ? "Given" : `Revealed in step ${step + 1}`;
@@ -58,7 +58,7 @@ export function setUp(panel, models) {
   const gaps = textArea("Text with gaps", "To be, or ___ to be, that is the ________.", 3, "Three or more underscores are a gap as long as they are.");
   const tokens = number("Tokens", 96, { min: 1, max: 4096 });
   const temperature = slider("Temperature", 0.7, { min: 0, max: 1.5, step: 0.05 }, (value) => value.toFixed(2), "Lower is more probable and less varied.");
-  const steps = slider("Steps for each block", 4, { min: 1, max: 16 }, String, "As many as tokens of a block: one token a step.");
+  const steps = slider("Steps for each block", 1, { min: 1, max: 1 }, String, "Fewer steps reveal several tokens at once: faster, and worse.");
   const numbered = tick("Number the tokens by step", false);
   const settings = new Settings("write", models, ["block"], ["seed"], { way, prompt, gaps, tokens, temperature, steps, numbered });
   const runner = new Runner("Write", begin);
@@ -75,7 +75,7 @@ export function setUp(panel, models) {
     sheet.element.classList.toggle("numbered", Boolean(numbered.value));
     if (!settings.model) return;
     const most = Number(settings.fields.block.value);
-    if (steps.control.max !== String(most)) steps.range(1, most, Math.min(most, Math.max(1, Math.round(most / 2))));
+    if (steps.control.max !== String(most)) steps.range(1, most, most);
     steps.control.disabled = most === 1;
   }
 
