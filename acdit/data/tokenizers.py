@@ -124,38 +124,6 @@ class Tokenizer(ABC):
             temporary_path.write_text(json.dumps(self.description(), ensure_ascii=False), "utf-8")
 
 
-class TextStream:
-    """Incremental decoder of ids that arrive in parts, up to the end token.
-
-    Characters are returned as soon as they are complete.
-
-    Args:
-        tokenizer: tokenizer of the ids.
-        prompt: ids before the parts, on which the text may depend, such as a space between words.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()):
-        prompt_ids = list(prompt)
-        while tokenizer.eos in prompt_ids:
-            prompt_ids = prompt_ids[prompt_ids.index(tokenizer.eos) + 1 :]
-        self._tokenizer, self._ids, self._text = tokenizer, prompt_ids, ""
-        self._prompt_length = len(tokenizer.decode(prompt_ids))
-
-    def add(self, ids: Sequence[int], last: bool = False) -> str:
-        """Return the text that the given ids add.
-
-        Args:
-            ids: the next ids.
-            last: whether no ids follow; an incomplete character at the end is then returned too.
-        """
-        self._ids: list[int] = [*self._ids, *ids]
-        text = self._tokenizer.decode(self._ids)[self._prompt_length :]
-        if not last and self._tokenizer.eos not in self._ids:
-            text = text.rstrip("\ufffd")  # may be the start of a character
-        new, self._text = text[len(self._text) :], text
-        return new
-
-
 class ByteTokenizer(Tokenizer):
     """Tokenizer whose ids are the bytes of UTF-8; it needs neither training nor download."""
 

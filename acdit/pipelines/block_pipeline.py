@@ -7,7 +7,7 @@ from ..diffusion.solver_checks import check_solver, prediction_of
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from .callbacks import LoopState
+from .callbacks import LoopState, StepFunction, tensor_inputs
 from .lora import LoraLoader
 from .stored_pipeline import StoredPipeline
 
@@ -65,14 +65,20 @@ class BlockPipeline(LoopState, StoredPipeline, LoraLoader):
         """Return the lowest and the highest value of the data; None if there are none, as for latents."""
         return None
 
-    def _check_callback_inputs(self, names: Sequence[str]) -> None:
-        """Raise UserError if a callback is to receive tensors that do not exist."""
+    def _callback_inputs(self, function: StepFunction | None, names: Sequence[str]) -> Sequence[str]:
+        """Return the names of the tensors that a callback receives; see `tensor_inputs`.
+
+        Raises:
+            UserError: if the callback cannot be called, or is to receive tensors that do not exist.
+        """
+        names = tensor_inputs(function, names)
         unknown = sorted(set(names) - set(self._callback_tensor_inputs))
         if unknown:
             known = ", ".join(self._callback_tensor_inputs)
             raise UserError(
                 f"callback_on_step_end_tensor_inputs may only hold {known}, not {', '.join(unknown)}"
             )
+        return names
 
     @property
     def tokenizer_digest(self) -> str | None:

@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from diffusers.configuration_utils import ConfigMixin
 from torch import Tensor
 
 from ..diffusion.generate import Guidance, StepEnd
+from ..model.layout import Layout
 from ..utils.errors import UserError
 from .canvas import Canvas
-from .request import Request
 
 StepFunction = Callable[..., dict[str, Any] | None]
 # Names under which callbacks of diffusers that end the guidance take the conditions: here the class labels
@@ -123,31 +122,36 @@ class Callback:
         pipeline: pipeline that is passed to the function.
         function: function (pipeline, step, timestep, tensors) -> tensors.
         inputs: names of the tensors that the function receives.
-        request: request whose noise and prefix form the initial sample.
+        layout: layout of the samples.
+        canvas: initial samples (N, T, B, C), which are changed; None if the function does not receive the
+            latents. Nothing is kept then that grows with the length of a sample.
+        labels: classes (N, 1) of the samples; -1 for those without a class.
     """
 
-    def __init__(self, pipeline: LoopState, function: StepFunction, inputs: Sequence[str], request: Request):
-        self.pipeline, self.function, self.inputs, self.layout = pipeline, function, inputs, request.layout
-        noise = request.noise
-        if callable(noise):
-            noise = torch.stack([noise(index) for index in range(request.layout.num_blocks)], dim=1)
-        self.canvas = noise.float().clone()  # (N, T, B, C): finished blocks, and noise for the others
-        if request.prefix is not None:
-            self.canvas[:, : request.start] = request.prefix
-        labels = request.samples.labels
-        none = torch.full((len(request.samples),), -1, device=self.canvas.device)
-        self.labels = (none if labels is None else labels)[:, None]  # (N, 1)
+    def __init__(
+        self,
+        pipeline: LoopState,
+        function: StepFunction,
+        inputs: Sequence[str],
+        layout: Layout,
+        canvas: Tensor | None,
+        labels: Tensor,
+    ):
+        self.pipeline, self.function, self.inputs, self.layout = pipeline, function, inputs, layout
+        self.canvas, self.labels = canvas, labels
 
     def __call__(self, end: StepEnd) -> Tensor | None:
         """Call the function after a step, and return the block's sample if the function returned latents."""
-        self.canvas[:, end.block] = end.sample
         tensors = dict.fromkeys(self.inputs, self.labels)
-        if "latents" in tensors:
+        if self.canvas is not None:
+            self.canvas[:, end.block] = end.sample
             tensors["latents"] = self.layout.from_blocks(self.canvas)
         returned = call_step_function(self.function, self.pipeline, end, tensors).get("latents")
         if returned is None:
             return None
-        self.canvas[:, end.block] = changed = self.layout.to_blocks(returned)[:, end.block]
+        changed = self.layout.to_blocks(returned)[:, end.block]
+        if self.canvas is not None:
+            self.canvas[:, end.block] = changed
         return changed
 
 

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..data.tokenizers import TextStream, Tokenizer
+from ..data.text_stream import TextStream
+from ..data.tokenizers import Tokenizer
 from ..model.layout import Layout
 from ..utils.errors import UserError
+
+GIVEN = -1  # step of tokens that no step revealed
 
 
 class Canvas:
@@ -35,10 +38,26 @@ class Canvas:
     ):
         self.tokens, self.layout, self.tokenizer, self.ends = tokens, layout, tokenizer, ends
         self.prompts, self.starts, self.limits = list(prompts), list(starts), list(limits)
+        self.steps = torch.full_like(tokens, GIVEN)
+        """Solver step of its block that revealed each token, (N, L), from 0; `GIVEN` for given ones."""
+        self.is_cut = False
+        """True after `cut`, which ends the generation."""
 
     def __call__(self, index: int) -> Tensor:
         """Return a block (N, B) by its index, as `generate` expects it."""
         return self.tokens[:, self.positions(index)]
+
+    def record(self, index: int, step: int, sample: Tensor) -> None:
+        """Note which tokens (N, B) of a block its solver step of this index has revealed."""
+        positions, mask = self.positions(index), self.tokenizer.mask
+        steps = self.steps[:, positions]
+        masked = (
+            self.tokens[:, positions] == mask
+        )  # until the block is stored, the tokens before its first step
+        revealed = masked & (steps == GIVEN) & (sample != mask)
+        again = masked & (sample == mask)  # a callback may put masks back
+        steps[revealed] = step
+        steps[again] = GIVEN
 
     def put(self, index: int, sample: Tensor) -> None:
         """Store a generated block (N, B).
@@ -67,22 +86,39 @@ class Canvas:
                 self.tokens[row, positions.stop :] = self.tokenizer.eos
 
     def cut(self, index: int, sample: Tensor) -> None:
-        """Store an unfinished block (N, B), and end every sample before its first masked token."""
+        """Store a block (N, B) as the last one, and end every sample before its first masked token."""
+        self.is_cut = True
         self.tokens[:, self.positions(index)] = sample
         for row, tokens in enumerate(self.tokens):
             masks = (tokens == self.tokenizer.mask).nonzero()
             if len(masks):
                 self.limits[row] = min(self.limits[row], int(masks[0]))
 
+    def ended(self, row: int, index: int) -> bool:
+        """Return whether a sample has no tokens after a block."""
+        return self.is_cut or self.positions(index).stop >= self.limits[row]
+
     def done(self, index: int) -> bool:
         """Return whether no sample has tokens left to generate after a block."""
-        return self.positions(index).stop >= max(self.limits)
+        return all(self.ended(row, index) for row in range(len(self.limits)))
 
-    def new(self, row: int, index: int) -> list[int]:
-        """Return the requested tokens of a block in one sample, without those of its prompt."""
-        positions = self.positions(index)
-        new = slice(max(positions.start, self.starts[row]), min(positions.stop, self.limits[row]))
-        return self.tokens[row, new].tolist()
+    def first(self, row: int) -> int:
+        """Return the index of the first token of a sample that is not of a prompt."""
+        return 0 if self.prompts[row] is None else self.starts[row]
+
+    def new(self, row: int, index: int) -> list[tuple[int, int]]:
+        """Return the tokens that a stored block adds to one sample, without those of its prompt.
+
+        The last block, after `cut`, also adds the given tokens that follow it.
+
+        Returns:
+            Token ids, each with the solver step of its block that revealed it, or `GIVEN`.
+        """
+        positions, limit = self.positions(index), self.limits[row]
+        new = slice(
+            max(positions.start, self.first(row)), limit if self.is_cut else min(positions.stop, limit)
+        )
+        return list(zip(self.tokens[row, new].tolist(), self.steps[row, new].tolist(), strict=True))
 
     def text(self, row: int) -> str:
         """Return the prompt and the generated text of a sample, up to the first end that is not given."""

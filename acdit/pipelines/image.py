@@ -48,12 +48,15 @@ class ImagePiece:
         block: index of the block that has just been generated.
         evaluations: number of network calls so far.
         cache_bytes: size of the batch's key-value cache in bytes so far.
+        complete: whether all steps of the block were taken; only the last piece of an interrupted stream may
+            be incomplete.
     """
 
     images: Any
     block: int
     evaluations: int
     cache_bytes: int
+    complete: bool = True
 
 
 class ACDiTImagePipeline(ACDiTPipeline):
@@ -180,10 +183,10 @@ class ACDiTImagePipeline(ACDiTPipeline):
             generator=generator,
             latents=latents,
             output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
-        samples, evaluations, cache_bytes = self._generated(
-            request, callback_on_step_end, callback_on_step_end_tensor_inputs
-        )
+        samples, evaluations, cache_bytes = self._generated(request)
         images = self._decode(samples, output_type)
         self.maybe_free_model_hooks()
         return ACDiTImagePipelineOutput(images, evaluations, cache_bytes) if return_dict else (images,)
@@ -201,8 +204,10 @@ class ACDiTImagePipeline(ACDiTPipeline):
     ) -> Iterator[ImagePiece]:
         """Stream the images of a call after every block; those of the last piece are the call's.
 
-        The arguments are those of a call, except `return_dict` and the callbacks; they are checked
-        immediately.
+        The arguments are those of a call, except `return_dict`; they are checked immediately. A stream ends
+        like a call if `pipeline._interrupt` is set, by a callback, between two pieces or by another thread:
+        after the current solver step, or before the next block begins. If a block was begun, the last piece
+        shows it as it was then.
         """
         return self._pieces(
             self._image_request(
@@ -219,7 +224,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
                 blocks[:, finished.index] = finished.sample.float()
                 evaluations += finished.evaluations
                 images = self._decode(layout.from_blocks(blocks.clone()), request.output_type)
-                yield ImagePiece(images, finished.index, evaluations, finished.cache_bytes)
+                yield ImagePiece(images, finished.index, evaluations, finished.cache_bytes, finished.complete)
         finally:  # also if the caller stops before the end
             self.maybe_free_model_hooks()
 

@@ -14,7 +14,7 @@ from ..model.layout import Layout
 from ..model.token_head import GeneratorNetwork
 from ..utils.errors import UserError
 from .block_pipeline import BlockPipeline
-from .callbacks import CONDITIONS, Callback, LiveGuidance, StepFunction, tensor_inputs
+from .callbacks import CONDITIONS, Callback, LiveGuidance, StepFunction
 from .generators import Generators, one_per_sample
 from .labels import ClassLabels, ids_of_labels
 from .layouts import requested_layout
@@ -209,6 +209,8 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         generator: Generators = None,
         latents: Tensor | None = None,
         output_type: str = "pil",
+        callback_on_step_end: StepFunction | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> Request:
         """Return the arguments of a call as a request; see `ACDiTImagePipeline.__call__`.
 
@@ -228,7 +230,9 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
             LiveGuidance(scale, guidance_rising, guidance_interval, self),
             self.prepare_latents(self._noise_sources(generator, samples), layout, latents),
             output_type,
-            spacing=spacing,
+            spacing,
+            callback_on_step_end,
+            self._callback_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs),
         )
 
     def _samples(self, class_labels: ClassLabels, per_label: int, generator: Generators) -> Samples:
@@ -242,19 +246,14 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         )
         return Samples(named.repeat_interleave(per_label), generators)
 
-    def _generated(
-        self,
-        request: Request,
-        callback: StepFunction | None,
-        callback_inputs: Sequence[str],
-    ) -> tuple[Tensor, int, int]:
+    def _generated(self, request: Request) -> tuple[Tensor, int, int]:
         """Generate all blocks of a request.
 
         Returns:
             The samples (N, C, *size) with the prefix, the number of network calls, and the size of the
             key-value cache in bytes.
         """
-        finished = list(self._finished(request, callback, callback_inputs))
+        finished = list(self._finished(request))
         blocks = self._empty_blocks(request)
         for block in finished:
             blocks[:, block.index] = block.sample.float()
@@ -265,22 +264,19 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         """Return blocks (N, T, B, C) with the prefix of a request; the others are grey, or 0 in latents."""
         layout, channels = request.layout, self.transformer.config["in_channels"]
         shape = (len(request.samples), layout.num_blocks, layout.block_tokens, channels)
-        empty = 0.0 if self.vae is not None else sum(self.config["pixel_range"]) / 2
-        blocks = torch.full(shape, empty, device=self._execution_device)
+        blocks = torch.full(shape, self._empty_value, device=self._execution_device)
         if request.prefix is not None:
             blocks[:, : request.start] = request.prefix
         return blocks
 
-    def _finished(
-        self,
-        request: Request,
-        callback: StepFunction | None = None,
-        callback_inputs: Sequence[str] = (),
-    ) -> Iterator[Block]:
+    @property
+    def _empty_value(self) -> float:
+        """Return the value of blocks that are not generated: grey, or 0 in latents."""
+        return 0.0 if self.vae is not None else sum(self.config["pixel_range"]) / 2
+
+    def _finished(self, request: Request) -> Iterator[Block]:
         """Yield every block of a request as soon as it is finished, with a progress bar."""
-        callback_inputs = tensor_inputs(callback, callback_inputs)
-        self._check_callback_inputs(callback_inputs)
-        after_step = None if callback is None else Callback(self, callback, callback_inputs, request)
+        after_step = self._after_step(request)
         bar: Any = self.progress_bar
         steps = request.steps[request.start :]
         labels = request.samples.labels
@@ -310,6 +306,18 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
                 interrupted=self._interrupted,
             )
         self._current_timestep = None
+
+    def _after_step(self, request: Request) -> Callback | None:
+        """Return the caller's function with what it receives; None if there is none."""
+        if request.callback is None:
+            return None
+        labels = request.samples.labels
+        if labels is None:
+            labels = torch.full((len(request.samples),), -1, device=self._execution_device)
+        canvas = request.initial_samples() if "latents" in request.callback_inputs else None
+        return Callback(
+            self, request.callback, request.callback_inputs, request.layout, canvas, labels[:, None]
+        )
 
     def to_data(self, pixels: Tensor) -> Tensor:
         """Convert pixels in [-1, 1] to the value range that the network was trained on."""

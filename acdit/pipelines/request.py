@@ -10,6 +10,7 @@ from torch import Tensor
 from ..diffusion.generate import Guidance
 from ..diffusion.timesteps import Spacing
 from ..model.layout import Layout
+from .callbacks import StepFunction
 from .generators import Generators
 
 Noise = Tensor | Callable[[int], Tensor]
@@ -31,6 +32,8 @@ class SharedArguments(TypedDict, total=False):
     generator: Generators
     latents: Tensor | None
     output_type: str
+    callback_on_step_end: StepFunction | None
+    callback_on_step_end_tensor_inputs: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Request:
         noise: noise (N, T, B, C), or a function that returns the noise of one block by its index.
         output_type: `pil`, `np`, `pt` or `latent`.
         spacing: timesteps or noise levels in place of the scheduler's.
+        callback: function that is called after each step; None = none.
+        callback_inputs: names of the tensors that it receives.
         prefix: existing blocks (N, K, B, C) to continue; None = none.
         window: attention window, see `generate`.
         sinks: number of sinks, see `generate`.
@@ -74,6 +79,8 @@ class Request:
     noise: Noise
     output_type: str
     spacing: Spacing
+    callback: StepFunction | None = None
+    callback_inputs: Sequence[str] = ()
     prefix: Tensor | None = None
     window: int | None = None
     sinks: int = 0
@@ -83,3 +90,13 @@ class Request:
     def start(self) -> int:
         """Return the index of the first block to generate."""
         return 0 if self.prefix is None else self.prefix.shape[1]
+
+    def initial_samples(self) -> Tensor:
+        """Return the samples (N, T, B, C) before the first step: the prefix, and noise after it."""
+        noise = self.noise
+        if callable(noise):
+            noise = torch.stack([noise(index) for index in range(self.layout.num_blocks)], dim=1)
+        samples = noise.float().clone()
+        if self.prefix is not None:
+            samples[:, : self.start] = self.prefix
+        return samples

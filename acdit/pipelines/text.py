@@ -7,28 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data.tokenizers import FILE, ByteTokenizer, Tokenizer, open_tokenizer
-from ..diffusion.generate import Block, generate, steps_per_block
+from ..data.tokenizers import FILE, ByteTokenizer, open_tokenizer
+from ..diffusion.generate import Block, StepEnd, generate, steps_per_block
 from ..diffusion.masked_schedulers import with_sampling
-from ..diffusion.orders import RANDOM, Order
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from .block_pipeline import BlockPipeline
-from .callbacks import StepFunction, TextCallback, tensor_inputs
+from .callbacks import StepFunction, TextCallback
 from .canvas import Canvas, canvas_of_prompts, canvas_of_tokens
 from .folders import tokenizer_beside
 from .generators import Generators, one_per_sample
 from .layouts import requested_text_layout
 from .stored_pipeline import FORMAT_VERSION, check_format
-from .text_outputs import ACDiTTextPipelineOutput, TextPiece, TextScores
+from .text_outputs import ACDiTTextPipelineOutput, TextPiece
 from .text_pieces import text_pieces
-from .text_scoring import paired, score_texts
+from .text_request import TextRequest
+from .text_scorer import TextScorer
 
 OUTPUT_TYPES = ("text", "tokens")
 
 
-class ACDiTTextPipeline(BlockPipeline):
+class ACDiTTextPipeline(TextScorer):
     """Pipeline that continues prompts, and fills in masked tokens, block by block.
 
     The rows of a batch advance through the same blocks, each with its own prompt, seed and end. The result of
@@ -72,7 +71,7 @@ class ACDiTTextPipeline(BlockPipeline):
         self._check_layout(grid=grid, block=block)
         if tokenizer is None:
             tokenizer = tokenizer_beside(transformer.config) or ByteTokenizer()
-        self.tokenizer: Tokenizer = tokenizer
+        self.tokenizer = tokenizer
         vocab_size = transformer.config["vocab_size"]
         if vocab_size != self.tokenizer.vocab_size:
             raise UserError(
@@ -166,19 +165,24 @@ class ACDiTTextPipeline(BlockPipeline):
         Raises:
             UserError: if an argument does not fit the model.
         """
-        self.check_inputs(prompt, num_samples_per_prompt, max_new_tokens, tokens, output_type)
-        canvas = self.prepare_tokens(prompt, num_samples_per_prompt, max_new_tokens, block, tokens)
-        evaluations = 0
-        for finished in self._finished(
-            canvas,
+        request = self._request(
+            prompt,
+            num_samples_per_prompt,
+            max_new_tokens,
             num_inference_steps,
+            block,
+            tokens,
             temperature,
             top_p,
             generator,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
-        ):
-            evaluations += finished.evaluations
+            output_type,
+        )
+        evaluations, canvas = (
+            sum(finished.evaluations for finished in self._finished(request)),
+            request.canvas,
+        )
         rows: Any = [row[:limit].cpu() for row, limit in zip(canvas.tokens, canvas.limits, strict=True)]
         if output_type == "text":
             rows = [canvas.text(row) for row in range(len(rows))]
@@ -196,74 +200,38 @@ class ACDiTTextPipeline(BlockPipeline):
         temperature: float | None = None,
         top_p: float | None = None,
         generator: Generators = None,
+        tokens: Tensor | None = None,
+        callback_on_step_end: StepFunction | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("tokens",),
     ) -> Iterator[TextPiece]:
-        """Stream the texts that a call with these arguments adds to its prompts, as blocks are finished."""
-        self.check_inputs(prompt, num_samples_per_prompt, max_new_tokens)
-        canvas = self.prepare_tokens(prompt, num_samples_per_prompt, max_new_tokens, block)
-        blocks = self._finished(canvas, num_inference_steps, temperature, top_p, generator)
-        return self._pieces(canvas, blocks)
+        """Stream the texts that a call with these arguments adds to its prompts, as blocks are finished.
+
+        With `tokens`, the pieces hold the whole texts, with the given tokens. The arguments are checked
+        immediately. A stream ends like a call if `pipeline._interrupt` is set, by a callback, between two
+        pieces or by another thread: after the current step, or before the next block begins. If a block was
+        begun, the last piece holds what stands before the first masked token of each text.
+        """
+        request = self._request(
+            prompt,
+            num_samples_per_prompt,
+            max_new_tokens,
+            num_inference_steps,
+            block,
+            tokens,
+            temperature,
+            top_p,
+            generator,
+            callback_on_step_end,
+            callback_on_step_end_tensor_inputs,
+        )
+        return self._pieces(request)
 
     @torch.no_grad()
-    def _pieces(self, canvas: Canvas, blocks: Iterator[Block]) -> Iterator[TextPiece]:
+    def _pieces(self, request: TextRequest) -> Iterator[TextPiece]:
         try:
-            yield from text_pieces(self.tokenizer, canvas, blocks)
+            yield from text_pieces(request.canvas, self._finished(request))
         finally:  # also if the caller stops before the end
             self.maybe_free_model_hooks()
-
-    def score(
-        self,
-        texts: str | Sequence[str],
-        continuations: str | Sequence[str] | None = None,
-        *,
-        block: int | None = None,
-        draws: int = 16,
-        seed: int = 0,
-        ends: bool = False,
-        order: Order = RANDOM,
-    ) -> TextScores:
-        """Compute log-likelihoods of texts, or of continuations of texts, under the pipeline's samples.
-
-        The samples are those of `FirstHittingScheduler`, or of the scheduler of another order, with one step
-        per token, temperature 1 and top_p 1. The probability of a text is that of samples that begin with it.
-        In random order, values are exact with blocks of 1 token and lower bounds with larger ones; in another
-        order they are exact, see `TextScores`. The value of a text does not depend on the other texts.
-
-        A continuation is conditioned on its prompt as a call of the pipeline is: both are tokenized by
-        themselves, and the prompt's tokens are visible in the block in which it ends. With blocks of 1 token,
-        log p(prompt) + log p(continuation | prompt) = log p(prompt + continuation), if the tokens of the
-        joined text are those of its parts.
-
-        Args:
-            texts: texts to score, at most as long as the model's layout; with continuations, their prompts,
-                which may be empty.
-            continuations: continuations to score, one per prompt, or several of a single prompt given as a
-                `str`; one given as a `str` is scored after every prompt.
-            block: tokens of a block; default: the model's.
-            draws: number of draws per text, where its value is estimated.
-            seed: seed of the draws.
-            ends: whether the end token after each text or continuation is scored too.
-            order: order in which the samples reveal the tokens of a block: `random`, `left` (left to right),
-                `right`, `lowest-entropy` (see `LowestEntropyScheduler`), or a list of its positions.
-
-        Raises:
-            UserError: if a text has no tokens to score or is too long, the numbers of prompts and
-                continuations differ, or an argument does not fit, such as an order if the network has time
-                conditioning.
-        """
-        scores = score_texts(
-            self.transformer,
-            self.tokenizer,
-            requested_text_layout(self.layout, block),
-            paired(texts, continuations),
-            draws=draws,
-            seed=seed,
-            ends=ends,
-            order=order,
-            schedule=self.scheduler.config["schedule"],
-            device=self._execution_device,
-        )
-        self.maybe_free_model_hooks()
-        return scores
 
     def check_inputs(
         self,
@@ -311,36 +279,61 @@ class ACDiTTextPipeline(BlockPipeline):
         prompts = [text for text in texts for _ in range(num_samples_per_prompt)]
         return canvas_of_prompts(prompts, max_new_tokens, layout, self.tokenizer, device)
 
-    def _finished(
+    def _request(
         self,
-        canvas: Canvas,
+        prompt: str | Sequence[str] | None,
+        num_samples_per_prompt: int,
+        max_new_tokens: int | None,
         steps: int | Sequence[int] | None,
+        block: int | None,
+        tokens: Tensor | None,
         temperature: float | None,
         top_p: float | None,
         generator: Generators,
-        callback: StepFunction | None = None,
-        callback_inputs: Sequence[str] = (),
-    ) -> Iterator[Block]:
-        """Yield every block until all samples have ended, and store it in the canvas, with a progress bar."""
-        callback_inputs = tensor_inputs(callback, callback_inputs)
-        self._check_callback_inputs(callback_inputs)
-        after_step = None if callback is None else TextCallback(self, callback, callback_inputs, canvas)
+        callback: StepFunction | None,
+        callback_inputs: Sequence[str],
+        output_type: str = "text",
+    ) -> TextRequest:
+        """Check the arguments of a call or a stream and return them as a request; see `__call__`."""
+        self.check_inputs(prompt, num_samples_per_prompt, max_new_tokens, tokens, output_type)
+        canvas = self.prepare_tokens(prompt, num_samples_per_prompt, max_new_tokens, block, tokens)
         layout = canvas.layout
         default = self.config["num_inference_steps"] or layout.block_tokens
-        counts = steps_per_block(default if steps is None else steps, layout.num_blocks)
-        self._start_loop(sum(counts))
+        return TextRequest(
+            canvas,
+            steps_per_block(default if steps is None else steps, layout.num_blocks),
+            with_sampling(self.scheduler, temperature, top_p),
+            one_per_sample(generator, len(canvas.starts)),
+            callback,
+            self._callback_inputs(callback, callback_inputs),
+        )
+
+    def _finished(self, request: TextRequest) -> Iterator[Block]:
+        """Yield every block until all samples have ended, and store it in the canvas, with a progress bar."""
+        canvas, evaluations = request.canvas, 0
+        after_step = None
+        if request.callback is not None:
+            after_step = TextCallback(self, request.callback, request.callback_inputs, canvas)
+
+        def on_step(end: StepEnd) -> Tensor | None:
+            changed = None if after_step is None else after_step(end)
+            canvas.record(end.block, end.step - evaluations, end.sample if changed is None else changed)
+            return changed
+
+        self._start_loop(sum(request.steps))
         bar: Any = self.progress_bar
-        with bar(total=layout.num_blocks) as progress:
+        with bar(total=canvas.layout.num_blocks) as progress:
             for finished in generate(
                 self.transformer,
-                layout,
+                canvas.layout,
                 canvas,
-                scheduler=with_sampling(self.scheduler, temperature, top_p),
-                steps=counts,
-                generators=one_per_sample(generator, len(canvas.starts)),
-                on_step=after_step,
+                scheduler=request.scheduler,
+                steps=request.steps,
+                generators=request.generators,
+                on_step=on_step,
                 interrupted=self._interrupted,
             ):
+                evaluations += finished.evaluations
                 if self._interrupt:
                     canvas.cut(finished.index, finished.sample)
                 else:

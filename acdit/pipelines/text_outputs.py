@@ -1,6 +1,6 @@
 """Outputs of ACDiTTextPipeline."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from diffusers.utils.outputs import BaseOutput
@@ -47,6 +47,27 @@ class TextScores(BaseOutput):
 
 
 @dataclass(frozen=True)
+class TextToken:
+    """Token of a text, and how it came there.
+
+    Attributes:
+        id: id of the token.
+        text: what the token adds to the text. A character of several tokens is added by the last of them, and
+            the others add ""; so do tokens after the end of a text.
+        step: solver step of its block that revealed the token, from 0; None for a given token.
+    """
+
+    id: int
+    text: str
+    step: int | None
+
+    @property
+    def given(self) -> bool:
+        """Return whether the token was given, and not generated."""
+        return self.step is None
+
+
+@dataclass(frozen=True)
 class TextPiece:
     """Texts that a finished block adds.
 
@@ -54,8 +75,16 @@ class TextPiece:
         texts: new text of each sample, without its prompt.
         evaluations: number of network calls so far.
         tokens: number of tokens generated with this block, in all samples, including end tokens.
+        block: index of the block.
+        added: tokens of each sample that its text consists of, in order; their texts joined are that text. If
+            an interrupted stream adds no token, the text may be the replacement of an incomplete character.
+        complete: whether all tokens of the block were revealed; only the last piece of an interrupted stream
+            may be incomplete.
     """
 
     texts: list[str]
     evaluations: int
     tokens: int
+    block: int = 0
+    added: list[list[TextToken]] = field(default_factory=list)
+    complete: bool = True

@@ -11,7 +11,7 @@ from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 
 from ..data.autoencoders import decode, encode
-from ..diffusion.generate import FrameNoise, slab_layout
+from ..diffusion.generate import Block, FrameNoise, slab_layout
 from ..model.kv_cache import check_sinks
 from ..model.layout import Layout, dims
 from ..utils.errors import UserError
@@ -48,11 +48,14 @@ class VideoPiece:
         frames: frames in the form of `ACDiTVideoPipelineOutput`.
         evaluations: number of network calls so far.
         cache_bytes: size of the batch's key-value cache in bytes so far.
+        complete: whether all steps of all blocks of these frames were taken; only the last piece of an
+            interrupted stream may be incomplete.
     """
 
     frames: Any
     evaluations: int
     cache_bytes: int
+    complete: bool = True
 
 
 class ACDiTVideoPipeline(ACDiTPipeline):
@@ -193,10 +196,10 @@ class ACDiTVideoPipeline(ACDiTPipeline):
             generator=generator,
             latents=latents,
             output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
         )
-        samples, evaluations, cache_bytes = self._generated(
-            request, callback_on_step_end, callback_on_step_end_tensor_inputs
-        )
+        samples, evaluations, cache_bytes = self._generated(request)
         frames = self._decode(samples, output_type)
         self.maybe_free_model_hooks()
         return ACDiTVideoPipelineOutput(frames, evaluations, cache_bytes) if return_dict else (frames,)
@@ -215,8 +218,14 @@ class ACDiTVideoPipeline(ACDiTPipeline):
     ) -> Iterator[VideoPiece]:
         """Stream the frames of a call after the prefix as they are finished, without keeping them.
 
-        Memory therefore does not grow with the length of the video. The arguments are those of a call, except
-        `return_dict` and the callbacks; they are checked immediately.
+        Memory therefore does not grow with the length of the video, unless a callback receives `latents`, the
+        whole video: pass `callback_on_step_end_tensor_inputs=[]` to a callback that does not need them. The
+        arguments are those of a call, except `return_dict`; they are checked immediately.
+
+        A stream ends like a call if `pipeline._interrupt` is set, by a callback, between two pieces or by
+        another thread: after the current solver step, or before the next block begins. If blocks of some
+        frames were begun, the last piece holds these frames as they were then; blocks that were not begun are
+        grey, or decoded from zeros if there is an autoencoder.
         """
         return self._pieces(
             self._video_request(
@@ -235,14 +244,24 @@ class ACDiTVideoPipeline(ACDiTPipeline):
     def _pieces(self, request: Request) -> Iterator[VideoPiece]:
         slab, evaluations = slab_layout(request.layout), 0
         blocks: list[Tensor] = []
+
+        def piece(last: Block) -> VideoPiece:
+            """Return the piece of the blocks of the same frames so far, and empty ones for the others."""
+            whole = last.complete and len(blocks) == slab.num_blocks
+            missing = [torch.full_like(blocks[0], self._empty_value)] * (slab.num_blocks - len(blocks))
+            frames = self._decode(slab.from_blocks(torch.stack(blocks + missing, dim=1)), request.output_type)
+            return VideoPiece(frames, evaluations, last.cache_bytes, whole)
+
+        finished = None
         try:
             for finished in self._finished(request):
                 blocks.append(finished.sample.float())
                 evaluations += finished.evaluations
                 if len(blocks) == slab.num_blocks:
-                    frames = self._decode(slab.from_blocks(torch.stack(blocks, dim=1)), request.output_type)
-                    yield VideoPiece(frames, evaluations, finished.cache_bytes)
+                    yield piece(finished)
                     blocks.clear()
+            if blocks and finished is not None:  # interrupted between the first and the last of these blocks
+                yield piece(finished)
         finally:  # also if the caller stops before the end
             self.maybe_free_model_hooks()
 

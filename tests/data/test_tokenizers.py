@@ -7,14 +7,8 @@ import tokenizers
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from acdit.data.tokenizers import (
-    END,
-    ByteTokenizer,
-    SubwordTokenizer,
-    TextStream,
-    open_tokenizer,
-    train_tokenizer,
-)
+from acdit.data.text_stream import TextStream
+from acdit.data.tokenizers import END, ByteTokenizer, SubwordTokenizer, open_tokenizer, train_tokenizer
 from acdit.utils.errors import UserError
 
 TEXTS = ["the cat sat on the mat, the cat sat still", "naïve café — 東京 🎈", "the mat\n\n  the cat\t!"]

@@ -189,7 +189,7 @@ TEXT = [
     ),
     mutant(
         "characters are shown in halves",
-        "data/tokenizers.py",
+        "data/text_stream.py",
         'text = text.rstrip("\\ufffd")',
         "pass",
         "data/test_tokenizers.py::test_parts_are_whole_characters_and_end_with_the_text",

@@ -11,6 +11,7 @@ from diffusers.callbacks import (
     SDXLControlnetCFGCutoffCallback,
 )
 
+from acdit.diffusion.generate import FrameNoise
 from acdit.utils.errors import UserError
 from tests.pipelines.small import build_text, latents_of, picture, seeded
 from tests.pipelines.test_video import build as build_video
@@ -92,6 +93,95 @@ def test_video_is_interrupted_too():
         frames.append(piece.frames)
         video._interrupt = True
     assert len(frames) == 1 and torch.equal(frames[0], whole[:, :, :2])
+
+
+def changing(record, last=None):
+    """A callback that changes every second step and the guidance on the way, and may interrupt."""
+
+    def call(pipeline, step, timestep, tensors):
+        record.append((step, float(timestep), {name: value.clone() for name, value in tensors.items()}))
+        pipeline._guidance_scale = 2.0 + step / 10
+        pipeline._interrupt = step == last
+        return {"latents": tensors["latents"] * 1.1} if step % 2 and "latents" in tensors else None
+
+    return call
+
+
+def alike(first, second):
+    """Whether two callbacks received the same, bit for bit."""
+    return len(first) == len(second) and all(
+        one[:2] == other[:2]
+        and one[2].keys() == other[2].keys()
+        and all(torch.equal(value, other[2][name]) for name, value in one[2].items())
+        for one, other in zip(first, second, strict=True)
+    )
+
+
+@pytest.mark.parametrize("last", [None, 0, 4, 5, 11])
+@pytest.mark.parametrize("inputs", [["latents"], ["latents", "prompt_embeds"], ["prompt_embeds"], []])
+def test_a_stream_of_images_with_a_callback_is_the_call(pipe, last, inputs):
+    called, streamed = [], []
+    given = {"image": picture(3), "keep_blocks": 1, "num_inference_steps": 4, "output_type": "pt"}
+    given |= {"callback_on_step_end_tensor_inputs": inputs}
+    whole = pipe([0, 1], generator=seeded(1, 2), callback_on_step_end=changing(called, last), **given)
+    ended = pipe.interrupt
+    *_, piece = pipe.stream(
+        [0, 1], generator=seeded(1, 2), callback_on_step_end=changing(streamed, last), **given
+    )
+    assert alike(called, streamed) and len(called) == (12 if last is None else last + 1)
+    assert torch.equal(piece.images, whole.images) and piece.evaluations == whole.evaluations
+    assert piece.complete == (last not in (0, 4, 5)) and ended == (last is not None)
+    plain = pipe([0, 1], generator=seeded(1, 2), **(given | {"callback_on_step_end_tensor_inputs": []}))
+    assert not torch.equal(plain.images, whole.images)
+
+
+@pytest.mark.parametrize("block", [(2, 4, 4), (2, 2, 4)])
+@pytest.mark.parametrize("last", [None, 0, 2, 3, 4, 5])
+def test_a_stream_of_video_with_a_callback_is_the_call(block, last):
+    """An interrupted stream ends with the frames that were begun, as the call shows them."""
+    video, called, streamed = build_video(), [], []
+    given = {"output_type": "latent", "block": block, "num_frames": 8}
+    whole = video([1, 0], generator=seeded(3, 4), callback_on_step_end=changing(called, last), **given)
+    pieces = list(
+        video.stream([1, 0], generator=seeded(3, 4), callback_on_step_end=changing(streamed, last), **given)
+    )
+    assert alike(called, streamed)
+    frames = torch.cat([piece.frames for piece in pieces], 2)
+    assert torch.equal(frames, whole.frames[:, :, : frames.shape[2]])
+    assert not whole.frames[:, :, frames.shape[2] :].any()
+    of_frames = 2 * 4 // block[1]  # steps of the blocks of the same frames
+    steps = 4 * of_frames if last is None else last + 1
+    assert pieces[-1].evaluations == steps == len(called)
+    assert all(piece.complete for piece in pieces[:-1])
+    assert pieces[-1].complete == (steps % of_frames == 0) and len(pieces) == -(-steps // of_frames)
+
+
+def test_a_callback_of_a_stream_is_checked_at_once(pipe):
+    for pipeline in (pipe, build_video()):
+        with pytest.raises(UserError, match="must be a function"):
+            pipeline.stream(0, callback_on_step_end=3)
+        with pytest.raises(UserError, match=r"may only hold latents, .*, not tokens"):
+            pipeline.stream(
+                0, callback_on_step_end=lambda *_: None, callback_on_step_end_tensor_inputs=["tokens"]
+            )
+
+
+def test_a_callback_that_reads_no_latents_keeps_none(pipe):
+    """The noise of a video is drawn block by block, not for the whole length in advance."""
+    video, drawn = build_video(), []
+    original = FrameNoise.__call__
+
+    def call(self, block):
+        drawn.append(block)
+        return original(self, block)
+
+    given = {"num_frames": 12, "callback_on_step_end": lambda *_: None}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FrameNoise, "__call__", call)
+        next(video.stream(1, **given, callback_on_step_end_tensor_inputs=[]))
+        assert set(drawn) == {0}
+        next(video.stream(1, **given))
+        assert set(drawn) == set(range(6))
 
 
 @pytest.fixture(scope="module")
