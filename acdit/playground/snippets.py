@@ -46,12 +46,13 @@ class Machine:
             given["device"] = self.device
         if self.dtype != torch.float32:
             given["dtype"] = str(self.dtype).removeprefix("torch.")
-        words = [
-            word
-            for key, value in given.items()
-            if value is not None
-            for word in (f"--{key}", _spelled(value))
-        ]
+        words: list[str] = []
+        for key, value in given.items():
+            word = "" if value is None else _spelled(value)
+            if word.startswith("--"):  # a word of its own would be an option
+                words.append(f"--{key}={word}")
+            elif value is not None:
+                words += [f"--{key}", word]
         return shlex.join(["acdit", "sample", *words])
 
 

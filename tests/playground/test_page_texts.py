@@ -1,0 +1,92 @@
+"""The tab Write: texts and gaps are those of the library and of the command line."""
+
+import shlex
+
+import pytest
+import torch
+
+import acdit
+from acdit.cli.main import main
+from tests.playground.page import named
+
+WRITE = {
+    "model": "letters",
+    "prompt": "Ah",
+    "block": 4,
+    "steps": None,
+    "temperature": 0.8,
+    "seed": 3,
+    "tokens": 9,
+}
+FILL = {"model": "letters", "text": "To ___ or ____", "block": 4, "temperature": 1.0, "seed": 1}
+
+
+def joined(events):
+    return "".join(token["text"] for event in named(events, "tokens") for token in event["tokens"])
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"steps": 2}, {"prompt": ""}, {"block": 16}, {"prompt": "--help 'a\"b\n"}]
+)
+def test_a_text_is_that_of_the_pipeline_and_of_the_copied_texts(change, page, folders, capsys):
+    asked = WRITE | change
+    events = page.events("/api/write", asked)
+    pipe = acdit.load_pipeline(folders["letters"], kind=acdit.ACDiTTextPipeline)
+    text = pipe(
+        asked["prompt"],
+        max_new_tokens=9,
+        num_inference_steps=asked["steps"],
+        block=asked["block"],
+        temperature=0.8,
+        generator=torch.Generator().manual_seed(3),
+    ).texts[0]
+    assert joined(events) == text
+    done = events[-1]
+    exec(compile(done["python"], "copied.py", "exec"), {})
+    assert capsys.readouterr().out == text + "\n"
+    assert main(shlex.split(done["command"])[1:]) == 0
+    assert capsys.readouterr().out == text + "\n"
+
+
+def test_every_token_says_which_step_revealed_it(page):
+    events = page.events("/api/write", WRITE | {"steps": 4})
+    tokens = [token for event in named(events, "tokens") for token in event["tokens"]]
+    assert tokens[0] == {"text": "Ah", "step": None, "given": True}
+    first = [token["step"] for token in named(events, "tokens")[0]["tokens"]]
+    assert sorted(first[1:]) == [0, 1]  # one by one, in random order
+    second = [token["step"] for token in named(events, "tokens")[1]["tokens"]]
+    assert sorted(second) == [0, 1, 2, 3]
+    assert [event["block"] for event in named(events, "tokens")] == [0, 1, 2]
+    assert all(event["tokens_per_second"] > 0 for event in named(events, "tokens"))
+
+
+def test_gaps_are_filled_and_the_rest_is_kept(page, folders, capsys):
+    events = page.events("/api/fill", FILL)
+    text = joined(events)
+    assert len(text) == 14 and text.startswith("To ") and text[6:10] == " or " and "___" not in text
+    pipe = acdit.load_pipeline(folders["letters"], kind=acdit.ACDiTTextPipeline)
+    mask = pipe.tokenizer.mask
+    ids = [mask if letter == "_" else ord(letter) for letter in FILL["text"]]
+    expected = pipe(
+        tokens=torch.tensor([ids]), block=4, temperature=1.0, generator=torch.Generator().manual_seed(1)
+    ).texts[0]
+    assert text == expected
+    given = [token["given"] for event in named(events, "tokens") for token in event["tokens"]]
+    assert given == [letter != "_" for letter in FILL["text"]]
+    exec(compile(events[-1]["python"], "copied.py", "exec"), {})
+    assert capsys.readouterr().out == expected + "\n"
+    assert events[-1]["command"] is None
+
+
+def test_two_underscores_are_no_gap(page):
+    status, answer = page.post("/api/fill", FILL | {"text": "To __ or"})
+    assert status == 400 and "no gap" in answer["error"]
+
+
+def test_a_text_that_is_too_long_ends_in_an_error_event(page):
+    for path, values in (
+        ("write", WRITE | {"prompt": "a" * 16}),
+        ("fill", FILL | {"text": "a" * 20 + "___"}),
+    ):
+        last = page.events(f"/api/{path}", values)[-1]
+        assert last["event"] == "error" and "16" in last["message"]
