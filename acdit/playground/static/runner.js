@@ -1,0 +1,83 @@
+// The part of a tab that runs jobs: start and stop buttons, the line of what is going on, and errors.
+import { Failure, Job } from "./stream.js";
+import { alertIn, announce, el, plural } from "./ui.js";
+
+function waiting(position) {
+  return position === 0 ? "You are next." : `${plural(position, "person").replace("persons", "people")} before you.`;
+}
+
+/** Buttons, status line and error box of a tab. */
+export class Runner {
+  /** `start` is the name of the button; `begin()` is called when it is pressed and returns when all is done. */
+  constructor(start, begin) {
+    this.jobs = new Set();
+    this.start = el("button", { type: "submit", className: "main", textContent: start });
+    this.halt = el("button", { type: "button", textContent: "Stop", disabled: true, className: "stop" });
+    this.state = el("p", { className: "state" });
+    this.trouble = el("div", { className: "trouble" });
+    this.buttons = el("div", { className: "row" }, this.start, this.halt);
+    this.begin = begin;
+    this.halt.addEventListener("click", () => this.stop());
+  }
+
+  /** Run what the tab does, once at a time, with its errors shown. */
+  async press() {
+    if (this.running) return;
+    this.running = true;
+    this.start.disabled = true;
+    this.halt.disabled = false;
+    alertIn(this.trouble, "");
+    try {
+      const message = await this.begin();
+      if (message) this.say(message, true);
+    } catch (error) {
+      this.say("");
+      if (error.name === "AbortError") this.say("Stopped.", true);
+      else if (error instanceof Failure) alertIn(this.trouble, error.message);
+      else throw error;
+    } finally {
+      this.running = false;
+      this.start.disabled = false;
+      if (this.halt === document.activeElement) this.start.focus();
+      this.halt.disabled = true;
+    }
+  }
+
+  /** Run one job; `name` tells it from others of the same tab. */
+  async job(path, body, handlers, name = "") {
+    const job = new Job(path, body);
+    const prefix = name ? `${name}: ` : "";
+    this.jobs.add(job);
+    this.say("Sent.");
+    try {
+      return await job.run({
+        ...handlers,
+        queued: (event) => this.say(prefix + waiting(event.position), event.position > 0),
+        loading: () => this.say(`${prefix}The model is being loaded.`),
+        started: (event) => {
+          this.say(prefix + "The model is at work.");
+          handlers.started?.(event, job);
+        },
+      });
+    } finally {
+      this.jobs.delete(job);
+    }
+  }
+
+  /** Stop every job of the tab. */
+  async stop() {
+    this.halt.disabled = true;
+    this.say("Stopping.");
+    try {
+      await Promise.all([...this.jobs].map((job) => job.stop()));
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      alertIn(this.trouble, error.message);
+    }
+  }
+
+  say(message, aloud = false) {
+    this.state.textContent = message;
+    if (aloud) announce(message);
+  }
+}

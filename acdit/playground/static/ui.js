@@ -1,0 +1,144 @@
+// Small pieces that every tab uses: elements, messages, numbers, code to copy.
+
+let identifiers = 0;
+
+/** Return an id that no other element has. */
+export function newId(prefix) {
+  identifiers += 1;
+  return `${prefix}-${identifiers}`;
+}
+
+/** Return a new element with the given properties, attributes (`aria-*`, `role`, `for`, ...) and children. */
+export function el(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in element && !name.includes("-")) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+/** Tell users of a screen reader something that others see. Used sparingly: beginnings, ends and waiting. */
+export function announce(message) {
+  document.getElementById("announcer").textContent = message;
+}
+
+/** Show an error in a box at the top of `place`, or clear the box if the message is empty. */
+export function alertIn(place, message) {
+  place.replaceChildren();
+  if (!message) return;
+  const close = el("button", { type: "button", className: "quiet", textContent: "Close" });
+  close.addEventListener("click", () => place.replaceChildren());
+  place.append(el("div", { className: "alert", role: "alert" }, el("p", { textContent: message }), close));
+  place.scrollIntoView({ block: "nearest" });
+}
+
+/** Write a number of bytes with a unit that keeps it short. */
+export function bytes(count) {
+  if (count < 1000) return `${count} B`;
+  if (count < 1e6) return `${(count / 1e3).toFixed(count < 1e4 ? 1 : 0)} kB`;
+  return `${(count / 1e6).toFixed(count < 1e7 ? 1 : 0)} MB`;
+}
+
+/** Write a number of operations with a unit. */
+export function operations(count) {
+  const [power, unit] = count < 1e9 ? [1e6, "million"] : count < 1e12 ? [1e9, "billion"] : [1e12, "trillion"];
+  return `${(count / power).toPrecision(3)} ${unit}`;
+}
+
+/** Write "1 block" or "3 blocks". */
+export function plural(count, noun) {
+  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** Line of numbers with their names, such as network calls and seconds. */
+export class Numbers {
+  constructor(names) {
+    this.values = new Map();
+    this.element = el("dl", { className: "numbers" });
+    for (const name of names) {
+      const value = el("dd", { textContent: "–" });
+      this.values.set(name, value);
+      this.element.append(el("div", {}, el("dt", { textContent: name }), value));
+    }
+  }
+
+  set(name, value) {
+    this.values.get(name).textContent = value;
+  }
+
+  clear() {
+    for (const value of this.values.values()) value.textContent = "–";
+  }
+}
+
+async function toClipboard(text) {
+  if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
+  // pages that are not on localhost and not encrypted have no clipboard
+  const area = el("textarea", { value: text, className: "for-readers" });
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
+
+function copyButton(name, text) {
+  const button = el("button", { type: "button", className: "quiet", textContent: name });
+  button.addEventListener("click", async () => {
+    await toClipboard(text);
+    button.textContent = "Copied";
+    announce("Copied");
+    setTimeout(() => (button.textContent = name), 1500);
+  });
+  return button;
+}
+
+/** Buttons that copy what makes the same result, with the code to read. */
+export class Code {
+  constructor() {
+    this.element = el("div", { className: "code", hidden: true });
+  }
+
+  show(python, command, ...further) {
+    const buttons = el("div", { className: "row" });
+    const texts = el("details", {}, el("summary", { textContent: "Show the code" }));
+    for (const [name, text] of [["Python", python], ["command", command]]) {
+      if (!text) continue;
+      buttons.append(copyButton(`Copy as ${name}`, text));
+      const block = el("pre", { tabIndex: 0, "aria-label": `As ${name}`, "data-code": name.toLowerCase() });
+      block.append(el("code", { textContent: text }));
+      texts.append(block);
+    }
+    buttons.append(copyButton("Copy link", location.href), ...further);
+    this.element.replaceChildren(buttons, texts);
+    this.element.hidden = false;
+  }
+
+  clear() {
+    this.element.hidden = true;
+    this.element.replaceChildren();
+  }
+}
+
+/** Link that saves a picture. */
+export function saveLink(name, dataUrl, text) {
+  return el("a", { className: "save", href: dataUrl, download: name, textContent: text });
+}
+
+/** Decode a data URL into a bitmap, without a request. */
+export async function bitmapOf(dataUrl) {
+  const [head, body] = dataUrl.split(",", 2);
+  const data = Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
+  return createImageBitmap(new Blob([data], { type: head.slice(5).split(";")[0] }));
+}
+
+/** Read a file as a data URL. */
+export function dataUrlOf(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => resolve(reader.result));
+    reader.addEventListener("error", () => reject(new Error(`${file.name} cannot be read.`)));
+    reader.readAsDataURL(file);
+  });
+}

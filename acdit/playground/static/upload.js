@@ -1,0 +1,45 @@
+// A place to drop, choose or paste a file.
+import { dataUrlOf, el, newId } from "./ui.js";
+
+/** Area for one file; `chosen(name, dataUrl)` is called with it, `refused(message)` if it is too large. */
+export class Upload {
+  constructor(label, accept, limit, chosen, refused) {
+    Object.assign(this, { limit, chosen, refused });
+    this.input = el("input", { type: "file", accept, id: newId("field"), className: "for-readers" });
+    this.note = el("span", { className: "hint", textContent: "Drop it here, paste it, or choose a file." });
+    const title = el("span", { className: "title", textContent: label });
+    this.area = el("label", { className: "drop", for: this.input.id }, title, this.note);
+    this.element = el("div", { className: "field" }, this.input, this.area);
+    this.input.addEventListener("change", () => this.take(this.input.files[0]));
+    this.area.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      this.area.classList.add("over");
+    });
+    this.area.addEventListener("dragleave", () => this.area.classList.remove("over"));
+    this.area.addEventListener("drop", (event) => {
+      event.preventDefault();
+      this.area.classList.remove("over");
+      this.take(event.dataTransfer.files[0]);
+    });
+    document.addEventListener("paste", (event) => {
+      const file = event.clipboardData?.files[0];
+      if (file && this.element.checkVisibility()) this.take(file);
+    });
+  }
+
+  async take(file) {
+    if (!file) return;
+    this.input.value = ""; // the same file may be chosen again
+    if (file.size > this.limit) {
+      const most = (this.limit / 1e6).toFixed(0);
+      this.refused(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB; a file may have ${most} MB. Choose a smaller one.`);
+      return;
+    }
+    this.note.textContent = file.name;
+    await this.chosen(file.name, await dataUrlOf(file));
+  }
+
+  clear() {
+    this.note.textContent = "Drop it here, paste it, or choose a file.";
+  }
+}

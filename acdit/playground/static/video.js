@@ -1,0 +1,109 @@
+// Video: frames play while they are made; the class of the coming blocks may be changed.
+import { number, tick } from "./fields.js";
+import { Player } from "./player.js";
+import { Runner } from "./runner.js";
+import { Settings } from "./settings.js";
+import { ask, Failure } from "./stream.js";
+import { alertIn, announce, bitmapOf, bytes, Code, el, Numbers, plural } from "./ui.js";
+import { Upload } from "./upload.js";
+
+const NUMBERS = ["Frames made", "Network calls", "Frames per second", "Cache"];
+
+/** Upload of a clip to continue, which can be taken back. */
+class Clip {
+  constructor(limits, trouble) {
+    this.data = null;
+    const take = (_name, data) => {
+      this.data = data;
+      this.remove.hidden = false;
+      alertIn(trouble, "");
+    };
+    this.upload = new Upload("Continue a clip (optional)", "image/gif,video/*", limits.upload_bytes, take, (message) => alertIn(trouble, message));
+    this.remove = el("button", { type: "button", textContent: "Remove the clip", hidden: true });
+    this.remove.addEventListener("click", () => this.clear());
+    this.element = el("div", { className: "fields" }, this.upload.element, this.remove);
+  }
+
+  clear() {
+    this.data = null;
+    this.remove.hidden = true;
+    this.upload.clear();
+  }
+}
+
+/** Fill the tab. Returns its settings. */
+export function setUp(panel, models, limits) {
+  const endless = tick("Go on until it is stopped", true);
+  const frames = number("Frames", 16, { min: 1, max: 100000 });
+  const settings = new Settings("video", models, ["label"], ["block", "seed", "steps", "guidance"], { endless, frames });
+  const runner = new Runner("Start", begin);
+  const { trouble, buttons, state } = runner;
+  const clip = new Clip(limits, trouble);
+  const player = new Player("Video that is being made");
+  const numbers = new Numbers(NUMBERS);
+  const code = new Code();
+  let current = null;
+
+  async function begin() {
+    const body = { ...settings.request(), labels_by_block: null, frames: endless.value ? null : frames.value, clip: clip.data };
+    player.reset(settings.model.size, settings.model.fps ?? 8);
+    numbers.clear();
+    code.clear();
+    player.element.scrollIntoView({ block: "nearest" });
+    let made = 0;
+    const handlers = {
+      started: (_event, job) => (current = job),
+      frames: async (event) => {
+        player.push(await Promise.all(event.images.map(bitmapOf)));
+        made = event.first + event.images.length;
+        numbers.set("Frames made", made.toLocaleString("en"));
+        numbers.set("Network calls", event.evaluations.toLocaleString("en"));
+        numbers.set("Frames per second", (made / event.seconds).toFixed(1));
+        numbers.set("Cache", bytes(event.cache_bytes));
+      },
+    };
+    try {
+      const last = await runner.job("/api/video", body, handlers);
+      if (last.python) code.show(last.python, last.command);
+      return `${last.event === "stopped" ? "Stopped after" : "Finished:"} ${plural(made, "frame")}.`;
+    } finally {
+      current = null;
+      player.end();
+    }
+  }
+
+  async function changeClass() {
+    if (!current) return;
+    const field = settings.fields.label;
+    if (field.value === "") return;
+    try {
+      await ask("/api/video/label", { job: current.id, label: Number(field.value) });
+      const name = settings.model.classes.find(({ id }) => String(id) === field.value)?.name;
+      runner.say(`From the next block on: ${name}.`);
+      announce(`From the next block on: ${name}`);
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      alertIn(trouble, error.message);
+    }
+  }
+
+  function arrange() {
+    frames.element.hidden = Boolean(endless.value);
+    if (!runner.running && settings.model && !player.frames.length) player.reset(settings.model.size, settings.model.fps ?? 8);
+  }
+
+  settings.onModel(arrange);
+  const form = el("form", { className: "controls" }, settings.element, endless.element, frames.element, buttons, state, clip.element, settings.more);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    runner.press();
+  });
+  form.addEventListener("change", (event) => {
+    settings.remember();
+    arrange();
+    if (settings.fields.label?.element.contains(event.target)) changeClass();
+  });
+  const results = el("div", { className: "results" }, trouble, player.element, numbers.element, code.element);
+  panel.append(el("div", { className: "split" }, form, results));
+  return { settings, arrange };
+}

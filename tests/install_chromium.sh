@@ -1,0 +1,14 @@
+#!/bin/sh
+# Installs Debian's Chromium for the test of the page in the browser, unless there is a browser already. Where it cannot be
+# installed, the test says so: it is skipped on a developer's machine, and fails in CI.
+for name in chromium chromium-browser google-chrome; do
+  if command -v "$name" >/dev/null; then exit 0; fi
+done
+as_root=
+if [ "$(id -u)" -ne 0 ]; then as_root="sudo -n"; fi
+if ! command -v apt-get >/dev/null || ! $as_root true 2>/dev/null; then
+  echo "Chromium is not installed, and cannot be installed from here: the page is not tested in a browser" >&2
+  exit 0
+fi
+$as_root apt-get update -qq
+DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends chromium >/dev/null

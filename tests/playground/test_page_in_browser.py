@@ -1,0 +1,380 @@
+"""The page of `acdit demo` in headless Chromium: every tab as a person uses it, with a mouse, a keyboard and a phone."""
+
+import base64
+import re
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+import acdit
+from tests.playground.browser import ROOT, Watched, finished, gather, gathered, grey, launched, pixels, served
+
+pytestmark = pytest.mark.long
+SCREENSHOTS = ROOT / "out" / "page"
+TABS = ("draw", "finish", "video", "write", "how")
+SCHEMES = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1200, "height": 900}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1200, "height": 900}},
+    "phone": {"color_scheme": "light", "viewport": {"width": 360, "height": 740}, "has_touch": True},
+}
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with served() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser(address):
+    with launched() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def watched(browser, address) -> Iterator[Watched]:
+    page = Watched(browser, address)
+    yield page
+    page.close()
+
+
+def press(watched: Watched, tab: str, name: str) -> None:
+    watched.panel(tab).get_by_role("button", name=name, exact=True).click()
+
+
+def digit(path: Path) -> Path:
+    """A picture of a seven, of another size than the model's."""
+    picture = Image.new("L", (90, 90))
+    ImageDraw.Draw(picture).line([(20, 20), (70, 20), (40, 75)], fill=255, width=9, joint="curve")
+    picture.save(path)
+    return path
+
+
+def test_a_picture_is_drawn_block_by_block_and_its_code_draws_it_again(watched, tmp_path, monkeypatch):
+    panel = watched.panel("draw")
+    canvas = panel.locator("canvas").first
+    gather(panel, canvas)
+    press(watched, "draw", "Draw")
+    finished(panel, "Finished in")
+    shown, states = gathered(watched.page)
+    assert len({grey(url).tobytes() for url in shown}) >= 5  # none, steps and blocks, the finished one
+    assert "done current pending pending" in states and states[-1] == "done done done done"
+    assert panel.locator(".steps img").count() == 25
+    assert "Denoising steps of block 4 of 4" in panel.locator(".strip h3").inner_text()
+    panel.get_by_role("button", name="Previous block").first.click()
+    assert "Denoising steps of block 3 of 4" in panel.locator(".strip h3").inner_text()
+    assert panel.locator("dd").first.inner_text() == "100"
+
+    panel.get_by_role("button", name="Copy as Python").click()
+    panel.get_by_role("button", name="Copied").wait_for()
+    monkeypatch.chdir(tmp_path)
+    exec(compile(watched.page.evaluate("navigator.clipboard.readText()"), "copied", "exec"), {})
+    (made,) = tmp_path.glob("*.png")
+    with Image.open(made) as picture:
+        difference = np.abs(np.asarray(picture.convert("L")).astype(int) - pixels(canvas))
+    assert difference.max() <= 1
+
+
+def test_two_block_sizes_are_drawn_with_the_same_seed_and_a_link_draws_them_again(watched):
+    panel = watched.panel("draw")
+    panel.get_by_label("Compare with a second block size").check()
+    panel.get_by_role("combobox", name="Second block size").select_option("8x8")
+    watched.page.get_by_text("More settings").first.click()
+    panel.get_by_label("Solver steps for each block").fill("3")
+    press(watched, "draw", "Draw")
+    finished(panel, "Finished in")
+    first = [pixels(panel.locator("canvas").nth(index)) for index in (0, 1)]
+    assert (first[0] != first[1]).any()
+    assert panel.locator("article h3").all_inner_texts()[0] == "Blocks of 4 × 4 tokens"
+    watched.open(watched.page.url.partition("#")[2])
+    press(watched, "draw", "Draw")
+    finished(panel, "Finished in")
+    again = [pixels(panel.locator("canvas").nth(index)) for index in (0, 1)]
+    assert all((one == other).all() for one, other in zip(first, again, strict=True))
+
+
+def test_a_painted_digit_is_finished_and_read(watched):
+    watched.open("finish?steps=3&count=2")
+    page, panel = watched.page, watched.panel("finish")
+    press(watched, "finish", "Finish")
+    assert "no picture yet" in panel.get_by_role("alert").inner_text()
+    box = panel.locator(".pad").bounding_box()
+    assert box
+    x, y, side = box["x"], box["y"], box["width"]
+    page.mouse.move(x + 0.25 * side, y + 0.2 * side)
+    page.mouse.down()
+    page.mouse.move(x + 0.75 * side, y + 0.2 * side, steps=4)
+    page.mouse.move(x + 0.45 * side, y + 0.85 * side, steps=4)
+    page.mouse.up()
+    seen = panel.locator(".seen canvas")
+    seen.wait_for()
+    assert pixels(seen).shape == (32, 32) and pixels(seen).max() > 128
+    press(watched, "finish", "Finish")
+    finished(panel, "2 pictures finished")
+    results = [pixels(canvas) for canvas in panel.locator(".gallery canvas").all()]
+    assert len(results) == 2 and (results[0] != results[1]).any()
+    for result in results:  # the upper half is two blocks, which are kept
+        assert np.abs(result[:16].astype(int) - pixels(seen)[:16]).max() <= 1
+    assert re.fullmatch(r"Reads\s+\d", panel.locator(".reads").first.inner_text())
+
+
+def test_a_digit_is_painted_by_keyboard(watched):
+    watched.open("finish?steps=2&count=1")
+    panel = watched.panel("finish")
+    panel.get_by_role("application", name="Painting pad").focus()
+    for key in ("Space", *["ArrowDown"] * 6, "Space"):
+        watched.page.keyboard.press(key)
+    panel.locator(".seen canvas").wait_for()
+    press(watched, "finish", "Finish")
+    finished(panel, "1 picture finished")
+
+
+def test_an_uploaded_picture_is_finished_and_others_are_refused(watched, tmp_path):
+    watched.open("finish?steps=3&count=1&way=upload")
+    panel = watched.panel("finish")
+    panel.get_by_text("Upload", exact=True).click()
+    upload = panel.get_by_label("Your picture")
+    upload.set_input_files(digit(tmp_path / "seven.png"))
+    panel.locator(".seen canvas").wait_for()
+    press(watched, "finish", "Finish")
+    finished(panel, "1 picture finished")
+
+    wrong = tmp_path / "notes.png"
+    wrong.write_text("these are words, and no picture")
+    upload.set_input_files(wrong)
+    panel.get_by_role("alert", name="").filter(has_text="cannot be read").wait_for()
+    panel.get_by_role("button", name="Close").click()
+    assert panel.get_by_role("alert").count() == 0
+    large = tmp_path / "large.png"
+    Image.new("1", (10_000, 10_000)).save(large)
+    upload.set_input_files(large)
+    panel.get_by_role("alert").filter(has_text="10,000x10,000 pixels").wait_for()
+    heavy = tmp_path / "heavy.png"
+    heavy.write_bytes(bytes(20 * 2**20))
+    upload.set_input_files(heavy)
+    panel.get_by_role("alert").filter(has_text="heavy.png has 21.0 MB").wait_for()
+    assert len(watched.refusals()) == 2  # the last one was not sent
+    upload.set_input_files(digit(tmp_path / "seven.png"))  # the server still runs
+    panel.locator(".seen canvas").wait_for()
+    assert panel.get_by_role("alert").count() == 0
+
+
+def test_stop_ends_the_work_and_another_picture_is_drawn(watched):
+    watched.open("draw?block=1x1&steps=100")
+    panel = watched.panel("draw")
+    press(watched, "draw", "Draw")
+    panel.locator(".steps img").first.wait_for()
+    press(watched, "draw", "Stop")
+    finished(panel, "Stopped.")
+    assert "done" not in panel.locator(".cells span").last.get_attribute("data-state")
+    watched.open("draw?block=8x8&steps=2")
+    press(watched, "draw", "Draw")
+    finished(panel, "Finished in")
+
+
+def test_four_at_once_each_get_their_own_picture(browser, address):
+    """The authority is the library, which draws the same pictures here."""
+    pages = [Watched(browser, address, f"draw?label={label}&seed={label}&steps=4") for label in range(4)]
+    # a long job first, so that the others wait in the queue
+    first = Watched(browser, address, "draw?block=1x1&steps=100")
+    press(first, "draw", "Draw")
+    first.panel("draw").locator(".steps img").first.wait_for()
+    for page in pages:
+        press(page, "draw", "Draw")
+    pages[-1].panel("draw").locator(".state", has_text="before you").wait_for()
+    press(first, "draw", "Stop")
+    pipe = acdit.load_pipeline("mnist")
+    pipe.set_progress_bar_config(disable=True)
+    for label, page in enumerate(pages):
+        finished(page.panel("draw"), "Finished in")
+        generator = [torch.Generator().manual_seed(label)]
+        own = pipe(class_labels=[label], num_inference_steps=4, generator=generator, block=(4, 4)).images[0]
+        shown = pixels(page.panel("draw").locator("canvas").first)
+        assert np.abs(np.asarray(own.convert("L")).astype(int) - shown).max() <= 1
+    for page in (*pages, first):
+        page.close()
+
+
+def test_a_video_plays_while_it_is_made_and_its_class_is_changed(watched):
+    watched.open("video?steps=2")
+    panel = watched.panel("video")
+    gather(panel, panel.locator("canvas"))
+    press(watched, "video", "Start")
+    panel.locator(".place", has_text=re.compile(r"Frame [2-9]")).wait_for()
+    panel.get_by_label("7", exact=True).check()
+    panel.locator(".state", has_text="From the next block on: 7").wait_for()
+    panel.locator(".place", has_text=re.compile(r"Frame \d\d")).wait_for()
+    press(watched, "video", "Stop")
+    finished(panel, "Stopped after")
+    assert len({grey(url).tobytes() for url in gathered(watched.page)[0]}) >= 5
+    panel.get_by_role("button", name="Pause").click()
+    panel.get_by_role("slider", name="Frame").fill("3")
+    assert panel.locator(".place").inner_text().startswith("Frame 4 of")
+
+
+def test_a_clip_is_continued(watched, tmp_path):
+    frames = [Image.new("L", (32, 32)) for _ in range(4)]
+    for index, frame in enumerate(frames):
+        ImageDraw.Draw(frame).rectangle([8 + index, 8, 14 + index, 20], fill=255)
+    clip = tmp_path / "clip.gif"
+    frames[0].save(clip, save_all=True, append_images=frames[1:], duration=125)
+    watched.open("video?steps=2&endless=&frames=4")
+    panel = watched.panel("video")
+    panel.get_by_label("Continue a clip").set_input_files(clip)
+    panel.get_by_role("button", name="Remove the clip").wait_for()
+    press(watched, "video", "Start")
+    finished(panel, "Finished:")
+    wrong = tmp_path / "clip.mp4"
+    wrong.write_bytes(b"no film at all")
+    panel.get_by_label("Continue a clip").set_input_files(wrong)
+    press(watched, "video", "Start")
+    panel.get_by_role("alert").wait_for()
+    assert len(watched.refusals()) == 1
+
+
+def test_the_player_keeps_a_bounded_number_of_frames(watched):
+    kept = watched.page.evaluate(
+        """async () => {
+            const { Player } = await import("/static/player.js");
+            const player = new Player("frames");
+            const counts = [];
+            for (let block = 0; block < 500; block += 1) {
+                player.push([await createImageBitmap(new ImageData(8, 8)), await createImageBitmap(new ImageData(8, 8))]);
+                counts.push(player.frames.length);
+            }
+            player.pause();
+            return [Math.max(...counts), player.last];
+        }"""
+    )
+    assert kept == [320, 999]
+
+
+def test_a_text_is_written_and_its_gaps_are_filled(watched):
+    watched.open("write?steps=4&tokens=32&block=4")
+    panel = watched.panel("write")
+    press(watched, "write", "Write")
+    finished(panel, "32 tokens in")
+    tokens = panel.locator(".sheet .token[data-step]")
+    assert tokens.count() == 32
+    steps = {int(token.get_attribute("data-step") or 0) for token in tokens.all()}
+    assert steps == {1, 2, 3, 4}
+    assert re.fullmatch("Revealed in step [1-4]", tokens.first.get_attribute("title") or "")
+    assert panel.locator(".sheet").inner_text().startswith("To be, or not to be")
+    assert panel.locator(".legend li").all_inner_texts() == ["1", "2", "3", "4"]
+
+    panel.get_by_label("Fill gaps").check()
+    panel.get_by_label("Text with gaps").fill("To be, or ___ to be")
+    press(watched, "write", "Fill")
+    finished(panel, "3 tokens in")
+    text = panel.locator(".sheet").inner_text()
+    assert text.startswith("To be, or ") and text.endswith(" to be") and "_" not in text
+    panel.get_by_label("Text with gaps").fill("no gap here")
+    press(watched, "write", "Fill")
+    panel.get_by_role("alert").filter(has_text="no gap").wait_for()
+    assert len(watched.refusals()) == 1
+
+
+@pytest.mark.parametrize("model", ["mnist", "moving-digits", "shakespeare"])
+def test_layouts_are_explained(watched, model):
+    watched.open(f"how?model={model}")
+    panel = watched.panel("how")
+    panel.locator(".order").first.wait_for()
+    numbers = [int(text) for text in panel.locator(".order td").all_inner_texts()]
+    blocks = {"mnist": 4, "moving-digits": 4, "shakespeare": 16}[model]
+    assert sorted(set(numbers)) == list(range(1, blocks + 1))
+    mask = pixels(panel.locator(".mask canvas"))
+    assert mask.shape[0] == mask.shape[1] and len(np.unique(mask)) == 4  # nothing, and three kinds of attention
+    assert panel.locator(".bars li").count() >= 4
+
+
+def test_tabs_are_moved_between_by_arrow_keys(watched):
+    watched.page.get_by_role("tab", name="Draw").focus()
+    for name in ("Finish", "Video", "Write", "How it works", "Draw"):
+        watched.page.keyboard.press("ArrowRight")
+        tab = watched.page.get_by_role("tab", name=name)
+        assert tab.get_attribute("aria-selected") == "true"
+        assert tab.evaluate("tab => tab === document.activeElement")
+        assert watched.page.get_by_role("tabpanel").count() == 1  # the others are hidden
+    watched.page.keyboard.press("End")
+    assert watched.page.url.partition("#")[2].startswith("how")
+
+
+def test_the_page_says_that_the_server_is_gone(watched):
+    watched.page.route("**/api/draw", lambda route: route.abort())
+    press(watched, "draw", "Draw")
+    watched.panel("draw").get_by_role("alert").filter(has_text="does not answer").wait_for()
+    assert [error for error in watched.errors if "net::ERR_FAILED" in error]
+    watched.errors.clear()
+
+
+def test_the_chosen_theme_stays(watched):
+    button = watched.page.get_by_role("button", name="Dark")
+    before = watched.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    button.click()
+    after = watched.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert before != after
+    watched.open("draw")
+    assert watched.page.evaluate("getComputedStyle(document.body).backgroundColor") == after
+    assert button.get_attribute("aria-pressed") == "true"
+
+
+def fill_tab(watched: Watched, tab: str) -> None:
+    """Bring a tab to the state in which most of it is in view."""
+    panel = watched.panel(tab)
+    if tab == "finish":
+        panel.get_by_label("or type it").fill("5")
+        panel.locator(".seen canvas").wait_for()
+    if tab == "how":
+        panel.locator(".order").wait_for()
+        return
+    start = {"draw": "Draw", "finish": "Finish", "video": "Start", "write": "Write"}[tab]
+    press(watched, tab, start)
+    end = {"draw": "Finished in", "finish": "finished in", "video": "Finished:", "write": "tokens in"}[tab]
+    finished(panel, end)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_tab_is_accessible_and_fits_its_window(browser, address, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    watched = Watched(browser, address, **SCHEMES[scheme])
+    settings = {"draw": "steps=12&compare=1&second=8x8", "finish": "steps=6", "video": "steps=4&endless=&frames=8"}
+    for tab in TABS:
+        watched.open(f"{tab}?{settings.get(tab, '')}")
+        fill_tab(watched, tab)
+        width = watched.page.evaluate("document.documentElement.scrollWidth")
+        assert width <= SCHEMES[scheme]["viewport"]["width"], tab
+        found = Axe().run(watched.page).response["violations"]
+        faults = [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in found]
+        assert not [fault for fault in found if fault["impact"] in ("serious", "critical")], faults
+        watched.page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
+        picture = watched.page.screenshot(full_page=True)
+        (SCREENSHOTS / f"{tab}-{scheme}.png").write_bytes(picture)
+        with Image.open(BytesIO(picture)) as screenshot:
+            assert screenshot.width == SCHEMES[scheme]["viewport"]["width"]
+    watched.close()
+
+
+def test_a_picture_is_pasted(watched):
+    watched.open("finish")
+    panel = watched.panel("finish")
+    panel.get_by_text("Upload", exact=True).click()
+    buffer = BytesIO()
+    Image.new("L", (32, 32), 200).save(buffer, format="PNG")
+    watched.page.evaluate(
+        """data => {
+            const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+            const clipboardData = new DataTransfer();
+            clipboardData.items.add(new File([bytes], "pasted.png", { type: "image/png" }));
+            document.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
+        }""",
+        base64.b64encode(buffer.getvalue()).decode(),
+    )
+    panel.locator(".seen canvas").wait_for()
+    assert abs(int(pixels(panel.locator(".seen canvas")).mean()) - 200) <= 2
