@@ -9,14 +9,10 @@ import pytest
 import acdit
 from acdit.playground.jobs import MOST_WAITING
 from tests.pipelines.small import seeded
-from tests.playground.page import WAIT, levels, named, served
+from tests.playground.page import WAIT, first_event, levels, named, served
 
 SHORT = {"model": "picture", "label": 0, "block": "4x4", "steps": 2, "guidance": 1.5, "seed": 0}
 LONG = SHORT | {"block": "1x1", "steps": 100}  # 1600 steps
-
-
-def first(events, name):
-    return next(event for event in events if event["event"] == name)
 
 
 def wait_until_idle(page):
@@ -26,7 +22,7 @@ def wait_until_idle(page):
 
 def test_jobs_wait_in_the_order_of_arrival_and_are_told_their_position(page):
     with page.stream("/api/draw", LONG) as running:
-        running_id = first(running, "started")["job"]
+        running_id = first_event(running, "started")["job"]
         with page.stream("/api/draw", SHORT) as second, page.stream("/api/draw", SHORT) as third:
             assert next(second)["position"] == 0
             assert next(third)["position"] == 1
@@ -37,8 +33,8 @@ def test_jobs_wait_in_the_order_of_arrival_and_are_told_their_position(page):
 
 def test_stop_ends_a_running_job_and_the_next_one_runs(page):
     with page.stream("/api/draw", LONG) as events:
-        job = first(events, "started")["job"]
-        first(events, "step")
+        job = first_event(events, "started")["job"]
+        first_event(events, "step")
         assert page.post("/api/stop", {"job": job}) == (200, {"stopped": True})
         rest = list(events)
     assert rest[-1] == {"event": "stopped"} and len(named(rest, "block")) < 16
@@ -48,7 +44,7 @@ def test_stop_ends_a_running_job_and_the_next_one_runs(page):
 
 def test_stop_ends_a_waiting_job_at_once(page):
     with page.stream("/api/draw", LONG) as running:
-        first(running, "started")
+        first_event(running, "started")
         with page.stream("/api/draw", SHORT) as waiting:
             job = next(waiting)["job"]
             assert page.post("/api/stop", {"job": job}) == (200, {"stopped": True})
@@ -59,8 +55,8 @@ def test_stop_ends_a_waiting_job_at_once(page):
 
 def test_a_job_whose_reader_has_gone_is_stopped(page):
     with page.stream("/api/draw", LONG) as events:
-        job = first(events, "started")["job"]
-        first(events, "step")
+        job = first_event(events, "started")["job"]
+        first_event(events, "step")
     wait_until_idle(page)
     assert page.post("/api/stop", {"job": job}) == (200, {"stopped": False})
 
@@ -68,8 +64,8 @@ def test_a_job_whose_reader_has_gone_is_stopped(page):
 def test_texts_and_finished_pictures_stop_too(page):
     text = {"model": "shakespeare", "prompt": "", "block": 1, "steps": None, "temperature": 1.0, "seed": 0}
     with page.stream("/api/write", text | {"tokens": 256}) as events:
-        job = first(events, "started")["job"]
-        first(events, "tokens")
+        job = first_event(events, "started")["job"]
+        first_event(events, "tokens")
         page.post("/api/stop", {"job": job})
         assert list(events)[-1] == {"event": "stopped"}
 
@@ -96,7 +92,7 @@ def test_four_people_at_once_get_their_own_pictures(page, folders):
 def test_a_full_queue_refuses(page):
     connections = []
     with page.stream("/api/draw", LONG) as running:
-        first(running, "started")
+        first_event(running, "started")
         try:
             for _ in range(MOST_WAITING):
                 connections.append(page.stream("/api/draw", SHORT))
@@ -130,7 +126,7 @@ def test_a_model_is_loaded_once(folders):
 def test_a_reader_that_does_not_read_does_not_block_the_others(page, monkeypatch):
     monkeypatch.setattr("acdit.playground.jobs.LONGEST_PAUSE", 0.5)
     with page.stream("/api/draw", LONG) as events:
-        first(events, "started")  # and reads nothing more
+        first_event(events, "started")  # and reads nothing more
         assert page.events("/api/draw", SHORT)[-1]["event"] == "done"
 
 
