@@ -266,8 +266,8 @@ VIDEO = [
     mutant(
         "labels of all blocks are read at once",
         "pipelines/labels.py",
-        "self._labels, self._samples, self._ids_of = labels, samples, ids_of",
-        "self._labels, self._samples, self._ids_of = iter([next(labels, None) for _ in range(9)]), samples, ids_of",
+        "self._ids_of = labels, samples, ids_of",
+        "self._ids_of = iter([next(labels, None) for _ in range(9)]), samples, ids_of",
         "pipelines/test_block_labels.py::test_labels_are_read_just_before_their_block",
     ),
     mutant(
