@@ -425,4 +425,25 @@ TEXT = [
         "if not len(sample):",
         "pipelines/test_text.py::test_a_callback_sees_all_tokens_and_may_change_them",
     ),
+    mutant(
+        "tokens show the step of the whole text that revealed them",
+        "pipelines/text.py",
+        "canvas.record(end.block, end.step - evaluations,",
+        "canvas.record(end.block, end.step,",
+        "pipelines/test_text_stream.py::test_the_step_that_revealed_each_token",
+    ),
+    mutant(
+        "a character belongs to its first token",
+        "data/text_stream.py",
+        "cuts = [*bounds, len(new)]",
+        "cuts = [0, *list(bounds)[1:], len(new)] if len(new) > 1 else [0] + [len(new)] * len(ids)",
+        "pipelines/test_text_stream.py::test_a_character_belongs_to_its_last_token",
+    ),
+    mutant(
+        "an interrupted stream drops the given tokens after its last block",
+        "pipelines/canvas.py",
+        "limit if self.is_cut else min(positions.stop, limit)",
+        "min(positions.stop, limit)",
+        "pipelines/test_text_stream.py::test_gaps_of_given_tokens_are_filled",
+    ),
 ]

@@ -256,4 +256,32 @@ VIDEO = [
         "read.append(samples.read(index)[0])",
         "evaluation/test_damaged_references.py::test_damaged_pictures_are_no_part_of_the_validation",
     ),
+    mutant(
+        "a change of the class acts one block late",
+        "diffusion/generate.py",
+        "current = labels(index) branches.relabel(current)",
+        "branches.relabel(current)\n            current = labels(index)",
+        "pipelines/test_block_labels.py::test_a_change_acts_on_the_blocks_after_it_alone",
+    ),
+    mutant(
+        "labels of all blocks are read at once",
+        "pipelines/labels.py",
+        "self._ids_of = labels, samples, ids_of",
+        "self._ids_of = iter([next(labels, None) for _ in range(9)]), samples, ids_of",
+        "pipelines/test_block_labels.py::test_labels_are_read_just_before_their_block",
+    ),
+    mutant(
+        "frames that were begun are left out of an interrupted stream",
+        "pipelines/video.py",
+        "if blocks and finished is not None:",
+        "if False:",
+        "pipelines/test_callbacks.py::test_a_stream_of_video_with_a_callback_is_the_call",
+    ),
+    mutant(
+        "a callback that reads no latents keeps all noise",
+        "pipelines/pixel_pipeline.py",
+        'if "latents" in request.callback_inputs else None',
+        "",
+        "pipelines/test_callbacks.py::test_a_callback_that_reads_no_latents_keeps_none",
+    ),
 ]
