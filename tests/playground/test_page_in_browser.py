@@ -64,10 +64,11 @@ def test_a_picture_is_drawn_block_by_block_and_its_code_draws_it_again(watched, 
     shown, states = gathered(watched.page)
     assert len({grey(url).tobytes() for url in shown}) >= 5  # none, steps and blocks, the finished one
     assert "done current pending pending" in states and states[-1] == "done done done done"
-    assert panel.locator(".steps img").count() == 25
-    assert "Denoising steps of block 4 of 4" in panel.locator(".strip h3").inner_text()
-    panel.get_by_role("button", name="Previous block").first.click()
-    assert "Denoising steps of block 3 of 4" in panel.locator(".strip h3").inner_text()
+    strip = panel.locator(".strip").first
+    assert strip.locator("img").count() == 25
+    assert strip.locator("h3").inner_text() == "Denoising steps of block 4 of 4"
+    strip.get_by_role("button", name="Previous block").click()
+    assert strip.locator("h3").inner_text() == "Denoising steps of block 3 of 4"
     assert panel.locator("dd").first.inner_text() == "100"
 
     panel.get_by_role("button", name="Copy as Python").click()
@@ -288,7 +289,9 @@ def test_layouts_are_explained(watched, model):
     blocks = {"mnist": 4, "moving-digits": 4, "shakespeare": 16}[model]
     assert sorted(set(numbers)) == list(range(1, blocks + 1))
     mask = pixels(panel.locator(".mask canvas"))
-    assert mask.shape[0] == mask.shape[1] and len(np.unique(mask)) == 4  # nothing, and three kinds of attention
+    assert (
+        mask.shape[0] == mask.shape[1] and len(np.unique(mask)) == 4
+    )  # nothing, and three kinds of attention
     assert panel.locator(".bars li").count() >= 4
 
 
@@ -344,7 +347,11 @@ def test_every_tab_is_accessible_and_fits_its_window(browser, address, scheme):
 
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     watched = Watched(browser, address, **SCHEMES[scheme])
-    settings = {"draw": "steps=12&compare=1&second=8x8", "finish": "steps=6", "video": "steps=4&endless=&frames=8"}
+    settings = {
+        "draw": "steps=12&compare=1&second=8x8",
+        "finish": "steps=6",
+        "video": "steps=4&endless=&frames=8",
+    }
     for tab in TABS:
         watched.open(f"{tab}?{settings.get(tab, '')}")
         fill_tab(watched, tab)
