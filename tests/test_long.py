@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from acdit.cli import demo
+from acdit.cli import first_run
 from tests.evaluation.stored import score
 
 pytestmark = pytest.mark.long
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_the_demo_trains_samples_and_scores(tmp_path, capsys):
     out = tmp_path / "demo"
-    demo.main(out, training={"steps": 150})
+    first_run.main(out, training={"steps": 150})
     report = json.loads((out / "report.json").read_text())
     assert [row["settings"]["guidance"] for row in report["reports"]] == [1.0, 1.5]
     for row in report["reports"]:

@@ -38,9 +38,6 @@ class Branches:
         guided: bool,
         dtype: torch.dtype,
     ):
-        null_label = model.config["num_classes"]
-        if labels is not None and null_label is None:
-            raise UserError("labels were given, but the model was trained without classes")
         self.model, self.layout, self.dtype = model, layout, dtype
         self.network_dtype = model.dtype
         """Data type of the network; looked up once, because this walks all modules."""
@@ -48,10 +45,30 @@ class Branches:
         """Current cache of keys and values; None before `open_cache` and for a layout of one block."""
         self._shared_past = not model.context_sees_labels
         self._copies = 2 if guided and labels is not None and not self._shared_past else 1
-        self._labels: Tensor | None = None  # of both views (N, 2), or of the rows (N or 2N,)
-        if labels is not None:
-            both = labels, torch.full_like(labels, null_label)
-            self._labels = torch.stack(both, dim=1) if self._shared_past else torch.cat(both[: self._copies])
+        self._labels = self._of_branches(labels)
+
+    def relabel(self, labels: Tensor | None) -> None:
+        """Change the classes (N,) of the blocks that follow; None = unconditional.
+
+        Raises:
+            UserError: If the past that the network sees depends on the classes.
+        """
+        if not self._shared_past:
+            raise UserError(
+                "the class cannot change from block to block, because the past that this model sees depends "
+                "on it; pass the same labels for all blocks"
+            )
+        self._labels = self._of_branches(labels)
+
+    def _of_branches(self, labels: Tensor | None) -> Tensor | None:
+        """Return the labels of both views (N, 2), or of the rows of the doubled batch (N or 2N,)."""
+        if labels is None:
+            return None
+        null_label = self.model.config["num_classes"]
+        if null_label is None:
+            raise UserError("labels were given, but the model was trained without classes")
+        both = labels, torch.full_like(labels, null_label)
+        return torch.stack(both, dim=1) if self._shared_past else torch.cat(both[: self._copies])
 
     def open_cache(self, samples: int, window: int | None, sinks: int, device: torch.device) -> None:
         """Create the cache of a generation; a layout of one block needs none."""

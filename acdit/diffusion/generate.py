@@ -147,19 +147,32 @@ def slab_layout(layout: Layout) -> Layout:
     return Layout((layout.block[0], *layout.grid[1:]), layout.block, layout.patch)
 
 
+def checked_steps(steps: int | Sequence[int], num_blocks: int) -> int | list[int]:
+    """Check and return numbers of sampling steps: one for all blocks, or a list of one for each.
+
+    Raises:
+        UserError: If `steps` is neither a positive whole number nor a list of one for each block.
+    """
+    counts = list(steps) if isinstance(steps, Sequence) else [steps]
+    if any(not isinstance(count, Integral) or count < 1 for count in counts) or (
+        isinstance(steps, Sequence) and len(counts) != num_blocks
+    ):
+        raise UserError(
+            f"steps must be a positive number or a list of {num_blocks} (one per block), all whole, "
+            f"not {steps}"
+        )
+    counts = [int(count) for count in counts]
+    return counts if isinstance(steps, Sequence) else counts[0]
+
+
 def steps_per_block(steps: int | Sequence[int], num_blocks: int) -> list[int]:
     """Return the number of sampling steps of every block.
 
     Raises:
         UserError: If `steps` is neither a positive whole number nor a list of one for each block.
     """
-    counts = list(steps) if isinstance(steps, Sequence) else [steps] * num_blocks
-    if len(counts) != num_blocks or any(not isinstance(count, Integral) or count < 1 for count in counts):
-        raise UserError(
-            f"steps must be a positive number or a list of {num_blocks} (one per block), all whole, "
-            f"not {steps}"
-        )
-    return [int(count) for count in counts]
+    counts = checked_steps(steps, num_blocks)
+    return counts if isinstance(counts, list) else [counts] * num_blocks
 
 
 @torch.no_grad()
@@ -171,7 +184,7 @@ def generate(
     scheduler: Solver,
     steps: int | Sequence[int] = 25,
     spacing: Spacing | None = None,
-    labels: Tensor | None = None,
+    labels: Tensor | Callable[[int], Tensor | None] | None = None,
     guidance: Guidance | None = None,
     prefix: Tensor | None = None,
     window: int | None = None,
@@ -196,7 +209,8 @@ def generate(
         scheduler: Diffusers scheduler; it is copied, not changed.
         steps: Number of sampling steps per block, one number for all or one for each.
         spacing: Timesteps or noise levels of every block, in place of those of the scheduler.
-        labels: Classes (N,); None = unconditional.
+        labels: Classes (N,); None = unconditional. Or a function that returns those of a block by its index;
+            it is called just before the block begins. The cache of earlier blocks does not depend on them.
         guidance: Classifier-free guidance, which acts only if there are labels; None = no guidance.
         prefix: Clean blocks (N, K, B, C) to continue from.
         window: Number of previous clean blocks visible to each block; None = all. With a window, memory does
@@ -215,7 +229,7 @@ def generate(
     Raises:
         UserError: If an argument does not fit, or a block has values that are not finite.
     """
-    counts = steps_per_block(steps, layout.num_blocks)
+    counts = checked_steps(steps, layout.num_blocks)
     guidance = guidance or Guidance(scale=1.0)
     noise_of = noise if callable(noise) else lambda index: noise[:, index]
     start = 0 if prefix is None else prefix.shape[1]
@@ -225,7 +239,8 @@ def generate(
         return
     sample = noise_of(start)
     batch, device, discrete = len(sample), sample.device, not sample.dtype.is_floating_point
-    branches = Branches(model, layout, labels, guided=guidance.scale != 1.0, dtype=sample.dtype)
+    current = None if callable(labels) else labels  # classes of the current block
+    branches = Branches(model, layout, current, guided=guidance.scale != 1.0, dtype=sample.dtype)
     check_solver(scheduler, model.config, bounds=(0.0, 0.0))  # the pipeline knows those of the data
     branches.open_cache(batch, window, sinks, device)
     pending = None  # clean blocks that are not yet in the cache
@@ -233,9 +248,13 @@ def generate(
         pending = _with_noise(prefix, context_noise, generators)
     total_steps = 0
     for index in range(start, layout.num_blocks):
+        if callable(labels):
+            current = labels(index)
+            branches.relabel(current)
         if pending is not None:
             pending = branches.fill_cache(pending)
-        solver = started(scheduler, counts[index], spacing, device)
+        count = counts if isinstance(counts, int) else counts[index]
+        solver = started(scheduler, count, spacing, device)
         step_arguments = _step_arguments(solver, generators)
         sigmas = noise_levels(solver)
         # Flow-matching schedulers of diffusers scale neither the initial noise nor the network's input.
@@ -245,7 +264,7 @@ def generate(
         for position, (timestep, sigma) in enumerate(zip(solver.timesteps, sigmas, strict=True)):
             if discrete and solver.finished(sample):
                 break
-            scale = guidance.at(index, layout.num_blocks, sigma) if labels is not None else 1.0
+            scale = guidance.at(index, layout.num_blocks, sigma) if current is not None else 1.0
             scales = hasattr(solver, "scale_model_input")
             scaled = solver.scale_model_input(sample, timestep) if scales else sample
             views, options = branches.arguments(scaled, timestep, index, pending, scale)

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,13 +82,23 @@ def started(
     return solver
 
 
-def number_of_timesteps(scheduler: Solver, steps: Sequence[int], spacing: Spacing | None = None) -> int:
-    """Return the number of calls of the network over all blocks with these numbers of steps.
+def number_of_timesteps(
+    scheduler: Solver, steps: int | Sequence[int], blocks: range, spacing: Spacing | None = None
+) -> int:
+    """Return the number of calls of the network for some blocks.
 
     Solvers of second order call it nearly twice in each step.
+
+    Args:
+        scheduler: Scheduler.
+        steps: Number of steps of every block of the layout, one number for all or one for each.
+        blocks: Indices of the blocks.
+        spacing: See `started`.
     """
-    lengths = {count: len(started(scheduler, count, spacing).timesteps) for count in set(steps)}
-    return sum(lengths[count] for count in steps)
+    numbers = {steps: len(blocks)} if isinstance(steps, int) else Counter(steps[index] for index in blocks)
+    return sum(
+        number * len(started(scheduler, count, spacing).timesteps) for count, number in numbers.items()
+    )
 
 
 def noise_levels(scheduler: Solver) -> list[float]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..pipelines.image import ACDiTImagePipeline, ACDiTImagePipelineOutput
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..pipelines.text import ACDiTTextPipeline
-from ..pipelines.video import ACDiTVideoPipeline, ACDiTVideoPipelineOutput
+from ..pipelines.video import ACDiTVideoPipeline
+from ..pipelines.video_outputs import ACDiTVideoPipelineOutput
 from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import ALONE, Ranks
 

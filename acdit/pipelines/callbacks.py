@@ -125,7 +125,7 @@ class Callback:
         layout: layout of the samples.
         canvas: initial samples (N, T, B, C), which are changed; None if the function does not receive the
             latents. Nothing is kept then that grows with the length of a sample.
-        labels: classes (N, 1) of the samples; -1 for those without a class.
+        labels: function that returns the classes (N, 1) of the current block.
     """
 
     def __init__(
@@ -135,14 +135,14 @@ class Callback:
         inputs: Sequence[str],
         layout: Layout,
         canvas: Tensor | None,
-        labels: Tensor,
+        labels: Callable[[], Tensor],
     ):
         self.pipeline, self.function, self.inputs, self.layout = pipeline, function, inputs, layout
         self.canvas, self.labels = canvas, labels
 
     def __call__(self, end: StepEnd) -> Tensor | None:
         """Call the function after a step, and return the block's sample if the function returned latents."""
-        tensors = dict.fromkeys(self.inputs, self.labels)
+        tensors = dict.fromkeys(self.inputs, self.labels())
         if self.canvas is not None:
             self.canvas[:, end.block] = end.sample
             tensors["latents"] = self.layout.from_blocks(self.canvas)

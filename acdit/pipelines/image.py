@@ -17,7 +17,7 @@ from ..utils.errors import UserError
 from .callbacks import StepFunction
 from .generators import Generators
 from .input_images import given_pixels
-from .labels import ClassLabels
+from .labels import ClassLabels, LabelsByBlock
 from .pixel_pipeline import ACDiTPipeline
 from .request import Request, Samples, SharedArguments
 
@@ -98,7 +98,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        class_labels: ClassLabels = None,
+        class_labels: ClassLabels | LabelsByBlock = None,
         num_images_per_prompt: int = 1,
         num_inference_steps: int | Sequence[int] | None = None,
         guidance_scale: float | None = None,
@@ -124,8 +124,10 @@ class ACDiTImagePipeline(ACDiTPipeline):
         """Generate images.
 
         Args:
-            class_labels: ids or names of classes; None, alone or in a list = an unconditional image.
-            num_images_per_prompt: number of images per label.
+            class_labels: ids or names of classes; None, alone or in a list = an unconditional image. An
+                iterator yields them for one block after another, without those of `keep_blocks`, and is read
+                just before a block begins: one label for all images, or a list of one for each.
+            num_images_per_prompt: number of images per label; of all images, if labels are an iterator.
             num_inference_steps: solver steps per block, one number for all blocks or one for each; default:
                 the model's.
             guidance_scale: scale of classifier-free guidance, 1 = none; default: the model's.
@@ -194,7 +196,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
     @torch.no_grad()
     def stream(
         self,
-        class_labels: ClassLabels = None,
+        class_labels: ClassLabels | LabelsByBlock = None,
         num_images_per_prompt: int = 1,
         image: Any = None,
         keep_blocks: int = 0,
@@ -230,7 +232,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
 
     def _image_request(
         self,
-        class_labels: ClassLabels,
+        class_labels: ClassLabels | LabelsByBlock,
         num_images_per_prompt: int,
         image: Any,
         keep_blocks: int,

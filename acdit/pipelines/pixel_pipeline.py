@@ -3,12 +3,13 @@
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..diffusion.generate import Block, StepEnd, generate, steps_per_block
+from ..diffusion.generate import Block, StepEnd, checked_steps, generate
 from ..diffusion.timesteps import Spacing, middle_levels, number_of_timesteps
 from ..model.layout import Layout
 from ..model.token_head import GeneratorNetwork
@@ -16,7 +17,7 @@ from ..utils.errors import UserError
 from .block_pipeline import BlockPipeline
 from .callbacks import CONDITIONS, Callback, LiveGuidance, StepFunction
 from .generators import Generators, one_per_sample
-from .labels import ClassLabels, ids_of_labels
+from .labels import BlockLabels, ClassLabels, LabelsByBlock, ids_of_labels, label_tensor
 from .layouts import requested_layout
 from .pixel_model import PixelModel, checked_scale_factor
 from .request import Noise, Request, Samples
@@ -192,7 +193,7 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
 
     def _request(
         self,
-        class_labels: ClassLabels,
+        class_labels: ClassLabels | LabelsByBlock,
         samples_per_label: int,
         frames: Sequence[int] = (),
         *,
@@ -226,7 +227,7 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         return Request(
             samples,
             layout,
-            steps_per_block(steps, layout.num_blocks),
+            checked_steps(steps, layout.num_blocks),
             LiveGuidance(scale, guidance_rising, guidance_interval, self),
             self.prepare_latents(self._noise_sources(generator, samples), layout, latents),
             output_type,
@@ -235,16 +236,21 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
             self._callback_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs),
         )
 
-    def _samples(self, class_labels: ClassLabels, per_label: int, generator: Generators) -> Samples:
+    def _samples(
+        self, class_labels: ClassLabels | LabelsByBlock, per_label: int, generator: Generators
+    ) -> Samples:
         """Return the label of every sample, null where no class was requested, and its generator."""
-        ids, null = self.label_ids(class_labels), self.transformer.config["num_classes"]
-        generators = one_per_sample(generator, len(ids) * per_label)
-        if all(label is None for label in ids):
-            return Samples(None, generators)
-        named = torch.tensor(
-            [null if label is None else label for label in ids], device=self._execution_device
-        )
-        return Samples(named.repeat_interleave(per_label), generators)
+        null, device = self.transformer.config["num_classes"], self._execution_device
+        if isinstance(class_labels, Iterator):
+            if self.transformer.context_sees_labels:
+                raise UserError(
+                    "class_labels cannot be an iterator, whose labels change from block to block: the past "
+                    "that this model sees depends on the class"
+                )
+            labels = BlockLabels(class_labels, per_label, self.label_ids, null, device)
+            return Samples(labels, one_per_sample(generator, per_label))
+        ids = [label for label in self.label_ids(class_labels) for _ in range(per_label)]
+        return Samples(label_tensor(ids, null, device), one_per_sample(generator, len(ids)))
 
     def _generated(self, request: Request) -> tuple[Tensor, int, int]:
         """Generate all blocks of a request.
@@ -278,11 +284,10 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         """Yield every block of a request as soon as it is finished, with a progress bar."""
         after_step = self._after_step(request)
         bar: Any = self.progress_bar
-        steps = request.steps[request.start :]
-        labels = request.samples.labels
-        total = number_of_timesteps(self.scheduler, steps, request.spacing)
+        labels, blocks = request.samples.labels, range(request.start, request.layout.num_blocks)
+        total = number_of_timesteps(self.scheduler, request.steps, blocks, request.spacing)
         self._start_loop(total, request.guidance.scale, guided=labels is not None)
-        with bar(total=total) as progress:
+        with bar(total=math.inf if request.endless else total) as progress:
 
             def on_step(end: StepEnd) -> Tensor | None:
                 progress.update()
@@ -311,13 +316,9 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         """Return the caller's function with what it receives; None if there is none."""
         if request.callback is None:
             return None
-        labels = request.samples.labels
-        if labels is None:
-            labels = torch.full((len(request.samples),), -1, device=self._execution_device)
         canvas = request.initial_samples() if "latents" in request.callback_inputs else None
-        return Callback(
-            self, request.callback, request.callback_inputs, request.layout, canvas, labels[:, None]
-        )
+        labels = partial(request.samples.current_labels, self._execution_device)
+        return Callback(self, request.callback, request.callback_inputs, request.layout, canvas, labels)
 
     def to_data(self, pixels: Tensor) -> Tensor:
         """Convert pixels in [-1, 1] to the value range that the network was trained on."""

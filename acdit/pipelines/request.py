@@ -12,6 +12,7 @@ from ..diffusion.timesteps import Spacing
 from ..model.layout import Layout
 from .callbacks import StepFunction
 from .generators import Generators
+from .labels import BlockLabels
 
 Noise = Tensor | Callable[[int], Tensor]
 
@@ -41,15 +42,20 @@ class Samples:
     """Samples that a call generates.
 
     Attributes:
-        labels: class or null label of each sample, (N,); None = all null.
+        labels: class or null label of each sample, (N,), or those of every block in turn; None = all null.
         generators: generator of each sample, see `one_per_sample`.
     """
 
-    labels: Tensor | None
+    labels: Tensor | BlockLabels | None
     generators: list[torch.Generator]
 
     def __len__(self) -> int:
         return len(self.generators)
+
+    def current_labels(self, device: torch.device) -> Tensor:
+        """Return the classes (N, 1) of the current block; -1 for all if no sample has one."""
+        labels = self.labels.current if isinstance(self.labels, BlockLabels) else self.labels
+        return (torch.full((len(self),), -1, device=device) if labels is None else labels)[:, None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Request:
     Attributes:
         samples: samples to generate.
         layout: layout of each sample.
-        steps: solver steps of every block.
+        steps: solver steps of every block, one number for all or one for each.
         guidance: classifier-free guidance.
         noise: noise (N, T, B, C), or a function that returns the noise of one block by its index.
         output_type: `pil`, `np`, `pt` or `latent`.
@@ -70,11 +76,12 @@ class Request:
         window: attention window, see `generate`.
         sinks: number of sinks, see `generate`.
         context_noise: standard deviation of the context noise, see `generate`.
+        endless: whether the layout stands for a video without end.
     """
 
     samples: Samples
     layout: Layout
-    steps: list[int]
+    steps: int | list[int]
     guidance: Guidance
     noise: Noise
     output_type: str
@@ -85,6 +92,7 @@ class Request:
     window: int | None = None
     sinks: int = 0
     context_noise: float = 0.0
+    endless: bool = False
 
     @property
     def start(self) -> int:

@@ -1,12 +1,12 @@
 """ACDiTVideoPipeline: encode -> generate -> decode for video of any length, streamed block by block."""
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Unpack
 
 import torch
-from diffusers.utils.outputs import BaseOutput
 from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 
@@ -18,44 +18,11 @@ from ..utils.errors import UserError
 from .callbacks import StepFunction
 from .generators import Generators
 from .input_images import given_pixels
-from .labels import ClassLabels
-from .layouts import requested_block
+from .labels import ClassLabels, LabelsByBlock
 from .pixel_pipeline import ACDiTPipeline
 from .request import Request, SharedArguments
-
-
-@dataclass
-class ACDiTVideoPipelineOutput(BaseOutput):
-    """Output of the video pipeline.
-
-    Attributes:
-        frames: a list of PIL images for each video, an array (N, F, H, W, C) or a tensor (N, F, C, H, W) in
-            [0, 1], or latents (N, C, F, h, w); including the prefix.
-        evaluations: number of network calls.
-        cache_bytes: size of the batch's key-value cache in bytes; 0 for a layout of one block.
-    """
-
-    frames: Any
-    evaluations: int
-    cache_bytes: int
-
-
-@dataclass(frozen=True)
-class VideoPiece:
-    """Frames that are finished together, because their blocks lie side by side.
-
-    Attributes:
-        frames: frames in the form of `ACDiTVideoPipelineOutput`.
-        evaluations: number of network calls so far.
-        cache_bytes: size of the batch's key-value cache in bytes so far.
-        complete: whether all steps of all blocks of these frames were taken; only the last piece of an
-            interrupted stream may be incomplete.
-    """
-
-    frames: Any
-    evaluations: int
-    cache_bytes: int
-    complete: bool = True
+from .video_lengths import check_endless, frame_tokens
+from .video_outputs import ACDiTVideoPipelineOutput, VideoPiece
 
 
 class ACDiTVideoPipeline(ACDiTPipeline):
@@ -105,7 +72,7 @@ class ACDiTVideoPipeline(ACDiTPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        class_labels: ClassLabels = None,
+        class_labels: ClassLabels | LabelsByBlock = None,
         num_videos_per_prompt: int = 1,
         num_inference_steps: int | Sequence[int] | None = None,
         guidance_scale: float | None = None,
@@ -132,8 +99,10 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         """Generate videos.
 
         Args:
-            class_labels: ids or names of classes; None, alone or in a list = an unconditional video.
-            num_videos_per_prompt: number of videos per label.
+            class_labels: ids or names of classes; None, alone or in a list = an unconditional video. An
+                iterator yields them for one block after another, without those of the prefix, and is read
+                just before a block begins: one label for all videos, or a list of one for each.
+            num_videos_per_prompt: number of videos per label; of all videos, if labels are an iterator.
             num_inference_steps: solver steps per block, one number for all blocks or one for each; default:
                 the model's.
             guidance_scale: scale of classifier-free guidance, 1 = none; default: the model's.
@@ -175,6 +144,8 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         Raises:
             UserError: if an argument does not fit the model.
         """
+        if num_frames == math.inf:
+            raise UserError("a call returns all frames at once: num_frames=math.inf is for stream")
         request = self._video_request(
             class_labels,
             num_videos_per_prompt,
@@ -207,9 +178,9 @@ class ACDiTVideoPipeline(ACDiTPipeline):
     @torch.no_grad()
     def stream(
         self,
-        class_labels: ClassLabels = None,
+        class_labels: ClassLabels | LabelsByBlock = None,
         num_videos_per_prompt: int = 1,
-        num_frames: int | None = None,
+        num_frames: float | None = None,
         prefix: Any = None,
         window: int | None = None,
         sinks: int = 0,
@@ -220,7 +191,12 @@ class ACDiTVideoPipeline(ACDiTPipeline):
 
         Memory therefore does not grow with the length of the video, unless a callback receives `latents`, the
         whole video: pass `callback_on_step_end_tensor_inputs=[]` to a callback that does not need them. The
-        arguments are those of a call, except `return_dict`; they are checked immediately.
+        arguments are those of a call, except `return_dict`; they are checked immediately. With
+        `num_frames=math.inf` the stream goes on until the caller stops.
+
+        `class_labels` may be an iterator that decides on the class of a block just before it begins, which is
+        when the caller asks for the next piece. Where all its labels are equal, the video is that of this
+        label; the blocks before a change are those of the video without it.
 
         A stream ends like a call if `pipeline._interrupt` is set, by a callback, between two pieces or by
         another thread: after the current solver step, or before the next block begins. If blocks of some
@@ -267,9 +243,9 @@ class ACDiTVideoPipeline(ACDiTPipeline):
 
     def _video_request(
         self,
-        class_labels: ClassLabels,
+        class_labels: ClassLabels | LabelsByBlock,
         num_videos_per_prompt: int,
-        num_frames: int | None,
+        num_frames: float | None,
         prefix: Any,
         window: int | None,
         sinks: int,
@@ -279,7 +255,10 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         """Check the arguments of a call or a stream and return them as a request; see `__call__`."""
         output_type, reads_pixels = arguments.get("output_type", "pil"), prefix is not None
         self.check_inputs(num_videos_per_prompt, output_type, reads_pixels, window, sinks, context_noise)
-        frames = self._frame_tokens(num_frames, arguments.get("block"))
+        if num_frames == math.inf:
+            check_endless(arguments)
+        num_frames = self.num_frames if num_frames is None else num_frames
+        frames = frame_tokens(self.layout, num_frames, arguments.get("block"))
         request = self._request(class_labels, num_videos_per_prompt, [frames], **arguments)
         layout = request.layout
         if window is None and (sinks or layout.grid[0] > self.layout.grid[0]):
@@ -288,16 +267,14 @@ class ACDiTVideoPipeline(ACDiTPipeline):
         if sinks:
             check_sinks(layout, self.transformer.config)
         blocks = None if prefix is None else self._prefix(prefix, layout, len(request.samples))
-        return replace(request, prefix=blocks, window=window, sinks=sinks, context_noise=context_noise)
-
-    def _frame_tokens(self, num_frames: int | None, block: Sequence[int] | None) -> int:
-        """Return the number of tokens along the time axis of a video of `num_frames` frames."""
-        frames = self.num_frames if num_frames is None else num_frames
-        patch = self.layout.patch[0]
-        multiple = requested_block(self.layout, block)[0] * patch
-        if frames < multiple or frames % multiple:
-            raise UserError(f"num_frames must be a multiple of {multiple} (one block), not {frames}")
-        return frames // patch
+        return replace(
+            request,
+            prefix=blocks,
+            window=window,
+            sinks=sinks,
+            context_noise=context_noise,
+            endless=num_frames == math.inf,
+        )
 
     def _draw_noise(self, generators: Sequence[torch.Generator], layout: Layout) -> FrameNoise:
         seeds = [

@@ -19,11 +19,12 @@ from ..utils.errors import UserError, line_of, raised_here
 from . import requests
 from .draw import Start, draw, finish
 from .how import explain
-from .jobs import Job, Worker
-from .pictures import UPLOAD_BYTES, UPLOAD_FRAMES, UPLOAD_PIXELS, data_url, uploaded_picture
+from .jobs import Job, Relabel, Worker
+from .pictures import UPLOAD_BYTES, UPLOAD_FRAMES, UPLOAD_PIXELS, data_url, uploaded_clip, uploaded_picture
 from .refusals import Refusal
 from .shelf import Card, Shelf
 from .snippets import Machine
+from .video import Clip, LabelChoice, film, whole_blocks
 from .write import write
 
 T = TypeVar("T")
@@ -52,6 +53,8 @@ class Playground:
             "draw": self.draw,
             "finish": self.finish,
             "preview": self.preview,
+            "video": self.video,
+            "video/label": self.change_label,
             "write": self.write,
             "fill": self.fill,
             "how": self.how,
@@ -100,6 +103,32 @@ class Playground:
         card, values = await self._read(request, requests.PREVIEW, "finish", LONGEST_REQUEST)
         return JSONResponse({"image": data_url(await self._picture(card, values["image"]))})
 
+    async def video(self, request: Request) -> Response:
+        """Make a video."""
+        card, values = await self._read(request, requests.VIDEO, "video", LONGEST_REQUEST)
+        settings = requests.read_settings(card, values)
+        frames = requests.checked_frames(card, settings.block, values["frames"])
+        planned = [requests.checked_label(card, label) for label in values["labels_by_block"] or []]
+        choice, prefix = LabelChoice(settings.label, planned), []
+        if values["clip"] is not None:
+            size = requests.frames_of_block(card, settings.block)
+            prefix = await self._in_thread(lambda: uploaded_clip(values["clip"], *card.square))
+            prefix = whole_blocks(prefix, size)
+        clip = Clip(choice, frames, prefix)
+        return self._streamed(
+            lambda job: film(job, self.shelf, card, settings, clip),
+            lambda label: choice.change(requests.checked_label(card, label)),
+        )
+
+    async def change_label(self, request: Request) -> Response:
+        """Change the class of the blocks of a video that have not begun."""
+        values = requests.check_request(await body_of(request, LONGEST_TEXT), requests.CHANGE)
+        job = self.worker.find(values["job"])
+        if job is None or job.relabel is None:
+            raise Refusal("no video of this job is being made", 404)
+        job.relabel(values["label"])
+        return JSONResponse({"accepted": True})
+
     async def write(self, request: Request) -> Response:
         """Continue a prompt."""
         card, values = await self._read(request, requests.WRITE, "write")
@@ -134,14 +163,14 @@ class Playground:
         return self.shelf.card(values["model"], tab), values
 
     async def _picture(self, card: Card, url: str) -> Any:
-        return await self._in_thread(lambda: uploaded_picture(url, card.size[-1], card.channels))
+        return await self._in_thread(lambda: uploaded_picture(url, *card.square))
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await to_thread.run_sync(function, limiter=self._decoding)
 
-    def _streamed(self, work: Callable[[Job], None]) -> Response:
+    def _streamed(self, work: Callable[[Job], None], relabel: Relabel | None = None) -> Response:
         """Queue a job, and stream its events."""
-        job = self.worker.submit(work)
+        job = self.worker.submit(work, relabel)
 
         async def lines() -> AsyncIterator[str]:
             try:
@@ -181,7 +210,9 @@ async def _refuse(request: Request, error: Exception) -> Response:
     del request
     if not isinstance(error, UserError) and not raised_here(error):
         raise error
-    return JSONResponse({"error": line_of(error)}, error.status if isinstance(error, Refusal) else 400)
+    status = error.status if isinstance(error, Refusal) else 400
+    ends = {"connection": "close"} if status in (408, 413) else None  # the rest of the request is not read
+    return JSONResponse({"error": line_of(error)}, status, headers=ends)
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -18,10 +18,19 @@ MOST_UNREAD = 64  # events that wait for the browser; the job pauses then
 LONGEST_PAUSE = 30.0  # seconds after which a job whose events nobody reads ends
 
 Event = dict[str, Any]
+Relabel = Callable[[int | None], None]
 
 
 class Stopped(Exception):
-    """Exception that ends a job which somebody stopped, or whose reader has gone."""
+    """Exception that ends a job which somebody stopped, or whose reader has gone.
+
+    Args:
+        **values: values of its last event.
+    """
+
+    def __init__(self, **values: Any):
+        super().__init__()
+        self.values = values
 
 
 class Job:
@@ -30,11 +39,13 @@ class Job:
     Args:
         work: function of the job, which is called in the worker's thread and sends events.
         loop: event loop of the request that reads the events.
+        relabel: function that changes the class while the job runs; None if nothing can change it.
     """
 
-    def __init__(self, work: Callable[["Job"], None], loop: asyncio.AbstractEventLoop):
-        self.id, self.work = secrets.token_hex(8), work
-        self.state: dict[str, Any] = {}  # what other requests change while the job runs
+    def __init__(
+        self, work: Callable[["Job"], None], loop: asyncio.AbstractEventLoop, relabel: Relabel | None = None
+    ):
+        self.id, self.work, self.relabel = secrets.token_hex(8), work, relabel
         self._loop, self._events = loop, asyncio.Queue[Event | None]()
         self._stopped = threading.Event()
         self._unread = threading.Semaphore(MOST_UNREAD)
@@ -94,13 +105,13 @@ class Worker:
         self._closed = False
         threading.Thread(target=self._run, name="acdit-demo", daemon=True).start()
 
-    def submit(self, work: Callable[[Job], None]) -> Job:
-        """Add a job to the queue, and return it.
+    def submit(self, work: Callable[[Job], None], relabel: Relabel | None = None) -> Job:
+        """Add a job to the queue, and return it; see `Job`.
 
         Raises:
             Refusal: if the queue is full or closed.
         """
-        job = Job(work, asyncio.get_running_loop())
+        job = Job(work, asyncio.get_running_loop(), relabel)
         with self._changed:
             if self._closed or len(self._waiting) >= MOST_WAITING:
                 raise Refusal(f"{len(self._waiting)} requests are waiting: try again in a moment", 503)
@@ -148,25 +159,23 @@ class Worker:
                     return
                 self._running = job = self._waiting.popleft()
                 self._tell_positions()
-            try:
-                run_job(job)
-            finally:
-                with self._changed:
-                    self._running = None
+            last = outcome(job)
+            with self._changed:
+                self._running = None
+            job.post(last)
+            job.post(None)
 
 
-def run_job(job: Job) -> None:
-    """Run a job up to its end, whatever happens in it, and send its last event."""
+def outcome(job: Job) -> Event | None:
+    """Run a job up to its end, whatever happens in it, and return its last event; None if it was sent."""
     try:
         job.check()
         job.post({"event": "started", "job": job.id})
         job.work(job)
-        job.check()
-    except Stopped:
-        job.post({"event": "stopped"})
+    except Stopped as stopped:
+        return {"event": "stopped", **stopped.values}
     except Exception as error:  # noqa: BLE001 - a job that fails must not end the server
         if not isinstance(error, UserError) and not (isinstance(error, ValueError) and raised_here(error)):
             traceback.print_exc(file=sys.stderr)
-        job.post({"event": "error", "message": line_of(error)})
-    finally:
-        job.post(None)
+        return {"event": "error", "message": line_of(error)}
+    return None

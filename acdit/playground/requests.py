@@ -7,7 +7,7 @@ from typing import Any
 
 from ..model.layout import dims, parse_dims
 from ..utils.errors import UserError
-from ..utils.kinds import TEXT, Kind, whole_number
+from ..utils.kinds import TEXT, Kind, list_of, whole_number
 from ..utils.untrusted import parse_json, shown
 from .shelf import MOST_STEPS, Card
 from .write import TextSettings
@@ -15,6 +15,7 @@ from .write import TextSettings
 LARGEST_SEED = 2**53 - 1  # the largest whole number of JavaScript
 MOST_GUIDANCE = 100.0
 MOST_PICTURES = 8
+MOST_FRAMES = 4096
 MOST_TEMPERATURE = 10.0
 
 STEPS = whole_number(1, MOST_STEPS)
@@ -96,6 +97,12 @@ PICTURE = {
     "seed": SEED,
 }
 FINISH = PICTURE | {"image": TEXT, "keep": whole_number(), "count": whole_number(1, MOST_PICTURES).if_given()}
+VIDEO = PICTURE | {
+    "labels_by_block": list_of(whole_number(0), range(1, MOST_FRAMES)).or_none().if_given(),
+    "frames": whole_number(1, MOST_FRAMES).or_none().if_given(),
+    "clip": TEXT.or_none().if_given(),
+}
+CHANGE = {"job": TEXT, "label": LABEL}
 PREVIEW = {"model": TEXT, "image": TEXT, "block": TEXT.if_given()}
 HOW = {"model": TEXT, "block": TEXT}
 STOP = {"job": TEXT}
@@ -124,6 +131,23 @@ def checked_keep(card: Card, block: tuple[int, ...], keep: int) -> int:
             f"keep must be at most {blocks - 1}, since the picture has {blocks} blocks, not {keep}"
         )
     return keep
+
+
+def checked_frames(card: Card, block: tuple[int, ...], frames: int | None) -> int | None:
+    """Return the number of new frames of a video; None = without end.
+
+    Raises:
+        UserError: if they are not whole blocks.
+    """
+    size = frames_of_block(card, block)
+    if frames is not None and frames % size:
+        raise UserError(f"frames must be a multiple of {size}, the frames of a block, not {frames}")
+    return frames
+
+
+def frames_of_block(card: Card, block: tuple[int, ...]) -> int:
+    """Return the number of frames of a block of a model of video."""
+    return block[0] * card.layout.patch[0]
 
 
 @dataclass(frozen=True)

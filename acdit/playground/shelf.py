@@ -72,6 +72,18 @@ class Card:
         return [*axes[:-2], *(side * self.scale for side in axes[-2:])]
 
     @property
+    def square(self) -> tuple[int, int]:
+        """Return the side in pixels and the channels of the squares that uploads are cropped to.
+
+        Raises:
+            UserError: if the model's pictures are no squares.
+        """
+        height, width = self.size[-2:]
+        if height != width:
+            raise UserError(f"{self.name} makes pictures of {height}x{width}: uploads need square ones")
+        return height, self.channels
+
+    @property
     def classes(self) -> int:
         """Return the number of classes; 0 for a model without classes."""
         return self.network.get("num_labels", self.network.get("num_classes")) or 0

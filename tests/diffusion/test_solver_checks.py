@@ -204,4 +204,6 @@ def test_noise_levels_are_those_of_the_networks_calls():
         expected = np.interp(solver.timesteps.double(), np.arange(1000), np.log(np.sqrt(1 / ALPHAS - 1)))
         assert len(levels) == len(solver.timesteps) == 19
         assert np.allclose(np.log(levels[:-1]), expected[:-1], atol=0.05)
-        assert number_of_timesteps(build(name, {}, "epsilon"), [10, 10, 4]) == 19 + 19 + 7
+        assert number_of_timesteps(build(name, {}, "epsilon"), [10, 10, 4], range(3)) == 19 + 19 + 7
+        assert number_of_timesteps(build(name, {}, "epsilon"), [10, 10, 4], range(1, 3)) == 19 + 7
+        assert number_of_timesteps(build(name, {}, "epsilon"), 10, range(2, 5)) == 3 * 19

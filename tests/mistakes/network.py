@@ -400,8 +400,8 @@ NETWORK = [
     mutant(
         "solver not restarted",
         "diffusion/generate.py",
-        "solver = started(scheduler, counts[index], spacing, device)",
-        "solver = started(scheduler, counts[index], spacing, device) if index == start else solver",
+        "solver = started(scheduler, count, spacing, device)",
+        "solver = started(scheduler, count, spacing, device) if index == start else solver",
         "diffusion/test_sampling.py::test_layouts_of_one_network",
     ),
     mutant(
@@ -414,8 +414,8 @@ NETWORK = [
     mutant(
         "steps of the first block for all",
         "diffusion/generate.py",
-        "started(scheduler, counts[index],",
-        "started(scheduler, counts[0],",
+        "counts if isinstance(counts, int) else counts[index]",
+        "counts if isinstance(counts, int) else counts[0]",
         "diffusion/test_sampling.py::test_steps_per_block_and_evaluations",
     ),
     mutant(

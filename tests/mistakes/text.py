@@ -392,7 +392,7 @@ TEXT = [
     ),
     mutant(
         "a continuation is read without its prompt",
-        "data/tokenizers.py",
+        "data/text_stream.py",
         "prompt_ids = list(prompt)",
         "prompt_ids = list(prompt)[:0]",
         "data/test_tokenizers.py::test_spaces_between_words_depend_on_the_prompt",

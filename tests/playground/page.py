@@ -67,6 +67,10 @@ def lines(response: HTTPResponse) -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
+def first_event(events: Iterator[dict[str, Any]], name: str) -> dict[str, Any]:
+    return next(event for event in events if event["event"] == name)
+
+
 def named(events: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     return [event for event in events if event["event"] == name]
 

@@ -1,4 +1,4 @@
-"""The tab How it works: its figures are those of `acdit info`, its mask that of a loop over the paper's rule."""
+"""The tab How it works: figures as `acdit info` prints them, and a mask as a loop over the rule makes it."""
 
 import json
 

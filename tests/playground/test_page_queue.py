@@ -2,21 +2,17 @@
 
 import shutil
 import threading
-import time
 
 import numpy as np
 import pytest
 
 import acdit
+from acdit.playground.jobs import MOST_WAITING
 from tests.pipelines.small import seeded
-from tests.playground.page import WAIT, levels, named, served
+from tests.playground.page import WAIT, first_event, levels, named, served
 
 SHORT = {"model": "picture", "label": 0, "block": "4x4", "steps": 2, "guidance": 1.5, "seed": 0}
 LONG = SHORT | {"block": "1x1", "steps": 100}  # 1600 steps
-
-
-def first(events, name):
-    return next(event for event in events if event["event"] == name)
 
 
 def wait_until_idle(page):
@@ -26,19 +22,19 @@ def wait_until_idle(page):
 
 def test_jobs_wait_in_the_order_of_arrival_and_are_told_their_position(page):
     with page.stream("/api/draw", LONG) as running:
-        running_id = first(running, "started")["job"]
+        running_id = first_event(running, "started")["job"]
         with page.stream("/api/draw", SHORT) as second, page.stream("/api/draw", SHORT) as third:
             assert next(second)["position"] == 0
             assert next(third)["position"] == 1
             assert page.post("/api/stop", {"job": running_id}) == (200, {"stopped": True})
-            assert [event for event in third if event["event"] in ("queued", "done")][0]["position"] == 0
+            assert next(event for event in third if event["event"] in ("queued", "done"))["position"] == 0
             assert list(second)[-1]["event"] == "done"
 
 
 def test_stop_ends_a_running_job_and_the_next_one_runs(page):
     with page.stream("/api/draw", LONG) as events:
-        job = first(events, "started")["job"]
-        first(events, "step")
+        job = first_event(events, "started")["job"]
+        first_event(events, "step")
         assert page.post("/api/stop", {"job": job}) == (200, {"stopped": True})
         rest = list(events)
     assert rest[-1] == {"event": "stopped"} and len(named(rest, "block")) < 16
@@ -48,7 +44,7 @@ def test_stop_ends_a_running_job_and_the_next_one_runs(page):
 
 def test_stop_ends_a_waiting_job_at_once(page):
     with page.stream("/api/draw", LONG) as running:
-        first(running, "started")
+        first_event(running, "started")
         with page.stream("/api/draw", SHORT) as waiting:
             job = next(waiting)["job"]
             assert page.post("/api/stop", {"job": job}) == (200, {"stopped": True})
@@ -59,8 +55,8 @@ def test_stop_ends_a_waiting_job_at_once(page):
 
 def test_a_job_whose_reader_has_gone_is_stopped(page):
     with page.stream("/api/draw", LONG) as events:
-        job = first(events, "started")["job"]
-        first(events, "step")
+        job = first_event(events, "started")["job"]
+        first_event(events, "step")
     wait_until_idle(page)
     assert page.post("/api/stop", {"job": job}) == (200, {"stopped": False})
 
@@ -68,8 +64,8 @@ def test_a_job_whose_reader_has_gone_is_stopped(page):
 def test_texts_and_finished_pictures_stop_too(page):
     text = {"model": "shakespeare", "prompt": "", "block": 1, "steps": None, "temperature": 1.0, "seed": 0}
     with page.stream("/api/write", text | {"tokens": 256}) as events:
-        job = first(events, "started")["job"]
-        first(events, "tokens")
+        job = first_event(events, "started")["job"]
+        first_event(events, "tokens")
         page.post("/api/stop", {"job": job})
         assert list(events)[-1] == {"event": "stopped"}
 
@@ -77,31 +73,26 @@ def test_texts_and_finished_pictures_stop_too(page):
 def test_four_people_at_once_get_their_own_pictures(page, folders):
     answers = {}
 
-    def ask(label):
-        answers[label] = page.events("/api/draw", SHORT | {"label": label, "seed": label})
+    def ask(label, seed):
+        answers[label, seed] = page.events("/api/draw", SHORT | {"label": label, "seed": seed})
 
-    threads = [threading.Thread(target=ask, args=[label]) for label in (0, 1, 2)]
-    threads.append(threading.Thread(target=ask, args=[None], kwargs={}))
-    threads[3] = threading.Thread(
-        target=lambda: answers.update(alone=page.events("/api/draw", SHORT | {"seed": 9}))
-    )
+    wanted = [(0, 0), (1, 1), (2, 2), (0, 9)]
+    threads = [threading.Thread(target=ask, args=each) for each in wanted]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(WAIT)
     pipe = acdit.load_pipeline(folders["picture"], kind=acdit.ACDiTImagePipeline)
-    for key, (label, seed) in {0: (0, 0), 1: (1, 1), 2: (2, 2), "alone": (0, 9)}.items():
+    for label, seed in wanted:
         output = pipe(label, block=(4, 4), num_inference_steps=2, guidance_scale=1.5, generator=seeded(seed))
-        drawn = levels(named(answers[key], "block")[-1]["image"])
+        drawn = levels(named(answers[label, seed], "block")[-1]["image"])
         assert np.array_equal(drawn, levels(output.images[0]))
 
 
 def test_a_full_queue_refuses(page):
-    from acdit.playground.jobs import MOST_WAITING
-
     connections = []
     with page.stream("/api/draw", LONG) as running:
-        first(running, "started")
+        first_event(running, "started")
         try:
             for _ in range(MOST_WAITING):
                 connections.append(page.stream("/api/draw", SHORT))
@@ -135,8 +126,7 @@ def test_a_model_is_loaded_once(folders):
 def test_a_reader_that_does_not_read_does_not_block_the_others(page, monkeypatch):
     monkeypatch.setattr("acdit.playground.jobs.LONGEST_PAUSE", 0.5)
     with page.stream("/api/draw", LONG) as events:
-        first(events, "started")
-        time.sleep(0)  # reads nothing more
+        first_event(events, "started")  # and reads nothing more
         assert page.events("/api/draw", SHORT)[-1]["event"] == "done"
 
 

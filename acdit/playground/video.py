@@ -1,0 +1,181 @@
+"""The tab Video: clips of any length, whose class may change while they are made."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from ..generation.batches import generators
+from ..generation.video_files import RATE
+from ..pipelines.video import ACDiTVideoPipeline
+from ..utils.errors import UserError
+from .jobs import Job, Stopped
+from .pictures import data_urls
+from .requests import Settings
+from .shelf import Card, Shelf
+from .snippets import Machine, block_code, call_of, has_label_word, label_word, seeded
+
+
+class LabelChoice:
+    """The class of the blocks of a video that have not begun, which other requests may change.
+
+    Args:
+        label: class; None = none.
+        planned: classes of the first blocks in its place, of which the last one then goes on.
+
+    Attributes:
+        runs: classes of the blocks that have begun, each with the number of these blocks in a row.
+    """
+
+    def __init__(self, label: int | None, planned: Sequence[int | None] = ()):
+        self.runs: list[tuple[int | None, int]] = []
+        self._label, self._planned = label, list(reversed(planned))
+
+    def change(self, label: int | None) -> None:
+        """Change the class of all blocks that have not begun."""
+        self._planned, self._label = [], label
+
+    def __iter__(self) -> Iterator[int | None]:
+        """Yield the class of one block after another, without end."""
+        while True:
+            if self._planned:
+                self._label = self._planned.pop()
+            label, before = self._label, self.runs[-1] if self.runs else None
+            if before is not None and before[0] == label:
+                self.runs[-1] = (label, before[1] + 1)
+            else:
+                self.runs.append((label, 1))
+            yield label
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is asked of a video besides the settings that it shares with pictures.
+
+    Attributes:
+        choice: the class of each block.
+        frames: number of new frames; None = until the job is stopped.
+        prefix: first frames, as the model sees them, in whole blocks.
+    """
+
+    choice: LabelChoice
+    frames: int | None
+    prefix: list[Image.Image]
+
+    @property
+    def total(self) -> float:
+        """Return the number of frames with the prefix; infinite until the job is stopped."""
+        return math.inf if self.frames is None else len(self.prefix) + self.frames
+
+
+def whole_blocks(frames: list[Image.Image], size: int) -> list[Image.Image]:
+    """Return the first frames of a clip, as many as fill whole blocks of `size` frames.
+
+    Raises:
+        UserError: if they do not fill one.
+    """
+    if len(frames) < size:
+        raise UserError(f"the clip has {len(frames)} frames, fewer than a block of {size}")
+    return frames[: len(frames) // size * size]
+
+
+def film(job: Job, shelf: Shelf, card: Card, settings: Settings, clip: Clip) -> None:
+    """Make a video, and send its frames as they are finished.
+
+    Args:
+        job: job that receives the events.
+        shelf: the models.
+        card: the model.
+        settings: settings of the video, whose class is that of `clip`.
+        clip: length, first frames and classes.
+    """
+    pipeline = shelf.opened(job, card, ACDiTVideoPipeline)
+    machine, began, made = Machine(shelf.device, shelf.dtype), time.perf_counter(), len(clip.prefix)
+    if clip.prefix:
+        job.send("given", images=data_urls(clip.prefix))
+
+    def step_done(*_: object) -> None:
+        pipeline._interrupt = job.stopped
+
+    try:
+        for piece in pipeline.stream(
+            iter(clip.choice),
+            num_frames=clip.total,
+            prefix=clip.prefix or None,
+            block=settings.block,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            generator=generators(settings.seed, [0]),
+            callback_on_step_end=step_done,
+            callback_on_step_end_tensor_inputs=[],
+        ):
+            job.check()
+            frames = piece.frames[0]
+            job.send(
+                "frames",
+                first=made,
+                images=data_urls(frames),
+                evaluations=piece.evaluations,
+                cache_bytes=piece.cache_bytes,
+                seconds=time.perf_counter() - began,
+            )
+            made += len(frames)
+    except Stopped:
+        if made == len(clip.prefix):
+            raise
+        raise Stopped(**texts(card, settings, clip, made, machine)) from None
+    seconds = time.perf_counter() - began
+    job.send("done", seconds=seconds, **texts(card, settings, clip, made, machine))
+
+
+def texts(card: Card, settings: Settings, clip: Clip, made: int, machine: Machine) -> dict[str, Any]:
+    """Return the Python code and the command that make the frames that were made; None if no command can."""
+    runs = [run for run in clip.choice.runs if run[1]]
+    labels = " + ".join(f"[{label}] * {count}" for label, count in runs)
+    call = call_of(
+        "pipe",
+        {
+            "class_labels": repr([runs[0][0]]) if len(runs) == 1 else f"iter({labels})",
+            "num_frames": str(made),
+            "prefix": "clip" if clip.prefix else None,
+            "block": block_code(settings.block),
+            "num_inference_steps": str(settings.steps),
+            "guidance_scale": repr(settings.guidance),
+            "generator": seeded(settings.seed),
+        },
+        ".frames[0]",
+    )
+    imports, opening = "import torch\n\nimport acdit\n", ""
+    if clip.prefix:
+        imports = (
+            "from pathlib import Path\n\nimport torch\n\nimport acdit\n"
+            "from acdit.generation.video_files import read_prefix\n"
+        )
+        opening = f'clip = read_prefix(pipe, Path("clip.gif"), {len(clip.prefix)})  # the uploaded file\n'
+    saving = f'"video.gif", save_all=True, append_images=frames[1:], duration={1000 // RATE}, loop=0'
+    python = f"{imports}\n{machine.loading(card)}{opening}frames = {call}\nframes[0].save({saving})\n"
+    return {"python": python, "command": _command(card, settings, clip, made, machine)}
+
+
+def _command(card: Card, settings: Settings, clip: Clip, made: int, machine: Machine) -> str | None:
+    runs = clip.choice.runs
+    if not all(has_label_word(card, label) for label, _ in runs):
+        return None
+    by_block = [label_word(card, label) for label, count in runs for _ in range(count)]
+    options = {
+        "labels": label_word(card, runs[0][0]) if len(runs) == 1 else None,
+        "labels-by-block": ",".join(word for word in by_block if word) if len(runs) > 1 else None,
+        "samples": 1,
+        "prefix": "clip.gif" if clip.prefix else None,
+        "keep-frames": len(clip.prefix) or None,
+        "frames": made,
+        "block": settings.block,
+        "steps": settings.steps,
+        "guidance": settings.guidance,
+        "seed": settings.seed,
+        "out": "video.gif",
+    }
+    return machine.command(card, options)

@@ -1,0 +1,151 @@
+"""`acdit demo`: what it refuses in one line, and how it begins and ends."""
+
+import builtins
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+from acdit.cli.main import main
+from acdit.playground.server import listen, url_of
+from acdit.playground.shelf import Shelf
+from tests.playground.page import WAIT, Page, first_event
+
+SHOWS = re.compile(r"acdit demo: http://127\.0\.0\.1:(\d+) shows the page; Ctrl-C ends it\n")
+
+
+@contextmanager
+def running(*options, **variables):
+    """A process that serves the page, and its first line."""
+    command = [sys.executable, "-m", "acdit", "demo", "--port", "0", "--device", "cpu", *options]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | variables,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        yield process, line
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_it_serves_until_it_is_interrupted():
+    with running() as (process, line):
+        match = SHOWS.fullmatch(line)
+        assert match is not None, line
+        page = Page(int(match[1]))
+        assert page.ask("GET", "/")[0] == 200
+        draw = {"model": "mnist", "label": 3, "block": "1x1", "steps": 100, "guidance": 1.5, "seed": 0}
+        with page.stream("/api/draw", draw) as events:
+            first_event(events, "step")
+            process.send_signal(signal.SIGINT)
+            assert list(events)[-1] == {"event": "stopped"}
+        out, err = process.communicate(timeout=WAIT)
+        assert (process.returncode, out, err) == (0, "acdit demo: ended\n", "")
+
+
+def test_a_password_from_the_environment(folders):
+    secret = "ann:se cret"
+    with running("--model", str(folders["picture"]), ACDIT_DEMO_AUTH=secret) as (process, line):
+        match = SHOWS.fullmatch(line)
+        assert match is not None, line
+        url = f"http://127.0.0.1:{match[1]}/api/models"
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(url)
+        manager = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+        manager.add_password(None, url, *secret.split(":"))
+        opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
+        models = json.load(opener.open(url))["models"]
+        assert [model["name"] for model in models][:2] == ["picture", "mnist"]
+        with open(f"/proc/{process.pid}/cmdline") as file:
+            assert "se cret" not in file.read()
+
+
+def test_a_port_in_use_names_the_next_free_one(capsys):
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        assert main(["demo", "--port", str(port)]) == 2
+    match = re.fullmatch(rf"acdit: error: port {port} is in use: use --port (\d+)\n", capsys.readouterr().err)
+    assert match is not None and int(match[1]) > port
+    with listen("127.0.0.1", int(match[1])) as listener:
+        assert url_of(listener) == f"http://127.0.0.1:{match[1]}"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--host", "0.0.0.0"], "ACDIT_DEMO_AUTH"),
+        (["--host", "no.such.host.invalid"], "not an address"),
+        (["--auth", "ann"], "USER:PASSWORD"),
+        (["--port", "70000"], "--port must be at most 65,535"),
+        (["--port", "web"], "--port must be a whole number"),
+        (["--model", "/nowhere"], "/nowhere is not a model"),
+        (["--device", "tpu9"], "--device tpu9"),
+        (["--share"], "unknown option --share"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(options, said, capsys, monkeypatch):
+    monkeypatch.delenv("ACDIT_DEMO_AUTH", raising=False)
+    given = options if "--port" in options else ["--port", "0", *options]
+    assert main(["demo", *given]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("acdit: error: ") and error.count("\n") == 1 and said in error
+
+
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn"])
+def test_a_missing_package_names_the_line_that_installs_it(missing, capsys, monkeypatch):
+    original = builtins.__import__
+
+    def without(name, *arguments, **named):
+        if name.partition(".")[0] == missing:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return original(name, *arguments, **named)
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr("importlib.import_module", lambda name: without(name))
+    assert main(["demo", "--port", "0"]) == 2
+    assert f"{missing} is not installed: pip install 'acdit[demo]'" in capsys.readouterr().err
+
+
+def test_without_a_browser_it_says_so_and_serves(tmp_path):
+    with running("--open", PATH=str(tmp_path), BROWSER="no-such-browser", DISPLAY="") as (process, line):
+        assert SHOWS.fullmatch(line)
+        assert process.stderr is not None
+        assert "no browser can be opened here" in process.stderr.readline()
+        match = SHOWS.fullmatch(line)
+        assert match is not None and Page(int(match[1])).ask("GET", "/api/models")[0] == 200
+
+
+def test_a_folder_named_like_a_model_of_the_package_has_another_name(folders, tmp_path):
+    shutil.copytree(folders["picture"], tmp_path / "mnist")
+    shelf = Shelf([str(tmp_path / "mnist"), str(folders["picture"]), str(folders["picture"])])
+    assert list(shelf.cards)[:3] == ["mnist-2", "picture", "mnist"]
+    assert (shelf.cards["mnist-2"].classes, shelf.cards["mnist"].classes) == (3, 10)
+
+
+def test_a_port_that_is_free_again_can_be_used():
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            accepted, _ = listener.accept()
+            accepted.close()
+    time.sleep(0.1)
+    listen("127.0.0.1", port).close()

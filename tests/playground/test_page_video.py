@@ -1,0 +1,169 @@
+"""The tab Video: clips are those of the library, whatever their length, and their class can change."""
+
+import math
+from io import BytesIO
+from itertools import chain, repeat
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import acdit
+from tests.pipelines.small import picture, seeded
+from tests.playground.page import encoded, levels, named
+
+VIDEO = {
+    "model": "clip",
+    "label": 1,
+    "labels_by_block": None,
+    "frames": 4,
+    "block": "1x4x4",
+    "steps": 2,
+    "guidance": 2.0,
+    "seed": 4,
+    "clip": None,
+}
+SETTINGS = {"block": (1, 4, 4), "num_inference_steps": 2, "guidance_scale": 2.0}
+
+
+def loaded(folders):
+    pipe = acdit.load_pipeline(folders["clip"], kind=acdit.ACDiTVideoPipeline)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def frames_of(events):
+    return [levels(url) for event in named(events, "frames") for url in event["images"]]
+
+
+def same(frames, others):
+    assert len(frames) == len(others)
+    return all(np.array_equal(one, levels(other)) for one, other in zip(frames, others, strict=True))
+
+
+def run_python(code, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    values: dict = {}
+    exec(compile(code, "copied.py", "exec"), values)
+    assert (folder / "video.gif").stat().st_size
+    return values["frames"]
+
+
+@pytest.mark.parametrize("change", [{}, {"frames": 12}, {"label": None}, {"block": "2x4x4"}])
+def test_a_video_is_that_of_the_pipeline_and_of_the_copied_code(change, page, folders, tmp_path, monkeypatch):
+    asked = VIDEO | change
+    events = page.events("/api/video", asked)
+    block = (2, 4, 4) if "block" in change else (1, 4, 4)
+    expected = loaded(folders)(
+        [asked["label"]], num_frames=asked["frames"], generator=seeded(4), **(SETTINGS | {"block": block})
+    )
+    frames = frames_of(events)
+    assert same(frames, expected.frames[0])
+    pieces = named(events, "frames")
+    assert [piece["first"] for piece in pieces] == list(range(0, asked["frames"], block[0]))
+    assert pieces[-1]["evaluations"] == expected.evaluations
+    assert pieces[-1]["cache_bytes"] == expected.cache_bytes
+    assert same(frames, run_python(events[-1]["python"], tmp_path, monkeypatch))
+
+
+def test_a_video_without_end_stops_when_it_is_told(page, folders, tmp_path, monkeypatch):
+    with page.stream("/api/video", VIDEO | {"frames": None}) as stream:
+        events = []
+        for event in stream:
+            events.append(event)
+            if len(frames_of(events)) == 10:
+                page.post("/api/stop", {"job": events[0]["job"]})
+    assert events[-1]["event"] == "stopped"
+    frames = frames_of(events)
+    assert 10 <= len(frames) < 100
+    assert len({piece["cache_bytes"] for piece in named(events, "frames")}) == 1
+    pieces = loaded(folders).stream([1], num_frames=math.inf, generator=seeded(4), **SETTINGS)
+    expected = [frame for _, piece in zip(frames, pieces, strict=False) for frame in piece.frames[0]]
+    assert same(frames, expected)
+    assert same(frames, run_python(events[-1]["python"], tmp_path, monkeypatch))
+
+
+def test_the_class_changes_on_the_way(page, folders, tmp_path, monkeypatch):
+    with page.stream("/api/video", VIDEO | {"frames": 40}) as stream:
+        events = []
+        for event in stream:
+            events.append(event)
+            if len(frames_of(events)) == 3:
+                answer = page.post("/api/video/label", {"job": events[0]["job"], "label": 2})
+                assert answer == (200, {"accepted": True})
+    frames = frames_of(events)
+    plain = frames_of(page.events("/api/video", VIDEO | {"frames": 40}))
+    changed = [index for index in range(40) if not np.array_equal(frames[index], plain[index])]
+    assert changed and changed[0] >= 3
+    labels = chain([1] * changed[0], repeat(2))
+    expected = loaded(folders)(labels, num_frames=40, generator=seeded(4), **SETTINGS).frames[0]
+    assert same(frames, expected)
+    assert same(frames, run_python(events[-1]["python"], tmp_path, monkeypatch))
+
+
+def test_classes_are_planned_block_by_block(page, folders):
+    events = page.events("/api/video", VIDEO | {"frames": 6, "labels_by_block": [0, 0, 2]})
+    expected = loaded(folders)(iter([0, 0, 2, 2, 2, 2]), num_frames=6, generator=seeded(4), **SETTINGS)
+    assert same(frames_of(events), expected.frames[0])
+
+
+@pytest.mark.parametrize("frames", [4, 9])
+def test_a_clip_is_continued(frames, page, folders, tmp_path, monkeypatch):
+    pictures = [picture(1, 20, 16, seed) for seed in range(3)]
+    file = BytesIO()
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=100)
+    events = page.events(
+        "/api/video", VIDEO | {"frames": frames, "clip": encoded(file.getvalue(), "image/gif")}
+    )
+    (given,) = named(events, "given")
+    assert [levels(url).shape for url in given["images"]] == [(8, 8)] * 3
+    assert named(events, "frames")[0]["first"] == 3
+    prefix = [Image.fromarray(levels(url)) for url in given["images"]]
+    expected = loaded(folders)(
+        [1], num_frames=3 + frames, prefix=prefix, generator=seeded(4), **SETTINGS
+    ).frames[0]
+    assert same(frames_of(events), expected[3:])
+    (tmp_path / "clip.gif").write_bytes(file.getvalue())
+    assert same(frames_of(events), run_python(events[-1]["python"], tmp_path, monkeypatch)[3:])
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        ({"label": 3}, 400, "0 to 2"),
+        ({"labels_by_block": [0, 3]}, 400, "0 to 2"),
+        ({"labels_by_block": []}, 400, "labels_by_block"),
+        ({"labels_by_block": ["ant"]}, 400, "labels_by_block"),
+        ({"frames": 0}, 400, "frames"),
+        ({"frames": 10**9}, 400, "frames"),
+        ({"frames": 3, "block": "2x4x4"}, 400, "multiple of 2"),
+        ({"model": "picture"}, 400, "this tab cannot show"),
+        ({"clip": "data:video/mp4;base64,AAAA"}, 400, "cannot be read"),
+        ({"clip": encoded(b"no video", "video/mp4")}, 400, "cannot be read"),
+        ({"clip": encoded(b"GIF89a\xff\xff\xff\xff\x00\x00\x00;", "image/gif")}, 400, "65,535x65,535"),
+        ({"clip": encoded(b"GIF89a\x08\x00\x08\x00\x00\x00\x00;", "image/gif")}, 400, "cannot be read"),
+        ({"clip": 5}, 400, "clip must be text"),
+    ],
+)
+def test_videos_that_cannot_be(change, status, said, page):
+    given, answer = page.post("/api/video", VIDEO | change)
+    assert given == status and said in answer["error"]
+
+
+def test_a_clip_that_is_shorter_than_a_block(page):
+    file = BytesIO()
+    picture(1).save(file, "GIF")
+    clip = encoded(file.getvalue(), "image/gif")
+    status, answer = page.post("/api/video", VIDEO | {"block": "2x4x4", "clip": clip})
+    assert status == 400 and "1 frames, fewer than a block of 2" in answer["error"]
+
+
+def test_the_class_of_another_job_cannot_be_changed(page):
+    assert page.post("/api/video/label", {"job": "0" * 16, "label": 1})[0] == 404
+    draw = {"model": "picture", "label": 0, "block": "1x1", "steps": 100, "guidance": 1.5, "seed": 0}
+    with page.stream("/api/draw", draw) as events:
+        assert page.post("/api/video/label", {"job": next(events)["job"], "label": 1})[0] == 404
+    with page.stream("/api/video", VIDEO | {"frames": 400}) as events:
+        job = next(events)["job"]
+        status, answer = page.post("/api/video/label", {"job": job, "label": 7})
+        assert status == 400 and "0 to 2" in answer["error"]
