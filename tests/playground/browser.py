@@ -134,8 +134,8 @@ def gather(panel: Locator, canvas: Locator) -> None:
             window.states = new Set();
             const look = () => {
                 window.shown.add(canvas.toDataURL("image/png"));
-                const states = [...canvas.parentNode.querySelectorAll("[data-state]")].map((cell) => cell.dataset.state);
-                window.states.add(states.join(" "));
+                const cells = [...canvas.parentNode.querySelectorAll("[data-state]")];
+                window.states.add(cells.map((cell) => cell.dataset.state).join(" "));
                 requestAnimationFrame(look);
             };
             look();

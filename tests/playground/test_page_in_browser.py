@@ -1,4 +1,4 @@
-"""The page of `acdit demo` in headless Chromium: every tab as a person uses it, with a mouse, a keyboard and a phone."""
+"""The page of `acdit demo` in headless Chromium: every tab as people use it, by mouse, keyboard and phone."""
 
 import base64
 import re
@@ -91,7 +91,7 @@ def test_two_block_sizes_are_drawn_with_the_same_seed_and_a_link_draws_them_agai
     finished(panel, "Finished in")
     first = [pixels(panel.locator("canvas").nth(index)) for index in (0, 1)]
     assert (first[0] != first[1]).any()
-    assert panel.locator("article h3").all_inner_texts()[0] == "Blocks of 4 × 4 tokens"
+    assert panel.locator("article h3").all_inner_texts()[0] == "Blocks of 4 \u00d7 4 tokens"
     watched.open(watched.page.url.partition("#")[2])
     press(watched, "draw", "Draw")
     finished(panel, "Finished in")
@@ -245,7 +245,8 @@ def test_the_player_keeps_a_bounded_number_of_frames(watched):
             const player = new Player("frames");
             const counts = [];
             for (let block = 0; block < 500; block += 1) {
-                player.push([await createImageBitmap(new ImageData(8, 8)), await createImageBitmap(new ImageData(8, 8))]);
+                const pictures = [new ImageData(8, 8), new ImageData(8, 8)];
+                player.push(await Promise.all(pictures.map((picture) => createImageBitmap(picture))));
                 counts.push(player.frames.length);
             }
             player.pause();
