@@ -138,7 +138,7 @@ def test_a_digit_is_painted_by_keyboard(watched):
 def test_an_uploaded_picture_is_finished_and_others_are_refused(watched, tmp_path):
     watched.open("finish?steps=3&count=1&way=upload")
     panel = watched.panel("finish")
-    panel.get_by_text("Upload", exact=True).click()
+    panel.get_by_label("Upload", exact=True).check()
     upload = panel.get_by_label("Your picture")
     upload.set_input_files(digit(tmp_path / "seven.png"))
     panel.locator(".seen canvas").wait_for()
@@ -372,7 +372,7 @@ def test_every_tab_is_accessible_and_fits_its_window(browser, address, scheme):
 def test_a_picture_is_pasted(watched):
     watched.open("finish")
     panel = watched.panel("finish")
-    panel.get_by_text("Upload", exact=True).click()
+    panel.get_by_label("Upload", exact=True).check()
     buffer = BytesIO()
     Image.new("L", (32, 32), 200).save(buffer, format="PNG")
     watched.page.evaluate(
