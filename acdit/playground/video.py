@@ -53,7 +53,7 @@ class LabelChoice:
 
 @dataclass(frozen=True)
 class Clip:
-    """What is asked of a video besides the settings that it shares with pictures.
+    """Request for a video, besides the settings that it shares with pictures.
 
     Attributes:
         choice: the class of each block.

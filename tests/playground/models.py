@@ -1,6 +1,7 @@
 """Folders of tiny models for the page."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ def save_models(folder: Path) -> dict[str, Path]:
 def build_video() -> ACDiTVideoPipeline:
     """A pipeline of clips of 4 frames of 8x8 pixels, in blocks of a frame."""
     transformer = tiny_model(in_channels=4, axis_lengths=(4, 4, 4), num_classes=3)
-    sizes = {"grid": (4, 4, 4), "block": (1, 4, 4), "patch": (1, 2, 2)}
+    sizes: dict[str, Any] = {"grid": (4, 4, 4), "block": (1, 4, 4), "patch": (1, 2, 2)}
     return quiet(
         ACDiTVideoPipeline(
             transformer, default_sampler("flow"), **sizes, id2label=NAMES, num_inference_steps=2

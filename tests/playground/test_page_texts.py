@@ -3,10 +3,14 @@
 import shlex
 
 import pytest
+import tokenizers
 import torch
 
 import acdit
 from acdit.cli.main import main
+from acdit.data.tokenizers import END, ByteTokenizer, SubwordTokenizer, train_tokenizer
+from acdit.playground.write import check_characters
+from acdit.utils.errors import UserError
 from tests.playground.page import named
 
 WRITE = {
@@ -90,3 +94,43 @@ def test_a_text_that_is_too_long_ends_in_an_error_event(page):
     ):
         last = page.events(f"/api/{path}", values)[-1]
         assert last["event"] == "error" and "16" in last["message"]
+
+
+def words(model, pieces="Whitespace"):
+    """A tokenizer of the library `tokenizers` that does not know every character."""
+    inner = tokenizers.Tokenizer(model)
+    inner.pre_tokenizer = getattr(tokenizers.pre_tokenizers, pieces)()
+    inner.add_special_tokens([END])
+    return SubwordTokenizer(inner.to_str())
+
+
+VOCABULARY = {"[UNK]": 0, "a": 1, "b": 2, "ab": 3, " ": 4}
+MODELS = tokenizers.models
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "unknown"),
+    [
+        (words(MODELS.BPE(VOCABULARY, [("a", "b")], unk_token="[UNK]")), "é"),
+        (words(MODELS.BPE(VOCABULARY, [("a", "b")])), "é"),  # leaves out what it does not know
+        (words(MODELS.WordPiece(VOCABULARY, unk_token="[UNK]")), "é"),
+        (words(MODELS.Unigram([("[UNK]", 0.0), ("a", -1.0), ("b", -1.0)], unk_id=0)), "é"),
+    ],
+    ids=["BPE", "BPE without unknown", "WordPiece", "Unigram"],
+)
+def test_characters_that_the_tokenizer_does_not_know_are_named(tokenizer, unknown):
+    check_characters(tokenizer, "a b")
+    with pytest.raises(UserError, match=f"does not know these characters: {unknown}; leave them out"):
+        check_characters(tokenizer, f"a {unknown} b")
+
+
+def test_a_word_that_the_tokenizer_does_not_know():
+    with pytest.raises(UserError, match="does not know"):
+        check_characters(words(MODELS.WordLevel({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]")), "a ab")
+
+
+@pytest.mark.parametrize(
+    "tokenizer", [ByteTokenizer(), train_tokenizer(["To be"], 300)], ids=["bytes", "BPE"]
+)
+def test_tokenizers_of_bytes_know_every_character(tokenizer):
+    check_characters(tokenizer, "To be é 汉 \U0001f600\n\t")

@@ -1,14 +1,18 @@
 """The tab Video: clips are those of the library, whatever their length, and their class can change."""
 
 import math
+import shlex
 from io import BytesIO
 from itertools import chain, repeat
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import acdit
+from acdit.cli.main import main
+from acdit.media.videos import read_frames
 from tests.pipelines.small import picture, seeded
 from tests.playground.page import encoded, levels, named
 
@@ -23,7 +27,7 @@ VIDEO = {
     "seed": 4,
     "clip": None,
 }
-SETTINGS = {"block": (1, 4, 4), "num_inference_steps": 2, "guidance_scale": 2.0}
+SETTINGS: dict[str, Any] = {"block": (1, 4, 4), "num_inference_steps": 2, "guidance_scale": 2.0}
 
 
 def loaded(folders):
@@ -43,7 +47,7 @@ def same(frames, others):
 
 def run_python(code, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    values: dict = {}
+    values: dict[str, Any] = {}
     exec(compile(code, "copied.py", "exec"), values)
     assert (folder / "video.gif").stat().st_size
     return values["frames"]
@@ -53,17 +57,26 @@ def run_python(code, folder, monkeypatch):
 def test_a_video_is_that_of_the_pipeline_and_of_the_copied_code(change, page, folders, tmp_path, monkeypatch):
     asked = VIDEO | change
     events = page.events("/api/video", asked)
-    block = (2, 4, 4) if "block" in change else (1, 4, 4)
-    expected = loaded(folders)(
-        [asked["label"]], num_frames=asked["frames"], generator=seeded(4), **(SETTINGS | {"block": block})
-    )
+    settings, size = dict(SETTINGS), 1
+    if "block" in change:
+        settings["block"], size = (2, 4, 4), 2
+    expected = loaded(folders)([asked["label"]], num_frames=asked["frames"], generator=seeded(4), **settings)
     frames = frames_of(events)
     assert same(frames, expected.frames[0])
     pieces = named(events, "frames")
-    assert [piece["first"] for piece in pieces] == list(range(0, asked["frames"], block[0]))
+    assert [piece["first"] for piece in pieces] == list(range(0, asked["frames"], size))
     assert pieces[-1]["evaluations"] == expected.evaluations
     assert pieces[-1]["cache_bytes"] == expected.cache_bytes
     assert same(frames, run_python(events[-1]["python"], tmp_path, monkeypatch))
+
+
+@pytest.mark.parametrize("change", [{}, {"frames": 6}])
+def test_the_copied_command_makes_the_same_video(change, page, tmp_path, monkeypatch, capsys):
+    events = page.events("/api/video", VIDEO | change)
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(events[-1]["command"])[1:]) == 0, capsys.readouterr().err
+    written = [frame.convert("L") for frame in read_frames(tmp_path / "video.gif")]
+    assert same(frames_of(events), written)
 
 
 def test_a_video_without_end_stops_when_it_is_told(page, folders, tmp_path, monkeypatch):
