@@ -37,7 +37,8 @@ docs: $(DOCS)  ## Build the documentation; every warning is an error; writes out
 test: $(DEV)  ## Run the tests, in two processes
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile
 
-test-long: $(DEV) $(DOCS)  ## Run the tests that take minutes
+test-long: $(DEV) $(DOCS)  ## Run the tests that take minutes; installs Chromium for that of the page
+	sh tests/install_chromium.sh
 	$(PY) -m pytest -q -m long
 
 mutants: $(DEV)  ## Plant known mistakes and see the tests catch them

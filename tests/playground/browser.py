@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-WAIT = 60_000  # milliseconds within which anything that the tests wait for must happen
+WAIT = 20_000  # milliseconds within which anything that the tests wait for must happen
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -134,8 +134,8 @@ def gather(panel: Locator, canvas: Locator) -> None:
             window.states = new Set();
             const look = () => {
                 window.shown.add(canvas.toDataURL("image/png"));
-                const states = [...canvas.parentNode.querySelectorAll("[data-state]")].map((cell) => cell.dataset.state);
-                window.states.add(states.join(" "));
+                const cells = [...canvas.parentNode.querySelectorAll("[data-state]")];
+                window.states.add(cells.map((cell) => cell.dataset.state).join(" "));
                 requestAnimationFrame(look);
             };
             look();

@@ -1,4 +1,4 @@
-"""The page of `acdit demo` in headless Chromium: every tab as a person uses it, with a mouse, a keyboard and a phone."""
+"""The page of `acdit demo` in headless Chromium: every tab as people use it, by mouse, keyboard and phone."""
 
 import base64
 import re
@@ -64,10 +64,11 @@ def test_a_picture_is_drawn_block_by_block_and_its_code_draws_it_again(watched, 
     shown, states = gathered(watched.page)
     assert len({grey(url).tobytes() for url in shown}) >= 5  # none, steps and blocks, the finished one
     assert "done current pending pending" in states and states[-1] == "done done done done"
-    assert panel.locator(".steps img").count() == 25
-    assert "Denoising steps of block 4 of 4" in panel.locator(".strip h3").inner_text()
-    panel.get_by_role("button", name="Previous block").first.click()
-    assert "Denoising steps of block 3 of 4" in panel.locator(".strip h3").inner_text()
+    strip = panel.locator(".strip").first
+    assert strip.locator("img").count() == 25
+    assert strip.locator("h3").inner_text() == "Denoising steps of block 4 of 4"
+    strip.get_by_role("button", name="Previous block").click()
+    assert strip.locator("h3").inner_text() == "Denoising steps of block 3 of 4"
     assert panel.locator("dd").first.inner_text() == "100"
 
     panel.get_by_role("button", name="Copy as Python").click()
@@ -90,7 +91,7 @@ def test_two_block_sizes_are_drawn_with_the_same_seed_and_a_link_draws_them_agai
     finished(panel, "Finished in")
     first = [pixels(panel.locator("canvas").nth(index)) for index in (0, 1)]
     assert (first[0] != first[1]).any()
-    assert panel.locator("article h3").all_inner_texts()[0] == "Blocks of 4 × 4 tokens"
+    assert panel.locator("article h3").all_inner_texts()[0] == "Blocks of 4 \u00d7 4 tokens"
     watched.open(watched.page.url.partition("#")[2])
     press(watched, "draw", "Draw")
     finished(panel, "Finished in")
@@ -137,7 +138,7 @@ def test_a_digit_is_painted_by_keyboard(watched):
 def test_an_uploaded_picture_is_finished_and_others_are_refused(watched, tmp_path):
     watched.open("finish?steps=3&count=1&way=upload")
     panel = watched.panel("finish")
-    panel.get_by_text("Upload", exact=True).click()
+    panel.get_by_label("Upload", exact=True).check()
     upload = panel.get_by_label("Your picture")
     upload.set_input_files(digit(tmp_path / "seven.png"))
     panel.locator(".seen canvas").wait_for()
@@ -244,7 +245,8 @@ def test_the_player_keeps_a_bounded_number_of_frames(watched):
             const player = new Player("frames");
             const counts = [];
             for (let block = 0; block < 500; block += 1) {
-                player.push([await createImageBitmap(new ImageData(8, 8)), await createImageBitmap(new ImageData(8, 8))]);
+                const pictures = [new ImageData(8, 8), new ImageData(8, 8)];
+                player.push(await Promise.all(pictures.map((picture) => createImageBitmap(picture))));
                 counts.push(player.frames.length);
             }
             player.pause();
@@ -288,7 +290,9 @@ def test_layouts_are_explained(watched, model):
     blocks = {"mnist": 4, "moving-digits": 4, "shakespeare": 16}[model]
     assert sorted(set(numbers)) == list(range(1, blocks + 1))
     mask = pixels(panel.locator(".mask canvas"))
-    assert mask.shape[0] == mask.shape[1] and len(np.unique(mask)) == 4  # nothing, and three kinds of attention
+    assert (
+        mask.shape[0] == mask.shape[1] and len(np.unique(mask)) == 4
+    )  # nothing, and three kinds of attention
     assert panel.locator(".bars li").count() >= 4
 
 
@@ -344,7 +348,11 @@ def test_every_tab_is_accessible_and_fits_its_window(browser, address, scheme):
 
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     watched = Watched(browser, address, **SCHEMES[scheme])
-    settings = {"draw": "steps=12&compare=1&second=8x8", "finish": "steps=6", "video": "steps=4&endless=&frames=8"}
+    settings = {
+        "draw": "steps=12&compare=1&second=8x8",
+        "finish": "steps=6",
+        "video": "steps=4&endless=&frames=8",
+    }
     for tab in TABS:
         watched.open(f"{tab}?{settings.get(tab, '')}")
         fill_tab(watched, tab)
@@ -364,7 +372,7 @@ def test_every_tab_is_accessible_and_fits_its_window(browser, address, scheme):
 def test_a_picture_is_pasted(watched):
     watched.open("finish")
     panel = watched.panel("finish")
-    panel.get_by_text("Upload", exact=True).click()
+    panel.get_by_label("Upload", exact=True).check()
     buffer = BytesIO()
     Image.new("L", (32, 32), 200).save(buffer, format="PNG")
     watched.page.evaluate(

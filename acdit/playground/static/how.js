@@ -148,12 +148,18 @@ export function setUp(panel, models) {
   async function show(answer) {
     const canvas = el("canvas", { role: "img", "aria-label": `Attention mask of ${plural(answer.blocks, "block")}` });
     summary.textContent = answer.text;
-    cards.replaceChildren(
-      maskCard(canvas),
-      card("In which order", `The ${plural(answer.blocks, "block")} are made one after the other; the tokens of a block are made together.`, orderOf(settings.model, answer.order, answer.blocks)),
-      card("What the cache holds", "Keys and values of the finished blocks. They are computed once and read in every step of the blocks after them.", cacheList(answer.cache)),
-      card("What it costs", "Floating-point operations of one sample, with the model's own number of steps.", ...costList(answer.flops)),
+    const order = card(
+      "In which order",
+      `The ${plural(answer.blocks, "block")} are made one after the other; the tokens of a block are made together.`,
+      orderOf(settings.model, answer.order, answer.blocks),
     );
+    const cache = card(
+      "What the cache holds",
+      "Keys and values of the finished blocks. They are computed once and read in every step of the blocks after them.",
+      cacheList(answer.cache),
+    );
+    const cost = card("What it costs", "Floating-point operations of one sample, with the model's own number of steps.", ...costList(answer.flops));
+    cards.replaceChildren(el("div", {}, maskCard(canvas), cost), el("div", {}, order, cache));
     code.show(answer.python, answer.command);
     await drawMask(canvas, answer.mask);
     mask = () => drawMask(canvas, answer.mask);
@@ -163,12 +169,12 @@ export function setUp(panel, models) {
   const repaint = () => mask();
   document.getElementById("theme").addEventListener("click", () => requestAnimationFrame(repaint));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
-  const form = el("form", { className: "controls wide" }, settings.element);
+  const form = el("form", { className: "controls" }, settings.element);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("change", () => {
     settings.remember();
     explain();
   });
-  panel.append(form, trouble, summary, cards, code.element);
+  panel.append(trouble, el("div", { className: "split" }, form, summary), cards, code.element);
   return { settings, arrange: explain };
 }

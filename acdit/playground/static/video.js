@@ -4,7 +4,7 @@ import { Player } from "./player.js";
 import { Runner } from "./runner.js";
 import { Settings } from "./settings.js";
 import { ask, Failure } from "./stream.js";
-import { alertIn, announce, bitmapOf, bytes, Code, el, Numbers, plural } from "./ui.js";
+import { alertIn, bitmapOf, bytes, Code, el, Numbers, plural } from "./ui.js";
 import { Upload } from "./upload.js";
 
 const NUMBERS = ["Frames made", "Network calls", "Frames per second", "Cache"];
@@ -51,11 +51,13 @@ export function setUp(panel, models, limits) {
     code.clear();
     player.element.scrollIntoView({ block: "nearest" });
     let made = 0;
+    const show = async (images) => player.push(await Promise.all(images.map(bitmapOf)));
     const handlers = {
       started: (_event, job) => (current = job),
+      given: (event) => show(event.images),
       frames: async (event) => {
-        player.push(await Promise.all(event.images.map(bitmapOf)));
-        made = event.first + event.images.length;
+        await show(event.images);
+        made += event.images.length;
         numbers.set("Frames made", made.toLocaleString("en"));
         numbers.set("Network calls", event.evaluations.toLocaleString("en"));
         numbers.set("Frames per second", (made / event.seconds).toFixed(1));
@@ -74,13 +76,11 @@ export function setUp(panel, models, limits) {
 
   async function changeClass() {
     if (!current) return;
-    const field = settings.fields.label;
-    if (field.value === "") return;
+    const { label } = settings.request();
     try {
-      await ask("/api/video/label", { job: current.id, label: Number(field.value) });
-      const name = settings.model.classes.find(({ id }) => String(id) === field.value)?.name;
-      runner.say(`From the next block on: ${name}.`);
-      announce(`From the next block on: ${name}`);
+      await ask("/api/video/label", { job: current.id, label });
+      const name = settings.model.classes.find(({ id }) => id === label)?.name ?? "any class";
+      runner.say(`From the next block on: ${name}.`, true);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       alertIn(trouble, error.message);
