@@ -1,4 +1,4 @@
-"""What the README and some pages show is run; tests/site/test_site_snippets.py says which pages are run elsewhere."""
+"""What the README and some pages show is run; tests/site/test_site_snippets.py says what runs the others."""
 
 import re
 import shlex
