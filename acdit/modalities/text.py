@@ -6,6 +6,7 @@ TEXT = Modality(
     name="text",
     samples="texts",
     many="text",
+    hub_task="text-generation",
     model="shakespeare",
     length_key="tokens",
     axes=1,

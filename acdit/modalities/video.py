@@ -6,6 +6,7 @@ VIDEO = Modality(
     name="video",
     samples="clips",
     many="video",
+    hub_task="video-to-video",
     model="moving-digits",
     length_key="frames",
     axes=3,

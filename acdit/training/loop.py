@@ -8,11 +8,13 @@ from typing import cast
 
 from ..data.summary import summary
 from ..pipelines.block_pipeline import BlockPipeline
+from ..pipelines.stored_pipeline import StoredPipeline
 from ..utils.entry_files import NETWORK_MODULE, PIPELINE_MODULE
 from ..utils.errors import UserError
 from ..utils.files import check_replaceable, check_writable, only_process, remove_leftovers, whole
 from ..utils.ranks import Ranks, launched
 from ..utils.references import load_object
+from .card import model_card, write_card
 from .checkpoint import prune_checkpoints, validation_losses
 from .config import Recipe
 from .export import check_scheduler
@@ -24,7 +26,7 @@ from .signals import StopRequest
 from .validation import Validation, check_validation
 
 EXPORTED = (  # files of an exported pipeline
-    rf"{PIPELINE_MODULE}\.py|transformer/{NETWORK_MODULE}\.py|"
+    rf"README\.md|{PIPELINE_MODULE}\.py|transformer/{NETWORK_MODULE}\.py|"
     r"(model_index|tokenizer)\.json|scheduler/scheduler_config\.json|"
     rf"classifier/{NETWORK_MODULE}\.py|"
     r"(transformer|classifier|vae)/(config\.json|diffusion_pytorch_model[\w.-]*\.(safetensors|json))"
@@ -206,12 +208,25 @@ def _export(run: Run) -> None:
         _check_export(run.recipe)  # files may have come since the run began
         with whole(path) as temporary_path:
             pipeline.save_pretrained(temporary_path)
+            write_card(_card(run, pipeline), temporary_path, previous=path)
     adapters = run.adapters()
     if adapters is not None:
         with whole(run.folder / "lora") as temporary_path:
             BlockPipeline.save_lora_weights(
                 temporary_path, adapters.weights, transformer_lora_adapter_metadata=adapters.config
             )
+
+
+def _card(run: Run, pipeline: StoredPipeline) -> str:
+    """Return the model card of the exported pipeline."""
+    network = pipeline.components[run.recipe.modality.network[0]]
+    return model_card(
+        run.recipe,
+        steps=run.step,
+        source=run.data.recorded_name or run.recipe.data.source,
+        classes=run.data.label_names,
+        parameters=sum(weight.numel() for weight in network.parameters()),
+    )
 
 
 def _sample(run: Run, watch: Watch) -> None:

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from acdit.data.config import DataConfig
+from acdit.evaluation import comparison
 from acdit.evaluation.comparison import classes_like, suitable_features
-from acdit.evaluation.real_sets import Geometry, open_real, open_real_sets, parts_of
+from acdit.evaluation.real_sets import Geometry, RealSets, open_real, open_real_sets, parts_of
 from acdit.evaluation.samples import StoredSamples, TensorSamples
 from acdit.utils.errors import UserError
 from tests.pipelines.small import build, network
@@ -155,3 +156,17 @@ def test_runs_with_few_labels_are_scored_on_all_held_out_pictures(tmp_path, held
     training, held_out = parts_of(str(tmp_path), GEOMETRY, None, recorded)
     expected = {"fraction": 10, "split": 20}[held]
     assert training is not None and len(training) == len(held_out) == expected
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_pixels_in_place_of_features_are_said_with_the_line_that_installs_others(missing, monkeypatch):
+    packages = ("no_such_package",) if missing else ("torch",)
+    monkeypatch.setattr(comparison, "OFFLINE_PACKAGES", packages)
+    monkeypatch.setattr(comparison, "OFFLINE", "pixels")
+    generator = torch.Generator().manual_seed(0)
+    samples, reference = (TensorSamples(part) for part in torch.rand(2, 12, 1, 8, 8, generator=generator))
+    report = comparison.compare(
+        samples, RealSets(reference, 12, None, reference, None, None), comparison.Comparison()
+    )
+    assert "features: pixels, since none are named with --features" in report.notes
+    assert missing == any("pip install 'acdit[eval]'" in note for note in report.notes)

@@ -149,7 +149,7 @@ def test_no_file_of_a_run_needs_pickle(tmp_path, monkeypatch):
     )
     for file in (tmp_path / "run").rglob("*"):
         if file.is_file():
-            assert file.suffix in {".safetensors", ".json", ".jsonl", ".png", ".py"}, file
+            assert file.suffix in {".safetensors", ".json", ".jsonl", ".png", ".py", ".md"}, file
             assert not file.read_bytes().startswith((b"\x80", b"PK"))
 
 

@@ -79,7 +79,7 @@ def test_files_of_a_run(tmp_path):
     assert sorted(os.listdir(tmp_path / "run")) == ["checkpoints", "log.jsonl", "pipeline"]
     assert sorted(os.listdir(tmp_path / "run" / "checkpoints")) == ["step-00000004", "step-00000005"]
     endings = {file.suffix for file in (tmp_path / "run").rglob("*") if file.is_file()}
-    assert endings == {".safetensors", ".json", ".jsonl", ".py"}
+    assert endings == {".safetensors", ".json", ".jsonl", ".py", ".md"}
 
 
 def test_sample_grids_are_written_and_do_not_disturb(tmp_path, capsys):
