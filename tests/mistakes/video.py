@@ -154,8 +154,8 @@ VIDEO = [
     mutant(
         "a path is left to FFmpeg",
         "media/video_opening.py",
-        "av.open(file, container_options=CONTAINER_OPTIONS)",
-        "av.open(file if isinstance(source, bytes) else str(source))",
+        "av.open(file, options=limit, container_options=CONTAINER_OPTIONS)",
+        "av.open(file if isinstance(source, bytes) else str(source), options=limit)",
         "media/test_video_reading.py::test_a_path_is_a_path",
     ),
     mutant(
