@@ -435,8 +435,8 @@ TEXT = [
     mutant(
         "a character belongs to its first token",
         "data/text_stream.py",
-        "cuts = [*bounds, len(new)]",
-        "cuts = [0, *list(bounds)[1:], len(new)] if len(new) > 1 else [0] + [len(new)] * len(ids)",
+        "self._shown([*known, *ids[:count]], last=False)",
+        "self._shown([*known, *ids[:count]], last=True)",
         "pipelines/test_text_stream.py::test_a_character_belongs_to_its_last_token",
     ),
     mutant(
