@@ -32,7 +32,7 @@ COMMANDS_RUN = ("docs/text.md", "docs/video.md")
 SHORTER = {
     "train": ["--training.steps", "2", "--training.batch_size", "4"],
     "sample": ["--steps", "1"],
-    "evaluate": ["--count", "20", "--steps", "1"],
+    "evaluate": ["--count", "20"],
 }
 TEXT = {"sample": [], "evaluate": ["--sequences", "2"]}
 
