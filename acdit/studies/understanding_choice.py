@@ -27,7 +27,7 @@ from .understanding_runs import (
 )
 
 KEYS = ("arm", "labels", "learning_rate", "steps", "augmented")
-CENTRE = 1e-3  # learning rate of the central candidate
+CENTRE = 2e-3  # learning rate of the central candidate
 
 
 def choice_design(*, first_seed: int, quick: bool = False) -> Design:
@@ -62,7 +62,7 @@ def choice_design(*, first_seed: int, quick: bool = False) -> Design:
 
 
 def candidates(steps: int) -> list[Settings]:
-    """Return the settings to try.
+    """Return the settings to try: the central one, other learning rates, no augmentation, twice the steps.
 
     Args:
         steps: training steps of the central candidate.
@@ -73,7 +73,7 @@ def candidates(steps: int) -> list[Settings]:
         replace(centre, learning_rate=CENTRE / 2),
         replace(centre, learning_rate=CENTRE * 2),
         replace(centre, augmented=False),
-        replace(centre, steps=steps // 2),
+        replace(centre, steps=2 * steps),
     ]
 
 

@@ -61,7 +61,7 @@ class Budget:
     pretraining_steps: int = 2000
     batch: int = 32
     labels: tuple[int, ...] = (10, 50, 400)
-    steps: Mapping[int, int] = field(default_factory=lambda: {10: 300, 50: 600, 400: 1800})
+    steps: Mapping[int, int] = field(default_factory=lambda: {10: 300, 50: 400, 400: 900})
     probe_steps: Mapping[int, int] = field(default_factory=lambda: {10: 300, 50: 300, 400: 600})
     timesteps: tuple[float, ...] = (0.0, 100.0, 300.0)
     draws: int = 8
