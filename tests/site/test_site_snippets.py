@@ -32,8 +32,10 @@ COMMANDS_RUN = ("docs/text.md", "docs/video.md")
 SHORTER = {
     "train": ["--training.steps", "2", "--training.batch_size", "4"],
     "sample": ["--steps", "1"],
-    "evaluate": ["--count", "20", "--steps", "1"],
+    "evaluate": ["--count", "20"],
 }
+# Scores of long continuations, of as many clips as there are: its options are read below.
+TOO_LONG = {"docs/tutorials/video.md": "evaluate"}
 TEXT = {"sample": [], "evaluate": ["--sequences", "2"]}
 
 
@@ -60,7 +62,11 @@ def test_marks_are_known_and_stand_before_blocks():
     assert {reason for block in BLOCKS for reason in block.reasons} <= REASONS
     assert [block for block in BLOCKS if block.mark.startswith("not run") and not block.reasons] == []
     text = "".join(path.read_text() for path in {block.page for block in BLOCKS})
-    assert len(re.findall("<!-- not run", text)) == sum(bool(block.reasons) for block in BLOCKS) > 15
+    assert (
+        len(re.findall("^<!-- not run", text, re.MULTILINE))
+        == sum(bool(block.reasons) for block in BLOCKS)
+        > 15
+    )
     assert [
         name for name, file in RUN_BY.items() if not (ROOT / name).exists() or not (ROOT / file).exists()
     ] == []
@@ -90,7 +96,7 @@ def run_block(block: Block, names: dict[str, object], extra: dict[str, list[str]
         run_python(block, names)
         return
     for words in block.commands:
-        if words[0] in block.skipped:
+        if words[0] in block.skipped or (extra and words[0] == TOO_LONG.get(name_of(block.page))):
             continue
         code = main([*words, *extra.get(words[0], [])])
         assert code == (2 if block.prints else 0), words  # a plan of what is not there yet
