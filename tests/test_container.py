@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from acdit.cli.main import COMMANDS, load_command
+from acdit.cli.main import load_command
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "Dockerfile").read_text()
@@ -80,7 +80,6 @@ def test_it_runs_as_a_user_of_its_own_and_copies_what_is_built():
     )  # no password in the image
 
 
-@pytest.mark.skipif("demo" not in COMMANDS, reason="the page is not part of this build")
 def test_it_installs_and_starts_the_page_on_the_port_that_it_exposes():
     (entry,), (port,) = arguments("ENTRYPOINT"), arguments("EXPOSE")
     program, command, *options = json.loads(entry)

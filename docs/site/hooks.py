@@ -1,6 +1,7 @@
 """Hooks of the documentation site: pages from files outside docs/, links to them, and equations as MathML."""
 
 import html
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -19,6 +20,7 @@ PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "examples/README.md": "examples.md",
     "NOTICE": "notice.md",
     "CITATION.cff": "citation.md",
 } | {card: f"models/{Path(card).parent.name}.md" for card in CARDS}
@@ -41,6 +43,24 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     return files
 
 
+def example_sources() -> str:
+    """Return the example scripts, and the cells of the notebook, as sections of a page."""
+    parts = []
+    for script in sorted((ROOT / "examples").glob("*.py")):
+        parts += [f"## {script.name} {{ #{script.stem} }}", f"```python\n{script.read_text()}```"]
+    for notebook in sorted((ROOT / "examples").glob("*.ipynb")):
+        parts.append(f"## {notebook.name} {{ #{notebook.stem} }}")
+        for cell in json.loads(notebook.read_text())["cells"]:
+            text = "".join(cell["source"])
+            code = cell["cell_type"] == "code"
+            parts.append(f"```python\n{text}\n```" if code else re.sub("^#+ .*", _bold, text, flags=re.M))
+    return "\n\n".join(parts)
+
+
+def _bold(heading: re.Match[str]) -> str:
+    return f"**{heading[0].lstrip('# ')}**"
+
+
 def help_of_commands() -> str:
     """Return the help of every command as sections of a page."""
     parts = []
@@ -60,6 +80,8 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     source = SOURCES.get(here, f"docs/{here}")
     if here == "api/commands.md":
         markdown += f"\n\n{help_of_commands()}\n"
+    if source == "examples/README.md":
+        markdown += f"\n\n{example_sources()}\n"
     parts = FENCE.split(markdown)
     parts[::2] = [LINK.sub(lambda match: _link(match, source, here), part) for part in parts[::2]]
     return "".join(parts)
@@ -70,6 +92,8 @@ def _link(match: re.Match[str], source: str, here: str) -> str:
     if re.match(r"[a-z]+:", target):
         return match[0]
     path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+    if here == PAGES["examples/README.md"] and posixpath.dirname(path) == "examples":
+        return f"{before}#{posixpath.splitext(posixpath.basename(path))[0]}{after}"
     page = PAGES.get(path, path.removeprefix("docs/"))
     if (ROOT / path).is_dir():  # the page of a study, or of all
         inside = f"{page}/{posixpath.basename(page)}.md"

@@ -32,7 +32,7 @@ def test_every_page_is_in_the_navigation():
     pages = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES if "docs" in page.parts}
     assert len(pages) > 20 and pages - listed == set()
     cards = {f"models/{card.parent.name}.md" for card in ROOT.glob("acdit/pretrained/*/README.md")}
-    others = {"index.md", "changelog.md", "contributing.md", "notice.md", "citation.md"}
+    others = {"index.md", "changelog.md", "contributing.md", "examples.md", "notice.md", "citation.md"}
     assert listed - pages == cards | others  # those that docs/site/hooks.py adds
 
 
