@@ -79,8 +79,9 @@ def test_the_copied_command_makes_the_same_video(change, page, tmp_path, monkeyp
     assert same(frames_of(events), written)
 
 
-def test_a_video_without_end_stops_when_it_is_told(page, folders, tmp_path, monkeypatch):
-    with page.stream("/api/video", VIDEO | {"frames": None}) as stream:
+@pytest.mark.parametrize("planned", [None, [1, 2, 1]])
+def test_a_video_without_end_stops_when_it_is_told(planned, page, folders, tmp_path, monkeypatch, capsys):
+    with page.stream("/api/video", VIDEO | {"frames": None, "labels_by_block": planned}) as stream:
         events = []
         for event in stream:
             events.append(event)
@@ -90,13 +91,16 @@ def test_a_video_without_end_stops_when_it_is_told(page, folders, tmp_path, monk
     frames = frames_of(events)
     assert 10 <= len(frames) < 100
     assert len({piece["cache_bytes"] for piece in named(events, "frames")}) == 1
-    pieces = loaded(folders).stream([1], num_frames=math.inf, generator=seeded(4), **SETTINGS)
+    labels = chain(planned or (), repeat(1))
+    pieces = loaded(folders).stream(labels, num_frames=math.inf, generator=seeded(4), **SETTINGS)
     expected = [frame for _, piece in zip(frames, pieces, strict=False) for frame in piece.frames[0]]
     assert same(frames, expected)
     assert same(frames, run_python(events[-1]["python"], tmp_path, monkeypatch))
+    assert main(shlex.split(events[-1]["command"])[1:]) == 0, capsys.readouterr().err
+    assert same(frames, [frame.convert("L") for frame in read_frames(tmp_path / "video.gif")])
 
 
-def test_the_class_changes_on_the_way(page, folders, tmp_path, monkeypatch):
+def test_the_class_changes_on_the_way(page, folders, tmp_path, monkeypatch, capsys):
     with page.stream("/api/video", VIDEO | {"frames": 40}) as stream:
         events = []
         for event in stream:
@@ -112,6 +116,8 @@ def test_the_class_changes_on_the_way(page, folders, tmp_path, monkeypatch):
     expected = loaded(folders)(labels, num_frames=40, generator=seeded(4), **SETTINGS).frames[0]
     assert same(frames, expected)
     assert same(frames, run_python(events[-1]["python"], tmp_path, monkeypatch))
+    assert main(shlex.split(events[-1]["command"])[1:]) == 0, capsys.readouterr().err
+    assert same(frames, [frame.convert("L") for frame in read_frames(tmp_path / "video.gif")])
 
 
 def test_classes_are_planned_block_by_block(page, folders):
