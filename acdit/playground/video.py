@@ -101,9 +101,10 @@ def film(job: Job, shelf: Shelf, card: Card, settings: Settings, clip: Clip) -> 
     def step_done(*_: object) -> None:
         pipeline._interrupt = job.stopped
 
+    labels = iter(clip.choice)
     try:
         for piece in pipeline.stream(
-            iter(clip.choice),
+            [next(labels)] if card.has_other_context else labels,
             num_frames=clip.total,
             prefix=clip.prefix or None,
             block=settings.block,

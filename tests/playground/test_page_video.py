@@ -1,5 +1,6 @@
 """The tab Video: clips are those of the library, whatever their length, and their class can change."""
 
+import json
 import math
 import shlex
 from io import BytesIO
@@ -14,7 +15,8 @@ import acdit
 from acdit.cli.main import main
 from acdit.media.videos import read_frames
 from tests.pipelines.small import picture, seeded
-from tests.playground.page import encoded, levels, named
+from tests.playground.models import build_video
+from tests.playground.page import encoded, levels, named, served
 
 VIDEO = {
     "model": "clip",
@@ -186,3 +188,18 @@ def test_the_class_of_another_job_cannot_be_changed(page):
         job = next(events)["job"]
         status, answer = page.post("/api/video/label", {"job": job, "label": 7})
         assert status == 400 and "0 to 2" in answer["error"]
+
+
+def test_a_model_whose_past_depends_on_the_class_keeps_it(tmp_path):
+    build_video(context="noised").save_pretrained(tmp_path / "noised")
+    with served(tmp_path / "noised") as page:
+        models = json.loads(page.ask("GET", "/api/models")[2])["models"]
+        assert models[0]["tabs"] == ["video"]
+        asked = VIDEO | {"model": "noised"}
+        status, answer = page.post("/api/video", asked | {"labels_by_block": [0, 1]})
+        assert status == 400 and "cannot change" in answer["error"]
+        events = page.events("/api/video", asked)
+        pipe = acdit.load_pipeline(tmp_path / "noised", kind=acdit.ACDiTVideoPipeline)
+        expected = pipe([1], num_frames=4, generator=seeded(4), **SETTINGS).frames[0]
+        assert same(frames_of(events), expected)
+        assert "class_labels=[1]," in events[-1]["python"] and "--labels bee" in events[-1]["command"]
