@@ -154,7 +154,7 @@ VIDEO = [
     mutant(
         "a path is left to FFmpeg",
         "media/video_opening.py",
-        "av.open(file, container_options=CONTAINER_OPTIONS)",
+        "av.open(file, options=limit, container_options=CONTAINER_OPTIONS)",
         "av.open(file if isinstance(source, bytes) else str(source))",
         "media/test_video_reading.py::test_a_path_is_a_path",
     ),
