@@ -86,13 +86,10 @@ class Job:
             self.stop()
 
     async def events(self) -> AsyncIterator[Event]:
-        """Yield the events up to the end; a reader that goes away stops the job."""
-        try:
-            while (event := await self._events.get()) is not None:
-                self._unread.release()
-                yield event
-        finally:
-            self.stop()
+        """Yield the events up to the end."""
+        while (event := await self._events.get()) is not None:
+            self._unread.release()
+            yield event
 
 
 class Worker:

@@ -8,6 +8,7 @@ from .features import FEATURES
 from .kinds import Mutant
 from .network import NETWORK
 from .orders import ORDERS
+from .page import PAGE
 from .recognition import RECOGNITION
 from .samples import SAMPLES
 from .studies import STUDIES
@@ -33,4 +34,5 @@ MUTANTS = [
     *RECOGNITION,
     *STUDIES,
     *CLAIMS,
+    *PAGE,
 ]

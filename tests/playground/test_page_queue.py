@@ -53,7 +53,8 @@ def test_stop_ends_a_waiting_job_at_once(page):
     wait_until_idle(page)
 
 
-def test_a_job_whose_reader_has_gone_is_stopped(page):
+def test_a_job_whose_reader_has_gone_is_stopped(page, monkeypatch):
+    monkeypatch.setattr("acdit.playground.jobs.LONGEST_PAUSE", 1e9)  # it would wait for its reader
     with page.stream("/api/draw", LONG) as events:
         job = first_event(events, "started")["job"]
         first_event(events, "step")

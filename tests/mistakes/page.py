@@ -1,0 +1,42 @@
+"""Mistakes of the page of `acdit demo`."""
+
+from .kinds import Mutant, mutant
+
+PAGE: list[Mutant] = [
+    mutant(
+        "a page answers to any name",
+        "playground/access.py",
+        "if self.hosts is not None and _name_of(host) not in self.hosts:",
+        "if False:",
+        "playground/test_page_access.py::test_only_names_of_this_machine_are_answered",
+    ),
+    mutant(
+        "requests of other websites are carried out",
+        "playground/access.py",
+        "_origin_host(origin) != host.lower()",
+        "_origin_host(origin) is None",
+        "playground/test_page_access.py::test_posts_of_other_pages_are_refused",
+    ),
+    mutant(
+        "a large picture is decoded before its size is checked",
+        "playground/pictures.py",
+        "            _check_size(*image.size)\n            picture = rgb_picture(image)",
+        "            picture = rgb_picture(image)\n            _check_size(*image.size)",
+        "playground/test_page_hostile.py::test_a_huge_picture_is_not_decoded",
+    ),
+    mutant(
+        "a job whose reader has gone runs to its end",
+        "playground/app.py",
+        "            finally:  # also if the browser has closed the connection\n"
+        "                self.worker.stop(job)",
+        "            finally:\n                pass",
+        "playground/test_page_queue.py::test_a_job_whose_reader_has_gone_is_stopped",
+    ),
+    mutant(
+        "the class of a video changes for blocks that were planned, too, but not afterwards",
+        "playground/video.py",
+        "self._planned, self._label = [], label",
+        "self._planned = [label] * len(self._planned)",
+        "playground/test_page_video.py::test_the_class_changes_on_the_way",
+    ),
+]
