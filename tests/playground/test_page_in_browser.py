@@ -97,6 +97,20 @@ def test_two_block_sizes_are_drawn_with_the_same_seed_and_a_link_draws_them_agai
     finished(panel, "Finished in")
     again = [pixels(panel.locator("canvas").nth(index)) for index in (0, 1)]
     assert all((one == other).all() for one, other in zip(first, again, strict=True))
+    for name in ("Finish", "Draw"):  # the pictures stay while another tab is in view
+        watched.page.get_by_role("tab", name=name).click()
+    assert (pixels(panel.locator("canvas").first) == again[0]).all()
+
+
+def test_a_link_restores_what_depends_on_the_block_size(watched):
+    watched.open("finish?block=2x2&keep=11&count=3&label=7&seed=5")
+    panel = watched.panel("finish")
+    assert panel.get_by_label("Blocks that are kept").input_value() == "11"
+    assert panel.get_by_label("Results").input_value() == "3"
+    watched.open("write?block=4&steps=3&prompt=Now")
+    panel = watched.panel("write")
+    assert panel.get_by_label("Steps for each block").input_value() == "3"
+    assert panel.get_by_label("Beginning").input_value() == "Now"
 
 
 def test_a_painted_digit_is_finished_and_read(watched):
