@@ -1,4 +1,4 @@
-"""The page of `acdit demo` for everyone: by keyboard, in light and dark, on a phone, and checked by axe-core."""
+"""The page of `acdit demo` for everyone: by keyboard, in light and dark, on a phone, by rules of axe-core."""
 
 from io import BytesIO
 
