@@ -127,7 +127,7 @@ def test_commands_of_video(tmp_path, monkeypatch):
     for words in listed:
         assert main([*words, "--steps", "1"]) == 0
     lengths = {path.name: len(read_frames(path)) for path in tmp_path.iterdir()}
-    assert lengths == {"digits.gif": 8, "seven.mp4": 64, "on.gif": 16}
+    assert lengths == {"digits.gif": 8, "seven.mp4": 64, "on.gif": 16, "changing.gif": 8}
 
 
 def test_commands_of_text(tmp_path, monkeypatch, capsys):

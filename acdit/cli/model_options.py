@@ -86,7 +86,7 @@ def block_of(block: str | None) -> tuple[int, ...] | None:
     return None if block is None else parse_dims(block, "--block")
 
 
-def check_labels(labels: list[str] | None) -> None:
-    """Raise UserError for an empty list of labels."""
+def check_labels(labels: list[str] | None, name: str = "--labels") -> None:
+    """Raise UserError for an empty list of labels, the value of the named option."""
     if labels == []:
-        raise UserError("--labels must name at least one class, such as 0,1,2")
+        raise UserError(f"{name} must name at least one class, such as 0,1,2")

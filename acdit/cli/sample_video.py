@@ -19,13 +19,19 @@ class VideoSampleOptions(GuidedOptions):
     """Generate clips block by block: an .mp4, a .gif, or a .png with a row of frames for each clip."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".gif", ".mp4")
-    example: ClassVar[str] = "acdit sample --model moving-digits --labels 3,1,4 --frames 24 --out digits.gif"
+    example: ClassVar[str] = (
+        "acdit sample --model moving-digits --labels 3,1,4 --frames 24 --out digits.gif\n"
+        "  acdit sample --model moving-digits --labels-by-block 3,3,7,7 --out changing.gif"
+    )
 
     labels: list[str] | None = field(default=None, metadata=LITERAL)
     """Classes by name or number, see `acdit info`, joined by commas; names with commas, brackets or outer
     blanks in double quotes as in CSV: '"a, b",c'; default: the first ten."""
+    labels_by_block: list[str] | None = field(default=None, metadata=LITERAL)
+    """Class of each block that is generated, in place of --labels: a clip changes its class on the way, as in
+    3,3,7,7. Blocks of --prefix have none."""
     samples: Count | None = None
-    """Number of clips of each label; default: 1."""
+    """Number of clips of each label, or of all clips with --labels-by-block; default: 1."""
     guidance_rising: bool = False
     """Increase guidance from 1 at the first block to its full value at the last."""
     block: str | None = None
@@ -53,6 +59,9 @@ class VideoSampleOptions(GuidedOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_labels(self.labels)
+        check_labels(self.labels_by_block, "--labels-by-block")
+        if self.labels is not None and self.labels_by_block is not None:
+            raise UserError("--labels is the class of whole clips: leave it out, or --labels-by-block")
         block_of(self.block)
         if (self.prefix is None) != (self.keep_frames is None):
             raise UserError("--prefix FILE and --keep-frames N must be given together")
@@ -71,18 +80,19 @@ def run(options: VideoSampleOptions) -> None:
     check_writable(options.path)
     from ..generation.batches import requested_count, requested_labels
     from ..generation.sizes import clip_layout, pixel_bytes, require_sampling_memory
-    from ..generation.video_files import RATE, read_prefix, write_clips
+    from ..generation.video_files import RATE, block_labels, read_prefix, write_clips
     from ..pipelines.video import ACDiTVideoPipeline
     from .open_model import open_guided, sampling_of
 
     pipeline = open_guided(options, ACDiTVideoPipeline)
     samples = options.samples or 1
+    block, changing = block_of(options.block), options.labels_by_block is not None
     frames = clip_layout(pipeline, options.frames or pipeline.num_frames)
     sheet = options.path.suffix.lower() == ".png"  # other files are written frame by frame
     require_sampling_memory(
         pipeline,
         frames,
-        count=requested_count(pipeline, options.labels, samples),
+        count=samples if changing else requested_count(pipeline, options.labels, samples),
         batch=options.batch,
         kept=pixel_bytes(pipeline, frames) if sheet else 0,
         window=pipeline.num_frames + (options.window or 0) + (options.sinks or 0),
@@ -90,20 +100,26 @@ def run(options: VideoSampleOptions) -> None:
     prefix = None
     if options.prefix is not None:
         prefix = read_prefix(pipeline, Path(options.prefix), options.keep_frames)
+    by_block = None
+    if options.labels_by_block is not None:
+        by_block = block_labels(
+            pipeline, options.labels_by_block, frames=options.frames, block=block, prefix=prefix
+        )
     drawn = write_clips(
         pipeline,
-        requested_labels(pipeline, options.labels, samples),
+        [None] * samples if changing else requested_labels(pipeline, options.labels, samples),
         options.path,
         sampling_of(options, pipeline),
         columns=samples,
         frames=options.frames,
-        block=block_of(options.block),
+        block=block,
         prefix=prefix,
         window=options.window,
         sinks=options.sinks or 0,
         context_noise=options.context_noise or 0.0,
         guidance_rising=options.guidance_rising,
         rate=options.rate or RATE,
+        labels_by_block=by_block,
     )
     print(
         f"{options.path}: {drawn.count} videos of {drawn.frames} frames in {drawn.seconds:.1f} s; "

@@ -56,7 +56,7 @@ class Branches:
         if not self._shared_past:
             raise UserError(
                 "the class cannot change from block to block, because the past that this model sees depends "
-                "on it; pass the same labels for all blocks"
+                "on it: give one class for all blocks"
             )
         self._labels = self._of_branches(labels)
 

@@ -12,7 +12,10 @@ from PIL import Image
 from ..data.image_decoding import centre_crop
 from ..media.images import save_picture
 from ..media.videos import Frames, contact_sheet, read_frames, side_by_side, video_file
+from ..model.layout import Layout, dims
+from ..pipelines.layouts import requested_block
 from ..pipelines.video import ACDiTVideoPipeline
+from ..pipelines.video_lengths import frame_tokens
 from ..utils.errors import UserError
 from ..utils.progress_bar import ProgressBar
 from .batches import Sampling
@@ -54,6 +57,7 @@ def write_clips(
     context_noise: float = 0.0,
     guidance_rising: bool = False,
     rate: int = RATE,
+    labels_by_block: Sequence[int | None] | None = None,
 ) -> DrawnVideos:
     """Generate a clip for each label, and write the clips side by side to one file.
 
@@ -71,6 +75,8 @@ def write_clips(
         context_noise: standard deviation of the noise on finished blocks that later blocks attend to.
         guidance_rising: whether guidance rises over the blocks from 1 to its scale.
         rate: frames per second of the file.
+        labels_by_block: class of each block that is generated, of all clips, in place of `labels`, which then
+            only count the clips.
 
     Raises:
         UserError: for more clips than a batch holds, or arguments that do not fit the model.
@@ -83,7 +89,8 @@ def write_clips(
     length, started = frames or pipeline.num_frames, time.perf_counter()
     with ProgressBar(total=length, unit="frame", desc="sampling", delay=3, leave=False) as progress:
         pieces = pipeline.stream(
-            labels,
+            labels if labels_by_block is None else iter(labels_by_block),
+            1 if labels_by_block is None else len(labels),
             num_frames=length,
             block=block,
             prefix=prefix,
@@ -104,6 +111,40 @@ def write_clips(
     assert piece is not None  # a prefix leaves at least one block to generate
     seconds = time.perf_counter() - started
     return DrawnVideos(len(labels), length, seconds, piece.evaluations, piece.cache_bytes // len(labels))
+
+
+def block_labels(
+    pipeline: ACDiTVideoPipeline,
+    labels: Sequence[int | str],
+    *,
+    frames: int | None,
+    block: Sequence[int] | None,
+    prefix: Sequence[Image.Image] | None,
+) -> list[int | None]:
+    """Return the class ids of labels, and check that there is one for each block that is generated.
+
+    Args:
+        pipeline: pipeline that generates the clips.
+        labels: class of each block by name or id.
+        frames: number of frames of a clip, including the prefix; None = the pipeline's default.
+        block: tokens of a block, (t, h, w); None = the pipeline's default.
+        prefix: frames that every clip begins with.
+
+    Raises:
+        UserError: if there are more labels or fewer, or the model has no such class.
+    """
+    ids = pipeline.label_ids(labels)
+    length, kept = frames or pipeline.num_frames, len(prefix or ())
+    size, grid = requested_block(pipeline.layout, block), pipeline.layout.grid
+    tokens = frame_tokens(pipeline.layout, length, block) - kept // pipeline.layout.patch[0]
+    blocks = Layout((tokens, *grid[1:]), size).num_blocks
+    if len(ids) != blocks:
+        given = f", {kept} of them given," if kept else ""
+        raise UserError(
+            f"--labels-by-block names {len(ids)} classes, but {blocks} blocks are generated ({length} "
+            f"frames{given} in blocks of {dims(size)}): name a class for each block, or change --frames"
+        )
+    return ids
 
 
 def read_prefix(pipeline: ACDiTVideoPipeline, path: Path, kept: int | None) -> list[Image.Image]:

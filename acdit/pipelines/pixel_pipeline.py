@@ -244,8 +244,8 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         if isinstance(class_labels, Iterator):
             if self.transformer.context_sees_labels:
                 raise UserError(
-                    "class_labels cannot be an iterator, whose labels change from block to block: the past "
-                    "that this model sees depends on the class"
+                    "the class cannot change from block to block, because the past that this model sees "
+                    "depends on it: give one class for all blocks"
                 )
             labels = BlockLabels(class_labels, per_label, self.label_ids, null, device)
             return Samples(labels, one_per_sample(generator, per_label))

@@ -109,6 +109,10 @@ class Playground:
         settings = requests.read_settings(card, values)
         frames = requests.checked_frames(card, settings.block, values["frames"])
         planned = [requests.checked_label(card, label) for label in values["labels_by_block"] or []]
+        if planned and card.has_other_context:
+            raise UserError(
+                f"the class cannot change with {card.name}: what it sees of the past depends on it"
+            )
         choice, prefix = LabelChoice(settings.label, planned), []
         if values["clip"] is not None:
             size = requests.frames_of_block(card, settings.block)
@@ -117,7 +121,9 @@ class Playground:
         clip = Clip(choice, frames, prefix)
         return self._streamed(
             lambda job: film(job, self.shelf, card, settings, clip),
-            lambda label: choice.change(requests.checked_label(card, label)),
+            None
+            if card.has_other_context
+            else lambda label: choice.change(requests.checked_label(card, label)),
         )
 
     async def change_label(self, request: Request) -> Response:
@@ -125,7 +131,7 @@ class Playground:
         values = requests.check_request(await body_of(request, LONGEST_TEXT), requests.CHANGE)
         job = self.worker.find(values["job"])
         if job is None or job.relabel is None:
-            raise Refusal("no video of this job is being made", 404)
+            raise Refusal("no video is made in this job whose class can change", 404)
         job.relabel(values["label"])
         return JSONResponse({"accepted": True})
 

@@ -28,7 +28,7 @@ class Stopped(Exception):
         **values: values of its last event.
     """
 
-    def __init__(self, **values: Any):
+    def __init__(self, **values: object):
         super().__init__()
         self.values = values
 
@@ -64,7 +64,7 @@ class Job:
         if self.stopped:
             raise Stopped
 
-    def send(self, event: str, **values: Any) -> None:
+    def send(self, event: str, **values: object) -> None:
         """Send an event from the worker's thread; wait while too many are unread.
 
         Raises:

@@ -125,16 +125,22 @@ class Card:
         )
 
     @property
+    def has_other_context(self) -> bool:
+        """Return whether the network does not see clean blocks that are independent of the class."""
+        return self.network.get("head_layers") is not None or self.network.get("context") == "noised"
+
+    @property
     def tabs(self) -> list[str]:
         """Return the tabs of the page that can show the model."""
         if self.modality is CLASSIFICATION:
             return []
+        how = [] if self.has_other_context else ["how"]  # whose mask is another one
         if self.modality is TEXT:
-            return ["write", "how"]
+            return ["write", *how]
         if not self.decodes:
-            return ["how"]
+            return how
         square = self.size[-1] == self.size[-2]
-        return ["video", "how"] if self.modality is VIDEO else ["draw", *["finish"] * square, "how"]
+        return ["video", *how] if self.modality is VIDEO else ["draw", *["finish"] * square, *how]
 
     def described(self) -> dict[str, Any]:
         """Return the description that the page reads."""

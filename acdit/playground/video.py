@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from PIL import Image
@@ -100,9 +101,10 @@ def film(job: Job, shelf: Shelf, card: Card, settings: Settings, clip: Clip) -> 
     def step_done(*_: object) -> None:
         pipeline._interrupt = job.stopped
 
+    labels = iter(clip.choice)
     try:
         for piece in pipeline.stream(
-            iter(clip.choice),
+            [next(labels)] if card.has_other_context else labels,
             num_frames=clip.total,
             prefix=clip.prefix or None,
             block=settings.block,
@@ -131,9 +133,17 @@ def film(job: Job, shelf: Shelf, card: Card, settings: Settings, clip: Clip) -> 
     job.send("done", seconds=seconds, **texts(card, settings, clip, made, machine))
 
 
+def runs_of(choice: LabelChoice, blocks: int) -> list[tuple[int | None, int]]:
+    """Return the classes of the first blocks, each with the number of these blocks in a row."""
+    listed = [label for label, count in choice.runs for _ in range(count)][:blocks]
+    return [(label, len(list(row))) for label, row in groupby(listed)]
+
+
 def texts(card: Card, settings: Settings, clip: Clip, made: int, machine: Machine) -> dict[str, Any]:
     """Return the Python code and the command that make the frames that were made; None if no command can."""
-    runs = [run for run in clip.choice.runs if run[1]]
+    layout = card.layout.with_block(settings.block)
+    slabs = (made - len(clip.prefix)) // (layout.block[0] * layout.patch[0])
+    runs = runs_of(clip.choice, slabs * math.prod(layout.block_counts[1:]))
     labels = " + ".join(f"[{label}] * {count}" for label, count in runs)
     call = call_of(
         "pipe",
@@ -157,11 +167,17 @@ def texts(card: Card, settings: Settings, clip: Clip, made: int, machine: Machin
         opening = f'clip = read_prefix(pipe, Path("clip.gif"), {len(clip.prefix)})  # the uploaded file\n'
     saving = f'"video.gif", save_all=True, append_images=frames[1:], duration={1000 // RATE}, loop=0'
     python = f"{imports}\n{machine.loading(card)}{opening}frames = {call}\nframes[0].save({saving})\n"
-    return {"python": python, "command": _command(card, settings, clip, made, machine)}
+    return {"python": python, "command": _command(card, settings, clip, made, runs, machine)}
 
 
-def _command(card: Card, settings: Settings, clip: Clip, made: int, machine: Machine) -> str | None:
-    runs = clip.choice.runs
+def _command(
+    card: Card,
+    settings: Settings,
+    clip: Clip,
+    made: int,
+    runs: list[tuple[int | None, int]],
+    machine: Machine,
+) -> str | None:
     if not all(has_label_word(card, label) for label, _ in runs):
         return None
     by_block = [label_word(card, label) for label, count in runs for _ in range(count)]

@@ -35,6 +35,7 @@ def calls(monkeypatch):
         ("sample", "image"),
         ("sample --labels 3 --block 4x4", "image"),
         ("sample --frames 8 --labels 3", "video"),
+        ("sample --labels-by-block 3,3,7,7", "video"),
         ("sample --out a.gif", "video"),
         ("sample --out a.MP4", "video"),
         ("sample --out a.txt", "text"),

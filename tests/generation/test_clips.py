@@ -66,6 +66,37 @@ def test_several_videos_stand_side_by_side(model, tmp_path):
     assert read_frames(out)[0].size == (2 * 68 + 4, 3 * 68 + 4)
 
 
+def test_the_class_changes_from_block_to_block(model, tmp_path, capsys):
+    """As the pipeline draws with an iterator; by names, for several clips, and after given frames."""
+    out = tmp_path / "changing.png"
+    words = ["sample", "--model", model, "--seed", "4", "--samples", "2", "--frames", "8"]
+    assert main([*words, "--labels-by-block", "ant,0,cow,bee", "--out", str(out)]) == 0
+    with Image.open(out) as picture:
+        assert picture.size == (8 * 68 + 4, 2 * 68 + 4)
+        sheet = np.asarray(picture.convert("L"))
+    expected = drawn(model, iter([0, 0, 2, 1]), [4, 5], num_videos_per_prompt=2, num_frames=8)
+    plain = drawn(model, [0, 0], [4, 5], num_frames=8)
+    for row, clip in enumerate(expected):
+        for column, frame in enumerate(clip):
+            top, left = 4 + 68 * row, 4 + 68 * column
+            assert np.array_equal(sheet[top : top + 64 : 8, left : left + 64 : 8], frame)
+        same = [np.array_equal(*pair) for pair in zip(clip, plain[row], strict=True)]
+        assert same == [True] * 4 + [False] * 4
+    assert "2 videos of 8 frames" in capsys.readouterr().out
+    with video_file(tmp_path / "given.gif", 10) as writer:
+        for level in (20, 60):
+            writer.add(Image.fromarray(np.full((8, 8, 3), level, np.uint8)))
+    words += ["--prefix", str(tmp_path / "given.gif"), "--keep-frames", "2"]
+    assert main([*words, "--labels-by-block", "1,2,0", "--out", str(tmp_path / "on.gif")]) == 0
+    assert len(read_frames(tmp_path / "on.gif")) == 8
+    assert main([*words, "--labels-by-block", "1,2,0,1", "--out", str(tmp_path / "no.gif")]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "names 4 classes, but 3 blocks are generated (8 frames, 2 of them given, in blocks of 2x4x4)" in said
+    )
+    assert said.count("\n") == 1 and not (tmp_path / "no.gif").exists()
+
+
 def test_a_clip_is_continued_from_a_file(model, tmp_path, capsys):
     frames = [Image.fromarray(np.full((8, 12, 3), 40 * index + 20, np.uint8)) for index in range(5)]
     with video_file(tmp_path / "real.mp4", 10) as writer:
@@ -96,6 +127,13 @@ def test_a_clip_is_continued_from_a_file(model, tmp_path, capsys):
         (["--rate", "60", "--out", "clip.gif"], "a .gif shows at most 50 frames a second, not 60"),
         (["--window", "0"], "window"),
         (["--sinks", "-1"], "--sinks"),
+        (["--labels-by-block", "1,2"], "names 2 classes, but 3 blocks are generated (6 frames in blocks of"),
+        (["--labels-by-block", "1,2,0", "--block", "2,2,4"], "--block"),
+        (["--labels-by-block", "1,2,0", "--block", "2x2x4"], "names 3 classes, but 6 blocks are generated"),
+        (["--labels-by-block", "1,2,cat"], "must be classes of the model, 0..2, or names"),
+        (["--labels-by-block", "1,2,3"], "not '3'"),
+        (["--labels-by-block", "1,2,0", "--labels", "1"], "leave it out, or --labels-by-block"),
+        (["--labels-by-block", "1,2,0", "--frames", "7"], "multiple of 2"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -109,7 +147,8 @@ def test_mistakes_take_one_line(model, words, said, tmp_path, monkeypatch, capsy
 def test_a_model_of_images_draws_no_video(tmp_path, monkeypatch, capsys):
     build(network(4), id2label=NAMES).save_pretrained(tmp_path / "model")
     monkeypatch.chdir(tmp_path)
-    for words in (["--out", "clip.gif"], ["--frames", "8"], ["--context-noise", "0.1"]):
+    foreign = (["--out", "clip.gif"], ["--frames", "8"], ["--context-noise", "0.1"])
+    for words in (*foreign, ["--labels-by-block", "1,1,2,2"]):
         assert main(["sample", "--model", "model", *words]) == 2
         err = capsys.readouterr().err
         assert words[0] in err and "for models of video" in err and err.count("\n") == 1

@@ -140,7 +140,7 @@ def test_models_without_classes_or_with_a_past_that_has_some(video):
     with pytest.raises(UserError, match=r"block 0: .*the model is unconditional"):
         unconditional(iter([1]), **SIX)
     noised = build(network(4, context="noised", prediction_type="flow_prediction"))
-    with pytest.raises(UserError, match="class_labels cannot be an iterator"):
+    with pytest.raises(UserError, match="the class cannot change from block to block"):
         noised.stream(iter([1]))
 
 

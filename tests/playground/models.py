@@ -27,9 +27,9 @@ def save_models(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in pipelines}
 
 
-def build_video() -> ACDiTVideoPipeline:
-    """A pipeline of clips of 4 frames of 8x8 pixels, in blocks of a frame."""
-    transformer = tiny_model(in_channels=4, axis_lengths=(4, 4, 4), num_classes=3)
+def build_video(**config: Any) -> ACDiTVideoPipeline:
+    """A pipeline of clips of 4 frames of 8x8 pixels, in blocks of a frame; `config` is the network's."""
+    transformer = tiny_model(in_channels=4, axis_lengths=(4, 4, 4), num_classes=3, **config)
     sizes: dict[str, Any] = {"grid": (4, 4, 4), "block": (1, 4, 4), "patch": (1, 2, 2)}
     return quiet(
         ACDiTVideoPipeline(

@@ -1,5 +1,6 @@
 """The tab Video: clips are those of the library, whatever their length, and their class can change."""
 
+import json
 import math
 import shlex
 from io import BytesIO
@@ -14,7 +15,8 @@ import acdit
 from acdit.cli.main import main
 from acdit.media.videos import read_frames
 from tests.pipelines.small import picture, seeded
-from tests.playground.page import encoded, levels, named
+from tests.playground.models import build_video
+from tests.playground.page import encoded, levels, named, served
 
 VIDEO = {
     "model": "clip",
@@ -79,8 +81,9 @@ def test_the_copied_command_makes_the_same_video(change, page, tmp_path, monkeyp
     assert same(frames_of(events), written)
 
 
-def test_a_video_without_end_stops_when_it_is_told(page, folders, tmp_path, monkeypatch):
-    with page.stream("/api/video", VIDEO | {"frames": None}) as stream:
+@pytest.mark.parametrize("planned", [None, [1, 2, 1]])
+def test_a_video_without_end_stops_when_it_is_told(planned, page, folders, tmp_path, monkeypatch, capsys):
+    with page.stream("/api/video", VIDEO | {"frames": None, "labels_by_block": planned}) as stream:
         events = []
         for event in stream:
             events.append(event)
@@ -90,13 +93,16 @@ def test_a_video_without_end_stops_when_it_is_told(page, folders, tmp_path, monk
     frames = frames_of(events)
     assert 10 <= len(frames) < 100
     assert len({piece["cache_bytes"] for piece in named(events, "frames")}) == 1
-    pieces = loaded(folders).stream([1], num_frames=math.inf, generator=seeded(4), **SETTINGS)
+    labels = chain(planned or (), repeat(1))
+    pieces = loaded(folders).stream(labels, num_frames=math.inf, generator=seeded(4), **SETTINGS)
     expected = [frame for _, piece in zip(frames, pieces, strict=False) for frame in piece.frames[0]]
     assert same(frames, expected)
     assert same(frames, run_python(events[-1]["python"], tmp_path, monkeypatch))
+    assert main(shlex.split(events[-1]["command"])[1:]) == 0, capsys.readouterr().err
+    assert same(frames, [frame.convert("L") for frame in read_frames(tmp_path / "video.gif")])
 
 
-def test_the_class_changes_on_the_way(page, folders, tmp_path, monkeypatch):
+def test_the_class_changes_on_the_way(page, folders, tmp_path, monkeypatch, capsys):
     with page.stream("/api/video", VIDEO | {"frames": 40}) as stream:
         events = []
         for event in stream:
@@ -112,6 +118,8 @@ def test_the_class_changes_on_the_way(page, folders, tmp_path, monkeypatch):
     expected = loaded(folders)(labels, num_frames=40, generator=seeded(4), **SETTINGS).frames[0]
     assert same(frames, expected)
     assert same(frames, run_python(events[-1]["python"], tmp_path, monkeypatch))
+    assert main(shlex.split(events[-1]["command"])[1:]) == 0, capsys.readouterr().err
+    assert same(frames, [frame.convert("L") for frame in read_frames(tmp_path / "video.gif")])
 
 
 def test_classes_are_planned_block_by_block(page, folders):
@@ -180,3 +188,18 @@ def test_the_class_of_another_job_cannot_be_changed(page):
         job = next(events)["job"]
         status, answer = page.post("/api/video/label", {"job": job, "label": 7})
         assert status == 400 and "0 to 2" in answer["error"]
+
+
+def test_a_model_whose_past_depends_on_the_class_keeps_it(tmp_path):
+    build_video(context="noised").save_pretrained(tmp_path / "noised")
+    with served(tmp_path / "noised") as page:
+        models = json.loads(page.ask("GET", "/api/models")[2])["models"]
+        assert models[0]["tabs"] == ["video"]
+        asked = VIDEO | {"model": "noised"}
+        status, answer = page.post("/api/video", asked | {"labels_by_block": [0, 1]})
+        assert status == 400 and "cannot change" in answer["error"]
+        events = page.events("/api/video", asked)
+        pipe = acdit.load_pipeline(tmp_path / "noised", kind=acdit.ACDiTVideoPipeline)
+        expected = pipe([1], num_frames=4, generator=seeded(4), **SETTINGS).frames[0]
+        assert same(frames_of(events), expected)
+        assert "class_labels=[1]," in events[-1]["python"] and "--labels bee" in events[-1]["command"]
