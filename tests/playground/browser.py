@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-WAIT = 20_000  # milliseconds within which anything that the tests wait for must happen
+WAIT = 60_000  # milliseconds within which anything that the tests wait for must happen
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
