@@ -18,7 +18,7 @@ OUT = ROOT / "docs" / "page.gif"
 VIEW = {"width": 1080, "height": 800}
 FRAGMENT = "draw?label=3&block=4x4&steps=12&seed=0&compare=1&second=2x2"
 WIDTH = 720  # pixels of the recording
-COLOURS = 48
+COLOURS = 128
 MOST_BYTES = 1_500_000
 LAST_MS = 2500  # how long the finished picture is shown
 

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-WAIT = 20_000  # milliseconds within which anything that the tests wait for must happen
+WAIT = 60_000  # milliseconds within which anything that the tests wait for must happen
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -153,3 +153,8 @@ def finished(panel: Locator, text: str) -> None:
     """Wait until a tab says that it is done, and check that it shows no error."""
     panel.locator(".state", has_text=text).wait_for()
     assert panel.get_by_role("alert").count() == 0
+
+
+def press(watched: Watched, tab: str, name: str) -> None:
+    """Press a button of a tab."""
+    watched.panel(tab).get_by_role("button", name=name, exact=True).click()

@@ -19,8 +19,13 @@ class Easel {
     this.element = el("article", { className: "easel" }, this.title, stage, this.numbers.element, this.strip.element, this.code.element);
   }
 
+  /** Show an empty picture of a layout, unless a picture of this layout is there. */
+  prepare(model, block) {
+    if (this.model !== model || this.block !== block) this.reset(model, block);
+  }
+
   reset(model, block) {
-    this.block = block;
+    Object.assign(this, { model, block });
     this.title.textContent = `Blocks of ${block.replaceAll("x", " × ")} tokens`;
     this.picture.layout(model, block);
     this.picture.describe("No picture yet");
@@ -73,7 +78,7 @@ export function setUp(panel, models) {
     second.element.hidden = !compare.value;
     easels[1].element.hidden = !compare.value;
     if (runner.running || !settings.model) return;
-    sizes().forEach((block, index) => easels[index].reset(settings.model, block));
+    sizes().forEach((block, index) => easels[index].prepare(settings.model, block));
   }
 
   async function begin() {

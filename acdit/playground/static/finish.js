@@ -119,6 +119,9 @@ class Source {
   arrange() {
     const { model, fields } = this.settings;
     if (!model) return;
+    const layout = `${model.name} ${fields.block.value}`;
+    if (layout === this.layout) return;
+    this.layout = layout;
     const before = this.seen.count;
     this.seen.layout(model, fields.block.value);
     if (before !== this.seen.count) {
@@ -128,10 +131,15 @@ class Source {
     this.shade();
   }
 
-  /** Ask how the model sees the picture, and show it. */
-  async refresh() {
+  /** Show the pad or the place for a file. */
+  toggle() {
     this.pad.element.hidden = this.way.value !== "paint";
     this.upload.element.hidden = this.way.value !== "upload";
+  }
+
+  /** Ask how the model sees the picture, and show it. */
+  async refresh() {
+    this.toggle();
     this.figure.hidden = true;
     this.wait.hidden = false;
     this.turn += 1;
@@ -200,8 +208,10 @@ export function setUp(panel, models, limits) {
     }
   }
 
-  settings.onModel(() => source.refresh());
-  settings.onModel(() => source.arrange());
+  settings.onModel(() => {
+    source.arrange();
+    source.refresh();
+  });
   const form = el("form", { className: "controls" }, source.element, settings.element, keep.element, count.element, buttons, state, settings.more);
   keep.control.addEventListener("input", () => source.shade());
   form.addEventListener("submit", (event) => {
@@ -215,5 +225,10 @@ export function setUp(panel, models, limits) {
 
   const results = el("div", { className: "results" }, trouble, source.place, gallery.element, numbers.element, code.element);
   panel.append(el("div", { className: "split" }, form, results));
-  return { settings, arrange: () => source.arrange() };
+  function arrange() {
+    source.toggle();
+    source.arrange();
+  }
+
+  return { settings, arrange };
 }

@@ -36,6 +36,7 @@ export class Runner {
       else if (error instanceof Failure) alertIn(this.trouble, error.message);
       else throw error;
     } finally {
+      for (const job of this.jobs) job.connection.abort(); // the others, if one of several has failed
       this.running = false;
       this.start.disabled = false;
       if (this.halt === document.activeElement) this.start.focus();

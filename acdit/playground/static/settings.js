@@ -67,6 +67,7 @@ export class Settings {
     this.element = el("div", { className: "fields" }, alone ? null : model, this.area);
     const fold = el("div", { className: "fields inset" }, this.folded, alone ? model : null);
     this.more = el("details", { className: "more" }, el("summary", { textContent: "More settings" }), fold);
+    this.more.addEventListener("invalid", () => (this.more.open = true), true); // a folded field cannot show its error
     this.modelField.control.addEventListener("change", () => this.build({}));
     this.build({});
   }
@@ -85,7 +86,12 @@ export class Settings {
     const placed = (inView) => there.filter((name) => this.main.includes(name) === inView).map((name) => this.fields[name].element);
     this.area.replaceChildren(...placed(true));
     this.folded.replaceChildren(...placed(false));
+    this.set(values);
     for (const listener of this.listeners) listener(this.model);
+    this.set(values); // listeners may have changed what can be chosen
+  }
+
+  set(values) {
     for (const [name, field] of Object.entries(this.fields)) if (values[name] !== undefined) field.value = values[name];
   }
 
