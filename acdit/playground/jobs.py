@@ -39,13 +39,19 @@ class Job:
     Args:
         work: function of the job, which is called in the worker's thread and sends events.
         loop: event loop of the request that reads the events.
+        others_wait: function that returns whether other jobs wait for their turn.
         relabel: function that changes the class while the job runs; None if nothing can change it.
     """
 
     def __init__(
-        self, work: Callable[["Job"], None], loop: asyncio.AbstractEventLoop, relabel: Relabel | None = None
+        self,
+        work: Callable[["Job"], None],
+        loop: asyncio.AbstractEventLoop,
+        others_wait: Callable[[], bool],
+        relabel: Relabel | None = None,
     ):
-        self.id, self.work, self.relabel = secrets.token_hex(8), work, relabel
+        self.id, self.work = secrets.token_hex(8), work
+        self.others_wait, self.relabel = others_wait, relabel
         self._loop, self._events = loop, asyncio.Queue[Event | None]()
         self._stopped = threading.Event()
         self._unread = threading.Semaphore(MOST_UNREAD)
@@ -108,7 +114,7 @@ class Worker:
         Raises:
             Refusal: if the queue is full or closed.
         """
-        job = Job(work, asyncio.get_running_loop(), relabel)
+        job = Job(work, asyncio.get_running_loop(), lambda: bool(self._waiting), relabel)
         with self._changed:
             if self._closed or len(self._waiting) >= MOST_WAITING:
                 raise Refusal(f"{len(self._waiting)} requests are waiting: try again in a moment", 503)

@@ -19,6 +19,8 @@ from .requests import Settings
 from .shelf import Card, Shelf
 from .snippets import Machine, block_code, call_of, has_label_word, label_word, seeded
 
+FAIR_FRAMES = 256  # after so many, a video without end gives way to those who wait
+
 
 class LabelChoice:
     """The class of the blocks of a video that have not begun, which other requests may change.
@@ -125,10 +127,12 @@ def film(job: Job, shelf: Shelf, card: Card, settings: Settings, clip: Clip) -> 
                 seconds=time.perf_counter() - began,
             )
             made += len(frames)
-    except Stopped:
+            if clip.frames is None and made - len(clip.prefix) >= FAIR_FRAMES and job.others_wait():
+                raise Stopped(reason="somebody else is waiting")
+    except Stopped as stopped:
         if made == len(clip.prefix):
             raise
-        raise Stopped(**texts(card, settings, clip, made, machine)) from None
+        raise Stopped(**stopped.values, **texts(card, settings, clip, made, machine)) from None
     seconds = time.perf_counter() - began
     job.send("done", seconds=seconds, **texts(card, settings, clip, made, machine))
 

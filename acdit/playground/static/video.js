@@ -67,7 +67,8 @@ export function setUp(panel, models, limits) {
     try {
       const last = await runner.job("/api/video", body, handlers);
       if (last.python) code.show(last.python, last.command);
-      return `${last.event === "stopped" ? "Stopped after" : "Finished:"} ${plural(made, "frame")}.`;
+      const reason = last.reason ? `, because ${last.reason}` : "";
+      return `${last.event === "stopped" ? "Stopped after" : "Finished:"} ${plural(made, "frame")}${reason}.`;
     } finally {
       current = null;
       player.end();
