@@ -12,7 +12,7 @@ ARG PIP_EXTRA_INDEX_URL=""
 
 # dist/ must hold one wheel: pip refuses the name that several would make.
 COPY constraints.txt dist/*.whl /tmp/acdit/
-RUN pip install --no-cache-dir --constraint /tmp/acdit/constraints.txt "$(echo /tmp/acdit/*.whl)[demo]"
+RUN pip install --no-cache-dir --constraint /tmp/acdit/constraints.txt "$(echo /tmp/acdit/*.whl)[demo,video]"
 
 RUN useradd --create-home --uid 1000 acdit
 USER acdit

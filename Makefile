@@ -49,7 +49,7 @@ lint: $(DEV)  ## Check style, types and imports
 	$(PY) -m pyright
 	$(VENV)/bin/lint-imports
 
-# the wheel is built from the sdist; both are the same bytes wherever and whenever a commit is built
+# the wheel is built from the sdist; both are the same bytes wherever and whenever a commit is built with the same Python and zlib
 dist: $(DEV)  ## Build the wheel and the sdist in dist/
 	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1580601600)} $(PY) -m build --no-isolation --outdir dist
 

@@ -41,7 +41,7 @@ SMALL = {
 
 def paths_in_the_tree() -> list[str]:
     """Every path of the file tree, folders with a slash at their end."""
-    (tree,) = re.findall(r"```\nacdit/\n(.*?)```", PAGE, re.DOTALL)
+    (tree,) = re.findall(r"```text\nacdit/\n(.*?)```", PAGE, re.DOTALL)
     found: list[str] = []
     above: dict[int, str] = {0: ""}
     for line in tree.splitlines():

@@ -87,5 +87,5 @@ def test_it_installs_and_starts_the_page_on_the_port_that_it_exposes():
     text = load_command(command).help([])
     assert "--host" in text and "--port" in text and "ACDIT_DEMO_AUTH" in text and "ACDIT_DEMO_AUTH" in TEXT
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    (extra,) = re.findall(r"\*\.whl\)\[(\w+)\]", TEXT)
-    assert extra in extras
+    (named,) = re.findall(r"\*\.whl\)\[([\w,]+)\]", TEXT)
+    assert named == "demo,video" and set(named.split(",")) <= extras.keys()  # video: clips that are uploaded

@@ -2,12 +2,14 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 from huggingface_hub import ModelCard
+from packaging.licenses import canonicalize_license_expression
 
 from acdit.pipelines.folders import shipped_models
 
@@ -61,6 +63,28 @@ def test_notice_names_what_is_not_of_this_package():
     assert "acdit/labels/imagenet.txt" in notice
     for name in shipped_models():
         assert re.search(rf"(acdit/pretrained/|, | and ){name}\b", notice), name
+
+
+def test_notice_has_the_whole_license_of_wordnet():
+    """Which asks that its conditions, notice and disclaimer appear on all copies; NOTICE is in the wheel."""
+    words = " ".join((ROOT / "NOTICE").read_text().split())
+    assert "provided that you agree to comply with the following copyright notice and statements" in words
+    assert "WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved." in words
+    assert 'THIS SOFTWARE AND DATABASE IS PROVIDED "AS IS" AND PRINCETON UNIVERSITY MAKES NO' in words
+    assert "Title to copyright in this software, database and any associated documentation shall" in words
+    assert words.endswith("Princeton University and LICENSEE agrees to preserve same.")
+
+
+def test_the_metadata_name_the_licences_of_what_is_in_the_wheel():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = project["license"].split(" AND ")
+    wheel = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    shown = {licence for patterns, licence in ROWS if any(belongs(path, patterns) for path in wheel)}
+    assert set(named) == shown and len(named) == len(shown)
+    assert canonicalize_license_expression(project["license"]) == project["license"]
+    texts = "".join((ROOT / name).read_text() for name in project["license-files"])
+    assert "Apache License" in texts and "https://creativecommons.org/licenses/by-sa/3.0/" in texts
+    assert all(name in texts for name in named if name.startswith("LicenseRef-"))
 
 
 @pytest.mark.parametrize("name", shipped_models())

@@ -73,7 +73,16 @@ def test_marks_are_known_and_stand_before_blocks():
 
 
 def test_blocks_name_their_language():
-    """A block without one is neither commands nor Python."""
+    """Every block, indented ones too; one that is neither commands nor Python has neither in it."""
+    pages = [ROOT / "examples" / "README.md", *SHIPPED.glob("*/README.md"), *{b.page for b in BLOCKS}]
+    fence = re.compile(r"^ *```(.*)\n(?:.*\n)*?^ *```$", re.MULTILINE)
+    unnamed = [
+        (name_of(page), language)
+        for page in pages
+        for language in fence.findall(page.read_text())
+        if language not in ("sh", "python", "text")
+    ]
+    assert unnamed == []
     silent = [block for block in BLOCKS if block.language not in ("sh", "python")]
     code = re.compile(r"^(acdit [a-z]+ |torchrun |import |from \w+ import |\w+ = \w+\()", re.MULTILINE)
     assert [block for block in silent if code.search(block.text)] == []
