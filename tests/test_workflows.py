@@ -1,4 +1,4 @@
-"""The workflows of a release, which run elsewhere: their steps of a line, run here in a folder of their own."""
+"""The workflows, which run elsewhere: steps of that of a release are run here, in folders of their own."""
 
 import shutil
 import subprocess
