@@ -2,7 +2,6 @@
 
 import email
 import hashlib
-import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -62,10 +61,6 @@ def built(folder: Path, **environment: str) -> dict[str, Path]:
     variables = {key: value for key, value in os.environ.items() if key != "SOURCE_DATE_EPOCH"}
     subprocess.run(command, cwd=folder, env=variables | environment, check=True, capture_output=True)
     return {path.name: path for path in sorted((folder / "dist").iterdir())}
-
-
-def test_the_version_is_that_of_the_installed_package():
-    assert acdit.__version__ == importlib.metadata.version("acdit")
 
 
 def test_sources_that_are_not_installed_have_a_version_too(tmp_path):

@@ -13,6 +13,7 @@ from ..utils.kinds import OBJECT, TEXT, Kind, check_values, list_of
 from ..utils.untrusted import read_object
 
 FILE = "measurements.json"
+DEVELOPMENT = ".dev"  # after the release that a development version leads to
 ANY = Kind("any value", lambda value: True)
 PLAIN = Kind("a single value", lambda value: not isinstance(value, list | dict))
 KINDS = {
@@ -118,18 +119,18 @@ class Measurements:
     @property
     def note(self) -> str:
         """Return a sentence about rows that other versions of the package measured, or an empty text."""
-        others = [version for version in self._versions if version != __version__]
+        others = [version for version in self._versions if version != release()]
         if not others or not self.rows:
             return ""
         return (
-            f"{self.path} holds rows measured by acdit {in_words(others, 'and')}, and this is {__version__}: "
+            f"{self.path} holds rows measured by acdit {in_words(others, 'and')}, and this is {release()}: "
             "--refresh measures them again"
         )
 
     def add(self, row: dict[str, Any]) -> None:
         """Add a row and write the file."""
         self.rows[self._key(row)] = row
-        self._versions = tuple(dict.fromkeys([*self._versions, __version__]))
+        self._versions = tuple(dict.fromkeys([*self._versions, release()]))
         content = {
             "study": self._study,
             "versions": self._versions,
@@ -141,6 +142,14 @@ class Measurements:
 
     def _key(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(row[name] for name in self._keys)
+
+
+def release() -> str:
+    """Return the release that this version of the package is, or leads to.
+
+    Commits between two releases have versions of their own, which say nothing about what they measure.
+    """
+    return __version__.partition(DEVELOPMENT)[0]
 
 
 def _changed(stored: Mapping[str, Any], setting: Mapping[str, Any]) -> str:

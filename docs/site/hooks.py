@@ -26,7 +26,7 @@ PAGES = {
 } | {card: f"models/{Path(card).parent.name}.md" for card in CARDS}
 MODELS = ("mnist", "moving-digits", "shakespeare", "mnist-classifier")  # one of each modality
 SOURCES = {page: source for source, page in PAGES.items()}
-LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
+LINK = re.compile(r"\[(?P<words>[^\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 FENCE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
@@ -88,17 +88,22 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def _link(match: re.Match[str], source: str, here: str) -> str:
-    before, target, anchor, after = match.groups(default="")
+    target = match["target"]
     if re.match(r"[a-z]+:", target):
         return match[0]
     path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
-    if here == PAGES["examples/README.md"] and posixpath.dirname(path) == "examples":
-        return f"{before}#{posixpath.splitext(posixpath.basename(path))[0]}{after}"
+    if path == source:
+        return match["words"]
+    if source == "examples/README.md" and posixpath.dirname(path) == "examples":
+        return f"[{match['words']}](#{posixpath.splitext(posixpath.basename(path))[0]})"
+    if (ROOT / path).is_file() and path not in PAGES and not path.startswith("docs/"):
+        return match["words"]  # a file that is no page
     page = PAGES.get(path, path.removeprefix("docs/"))
     if (ROOT / path).is_dir():  # the page of a study, or of all
         inside = f"{page}/{posixpath.basename(page)}.md"
         page = inside if (ROOT / "docs" / inside).exists() else f"{page}.md"
-    return f"{before}{posixpath.relpath(page, posixpath.dirname(here) or '.')}{anchor}{after}"
+    link = posixpath.relpath(page, posixpath.dirname(here) or ".")
+    return f"[{match['words']}]({link}{match['anchor'] or ''})"
 
 
 def on_page_content(content: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:

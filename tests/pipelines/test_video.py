@@ -20,7 +20,7 @@ GRID, BLOCK, PATCH = (6, 4, 4), (2, 4, 4), (1, 2, 2)
 LAYOUT = Layout(GRID, BLOCK, PATCH)
 
 
-def build(channels=1, vae=None, classes=3, **arguments):
+def build(channels=1, vae=None, classes: int | None = 3, **arguments):
     patch = (1, 1, 1) if vae else PATCH
     elements = 1 if vae else 4
     network = tiny_model(in_channels=channels * elements, axis_lengths=GRID, num_classes=classes)

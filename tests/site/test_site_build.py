@@ -39,7 +39,7 @@ def build(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "repository"
     ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("acdit", "docs"):
+    for name in ("acdit", "docs", "examples"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "NOTICE", "CITATION.cff", "mkdocs.yml"):
         shutil.copy(ROOT / name, folder)

@@ -18,6 +18,7 @@ RUN_BY = {
     "README.md": "tests/test_readme.py",
     "docs/architecture.md": "tests/test_architecture.py",
     "docs/classification.md": "tests/cli/test_classify.py",
+    "docs/demo.md": "tests/playground/test_demo_command.py",
     "docs/diffusers.md": "tests/pipelines/test_diffusers_loading.py",
     "docs/latent-space.md": "tests/test_readme.py",
     "docs/published-weights.md": "tests/test_readme.py",

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from acdit import __version__
 from acdit.studies.design import Design, Measurement, run_study
 from acdit.studies.dry_run import describe_study
+from acdit.studies.measurements import release
 from acdit.utils.errors import UserError
 from tests.tiny import given
 
@@ -55,7 +55,7 @@ def stored(folder: Path) -> dict:
 
 def test_the_file_says_what_measured_it(counter, tmp_path):
     content = stored(tmp_path)
-    assert content["study"] == "counting" and content["versions"] == [__version__]
+    assert content["study"] == "counting" and content["versions"] == [release()]
     assert given(run_study(counter.design(), tmp_path)).report == "calls [1, 2]"  # nothing again
 
 
@@ -100,8 +100,8 @@ def test_rows_of_another_version_of_the_package_are_kept_and_named(counter, tmp_
     content = stored(tmp_path) | {"versions": ["0.0.1"]}
     path.write_text(json.dumps(content | {"rows": content["rows"][:1]}))
     note, table = given(run_study(counter.design(), tmp_path)).report.split("\n")
-    assert "measured by acdit 0.0.1, and this is " + __version__ in note and "--refresh" in note
-    assert table == "calls [1, 3]" and stored(tmp_path)["versions"] == ["0.0.1", __version__]
+    assert "measured by acdit 0.0.1, and this is " + release() in note and "--refresh" in note
+    assert table == "calls [1, 3]" and stored(tmp_path)["versions"] == ["0.0.1", release()]
     assert given(run_study(counter.design(), tmp_path, refresh=True)).report == "calls [4, 5]"
 
 
@@ -111,3 +111,13 @@ def test_files_that_do_not_name_their_study_are_read(counter, tmp_path):
         json.dumps({key: content[key] for key in ("setting", "rows")})
     )
     assert given(run_study(counter.design(), tmp_path)).report == "calls [1, 2]"
+
+
+def test_commits_between_releases_measure_for_the_next_release(tmp_path, monkeypatch):
+    counter = Counter()
+    for version in ("0.4.0.dev11", "0.4.0.dev12", "0.4.0"):
+        monkeypatch.setattr("acdit.studies.measurements.__version__", version)
+        assert given(run_study(counter.design(), tmp_path)).report == "calls [1, 2]"
+        assert stored(tmp_path)["versions"] == ["0.4.0"]
+    monkeypatch.setattr("acdit.studies.measurements.__version__", "0.4.1.dev1")
+    assert "measured by acdit 0.4.0, and this is 0.4.1" in given(run_study(counter.design(), tmp_path)).report
