@@ -11,6 +11,7 @@ from ...data.digits import digit_images
 from ...data.tensor_cache import cached_tensors, fingerprint
 from ...model.layout import dims
 from ...utils.errors import UserError
+from ...utils.progress_bar import ProgressBar
 from .extractor import ExtractorRequest
 from .fitted import FittedFeatures
 
@@ -84,7 +85,8 @@ def fit_digit_classifier(images: torch.Tensor, labels: torch.Tensor, *, seed: in
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS)
         epochs = math.ceil(STEPS * BATCH / len(images))
         order = torch.cat([torch.randperm(len(images)) for _ in range(epochs)])
-        for rows in order.split(BATCH)[:STEPS]:
+        batches = order.split(BATCH)[:STEPS]
+        for rows in ProgressBar(batches, desc="digit classifier, fitted once", unit="step", leave=False):
             loss = cross_entropy(classifier(_shifted(images[rows])), labels[rows])
             optimizer.zero_grad()
             loss.backward()
