@@ -74,7 +74,7 @@ export function setUp(panel, models) {
     runner.start.textContent = filling ? "Fill" : "Write";
     sheet.element.classList.toggle("numbered", Boolean(numbered.value));
     if (!settings.model) return;
-    const most = Number(settings.fields.block.value);
+    const most = Math.min(Number(settings.fields.block.value), settings.model.max_steps);
     if (steps.control.max !== String(most)) steps.range(1, most, most);
     steps.control.disabled = most === 1;
   }
