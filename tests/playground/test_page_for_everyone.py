@@ -4,6 +4,7 @@ from io import BytesIO
 
 import pytest
 from PIL import Image
+from playwright.sync_api import Route
 
 from tests.playground.browser import ROOT, Watched, finished, press
 
@@ -39,11 +40,11 @@ def test_the_link_over_the_tabs_keeps_the_tab_and_its_settings(watched):
     assert watched.panel("video").get_by_label("Seed", exact=True).input_value() == "9"
 
 
-@pytest.mark.parametrize("fragment", ["__proto__?a=1", "constructor?model=mnist", "main", ""])
-def test_an_address_of_no_tab_opens_the_first_one(watched, fragment):
-    watched.open(fragment)
-    assert watched.panel("draw").is_visible()
-    assert watched.page.url.partition("#")[2].startswith("draw?")
+def test_an_address_of_no_tab_opens_the_first_one(watched):
+    for fragment in ("__proto__?a=1", "constructor?model=mnist", "main", ""):
+        watched.open(fragment)
+        assert watched.panel("draw").is_visible()
+        assert watched.page.url.partition("#")[2].startswith("draw?")
 
 
 def test_a_hidden_number_that_is_wrong_blocks_nothing(watched):
@@ -93,6 +94,26 @@ def test_the_class_of_a_video_that_waits_is_changed(browser, address):
     assert code and "class_labels=[7]" in code
     for page in (first, second):
         page.close()
+
+
+def test_a_class_that_cannot_change_is_not_sent(watched):
+    def without_change(route: Route) -> None:
+        answer = route.fetch()
+        described = answer.json()
+        for model in described["models"]:
+            model["can_change_class"] = False
+        route.fulfill(response=answer, json=described)
+
+    watched.page.route("**/api/models", without_change)
+    watched.open("video?steps=1")
+    panel = watched.panel("video")
+    press(watched, "video", "Start")
+    panel.locator(".place", has_text="of").wait_for()
+    panel.get_by_label("7", exact=True).check()
+    panel.locator(".state", has_text="cannot change the class").wait_for()
+    press(watched, "video", "Stop")
+    finished(panel, "Stopped after")
+    assert not [url for url in watched.requests if url.endswith("/api/video/label")]
 
 
 def test_a_job_is_stopped_though_the_server_does_not_answer(watched):
