@@ -1,5 +1,6 @@
 """The page of `acdit demo` for everyone: by keyboard, in the dark, on a phone, by axe-core and in trouble."""
 
+import re
 from io import BytesIO
 
 import pytest
@@ -34,8 +35,8 @@ def test_the_link_over_the_tabs_keeps_the_tab_and_its_settings(watched):
     watched.open("video?seed=9")
     watched.page.locator(".skip").focus()
     watched.page.keyboard.press("Enter")
-    watched.page.wait_for_function("location.hash.startsWith('#video?')")
-    assert watched.page.evaluate("document.activeElement.id") == "main"
+    watched.page.locator("main:focus").wait_for()
+    watched.page.wait_for_url(re.compile(r"#video\?"))
     assert watched.panel("video").is_visible()
     assert watched.panel("video").get_by_label("Seed", exact=True).input_value() == "9"
 
