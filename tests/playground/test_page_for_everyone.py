@@ -183,13 +183,13 @@ def test_a_file_that_cannot_be_read_is_named(watched, tmp_path):
 
 
 def test_a_text_is_written_in_large_blocks(watched):
-    watched.open("write?model=shakespeare&block=128&tokens=128")
+    watched.open("write?model=shakespeare&block=128&tokens=8")
     models = watched.page.request.get(f"{watched.address}/api/models").json()["models"]
     most = next(model["max_steps"] for model in models if model["name"] == "shakespeare")
     panel = watched.panel("write")
     assert panel.get_by_label("Steps for each block").input_value() == str(min(128, most))
     press(watched, "write", "Write")
-    finished(panel, "128 tokens in")
+    finished(panel, "8 tokens in")
 
 
 def test_the_page_says_that_the_server_is_gone(watched):
