@@ -126,6 +126,28 @@ def grey(url: str) -> np.ndarray:
         return np.asarray(picture.convert("L"))
 
 
+def seconds_of_drawing(page: Page) -> tuple[float, float]:
+    """Draw a picture with the settings of the page; return the seconds to its first block and to its end."""
+    return tuple(
+        page.evaluate(
+            """() => new Promise((resolve) => {
+                const panel = document.getElementById("draw");
+                const began = performance.now();
+                let first = null;
+                panel.querySelector("button[type=submit]").click();
+                const look = () => {
+                    const seconds = (performance.now() - began) / 1000;
+                    if (panel.querySelector(".cells [data-state=done]")) first ??= seconds;
+                    const state = panel.querySelector(".state").textContent;
+                    if (state.startsWith("Finished")) resolve([first, seconds]);
+                    else setTimeout(look, 5);
+                };
+                look();
+            })"""
+        )
+    )
+
+
 def gather(panel: Locator, canvas: Locator) -> None:
     """Begin to keep every different picture that a canvas shows, and every state of the blocks in a panel."""
     canvas.evaluate(
@@ -136,8 +158,9 @@ def gather(panel: Locator, canvas: Locator) -> None:
                 window.shown.add(canvas.toDataURL("image/png"));
                 const cells = [...canvas.parentNode.querySelectorAll("[data-state]")];
                 window.states.add(cells.map((cell) => cell.dataset.state).join(" "));
-                requestAnimationFrame(look);
+                if (!window.gathered) requestAnimationFrame(look);
             };
+            window.gathered = false;
             look();
         }"""
     )
@@ -145,8 +168,8 @@ def gather(panel: Locator, canvas: Locator) -> None:
 
 
 def gathered(page: Page) -> tuple[list[str], list[str]]:
-    """Data URLs of the pictures that were gathered, and the states of the blocks."""
-    return page.evaluate("[[...window.shown], [...window.states]]")
+    """Data URLs of the pictures that were gathered, and the states of the blocks; no more are gathered."""
+    return page.evaluate("window.gathered = true, [[...window.shown], [...window.states]]")
 
 
 def finished(panel: Locator, text: str) -> None:

@@ -11,7 +11,16 @@ import torch
 from PIL import Image, ImageDraw
 
 import acdit
-from tests.playground.browser import Watched, finished, gather, gathered, grey, pixels, press
+from tests.playground.browser import (
+    Watched,
+    finished,
+    gather,
+    gathered,
+    grey,
+    pixels,
+    press,
+    seconds_of_drawing,
+)
 
 pytestmark = pytest.mark.long
 
@@ -39,6 +48,10 @@ def test_a_picture_is_drawn_block_by_block_and_its_code_draws_it_again(watched, 
     strip.get_by_role("button", name="Previous block").click()
     assert strip.locator("h3").inner_text() == "Denoising steps of block 3 of 4"
     assert panel.locator("dd").first.inner_text() == "100"
+    drawn = pixels(canvas)
+    first, whole = seconds_of_drawing(watched.page)
+    print(f"first block after {first:.2f} s, picture after {whole:.2f} s")
+    assert (pixels(canvas) == drawn).all()  # of the same seed
 
     panel.get_by_role("button", name="Copy as Python").click()
     panel.get_by_role("button", name="Copied").wait_for()
@@ -74,6 +87,9 @@ def test_two_block_sizes_are_drawn_with_the_same_seed_and_a_link_draws_them_agai
 def test_a_link_restores_what_depends_on_the_block_size(watched):
     watched.open("finish?block=2x2&keep=11&count=3&label=7&seed=5")
     panel = watched.panel("finish")
+    panel.get_by_label("or type it").fill("5")
+    panel.locator(".seen canvas").wait_for()
+    assert panel.locator(".seen [data-state=given]").count() == 11
     assert panel.get_by_label("Blocks that are kept").input_value() == "11"
     assert panel.get_by_label("Results").input_value() == "3"
     watched.open("write?block=4&steps=3&prompt=Now")

@@ -31,12 +31,17 @@ async function begin() {
   const parts = fill(models, limits);
   document.getElementById("version").append(` acdit ${version}`);
 
+  let shown = "draw";
+
+  /** Open the tab of the address; for an address of something else, such as that of the link over the tabs, keep the one in view. */
   function open({ tab, values }) {
+    if (!Object.hasOwn(PANELS, tab)) return choose(shown);
     if (Object.keys(values).length) parts[tab]?.settings.restore(values);
     choose(tab);
   }
 
   const choose = setUpTabs(document.querySelector("[role=tablist]"), (name) => {
+    shown = name;
     parts[name]?.arrange();
     parts[name]?.settings.remember();
   });

@@ -34,8 +34,8 @@ class Easel {
     this.code.clear();
   }
 
-  /** Draw the picture that `body` asks for; return the last event. */
-  async draw(runner, body, name) {
+  /** Draw the picture that `body` asks for, with the page's address of now; return the last event. */
+  async draw(runner, body, link, name) {
     const { picture, numbers, strip } = this;
     const begun = () => picture.progress(0);
     const step = async (event) => {
@@ -53,7 +53,8 @@ class Easel {
     };
     try {
       const last = await runner.job("/api/draw", { ...body, block: this.block }, { started: begun, step, block }, name);
-      if (last.event === "done") this.code.show(last.python, last.command, saveLink("drawn.png", picture.canvas.toDataURL(), "Save the picture"));
+      const save = () => saveLink("drawn.png", picture.canvas.toDataURL(), "Save the picture");
+      if (last.event === "done") this.code.show(last.python, last.command, link, save());
       return last;
     } finally {
       picture.rest();
@@ -82,13 +83,13 @@ export function setUp(panel, models) {
   }
 
   async function begin() {
-    const body = settings.request();
+    const [body, link] = [settings.request(), settings.link()];
     arrange();
     const chosen = sizes();
     chosen.forEach((block, index) => easels[index].reset(settings.model, block));
     easels[0].element.scrollIntoView({ block: "nearest" });
     const name = (index) => (chosen.length > 1 ? `Picture ${index + 1}` : "");
-    const last = await Promise.all(chosen.map((block, index) => easels[index].draw(runner, body, name(index))));
+    const last = await Promise.all(chosen.map((block, index) => easels[index].draw(runner, body, link, name(index))));
     if (last.some((event) => event.event === "stopped")) return "Stopped.";
     const seconds = last.map((event) => `${event.seconds.toFixed(1)} s`).join(" and ");
     return `Finished in ${seconds}.`;

@@ -8,6 +8,12 @@ function hinted(control, hint) {
   return note;
 }
 
+/** Show a field or hide it. A hidden one is disabled, for a wrong value in it would block its form unseen. */
+export function reveal(field, shown) {
+  field.element.hidden = !shown;
+  field.control.disabled = !shown;
+}
+
 /** Choice among `[value, name, note]` (the note is optional) by a drop-down list. */
 export function choice(label, pairs, chosen, hint = "") {
   const control = el("select", { id: newId("field") });

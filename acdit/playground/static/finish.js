@@ -120,15 +120,17 @@ class Source {
     const { model, fields } = this.settings;
     if (!model) return;
     const layout = `${model.name} ${fields.block.value}`;
-    if (layout === this.layout) return;
-    this.layout = layout;
-    const before = this.seen.count;
-    this.seen.layout(model, fields.block.value);
-    if (before !== this.seen.count) {
-      const most = Math.max(0, this.seen.count - 1);
-      this.keep.range(Math.min(1, most), most, Math.min(most, Math.max(1, Math.floor(this.seen.count / 2))));
+    if (layout !== this.layout) {
+      this.layout = layout;
+      const before = this.seen.count;
+      this.seen.layout(model, fields.block.value);
+      if (before !== this.seen.count) {
+        const most = Math.max(0, this.seen.count - 1);
+        this.keep.range(Math.min(1, most), most, Math.min(most, Math.max(1, Math.floor(this.seen.count / 2))));
+        this.keep.control.disabled = most === 0;
+      }
     }
-    this.shade();
+    this.shade(); // a link may have brought another number of kept blocks
   }
 
   /** Show the pad or the place for a file. */
@@ -181,7 +183,8 @@ export function setUp(panel, models, limits) {
   const code = new Code();
 
   async function begin() {
-    const image = source.image;
+    const [image, link] = [source.image, settings.link()];
+    if (source.seen.count === 1) throw new Failure("One block is the whole picture, so nothing can be kept: choose a smaller block size.");
     if (!image) throw new Failure("There is no picture yet: paint one, or choose a file.");
     const body = { ...settings.request(), image, keep: keep.value, count: count.value };
     gallery.reset(settings.model, body.block, body.count, body.keep);
@@ -201,8 +204,9 @@ export function setUp(panel, models, limits) {
     try {
       const last = await runner.job("/api/finish", body, handlers);
       if (last.event === "stopped") return "Stopped.";
-      code.show(last.python, last.command);
-      return `${plural(body.count, "picture")} finished in ${last.seconds.toFixed(1)} s.`;
+      code.show(last.python, last.command, link);
+      const end = `${plural(body.count, "picture")} finished in ${last.seconds.toFixed(1)} s`;
+      return last.note ? `${end}; ${last.note}` : `${end}.`;
     } finally {
       gallery.rest();
     }

@@ -132,12 +132,13 @@ export function setUp(panel, models) {
     turn += 1;
     const mine = turn;
     const { model, block } = settings.request();
+    const link = settings.link();
     if (shown === `${model} ${block}`) return;
     try {
       const answer = await ask("/api/how", { model, block });
       if (mine !== turn) return; // another layout was chosen in the meantime
       alertIn(trouble, "");
-      await show(answer);
+      await show(answer, link);
       shown = `${model} ${block}`;
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
@@ -145,7 +146,7 @@ export function setUp(panel, models) {
     }
   }
 
-  async function show(answer) {
+  async function show(answer, link) {
     const canvas = el("canvas", { role: "img", "aria-label": `Attention mask of ${plural(answer.blocks, "block")}` });
     summary.textContent = answer.text;
     const order = card(
@@ -160,7 +161,7 @@ export function setUp(panel, models) {
     );
     const cost = card("What it costs", "Floating-point operations of one sample, with the model's own number of steps.", ...costList(answer.flops));
     cards.replaceChildren(el("div", {}, maskCard(canvas), cost), el("div", {}, order, cache));
-    code.show(answer.python, answer.command);
+    code.show(answer.python, answer.command, link);
     await drawMask(canvas, answer.mask);
     mask = () => drawMask(canvas, answer.mask);
   }

@@ -44,7 +44,7 @@ export class Runner {
     }
   }
 
-  /** Run one job; `name` tells it from others of the same tab. */
+  /** Run one job; `name` tells it from others of the same tab. The handlers of queued and started get the job too. */
   async job(path, body, handlers, name = "") {
     const job = new Job(path, body);
     const prefix = name ? `${name}: ` : "";
@@ -53,7 +53,10 @@ export class Runner {
     try {
       return await job.run({
         ...handlers,
-        queued: (event) => this.say(prefix + waiting(event.position), event.position > 0),
+        queued: (event) => {
+          this.say(prefix + waiting(event.position), event.position > 0);
+          handlers.queued?.(event, job);
+        },
         loading: () => this.say(`${prefix}The model is being loaded.`),
         started: (event) => {
           this.say(prefix + "The model is at work.");
@@ -74,6 +77,7 @@ export class Runner {
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       alertIn(this.trouble, error.message);
+      this.halt.disabled = !this.running;
     }
   }
 

@@ -120,11 +120,16 @@ export class Settings {
     this.build(values);
   }
 
-  /** Write the settings into the address of the page. */
-  remember() {
+  /** Return the address of the page with the settings. */
+  link() {
     const values = new URLSearchParams({ model: this.modelField.value });
     for (const [name, field] of Object.entries(this.fields)) values.set(name, field.value);
-    history.replaceState(null, "", `#${this.tab}?${values}`);
+    return new URL(`#${this.tab}?${values}`, location.href).href;
+  }
+
+  /** Write the settings into the address of the page. */
+  remember() {
+    history.replaceState(null, "", this.link());
   }
 }
 

@@ -3,6 +3,7 @@
 /** Error with a message for a person, from the server or about the connection to it. */
 export class Failure extends Error {}
 
+const PATIENCE = 2000; // milliseconds to wait for the answer to a request to stop
 const UNREACHABLE = "The server does not answer. It may have been stopped: start `acdit demo` again and reload the page.";
 
 async function request(path, options) {
@@ -10,7 +11,7 @@ async function request(path, options) {
   try {
     response = await fetch(path, options);
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (["AbortError", "TimeoutError"].includes(error.name)) throw error;
     throw new Failure(UNREACHABLE);
   }
   if (response.ok) return response;
@@ -38,20 +39,24 @@ export async function ask(path, body, signal) {
 export async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  while (true) {
-    let piece;
-    try {
-      piece = await reader.read();
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new Failure("The connection to the server broke off.");
+  try {
+    while (true) {
+      let piece;
+      try {
+        piece = await reader.read();
+      } catch (error) {
+        if (error.name === "AbortError") throw error;
+        throw new Failure("The connection to the server broke off.");
+      }
+      if (piece.done) break;
+      const lines = (rest + piece.value).split("\n");
+      rest = lines.pop();
+      for (const line of lines) if (line) yield JSON.parse(line);
     }
-    if (piece.done) break;
-    const lines = (rest + piece.value).split("\n");
-    rest = lines.pop();
-    for (const line of lines) if (line) yield JSON.parse(line);
+    if (rest.trim()) yield JSON.parse(rest);
+  } finally {
+    reader.cancel().catch(() => null); // a connection that broke off cannot be cancelled, and need not be
   }
-  if (rest.trim()) yield JSON.parse(rest);
 }
 
 /** A piece of work on the server: its place in the queue, its events, and a way to stop it. */
@@ -76,9 +81,17 @@ export class Job {
     return last;
   }
 
-  /** Ask the server to stop before the next block; without an id yet, close the connection. */
+  /**
+   * Ask the server to stop before the next block. Without an id yet, or without an answer in time, close the connection,
+   * which stops the work too: a browser has few connections to a server, and other pages may hold all of them.
+   */
   async stop() {
-    if (this.id === null) this.connection.abort();
-    else await ask("/api/stop", { job: this.id });
+    try {
+      if (this.id === null) this.connection.abort();
+      else await ask("/api/stop", { job: this.id }, AbortSignal.timeout(PATIENCE));
+    } catch (error) {
+      if (error.name !== "TimeoutError") throw error;
+      this.connection.abort();
+    }
   }
 }

@@ -1,4 +1,5 @@
 // Small pieces that every tab uses: elements, messages, numbers, code to copy.
+import { Failure } from "./stream.js";
 
 let identifiers = 0;
 
@@ -100,7 +101,8 @@ export class Code {
     this.element = el("div", { className: "code", hidden: true });
   }
 
-  show(python, command, ...further) {
+  /** Show the code, and a link to the settings that it was made with. */
+  show(python, command, link, ...further) {
     const buttons = el("div", { className: "row" });
     const texts = el("details", {}, el("summary", { textContent: "Show the code" }));
     for (const [name, text] of [["Python", python], ["command", command]]) {
@@ -110,7 +112,7 @@ export class Code {
       block.append(el("code", { textContent: text }));
       texts.append(block);
     }
-    buttons.append(copyButton("Copy link", location.href), ...further);
+    buttons.append(copyButton("Copy link", link), ...further);
     this.element.replaceChildren(buttons, texts);
     this.element.hidden = false;
   }
@@ -133,12 +135,12 @@ export async function bitmapOf(dataUrl) {
   return createImageBitmap(new Blob([data], { type: head.slice(5).split(";")[0] }));
 }
 
-/** Read a file as a data URL. */
+/** Read a file as a data URL. Raises `Failure` if it cannot be read, as a folder cannot. */
 export function dataUrlOf(file) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.addEventListener("load", () => resolve(reader.result));
-    reader.addEventListener("error", () => reject(new Error(`${file.name} cannot be read.`)));
+    reader.addEventListener("error", () => reject(new Failure(`${file.name} cannot be read. Choose a file, and no folder.`)));
     reader.readAsDataURL(file);
   });
 }

@@ -1,7 +1,8 @@
 // A place to drop, choose or paste a file.
+import { Failure } from "./stream.js";
 import { dataUrlOf, el, newId } from "./ui.js";
 
-/** Area for one file; `chosen(name, dataUrl)` is called with it, `refused(message)` if it is too large. */
+/** Area for one file; `chosen(name, dataUrl)` is called with it, `refused(message)` if it is too large or cannot be read. */
 export class Upload {
   constructor(label, accept, limit, chosen, refused) {
     Object.assign(this, { limit, chosen, refused });
@@ -35,8 +36,16 @@ export class Upload {
       this.refused(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB; a file may have ${most} MB. Choose a smaller one.`);
       return;
     }
+    let data;
+    try {
+      data = await dataUrlOf(file);
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      this.refused(error.message);
+      return;
+    }
     this.note.textContent = file.name;
-    await this.chosen(file.name, await dataUrlOf(file));
+    await this.chosen(file.name, data);
   }
 
   clear() {

@@ -1,5 +1,5 @@
 // Video: frames play while they are made; the class of the coming blocks may be changed.
-import { number, tick } from "./fields.js";
+import { number, reveal, tick } from "./fields.js";
 import { Player } from "./player.js";
 import { Runner } from "./runner.js";
 import { Settings } from "./settings.js";
@@ -7,6 +7,7 @@ import { ask, Failure } from "./stream.js";
 import { alertIn, bitmapOf, bytes, Code, el, Numbers, plural } from "./ui.js";
 import { Upload } from "./upload.js";
 
+const MOST_FRAMES = 4096; // of a video with an end
 const NUMBERS = ["Frames made", "Network calls", "Frames per second", "Cache"];
 
 /** Upload of a clip to continue, which can be taken back. */
@@ -34,7 +35,7 @@ class Clip {
 /** Fill the tab. Returns its settings. */
 export function setUp(panel, models, limits) {
   const endless = tick("Go on until it is stopped", true);
-  const frames = number("Frames", 16, { min: 1, max: 100000 });
+  const frames = number("Frames", 16, { min: 1, max: MOST_FRAMES });
   const settings = new Settings("video", models, ["label"], ["block", "seed", "steps", "guidance"], { endless, frames });
   const runner = new Runner("Start", begin);
   const { trouble, buttons, state } = runner;
@@ -46,14 +47,20 @@ export function setUp(panel, models, limits) {
 
   async function begin() {
     const body = { ...settings.request(), labels_by_block: null, frames: endless.value ? null : frames.value, clip: clip.data };
+    const link = settings.link();
     player.reset(settings.model.size, settings.model.fps ?? 8);
     numbers.clear();
     code.clear();
     player.element.scrollIntoView({ block: "nearest" });
     let made = 0;
     const show = async (images) => player.push(await Promise.all(images.map(bitmapOf)));
+    const accepted = (_event, job) => {
+      if (current) return;
+      current = job;
+      if (settings.request().label !== body.label) changeClass(); // it was chosen before the server had answered
+    };
     const handlers = {
-      started: (_event, job) => (current = job),
+      queued: accepted,
       given: (event) => show(event.images),
       frames: async (event) => {
         await show(event.images);
@@ -64,19 +71,25 @@ export function setUp(panel, models, limits) {
         numbers.set("Cache", bytes(event.cache_bytes));
       },
     };
+    settings.modelField.control.disabled = true; // the classes are those of the model that is at work
     try {
       const last = await runner.job("/api/video", body, handlers);
-      if (last.python) code.show(last.python, last.command);
+      if (last.python) code.show(last.python, last.command, link);
       const reason = last.reason ? `, because ${last.reason}` : "";
       return `${last.event === "stopped" ? "Stopped after" : "Finished:"} ${plural(made, "frame")}${reason}.`;
     } finally {
       current = null;
+      settings.modelField.control.disabled = false;
       player.end();
     }
   }
 
   async function changeClass() {
-    if (!current) return;
+    if (!current || current.body.model !== settings.model.name) return;
+    if (settings.model.can_change_class === false) {
+      runner.say("This model cannot change the class of a video that has begun. The next video will have it.", true);
+      return;
+    }
     const { label } = settings.request();
     try {
       await ask("/api/video/label", { job: current.id, label });
@@ -89,7 +102,7 @@ export function setUp(panel, models, limits) {
   }
 
   function arrange() {
-    frames.element.hidden = Boolean(endless.value);
+    reveal(frames, !endless.value);
     if (!runner.running && settings.model && !player.frames.length) player.reset(settings.model.size, settings.model.fps ?? 8);
   }
 

@@ -1,5 +1,5 @@
 // Write: streamed tokens, each coloured by the step that revealed it; gaps of a text are filled.
-import { chips, number, slider, textArea, tick } from "./fields.js";
+import { chips, number, reveal, slider, textArea, tick } from "./fields.js";
 import { Runner } from "./runner.js";
 import { Settings } from "./settings.js";
 import { Code, el, Numbers, plural } from "./ui.js";
@@ -69,21 +69,22 @@ export function setUp(panel, models) {
 
   function arrange() {
     const filling = way.value === "fill";
-    prompt.element.hidden = tokens.element.hidden = filling;
-    gaps.element.hidden = !filling;
+    for (const field of [prompt, tokens]) reveal(field, !filling);
+    reveal(gaps, filling);
     runner.start.textContent = filling ? "Fill" : "Write";
     sheet.element.classList.toggle("numbered", Boolean(numbered.value));
     if (!settings.model) return;
-    const most = Number(settings.fields.block.value);
+    const most = Math.min(Number(settings.fields.block.value), settings.model.max_steps);
     if (steps.control.max !== String(most)) steps.range(1, most, most);
     steps.control.disabled = most === 1;
   }
 
   async function begin() {
     const { model, block, seed } = settings.request();
-    const shared = { model, block: Number(block), seed, steps: steps.value, temperature: temperature.value, tokens: tokens.value };
+    const shared = { model, block: Number(block), seed, steps: steps.value, temperature: temperature.value };
+    const link = settings.link();
     const filling = way.value === "fill";
-    const body = filling ? { ...shared, text: gaps.value } : { ...shared, prompt: prompt.value };
+    const body = filling ? { ...shared, text: gaps.value } : { ...shared, prompt: prompt.value, tokens: tokens.value };
     sheet.clear(steps.value);
     numbers.clear();
     code.clear();
@@ -98,7 +99,7 @@ export function setUp(panel, models) {
     };
     const last = await runner.job(filling ? "/api/fill" : "/api/write", body, handlers);
     if (last.event === "stopped") return "Stopped.";
-    code.show(last.python, last.command);
+    code.show(last.python, last.command, link);
     return `${plural(sheet.count, "token")} in ${last.seconds.toFixed(1)} s.`;
   }
 
