@@ -35,8 +35,8 @@ PAGE: list[Mutant] = [
     mutant(
         "the class of a video changes for blocks that were planned, too, but not afterwards",
         "playground/video.py",
-        "self._planned, self._label = [], label",
-        "self._planned = [label] * len(self._planned)",
+        "            self._planned, self._label = [], label",
+        "            self._planned = [label] * len(self._planned)",
         "playground/test_page_video.py::test_the_class_changes_on_the_way",
     ),
 ]
