@@ -197,8 +197,8 @@ def outcome(job: Job) -> Event | None:
         job.work(job)
     except Stopped as stopped:
         return {"event": "stopped", **stopped.values}
-    # A panic of a library in Rust is a BaseException, which would end the only thread that computes. Ctrl-C is
-    # raised in the main thread, never here.
+    # A panic of a library in Rust is a BaseException, which would end the only thread that computes. Ctrl-C
+    # is raised in the main thread, never here.
     except BaseException as error:  # noqa: BLE001
         return {"event": "error", "message": failure(error)}
     return None
