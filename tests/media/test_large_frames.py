@@ -7,6 +7,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.error import FFmpegError
 
 from acdit.media.merged_frames import even_frames
 from acdit.media.video_opening import VideoError, opened_video
@@ -45,7 +46,7 @@ def test_frames_that_grow_on_the_way_are_refused(tmp_path):
     with pytest.raises(VideoError):
         read(small + large, max_pixels=2**16 - 1)
     sizes = []  # the decoder itself refuses them, before it reserves memory
-    with opened_video(small + large, 2**16 - 1) as (container, stream), pytest.raises(av.FFmpegError):
+    with opened_video(small + large, 2**16 - 1) as (container, stream), pytest.raises(FFmpegError):
         for packet in container.demux(stream):
             sizes += [frame.width for frame in packet.decode()]
     assert set(sizes) <= {64}
