@@ -131,12 +131,19 @@ def block_labels(
         prefix: frames that every clip begins with.
 
     Raises:
-        UserError: if there are more labels or fewer, or the model has no such class.
+        UserError: if there are more labels or fewer, the model has no such class, or the prefix is not whole
+            blocks or leaves nothing to generate.
     """
     ids = pipeline.label_ids(labels)
     length, kept = frames or pipeline.num_frames, len(prefix or ())
     size, grid = requested_block(pipeline.layout, block), pipeline.layout.grid
     tokens = frame_tokens(pipeline.layout, length, block) - kept // pipeline.layout.patch[0]
+    slab = size[0] * pipeline.layout.patch[0]
+    if kept % slab or kept >= length:
+        raise UserError(
+            f"--keep-frames must be a multiple of {slab} (one block) and fewer than --frames, {length}, "
+            f"not {kept}"
+        )
     blocks = Layout((tokens, *grid[1:]), size).num_blocks
     if len(ids) != blocks:
         given = f", {kept} of them given," if kept else ""

@@ -43,28 +43,33 @@ def video_stream(container: "InputContainer") -> "VideoStream | None":
     return next((stream for stream in streams if stream.frames != 1), streams[0] if streams else None)
 
 
-def upright(frame: "VideoFrame", sample_aspect: Fraction | None = None) -> Image.Image:
+def upright(
+    frame: "VideoFrame", sample_aspect: Fraction | None = None, max_pixels: int | None = None
+) -> Image.Image:
     """Convert a decoded frame to an RGB picture as it is displayed; see also `rgb_picture`.
 
     Args:
         frame: decoded frame, which is rotated by its display matrix.
         sample_aspect: width of a pixel divided by its height; the shorter side of the pixels is stretched.
+        max_pixels: maximum number of pixels of the stretched frame, checked before it is made; None = any.
 
     Raises:
-        VideoError: if the stretched frame is too narrow.
+        VideoError: if the stretched frame is too narrow, or has more pixels.
     """
+    width, height = frame.width, frame.height
+    if sample_aspect is not None and sample_aspect > 0:
+        width = max(width, round(width * sample_aspect))
+        height = max(height, round(height / sample_aspect))
+    is_stretched = (width, height) != (frame.width, frame.height)
+    if is_stretched and max(width, height) > MAX_STRETCH * min(width, height):
+        raise VideoError(f"{width}x{height} pixels is too narrow")
+    _check_pixels(width, height, max_pixels)
     pixel_format = frame.format
     if pixel_format.has_palette or any(component.is_alpha for component in pixel_format.components):
         image = rgb_picture(Image.fromarray(frame.to_ndarray(format="rgba"), "RGBA"))
     else:
         image = frame.to_image()
-    width, height = image.size
-    if sample_aspect is not None and sample_aspect > 0:
-        width = max(width, round(width * sample_aspect))
-        height = max(height, round(height / sample_aspect))
-    if (width, height) != image.size:
-        if max(width, height) > MAX_STRETCH * min(width, height):
-            raise VideoError(f"{width}x{height} pixels is too narrow")
+    if is_stretched:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     return image.rotate(frame.rotation, expand=True)
 
@@ -92,11 +97,17 @@ def opened_video(
         stream = video_stream(container)
         if stream is None:
             raise VideoError("holds no video")
-        width, height = stream.codec_context.width, stream.codec_context.height
-        if max_pixels is not None and width * height > max_pixels:
-            raise VideoError(f"has frames of {width:,}x{height:,} pixels, more than {max_pixels:,}")
+        _check_pixels(stream.codec_context.width, stream.codec_context.height, max_pixels)
+        # The options of `av.open` reach the container and the decoders that probe it, but not this one, which
+        # would follow frames that grow on the way.
+        stream.codec_context.options = limit
         stream.thread_type = "AUTO"
         yield container, stream
+
+
+def _check_pixels(width: int, height: int, max_pixels: int | None) -> None:
+    if max_pixels is not None and width * height > max_pixels:
+        raise VideoError(f"has frames of {width:,}x{height:,} pixels, more than {max_pixels:,}")
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
-from itertools import accumulate, count, pairwise
+from itertools import accumulate, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
 from ..utils.errors import require
+from .merged_frames import even_frames
 from .video_opening import VideoError, opened_video, upright, video_errors
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 PICTURE_SEQUENCES = ("gif", "apng")  # a duration for every frame and no rate; writers merge equal frames
-ROUNDING = 0.005  # seconds by which the end of a frame of such a file may be rounded
+LEAST_DECODED = 2**20  # pixels that a smaller frame counts as in `max_decoded`
 
 
 class _SeekFailed(Exception):
@@ -35,6 +36,8 @@ class VideoReader:
     Args:
         source: bytes or path of the video file.
         max_pixels: maximum number of pixels of a frame; None = FFmpeg's.
+        max_decoded: maximum number of pixels that are decoded in all, where each frame counts as 2**20 pixels
+            at least; None = any. A file may store very many frames between two that are shown.
 
     Attributes:
         interval: seconds from one frame to the next.
@@ -43,8 +46,11 @@ class VideoReader:
         VideoError: if the file is no video, or if its first frame cannot be decoded.
     """
 
-    def __init__(self, source: bytes | str | Path, max_pixels: int | None = None) -> None:
+    def __init__(
+        self, source: bytes | str | Path, max_pixels: int | None = None, max_decoded: int | None = None
+    ) -> None:
         self._source, self._max_pixels, self._stack = source, max_pixels, ExitStack()
+        self._max_decoded, self._decoded_pixels = max_decoded, 0
 
     def __enter__(self) -> "VideoReader":
         try:
@@ -224,6 +230,7 @@ class VideoReader:
                 continue  # a recording may begin between key frames
             for frame in frames:
                 watched = False
+                self._count(frame)
                 if frame.time is None:
                     time += self.interval
                 else:
@@ -231,6 +238,11 @@ class VideoReader:
                         shift = 0.0 if time < 0 else time + self.interval - frame.time
                     time = frame.time + shift
                 yield time, frame
+
+    def _count(self, frame: "VideoFrame") -> None:
+        self._decoded_pixels += max(LEAST_DECODED, frame.width * frame.height)
+        if self._max_decoded is not None and self._decoded_pixels > self._max_decoded:
+            raise VideoError("stores too many frames for those that it shows")
 
     def _seek(self, moment: float) -> "tuple[float, VideoFrame]":
         """Continue at a frame that is shown at a moment or before it, and return it."""
@@ -264,7 +276,7 @@ class VideoReader:
             distance = 2 * distance or 1.0
 
     def _picture(self, frame: "VideoFrame") -> Image.Image:
-        return upright(frame, self.stream.sample_aspect_ratio)
+        return upright(frame, self.stream.sample_aspect_ratio, self._max_pixels)
 
 
 class _Packets(NamedTuple):
@@ -292,7 +304,7 @@ class _Packets(NamedTuple):
             return None
         if not self.is_sequence:
             return span / (len(self.times) - 1)
-        return span / _even_frames(list(accumulate(self.durations)))
+        return span / even_frames(list(accumulate(self.durations)))
 
     def _span(self) -> float | None:
         """Return the time from the first frame to the last, or of a sequence to the end of the last."""
@@ -302,32 +314,6 @@ class _Packets(NamedTuple):
         if len(known) < 2 or len(known) < len(self.times):
             return None
         return max(known) - min(known)
-
-
-def _even_frames(ends: list[float]) -> int:
-    """Return the number of frames of equal duration that pictures with these ends were merged from.
-
-    It is the smallest one with which every picture ends with a frame, up to rounding; if there is none, the
-    shortest picture is one frame.
-    """
-    shortest = min(end - start for start, end in pairwise([0.0, *ends]))
-    most = max(len(ends), round(ends[-1] / max(shortest, 2 * ROUNDING)))
-    return next((frames for frames in range(len(ends), most) if _fits(ends, frames)), most)
-
-
-def _fits(ends: list[float], frames: int) -> bool:
-    """Return whether every picture of a sequence ends with one of so many frames of equal duration."""
-    low, high = (ends[-1] - ROUNDING) / frames, (ends[-1] + ROUNDING) / frames
-    last = 0
-    for end in ends[:-1]:
-        number = round(end * frames / ends[-1])
-        if number <= last:
-            return False
-        low, high = max(low, (end - ROUNDING) / number), min(high, (end + ROUNDING) / number)
-        if low > high + 1e-9:
-            return False
-        last = number
-    return True
 
 
 def _shown(container: "InputContainer", stream: "VideoStream") -> Iterator[Any]:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
@@ -27,11 +27,17 @@ from .snippets import Machine
 from .video import Clip, LabelChoice, film, whole_blocks
 from .write import write
 
-T = TypeVar("T")
 STATIC = Path(__file__).parent / "static"
 LONGEST_REQUEST = 4 * UPLOAD_BYTES // 3 + 2**16  # bytes: an upload in base64, and settings
 LONGEST_TEXT = 2**18  # bytes of a request without an upload
 LONGEST_READING = 30.0  # seconds in which a request must arrive
+
+
+class _Json(JSONResponse):
+    """Answer in ASCII, so that half a surrogate pair in the name of a class or of a folder can be sent."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 class Playground:
@@ -46,6 +52,7 @@ class Playground:
         self.shelf, self.worker = shelf, worker
         self.machine = Machine(shelf.device, shelf.dtype)
         self._decoding = CapacityLimiter(1)  # uploads are decoded one after the other, to bound the memory
+        self._explaining = CapacityLimiter(1)  # explanations need not wait for uploads
 
     def routes(self) -> list[Any]:
         """Return the routes of the application."""
@@ -81,7 +88,7 @@ class Playground:
             "upload_frames": UPLOAD_FRAMES,
         }
         models = [card.described() for card in self.shelf.cards.values()]
-        return JSONResponse({"models": models, "limits": limits, "version": __version__})
+        return _Json({"models": models, "limits": limits, "version": __version__})
 
     async def draw(self, request: Request) -> Response:
         """Draw a picture of a class."""
@@ -101,7 +108,7 @@ class Playground:
     async def preview(self, request: Request) -> Response:
         """Answer with an uploaded picture as a model sees it."""
         card, values = await self._read(request, requests.PREVIEW, "finish", LONGEST_REQUEST)
-        return JSONResponse({"image": data_url(await self._picture(card, values["image"]))})
+        return _Json({"image": data_url(await self._picture(card, values["image"]))})
 
     async def video(self, request: Request) -> Response:
         """Make a video."""
@@ -109,21 +116,23 @@ class Playground:
         settings = requests.read_settings(card, values)
         frames = requests.checked_frames(card, settings.block, values["frames"])
         planned = [requests.checked_label(card, label) for label in values["labels_by_block"] or []]
-        if planned and card.has_other_context:
+        if planned and not card.can_change_class:
             raise UserError(
                 f"the class cannot change with {card.name}: what it sees of the past depends on it"
             )
         choice, prefix = LabelChoice(settings.label, planned), []
         if values["clip"] is not None:
             size = requests.frames_of_block(card, settings.block)
-            prefix = await self._in_thread(lambda: uploaded_clip(values["clip"], *card.square))
+            prefix = await to_thread.run_sync(
+                lambda: uploaded_clip(values["clip"], *card.square), limiter=self._decoding
+            )
             prefix = whole_blocks(prefix, size)
         clip = Clip(choice, frames, prefix)
         return self._streamed(
             lambda job: film(job, self.shelf, card, settings, clip),
-            None
-            if card.has_other_context
-            else lambda label: choice.change(requests.checked_label(card, label)),
+            (lambda label: choice.change(requests.checked_label(card, label)))
+            if card.can_change_class
+            else None,
         )
 
     async def change_label(self, request: Request) -> Response:
@@ -131,9 +140,11 @@ class Playground:
         values = requests.check_request(await body_of(request, LONGEST_TEXT), requests.CHANGE)
         job = self.worker.find(values["job"])
         if job is None or job.relabel is None:
-            raise Refusal("no video is made in this job whose class can change", 404)
+            raise Refusal(
+                "The class of this video cannot be changed: it has ended, or its model does not allow it", 404
+            )
         job.relabel(values["label"])
-        return JSONResponse({"accepted": True})
+        return _Json({"accepted": True})
 
     async def write(self, request: Request) -> Response:
         """Continue a prompt."""
@@ -151,7 +162,9 @@ class Playground:
         """Answer with the mask, the order, the cache and the cost of a layout."""
         card, values = await self._read(request, requests.HOW, "how")
         block = requests.checked_block(card, values["block"])
-        return JSONResponse(await self._in_thread(lambda: explain(card, block, self.machine)))
+        return _Json(
+            await to_thread.run_sync(lambda: explain(card, block, self.machine), limiter=self._explaining)
+        )
 
     async def stop(self, request: Request) -> Response:
         """Stop a job."""
@@ -159,7 +172,7 @@ class Playground:
         job = self.worker.find(values["job"])
         if job is not None:
             self.worker.stop(job)
-        return JSONResponse({"stopped": job is not None})
+        return _Json({"stopped": job is not None})
 
     async def _read(
         self, request: Request, kinds: Any, tab: str, longest: int = LONGEST_TEXT
@@ -169,10 +182,7 @@ class Playground:
         return self.shelf.card(values["model"], tab), values
 
     async def _picture(self, card: Card, url: str) -> Any:
-        return await self._in_thread(lambda: uploaded_picture(url, *card.square))
-
-    async def _in_thread(self, function: Callable[[], T]) -> T:
-        return await to_thread.run_sync(function, limiter=self._decoding)
+        return await to_thread.run_sync(lambda: uploaded_picture(url, *card.square), limiter=self._decoding)
 
     def _streamed(self, work: Callable[[Job], None], relabel: Relabel | None = None) -> Response:
         """Queue a job, and stream its events."""
@@ -180,8 +190,8 @@ class Playground:
 
         async def lines() -> AsyncIterator[str]:
             try:
-                async for event in job.events():
-                    yield json.dumps(event) + "\n"
+                async for line in job.lines():
+                    yield line
             finally:  # also if the browser has closed the connection
                 self.worker.stop(job)
 
@@ -208,7 +218,10 @@ async def body_of(request: Request, longest: int) -> object:
         raise Refusal("the request did not arrive in time", 408) from error
     if size > longest:
         raise Refusal(f"the request is too long: at most {longest:,} bytes are read", 413)
-    return requests.parse(bytes(parts))
+    body = bytes(parts)
+    if size <= LONGEST_TEXT:
+        return requests.parse(body)
+    return await to_thread.run_sync(requests.parse, body)  # so that other requests go on
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
@@ -218,20 +231,20 @@ async def _refuse(request: Request, error: Exception) -> Response:
         raise error
     status = error.status if isinstance(error, Refusal) else 400
     ends = {"connection": "close"} if status in (408, 413) else None  # the rest of the request is not read
-    return JSONResponse({"error": line_of(error)}, status, headers=ends)
+    return _Json({"error": line_of(error)}, status, headers=ends)
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     """Answer a request for something that does not exist."""
     del request
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+    return _Json({"error": error.detail}, error.status_code, headers=error.headers)
 
 
 async def _answer_failure(request: Request, error: Exception) -> Response:
     """Answer a request at which the server failed; its terminal shows the traceback."""
     del request
-    return JSONResponse({"error": f"the server failed, see its terminal: {type(error).__name__}"}, 500)
+    return _Json({"error": f"the server failed, see its terminal: {type(error).__name__}"}, 500)
 
 
 async def _ignore(request: Request, error: Exception) -> Response:

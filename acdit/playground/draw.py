@@ -11,7 +11,7 @@ from ..generation.batches import generators
 from ..model.layout import Layout
 from ..pipelines.classification import ACDiTImageClassificationPipeline
 from ..pipelines.image import ACDiTImagePipeline
-from .jobs import Job
+from .jobs import Job, Stopped, failure
 from .pictures import data_url, data_urls
 from .requests import Settings
 from .shelf import Card, Shelf
@@ -111,13 +111,25 @@ def finish(job: Job, shelf: Shelf, card: Card, settings: Settings, start: Start)
             cache_bytes=piece.cache_bytes,
             seconds=time.perf_counter() - began,
         )
+    note = _recognise(job, shelf, card, images)
+    python, command = _texts(card, settings, start, Machine(shelf.device, shelf.dtype))
+    job.send("done", seconds=time.perf_counter() - began, python=python, command=command, **note)
+
+
+def _recognise(job: Job, shelf: Shelf, card: Card, images: list[Image.Image]) -> dict[str, str]:
+    """Send what a classifier reads in pictures; if it fails, return a note for the last event instead."""
     classifier = shelf.classifier_of(card)
-    if classifier is not None:
+    if classifier is None:
+        return {}
+    try:
         recogniser = shelf.opened(job, classifier, ACDiTImageClassificationPipeline)
         predictions = recogniser(images, top_k=BEST).predictions
         job.send("recognised", model=classifier.name, results=predictions)
-    python, command = _texts(card, settings, start, Machine(shelf.device, shelf.dtype))
-    job.send("done", seconds=time.perf_counter() - began, python=python, command=command)
+    except Stopped:
+        raise
+    except Exception as error:  # noqa: BLE001 - the pictures are finished, whatever fails here
+        return {"note": f"{classifier.name} cannot recognise the pictures: {failure(error)}"}
+    return {}
 
 
 def kept_rectangles(layout: Layout, keep: int, scale: int) -> list[list[int]]:

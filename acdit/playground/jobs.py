@@ -1,6 +1,7 @@
 """Jobs in order of arrival: one thread computes, and each job streams its events to its request."""
 
 import asyncio
+import json
 import secrets
 import sys
 import threading
@@ -15,6 +16,7 @@ from .refusals import Refusal
 
 MOST_WAITING = 16  # jobs in the queue
 MOST_UNREAD = 64  # events that wait for the browser; the job pauses then
+MOST_UNREAD_BYTES = 32 * 2**20  # of these events
 LONGEST_PAUSE = 30.0  # seconds after which a job whose events nobody reads ends
 
 Event = dict[str, Any]
@@ -52,9 +54,9 @@ class Job:
     ):
         self.id, self.work = secrets.token_hex(8), work
         self.others_wait, self.relabel = others_wait, relabel
-        self._loop, self._events = loop, asyncio.Queue[Event | None]()
+        self._loop, self._lines = loop, asyncio.Queue[str | None]()
         self._stopped = threading.Event()
-        self._unread = threading.Semaphore(MOST_UNREAD)
+        self._read, self._unread, self._unread_bytes = threading.Condition(), 0, 0
 
     @property
     def stopped(self) -> bool:
@@ -75,27 +77,45 @@ class Job:
 
         Raises:
             Stopped: if the job is to end, or if nobody reads its events.
+            ValueError: if a value is a number that JSON does not have.
         """
-        deadline = time.monotonic() + LONGEST_PAUSE
-        while not self._unread.acquire(timeout=0.1):
-            self.check()
-            if time.monotonic() > deadline:
-                self.stop()
+        line, deadline = _line({"event": event, **values}), time.monotonic() + LONGEST_PAUSE
+        with self._read:
+            while not self._read.wait_for(lambda: self._has_room(len(line)), timeout=0.1):
+                self.check()
+                if time.monotonic() > deadline:
+                    self.stop()
         self.check()
-        self.post({"event": event, **values})
+        self._hand_over(line)
 
     def post(self, event: Event | None) -> None:
         """Hand over an event to the request, without waiting; None is the end."""
+        self._hand_over(None if event is None else _line(event))
+
+    async def lines(self) -> AsyncIterator[str]:
+        """Yield the events up to the end, each as a line of JSON."""
+        while (line := await self._lines.get()) is not None:
+            with self._read:
+                self._unread -= 1
+                self._unread_bytes -= len(line)
+                self._read.notify()
+            yield line
+
+    def _has_room(self, size: int) -> bool:
+        """Return whether an event may be sent; one of any size may if all others were read."""
+        if not self._unread:
+            return True
+        return self._unread < MOST_UNREAD and self._unread_bytes + size <= MOST_UNREAD_BYTES
+
+    def _hand_over(self, line: str | None) -> None:
+        if line is not None:
+            with self._read:
+                self._unread += 1
+                self._unread_bytes += len(line)
         try:
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+            self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
         except RuntimeError:  # the server has ended
             self.stop()
-
-    async def events(self) -> AsyncIterator[Event]:
-        """Yield the events up to the end."""
-        while (event := await self._events.get()) is not None:
-            self._unread.release()
-            yield event
 
 
 class Worker:
@@ -177,8 +197,19 @@ def outcome(job: Job) -> Event | None:
         job.work(job)
     except Stopped as stopped:
         return {"event": "stopped", **stopped.values}
-    except Exception as error:  # noqa: BLE001 - a job that fails must not end the server
-        if not isinstance(error, UserError) and not (isinstance(error, ValueError) and raised_here(error)):
-            traceback.print_exc(file=sys.stderr)
-        return {"event": "error", "message": line_of(error)}
+    # A panic of a library in Rust is a BaseException, which would end the only thread that computes. Ctrl-C
+    # is raised in the main thread, never here.
+    except BaseException as error:  # noqa: BLE001
+        return {"event": "error", "message": failure(error)}
     return None
+
+
+def failure(error: BaseException) -> str:
+    """Return the message of an error in a job; the terminal of the server shows the traceback of a bug."""
+    if not isinstance(error, UserError) and not (isinstance(error, ValueError) and raised_here(error)):
+        traceback.print_exception(error, file=sys.stderr)
+    return line_of(error)
+
+
+def _line(event: Event) -> str:
+    return json.dumps(event, allow_nan=False) + "\n"

@@ -21,7 +21,9 @@ from .refusals import Refusal
 UPLOAD_BYTES = 16 * 2**20
 UPLOAD_PIXELS = 2**24
 UPLOAD_FRAMES = 64
+UPLOAD_DECODED = 2**31  # pixels of a clip that are decoded; see `VideoReader`
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "AVIF")  # Pillow runs another program for some others
+READ = (*FORMATS, "MPO")  # Pillow's name of a JPEG that holds further pictures, as those of phones do
 DATA_URL = re.compile(r"data:[\w.+/-]{0,100}(?:;[\w.+=-]{1,100}){0,4};base64,")
 
 
@@ -51,7 +53,7 @@ def uploaded_picture(url: str, side: int, channels: int) -> Image.Image:
     data = uploaded_bytes(url)
     try:
         with opened_picture(data, sys.maxsize) as image:
-            if image.format not in FORMATS:
+            if image.format not in READ:
                 raise Unreadable(f"it is a file of the format {image.format}: use {', '.join(FORMATS)}")
             _check_size(*image.size)
             picture = rgb_picture(image)
@@ -70,7 +72,7 @@ def uploaded_clip(url: str, side: int, channels: int) -> list[Image.Image]:
     try:
         if data[:4] == b"GIF8" and len(data) >= 10:
             _check_size(*struct.unpack("<HH", data[6:10]))
-        with VideoReader(data, max_pixels=UPLOAD_PIXELS) as video:
+        with VideoReader(data, max_pixels=UPLOAD_PIXELS, max_decoded=UPLOAD_DECODED) as video:
             return [
                 centre_crop(frame.convert("L" if channels == 1 else "RGB"), side)
                 for frame in islice(video.every_frame(), UPLOAD_FRAMES)

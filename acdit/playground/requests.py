@@ -1,13 +1,12 @@
 """The requests of the page, checked value by value before a job begins."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..model.layout import dims, parse_dims
 from ..utils.errors import UserError
-from ..utils.kinds import TEXT, Kind, list_of, whole_number
+from ..utils.kinds import TEXT, Kind, at_least, list_of, whole_number
 from ..utils.untrusted import parse_json, shown
 from .shelf import MOST_STEPS, Card
 from .write import TextSettings
@@ -22,13 +21,13 @@ STEPS = whole_number(1, MOST_STEPS)
 SEED = whole_number(0, LARGEST_SEED)
 GUIDANCE = Kind(
     f"a number from {-MOST_GUIDANCE:g} to {MOST_GUIDANCE:g}",
-    lambda value: type(value) in (int, float) and math.isfinite(value) and abs(value) <= MOST_GUIDANCE,
+    lambda value: type(value) in (int, float) and abs(value) <= MOST_GUIDANCE,  # which NaN is not
 )
 TEMPERATURE = Kind(
     f"a number from 0 to {MOST_TEMPERATURE:g}",
     lambda value: type(value) in (int, float) and 0 <= value <= MOST_TEMPERATURE,
 )
-LABEL = whole_number(0).or_none()
+LABEL = at_least(0).or_none()
 
 
 def parse(body: bytes) -> object:
@@ -84,7 +83,7 @@ def checked_label(card: Card, label: int | None) -> int | None:
         known = (
             f"one of 0 to {card.classes - 1}, or null" if card.classes else "null: the model has no classes"
         )
-        raise UserError(f"label must be {known}, not {label}")
+        raise UserError(f"label must be {known}, not {shown(label)}")
     return label
 
 
@@ -96,9 +95,9 @@ PICTURE = {
     "guidance": GUIDANCE,
     "seed": SEED,
 }
-FINISH = PICTURE | {"image": TEXT, "keep": whole_number(), "count": whole_number(1, MOST_PICTURES).if_given()}
+FINISH = PICTURE | {"image": TEXT, "keep": at_least(0), "count": whole_number(1, MOST_PICTURES).if_given()}
 VIDEO = PICTURE | {
-    "labels_by_block": list_of(whole_number(0), range(1, MOST_FRAMES)).or_none().if_given(),
+    "labels_by_block": list_of(at_least(0), range(1, MOST_FRAMES)).or_none().if_given(),
     "frames": whole_number(1, MOST_FRAMES).or_none().if_given(),
     "clip": TEXT.or_none().if_given(),
 }
@@ -108,27 +107,28 @@ HOW = {"model": TEXT, "block": TEXT}
 STOP = {"job": TEXT}
 _TOKENS = {
     "model": TEXT,
-    "block": whole_number(),
-    "steps": STEPS.or_none().if_given(),
+    "block": at_least(1),
+    "steps": at_least(1).or_none().if_given(),
     "temperature": TEMPERATURE,
     "seed": SEED,
 }
-WRITE = _TOKENS | {"prompt": TEXT, "tokens": whole_number()}
-FILL = _TOKENS | {"text": TEXT, "tokens": whole_number().or_none().if_given()}
+WRITE = _TOKENS | {"prompt": TEXT, "tokens": at_least(1)}
+FILL = _TOKENS | {"text": TEXT, "tokens": at_least(1).or_none().if_given()}
 
 
 def checked_keep(card: Card, block: tuple[int, ...], keep: int) -> int:
     """Return the number of blocks of a picture that are kept.
 
     Raises:
-        UserError: if nothing would be left to draw.
+        UserError: if nothing would be kept, or nothing be left to draw.
     """
     blocks = card.layout.with_block(block).num_blocks
     if blocks == 1:
         raise UserError("one block is the whole picture, so nothing can be kept: choose a smaller block")
-    if keep >= blocks:
+    if not 1 <= keep < blocks:
         raise UserError(
-            f"keep must be at most {blocks - 1}, since the picture has {blocks} blocks, not {keep}"
+            f"keep must be at least 1 and at most {blocks - 1}, since the picture has {blocks} blocks, "
+            f"not {shown(keep)}"
         )
     return keep
 
@@ -188,7 +188,7 @@ def read_prompt(card: Card, values: Mapping[str, Any]) -> TextSettings:
     """Return the settings of a text that continues a prompt.
 
     Raises:
-        UserError: if the model has no such block size.
+        UserError: if the model has no such block size, or there are more steps than tokens of a block.
     """
     tokens = min(values["tokens"], card.layout.num_tokens)
     return TextSettings(values["prompt"], False, *_text_settings(card, values), tokens)
@@ -198,11 +198,15 @@ def read_gaps(card: Card, values: Mapping[str, Any]) -> TextSettings:
     """Return the settings of a text whose gaps are filled.
 
     Raises:
-        UserError: if it has no gap, or the model has no such block size.
+        UserError: if it has no gap, the model has no such block size, or there are more steps than tokens of
+            a block.
     """
     return TextSettings(values["text"], True, *_text_settings(card, values))
 
 
 def _text_settings(card: Card, values: Mapping[str, Any]) -> tuple[int, int | None, float, int]:
     (block,) = checked_block(card, str(values["block"]))
-    return block, values["steps"], float(values["temperature"]), values["seed"]
+    steps = values["steps"]
+    if steps is not None and steps > block:
+        raise UserError(f"steps must be from 1 to {block}, the tokens of a block, not {shown(steps)}")
+    return block, steps, float(values["temperature"]), values["seed"]

@@ -2,9 +2,12 @@
 
 import contextlib
 import errno
+import os
 import socket
 import sys
+import threading
 import webbrowser
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -26,10 +29,11 @@ class Server(uvicorn.Server):
     Args:
         shelf: the models.
         access: conditions of requests.
+        started: function that is called when requests are answered.
     """
 
-    def __init__(self, shelf: Shelf, access: Access):
-        self.worker = Worker()
+    def __init__(self, shelf: Shelf, access: Access, started: Callable[[], None] | None = None):
+        self.worker, self._when_started = Worker(), started
         config = uvicorn.Config(
             Guard(application(shelf, self.worker), access),
             http="h11",
@@ -43,6 +47,12 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=LAST_WAIT,
         )
         super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer requests."""
+        await super().startup(sockets)
+        if self._when_started is not None and self.started:
+            self._when_started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop all jobs, and end the server after their last events."""
@@ -61,10 +71,12 @@ def serve(shelf: Shelf, listener: socket.socket, access: Access, *, open_browser
     """
     address = url_of(listener)
     print(f"acdit demo: {address} shows the page; Ctrl-C ends it", flush=True)
-    if open_browser and not webbrowser.open(address):
-        print(f"acdit demo: no browser can be opened here: open {address} yourself", file=sys.stderr)
+
+    def show() -> None:  # in a thread of its own: a browser may run until it is closed
+        threading.Thread(target=_open_browser, args=(address,), daemon=True).start()
+
     with contextlib.suppress(KeyboardInterrupt):
-        Server(shelf, access).run(sockets=[listener])
+        Server(shelf, access, show if open_browser else None).run(sockets=[listener])
     print("acdit demo: ended", flush=True)
 
 
@@ -91,6 +103,14 @@ def url_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     here = str({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))
     return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+
+
+def _open_browser(address: str) -> None:
+    """Open a page in the browser, but in none that would take over the terminal, unless BROWSER names it."""
+    has_windows = os.name != "posix" or sys.platform == "darwin"
+    named = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    if not (has_windows or named) or not webbrowser.open(address):
+        print(f"acdit demo: no browser can be opened here: open {address} yourself", file=sys.stderr)
 
 
 def _bound(family: int, address: tuple[str | int, ...]) -> socket.socket:

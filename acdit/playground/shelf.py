@@ -101,6 +101,11 @@ class Card:
         return steps or (self.layout.block_tokens if self.modality is TEXT else STEPS)
 
     @property
+    def max_steps(self) -> int:
+        """Return the largest number of steps of a block; a text reveals one token or more at each step."""
+        return max(block[0] for block in self.blocks) if self.modality is TEXT else MOST_STEPS
+
+    @property
     def guidance(self) -> float:
         """Return the default guidance scale; 1 for a model that has none."""
         stored = self.index.get("guidance_scale")
@@ -130,6 +135,11 @@ class Card:
         return self.network.get("head_layers") is not None or self.network.get("context") == "noised"
 
     @property
+    def can_change_class(self) -> bool:
+        """Return whether the class of a video can change while it is made."""
+        return self.modality is VIDEO and self.classes > 0 and not self.has_other_context
+
+    @property
     def tabs(self) -> list[str]:
         """Return the tabs of the page that can show the model."""
         if self.modality is CLASSIFICATION:
@@ -156,11 +166,11 @@ class Card:
             "blocks": [dims(block) for block in self.blocks],
             "default_block": dims(layout.block),
             "steps": self.steps,
-            "max_steps": MOST_STEPS,
+            "max_steps": self.max_steps,
             "guidance": self.guidance,
             "channels": self.channels,
             "tabs": self.tabs,
-            **({"fps": RATE} if self.modality is VIDEO else {}),
+            **({"fps": RATE, "can_change_class": self.can_change_class} if self.modality is VIDEO else {}),
         }
 
 
@@ -210,7 +220,9 @@ class Shelf:
         self.cards: dict[str, Card] = {}
         self._loaded: dict[str, StoredPipeline] = {}
         for source in dict.fromkeys(folders):
-            name = self._free_name(Path(source).resolve().name)
+            folder = Path(source).resolve().name
+            # half a surrogate pair, which stands for a byte that is not UTF-8, cannot come back in a request
+            name = self._free_name(folder.encode(errors="replace").decode())
             self.cards[name] = read_card(name, source, pipeline_folder(source))
         for name in shipped_models():  # of the package, whatever folders the working directory has
             self.cards[name] = read_card(name, name, SHIPPED / name)

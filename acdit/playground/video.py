@@ -1,6 +1,7 @@
 """The tab Video: clips of any length, whose class may change while they are made."""
 
 import math
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from .requests import Settings
 from .shelf import Card, Shelf
 from .snippets import Machine, block_code, call_of, has_label_word, label_word, seeded
 
-FAIR_FRAMES = 256  # after so many, a video without end gives way to those who wait
+FAIR_SECONDS = 30.0  # after so many, a video without end gives way to those who wait
 
 
 class LabelChoice:
@@ -36,17 +37,21 @@ class LabelChoice:
     def __init__(self, label: int | None, planned: Sequence[int | None] = ()):
         self.runs: list[tuple[int | None, int]] = []
         self._label, self._planned = label, list(reversed(planned))
+        self._lock = threading.Lock()  # the thread of the jobs reads the class, another one changes it
 
     def change(self, label: int | None) -> None:
         """Change the class of all blocks that have not begun."""
-        self._planned, self._label = [], label
+        with self._lock:
+            self._planned, self._label = [], label
 
     def __iter__(self) -> Iterator[int | None]:
         """Yield the class of one block after another, without end."""
         while True:
-            if self._planned:
-                self._label = self._planned.pop()
-            label, before = self._label, self.runs[-1] if self.runs else None
+            with self._lock:
+                if self._planned:
+                    self._label = self._planned.pop()
+                label = self._label
+            before = self.runs[-1] if self.runs else None
             if before is not None and before[0] == label:
                 self.runs[-1] = (label, before[1] + 1)
             else:
@@ -127,8 +132,9 @@ def film(job: Job, shelf: Shelf, card: Card, settings: Settings, clip: Clip) -> 
                 seconds=time.perf_counter() - began,
             )
             made += len(frames)
-            if clip.frames is None and made - len(clip.prefix) >= FAIR_FRAMES and job.others_wait():
-                raise Stopped(reason="somebody else is waiting")
+            is_fair = time.perf_counter() - began < FAIR_SECONDS
+            if clip.frames is None and not is_fair and job.others_wait():
+                raise Stopped(reason="another request is waiting")
     except Stopped as stopped:
         if made == len(clip.prefix):
             raise

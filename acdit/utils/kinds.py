@@ -43,6 +43,13 @@ def whole_number(minimum: int = 1, maximum: int = LARGEST) -> Kind:
     )
 
 
+def at_least(minimum: int) -> Kind:
+    """Return the kind of whole numbers from a minimum, of which the caller checks how large they are."""
+    return Kind(
+        f"a whole number of at least {minimum}", lambda value: type(value) is int and minimum <= value
+    )
+
+
 def number(minimum: float = -math.inf) -> Kind:
     """Return the kind of finite numbers of at least `minimum`."""
     bound = "" if minimum == -math.inf else f" of at least {minimum:g}"

@@ -154,9 +154,11 @@ def parse_json(text: bytes | str, source: Path | str, *, infinite: bool = False)
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
         if len(values) != len(pairs):
-            keys = [key for key, _ in pairs]
-            repeated = next(key for key in keys if keys.count(key) > 1)
-            raise ValueError(f"the key {shown(repeated)} occurs twice")
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key in seen:
+                    raise ValueError(f"the key {shown(key)} occurs twice")
+                seen.add(key)
         return values
 
     def constant(name: str) -> float:

@@ -111,6 +111,11 @@ def test_a_clip_is_continued_from_a_file(model, tmp_path, capsys):
     assert shown[4].std() > 10  # what the network draws
     assert main([*words, "--keep-frames", "6", "--frames", "8", "--out", str(tmp_path / "no.png")]) == 2
     assert "real.mp4 has 5 frames, fewer than --keep-frames 6" in capsys.readouterr().err
+    by_block = [*words[:3], *words[5:], "--labels-by-block", "1", "--out", str(tmp_path / "no.png")]
+    for kept, frames in ((4, 4), (4, 2), (3, 6)):
+        assert main([*by_block, "--keep-frames", str(kept), "--frames", str(frames)]) == 2
+        expected = f"--keep-frames must be a multiple of 2 (one block) and fewer than --frames, {frames}"
+        assert f"{expected}, not {kept}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -20,16 +20,15 @@ PAGE: list[Mutant] = [
     mutant(
         "a large picture is decoded before its size is checked",
         "playground/pictures.py",
-        "            _check_size(*image.size)\n            picture = rgb_picture(image)",
-        "            picture = rgb_picture(image)\n            _check_size(*image.size)",
+        "_check_size(*image.size)\n            picture = rgb_picture(image)",
+        "picture = rgb_picture(image)\n            _check_size(*image.size)",
         "playground/test_page_hostile.py::test_a_huge_picture_is_not_decoded",
     ),
     mutant(
         "a job whose reader has gone runs to its end",
         "playground/app.py",
-        "            finally:  # also if the browser has closed the connection\n"
-        "                self.worker.stop(job)",
-        "            finally:\n                pass",
+        "finally:  # also if the browser has closed the connection\n                self.worker.stop(job)",
+        "finally:\n                pass",
         "playground/test_page_queue.py::test_a_job_whose_reader_has_gone_is_stopped",
     ),
     mutant(
@@ -38,5 +37,26 @@ PAGE: list[Mutant] = [
         "self._planned, self._label = [], label",
         "self._planned = [label] * len(self._planned)",
         "playground/test_page_video.py::test_the_class_changes_on_the_way",
+    ),
+    mutant(
+        "the pixels of a frame are counted before it is stretched",
+        "media/video_opening.py",
+        "_check_pixels(width, height, max_pixels)\n    pixel_format",
+        "_check_pixels(frame.width, frame.height, max_pixels)\n    pixel_format",
+        "media/test_large_frames.py::test_the_pixels_of_a_stretched_frame_count",
+    ),
+    mutant(
+        "a panic ends the thread of the jobs",
+        "playground/jobs.py",
+        "except BaseException as error:",
+        "except Exception as error:",
+        "playground/test_page_failures.py::test_a_panic_is_the_end_of_its_job_alone",
+    ),
+    mutant(
+        "a video without end gives way to nobody",
+        "playground/video.py",
+        "and job.others_wait():",
+        "and not job.others_wait():",
+        "playground/test_page_queue.py::test_a_video_without_end_gives_way_to_those_who_wait",
     ),
 ]

@@ -196,7 +196,7 @@ VIDEO = [
     mutant(
         "a picture of an animation is one frame however long",
         "media/video_reading.py",
-        "return span / _even_frames(list(accumulate(self.durations)))",
+        "return span / even_frames(list(accumulate(self.durations)))",
         "return span / len(self.durations)",
         "media/test_animated_pictures.py::test_a_picture_that_is_shown_longer_is_several_frames",
     ),

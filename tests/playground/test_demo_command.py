@@ -134,6 +134,37 @@ def test_without_a_browser_it_says_so_and_serves(tmp_path):
         assert match is not None and Page(int(match[1])).ask("GET", "/api/models")[0] == 200
 
 
+def test_a_browser_that_runs_in_the_foreground_sees_the_page(tmp_path):
+    """The server answers it, although the command that opens the browser has not ended."""
+    seen = tmp_path / "seen"
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f"#!{sys.executable}\nimport os, sys, urllib.request\n"
+        "page = urllib.request.urlopen(sys.argv[1]).read()\n"
+        f"seen = {str(seen)!r}\nopen(seen + '.part', 'wb').write(page)\nos.rename(seen + '.part', seen)\n"
+    )
+    browser.chmod(0o755)
+    with running("--open", BROWSER=f"{browser} %s") as (_, line):
+        match = SHOWS.fullmatch(line)
+        assert match is not None
+        assert b"<html" in Page(int(match[1])).ask("GET", "/")[2]
+        deadline = time.monotonic() + WAIT
+        while not seen.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert b"<html" in seen.read_bytes()
+
+
+def test_a_browser_of_the_terminal_is_not_opened(tmp_path):
+    browser = tmp_path / "w3m"
+    browser.write_text(f"#!/bin/sh\necho opened > {tmp_path / 'opened'}\n")
+    browser.chmod(0o755)
+    nowhere = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "BROWSER": ""}
+    with running("--open", PATH=f"{tmp_path}:{os.environ['PATH']}", **nowhere) as (process, line):
+        assert SHOWS.fullmatch(line) and process.stderr is not None
+        assert "no browser can be opened here" in process.stderr.readline()
+        assert not (tmp_path / "opened").exists()
+
+
 def test_a_folder_named_like_a_model_of_the_package_has_another_name(folders, tmp_path):
     shutil.copytree(folders["picture"], tmp_path / "mnist")
     shelf = Shelf([str(tmp_path / "mnist"), str(folders["picture"]), str(folders["picture"])])

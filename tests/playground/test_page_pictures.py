@@ -1,6 +1,7 @@
 """The tabs Draw and Finish: the pictures are those of the library and of the command line."""
 
 import shlex
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import acdit
 from acdit.cli.main import main
 from acdit.media.images import GAP
 from tests.pipelines.small import picture
-from tests.playground.page import levels, named, opened, upload
+from tests.playground.page import encoded, levels, named, opened, upload
 
 DRAW = {"model": "picture", "label": 1, "block": "2x2", "steps": 3, "guidance": 2.0, "seed": 5}
 
@@ -149,11 +150,21 @@ def test_a_picture_of_another_size_is_seen_as_in_training(page, folders):
     assert (seen[:, :3] < 30).all() and (seen[:, 5:] > 225).all()  # transparent is white
 
 
+def test_a_photograph_with_a_second_picture_is_a_jpeg(page):
+    file = BytesIO()
+    picture(3, 40, 40).save(file, "MPO", save_all=True, append_images=[picture(3, 40, 40, 1)])
+    url = encoded(file.getvalue(), "image/jpeg")
+    status, answer = page.post("/api/preview", {"model": "picture", "image": url})
+    assert status == 200 and levels(answer["image"]).shape == (8, 8, 3)
+
+
 def test_keep_needs_a_block_that_is_left(page):
     for change, said in (
         ({"keep": 4}, "at most 3"),
         ({"block": "4x4"}, "smaller block"),
-        ({"keep": 0}, "keep"),
+        ({"block": "4x4", "keep": 0}, "smaller block"),
+        ({"keep": 0}, "at least 1 and at most 3"),
+        ({"keep": 10**400}, "at most 3"),
     ):
         status, answer = page.post("/api/finish", FINISH | {"image": upload(picture(3))} | change)
         assert status == 400 and said in answer["error"]

@@ -74,15 +74,17 @@ def test_texts_and_finished_pictures_stop_too(page):
 def test_a_video_without_end_gives_way_to_those_who_wait(page, monkeypatch):
     endless = {"model": "clip", "label": 1, "labels_by_block": None, "frames": None, "clip": None}
     endless |= {"block": "1x4x4", "steps": 1, "guidance": 1.0, "seed": 4}
-    monkeypatch.setattr("acdit.playground.video.FAIR_FRAMES", 8)
     with page.stream("/api/video", endless) as video:
         first_event(video, "frames")
         with page.stream("/api/draw", SHORT) as waiting:
-            events = list(video)
+            monkeypatch.setattr("acdit.playground.video.FAIR_SECONDS", 1e9)
+            before = [first_event(video, "frames") for _ in range(24)]  # its time is not over
+            monkeypatch.setattr("acdit.playground.video.FAIR_SECONDS", 0.0)
+            events = [*before, *video]
             assert list(waiting)[-1]["event"] == "done"
-    assert events[-1]["event"] == "stopped" and "waiting" in events[-1]["reason"]
+    assert (events[-1]["event"], events[-1]["reason"]) == ("stopped", "another request is waiting")
     made = events[-2]["first"] + len(events[-2]["images"])
-    assert made >= 8 and f"num_frames={made}" in events[-1]["python"]
+    assert made > 24 and f"num_frames={made}" in events[-1]["python"]
     with page.stream("/api/video", endless) as alone:  # nobody waits: it goes on
         frames = 0
         while frames < 24:

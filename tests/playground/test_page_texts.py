@@ -1,5 +1,6 @@
 """The tab Write: texts and gaps are those of the library and of the command line."""
 
+import json
 import shlex
 
 import pytest
@@ -11,7 +12,7 @@ from acdit.cli.main import main
 from acdit.data.tokenizers import END, ByteTokenizer, SubwordTokenizer, train_tokenizer
 from acdit.playground.write import check_characters
 from acdit.utils.errors import UserError
-from tests.playground.page import named
+from tests.playground.page import first_event, named
 
 WRITE = {
     "model": "letters",
@@ -62,6 +63,17 @@ def test_every_token_says_which_step_revealed_it(page):
     assert sorted(second) == [0, 1, 2, 3]
     assert [event["block"] for event in named(events, "tokens")] == [0, 1, 2]
     assert all(event["tokens_per_second"] > 0 for event in named(events, "tokens"))
+
+
+def test_a_block_may_have_as_many_steps_as_tokens(page):
+    models = {model["name"]: model for model in json.loads(page.ask("GET", "/api/models")[2])["models"]}
+    assert models["letters"]["max_steps"] == 16 and models["picture"]["max_steps"] == 100
+    most = models["shakespeare"]["max_steps"]
+    assert most > 100
+    asked = WRITE | {"model": "shakespeare", "block": most, "steps": most, "tokens": 4}
+    with page.stream("/api/write", asked) as events:
+        assert next(events)["event"] == "queued"
+        assert first_event(events, "started")
 
 
 def test_gaps_are_filled_and_the_rest_is_kept(page, folders, capsys):

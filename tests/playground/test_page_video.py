@@ -171,6 +171,16 @@ def test_videos_that_cannot_be(change, status, said, page):
     assert given == status and said in answer["error"]
 
 
+def test_a_clip_that_stores_too_many_frames(page, monkeypatch):
+    file = BytesIO()
+    picture(1).save(
+        file, "GIF", save_all=True, append_images=[picture(1, seed=seed) for seed in (1, 2)], duration=100
+    )
+    monkeypatch.setattr("acdit.playground.pictures.UPLOAD_DECODED", 2 * 2**20)
+    status, answer = page.post("/api/video", VIDEO | {"clip": encoded(file.getvalue(), "image/gif")})
+    assert status == 400 and "stores too many frames" in answer["error"]
+
+
 def test_a_clip_that_is_shorter_than_a_block(page):
     file = BytesIO()
     picture(1).save(file, "GIF")
@@ -194,7 +204,10 @@ def test_a_model_whose_past_depends_on_the_class_keeps_it(tmp_path):
     build_video(context="noised").save_pretrained(tmp_path / "noised")
     with served(tmp_path / "noised") as page:
         models = json.loads(page.ask("GET", "/api/models")[2])["models"]
-        assert models[0]["tabs"] == ["video"]
+        assert models[0]["tabs"] == ["video"] and models[0]["can_change_class"] is False
+        (digits,) = (model for model in models if model["name"] == "moving-digits")
+        assert digits["can_change_class"] is True
+        assert all(("can_change_class" in model) == (model["modality"] == "video") for model in models)
         asked = VIDEO | {"model": "noised"}
         status, answer = page.post("/api/video", asked | {"labels_by_block": [0, 1]})
         assert status == 400 and "cannot change" in answer["error"]
