@@ -41,17 +41,18 @@ def run(options: DemoOptions) -> None:
     """Serve the page until it is interrupted."""
     for module in ("starlette", "uvicorn"):
         require(module, "demo")
-    import torch
-
     from ..playground.access import access_of
-    from ..playground.server import listen, serve
-    from ..playground.shelf import Shelf
-    from .open_model import device_of
+    from ..playground.listening import listen
 
     access = access_of(options.host, options.auth or os.environ.get(AUTH))
-    device = device_of(options.device)
-    with listen(options.host, options.port) as listener:
-        shelf = Shelf(options.model, device, getattr(torch, options.dtype))
+    with listen(options.host, options.port) as listener:  # before what takes seconds to import
+        import torch
+
+        from ..playground.server import serve
+        from ..playground.shelf import Shelf
+        from .open_model import device_of
+
+        shelf = Shelf(options.model, device_of(options.device), getattr(torch, options.dtype))
         serve(shelf, listener, access, open_browser=options.open)
 
 

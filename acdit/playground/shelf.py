@@ -273,6 +273,7 @@ class Shelf:
             pipeline.to(self.device)
             pipeline.set_progress_bar_config(disable=True)
             self._loaded[card.name] = pipeline
+            job.send("loaded", model=card.name)
         job.check()
         return cast(P, self._loaded[card.name])
 

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from acdit.playground.access import Access
+from acdit.playground.listening import listen
 from acdit.playground.pictures import data_url
-from acdit.playground.server import Server, listen
+from acdit.playground.server import Server
 from acdit.playground.shelf import Shelf
 
 JSON = {"Content-Type": "application/json"}

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import pytest
 
 from acdit.cli.main import main
-from acdit.playground.server import listen, url_of
+from acdit.playground.listening import listen, url_of
 from acdit.playground.shelf import Shelf
 from tests.playground.page import WAIT, Page, first_event
 

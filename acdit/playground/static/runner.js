@@ -58,6 +58,7 @@ export class Runner {
           handlers.queued?.(event, job);
         },
         loading: () => this.say(`${prefix}The model is being loaded.`),
+        loaded: () => this.say(`${prefix}The model is at work.`),
         started: (event) => {
           this.say(prefix + "The model is at work.");
           handlers.started?.(event, job);
