@@ -27,7 +27,7 @@ from .understanding_runs import (
 )
 
 KEYS = ("arm", "labels", "learning_rate", "steps", "augmented")
-CENTRE = 2e-3  # learning rate of the central candidate
+CENTRE = 4e-3  # learning rate of the central candidate
 
 
 def choice_design(*, first_seed: int, quick: bool = False) -> Design:
