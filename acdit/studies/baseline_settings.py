@@ -1,7 +1,7 @@
 """Learning rates of the study of baselines, which `acdit study baselines-settings` chooses."""
 
-# By data and arm. Those of mnist are not chosen yet, since the study of the choice has not been run on it: they
-# are the rate of its other studies.
+# By data and arm. Those of mnist are not chosen yet, since the study of the choice has not been run on it:
+# they are the rate of its other studies.
 CHOSEN: dict[str, dict[str, float]] = {
     "digits": {
         "ACDiT": 3e-3,
