@@ -5,7 +5,7 @@ from io import BytesIO
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Route
+from playwright.sync_api import Route, expect
 
 from tests.playground.browser import ROOT, Watched, finished, press
 
@@ -74,7 +74,7 @@ def test_a_picture_of_one_block_is_not_sent(watched):
     press(watched, "finish", "Finish")
     assert "choose a smaller block size" in panel.get_by_role("alert").inner_text()
     panel.get_by_label("4 \u00d7 4").check()
-    assert panel.get_by_label("Blocks that are kept").is_enabled()
+    expect(panel.get_by_label("Blocks that are kept")).to_be_enabled()
 
 
 def test_the_class_of_a_video_that_waits_is_changed(browser, address):

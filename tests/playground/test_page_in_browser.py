@@ -103,6 +103,7 @@ def test_a_painted_digit_is_finished_and_read(watched):
     page, panel = watched.page, watched.panel("finish")
     press(watched, "finish", "Finish")
     assert "no picture yet" in panel.get_by_role("alert").inner_text()
+    panel.locator(".pad").scroll_into_view_if_needed()
     box = panel.locator(".pad").bounding_box()
     assert box
     x, y, side = box["x"], box["y"], box["width"]
