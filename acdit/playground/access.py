@@ -1,4 +1,4 @@
-"""Who may use the page: addresses, passwords, and the checks of every request before it is read."""
+"""Access to the page: addresses, passwords, and the checks of every request before it is read."""
 
 import base64
 import binascii

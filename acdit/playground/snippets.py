@@ -19,7 +19,7 @@ KINDS = {
 
 
 class Machine:
-    """Where the models of the page run, and the code that runs them there.
+    """Device and precision of the models of the page, and the code that runs them so.
 
     Args:
         device: device of the models.
