@@ -179,10 +179,8 @@ class ACDiTTextPipeline(TextScorer):
             callback_on_step_end_tensor_inputs,
             output_type,
         )
-        evaluations, canvas = (
-            sum(finished.evaluations for finished in self._finished(request)),
-            request.canvas,
-        )
+        evaluations = sum(finished.evaluations for finished in self._finished(request))
+        canvas = request.canvas
         rows: Any = [row[:limit].cpu() for row, limit in zip(canvas.tokens, canvas.limits, strict=True)]
         if output_type == "text":
             rows = [canvas.text(row) for row in range(len(rows))]
