@@ -42,8 +42,9 @@ def ids_of_labels(class_labels: ClassLabels, label_names: Mapping[int, str], cou
         index = class_id(label, names, count)
         if index is None:
             known = f"0..{count - 1}" if count else "none: the model is unconditional"
-            similar = ", ".join(nearest(str(label), names.values())[:3])
-            some = f", or names such as {similar}" if names else ""
+            spoken = [name for number, name in names.items() if name != str(number)]
+            similar = ", ".join(nearest(str(label), spoken)[:3])
+            some = f", or names such as {similar}" if spoken else ""
             raise UserError(f"class_labels must be classes of the model, {known}{some}, not {label!r}")
         ids.append(index)
     return ids

@@ -96,7 +96,7 @@ def _train_in_processes(
     for worker in workers:
         for line in worker.lines:
             progress.say(line)
-    return all(worker.code == 0 for worker in workers)
+    return not stop and all(worker.code == 0 for worker in workers)  # a signal may come after the last step
 
 
 def _visible_gpus() -> list[str | None]:
