@@ -176,10 +176,17 @@ def test_a_video_without_end_keeps_nothing():
         callback_on_step_end_tensor_inputs=[],
     )
 
+    gc.collect()
+    cached = [
+        each
+        for each in gc.get_objects()
+        if type(each) is functools._lru_cache_wrapper and str(each.__module__).startswith("acdit.")
+    ]
+    gc.freeze()  # what earlier tests left is not listed
+
     def held():
-        for each in gc.get_objects():  # caches of tables, in which those of earlier tests would be replaced
-            if type(each) is functools._lru_cache_wrapper and str(each.__module__).startswith("acdit."):
-                each.cache_clear()
+        for each in cached:  # tables, in which those of earlier tests would be replaced
+            each.cache_clear()
         gc.collect()
         tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
         return len(tensors), sum(each.nbytes for each in tensors)
@@ -192,6 +199,7 @@ def test_a_video_without_end_keeps_nothing():
         if index == 359:
             break
     pieces.close()
+    gc.unfreeze()
     assert len(caches) == 1 and len(set(sizes)) == 1
     assert piece.evaluations == 360 and piece.frames.shape == (1, 1, 2, 8, 8)
 
