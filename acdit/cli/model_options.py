@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ..model.layout import parse_dims
+from ..pipelines.folders import folder_classes, pipeline_folder
 from ..utils.errors import UserError
+from ..utils.names import class_ids
 from ..utils.ranges import Count, NonNegative, Number, Ranged, Seed
 
 
@@ -90,3 +92,15 @@ def check_labels(labels: list[str] | None, name: str = "--labels") -> None:
     """Raise UserError for an empty list of labels, the value of the named option."""
     if labels == []:
         raise UserError(f"{name} must name at least one class, such as 0,1,2")
+
+
+def check_classes(model: str | None, labels: list[str] | None, name: str = "--labels") -> None:
+    """Raise UserError if the model in a folder does not know a class, before anything is loaded.
+
+    Args:
+        model: path or name of the model.
+        labels: value of the named option.
+        name: name of the option.
+    """
+    if labels:
+        class_ids(labels, *folder_classes(pipeline_folder(model)), name)

@@ -9,7 +9,7 @@ from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.ranges import Count
 from ..utils.settings import LITERAL
-from .model_options import GuidedOptions, block_of, check_labels
+from .model_options import GuidedOptions, block_of, check_classes, check_labels
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,7 +33,8 @@ class ImageSampleOptions(GuidedOptions):
     """Classes by name or number, see `acdit info`, joined by commas; names with commas, brackets or outer
     blanks in double quotes as in CSV: '"a, b",c'; default: the first ten, or all with --count."""
     samples: Count | None = None
-    """Number of images of each label in the picture; default: 8."""
+    """Number of images of each label in the picture; default: 8. A single image is written in its own size,
+    without enlargement or margin."""
     count: Count | None = None
     """Generate a set of this many images on any number of ranks; run the same command again to resume it."""
     balanced: bool = False
@@ -94,6 +95,7 @@ class ImageSampleOptions(GuidedOptions):
 def run(options: ImageSampleOptions) -> None:
     """Generate a picture of samples, or a set of images."""
     check_writable(options.path)
+    check_classes(options.model, options.labels)
     from ..pipelines.image import ACDiTImagePipeline
     from .open_model import open_guided
 
@@ -131,8 +133,8 @@ def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -
         keep_blocks=options.keep_blocks or 0,
         guidance_rising=options.guidance_rising,
     )
-    pictures = pipeline.image_processor.pt_to_numpy(drawn.images)
-    save_picture(picture_grid(pipeline.image_processor.numpy_to_pil(pictures), samples), options.path)
+    pictures = pipeline.image_processor.numpy_to_pil(pipeline.image_processor.pt_to_numpy(drawn.images))
+    save_picture(pictures[0] if len(pictures) == 1 else picture_grid(pictures, samples), options.path)
     print(
         f"{options.path}: {len(labels)} images in {drawn.seconds:.1f} s; "
         f"{drawn.evaluations} network evaluations per image, "

@@ -9,7 +9,7 @@ from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.ranges import Count, CountFromZero, NonNegative, Range
 from ..utils.settings import LITERAL
-from .model_options import GuidedOptions, block_of, check_labels
+from .model_options import GuidedOptions, block_of, check_classes, check_labels
 
 MOST_RATE = 1000  # frames per second of a video file
 
@@ -78,6 +78,8 @@ class VideoSampleOptions(GuidedOptions):
 def run(options: VideoSampleOptions) -> None:
     """Generate clips, and write them to one file."""
     check_writable(options.path)
+    check_classes(options.model, options.labels)
+    check_classes(options.model, options.labels_by_block, "--labels-by-block")
     from ..generation.batches import requested_count, requested_labels
     from ..generation.sizes import clip_layout, pixel_bytes, require_sampling_memory
     from ..generation.video_files import RATE, block_labels, read_prefix, write_clips

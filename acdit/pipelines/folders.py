@@ -66,6 +66,17 @@ def folder_modality(folder: Path, *, with_network: bool = True) -> Modality:
     return modality
 
 
+def folder_classes(folder: Path) -> tuple[dict[int, str], int]:
+    """Return the class names by class id of a pipeline in a folder, and the number of its classes.
+
+    Raises:
+        UserError: as `folder_modality`.
+    """
+    network = read_object(folder / folder_modality(folder).network[0] / "config.json")
+    names = read_object(folder / INDEX).get("id2label") or {}
+    return {int(label): name or "" for label, name in names.items()}, network.get("num_classes") or 0
+
+
 def pipeline_class_name(index: Mapping[str, Any]) -> object:
     """Return the name of the pipeline's class: `NAME`, or of the form that names pipeline.py too."""
     name = index.get("_class_name")

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ..utils.errors import UserError
-from ..utils.names import class_id
-from ..utils.settings import nearest
+from ..utils.names import class_ids
 
 ClassLabels = int | str | None | Sequence[int | str | None]
 LabelsByBlock = Iterator[ClassLabels]
@@ -27,27 +26,13 @@ def ids_of_labels(class_labels: ClassLabels, label_names: Mapping[int, str], cou
     Raises:
         UserError: if there is no label, or no such class.
     """
-    names = {index: name for index, name in label_names.items() if name}
     given: Any = class_labels.tolist() if isinstance(class_labels, Tensor | np.ndarray) else class_labels
     listed = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     if not listed:
         raise UserError(
             "class_labels is empty: pass at least one class, or class_labels=None to generate without classes"
         )
-    ids: list[int | None] = []
-    for label in listed:
-        if label is None:
-            ids.append(None)
-            continue
-        index = class_id(label, names, count)
-        if index is None:
-            known = f"0..{count - 1}" if count else "none: the model is unconditional"
-            spoken = [name for number, name in names.items() if name != str(number)]
-            similar = ", ".join(nearest(str(label), spoken)[:3])
-            some = f", or names such as {similar}" if spoken else ""
-            raise UserError(f"class_labels must be classes of the model, {known}{some}, not {label!r}")
-        ids.append(index)
-    return ids
+    return class_ids(listed, label_names, count)
 
 
 def label_tensor(ids: Sequence[int | None], null: int | None, device: torch.device) -> Tensor | None:

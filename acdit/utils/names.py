@@ -8,6 +8,7 @@ from importlib.resources import files
 from numbers import Integral
 
 from .errors import UserError
+from .settings import nearest
 
 NAMELESS = ("",)  # names of the classes of files without classes: one, so that labels exist, without a name
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
@@ -84,3 +85,31 @@ def class_id(label: object, names: Mapping[int, str], count: int) -> int | None:
     else:
         index = int(label) if isinstance(label, Integral) else None
     return index if index is not None and 0 <= index < count else None
+
+
+def class_ids(
+    labels: Iterable[object], names: Mapping[int, str], count: int, name: str = "class_labels"
+) -> list[int | None]:
+    """Return the class ids of labels; None stays None.
+
+    Args:
+        labels: labels; a text is the name of a class, or its id if no class has that name; an int is an id.
+        names: class names by class id; empty names do not count.
+        count: number of classes.
+        name: name of the argument or the option that holds the labels.
+
+    Raises:
+        UserError: if there is no such class, or several classes have the same name.
+    """
+    named = {index: each for index, each in names.items() if each}
+    ids: list[int | None] = []
+    for label in labels:
+        index = None if label is None else class_id(label, named, count)
+        if index is None and label is not None:
+            known = f"0..{count - 1}" if count else "none: the model is unconditional"
+            spoken = [each for number, each in named.items() if each != str(number)]
+            similar = ", ".join(nearest(str(label), spoken)[:3])
+            some = f", or names such as {similar}" if spoken else ""
+            raise UserError(f"{name} must be classes of the model, {known}{some}, not {label!r}")
+        ids.append(index)
+    return ids

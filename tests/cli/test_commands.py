@@ -101,8 +101,8 @@ def test_sample_is_the_loop_of_the_library(model, tmp_path):
         pixels = layout.from_blocks(torch.stack([block.sample for block in blocks], dim=1))[0, 0]
     expected = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round()
     with Image.open(out) as picture:
-        grey = picture.convert("L").crop((4, 4, 68, 68)).resize((8, 8), Image.Resampling.NEAREST)
-    found = torch.tensor(list(grey.tobytes())).view(8, 8)
+        assert (picture.mode, picture.size) == ("L", (8, 8))  # a single image, neither enlarged nor framed
+        found = torch.tensor(list(picture.tobytes())).view(8, 8)
     assert expected.std() > 10
     assert (found - expected).abs().max() <= 1
 
@@ -131,8 +131,7 @@ def test_prefix_blocks_are_kept(model, tmp_path):
     words += ["--prefix", str(tmp_path / "real.png"), "--keep-blocks", "2"]
     assert main([*words, "--out", str(tmp_path / "done.png")]) == 0
     with Image.open(tmp_path / "done.png") as picture:
-        done = picture.convert("L").crop((4, 4, 68, 68)).resize((8, 8), Image.Resampling.NEAREST)
-    done = torch.tensor(list(done.tobytes())).view(8, 8)
+        done = torch.tensor(list(picture.tobytes())).view(8, 8)
     kept = torch.tensor(list(real.tobytes())).view(8, 8)
     assert (done[:4] - kept[:4]).abs().max() <= 1  # two blocks of 2x2 tokens are the upper half
     assert (done[4:] - kept[4:]).abs().max() > 20
@@ -177,8 +176,9 @@ def test_info_as_table_and_json(model, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["sample", "--labels", "12"], "0..9"),
+        (["sample", "--labels", "12"], "--labels must be classes of the model, 0..9, or names such as"),
         (["sample", "--labels", "cat"], "'cat'"),
+        (["sample", "--labels", "1,cat", "--count", "2", "--out", "set"], "--labels must be classes"),
         (["sample", "--block", "3x3"], "{1, 2, 4} x {1, 2, 4}"),
         (["sample", "--steps", "2,2"], "a list of 4"),
         (["sample", "--device", "abacus"], "abacus"),
@@ -208,6 +208,8 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(model, tmp_path
     locked.mkdir()
     assert main(["sample", "--model", model, "--out", str(locked)]) == 2
     assert "cannot be written" in capsys.readouterr().err
+    assert main(["sample", "--model", model, "--labels", "ten"]) == 2  # nor is the network read for a class
+    assert "not 'ten'" in capsys.readouterr().err
 
 
 def test_a_folder_without_permission():

@@ -135,7 +135,7 @@ def test_a_clip_is_continued_from_a_file(model, tmp_path, capsys):
         (["--labels-by-block", "1,2"], "names 2 classes, but 3 blocks are generated (6 frames in blocks of"),
         (["--labels-by-block", "1,2,0", "--block", "2,2,4"], "--block"),
         (["--labels-by-block", "1,2,0", "--block", "2x2x4"], "names 3 classes, but 6 blocks are generated"),
-        (["--labels-by-block", "1,2,cat"], "must be classes of the model, 0..2, or names"),
+        (["--labels-by-block", "1,2,cat"], "--labels-by-block must be classes of the model, 0..2, or names"),
         (["--labels-by-block", "1,2,3"], "not '3'"),
         (["--labels-by-block", "1,2,0", "--labels", "1"], "leave it out, or --labels-by-block"),
         (["--labels-by-block", "1,2,0", "--frames", "7"], "multiple of 2"),
