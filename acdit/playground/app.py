@@ -17,13 +17,13 @@ from starlette.staticfiles import StaticFiles
 from .. import __version__
 from ..utils.errors import UserError, line_of, raised_here
 from . import requests
+from .cards import Card
 from .draw import Start, draw, finish
 from .how import explain
 from .jobs import Job, Relabel, Worker
 from .pictures import UPLOAD_BYTES, UPLOAD_FRAMES, UPLOAD_PIXELS, data_url, uploaded_clip, uploaded_picture
 from .refusals import Refusal
-from .shelf import Card, Shelf
-from .snippets import Machine
+from .shelf import Shelf
 from .video import Clip, LabelChoice, film, whole_blocks
 from .write import write
 
@@ -50,7 +50,6 @@ class Playground:
 
     def __init__(self, shelf: Shelf, worker: Worker):
         self.shelf, self.worker = shelf, worker
-        self.machine = Machine(shelf.device, shelf.dtype)
         self._decoding = CapacityLimiter(1)  # uploads are decoded one after the other, to bound the memory
         self._explaining = CapacityLimiter(1)  # explanations need not wait for uploads
 
@@ -163,7 +162,9 @@ class Playground:
         card, values = await self._read(request, requests.HOW, "how")
         block = requests.checked_block(card, values["block"])
         return _Json(
-            await to_thread.run_sync(lambda: explain(card, block, self.machine), limiter=self._explaining)
+            await to_thread.run_sync(
+                lambda: explain(card, block, self.shelf.machine), limiter=self._explaining
+            )
         )
 
     async def stop(self, request: Request) -> Response:

@@ -11,10 +11,11 @@ from ..generation.batches import generators
 from ..model.layout import Layout
 from ..pipelines.classification import ACDiTImageClassificationPipeline
 from ..pipelines.image import ACDiTImagePipeline
+from .cards import Card
 from .jobs import Job, Stopped, failure
 from .pictures import data_url, data_urls
 from .requests import Settings
-from .shelf import Card, Shelf
+from .shelf import Shelf
 from .snippets import Machine, block_code, call_of, has_label_word, label_word, seeded
 
 BEST = 3  # classes of a finished picture that are named
@@ -68,7 +69,7 @@ def draw(job: Job, shelf: Shelf, card: Card, settings: Settings) -> None:
             cache_bytes=piece.cache_bytes,
             seconds=time.perf_counter() - began,
         )
-    python, command = _texts(card, settings, None, Machine(shelf.device, shelf.dtype))
+    python, command = _texts(card, settings, None, shelf.machine)
     job.send("done", seconds=time.perf_counter() - began, python=python, command=command)
 
 
@@ -112,7 +113,7 @@ def finish(job: Job, shelf: Shelf, card: Card, settings: Settings, start: Start)
             seconds=time.perf_counter() - began,
         )
     note = _recognise(job, shelf, card, images)
-    python, command = _texts(card, settings, start, Machine(shelf.device, shelf.dtype))
+    python, command = _texts(card, settings, start, shelf.machine)
     job.send("done", seconds=time.perf_counter() - began, python=python, command=command, **note)
 
 

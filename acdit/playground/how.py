@@ -10,8 +10,9 @@ from ..modalities.text import TEXT
 from ..model.generator_counts import generator_counts
 from ..model.layout import Layout, dims
 from ..model.skip_causal_mask import clean_visibility, dense_mask, view_visibility
+from .cards import Card
 from .pictures import data_url
-from .shelf import CPU, Card
+from .shelf import CPU
 from .snippets import Machine, block_code
 
 LARGEST_MASK = 2048  # rows; of longer sequences the first blocks are shown

@@ -8,7 +8,7 @@ from ..model.layout import dims, parse_dims
 from ..utils.errors import UserError
 from ..utils.kinds import TEXT, Kind, at_least, list_of, whole_number
 from ..utils.untrusted import parse_json, shown
-from .shelf import MOST_STEPS, Card
+from .cards import MOST_STEPS, Card
 from .write import TextSettings
 
 LARGEST_SEED = 2**53 - 1  # the largest whole number of JavaScript

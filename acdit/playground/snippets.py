@@ -9,7 +9,7 @@ import torch
 from ..model.layout import dims
 from ..utils.names import class_id
 from ..utils.settings import quoted_value
-from .shelf import Card
+from .cards import Card
 
 KINDS = {
     "image": "ACDiTImagePipeline",

@@ -14,10 +14,11 @@ from ..generation.batches import generators
 from ..generation.video_files import RATE
 from ..pipelines.video import ACDiTVideoPipeline
 from ..utils.errors import UserError
+from .cards import Card
 from .jobs import Job, Stopped
 from .pictures import data_urls
 from .requests import Settings
-from .shelf import Card, Shelf
+from .shelf import Shelf
 from .snippets import Machine, block_code, call_of, has_label_word, label_word, seeded
 
 FAIR_SECONDS = 30.0  # after so many, a video without end gives way to those who wait
@@ -101,7 +102,7 @@ def film(job: Job, shelf: Shelf, card: Card, settings: Settings, clip: Clip) -> 
         clip: length, first frames and classes.
     """
     pipeline = shelf.opened(job, card, ACDiTVideoPipeline)
-    machine, began, made = Machine(shelf.device, shelf.dtype), time.perf_counter(), len(clip.prefix)
+    machine, began, made = shelf.machine, time.perf_counter(), len(clip.prefix)
     if clip.prefix:
         job.send("given", images=data_urls(clip.prefix))
 

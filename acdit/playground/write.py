@@ -12,8 +12,9 @@ from ..generation.batches import generators
 from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.text_outputs import TextPiece
 from ..utils.errors import UserError
+from .cards import Card
 from .jobs import Job
-from .shelf import Card, Shelf
+from .shelf import Shelf
 from .snippets import Machine, call_of, seeded
 
 GAP = re.compile(r"_{3,}")
@@ -74,7 +75,7 @@ def write(job: Job, shelf: Shelf, card: Card, settings: TextSettings) -> None:
             evaluations=piece.evaluations,
         )
         before = []
-    machine = Machine(shelf.device, shelf.dtype)
+    machine = shelf.machine
     job.send(
         "done",
         seconds=time.perf_counter() - began,
