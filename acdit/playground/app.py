@@ -119,6 +119,9 @@ class Playground:
             raise UserError(
                 f"the class cannot change with {card.name}: what it sees of the past depends on it"
             )
+        hold = bool(values["hold"])
+        if hold and not card.can_hold:
+            raise UserError(f"{card.name} cannot keep the first block in view: leave hold out")
         choice, prefix = LabelChoice(settings.label, planned), []
         if values["clip"] is not None:
             size = requests.frames_of_block(card, settings.block)
@@ -126,11 +129,11 @@ class Playground:
                 lambda: uploaded_clip(values["clip"], *card.square), limiter=self._decoding
             )
             prefix = whole_blocks(prefix, size)
-        clip = Clip(choice, frames, prefix)
+        clip = Clip(choice, frames, prefix, hold)
         return self._streamed(
             lambda job: film(job, self.shelf, card, settings, clip),
             (lambda label: choice.change(requests.checked_label(card, label)))
-            if card.can_change_class
+            if card.can_change_class and not hold
             else None,
         )
 

@@ -131,6 +131,13 @@ class Card:
         return self.modality is VIDEO and self.classes > 0 and not self.has_other_context
 
     @property
+    def can_hold(self) -> bool:
+        """Return whether a video can keep its first block in view, see `check_sinks`."""
+        fixed = self.network.get("rope") == "published" or self.network.get("positions") == "absolute"
+        whole = self.layout.block[1:] == self.layout.grid[1:]
+        return self.modality is VIDEO and whole and not fixed and not self.has_other_context
+
+    @property
     def tabs(self) -> list[str]:
         """Return the tabs of the page that can show the model."""
         if self.modality is CLASSIFICATION:
@@ -161,8 +168,11 @@ class Card:
             "guidance": self.guidance,
             "channels": self.channels,
             "tabs": self.tabs,
-            **({"fps": RATE, "can_change_class": self.can_change_class} if self.modality is VIDEO else {}),
+            **(self._of_video() if self.modality is VIDEO else {}),
         }
+
+    def _of_video(self) -> dict[str, Any]:
+        return {"fps": RATE, "can_change_class": self.can_change_class, "can_hold": self.can_hold}
 
 
 def read_card(name: str, source: str, folder: Path) -> Card:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..model.layout import dims, parse_dims
 from ..utils.errors import UserError
-from ..utils.kinds import TEXT, Kind, at_least, list_of, whole_number
+from ..utils.kinds import BOOL, TEXT, Kind, at_least, list_of, whole_number
 from ..utils.untrusted import parse_json, shown
 from .cards import MOST_STEPS, Card
 from .write import TextSettings
@@ -100,6 +100,7 @@ VIDEO = PICTURE | {
     "labels_by_block": list_of(at_least(0), range(1, MOST_FRAMES)).or_none().if_given(),
     "frames": whole_number(1, MOST_FRAMES).or_none().if_given(),
     "clip": TEXT.or_none().if_given(),
+    "hold": BOOL.if_given(),
 }
 CHANGE = {"job": TEXT, "label": LABEL}
 PREVIEW = {"model": TEXT, "image": TEXT, "block": TEXT.if_given()}

@@ -55,13 +55,18 @@ def run_python(code, folder, monkeypatch):
     return values["frames"]
 
 
-@pytest.mark.parametrize("change", [{}, {"frames": 12}, {"label": None}, {"block": "2x4x4"}])
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"frames": 12}, {"label": None}, {"block": "2x4x4"}, {"frames": 12, "hold": True}],
+)
 def test_a_video_is_that_of_the_pipeline_and_of_the_copied_code(change, page, folders, tmp_path, monkeypatch):
     asked = VIDEO | change
     events = page.events("/api/video", asked)
     settings, size = dict(SETTINGS), 1
     if "block" in change:
         settings["block"], size = (2, 4, 4), 2
+    if "hold" in change:
+        settings |= {"sinks": 1, "window": 2, "context_noise": 0.05}
     expected = loaded(folders)([asked["label"]], num_frames=asked["frames"], generator=seeded(4), **settings)
     frames = frames_of(events)
     assert same(frames, expected.frames[0])
@@ -72,7 +77,7 @@ def test_a_video_is_that_of_the_pipeline_and_of_the_copied_code(change, page, fo
     assert same(frames, run_python(events[-1]["python"], tmp_path, monkeypatch))
 
 
-@pytest.mark.parametrize("change", [{}, {"frames": 6}])
+@pytest.mark.parametrize("change", [{}, {"frames": 6}, {"frames": 12, "hold": True}])
 def test_the_copied_command_makes_the_same_video(change, page, tmp_path, monkeypatch, capsys):
     events = page.events("/api/video", VIDEO | change)
     monkeypatch.chdir(tmp_path)
@@ -120,6 +125,12 @@ def test_the_class_changes_on_the_way(page, folders, tmp_path, monkeypatch, caps
     assert same(frames, run_python(events[-1]["python"], tmp_path, monkeypatch))
     assert main(shlex.split(events[-1]["command"])[1:]) == 0, capsys.readouterr().err
     assert same(frames, [frame.convert("L") for frame in read_frames(tmp_path / "video.gif")])
+
+
+def test_a_video_that_keeps_its_first_block_in_view_keeps_its_class(page):
+    with page.stream("/api/video", VIDEO | {"frames": 400, "hold": True}) as events:
+        status, answer = page.post("/api/video/label", {"job": next(events)["job"], "label": 2})
+        assert status == 404 and "cannot be changed" in answer["error"]
 
 
 def test_classes_are_planned_block_by_block(page, folders):
@@ -208,7 +219,10 @@ def test_a_model_whose_past_depends_on_the_class_keeps_it(tmp_path):
         (digits,) = (model for model in models if model["name"] == "moving-digits")
         assert digits["can_change_class"] is True
         assert all(("can_change_class" in model) == (model["modality"] == "video") for model in models)
+        assert (models[0]["can_hold"], digits["can_hold"]) == (False, True)
         asked = VIDEO | {"model": "noised"}
+        status, answer = page.post("/api/video", asked | {"hold": True})
+        assert status == 400 and "cannot keep the first block in view" in answer["error"]
         status, answer = page.post("/api/video", asked | {"labels_by_block": [0, 1]})
         assert status == 400 and "cannot change" in answer["error"]
         events = page.events("/api/video", asked)

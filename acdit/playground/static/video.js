@@ -35,8 +35,9 @@ class Clip {
 /** Fill the tab. Returns its settings. */
 export function setUp(panel, models, limits) {
   const endless = tick("Go on until it is stopped", true);
+  const hold = tick("Keep the first block in view", false, "A long video then holds what it shows, and its class stays.");
   const frames = number("Frames", 16, { min: 1, max: MOST_FRAMES });
-  const settings = new Settings("video", models, ["label"], ["block", "seed", "steps", "guidance"], { endless, frames });
+  const settings = new Settings("video", models, ["label"], ["block", "seed", "steps", "guidance"], { endless, frames, hold });
   const runner = new Runner("Start", begin);
   const { trouble, buttons, state } = runner;
   const clip = new Clip(limits, trouble);
@@ -45,8 +46,10 @@ export function setUp(panel, models, limits) {
   const code = new Code();
   let current = null;
 
+  const canHold = () => settings.model?.can_hold === true;
+
   async function begin() {
-    const body = { ...settings.request(), labels_by_block: null, frames: endless.value ? null : frames.value, clip: clip.data };
+    const body = { ...settings.request(), labels_by_block: null, frames: endless.value ? null : frames.value, clip: clip.data, hold: hold.value === "1" && canHold() };
     const link = settings.link();
     player.reset(settings.model.size, settings.model.fps ?? 8);
     numbers.clear();
@@ -90,6 +93,10 @@ export function setUp(panel, models, limits) {
       runner.say("This model cannot change the class of a video that has begun. The next video will have it.", true);
       return;
     }
+    if (current.body.hold) {
+      runner.say("The first block stays in view, and with it the class. The next video will have the new one.", true);
+      return;
+    }
     const { label } = settings.request();
     try {
       await ask("/api/video/label", { job: current.id, label });
@@ -103,11 +110,12 @@ export function setUp(panel, models, limits) {
 
   function arrange() {
     reveal(frames, !endless.value);
+    reveal(hold, canHold());
     if (!runner.running && settings.model && !player.frames.length) player.reset(settings.model.size, settings.model.fps ?? 8);
   }
 
   settings.onModel(arrange);
-  const form = el("form", { className: "controls" }, settings.element, endless.element, frames.element, buttons, state, clip.element, settings.more);
+  const form = el("form", { className: "controls" }, settings.element, endless.element, frames.element, hold.element, buttons, state, clip.element, settings.more);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     runner.press();
