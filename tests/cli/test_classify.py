@@ -195,13 +195,16 @@ def test_what_the_page_shows_is_run(place, capsys, monkeypatch, tmp_path):
     shutil.copytree(place / "model", "runs/classify-mnist/pipeline")
     shutil.copytree(place / "pictures", "digits")
     shutil.copy(place / FILES[0], "three.png")
-    (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    block, drawn = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     commands = [shlex.split(line)[1:] for line in block.splitlines()]
     assert [words[0] for words in commands] == ["train", "info", "classify", "classify"]
     for words, lines in zip(commands[1:], (None, 5, 4), strict=True):
         assert main(words) == 0
         assert lines is None or len(capsys.readouterr().out.splitlines()) == lines
         capsys.readouterr()
+    for line in drawn.splitlines():  # with the models in the package
+        assert main(shlex.split(line)[1:]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["drawn.png", "3"]
     exec(compile(EXAMPLES[0], "classification.md", "exec"), {})
     assert capsys.readouterr().out.startswith("['")
 

@@ -32,7 +32,10 @@ def run_command(command, folder, monkeypatch, capsys):
     words = shlex.split(command)
     assert words[:2] == ["acdit", "sample"]
     assert main(words[1:]) == 0, capsys.readouterr().err
-    sheet = np.asarray(Image.open(folder / words[-1]))[GAP:, GAP:]
+    sheet = np.asarray(Image.open(folder / words[-1]))
+    if len(sheet) < 64:  # a single sample is neither enlarged nor framed
+        return [sheet]
+    sheet = sheet[GAP:, GAP:]
     return [sheet[:64:8, left : left + 64 : 8] for left in range(0, sheet.shape[1] - GAP, 64 + GAP)]
 
 
@@ -87,8 +90,7 @@ def test_the_model_of_digits_draws_what_the_command_line_draws(page, tmp_path, m
     monkeypatch.chdir(tmp_path)
     assert "--model mnist " in events[-1]["command"]
     assert main(shlex.split(events[-1]["command"])[1:]) == 0, capsys.readouterr().err
-    sheet = np.asarray(Image.open("drawn.png").convert("L"))[GAP:-GAP:2, GAP:-GAP:2]
-    assert np.array_equal(sheet, drawn)
+    assert np.array_equal(np.asarray(Image.open("drawn.png")), drawn)
 
 
 def test_the_same_request_gives_the_same_picture_and_another_seed_another(page):
