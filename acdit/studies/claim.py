@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .verdicts import (
+    HIGHER,
     LABEL_ACCURACY,
+    LOWER,
     Comparison,
     Learned,
     Scores,
+    compare,
     if_learned,
     scores_of,
 )
@@ -125,3 +128,26 @@ def by_level(
         where: values of other columns.
     """
     return {value: scores_of(rows, column, pairs=pairs, **{level: value}, **where) for value in values}
+
+
+def between(name: str, middle: Scores, ends: Mapping[str, Scores]) -> list[Comparison]:
+    """Compare scores with those of two ends, between which they are expected.
+
+    The means of the ends, over the seeds that have all three scores, say which end is the higher one. So
+    scores on a straight line between the ends are confirmed whatever its direction, and refuted are scores
+    that lie beyond one of the ends with their whole interval.
+
+    Args:
+        name: what lies between, such as `4 blocks`.
+        middle: its scores, by seed.
+        ends: scores of both ends, by name.
+    """
+    (first, low), (last, high) = ends.items()
+    seeds = middle.keys() & low.keys() & high.keys()
+    expected = (HIGHER, LOWER)
+    if sum(high[seed] - low[seed] for seed in seeds) < 0:
+        expected = (LOWER, HIGHER)
+    return [
+        compare(f"{name} against {end}", middle, ends[end], each)
+        for end, each in zip((first, last), expected, strict=True)
+    ]

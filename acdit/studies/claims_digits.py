@@ -8,8 +8,10 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from .claim import Compare, Evidence, Row, by_level
+from .claim import Compare, Evidence, Row, between, by_level
 from .verdicts import (
+    HIGHER,
+    LOWER,
     REFUTED,
     UNDECIDED,
     Comparison,
@@ -22,7 +24,6 @@ from .verdicts import (
 )
 
 DISTANCE, ACCURACY = "frechet_distance", "label_accuracy"
-HIGHER, LOWER = Expectation("higher"), Expectation("lower")
 # Five seeds can just confirm 10% if ratios of paired distances vary by 8%: 2.776 x 8% / sqrt(5) = 10%.
 WITHIN = Expectation("equal", 0.1, "higher", relative=True)
 COMPLETE = "RoPE-ND, clean past"  # reference of the ablation
@@ -64,13 +65,11 @@ def longer_sequences(rows: Sequence[Row]) -> list[Comparison]:
 
 
 def between_ends(rows: Sequence[Row]) -> list[Comparison]:
-    """Compare the number of blocks between one and a block for each token with both ends."""
+    """Compare the number of blocks between one and a block for each token with both ends, see `between`."""
     scores = {count: _distance(rows, tokens=SHORT, blocks=count, trained=1.0) for count in COUNTS}
-    few, between, many = COUNTS
-    return [
-        compare(f"{between} blocks against {few} (diffusion)", scores[between], scores[few], HIGHER),
-        compare(f"{between} blocks against {many} (autoregression)", scores[between], scores[many], LOWER),
-    ]
+    few, middle, many = COUNTS
+    ends = {f"{few} (diffusion)": scores[few], f"{many} (autoregression)": scores[many]}
+    return between(f"{middle} blocks", scores[middle], ends)
 
 
 def against_baselines(rows: Sequence[Row]) -> list[Comparison]:

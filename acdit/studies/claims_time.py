@@ -6,9 +6,11 @@ machine affect all alike.
 
 from collections.abc import Sequence
 
+from ..model.sizes import Size
 from .claim import Compare, Evidence, Row, by_level
 from .verdicts import Comparison, Expectation, Scores, compare, trend
 
+LAPTOP = Size(2, 128, 2)
 LONGEST = 16384  # tokens
 COUNTS = (1, 4, 16, 64)  # numbers of blocks
 FASTER = Expectation("lower", relative=True)
@@ -49,5 +51,5 @@ def _seconds(rows: Sequence[Row], tokens: int, counts: Sequence[int]) -> dict[fl
 
 def sampling_time(compare_rows: Compare) -> Evidence:
     """Return evidence of the study of the time of sampling."""
-    setting = {"steps": 10, "dtype": "float32"}
+    setting = {"steps": 10, "dtype": "float32", "network": LAPTOP._asdict()}
     return Evidence("time", "acdit study time", compare_rows, "time.png", setting=setting, pairs="round")

@@ -13,6 +13,7 @@ from ..utils.kinds import OBJECT, TEXT, Kind, check_values, list_of
 from ..utils.untrusted import read_object
 
 FILE = "measurements.json"
+UNKNOWN = "of unknown version"  # in place of the version of rows in files of earlier versions
 DEVELOPMENT = ".dev"  # after the release that a development version leads to
 ANY = Kind("any value", lambda value: True)
 PLAIN = Kind("a single value", lambda value: not isinstance(value, list | dict))
@@ -43,7 +44,8 @@ class StoredMeasurements:
 
     Attributes:
         study: name of the study, or an empty text if the file does not say it.
-        versions: versions of the package that measured the rows, as far as they are known.
+        versions: versions of the package that measured the rows; "of unknown version" for files of versions
+            that did not write it.
         setting: settings that all rows have in common.
         rows: rows in the order in which they were measured.
     """
@@ -61,7 +63,7 @@ class StoredMeasurements:
             UserError: if the file is damaged.
         """
         content = check_values(read_object(path, infinite=True), KINDS, path)
-        versions = tuple(content.get("versions", ()))
+        versions = tuple(content.get("versions", [UNKNOWN] if content["rows"] else ()))
         return cls(content.get("study", ""), versions, content["setting"], tuple(content["rows"]))
 
 

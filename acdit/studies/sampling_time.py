@@ -22,11 +22,12 @@ from ..model.sizes import SIZES, Size
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import require
 from ..utils.randomness import generator, seed_of
+from .claims_time import LAPTOP
 from .design import Design, Measurement
 from .sampling_time_report import PROFILED, report
 
 CHANNELS = 4
-LAPTOP, TINY = Size(2, 128, 2), Size(1, 16, 1)
+TINY = Size(1, 16, 1)
 SIDES, QUICK_SIDES = (32, 64, 128), (4, 8)  # of the grid: 1,024, 4,096 and 16,384 tokens
 COUNTS, QUICK_COUNTS = (1, 4, 16, 64), (1, 4)  # numbers of blocks
 OPERATORS = 5  # of a profile
@@ -162,10 +163,15 @@ def block_step(network: ACDiTTransformer, layout: Layout, noise: Tensor) -> Call
 
 
 def _time(number: int, timing: Timing, side: int, counts: tuple[int, ...]) -> list[Mapping[str, Any]]:
-    """Return the rows of a round at one length, after an untimed step of each number of blocks."""
+    """Return the rows of a round at one length, after an untimed step of each number of blocks.
+
+    Each round begins with another number of blocks, so that a machine that slows down over a round slows down
+    each of them.
+    """
     rows = []
     network, noise = build_network(timing, (side, side)), _noise(timing, side)
-    for count in counts:
+    first = number % len(counts)
+    for count in (*counts[first:], *counts[:first]):
         layout = layout_of(side, count)
         blocks = layout.to_blocks(noise)  # (1, T, B, C)
         scheduler = default_sampler("epsilon")

@@ -22,13 +22,13 @@ from ..pipelines.loading import load_pipeline
 from ..pipelines.text import ACDiTTextPipeline
 from ..utils.errors import require
 from ..utils.ranks import launched
+from .claims_text import NETWORK
 from .design import Design, Measurement
 from .run_store import RunSpec, StoredRun
 from .text_report import ARMS, COUNTED, TOGETHER, report
 
 LENGTH = 256
 BLOCKS = (1, 4, 16, 64, LENGTH)
-NETWORK = {"num_layers": 4, "hidden_size": 128, "num_heads": 4}
 ORDERED_TOKENS = 16  # larger blocks are scored in random order alone: each token needs a view of its block
 
 

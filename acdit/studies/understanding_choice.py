@@ -33,7 +33,7 @@ CENTRE = 4e-3  # learning rate of the central candidate
 def choice_design(*, first_seed: int, quick: bool = False) -> Design:
     """Return the design of the study: each candidate is trained once for each arm and number of labels.
 
-    The candidates differ from a central one in one setting each: the learning rate, augmentation, or steps.
+    The candidates differ from a central one in the learning rate, or in augmentation and steps.
 
     Args:
         first_seed: seed of the runs.
@@ -64,6 +64,8 @@ def choice_design(*, first_seed: int, quick: bool = False) -> Design:
 def candidates(steps: int) -> list[Settings]:
     """Return the settings to try: the central one, other learning rates, no augmentation, twice the steps.
 
+    Without augmentation fewer steps suffice, so it is left out with as many and with twice as many.
+
     Args:
         steps: training steps of the central candidate.
     """
@@ -74,6 +76,7 @@ def candidates(steps: int) -> list[Settings]:
         replace(centre, learning_rate=CENTRE * 2),
         replace(centre, augmented=False),
         replace(centre, steps=2 * steps),
+        replace(centre, steps=2 * steps, augmented=False),
     ]
 
 

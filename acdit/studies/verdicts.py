@@ -84,7 +84,7 @@ class Expectation:
         return REFUTED if high < margin else UNDECIDED
 
 
-HIGHER = Expectation("higher")
+HIGHER, LOWER = Expectation("higher"), Expectation("lower")
 
 
 @dataclass(frozen=True)

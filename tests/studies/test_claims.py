@@ -11,7 +11,7 @@ import pytest
 
 from acdit.cli.study import options_of
 from acdit.data.shakespeare import shakespeare_works
-from acdit.studies.claim import Evidence
+from acdit.studies.claim import Evidence, between
 from acdit.studies.claims import CLAIMS
 from acdit.studies.claims_text import LEARNED
 from acdit.studies.study import STUDIES
@@ -169,7 +169,8 @@ def test_a_claim_is_confirmed_if_it_holds_and_refuted_if_its_opposite_does(name,
     if name in WORSE:
         assert verdict(WORSE[name]) == REFUTED
     elif evidence.folder not in ("text", "understanding"):
-        opposite = UNDECIDED if name == "gap" else REFUTED  # without a gap, there is none to shrink
+        # without a gap, there is none to shrink; what lies between two ends does so in a mirror too
+        opposite = {"gap": UNDECIDED, "interpolation": CONFIRMED}.get(name, REFUTED)
         assert verdict(lambda row: 10 - score(row)) == opposite
         assert verdict(score, accuracy=0.89) == NOT_LEARNED
     assert verdict(score, seeds=4) == UNDECIDED
@@ -179,7 +180,7 @@ def test_a_claim_is_confirmed_if_it_holds_and_refuted_if_its_opposite_does(name,
 
 def test_opposite_claims_about_text_and_recognition_are_refuted():
     for name, evidence, score in cases():
-        if evidence.folder == "text" and name != "anyblock":
+        if evidence.folder == "text" and name not in ("anyblock", "interpolation"):
             # kept below the limit of learning
             rows = rows_of("text", lambda row, score=score: 5 - score(row) if row["block"] > 1 else 3.2)
             if name == "masks":
@@ -189,6 +190,35 @@ def test_opposite_claims_about_text_and_recognition_are_refuted():
         else:
             continue
         assert conclude(evidence.comparisons(rows)) in (REFUTED, NOT_LEARNED), name
+
+
+@pytest.mark.parametrize("evidence", [each for name, each, _ in cases() if name == "interpolation"])
+@pytest.mark.parametrize("beyond", [1.9, 3.3])
+def test_what_lies_beyond_an_end_is_not_between(evidence, beyond):
+    """The ends are 2 and 3.2; the sizes between are beyond one of them, whichever is the higher one."""
+    for first, last in ((2.0, 3.2), (3.2, 2.0)):
+
+        def score(row: Mapping[str, Any], first: float = first, last: float = last) -> float:
+            size = row.get("block", row.get("blocks"))
+            return first if size == 1 else last if size in (16, 256) else beyond
+
+        assert conclude(evidence.comparisons(rows_of(evidence.study, score))) == REFUTED
+
+
+def test_between_is_decided_by_both_ends():
+    def seeds(score: float) -> dict[int, float]:
+        return {seed: score + 0.1 * NOISE[seed] for seed in range(5)}
+
+    def verdicts(middle: dict[int, float], low: float, high: float) -> list[str]:
+        return [each.verdict for each in between("m", middle, {"a": seeds(low), "b": seeds(high)})]
+
+    assert verdicts(seeds(1.5), 1, 2) == verdicts(seeds(1.5), 2, 1) == [CONFIRMED, CONFIRMED]
+    assert verdicts(seeds(3), 1, 2) == [CONFIRMED, REFUTED] and verdicts(seeds(3), 2, 1)[0] == REFUTED
+    assert verdicts(seeds(0), 1, 2) == [REFUTED, CONFIRMED]
+    wide = {seed: 1.5 + (-1) ** seed * (2 + seed) for seed in range(5)}
+    assert verdicts(wide, 1, 2) == [UNDECIDED, UNDECIDED]
+    names = [each.name for each in between("4 blocks", seeds(1), {"1": {}, "16": seeds(1)})]
+    assert names == ["4 blocks against 1", "4 blocks against 16"]
 
 
 def test_what_has_not_learned_is_said():

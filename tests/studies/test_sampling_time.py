@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from acdit.cli.main import main
 from acdit.model.sizes import Size
 from acdit.model.transformer import ACDiTTransformer
-from acdit.studies.sampling_time import COUNTS, LAPTOP, SIDES, counted_costs, layout_of, network_config
+from acdit.studies.claims_time import LAPTOP
+from acdit.studies.sampling_time import COUNTS, SIDES, counted_costs, layout_of, network_config
 from acdit.studies.sampling_time_report import PROFILED, report
 from acdit.studies.verdicts import CONFIRMED, REFUTED
 from tests.studies.test_verdicts import NOISE
