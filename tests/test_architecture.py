@@ -23,10 +23,10 @@ from acdit.training.loop import train
 from acdit.training.objectives import OBJECTIVES
 from acdit.training.recipes import load_recipe
 from acdit.utils.errors import UserError
+from tests.site.running import run_page
 
 ROOT, PACKAGE = Path(__file__).parents[1], Path(acdit.__file__).parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 TABLES = [PIXEL_SETS, TEXT_SETS, OBJECTIVES["continuous"], SCHEDULERS["continuous"], MODALITIES]
 SMALL = {
     "name": "small",
@@ -78,8 +78,8 @@ def extended(monkeypatch):
     module = ModuleType("examples_of_the_architecture_page")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     try:
-        for example in EXAMPLES:
-            exec(compile(example, "architecture.md", "exec"), module.__dict__)
+        done = run_page("docs/architecture.md", names=module.__dict__)
+        assert len(done) == 4
         yield module
     finally:
         for table, entries in zip(TABLES, before, strict=True):
@@ -94,7 +94,6 @@ def recipe(out: Path):
 
 
 def test_one_entry_of_each_kind_works(extended, tmp_path, capsys):
-    assert len(EXAMPLES) == 4
     asked = recipe(tmp_path / "run")
     trained = train(asked)
     pipeline = load_pipeline(trained, kind=ACDiTImagePipeline)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from acdit.bench.rows import ROWS
 from acdit.cli.bench import BenchOptions
-from acdit.cli.main import load_command, main
+from acdit.cli.main import main
 from acdit.cli.study import options_of
 from acdit.media.videos import read_frames
 from acdit.studies.study import ENTRIES
@@ -17,26 +17,12 @@ from acdit.training.recipes import load_recipe
 from acdit.utils.settings import build, read_arguments
 from tests.checkpoints import eightfold_autoencoder, thousand_classes
 from tests.evaluation.stored import stored
+from tests.site.running import run_page
 
 ROOT = Path(__file__).parents[1]
-NAMES = (
-    "sampling",
-    "training",
-    "video",
-    "text",
-    "latent-space",
-    "published-weights",
-    "scores",
-    "speed",
-    "studies",
-)
+NAMES = ("training", "scores", "speed", "studies")  # whose commands are looked at one by one
 README = (ROOT / "README.md").read_text()
 PAGES = "\n".join((ROOT / "docs" / f"{name}.md").read_text() for name in NAMES)
-EXAMPLES = [
-    example
-    for name in ("sampling", "training")  # others are run by tests/site/test_site_snippets.py
-    for example in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{name}.md").read_text(), re.DOTALL)
-]
 
 
 def commands_of(text: str) -> list[list[str]]:
@@ -53,11 +39,7 @@ COMMANDS = commands_of(PAGES)
 
 
 def test_there_is_something_to_run():
-    assert len(EXAMPLES) == 3
-    assert {words[0] for words in COMMANDS} == {
-        *("sample", "info", "train", "curves", "evaluate", "convert", "autoencoder", "encode", "plan"),
-        *("bench", "study", "tokenizer"),
-    }
+    assert {words[0] for words in COMMANDS} == {"train", "plan", "curves", "evaluate", "study", "bench"}
 
 
 def test_the_readme_is_short_and_its_links_lead_somewhere():
@@ -70,30 +52,34 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
         assert [link for link in local if not (page.parent / link).exists()] == [], page
 
 
-def test_the_readme_shows_commands_of_the_pages_or_shorter_ones(tmp_path, monkeypatch, capsys):
-    """Those that are on no page are run, or read where they train or score."""
-    monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(compile(example, "README.md", "exec"), {})
-    assert Path("three.png").exists()
-    own = [words for words in commands_of(README) if words not in COMMANDS]
-    assert [words[0] for words in own] == ["plan", "evaluate", "evaluate", "evaluate", "evaluate"]
-    assert main(own[0]) == 2 and "latents" in capsys.readouterr().out
-    for words in own[1:]:
-        assert load_command("evaluate").help(words[3:]).startswith("usage: acdit evaluate")
+def few_steps(words: list[str]) -> int:
+    """Run a command, with few steps if it samples pictures or clips."""
+    return main([*words, *(["--steps", "1"] if words[0] == "sample" and "--prompt" not in words else [])])
 
 
-def test_the_sampling_example(tmp_path, monkeypatch):
+def test_the_readme(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    example = EXAMPLES[0]
-    assert len([line for line in example.splitlines() if line.strip()]) <= 10
-    names: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), names)
-    exec(compile(EXAMPLES[1], "sampling.md", "exec"), names)
+    done = run_page("README.md", few_steps)
+    assert [(ran.words[:1], ran.code) for ran in done] == [
+        *[(("sample",), 0)] * 3,
+        ((), 0),
+        (("plan",), 2),
+    ]
+    assert "latents" in done[-1].out and Path("three.png").exists()
+
+
+def test_the_page_of_sampling(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run_page("docs/sampling.md")
+    assert [ran.code for ran in done] == [0] * 6
+    assert [ran.words[0] for ran in done if ran.words] == ["sample", "sample", "sample", "info"]
+    (example, _) = (ran for ran in done if not ran.words)
+    assert len([line for line in example.block.text.splitlines() if line.strip()]) <= 10
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *(f"after-block-{block}.png" for block in range(4)),
         "continued.png",
         *(f"digit-{index}.png" for index in range(6)),
+        *("digits.png", "fast.png", "sevens.png"),
     ]
     with Image.open("digit-0.png") as three, Image.open("continued.png") as continued:
         assert three.size == continued.size == (32, 32)
@@ -103,11 +89,12 @@ def test_the_sampling_example(tmp_path, monkeypatch):
         assert three.tobytes() != continued.tobytes()
 
 
-def test_the_training_example():
-    names = {}
-    exec(compile(EXAMPLES[2], "README.md", "exec"), names)
-    gradients = [weight.grad for weight in names["model"].parameters()]
-    assert names["losses"].per_view.shape == (4, 4)
+def test_the_page_of_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan, example = run_page("docs/training.md")
+    assert (plan.words[:2], plan.code) == (("plan", "digits"), 0)
+    gradients = [weight.grad for weight in example.names["model"].parameters()]
+    assert example.names["losses"].per_view.shape == (4, 4)
     assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
 
 
@@ -115,74 +102,75 @@ def commands(*names: str) -> list[list[str]]:
     return [words for words in COMMANDS if words[0] in names]
 
 
-OF_THE_SHIPPED_MODEL = [words for words in commands("sample", "info") if "--model" not in words]
-
-
-@pytest.mark.parametrize("words", OF_THE_SHIPPED_MODEL, ids=" ".join)
-def test_commands_of_the_shipped_model(words, tmp_path, monkeypatch):
+def test_the_page_of_video(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(words) == 0
-    assert ("--out" in words) == bool(list(tmp_path.glob("*.png")))
-
-
-def test_commands_of_video(tmp_path, monkeypatch):
-    """One after the other, with the model in the package, and few steps."""
-    monkeypatch.chdir(tmp_path)
-    listed = [words for words in COMMANDS if words[:3] == ["sample", "--model", "moving-digits"]]
-    for words in listed:
-        assert main([*words, "--steps", "1"]) == 0
+    done = run_page("docs/video.md", few_steps)
+    assert [ran.code for ran in done] == [0] * 5 and done[-1].out.count("more frames") == 8
     lengths = {path.name: len(read_frames(path)) for path in tmp_path.iterdir()}
     assert lengths == {"digits.gif": 8, "seven.mp4": 64, "on.gif": 16, "changing.gif": 16}
 
 
-def test_commands_of_text(tmp_path, monkeypatch, capsys):
-    """One after the other: the model in the package, and a network that is hardly trained."""
+def test_the_page_of_text(tmp_path, monkeypatch):
+    """With few texts to score; then a tiny network is trained on bytes and with the tokenizer."""
     monkeypatch.chdir(tmp_path)
-    samples = [words for words in COMMANDS if "--prompt" in words]
-    evaluate, *in_order = [words for words in COMMANDS if words[:3] == ["evaluate", "--model", "shakespeare"]]
-    for words in samples:
-        assert main(words) == 0
-        assert capsys.readouterr().out.startswith("To be, or not to be")
-    assert samples and main([*evaluate, "--sequences", "2", "--out", "scores.json"]) == 0
-    assert [report["settings"]["block"] for report in stored("scores.json")] == [1, 4, 16]
-    assert [words[words.index("--order") + 1] for words in in_order] == ["left", "lowest-entropy"]
-    for words in in_order:
-        assert main([*words, "--sequences", "1", "--out", "scores.json"]) == 0
-        assert {report["settings"]["estimate"] for report in stored("scores.json")} == {"exact"}
-    (train,) = [words for words in commands("train") if words[1] == "laptop-text"]
+
+    def run(words: list[str]) -> int:
+        if words[0] != "evaluate":
+            return main(words)
+        count = 1 if "--order" in words else 2
+        code = main([*words, "--sequences", str(count), "--out", "scores.json"])
+        if "--order" in words:
+            assert {report["settings"]["estimate"] for report in stored("scores.json")} == {"exact"}
+        else:
+            assert [report["settings"]["block"] for report in stored("scores.json")] == [1, 4, 16]
+        return code
+
+    done = run_page("docs/text.md", run)
+    assert [ran.words for ran in done if ran.code] == []
+    commands = [ran for ran in done if ran.words]
+    assert [ran.words[0] for ran in commands] == [
+        *("sample", "sample", "evaluate", "tokenizer"),
+        *("evaluate", "evaluate", "sample"),
+    ]
+    for ran in commands:
+        assert ran.out.startswith("To be, or not to be") == (ran.words[0] == "sample")
+    assert len(done) - len(commands) == 3
+    (train,) = [words for words in commands_of((ROOT / "docs" / "text.md").read_text()) if "train" in words]
     small = ["--model.num_layers", "1", "--model.hidden_size", "32", "--model.num_heads", "2"]
     short = ["--training.steps", "1", "--training.batch_size", "2"]
-    assert main([*train, *small, *short]) == 0
-    (learn,) = commands("tokenizer")
-    assert main(learn) == 0
-    assert main([*train, *small, *short, "--data.tokenizer", learn[-1], "--name", "bpe"]) == 0
+    for more in ([], ["--data.tokenizer", commands[3].words[-1], "--name", "bpe"]):
+        assert main([*train, *small, *short, *more]) == 0
 
 
-def test_commands_of_published_weights(tmp_path, monkeypatch):
-    """One after the other, as they stand, with small files under the names that they mention."""
+def test_the_page_of_published_weights(tmp_path, monkeypatch):
+    """As it stands, with small files under the names that it mentions."""
     monkeypatch.chdir(tmp_path)
     thousand_classes(Path("ACDiT-XL-img.pt"))
     eightfold_autoencoder(Path("stabilityai/sd-vae-ft-ema"))
-    listed = [words for words in COMMANDS if words[0] == "convert" or "models/xl" in words]
-    assert [words[0] for words in listed] == ["convert", "sample", "convert"]
-    for words in listed:
-        assert main(words) == 0
+    done = run_page("docs/published-weights.md")
+    assert [(ran.words[0], ran.code) for ran in done] == [("convert", 0), ("sample", 0), ("convert", 0)]
     assert Path("samples.png").exists() and Path("back.pt").exists()
 
 
-def test_commands_of_latent_space(tmp_path, monkeypatch, capsys):
-    """One after the other, cut short; and the plan says what the one after it is still missing."""
+def test_the_page_of_latent_space(tmp_path, monkeypatch, capsys):
+    """Cut short; and a plan before the latents are written says that they are missing."""
     monkeypatch.chdir(tmp_path)
-    (learn,) = commands("autoencoder")
-    assert main([*learn, "--steps", "1", "--batch_size", "2", "--model.channels", "4,4,4"]) == 0
-    (encode,) = commands("encode")
-    (plan,) = [words for words in commands("plan") if words[1] == encode[1]]
-    assert main(plan) == 2 and "latents" in capsys.readouterr().err
-    assert main([*encode, "--batch", "500"]) == 0
-    assert main(plan) == 0
-    assert main([*plan[:2], "--training.batch_size", "3", "--ranks", "2"]) == 2
-    (train,) = [words for words in commands("train") if words[1] == encode[1]]
-    assert main([*train, "--training.steps", "1", "--training.batch_size", "2"]) == 0
+    short = {
+        "autoencoder": ["--steps", "1", "--batch_size", "2", "--model.channels", "4,4,4"],
+        "encode": ["--batch", "500"],
+        "train": ["--training.steps", "1", "--training.batch_size", "2"],
+    }
+
+    def run(words: list[str]) -> int:
+        if words[0] == "encode":
+            assert main(["plan", words[1]]) == 2 and "latents" in capsys.readouterr().err
+        return main([*words, *short.get(words[0], [])])
+
+    done = run_page("docs/latent-space.md", run)
+    assert [(ran.words[0], ran.code) for ran in done] == [
+        (name, 0) for name in ("autoencoder", "encode", "plan", "train")
+    ]
+    assert main([*done[2].words[:2], "--training.batch_size", "3", "--ranks", "2"]) == 2
 
 
 def test_commands_of_curves(tmp_path, monkeypatch):

@@ -138,3 +138,20 @@ def test_two_builds_are_the_same_bytes(tmp_path):
     assert metadata["License-Expression"] == PROJECT["project"]["license"]
     assert metadata["Author"] == "The acdit contributors" and metadata.get_all("Classifier")
     assert metadata.get_all("License-File") == ["LICENSE", "NOTICE"]
+
+
+@pytest.mark.long
+def test_the_wheel_of_the_sdist_is_that_of_the_checkout(tmp_path):
+    """And holds every file of the page in the browser."""
+    sources = committed(copied(tmp_path / "sources"))
+    files = built(sources, SOURCE_DATE_EPOCH="1700000000")
+    (of_sdist,) = (path for name, path in files.items() if name.endswith(".whl"))
+    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", "direct"]
+    variables = os.environ | {"SOURCE_DATE_EPOCH": "1700000000"}
+    subprocess.run(command, cwd=sources, env=variables, check=True, capture_output=True)
+    assert (sources / "direct" / of_sdist.name).read_bytes() == of_sdist.read_bytes()
+    with zipfile.ZipFile(of_sdist) as archive:
+        names = set(archive.namelist())
+    static = {path.relative_to(ROOT).as_posix() for path in (ROOT / "acdit/playground/static").iterdir()}
+    assert "acdit/playground/static/index.html" in static and len(static) > 10
+    assert static - names == set()

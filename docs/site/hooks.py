@@ -8,9 +8,11 @@ from pathlib import Path
 
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+import acdit
 from acdit.cli.main import COMMANDS, load_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +30,7 @@ MODELS = ("mnist", "moving-digits", "shakespeare", "mnist-classifier")  # one of
 SOURCES = {page: source for source, page in PAGES.items()}
 LINK = re.compile(r"\[(?P<words>[^\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 FENCE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
+DOCUMENTED = re.compile(r"^::: acdit\.(\w+)$", re.MULTILINE)
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -114,3 +117,16 @@ def on_page_content(content: str, *, page: Page, config: MkDocsConfig, files: Fi
 def _mathml(match: re.Match[str]) -> str:
     display = "block" if match[1] == "div" else "inline"
     return f'<{match[1]} class="equation">{convert(html.unescape(match[2]), display=display)}</{match[1]}>'
+
+
+def on_post_build(*, config: MkDocsConfig) -> None:
+    """Check that the pages document every public name, after the warnings about the pages were given.
+
+    Raises:
+        PluginError: if a name of `acdit.__all__` is on no page.
+    """
+    pages = [path.read_text() for path in Path(config.docs_dir).rglob("*.md")]
+    names = {name for page in pages for name in DOCUMENTED.findall(page)}
+    undocumented = [name for name in acdit.__all__ if name not in names]
+    if undocumented:
+        raise PluginError(f"public names without `::: acdit.NAME` on any page: {', '.join(undocumented)}")

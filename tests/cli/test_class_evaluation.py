@@ -1,8 +1,6 @@
 """`acdit evaluate` with a classifier: the default data, the files, and bad input in one line."""
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from acdit.pipelines.classification import ACDiTImageClassificationPipeline
 from acdit.pipelines.loading import load_pipeline
 from tests.evaluation.classifiers import tiny_classifier
 from tests.evaluation.stored import stored
+from tests.site.running import run_page
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +124,8 @@ def test_the_help_is_that_of_classifiers(model, capsys):
     assert "--timesteps" in shown and "--guidance" not in shown and "--seed" not in shown
 
 
-def test_the_examples_of_the_page_run(model, capsys):
-    page = (Path(__file__).parents[2] / "docs" / "understanding.md").read_text()
-    evaluated, paired = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(evaluated, {"pipe": load_pipeline(model, kind=ACDiTImageClassificationPipeline)})
-    assert "calibration_error" in capsys.readouterr().out
-    exec(paired, {})
-    assert f"# {capsys.readouterr().out.strip()}" in paired
+def test_the_examples_of_the_page_run(model):
+    names = {"pipe": load_pipeline(model, kind=ACDiTImageClassificationPipeline)}
+    evaluated, paired = run_page("docs/understanding.md", names=names)
+    assert "calibration_error" in evaluated.out
+    assert f"# {paired.out.strip()}" in paired.block.text

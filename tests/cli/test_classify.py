@@ -1,11 +1,8 @@
 """`acdit classify`: a line for every picture, in order; what cannot be read is named, and nothing is lost."""
 
 import json
-import re
-import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +12,7 @@ from PIL import Image
 from acdit.cli.main import main
 from acdit.pipelines.classification import ACDiTImageClassificationPipeline
 from tests.pipelines.small import build, build_classifier, build_text, network, picture
+from tests.site.running import run_page
 
 
 @pytest.fixture(scope="module")
@@ -185,34 +183,21 @@ def test_half_precision_and_depth(place, capsys, tmp_path):
     assert torch.get_default_dtype() == torch.float32
 
 
-PAGE = (Path(__file__).parents[2] / "docs" / "classification.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-
-
-def test_what_the_page_shows_is_run(place, capsys, monkeypatch, tmp_path):
-    """The commands but for the training, and the first example, with a tiny model in the place of the run."""
+def test_what_the_page_shows_is_run(place, monkeypatch, tmp_path):
+    """With a tiny model in the place of the run, and that of the package where the page takes it."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(place / "model", "runs/classify-mnist/pipeline")
     shutil.copytree(place / "pictures", "digits")
     shutil.copy(place / FILES[0], "three.png")
-    block, drawn = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-    commands = [shlex.split(line)[1:] for line in block.splitlines()]
-    assert [words[0] for words in commands] == ["train", "info", "classify", "classify"]
-    for words, lines in zip(commands[1:], (None, 5, 4), strict=True):
-        assert main(words) == 0
-        assert lines is None or len(capsys.readouterr().out.splitlines()) == lines
-        capsys.readouterr()
-    for line in drawn.splitlines():  # with the models in the package
-        assert main(shlex.split(line)[1:]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["drawn.png", "3"]
-    exec(compile(EXAMPLES[0], "classification.md", "exec"), {})
-    assert capsys.readouterr().out.startswith("['")
-
-
-def test_the_example_of_hidden_states():
-    names: dict[str, Any] = {}
-    exec(compile(EXAMPLES[1], "classification.md", "exec"), names)
-    assert names["logits"].shape == (1, 2, 10)
-    assert [state.shape[-1] for state in names["states"]] == [
-        names["mnist"].transformer.config["hidden_size"]
+    done = run_page("docs/classification.md")
+    assert [ran.code for ran in done] == [0] * 7
+    commands = {ran.words: ran.out.splitlines() for ran in done if ran.words}
+    assert [words[0] for words in commands] == ["info", "classify", "classify", "sample", "classify"]
+    assert [len(lines) for words, lines in commands.items() if "--model" in words] == [5, 4]
+    assert commands["classify", "drawn.png"][-1].split()[:2] == ["drawn.png", "3"]
+    first, second = (ran for ran in done if not ran.words)
+    assert first.out.startswith("['")
+    assert second.names["logits"].shape == (1, 2, 10)
+    assert [state.shape[-1] for state in second.names["states"]] == [
+        second.names["mnist"].transformer.config["hidden_size"]
     ] * 3

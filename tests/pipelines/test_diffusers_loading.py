@@ -1,7 +1,6 @@
 """Loading through diffusers itself and from the hub, as docs/diffusers.md says, and what code runs."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ from acdit.pipelines.folders import folder_modality, pipeline_folder
 from acdit.pipelines.loading import load_pipeline
 from acdit.utils.errors import UserError
 from tests.pipelines.small import latents_of, quiet, seeded
+from tests.site.running import run_page
 from tests.tiny import tiny_model
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -33,13 +31,12 @@ def test_diffusers_loads_a_folder_as_the_page_says(pipe, saved, monkeypatch, tmp
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     expected = latents_of(pipe, 1, generator=seeded(1))
     state = pipe.transformer.state_dict()
-    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "diffusers.md").read_text(), re.DOTALL)
-    assert len(examples) == 2
-    for example in examples:
-        names: dict = {}
-        exec(compile(example.replace("FOLDER", str(saved)), "docs/diffusers.md", "exec"), names)
-        assert type(names["pipe"]) is acdit.ACDiTImagePipeline
-        assert torch.equal(latents_of(quiet(names["pipe"]), 1, generator=seeded(1)), expected)
+    done = run_page("docs/diffusers.md", text=lambda text: text.replace("FOLDER", str(saved)))
+    assert len(done) == 2
+    for ran in done:
+        loaded = ran.names["pipe"]
+        assert type(loaded) is acdit.ACDiTImagePipeline
+        assert torch.equal(latents_of(quiet(loaded), 1, generator=seeded(1)), expected)
     for arguments in ({"subfolder": "transformer"}, {}):
         folder = saved if arguments else saved / "transformer"
         network = AutoModel.from_pretrained(str(folder), **arguments, trust_remote_code=not arguments)

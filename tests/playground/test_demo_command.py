@@ -20,6 +20,7 @@ from acdit.cli.main import main
 from acdit.playground.listening import listen, url_of
 from acdit.playground.shelf import Shelf
 from tests.playground.page import WAIT, Page, first_event
+from tests.site.running import run_page
 
 SHOWS = re.compile(r"acdit demo: http://127\.0\.0\.1:(\d+) shows the page; Ctrl-C ends it\n")
 
@@ -58,6 +59,25 @@ def test_it_serves_until_it_is_interrupted():
             assert list(events)[-1] == {"event": "stopped"}
         out, err = process.communicate(timeout=WAIT)
         assert (process.returncode, out, err) == (0, "acdit demo: ended\n", "")
+
+
+def test_what_the_page_of_the_documentation_shows_is_run(monkeypatch, tmp_path):
+    """With a port that is free, and ended after the page was sent."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(words: list[str]) -> int:
+        assert words[0] == "demo"
+        with running(*words[1:], PATH=str(tmp_path), DISPLAY="", BROWSER="no-such-browser") as (
+            process,
+            line,
+        ):
+            match = SHOWS.fullmatch(line)
+            assert match is not None and Page(int(match[1])).ask("GET", "/")[0] == 200
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=WAIT)
+            return process.returncode
+
+    assert [(ran.words, ran.code) for ran in run_page("docs/demo.md", run)] == [(("demo", "--open"), 0)]
 
 
 def test_a_password_from_the_environment(folders):

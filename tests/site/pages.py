@@ -6,7 +6,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")]
+    [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")),
+        *ROOT.glob("acdit/pretrained/*/README.md"),
+        *ROOT.glob("docs/**/*.md"),
+    ]
 )
 FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 

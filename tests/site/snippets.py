@@ -1,4 +1,4 @@
-"""The fenced blocks of README and docs/, and the marks of those that are not run.
+"""The fenced blocks of README, docs/ and the model cards, and the marks of those that are not run.
 
 Before a block stands `<!-- not run: REASONS -->`, or `<!-- not run: REASONS (words) -->` for those of its
 commands that begin with one of the words; `<!-- prints -->` stands before one whose output is the next block.

@@ -21,6 +21,7 @@ FAULTS = {
     "docs/stray.md": ("# Stray\n", "stray.md"),
     "README.md": ("\n[x](docs/no-such-file.md)\n", "no-such-file.md"),
     "docs/text.md": ("\n[x](api/diffusion.md#acdit.no_such_anchor)\n", "acdit.no_such_anchor"),
+    "acdit/__init__.py": ('\n__all__ += ["undocumented"]\n', "on any page: undocumented"),
 }
 
 
