@@ -49,7 +49,12 @@ def test_a_reader_that_reads_now_and_then_blocks_the_others_for_a_limited_time(l
     monkeypatch.setattr("acdit.playground.jobs.MOST_UNREAD", 1)
     monkeypatch.setattr("acdit.playground.jobs.LONGEST_BLOCKING", 1.0)
     monkeypatch.setattr("acdit.playground.jobs.PARDON", 0.1)
-    job = Job(lambda job: [job.send("step") for _ in range(1000)] and None, loop, lambda: True)
+
+    def work(job):
+        for _ in range(1000):
+            job.send("step")
+
+    job = Job(work, loop, lambda: True)
     ends = []
     thread = threading.Thread(target=lambda: ends.append(outcome(job)))
 
