@@ -1,6 +1,6 @@
 """Options of commands that run a model, with or without guidance. Does not import torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -9,6 +9,7 @@ from ..pipelines.folders import folder_classes, pipeline_folder
 from ..utils.errors import UserError
 from ..utils.names import class_ids
 from ..utils.ranges import Count, NonNegative, Number, Ranged, Seed
+from ..utils.settings import spelled
 
 
 @dataclass
@@ -94,12 +95,24 @@ def check_labels(labels: list[str] | None, name: str = "--labels") -> None:
         raise UserError(f"{name} must name at least one class, such as 0,1,2")
 
 
-def check_classes(model: str | None, labels: list[str] | None, name: str = "--labels") -> None:
+def check_no_class(no_class: bool, **others: object) -> None:
+    """Raise UserError if --no-class is combined with one of the named options, whose values are not None."""
+    given = [f"--{spelled(name)}" for name, value in others.items() if value is not None]
+    if no_class and given:
+        raise UserError(f"--no-class generates without a class: leave it out, or {' and '.join(given)}")
+
+
+def labels_of(labels: list[str] | None, no_class: bool) -> Sequence[str | None] | None:
+    """Return the classes that --labels and --no-class ask for; None = the default, [None] = no class."""
+    return [None] if no_class else labels
+
+
+def check_classes(model: str | None, labels: Sequence[str | None] | None, name: str = "--labels") -> None:
     """Raise UserError if the model in a folder does not know a class, before anything is loaded.
 
     Args:
         model: path or name of the model.
-        labels: value of the named option.
+        labels: value of the named option; None among them = no class.
         name: name of the option.
     """
     if labels:

@@ -9,7 +9,7 @@ from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.ranges import Count
 from ..utils.settings import LITERAL
-from .model_options import GuidedOptions, block_of, check_classes, check_labels
+from .model_options import GuidedOptions, block_of, check_classes, check_labels, check_no_class, labels_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,6 +32,8 @@ class ImageSampleOptions(GuidedOptions):
     labels: list[str] | None = field(default=None, metadata=LITERAL)
     """Classes by name or number, see `acdit info`, joined by commas; names with commas, brackets or outer
     blanks in double quotes as in CSV: '"a, b",c'; default: the first ten, or all with --count."""
+    no_class: bool = False
+    """Generate without a class: samples of all classes, in place of --labels."""
     samples: Count | None = None
     """Number of images of each label in the picture; default: 8. A single image is written in its own size,
     without enlargement or margin."""
@@ -56,6 +58,7 @@ class ImageSampleOptions(GuidedOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_labels(self.labels)
+        check_no_class(self.no_class, labels=self.labels, balanced=self.balanced or None)
         block_of(self.block)
         if (self.prefix is None) != (self.keep_blocks is None):
             raise UserError("--prefix FILE and --keep-blocks N must be given together")
@@ -112,18 +115,18 @@ def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -
     from ..media.images import picture_grid, save_picture
     from .open_model import sampling_of
 
-    samples = options.samples or SAMPLES
+    samples, classes = options.samples or SAMPLES, labels_of(options.labels, options.no_class)
     prefix = None if options.prefix is None else _read_prefix(options.prefix, options.max_pixels)
     block = block_of(options.block)
     layout = pipeline.layout if block is None else pipeline.layout.with_block(block)
     require_sampling_memory(
         pipeline,
         layout,
-        count=requested_count(pipeline, options.labels, samples),
+        count=requested_count(pipeline, classes, samples),
         batch=options.batch,
         kept=pixel_bytes(pipeline, layout),
     )
-    labels = requested_labels(pipeline, options.labels, samples)
+    labels = requested_labels(pipeline, classes, samples)
     drawn = draw_images(
         pipeline,
         labels,
@@ -153,7 +156,7 @@ def _draw_set(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions, count
     plan = SetPlan(
         count,
         sampling_of(options, pipeline),
-        labels=options.labels,
+        labels=labels_of(options.labels, options.no_class),
         balanced=options.balanced,
         block=block_of(options.block),
         guidance_rising=options.guidance_rising,

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ..model.layout import parse_dims
 from ..utils.checks import option_suffix
+from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.ranges import Count, FractionAboveZero, NonNegative
 from ..utils.settings import LITERAL
@@ -21,11 +22,15 @@ class TextSampleOptions(RunOptions):
     suffixes: ClassVar[tuple[str, ...]] = (".txt",)
     example: ClassVar[str] = (
         "acdit sample --prompt 'To be' --max-new-tokens 200\n"
-        "  acdit sample --prompt 'To be' --scheduler left --temperature 0"
+        "  acdit sample --prompt 'To be' --scheduler left --temperature 0\n"
+        "  acdit sample --gaps 'To be, or ___ to be'"
     )
 
     prompt: str | None = field(default=None, metadata=LITERAL)
     """Text to continue; default: none."""
+    gaps: str | None = field(default=None, metadata=LITERAL)
+    """Text whose gaps are filled, in place of --prompt: each run of at least three underscores is a gap, an
+    underscore for each token."""
     max_new_tokens: Count | None = None
     """Maximum number of tokens after the prompt; default: up to the context length."""
     temperature: NonNegative | None = None
@@ -46,11 +51,13 @@ class TextSampleOptions(RunOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         block_of(self.block)
+        if self.gaps is not None and (self.prompt is not None or self.max_new_tokens is not None):
+            raise UserError("--gaps fills a text and adds nothing: leave out --prompt and --max-new-tokens")
         option_suffix(*self.suffixes, out=self.out)
 
 
 def run(options: TextSampleOptions) -> None:
-    """Continue the prompt, or generate texts without one."""
+    """Continue the prompt, fill the gaps, or generate texts without either."""
     if options.out is not None:
         check_writable(Path(options.out))
     from ..diffusion.schedulers import masked_scheduler
@@ -77,6 +84,7 @@ def run(options: TextSampleOptions) -> None:
         block=block,
         temperature=options.temperature,
         top_p=options.top_p,
+        gaps=options.gaps,
     )
     live = options.out is None and count == 1  # several texts grow at once and are printed when finished
     written, evaluations, tokens = [""] * count, 0, 0

@@ -9,7 +9,7 @@ from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.ranges import Count, CountFromZero, NonNegative, Range
 from ..utils.settings import LITERAL
-from .model_options import GuidedOptions, block_of, check_classes, check_labels
+from .model_options import GuidedOptions, block_of, check_classes, check_labels, check_no_class, labels_of
 
 MOST_RATE = 1000  # frames per second of a video file
 
@@ -29,7 +29,9 @@ class VideoSampleOptions(GuidedOptions):
     blanks in double quotes as in CSV: '"a, b",c'; default: the first ten."""
     labels_by_block: list[str] | None = field(default=None, metadata=LITERAL)
     """Class of each block that is generated, in place of --labels: a clip changes its class on the way, as in
-    3,3,7,7. Blocks of --prefix have none."""
+    3,3,7,7; '3,"",7' has a block without a class. Blocks of --prefix are not counted."""
+    no_class: bool = False
+    """Generate without a class: samples of all classes, in place of --labels."""
     samples: Count | None = None
     """Number of clips of each label, or of all clips with --labels-by-block; default: 1."""
     guidance_rising: bool = False
@@ -60,6 +62,7 @@ class VideoSampleOptions(GuidedOptions):
         super().__post_init__()
         check_labels(self.labels)
         check_labels(self.labels_by_block, "--labels-by-block")
+        check_no_class(self.no_class, labels=self.labels, labels_by_block=self.labels_by_block)
         if self.labels is not None and self.labels_by_block is not None:
             raise UserError("--labels is the class of whole clips: leave it out, or --labels-by-block")
         block_of(self.block)
@@ -79,7 +82,8 @@ def run(options: VideoSampleOptions) -> None:
     """Generate clips, and write them to one file."""
     check_writable(options.path)
     check_classes(options.model, options.labels)
-    check_classes(options.model, options.labels_by_block, "--labels-by-block")
+    by_block = None if options.labels_by_block is None else [word or None for word in options.labels_by_block]
+    check_classes(options.model, by_block, "--labels-by-block")
     from ..generation.batches import requested_count, requested_labels
     from ..generation.sizes import clip_layout, pixel_bytes, require_sampling_memory
     from ..generation.video_files import RATE, block_labels, read_prefix, write_clips
@@ -87,14 +91,14 @@ def run(options: VideoSampleOptions) -> None:
     from .open_model import open_guided, sampling_of
 
     pipeline = open_guided(options, ACDiTVideoPipeline)
-    samples = options.samples or 1
-    block, changing = block_of(options.block), options.labels_by_block is not None
+    samples, classes = options.samples or 1, labels_of(options.labels, options.no_class)
+    block, changing = block_of(options.block), by_block is not None
     frames = clip_layout(pipeline, options.frames or pipeline.num_frames)
     sheet = options.path.suffix.lower() == ".png"  # other files are written frame by frame
     require_sampling_memory(
         pipeline,
         frames,
-        count=samples if changing else requested_count(pipeline, options.labels, samples),
+        count=samples if changing else requested_count(pipeline, classes, samples),
         batch=options.batch,
         kept=pixel_bytes(pipeline, frames) if sheet else 0,
         window=pipeline.num_frames + (options.window or 0) + (options.sinks or 0),
@@ -102,14 +106,12 @@ def run(options: VideoSampleOptions) -> None:
     prefix = None
     if options.prefix is not None:
         prefix = read_prefix(pipeline, Path(options.prefix), options.keep_frames)
-    by_block = None
-    if options.labels_by_block is not None:
-        by_block = block_labels(
-            pipeline, options.labels_by_block, frames=options.frames, block=block, prefix=prefix
-        )
+    ids = None
+    if by_block is not None:
+        ids = block_labels(pipeline, by_block, frames=options.frames, block=block, prefix=prefix)
     drawn = write_clips(
         pipeline,
-        [None] * samples if changing else requested_labels(pipeline, options.labels, samples),
+        [None] * samples if changing else requested_labels(pipeline, classes, samples),
         options.path,
         sampling_of(options, pipeline),
         columns=samples,
@@ -121,7 +123,7 @@ def run(options: VideoSampleOptions) -> None:
         context_noise=options.context_noise or 0.0,
         guidance_rising=options.guidance_rising,
         rate=options.rate or RATE,
-        labels_by_block=by_block,
+        labels_by_block=ids,
     )
     print(
         f"{options.path}: {drawn.count} videos of {drawn.frames} frames in {drawn.seconds:.1f} s; "

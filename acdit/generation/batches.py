@@ -76,9 +76,11 @@ def in_batches(
 
 
 def requested_labels(
-    pipeline: ACDiTPipeline, labels: Sequence[int | str] | None, samples: int
+    pipeline: ACDiTPipeline, labels: Sequence[int | str | None] | None, samples: int
 ) -> list[int | None]:
     """Return the class of every sample: `samples` of each label, or of the first ten classes.
+
+    A label that is None stands for samples without a class.
 
     For a model without classes, return `samples` times None.
     """
@@ -87,7 +89,7 @@ def requested_labels(
     return [label for label in pipeline.label_ids(listed) for _ in range(samples)]
 
 
-def requested_count(pipeline: ACDiTPipeline, labels: Sequence[int | str] | None, samples: int) -> int:
+def requested_count(pipeline: ACDiTPipeline, labels: Sequence[int | str | None] | None, samples: int) -> int:
     """Return the number of labels that `requested_labels` returns, without building the list."""
     return samples * len(labels or requested_labels(pipeline, None, 1))
 

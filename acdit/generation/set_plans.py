@@ -25,7 +25,7 @@ class SetPlan:
     Attributes:
         count: number of images.
         sampling: settings of sampling; the seed of image i is that of the first plus i.
-        labels: classes by number or name; None = all.
+        labels: classes by number or name; None = all, [None] = no class.
         balanced: whether the images take the classes in turn; otherwise a class is drawn from each image's
             seed.
         block: tokens of a block, (h, w); None = the pipeline's default.
@@ -34,7 +34,7 @@ class SetPlan:
 
     count: int
     sampling: Sampling
-    labels: Sequence[int | str] | None = None
+    labels: Sequence[int | str | None] | None = None
     balanced: bool = False
     block: Sequence[int] | None = None
     guidance_rising: bool = False
@@ -68,8 +68,10 @@ def set_settings(pipeline: ACDiTImagePipeline, model: Path, plan: SetPlan) -> di
 
 
 def image_labels(settings: dict[str, Any], num_classes: int) -> list[int] | None:
-    """Return the class of every image, in turn or drawn from its seed; None for a model without classes."""
+    """Return the class of every image, in turn or drawn from its seed; None for images without classes."""
     classes = settings["labels"] or range(num_classes)
+    if classes == [None]:
+        return None
     if not classes:
         if settings["balanced"]:
             raise UserError("--balanced needs a model with classes, and this model has none")

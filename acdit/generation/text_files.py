@@ -7,6 +7,7 @@ from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.text_outputs import TextPiece
 from ..utils.files import whole
 from .batches import Sampling, generators
+from .gaps import tokens_with_gaps
 
 RULE = "-" * 80  # separator of texts
 
@@ -21,8 +22,9 @@ def stream_texts(
     block: int | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
+    gaps: str | None = None,
 ) -> Iterator[TextPiece]:
-    """Continue a prompt several times; text i has the seed of the first plus i.
+    """Continue a prompt, or fill the gaps of a text, several times; text i has the seed of the first plus i.
 
     Args:
         pipeline: pipeline that generates the texts.
@@ -33,12 +35,16 @@ def stream_texts(
         block: tokens of a block; None = the pipeline's default.
         temperature: sampling temperature; None = the scheduler's.
         top_p: probability of the most likely tokens to sample from; None = the scheduler's.
+        gaps: text whose gaps are filled in place of a prompt, see `tokens_with_gaps`; None = none.
 
     Yields:
         The text that each block adds to every text.
+
+    Raises:
+        UserError: if an argument does not fit the model, or `gaps` has no gap.
     """
     return pipeline.stream(
-        prompt,
+        prompt if gaps is None else None,
         count,
         max_new_tokens,
         sampling.steps,
@@ -46,6 +52,7 @@ def stream_texts(
         temperature,
         top_p,
         generator=generators(sampling.seed, range(count)),
+        tokens=None if gaps is None else tokens_with_gaps(pipeline.tokenizer, gaps),
     )
 
 

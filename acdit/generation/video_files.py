@@ -115,7 +115,7 @@ def write_clips(
 
 def block_labels(
     pipeline: ACDiTVideoPipeline,
-    labels: Sequence[int | str],
+    labels: Sequence[int | str | None],
     *,
     frames: int | None,
     block: Sequence[int] | None,
@@ -125,7 +125,7 @@ def block_labels(
 
     Args:
         pipeline: pipeline that generates the clips.
-        labels: class of each block by name or id.
+        labels: class of each block by name or id; None = no class.
         frames: number of frames of a clip, including the prefix; None = the pipeline's default.
         block: tokens of a block, (t, h, w); None = the pipeline's default.
         prefix: frames that every clip begins with.

@@ -122,6 +122,10 @@ class Playground:
         hold = bool(values["hold"])
         if hold and not card.can_hold:
             raise UserError(f"{card.name} cannot keep the first block in view: leave hold out")
+        if hold and planned:
+            raise UserError(
+                "a video that keeps its first block in view keeps its class: leave out labels_by_block"
+            )
         choice, prefix = LabelChoice(settings.label, planned), []
         if values["clip"] is not None:
             size = requests.frames_of_block(card, settings.block)

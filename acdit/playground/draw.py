@@ -12,11 +12,11 @@ from ..model.layout import Layout
 from ..pipelines.classification import ACDiTImageClassificationPipeline
 from ..pipelines.image import ACDiTImagePipeline
 from .cards import Card
-from .jobs import Job, Stopped, failure
+from .jobs import Job, Stopped, failure, stopped_with
 from .pictures import data_url, data_urls
 from .requests import Settings
 from .shelf import Shelf
-from .snippets import Machine, block_code, call_of, has_label_word, label_word, seeded
+from .snippets import Machine, block_code, call_of, label_options, seeded
 
 BEST = 3  # classes of a finished picture that are named
 
@@ -58,19 +58,22 @@ def draw(job: Job, shelf: Shelf, card: Card, settings: Settings) -> None:
         picture = _block_picture(pipeline, layout, tensors["latents"], index)
         job.send("step", block=index, step=position, steps=steps, image=data_url(picture))
 
-    for piece in pipeline.stream([settings.label], callback_on_step_end=step_done, **_arguments(settings)):
-        job.check()
-        job.send(
-            "block",
-            block=piece.block,
-            blocks=layout.num_blocks,
-            image=data_url(piece.images[0]),
-            evaluations=piece.evaluations,
-            cache_bytes=piece.cache_bytes,
-            seconds=time.perf_counter() - began,
-        )
-    python, command = _texts(card, settings, None, shelf.machine)
-    job.send("done", seconds=time.perf_counter() - began, python=python, command=command)
+    texts = _texts(card, settings, None, shelf.machine)
+    with stopped_with(texts):
+        for piece in pipeline.stream(
+            [settings.label], callback_on_step_end=step_done, **_arguments(settings)
+        ):
+            job.check()
+            job.send(
+                "block",
+                block=piece.block,
+                blocks=layout.num_blocks,
+                image=data_url(piece.images[0]),
+                evaluations=piece.evaluations,
+                cache_bytes=piece.cache_bytes,
+                seconds=time.perf_counter() - began,
+            )
+    job.send("done", seconds=time.perf_counter() - began, **texts)
 
 
 def finish(job: Job, shelf: Shelf, card: Card, settings: Settings, start: Start) -> None:
@@ -92,29 +95,30 @@ def finish(job: Job, shelf: Shelf, card: Card, settings: Settings, start: Start)
         pipeline._interrupt = job.stopped
 
     images: list[Image.Image] = []
-    for piece in pipeline.stream(
-        [settings.label],
-        num_images_per_prompt=start.count,
-        image=start.picture,
-        keep_blocks=start.keep,
-        callback_on_step_end=step_done,
-        callback_on_step_end_tensor_inputs=[],
-        **_arguments(settings, start.count),
-    ):
-        job.check()
-        images = piece.images
-        job.send(
-            "block",
-            block=piece.block,
-            blocks=layout.num_blocks,
-            images=data_urls(images),
-            evaluations=piece.evaluations,
-            cache_bytes=piece.cache_bytes,
-            seconds=time.perf_counter() - began,
-        )
-    note = _recognise(job, shelf, card, images)
-    python, command = _texts(card, settings, start, shelf.machine)
-    job.send("done", seconds=time.perf_counter() - began, python=python, command=command, **note)
+    texts = _texts(card, settings, start, shelf.machine)
+    with stopped_with(texts):
+        for piece in pipeline.stream(
+            [settings.label],
+            num_images_per_prompt=start.count,
+            image=start.picture,
+            keep_blocks=start.keep,
+            callback_on_step_end=step_done,
+            callback_on_step_end_tensor_inputs=[],
+            **_arguments(settings, start.count),
+        ):
+            job.check()
+            images = piece.images
+            job.send(
+                "block",
+                block=piece.block,
+                blocks=layout.num_blocks,
+                images=data_urls(images),
+                evaluations=piece.evaluations,
+                cache_bytes=piece.cache_bytes,
+                seconds=time.perf_counter() - began,
+            )
+        note = _recognise(job, shelf, card, images)
+    job.send("done", seconds=time.perf_counter() - began, **texts, **note)
 
 
 def _recognise(job: Job, shelf: Shelf, card: Card, images: list[Image.Image]) -> dict[str, str]:
@@ -157,8 +161,8 @@ def _block_picture(
     return pipeline._decode(Layout(layout.block, layout.block, layout.patch).from_blocks(block), "pil")[0]
 
 
-def _texts(card: Card, settings: Settings, start: Start | None, machine: Machine) -> tuple[str, str | None]:
-    """Return the Python code and the command that make the same pictures; None if no command can."""
+def _texts(card: Card, settings: Settings, start: Start | None, machine: Machine) -> dict[str, Any]:
+    """Return the Python code and the command that make the same pictures, see `Machine.copied`."""
     count = 1 if start is None else start.count
     call = call_of(
         "pipe",
@@ -182,10 +186,8 @@ def _texts(card: Card, settings: Settings, start: Start | None, machine: Machine
         opening = 'picture = Image.open("picture.png")  # as the model sees it: save it from the page\n'
         saving = 'for index, image in enumerate(images):\n    image.save(f"finished-{index}.png")\n'
     python = f"{imports}{machine.loading(card)}{opening}images = {call}\n{saving}"
-    if not has_label_word(card, settings.label):
-        return python, None
     options = {
-        "labels": label_word(card, settings.label),
+        **label_options(card, settings.label),
         "samples": count,
         "prefix": None if start is None else "picture.png",
         "keep-blocks": None if start is None else start.keep,
@@ -195,4 +197,4 @@ def _texts(card: Card, settings: Settings, start: Start | None, machine: Machine
         "seed": settings.seed,
         "out": "drawn.png" if start is None else "finished.png",
     }
-    return python, machine.command(card, options)
+    return machine.copied(card, python, options)

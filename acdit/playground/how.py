@@ -8,12 +8,12 @@ from PIL import Image
 
 from ..modalities.text import TEXT
 from ..model.generator_counts import generator_counts
-from ..model.layout import Layout, dims
+from ..model.layout import Layout
 from ..model.skip_causal_mask import clean_visibility, dense_mask, view_visibility
 from .cards import Card
 from .pictures import data_url
 from .shelf import CPU
-from .snippets import Machine, block_code
+from .snippets import Machine, block_code, command_line
 
 LARGEST_MASK = 2048  # rows; of longer sequences the first blocks are shown
 MOST_ORDERED = 2**16  # tokens whose order is listed
@@ -42,6 +42,7 @@ def explain(card: Card, block: tuple[int, ...], machine: Machine) -> dict[str, A
     last = max(1, layout.num_blocks - 1)
     return {
         "mask": data_url(picture),
+        "unit": "block" if pixel_tokens(layout) < layout.block_tokens else "token",
         "order": block_order(layout),
         "blocks": layout.num_blocks,
         "cache": [
@@ -51,7 +52,7 @@ def explain(card: Card, block: tuple[int, ...], machine: Machine) -> dict[str, A
         "flops": {"full_sequence": whole, "block_by_block": by_block, "saving": 1 - by_block / whole},
         "text": _sentences(card, layout, shown, steps, cached, by_block, whole),
         "python": _python(card, block, machine),
-        "command": f"acdit info {card.source} --block {dims(block)}",
+        "command": command_line("info", {"model": card.source, "block": block}),
     }
 
 
@@ -61,7 +62,7 @@ def mask_picture(layout: Layout) -> tuple[Image.Image, int]:
     Rows are queries and columns are keys, a pixel for each token: the clean blocks that later ones see, then
     the noised blocks. If a sequence is too long, its first blocks are shown, or a pixel for each block.
     """
-    tokens = layout.block_tokens if 4 * layout.block_tokens <= LARGEST_MASK else 1
+    tokens = pixel_tokens(layout)
     shown = min(layout.num_blocks, LARGEST_MASK // (2 * tokens))
     views = dense_mask(view_visibility(tokens, range(shown)), CPU)
     clean = (shown - 1) * tokens
@@ -74,6 +75,11 @@ def mask_picture(layout: Layout) -> tuple[Image.Image, int]:
     picture = Image.fromarray(pixels, "P")
     picture.putpalette([value for colour in COLOURS.values() for value in colour])
     return picture, shown
+
+
+def pixel_tokens(layout: Layout) -> int:
+    """Return the number of rows of the mask's picture for a block: one for each token, or a single one."""
+    return layout.block_tokens if 4 * layout.block_tokens <= LARGEST_MASK else 1
 
 
 def block_order(layout: Layout) -> list[list[int]] | None:
@@ -114,8 +120,9 @@ def _sentences(
 
 def _python(card: Card, block: tuple[int, ...], machine: Machine) -> str:
     guided = card.modality.guided
+    imports = "" if machine.dtype == torch.float32 else "import torch\n\n"
     return (
-        "import acdit\nfrom acdit.model.generator_counts import generator_counts\n\n"
+        f"{imports}import acdit\nfrom acdit.model.generator_counts import generator_counts\n\n"
         f"{machine.loading(card)}"
         f"layout = pipe.layout.with_block({block_code(block)})\n"
         "counts = generator_counts(pipe.transformer.config)\n"

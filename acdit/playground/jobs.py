@@ -8,7 +8,8 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ..utils.errors import UserError, line_of, raised_here
@@ -18,6 +19,8 @@ MOST_WAITING = 16  # jobs in the queue
 MOST_UNREAD = 64  # events that wait for the browser; the job pauses then
 MOST_UNREAD_BYTES = 32 * 2**20  # of these events
 LONGEST_PAUSE = 30.0  # seconds after which a job whose events nobody reads ends
+LONGEST_BLOCKING = 5.0  # the same while others wait; over all events, so that no slow reader blocks the queue
+PARDON = 1.0  # of these seconds, for each event that is read
 
 Event = dict[str, Any]
 Relabel = Callable[[int | None], None]
@@ -33,6 +36,15 @@ class Stopped(Exception):
     def __init__(self, **values: object):
         super().__init__()
         self.values = values
+
+
+@contextmanager
+def stopped_with(texts: Mapping[str, object]) -> Iterator[None]:
+    """Add the texts to copy to the last event of a job that is stopped: those that make the whole result."""
+    try:
+        yield
+    except Stopped as stopped:
+        raise Stopped(**stopped.values, **texts, whole=True) from None
 
 
 class Job:
@@ -57,6 +69,7 @@ class Job:
         self._loop, self._lines = loop, asyncio.Queue[str | None]()
         self._stopped = threading.Event()
         self._read, self._unread, self._unread_bytes = threading.Condition(), 0, 0
+        self._blocking = 0.0  # seconds for which others had to wait for the reader
 
     @property
     def stopped(self) -> bool:
@@ -79,12 +92,18 @@ class Job:
             Stopped: if the job is to end, or if nobody reads its events.
             ValueError: if a value is a number that JSON does not have.
         """
-        line, deadline = _line({"event": event, **values}), time.monotonic() + LONGEST_PAUSE
+        line, began = _line({"event": event, **values}), time.monotonic()
+        before = began
         with self._read:
             while not self._read.wait_for(lambda: self._has_room(len(line)), timeout=0.1):
                 self.check()
-                if time.monotonic() > deadline:
+                now = time.monotonic()
+                if self.others_wait():
+                    self._blocking += now - before
+                before = now
+                if now - began > LONGEST_PAUSE or self._blocking > LONGEST_BLOCKING:
                     self.stop()
+                    raise Stopped(reason="nobody read the answer")
         self.check()
         self._hand_over(line)
 
@@ -98,6 +117,7 @@ class Job:
             with self._read:
                 self._unread -= 1
                 self._unread_bytes -= len(line)
+                self._blocking = max(0.0, self._blocking - PARDON)
                 self._read.notify()
             yield line
 
@@ -139,7 +159,7 @@ class Worker:
             if self._closed or len(self._waiting) >= MOST_WAITING:
                 raise Refusal(f"{len(self._waiting)} requests are waiting: try again in a moment", 503)
             self._waiting.append(job)
-            job.post({"event": "queued", "job": job.id, "position": len(self._waiting) - 1})
+            self._tell_position(job)
             self._changed.notify()
         return job
 
@@ -171,8 +191,13 @@ class Worker:
             running.stop()
 
     def _tell_positions(self) -> None:
-        for position, job in enumerate(self._waiting):
-            job.post({"event": "queued", "job": job.id, "position": position})
+        for job in self._waiting:
+            self._tell_position(job)
+
+    def _tell_position(self, job: Job) -> None:
+        """Tell a job how many others come before it, with the one that runs."""
+        position = self._waiting.index(job) + (self._running is not None)
+        job.post({"event": "queued", "job": job.id, "position": position})
 
     def _run(self) -> None:
         while True:

@@ -189,9 +189,12 @@ def read_prompt(card: Card, values: Mapping[str, Any]) -> TextSettings:
     """Return the settings of a text that continues a prompt.
 
     Raises:
-        UserError: if the model has no such block size, or there are more steps than tokens of a block.
+        UserError: if the model has no such block size, there are more steps than tokens of a block, or more
+            tokens than the model holds.
     """
-    tokens = min(values["tokens"], card.layout.num_tokens)
+    tokens, most = values["tokens"], card.layout.num_tokens
+    if tokens > most:
+        raise UserError(f"tokens must be at most {most:,}, as many as the model holds, not {shown(tokens)}")
     return TextSettings(values["prompt"], False, *_text_settings(card, values), tokens)
 
 

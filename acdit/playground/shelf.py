@@ -45,7 +45,9 @@ class Shelf:
             name = self._free_name(folder.encode(errors="replace").decode())
             self.cards[name] = read_card(name, source, pipeline_folder(source))
         for name in shipped_models():  # of the package, whatever folders the working directory has
-            self.cards[name] = read_card(name, name, SHIPPED / name)
+            # a folder of this name in the working directory is what the name alone would load
+            source = str(SHIPPED / name) if Path(name).exists() else name
+            self.cards[name] = read_card(name, source, SHIPPED / name)
 
     def _free_name(self, name: str) -> str:
         taken = {*self.cards, *shipped_models()}

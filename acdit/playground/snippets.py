@@ -11,6 +11,8 @@ from ..utils.names import class_id
 from ..utils.settings import quoted_value
 from .cards import Card
 
+LONGEST_COMMAND = 100_000  # characters; Linux passes at most 128 KiB in one word
+MISSING = object()  # value of an option for which there is no word
 KINDS = {
     "image": "ACDiTImagePipeline",
     "video": "ACDiTVideoPipeline",
@@ -39,21 +41,47 @@ class Machine:
         move = "" if self.device.type == "cpu" else f"pipe.to({str(self.device)!r})\n"
         return f"pipe = acdit.load_pipeline({', '.join(arguments)})\n{move}"
 
-    def command(self, card: Card, options: dict[str, Any]) -> str:
-        """Return a command line of `acdit sample`; options that are None are left out."""
+    def copied(self, card: Card, python: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the texts that the page offers to copy: Python code, and a command line of `acdit sample`.
+
+        The command is None, and `without_command` the reason, if a shell would not take it.
+
+        Args:
+            card: the model.
+            python: the code.
+            options: options of the command, see `command_line`; `MISSING` = there is no word for it.
+        """
         given = {"model": card.source, **options}
         if self.device.type != "cpu" or torch.cuda.is_available():  # where the default is the GPU
             given["device"] = self.device
         if self.dtype != torch.float32:
             given["dtype"] = str(self.dtype).removeprefix("torch.")
-        words: list[str] = []
-        for key, value in given.items():
-            word = "" if value is None else _spelled(value)
-            if word.startswith("--"):  # a word of its own would be an option
-                words.append(f"--{key}={word}")
-            elif value is not None:
-                words += [f"--{key}", word]
-        return shlex.join(["acdit", "sample", *words])
+        if MISSING in given.values():
+            return _without(python, "its name and its number are names of other classes")
+        command = command_line("sample", given)
+        if len(command) > LONGEST_COMMAND:
+            return _without(python, f"it would have more than {LONGEST_COMMAND:,} characters")
+        return {"python": python, "command": command}
+
+
+def command_line(name: str, options: dict[str, Any]) -> str:
+    """Return a command line of `acdit`, quoted for a shell.
+
+    Args:
+        name: name of the command.
+        options: values by the names of their options; None leaves an option out, and True has no value.
+    """
+    words: list[str] = []
+    for key, value in options.items():
+        if value is True:
+            words.append(f"--{key}")
+            continue
+        word = "" if value is None else _spelled(value)
+        if word.startswith("--"):  # a word of its own would be an option
+            words.append(f"--{key}={word}")
+        elif value is not None:
+            words += [f"--{key}", word]
+    return shlex.join(["acdit", name, *words])
 
 
 def call_of(function: str, arguments: dict[str, str | None], result: str) -> str:
@@ -69,27 +97,33 @@ def seeded(seed: int, count: int = 1) -> str:
     return f"[torch.Generator().manual_seed({seed} + index) for index in range({count})]"
 
 
-def label_word(card: Card, label: int | None) -> str | None:
-    """Return the class as `--labels` takes it; None if it takes none for this model, or has no word for it.
+def label_options(card: Card, label: int | None) -> dict[str, Any]:
+    """Return the options of `acdit sample` that ask for a class, or for none."""
+    if label is None:  # without an option, a model with classes draws several of them
+        return {"no-class": True if card.classes else None}
+    return {"labels": label_word(card, label)}
 
-    Without the option, a model with classes draws several of them.
+
+def label_word(card: Card, label: int | None) -> Any:
+    """Return the class as a list of classes on a command line spells it; `MISSING` if no word names it alone.
+
+    No class, of a block, is an empty name.
     """
     if label is None:
-        return None
+        return quoted_value("")
     names = {index: name for index, name in enumerate(card.class_names) if name}
     words = (word for word in (names[label], str(label)) if list(names.values()).count(word) < 2)
     word = next((word for word in words if class_id(word, names, card.classes) == label), None)
-    return None if word is None else quoted_value(word)
-
-
-def has_label_word(card: Card, label: int | None) -> bool:
-    """Return whether a command line can ask for this class."""
-    return (label is None and not card.classes) or label_word(card, label) is not None
+    return MISSING if word is None else quoted_value(word)
 
 
 def block_code(block: Sequence[int]) -> str:
     """Return the code of a block size."""
     return repr(tuple(block))
+
+
+def _without(python: str, reason: str) -> dict[str, Any]:
+    return {"python": python, "command": None, "without_command": reason}
 
 
 def _spelled(value: object) -> str:

@@ -19,7 +19,7 @@ from .jobs import Job, Stopped
 from .pictures import data_urls
 from .requests import Settings
 from .shelf import Shelf
-from .snippets import Machine, block_code, call_of, has_label_word, label_word, seeded
+from .snippets import MISSING, Machine, block_code, call_of, label_options, label_word, seeded
 
 FAIR_SECONDS = 30.0  # after so many, a video without end gives way to those who wait
 
@@ -163,7 +163,7 @@ def runs_of(choice: LabelChoice, blocks: int) -> list[tuple[int | None, int]]:
 
 
 def texts(card: Card, settings: Settings, clip: Clip, made: int, machine: Machine) -> dict[str, Any]:
-    """Return the Python code and the command that make the frames that were made; None if no command can."""
+    """Return the Python code and the command that make the frames that were made, see `Machine.copied`."""
     layout = card.layout.with_block(settings.block)
     slabs = (made - len(clip.prefix)) // (layout.block[0] * layout.patch[0])
     runs = runs_of(clip.choice, slabs * math.prod(layout.block_counts[1:]))
@@ -191,23 +191,8 @@ def texts(card: Card, settings: Settings, clip: Clip, made: int, machine: Machin
         opening = f'clip = read_prefix(pipe, Path("clip.gif"), {len(clip.prefix)})  # the uploaded file\n'
     saving = f'"video.gif", save_all=True, append_images=frames[1:], duration={1000 // RATE}, loop=0'
     python = f"{imports}\n{machine.loading(card)}{opening}frames = {call}\nframes[0].save({saving})\n"
-    return {"python": python, "command": _command(card, settings, clip, made, runs, machine)}
-
-
-def _command(
-    card: Card,
-    settings: Settings,
-    clip: Clip,
-    made: int,
-    runs: list[tuple[int | None, int]],
-    machine: Machine,
-) -> str | None:
-    if not all(has_label_word(card, label) for label, _ in runs):
-        return None
-    by_block = [label_word(card, label) for label, count in runs for _ in range(count)]
     options = {
-        "labels": label_word(card, runs[0][0]) if len(runs) == 1 else None,
-        "labels-by-block": ",".join(word for word in by_block if word) if len(runs) > 1 else None,
+        **_label_options(card, runs),
         "samples": 1,
         "prefix": "clip.gif" if clip.prefix else None,
         "keep-frames": len(clip.prefix) or None,
@@ -219,4 +204,12 @@ def _command(
         **{name.replace("_", "-"): value for name, value in clip.attention.items()},
         "out": "video.gif",
     }
-    return machine.command(card, options)
+    return machine.copied(card, python, options)
+
+
+def _label_options(card: Card, runs: list[tuple[int | None, int]]) -> dict[str, Any]:
+    """Return the options that ask for the classes of blocks; see `runs_of`."""
+    if len(runs) == 1:
+        return label_options(card, runs[0][0])
+    words = [word for label, count in runs for word in [label_word(card, label)] * count]
+    return {"labels-by-block": MISSING if MISSING in words else ",".join(words)}

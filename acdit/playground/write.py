@@ -1,23 +1,20 @@
 """The tabs Write and Fill: texts block by block, each token with the step that revealed it."""
 
-import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-
-import torch
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ..data.tokenizers import Tokenizer
 from ..generation.batches import generators
+from ..generation.gaps import parts_with_gaps, tokens_with_gaps
 from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.text_outputs import TextPiece
 from ..utils.errors import UserError
 from .cards import Card
-from .jobs import Job
+from .jobs import Job, Stopped
 from .shelf import Shelf
 from .snippets import Machine, call_of, seeded
-
-GAP = re.compile(r"_{3,}")
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class TextSettings:
     """Settings of a text.
 
     Attributes:
-        text: prompt, or text with gaps: each run of three or more underscores is a gap of so many tokens.
+        text: prompt, or text with gaps, see `tokens_with_gaps`.
         gaps: whether the gaps are filled, and nothing is added.
         block: tokens of a block.
         steps: steps of a block; None = the model's.
@@ -43,10 +40,8 @@ class TextSettings:
     tokens: int | None = None
 
     def __post_init__(self) -> None:
-        if self.gaps and GAP.search(self.text) is None:
-            raise UserError(
-                "the text has no gap: write ___ where tokens are missing, one underscore for each"
-            )
+        if self.gaps:
+            parts_with_gaps(self.text)
 
 
 def write(job: Job, shelf: Shelf, card: Card, settings: TextSettings) -> None:
@@ -59,29 +54,34 @@ def write(job: Job, shelf: Shelf, card: Card, settings: TextSettings) -> None:
         settings: settings of the text.
     """
     pipeline = shelf.opened(job, card, ACDiTTextPipeline)
-    known = GAP.sub("", settings.text) if settings.gaps else settings.text
+    known = settings.text
+    if settings.gaps:
+        known = "".join(part for part, _ in parts_with_gaps(settings.text))
     check_characters(pipeline.tokenizer, known)
     began, generated = time.perf_counter(), 0
     before = [] if settings.gaps or not known else [{"text": known, "step": None, "given": True}]
-    for piece in _pieces(job, pipeline, settings):
-        job.check()
-        generated += piece.tokens
-        tokens = [{"text": each.text, "step": each.step, "given": each.given} for each in piece.added[0]]
-        job.send(
-            "tokens",
-            block=piece.block,
-            tokens=before + tokens,
-            tokens_per_second=generated / (time.perf_counter() - began),
-            evaluations=piece.evaluations,
-        )
-        before = []
-    machine = shelf.machine
-    job.send(
-        "done",
-        seconds=time.perf_counter() - began,
-        python=_python(card, settings, machine),
-        command=None if settings.gaps else _command(card, settings, machine),
-    )
+    try:
+        for piece in _pieces(job, pipeline, settings):
+            job.check()
+            tokens = [{"text": each.text, "step": each.step, "given": each.given} for each in piece.added[0]]
+            job.send(
+                "tokens",
+                block=piece.block,
+                tokens=before + tokens,
+                tokens_per_second=(generated + piece.tokens) / (time.perf_counter() - began),
+                evaluations=piece.evaluations,
+            )
+            before, generated = [], generated + piece.tokens
+    except Stopped as stopped:
+        is_part = generated > 0 and not settings.gaps  # the first tokens of a prompt can be made alone
+        shown = replace(settings, tokens=generated) if is_part else settings
+        texts = _texts(card, shown, shelf.machine)
+        raise Stopped(**stopped.values, **texts, whole=not is_part) from None
+    seconds, texts = time.perf_counter() - began, _texts(card, settings, shelf.machine)
+    room = pipeline.layout.num_tokens - len(pipeline.tokenizer.encode(known))
+    if settings.tokens is not None and generated == room < settings.tokens:
+        texts["note"] = f"the model holds {pipeline.layout.num_tokens:,} tokens, with those of the beginning"
+    job.send("done", seconds=seconds, **texts)
 
 
 def check_characters(tokenizer: Tokenizer, text: str) -> None:
@@ -97,14 +97,6 @@ def check_characters(tokenizer: Tokenizer, text: str) -> None:
     if unwritten:
         listed = " ".join(dict.fromkeys(unwritten[:10]))
         raise UserError(f"the model's tokenizer does not know these characters: {listed}; leave them out")
-
-
-def tokens_with_gaps(tokenizer: Tokenizer, text: str) -> torch.Tensor:
-    """Return the ids (1, L) of a text, with the mask's id for every underscore of a gap."""
-    ids: list[int] = []
-    for part in re.split(f"({GAP.pattern})", text):
-        ids += [tokenizer.mask] * len(part) if GAP.fullmatch(part) else tokenizer.encode(part)
-    return torch.tensor([ids])
 
 
 def _pieces(job: Job, pipeline: ACDiTTextPipeline, settings: TextSettings) -> Iterator[TextPiece]:
@@ -125,13 +117,24 @@ def _pieces(job: Job, pipeline: ACDiTTextPipeline, settings: TextSettings) -> It
     )
 
 
+def _texts(card: Card, settings: TextSettings, machine: Machine) -> dict[str, Any]:
+    """Return the Python code and the command that make the same text, see `Machine.copied`."""
+    options = {
+        "gaps" if settings.gaps else "prompt": settings.text or None,
+        "max-new-tokens": settings.tokens,
+        "block": settings.block,
+        "steps": settings.steps,
+        "temperature": settings.temperature,
+        "seed": settings.seed,
+    }
+    return machine.copied(card, _python(card, settings, machine), options)
+
+
 def _python(card: Card, settings: TextSettings, machine: Machine) -> str:
     given = f"prompt={settings.text!r}", ""
     if settings.gaps:
         parts = [
-            f"mask * {len(part)}" if GAP.fullmatch(part) else f"encode({part!r})"
-            for part in re.split(f"({GAP.pattern})", settings.text)
-            if part
+            f"mask * {gap}" if gap else f"encode({part!r})" for part, gap in parts_with_gaps(settings.text)
         ]
         given = (
             "tokens=tokens",
@@ -154,15 +157,3 @@ def _python(card: Card, settings: TextSettings, machine: Machine) -> str:
         ".texts[0]",
     )
     return f"import torch\n\nimport acdit\n\n{machine.loading(card)}{given[1]}text = {call}\nprint(text)\n"
-
-
-def _command(card: Card, settings: TextSettings, machine: Machine) -> str:
-    options = {
-        "prompt": settings.text or None,
-        "max-new-tokens": settings.tokens,
-        "block": settings.block,
-        "steps": settings.steps,
-        "temperature": settings.temperature,
-        "seed": settings.seed,
-    }
-    return machine.command(card, options)

@@ -5,6 +5,7 @@ import re
 from itertools import product
 
 import pytest
+import torch
 
 from acdit.cli.main import main
 from acdit.diffusion.masked_schedulers import AncestralScheduler
@@ -36,6 +37,18 @@ def test_a_text_grows_in_the_terminal(model, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_gaps_are_filled(model, capsys):
+    command = ["sample", "--model", model, "--gaps", "To ___ or", "--seed", "5", "--block", "4"]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    pipeline = load_pipeline(model, kind=ACDiTTextPipeline)
+    mask = pipeline.tokenizer.mask
+    tokens = torch.tensor([[*b"To ", mask, mask, mask, *b" or"]])
+    assert (
+        text == pipeline(tokens=tokens, block=4, generator=torch.Generator().manual_seed(5)).texts[0] + "\n"
+    )
+
+
 def test_several_texts_into_a_file(model, capsys, tmp_path):
     command = ["sample", "--model", model, "--prompt", "x", "--samples", "3", "--seed", "2"]
     assert main([*command, "--out", "deep/texts.txt"]) == 0
@@ -61,6 +74,8 @@ def test_info_of_a_text_model(model, capsys):
     [
         (["sample", "--prompt", "x" * LENGTH], f"prompt must be shorter than the model's {LENGTH} tokens"),
         (["sample", "--prompt", "x\udcff"], "not valid Unicode"),
+        (["sample", "--gaps", "To __ or"], "the text has no gap: write ___"),
+        (["sample", "--gaps", "To ___", "--prompt", "To"], "leave out --prompt and --max-new-tokens"),
         (
             ["sample", "--labels", "1,2"],
             "--labels: only for models of images and video, but this is a model of text",

@@ -97,6 +97,18 @@ def test_the_class_changes_from_block_to_block(model, tmp_path, capsys):
     assert said.count("\n") == 1 and not (tmp_path / "no.gif").exists()
 
 
+def test_clips_without_a_class(model, tmp_path):
+    words = ["sample", "--model", model, "--seed", "4"]
+    assert main([*words, "--no-class", "--out", str(tmp_path / "none.gif")]) == 0
+    (expected,) = drawn(model, [None], [4])
+    read = [np.asarray(frame.convert("L")) for frame in read_frames(tmp_path / "none.gif")]
+    assert all(map(np.array_equal, read, expected))
+    assert main([*words, "--labels-by-block", '1,"",2', "--out", str(tmp_path / "some.gif")]) == 0
+    (expected,) = drawn(model, iter([1, None, 2]), [4])
+    read = [np.asarray(frame.convert("L")) for frame in read_frames(tmp_path / "some.gif")]
+    assert all(map(np.array_equal, read, expected))
+
+
 def test_a_clip_is_continued_from_a_file(model, tmp_path, capsys):
     frames = [Image.fromarray(np.full((8, 12, 3), 40 * index + 20, np.uint8)) for index in range(5)]
     with video_file(tmp_path / "real.mp4", 10) as writer:
@@ -139,6 +151,8 @@ def test_a_clip_is_continued_from_a_file(model, tmp_path, capsys):
         (["--labels-by-block", "1,2,3"], "not '3'"),
         (["--labels-by-block", "1,2,0", "--labels", "1"], "leave it out, or --labels-by-block"),
         (["--labels-by-block", "1,2,0", "--frames", "7"], "multiple of 2"),
+        (["--no-class", "--labels", "1"], "leave it out, or --labels"),
+        (["--no-class", "--labels-by-block", "1,2,0"], "leave it out, or --labels-by-block"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

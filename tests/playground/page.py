@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -26,11 +27,15 @@ WAIT = 120  # seconds until a test gives up
 class Page:
     """Client of a page at a port of this machine."""
 
-    def __init__(self, port: int):
-        self.port = port
+    def __init__(self, port: int, buffer: int | None = None):
+        self.port, self.buffer = port, buffer
 
     def connect(self) -> HTTPConnection:
-        return HTTPConnection("127.0.0.1", self.port, timeout=WAIT)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=WAIT)
+        connection.connect()
+        if self.buffer is not None:
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.buffer)
+        return connection
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
@@ -77,14 +82,19 @@ def named(events: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def served(*folders: str | Path, access: Access | None = None) -> Iterator[Page]:
-    """A page that shows the models of folders and of the package, served by a thread."""
+def served(*folders: str | Path, access: Access | None = None, buffer: int | None = None) -> Iterator[Page]:
+    """A page that shows the models of folders and of the package, served by a thread.
+
+    `buffer` is about how many bytes the system keeps of an answer that nobody reads.
+    """
     listener = listen("127.0.0.1", 0)
+    if buffer is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     server = Server(Shelf([str(folder) for folder in folders]), access or Access())
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        yield Page(listener.getsockname()[1])
+        yield Page(listener.getsockname()[1], buffer)
     finally:
         server.worker.close()
         server.should_exit = True

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import pytest
 
 from acdit.cli.main import main
+from acdit.pipelines.folders import folder_classes, pipeline_folder
 from acdit.playground.listening import listen, url_of
 from acdit.playground.shelf import Shelf
 from tests.playground.page import WAIT, Page, first_event
@@ -56,7 +57,7 @@ def test_it_serves_until_it_is_interrupted():
         with page.stream("/api/draw", draw) as events:
             first_event(events, "step")
             process.send_signal(signal.SIGINT)
-            assert list(events)[-1] == {"event": "stopped"}
+            assert list(events)[-1]["event"] == "stopped"
         out, err = process.communicate(timeout=WAIT)
         assert (process.returncode, out, err) == (0, "acdit demo: ended\n", "")
 
@@ -126,6 +127,56 @@ def test_what_cannot_be_is_refused_in_one_line(options, said, capsys, monkeypatc
     assert main(["demo", *given]) == 2
     error = capsys.readouterr().err
     assert error.startswith("acdit: error: ") and error.count("\n") == 1 and said in error
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "is not a model: it has no model_index.json"),
+        ("", "is not a model: it has no model_index.json"),
+        ('{"_class_name": "ACDiTImagePipeline", ', "model_index.json"),
+        ('{"_class_name": "StableDiffusionPipeline"}', "is a StableDiffusionPipeline"),
+    ],
+    ids=["file", "empty folder", "broken JSON", "another pipeline"],
+)
+def test_what_is_no_model_is_refused_in_one_line(content, said, tmp_path, capsys):
+    path = tmp_path / "model"
+    if content is None:
+        path.write_text("no folder")
+    else:
+        path.mkdir()
+        if content:
+            (path / "model_index.json").write_text(content)
+    assert main(["demo", "--port", "0", "--model", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("acdit: error: ") and error.count("\n") == 1
+    assert said in error and str(path) in error
+
+
+def test_two_servers_with_one_home_and_cache_draw(tmp_path):
+    draw = {"model": "mnist", "label": 3, "block": "8x8", "steps": 2, "guidance": 1.5, "seed": 0}
+    one_cache = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    with running(**one_cache) as (_, first), running(**one_cache) as (_, second):
+        matches = [SHOWS.fullmatch(line) for line in (first, second)]
+        pages = [Page(int(match[1])) for match in matches if match is not None]
+        assert len({page.port for page in pages}) == 2
+        with pages[0].stream("/api/draw", draw) as one, pages[1].stream("/api/draw", draw) as other:
+            pictures = [
+                [event["image"] for event in events if event["event"] == "block"] for events in (one, other)
+            ]
+        assert len(pictures[0]) == 1 and pictures[0] == pictures[1]
+
+
+def test_copied_texts_name_the_model_that_was_shown(folders, tmp_path, monkeypatch):
+    """A folder in the working directory is what its name alone would load."""
+    shutil.copytree(folders["picture"], tmp_path / "mnist")
+    monkeypatch.chdir(tmp_path)
+    cards = Shelf([]).cards
+    for name, classes in (("mnist", 10), ("moving-digits", 10)):
+        source = cards[name].source
+        assert (source == name) == (name == "moving-digits")
+        assert folder_classes(pipeline_folder(source))[1] == classes
+    assert folder_classes(pipeline_folder("mnist"))[1] == 3
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn"])

@@ -13,7 +13,7 @@ import pytest
 from acdit.playground.jobs import Job, Stopped, outcome
 from acdit.playground.video import LabelChoice
 from tests.pipelines.small import picture
-from tests.playground.page import named, served, upload
+from tests.playground.page import WAIT, named, served, upload
 
 FINISH = {"label": 0, "block": "2x2", "steps": 1, "guidance": 1.5, "seed": 0, "keep": 1, "count": 2}
 
@@ -42,6 +42,32 @@ def test_a_number_that_json_does_not_have_is_not_sent(loop):
     job = Job(lambda job: job.send("recognised", score=math.nan), loop, lambda: False)
     last = outcome(job)
     assert last is not None and last["event"] == "error" and "JSON" in last["message"]
+
+
+def test_a_reader_that_reads_now_and_then_blocks_the_others_for_a_limited_time(loop, monkeypatch):
+    """Each pause is short, but there are many of them."""
+    monkeypatch.setattr("acdit.playground.jobs.MOST_UNREAD", 1)
+    monkeypatch.setattr("acdit.playground.jobs.LONGEST_BLOCKING", 1.0)
+    monkeypatch.setattr("acdit.playground.jobs.PARDON", 0.1)
+
+    def work(job):
+        for _ in range(1000):
+            job.send("step")
+
+    job = Job(work, loop, lambda: True)
+    ends = []
+    thread = threading.Thread(target=lambda: ends.append(outcome(job)))
+
+    async def read():
+        lines = job.lines()
+        while not ends:
+            await anext(lines)
+            await asyncio.sleep(0.5)
+
+    thread.start()
+    loop.run_until_complete(asyncio.wait_for(read(), WAIT))
+    thread.join()
+    assert ends == [{"event": "stopped", "reason": "nobody read the answer"}]
 
 
 @pytest.mark.parametrize("is_read", [False, True])

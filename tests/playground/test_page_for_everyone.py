@@ -84,7 +84,7 @@ def test_the_class_of_a_video_that_waits_is_changed(browser, address):
     second = Watched(browser, address, "video?steps=1&endless=&frames=4&label=2&model=moving-digits")
     panel = second.panel("video")
     press(second, "video", "Start")
-    panel.locator(".state", has_text="You are next").wait_for()
+    panel.locator(".state", has_text="1 request before you").wait_for()
     assert panel.get_by_label("Model").is_disabled()
     panel.get_by_label("7", exact=True).check()
     panel.locator(".state", has_text="From the next block on: 7").wait_for()
@@ -115,6 +115,103 @@ def test_a_class_that_cannot_change_is_not_sent(watched):
     press(watched, "video", "Stop")
     finished(panel, "Stopped after")
     assert not [url for url in watched.requests if url.endswith("/api/video/label")]
+
+
+def test_the_first_block_stays_in_view_and_with_it_the_class(watched):
+    watched.open("video?steps=1&model=moving-digits")
+    panel = watched.panel("video")
+    panel.get_by_label("Keep the first block in view").check()
+    press(watched, "video", "Start")
+    panel.locator(".place", has_text=re.compile(r"Frame [2-9]")).wait_for()
+    panel.get_by_label("7", exact=True).check()
+    panel.locator(".state", has_text="The first block stays in view, and with it the class").wait_for()
+    press(watched, "video", "Stop")
+    finished(panel, "Stopped after")
+    command = panel.locator("[data-code=command]").text_content()
+    assert command and "--sinks 1 --window 2 --context-noise 0.05" in command
+    assert not [url for url in watched.requests if url.endswith("/api/video/label")]
+
+
+def test_a_picture_is_drawn_and_stopped_by_keyboard(watched):
+    watched.open("draw?steps=100")
+    page, panel = watched.page, watched.panel("draw")
+    page.get_by_role("tab", name="Draw").focus()
+
+    def focused():
+        return page.evaluate("document.activeElement.textContent")
+
+    for _ in range(40):  # to the first class, and through the other fields to the button
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.type === 'radio'"):
+            break
+    page.keyboard.press("ArrowRight")
+    chosen = panel.locator("fieldset").first.locator("input:checked").get_attribute("value")
+    panel_block = panel.get_by_label("1 \u00d7 1")
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if panel.locator("fieldset").nth(1).evaluate("group => group.contains(document.activeElement)"):
+            break
+    while not panel_block.is_checked():
+        page.keyboard.press("ArrowRight")
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if focused() == "Draw":
+            break
+    page.keyboard.press("Enter")
+    panel.locator(".steps img").first.wait_for()
+    assert focused() == "Stop"
+    page.keyboard.press("Enter")
+    finished(panel, "Stopped. The code makes the whole picture.")
+    assert focused() == "Draw"
+    assert page.locator("#announcer").inner_text() == "Stopped. The code makes the whole picture."
+    code = panel.locator("[data-code=python]").first.text_content()
+    assert code and f"class_labels=[{chosen}]" in code and "block=(1, 1)" in code
+
+
+def test_closing_a_message_and_turning_blocks_keep_the_focus(watched):
+    page, panel = watched.page, watched.panel("finish")
+    watched.open("finish")
+    press(watched, "finish", "Finish")
+    panel.get_by_role("button", name="Close").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "Finish"
+    watched.open("draw?steps=2&block=4x4")
+    press(watched, "draw", "Draw")
+    finished(watched.panel("draw"), "Finished in")
+    watched.panel("draw").get_by_role("button", name="Previous block").focus()
+    for _ in range(3):
+        page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.textContent") == "Next block"
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [("shakespeare", "This tab cannot show"), ("nobody", "There is no model nobody here")]
+)
+def test_a_link_with_another_model_says_so(watched, model, said):
+    watched.open(f"draw?model={model}&seed=3")
+    alert = watched.page.get_by_role("alert").filter(has_text=said)
+    assert alert.locator("p").inner_text().endswith("so the link opens mnist.")
+    assert watched.panel("draw").get_by_label("Seed", exact=True).input_value() == "3"
+    watched.open("draw?model=mnist")
+    assert watched.page.get_by_role("alert").count() == 0
+
+
+def test_a_browser_that_forbids_copying_is_answered(watched):
+    watched.page.evaluate(
+        """() => {
+            navigator.clipboard.writeText = () => Promise.reject(new Error("not allowed"));
+            document.execCommand = () => false;
+        }"""
+    )
+    watched.page.evaluate("location.hash = 'draw?block=8x8&steps=2'")
+    panel = watched.panel("draw")
+    press(watched, "draw", "Draw")
+    finished(panel, "Finished in")
+    button = panel.get_by_role("button", name="Copy as Python")
+    button.click()
+    panel.get_by_text("Select the code below").wait_for()
+    assert button.evaluate("button => button === document.activeElement")
+    assert panel.locator("[data-code=python]").is_visible()
 
 
 def test_a_job_is_stopped_though_the_server_does_not_answer(watched):

@@ -1,14 +1,18 @@
 """The tab How it works: figures as `acdit info` prints them, and a mask as a loop over the rule makes it."""
 
 import json
+import shlex
+import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from acdit.cli.main import main
-from acdit.model.layout import Layout
-from acdit.playground.how import LARGEST_MASK, mask_picture
+from acdit.model.layout import Layout, parse_dims
+from acdit.playground.how import LARGEST_MASK, explain, mask_picture, pixel_tokens
+from acdit.playground.shelf import Shelf
 from tests.playground.page import opened
 
 UNSEEN, CLEAN, NOISED = 0, 1, 2
@@ -78,11 +82,46 @@ def test_a_long_sequence_has_a_small_picture(layout):
     assert 1 <= shown <= layout.num_blocks
 
 
-def test_the_copied_texts_print_the_same_figures(page, capsys):
-    _, answer = page.post("/api/how", {"model": "mnist", "block": "2x2"})
+@pytest.mark.parametrize(
+    ("model", "block"),
+    [("mnist", "2x2"), ("moving-digits", "2x8x8"), ("shakespeare", "4"), ("my 'own' photos", "2x2")],
+)
+def test_the_copied_texts_print_the_same_figures(model, block, page, folders, tmp_path, capsys):
+    if model in ("mnist", "moving-digits", "shakespeare"):
+        _, answer = page.post("/api/how", {"model": model, "block": block})
+    else:
+        shutil.copytree(folders["picture"], tmp_path / model)
+        shelf = Shelf([str(tmp_path / model)])
+        answer = explain(shelf.cards[model], parse_dims(block), shelf.machine)
     exec(compile(answer["python"], "copied.py", "exec"), {})
     printed = capsys.readouterr().out
     assert str(answer["flops"]["block_by_block"]) in printed
     assert str(answer["cache"][-1]["bytes"]) in printed
-    assert main(answer["command"].split()[1:]) == 0
+    assert main(shlex.split(answer["command"])[1:]) == 0
     assert f"{answer['flops']['block_by_block']:,}" in capsys.readouterr().out
+
+
+def test_the_copied_code_runs_in_another_precision(folders, capsys):
+    shelf = Shelf([str(folders["picture"])], dtype=torch.bfloat16)
+    answer = explain(shelf.cards["picture"], (2, 2), shelf.machine)
+    exec(compile(answer["python"], "copied.py", "exec"), {})
+    printed = capsys.readouterr().out
+    assert str(answer["cache"][-1]["bytes"]) in printed
+    single = Shelf([str(folders["picture"])])
+    full = explain(single.cards["picture"], (2, 2), single.machine)
+    assert full["cache"][-1]["bytes"] == 2 * answer["cache"][-1]["bytes"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "unit"),
+    [(Layout((64,), (4,)), "token"), (Layout((4096,), (1024,)), "block"), (Layout((4096,), (1,)), "token")],
+)
+def test_a_row_of_the_mask_is_a_token_or_a_block(layout, unit):
+    assert (pixel_tokens(layout) == layout.block_tokens) == (unit == "token")
+    picture, shown = mask_picture(layout)
+    rows = layout.block_tokens if unit == "token" else 1
+    assert picture.size == ((2 * shown - 1) * rows,) * 2
+
+
+def test_the_page_is_told_what_a_row_of_the_mask_is(page):
+    assert page.post("/api/how", {"model": "mnist", "block": "4x4"})[1]["unit"] == "token"

@@ -144,6 +144,12 @@ def test_an_uploaded_picture_is_finished_and_others_are_refused(watched, tmp_pat
     panel.locator(".seen canvas").wait_for()
     press(watched, "finish", "Finish")
     finished(panel, "1 picture finished")
+    given, made = pixels(panel.locator(".seen canvas")), pixels(panel.locator(".gallery canvas"))
+    assert (
+        np.abs(made[:16].astype(int) - given[:16]).max() <= 1
+    )  # the upper half is two blocks, which are kept
+    assert (made[16:] != given[16:]).any()
+    assert re.fullmatch(r"Reads\s+\d", panel.locator(".reads").inner_text())
 
     wrong = tmp_path / "notes.png"
     wrong.write_text("these are words, and no picture")
@@ -158,7 +164,7 @@ def test_an_uploaded_picture_is_finished_and_others_are_refused(watched, tmp_pat
     heavy = tmp_path / "heavy.png"
     heavy.write_bytes(bytes(20 * 2**20))
     upload.set_input_files(heavy)
-    panel.get_by_role("alert").filter(has_text="heavy.png has 21.0 MB").wait_for()
+    panel.get_by_role("alert").filter(has_text="heavy.png has 20.0 MiB; a file may have 16.0 MiB").wait_for()
     assert len(watched.refusals()) == 2  # the last one was not sent
     upload.set_input_files(digit(tmp_path / "seven.png"))  # the server still runs
     panel.locator(".seen canvas").wait_for()
@@ -230,6 +236,12 @@ def test_a_clip_is_continued(watched, tmp_path):
     panel.get_by_role("button", name="Remove the clip").wait_for()
     press(watched, "video", "Start")
     finished(panel, "Finished:")
+    if panel.get_by_role("button", name="Pause").count():
+        panel.get_by_role("button", name="Pause").click()
+    for index, frame in enumerate(frames):
+        panel.get_by_role("slider", name="Frame").fill(str(index))
+        assert panel.locator(".place").inner_text() == f"Frame {index + 1} of 8"
+        assert np.abs(pixels(panel.locator("canvas").first).astype(int) - np.asarray(frame)).max() <= 2
     wrong = tmp_path / "clip.mp4"
     wrong.write_bytes(b"no film at all")
     panel.get_by_label("Continue a clip").set_input_files(wrong)

@@ -77,9 +77,7 @@ def test_copied_texts_draw_the_same_picture(change, page, tmp_path, monkeypatch,
     drawn, done = levels(named(events, "block")[-1]["image"]), events[-1]
     run_python(done["python"], tmp_path, monkeypatch)
     assert np.array_equal(levels(Image.open(tmp_path / "drawn.png")), drawn)
-    if "label" in change:
-        assert done["command"] is None  # the command line has no word for it
-        return
+    assert ("--no-class" in done["command"]) == ("label" in change)
     (sample,) = run_command(done["command"], tmp_path, monkeypatch, capsys)
     assert np.array_equal(sample, drawn)
 

@@ -10,9 +10,12 @@ import torch
 import acdit
 from acdit.cli.main import main
 from acdit.data.tokenizers import END, ByteTokenizer, SubwordTokenizer, train_tokenizer
+from acdit.diffusion.masked_schedulers import FirstHittingScheduler
+from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.playground.write import check_characters
 from acdit.utils.errors import UserError
-from tests.playground.page import first_event, named
+from tests.playground.page import first_event, named, served
+from tests.tiny import tiny_model
 
 WRITE = {
     "model": "letters",
@@ -91,7 +94,41 @@ def test_gaps_are_filled_and_the_rest_is_kept(page, folders, capsys):
     assert given == [letter != "_" for letter in FILL["text"]]
     exec(compile(events[-1]["python"], "copied.py", "exec"), {})
     assert capsys.readouterr().out == expected + "\n"
-    assert events[-1]["command"] is None
+    assert main(shlex.split(events[-1]["command"])[1:]) == 0
+    assert capsys.readouterr().out == expected + "\n"
+
+
+def test_more_tokens_than_the_model_holds(page, capsys):
+    status, answer = page.post("/api/write", WRITE | {"tokens": 17})
+    assert (
+        status == 400 and "tokens must be at most 16, as many as the model holds, not 17" in answer["error"]
+    )
+    events = page.events("/api/write", WRITE | {"tokens": 15})
+    assert sum(not token["given"] for event in named(events, "tokens") for token in event["tokens"]) == 14
+    assert events[-1]["note"] == "the model holds 16 tokens, with those of the beginning"
+    assert "note" not in page.events("/api/write", WRITE | {"tokens": 14})[-1]
+
+
+def test_a_character_that_a_model_does_not_know_is_named(tmp_path):
+    tokenizer = words(MODELS.BPE(VOCABULARY, [("a", "b")], unk_token="[UNK]"))
+    model = tiny_model(
+        in_channels=None,
+        vocab_size=tokenizer.vocab_size,
+        axis_lengths=(16,),
+        num_classes=None,
+        time_conditioning=False,
+    )
+    scheduler = FirstHittingScheduler(mask_token=tokenizer.mask)
+    ACDiTTextPipeline(model, scheduler, tokenizer, grid=(16,), block=(4,)).save_pretrained(
+        tmp_path / "subword"
+    )
+    asked = WRITE | {"model": "subword", "tokens": 4}
+    with served(tmp_path / "subword") as page:
+        last = page.events("/api/write", asked | {"prompt": "ab é"})[-1]
+        assert last["event"] == "error" and "does not know these characters: é; leave" in last["message"]
+        last = page.events("/api/fill", FILL | {"model": "subword", "text": "é ___"})[-1]
+        assert last["event"] == "error" and "does not know these characters: é; leave" in last["message"]
+        assert page.events("/api/write", asked | {"prompt": "ab"})[-1]["event"] == "done"
 
 
 def test_two_underscores_are_no_gap(page):

@@ -14,6 +14,9 @@ from PIL import Image
 import acdit
 from acdit.cli.main import main
 from acdit.media.videos import read_frames
+from acdit.playground.requests import Settings
+from acdit.playground.shelf import Shelf
+from acdit.playground.video import Clip, LabelChoice, texts
 from tests.pipelines.small import picture, seeded
 from tests.playground.models import build_video
 from tests.playground.page import encoded, levels, named, served
@@ -77,7 +80,10 @@ def test_a_video_is_that_of_the_pipeline_and_of_the_copied_code(change, page, fo
     assert same(frames, run_python(events[-1]["python"], tmp_path, monkeypatch))
 
 
-@pytest.mark.parametrize("change", [{}, {"frames": 6}, {"frames": 12, "hold": True}])
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"frames": 6}, {"frames": 12, "hold": True}, {"label": None}],
+)
 def test_the_copied_command_makes_the_same_video(change, page, tmp_path, monkeypatch, capsys):
     events = page.events("/api/video", VIDEO | change)
     monkeypatch.chdir(tmp_path)
@@ -139,8 +145,42 @@ def test_classes_are_planned_block_by_block(page, folders):
     assert same(frames_of(events), expected.frames[0])
 
 
+def test_a_block_without_a_class_has_a_word(page, folders, tmp_path, monkeypatch, capsys):
+    with page.stream("/api/video", VIDEO | {"frames": 40}) as stream:
+        events = []
+        for event in stream:
+            events.append(event)
+            if len(frames_of(events)) == 3:
+                page.post("/api/video/label", {"job": events[0]["job"], "label": None})
+    assert ',"",' in events[-1]["command"]
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(events[-1]["command"])[1:]) == 0, capsys.readouterr().err
+    written = [frame.convert("L") for frame in read_frames(tmp_path / "video.gif")]
+    assert same(frames_of(events), written)
+    assert not same(frames_of(page.events("/api/video", VIDEO | {"frames": 40})), written)
+
+
+def test_a_command_that_a_shell_would_not_take_is_left_out(folders):
+    """Linux passes at most 128 KiB in one word."""
+    shelf = Shelf([str(folders["clip"])])
+    settings = Settings(1, (1, 4, 4), 2, 2.0, 4)
+    for blocks in (1000, 70_000):
+        choice = LabelChoice(1)
+        labels = iter(choice)
+        for block in range(blocks):
+            if block == 1:
+                choice.change(2)
+            next(labels)
+        made = texts(shelf.cards["clip"], settings, Clip(choice, None, []), blocks, shelf.machine)
+        assert f"[1] * 1 + [2] * {blocks - 1}" in made["python"]
+        if blocks == 1000:
+            assert len(made["command"]) < 2**17 and "without_command" not in made
+        else:
+            assert made["command"] is None and "100,000 characters" in made["without_command"]
+
+
 @pytest.mark.parametrize("frames", [4, 9])
-def test_a_clip_is_continued(frames, page, folders, tmp_path, monkeypatch):
+def test_a_clip_is_continued(frames, page, folders, tmp_path, monkeypatch, capsys):
     pictures = [picture(1, 20, 16, seed) for seed in range(3)]
     file = BytesIO()
     pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=100)
@@ -156,7 +196,12 @@ def test_a_clip_is_continued(frames, page, folders, tmp_path, monkeypatch):
     ).frames[0]
     assert same(frames_of(events), expected[3:])
     (tmp_path / "clip.gif").write_bytes(file.getvalue())
-    assert same(frames_of(events), run_python(events[-1]["python"], tmp_path, monkeypatch)[3:])
+    made = run_python(events[-1]["python"], tmp_path, monkeypatch)
+    assert same(frames_of(events), made[3:])
+    assert same([levels(each) for each in prefix], made[:3])
+    assert main(shlex.split(events[-1]["command"])[1:]) == 0, capsys.readouterr().err
+    written = [frame.convert("L") for frame in read_frames(tmp_path / "video.gif")]
+    assert same([levels(each) for each in prefix] + frames_of(events), written)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +210,7 @@ def test_a_clip_is_continued(frames, page, folders, tmp_path, monkeypatch):
         ({"label": 3}, 400, "0 to 2"),
         ({"labels_by_block": [0, 3]}, 400, "0 to 2"),
         ({"labels_by_block": []}, 400, "labels_by_block"),
+        ({"labels_by_block": [1, 2], "hold": True}, 400, "leave out labels_by_block"),
         ({"labels_by_block": ["ant"]}, 400, "labels_by_block"),
         ({"frames": 0}, 400, "frames"),
         ({"frames": 10**9}, 400, "frames"),

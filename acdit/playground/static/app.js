@@ -36,8 +36,9 @@ async function begin() {
   /** Open the tab of the address; for an address of something else, such as that of the link over the tabs, keep the one in view. */
   function open({ tab, values }) {
     if (!Object.hasOwn(PANELS, tab)) return choose(shown);
-    if (Object.keys(values).length) parts[tab]?.settings.restore(values);
+    const wrong = Object.keys(values).length ? parts[tab]?.settings.restore(values) : "";
     choose(tab);
+    alertIn(document.getElementById("trouble"), wrong ?? "");
   }
 
   const choose = setUpTabs(document.querySelector("[role=tablist]"), (name) => {
@@ -46,6 +47,8 @@ async function begin() {
     parts[name]?.settings.remember();
   });
   open(fromAddress());
+  // a file that misses the place for it would be opened in place of the page
+  for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
   window.addEventListener("hashchange", () => open(fromAddress()));
   document.documentElement.dataset.ready = "true";
 }

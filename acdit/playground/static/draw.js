@@ -1,7 +1,7 @@
 // Draw: a picture from a class, block by block; the same seed at two block sizes side by side.
 import { choice, option, tick } from "./fields.js";
 import { BlockPicture, Strip } from "./picture.js";
-import { Runner } from "./runner.js";
+import { Runner, stopped } from "./runner.js";
 import { Settings, blockChoices } from "./settings.js";
 import { bitmapOf, bytes, Code, el, Numbers, plural, saveLink } from "./ui.js";
 
@@ -54,7 +54,7 @@ class Easel {
     try {
       const last = await runner.job("/api/draw", { ...body, block: this.block }, { started: begun, step, block }, name);
       const save = () => saveLink("drawn.png", picture.canvas.toDataURL(), "Save the picture");
-      if (last.event === "done") this.code.show(last.python, last.command, link, save());
+      if (last.python) this.code.show(last, link, ...(last.event === "done" ? [save()] : []));
       return last;
     } finally {
       picture.rest();
@@ -90,7 +90,8 @@ export function setUp(panel, models) {
     easels[0].element.scrollIntoView({ block: "nearest" });
     const name = (index) => (chosen.length > 1 ? `Picture ${index + 1}` : "");
     const last = await Promise.all(chosen.map((block, index) => easels[index].draw(runner, body, link, name(index))));
-    if (last.some((event) => event.event === "stopped")) return "Stopped.";
+    const end = last.find((event) => event.event === "stopped");
+    if (end) return stopped(end, "the whole picture");
     const seconds = last.map((event) => `${event.seconds.toFixed(1)} s`).join(" and ");
     return `Finished in ${seconds}.`;
   }

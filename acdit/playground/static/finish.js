@@ -2,7 +2,7 @@
 import { chips, slider } from "./fields.js";
 import { Pad } from "./paint.js";
 import { BlockPicture } from "./picture.js";
-import { Runner } from "./runner.js";
+import { Runner, stopped } from "./runner.js";
 import { Settings } from "./settings.js";
 import { ask, Failure } from "./stream.js";
 import { alertIn, bitmapOf, bytes, Code, el, Numbers, plural, saveLink } from "./ui.js";
@@ -203,8 +203,8 @@ export function setUp(panel, models, limits) {
     };
     try {
       const last = await runner.job("/api/finish", body, handlers);
-      if (last.event === "stopped") return "Stopped.";
-      code.show(last.python, last.command, link);
+      if (last.python) code.show(last, link);
+      if (last.event === "stopped") return stopped(last, "the whole pictures");
       const end = `${plural(body.count, "picture")} finished in ${last.seconds.toFixed(1)} s`;
       return last.note ? `${end}; ${last.note}` : `${end}.`;
     } finally {

@@ -106,13 +106,13 @@ function card(title, text, ...content) {
   return el("article", { className: "card" }, el("h3", { textContent: title }), el("p", { textContent: text }), ...content);
 }
 
-function maskCard(canvas) {
+function maskCard(canvas, unit) {
   const legend = el("ul", { className: "mask-legend" });
   for (const [name, text] of PARTS) {
     const swatch = el("span", { className: "swatch", "aria-hidden": "true", "data-part": name });
     legend.append(el("li", {}, swatch, el("span", { textContent: text })));
   }
-  const text = "Each row is a token that looks, each column a token that is looked at. Clean tokens come first, then the noised ones; the last block needs no clean copy, for nothing comes after it.";
+  const text = `Each row is a ${unit} that looks, each column a ${unit} that is looked at. Clean ${unit}s come first, then the noised ones; the last block needs no clean copy, for nothing comes after it.`;
   const frame = el("div", { className: "mask" }, canvas);
   return card("Who attends to whom", text, frame, legend);
 }
@@ -129,19 +129,21 @@ export function setUp(panel, models) {
 
   async function explain() {
     if (!settings.model || panel.hidden) return;
-    turn += 1;
-    const mine = turn;
     const { model, block } = settings.request();
     const link = settings.link();
     if (shown === `${model} ${block}`) return;
+    turn += 1;
+    const mine = turn;
+    shown = `${model} ${block}`;
     try {
       const answer = await ask("/api/how", { model, block });
       if (mine !== turn) return; // another layout was chosen in the meantime
       alertIn(trouble, "");
       await show(answer, link);
-      shown = `${model} ${block}`;
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
+      if (mine !== turn) return;
+      shown = null; // it may be asked for again
       alertIn(trouble, error.message);
     }
   }
@@ -160,8 +162,8 @@ export function setUp(panel, models) {
       cacheList(answer.cache),
     );
     const cost = card("What it costs", "Floating-point operations of one sample, with the model's own number of steps.", ...costList(answer.flops));
-    cards.replaceChildren(el("div", {}, maskCard(canvas), cost), el("div", {}, order, cache));
-    code.show(answer.python, answer.command, link);
+    cards.replaceChildren(el("div", {}, maskCard(canvas, answer.unit), cost), el("div", {}, order, cache));
+    code.show(answer, link);
     await drawMask(canvas, answer.mask);
     mask = () => drawMask(canvas, answer.mask);
   }

@@ -4,13 +4,17 @@ import { announce, el, newId } from "./ui.js";
 const SIDE = 280;
 const BRUSH = 24;
 const STEP = 10; // pixels that an arrow key moves the brush
+const PAUSE = 200; // milliseconds without a change after which the painting is looked at
 const INK = "#fff";
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-/** White strokes on black; `changed()` is called after each. */
+/** White strokes on black; `changed()` is called when no further one follows soon. */
 export class Pad {
   constructor(changed) {
-    this.changed = changed;
+    this.changed = () => {
+      clearTimeout(this.timer);
+      this.timer = setTimeout(changed, PAUSE);
+    };
     this.canvas = el("canvas", { width: SIDE, height: SIDE });
     this.pen = this.canvas.getContext("2d");
     this.cursor = el("span", { className: "brush", "aria-hidden": "true", hidden: true });
@@ -39,6 +43,7 @@ export class Pad {
 
   listen() {
     this.board.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return; // only the first button of a mouse paints
       this.board.setPointerCapture(event.pointerId);
       this.dragging = true;
       this.at = this.place(event);

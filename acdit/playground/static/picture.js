@@ -119,8 +119,11 @@ export class Strip {
     const count = this.steps.get(this.shown)?.length ?? 0;
     this.title.textContent = `Denoising steps of block ${this.shown + 1} of ${this.blocks}`;
     this.pictures.setAttribute("aria-label", `${count} steps of block ${this.shown + 1}, from noise to the finished block`);
+    const focused = document.activeElement;
     this.back.disabled = !this.steps.has(this.shown - 1);
     this.forth.disabled = !this.steps.has(this.shown + 1);
+    if (focused === this.back && this.back.disabled) this.forth.focus(); // a button that is disabled loses the focus
+    else if (focused === this.forth && this.forth.disabled) this.back.focus();
   }
 
   /** Show the steps of a block. */

@@ -2,6 +2,8 @@
 import { el, newId } from "./ui.js";
 
 const KEPT = 320; // frames
+const UNPLAYED = 64; // frames that wait to be played, above which no more are taken
+const LOOK = 50; // milliseconds after which it is seen whether there is room again
 const HURRY = 2; // seconds of frames not yet played, above which the player is faster
 
 /** Canvas with play, pause and a slider over the kept frames. */
@@ -50,7 +52,16 @@ export class Player {
     if (this.toggle.disabled) {
       this.toggle.disabled = this.track.disabled = false;
       this.play();
+    } else if (!this.playing) {
+      this.at = Math.max(this.at, this.first); // the frame in view may be one of those that were forgotten
+      this.draw();
     }
+  }
+
+  /** Wait while many frames are to be played, unless nobody looks or `over()` is true: the oldest would be lost unseen. */
+  async room(over) {
+    const isFull = () => this.playing && !document.hidden && this.last - this.at > UNPLAYED;
+    while (isFull() && !over()) await new Promise((resolve) => setTimeout(resolve, LOOK));
   }
 
   get last() {

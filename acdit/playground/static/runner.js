@@ -2,8 +2,15 @@
 import { Failure, Job } from "./stream.js";
 import { alertIn, announce, el, plural } from "./ui.js";
 
+/** Words for a place in the queue: how many requests come first, with the one that is at work. */
 function waiting(position) {
-  return position === 0 ? "You are next." : `${plural(position, "person").replace("persons", "people")} before you.`;
+  return position === 0 ? "You are next." : `${plural(position, "request")} before you.`;
+}
+
+/** Words for the end of a job that was stopped. */
+export function stopped(last, whole) {
+  const reason = last.reason ? `Stopped, because ${last.reason}.` : "Stopped.";
+  return last.python && last.whole ? `${reason} The code makes ${whole}.` : reason;
 }
 
 /** Buttons, status line and error box of a tab. */
@@ -24,8 +31,10 @@ export class Runner {
   async press() {
     if (this.running) return;
     this.running = true;
-    this.start.disabled = true;
+    this.stopping = false;
     this.halt.disabled = false;
+    if (this.start === document.activeElement) this.halt.focus(); // a button that is disabled loses the focus
+    this.start.disabled = true;
     alertIn(this.trouble, "");
     try {
       const message = await this.begin();
@@ -39,7 +48,8 @@ export class Runner {
       for (const job of this.jobs) job.connection.abort(); // the others, if one of several has failed
       this.running = false;
       this.start.disabled = false;
-      if (this.halt === document.activeElement) this.start.focus();
+      if (this.halt === document.activeElement || this.refocus) this.start.focus();
+      this.refocus = false;
       this.halt.disabled = true;
     }
   }
@@ -71,6 +81,8 @@ export class Runner {
 
   /** Stop every job of the tab. */
   async stop() {
+    this.refocus = this.halt === document.activeElement;
+    this.stopping = true;
     this.halt.disabled = true;
     this.say("Stopping.");
     try {
@@ -79,6 +91,8 @@ export class Runner {
       if (!(error instanceof Failure)) throw error;
       alertIn(this.trouble, error.message);
       this.halt.disabled = !this.running;
+      if (this.running && this.refocus) this.halt.focus();
+      this.stopping = this.refocus = false;
     }
   }
 

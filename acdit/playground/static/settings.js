@@ -55,6 +55,7 @@ export class Settings {
   constructor(tab, models, main, more = [], extra = {}) {
     const names = [...main, ...more];
     Object.assign(this, { tab, main, names });
+    this.known = models.map((model) => model.name);
     this.models = models.filter((model) => model.tabs.includes(tab));
     this.extra = extra;
     this.listeners = [];
@@ -114,10 +115,14 @@ export class Settings {
     return body;
   }
 
-  /** Take the settings of an address. */
+  /** Take the settings of an address. Returns what is wrong with its model, or an empty text. */
   restore(values) {
-    if (values.model !== undefined) this.modelField.value = values.model;
+    const { model } = values;
+    if (model !== undefined) this.modelField.value = model;
     this.build(values);
+    if (model === undefined || this.models.some(({ name }) => name === model)) return "";
+    const fault = this.known.includes(model) ? `This tab cannot show the model ${model}` : `There is no model ${model} here`;
+    return `${fault}, so the link opens ${this.modelField.value}.`;
   }
 
   /** Return the address of the page with the settings. */

@@ -30,7 +30,13 @@ export function alertIn(place, message) {
   place.replaceChildren();
   if (!message) return;
   const close = el("button", { type: "button", className: "quiet", textContent: "Close" });
-  close.addEventListener("click", () => place.replaceChildren());
+  const before = document.activeElement;
+  close.addEventListener("click", () => {
+    const panel = place.closest("[role=tabpanel]");
+    const ways = [before, panel?.querySelector("button.main"), document.getElementById("main")];
+    place.replaceChildren();
+    ways.find((way) => way && way !== document.body && !way.disabled && way.checkVisibility()).focus();
+  });
   place.append(el("div", { className: "alert", role: "alert" }, el("p", { textContent: message }), close));
   place.scrollIntoView({ block: "nearest" });
 }
@@ -74,23 +80,34 @@ export class Numbers {
   }
 }
 
+/** Copy a text, and return whether it was possible. */
 async function toClipboard(text) {
-  if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
-  // pages that are not on localhost and not encrypted have no clipboard
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // pages that are not on localhost and not encrypted have no clipboard, and a browser may forbid its use
+  }
   const area = el("textarea", { value: text, className: "for-readers" });
   document.body.append(area);
   area.select();
-  document.execCommand("copy");
+  const done = document.execCommand("copy");
   area.remove();
+  return done;
 }
 
-function copyButton(name, text) {
+const REFUSED = "The browser does not let the page copy. Select the code below.";
+
+/** Button that copies a text; `refused()` is called if it cannot. */
+function copyButton(name, text, refused) {
   const button = el("button", { type: "button", className: "quiet", textContent: name });
   button.addEventListener("click", async () => {
-    await toClipboard(text);
-    button.textContent = "Copied";
-    announce("Copied");
-    setTimeout(() => (button.textContent = name), 1500);
+    const done = await toClipboard(text);
+    if (document.activeElement === document.body) button.focus(); // the area for the text has taken the focus
+    if (!done) refused();
+    button.textContent = done ? "Copied" : name;
+    announce(done ? "Copied" : REFUSED);
+    if (done) setTimeout(() => (button.textContent = name), 1500);
   });
   return button;
 }
@@ -101,19 +118,25 @@ export class Code {
     this.element = el("div", { className: "code", hidden: true });
   }
 
-  /** Show the code, and a link to the settings that it was made with. */
-  show(python, command, link, ...further) {
+  /** Show the texts of a last event, and a link to the settings that they were made with. */
+  show({ python, command, without_command: reason }, link, ...further) {
     const buttons = el("div", { className: "row" });
+    const note = el("p", { className: "hint" });
     const texts = el("details", {}, el("summary", { textContent: "Show the code" }));
-    for (const [name, text] of [["Python", python], ["command", command]]) {
+    const refused = () => {
+      note.textContent = REFUSED;
+      texts.open = true;
+    };
+    for (const [name, text] of [["Python", python], ["command", command], ["link", link]]) {
       if (!text) continue;
-      buttons.append(copyButton(`Copy as ${name}`, text));
+      buttons.append(copyButton(name === "link" ? "Copy link" : `Copy as ${name}`, text, refused));
       const block = el("pre", { tabIndex: 0, "aria-label": `As ${name}`, "data-code": name.toLowerCase() });
       block.append(el("code", { textContent: text }));
       texts.append(block);
     }
-    buttons.append(copyButton("Copy link", link), ...further);
-    this.element.replaceChildren(buttons, texts);
+    buttons.append(...further);
+    if (reason) note.textContent = `There is no command for it: ${reason}.`;
+    this.element.replaceChildren(buttons, note, texts);
     this.element.hidden = false;
   }
 

@@ -2,6 +2,10 @@
 import { Failure } from "./stream.js";
 import { dataUrlOf, el, newId } from "./ui.js";
 
+function mebibytes(count) {
+  return `${(count / 2 ** 20).toFixed(1)} MiB`;
+}
+
 /** Area for one file; `chosen(name, dataUrl)` is called with it, `refused(message)` if it is too large or cannot be read. */
 export class Upload {
   constructor(label, accept, limit, chosen, refused) {
@@ -32,8 +36,7 @@ export class Upload {
     if (!file) return;
     this.input.value = ""; // the same file may be chosen again
     if (file.size > this.limit) {
-      const most = (this.limit / 1e6).toFixed(0);
-      this.refused(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB; a file may have ${most} MB. Choose a smaller one.`);
+      this.refused(`${file.name} has ${mebibytes(file.size)}; a file may have ${mebibytes(this.limit)}. Choose a smaller one.`);
       return;
     }
     let data;

@@ -1,7 +1,7 @@
 // Video: frames play while they are made; the class of the coming blocks may be changed.
 import { number, reveal, tick } from "./fields.js";
 import { Player } from "./player.js";
-import { Runner } from "./runner.js";
+import { Runner, stopped } from "./runner.js";
 import { Settings } from "./settings.js";
 import { ask, Failure } from "./stream.js";
 import { alertIn, bitmapOf, bytes, Code, el, Numbers, plural } from "./ui.js";
@@ -21,7 +21,10 @@ class Clip {
     };
     this.upload = new Upload("Continue a clip (optional)", "image/gif,video/*", limits.upload_bytes, take, (message) => alertIn(trouble, message));
     this.remove = el("button", { type: "button", textContent: "Remove the clip", hidden: true });
-    this.remove.addEventListener("click", () => this.clear());
+    this.remove.addEventListener("click", () => {
+      this.upload.input.focus(); // the button disappears
+      this.clear();
+    });
     this.element = el("div", { className: "fields" }, this.upload.element, this.remove);
   }
 
@@ -67,6 +70,7 @@ export function setUp(panel, models, limits) {
       given: (event) => show(event.images),
       frames: async (event) => {
         await show(event.images);
+        await player.room(() => runner.stopping);
         made += event.images.length;
         numbers.set("Frames made", made.toLocaleString("en"));
         numbers.set("Network calls", event.evaluations.toLocaleString("en"));
@@ -77,8 +81,9 @@ export function setUp(panel, models, limits) {
     settings.modelField.control.disabled = true; // the classes are those of the model that is at work
     try {
       const last = await runner.job("/api/video", body, handlers);
-      if (last.python) code.show(last.python, last.command, link);
+      if (last.python) code.show(last, link);
       const reason = last.reason ? `, because ${last.reason}` : "";
+      if (last.event === "stopped" && !made) return stopped(last);
       return `${last.event === "stopped" ? "Stopped after" : "Finished:"} ${plural(made, "frame")}${reason}.`;
     } finally {
       current = null;

@@ -1,6 +1,6 @@
 // Write: streamed tokens, each coloured by the step that revealed it; gaps of a text are filled.
 import { chips, number, reveal, slider, textArea, tick } from "./fields.js";
-import { Runner } from "./runner.js";
+import { Runner, stopped } from "./runner.js";
 import { Settings } from "./settings.js";
 import { Code, el, Numbers, plural } from "./ui.js";
 
@@ -74,6 +74,7 @@ export function setUp(panel, models) {
     runner.start.textContent = filling ? "Fill" : "Write";
     sheet.element.classList.toggle("numbered", Boolean(numbered.value));
     if (!settings.model) return;
+    tokens.control.max = settings.model.grid[0];
     const most = Math.min(Number(settings.fields.block.value), settings.model.max_steps);
     if (steps.control.max !== String(most)) steps.range(1, most, most);
     steps.control.disabled = most === 1;
@@ -98,12 +99,16 @@ export function setUp(panel, models) {
       },
     };
     const last = await runner.job(filling ? "/api/fill" : "/api/write", body, handlers);
-    if (last.event === "stopped") return "Stopped.";
-    code.show(last.python, last.command, link);
-    return `${plural(sheet.count, "token")} in ${last.seconds.toFixed(1)} s.`;
+    if (last.python) code.show(last, link);
+    if (last.event === "stopped") return stopped(last, "the whole text");
+    const end = `${plural(sheet.count, "token")} in ${last.seconds.toFixed(1)} s`;
+    return last.note ? `${end}; ${last.note}.` : `${end}.`;
   }
 
-  settings.onModel(arrange);
+  settings.onModel((model) => {
+    if (model && tokens.value > model.grid[0]) [tokens.value] = model.grid;
+    arrange();
+  });
   settings.folded.before(temperature.element, tokens.element);
   const form = el(
     "form",
