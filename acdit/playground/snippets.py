@@ -12,7 +12,7 @@ from ..utils.settings import quoted_value
 from .cards import Card
 
 LONGEST_COMMAND = 100_000  # characters; Linux passes at most 128 KiB in one word
-MISSING = object()  # value of an option for which there is no word
+MISSING = "\0"  # value of an option for which there is no word; no argument can hold this character
 KINDS = {
     "image": "ACDiTImagePipeline",
     "video": "ACDiTVideoPipeline",
@@ -104,7 +104,7 @@ def label_options(card: Card, label: int | None) -> dict[str, Any]:
     return {"labels": label_word(card, label)}
 
 
-def label_word(card: Card, label: int | None) -> Any:
+def label_word(card: Card, label: int | None) -> str:
     """Return the class as a list of classes on a command line spells it; `MISSING` if no word names it alone.
 
     No class, of a block, is an empty name.

@@ -16,6 +16,7 @@ from .run_store import RunSpec
 from .understanding_measures import measure_classifier, measure_losses, measure_probes
 from .understanding_report import (
     ALL,
+    DIT_TIMESTEP,
     GENERATIVE,
     PROBES,
     SCRATCH,
@@ -28,7 +29,7 @@ from .understanding_report import (
     report,
 )
 from .understanding_runs import QUICK, SHIPPED, Budget, Settings, classifier_run, generator_run, probe_run
-from .understanding_settings import CHOSEN, DIT_TIMESTEP, SHIPPED_SETTINGS
+from .understanding_settings import CHOSEN, SHIPPED_SETTINGS
 
 
 def understanding_design(*, first_seed: int, seeds: int, quick: bool = False) -> Design:
@@ -43,9 +44,12 @@ def understanding_design(*, first_seed: int, seeds: int, quick: bool = False) ->
     budget = QUICK if quick else Budget()
     measurements = []
     for seed in range(first_seed, first_seed + seeds):
-        generator = generator_run(budget, seed, labelled=False)
+        # noised input is one block, so the network that reads it has learned to denoise one block
+        generator, dit = (
+            generator_run(budget, seed, labelled=False, one_block=one_block) for one_block in (False, True)
+        )
         for labels in budget.labels:
-            measurements += _recognition(budget, generator, labels, seed)
+            measurements += _recognition(budget, generator, dit, labels, seed)
         measurements.append(
             Measurement(
                 ((GENERATIVE, ALL, -1, seed),),
@@ -65,8 +69,18 @@ def understanding_design(*, first_seed: int, seeds: int, quick: bool = False) ->
     return Design("understanding", setting, keys, columns, measurements, write)
 
 
-def _recognition(budget: Budget, generator: RunSpec, labels: int, seed: int) -> Iterable[Measurement]:
-    """Yield the measurements with one number of labels per class and one seed."""
+def _recognition(
+    budget: Budget, generator: RunSpec, dit: RunSpec, labels: int, seed: int
+) -> Iterable[Measurement]:
+    """Yield the measurements with one number of labels per class and one seed.
+
+    Args:
+        budget: sizes of the runs.
+        generator: generator that clean input starts from.
+        dit: generator of one block, that noised input starts from.
+        labels: labels per class.
+        seed: seed of the runs.
+    """
 
     def settings(arm: str) -> Settings:
         if budget is QUICK:
@@ -79,7 +93,7 @@ def _recognition(budget: Budget, generator: RunSpec, labels: int, seed: int) -> 
         SCRATCH: classifier_run(budget, settings(SCRATCH), labels, seed, None),
         TUNED_WIDE: classifier_run(budget, settings(TUNED), labels, seed, generator, **wide),
         SCRATCH_WIDE: classifier_run(budget, settings(SCRATCH), labels, seed, None, **wide),
-        TUNED_DIT: classifier_run(budget, settings(TUNED), labels, seed, generator, timestep=DIT_TIMESTEP),
+        TUNED_DIT: classifier_run(budget, settings(TUNED), labels, seed, dit, timestep=DIT_TIMESTEP),
     }
     for arm, run in runs.items():
         yield _classified(budget, arm, labels, seed, run)
@@ -90,7 +104,7 @@ def _recognition(budget: Budget, generator: RunSpec, labels: int, seed: int) -> 
         yield Measurement(
             rows,
             partial(measure_probes, budget, labels, timestep, seed),
-            (probe_run(budget, labels, seed, generator, timestep=timestep),),
+            (probe_run(budget, labels, seed, generator if timestep is None else dit, timestep=timestep),),
         )
 
 

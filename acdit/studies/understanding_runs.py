@@ -84,18 +84,25 @@ QUICK = Budget(
 )
 
 
-def generator_run(budget: Budget, seed: int, *, labelled: bool) -> RunSpec:
+def generator_run(budget: Budget, seed: int, *, labelled: bool, one_block: bool = False) -> RunSpec:
     """Return the run of a generator, which sees the labels of the digits or none.
 
     Without labels, every draw replaces the label by the null label.
+
+    Args:
+        budget: sizes of the runs.
+        seed: seed of the run.
+        labelled: whether it sees the labels.
+        one_block: whether the whole image is one block, as for a diffusion transformer (DiT).
     """
     overrides = {
         "model": dict(budget.network),
-        "layout": {"blocks": [budget.block]},
+        "layout": {"blocks": [budget.whole if one_block else budget.block]},
         "diffusion": {"label_dropout": 0.1 if labelled else 1.0},
         "training": {"steps": budget.pretraining_steps, "batch_size": budget.batch},
     }
-    name = f"generator-{'with' if labelled else 'without'}-labels-{seed}"
+    kind = f"{'with' if labelled else 'without'}-labels{'-one-block' if one_block else ''}"
+    name = f"generator-{kind}-{seed}"
     return RunSpec(budget.recipe, overrides, seed, name)
 
 

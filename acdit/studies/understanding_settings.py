@@ -13,4 +13,3 @@ CHOSEN: dict[tuple[str, int], Settings] = {
     ("from scratch", 400): Settings(1e-3, 1800, True),
 }
 SHIPPED_SETTINGS = Settings(1e-3, 600, True)  # of the larger generator of the package, not chosen
-DIT_TIMESTEP = 100.0  # of the noised input of the fine-tuned classifier, out of 1000

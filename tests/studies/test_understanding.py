@@ -41,6 +41,12 @@ def test_runs_start_from_generators_of_their_seed_and_share_them(tmp_path, monke
     ]
     assert starts and all(start.seed == seed for seed, start in starts)
     assert {start.overrides["diffusion"]["label_dropout"] for _, start in starts} == {1.0}  # no label is seen
+    noised = {
+        spec.overrides["training.init_from"].overrides["layout"]["blocks"][0]: spec.overrides["layout.blocks"]
+        for spec in design.runs
+        if spec.overrides.get("classifier.timestep") is not None
+    }
+    assert noised == {"4x4": ["4x4"]}  # the whole image is one block in both
     labelled = {
         spec.name: spec.overrides["diffusion"]["label_dropout"]
         for spec in design.runs

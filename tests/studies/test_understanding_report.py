@@ -64,8 +64,7 @@ def test_verdicts_are_those_of_paired_differences(tmp_path):
         wide = found["pretraining as a generator, bidirectional attention", labels]
         assert wide == ("+0.00", "undecided")  # a tie of equal accuracies
         assert found["clean instead of noised input, fine-tuned", labels] == ("-5.00", "hurts")
-        probe = "clean instead of noised input, linear probe (each at its best layer and timestep)"
-        assert found[probe, labels] == ("+5.00", "helps")
+        assert found["clean instead of noised input, linear probe of layer 1", labels] == ("+5.00", "helps")
     assert len(found) == 6 * len(LABELS) and f"{len(found)} comparisons" in page.read_text()
     assert all(plot.read_bytes().startswith(b"\x89PNG") for plot in plots)
 
