@@ -164,7 +164,8 @@ def test_a_video_without_end_begins_as_a_long_one(video, block):
 
 def test_a_video_without_end_keeps_nothing():
     """Neither cache, tensors nor their bytes grow, while the class and the guidance change on the way."""
-    code = "from tests.pipelines import test_block_labels as own; own.check_that_a_video_without_end_keeps_nothing()"
+    name = check_that_a_video_without_end_keeps_nothing.__name__
+    code = f"from tests.pipelines import test_block_labels as own; own.{name}()"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)  # where no other test has left tensors
 
 

@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 from acdit.cli.main import main
 from acdit.studies.run_store import RunSpec
 from acdit.studies.understanding import understanding_design
 from acdit.studies.understanding_choice import candidates, chosen
-from acdit.studies.understanding_report import GENERATIVE, PROBES, TUNED, TUNED_DIT
+from acdit.studies.understanding_report import GENERATIVE, PROBES, SCRATCH, TUNED, TUNED_DIT
+from acdit.studies.understanding_runs import Budget
+from acdit.studies.understanding_settings import CHOSEN
 
 
 def test_the_study_runs_to_its_tables_and_resumes(tmp_path, monkeypatch, capsys):
@@ -66,6 +69,19 @@ def test_the_choice_is_the_best_candidate_and_the_simpler_one_of_equals():
     assert not chosen(rows, TUNED, 10)["augmented"]
     rows |= [row(5e-3, True, 0.8, steps=150)]
     assert chosen(rows, TUNED, 10)["steps"] == 150
+
+
+def test_the_study_takes_the_settings_that_are_chosen():
+    """Those of the committed measurements."""
+    path = Path(__file__).parents[2] / "docs" / "studies" / "understanding-settings" / "measurements.json"
+    rows = dict(enumerate(json.loads(path.read_text())["rows"]))
+    best = {
+        (arm, labels): chosen({(number,): row for number, row in rows.items()}, arm, labels)
+        for arm, labels in CHOSEN
+    }
+    assert {(arm, labels) for arm in (TUNED, SCRATCH) for labels in Budget().labels} == set(CHOSEN)
+    for key, settings in CHOSEN.items():
+        assert asdict(settings).items() <= best[key].items()
 
 
 def test_candidates_differ_from_the_first_one_in_one_setting_each_and_the_last_in_two():
