@@ -33,7 +33,7 @@ class ImageSampleOptions(GuidedOptions):
     """Classes by name or number, see `acdit info`, joined by commas; names with commas, brackets or outer
     blanks in double quotes as in CSV: '"a, b",c'; default: the first ten, or all with --count."""
     no_class: bool = False
-    """Generate without a class: samples of all classes, in place of --labels."""
+    """Generate without a class, in place of --labels: a sample may be of any class."""
     samples: Count | None = None
     """Number of images of each label in the picture; default: 8. A single image is written in its own size,
     without enlargement or margin."""

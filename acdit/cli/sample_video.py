@@ -31,7 +31,7 @@ class VideoSampleOptions(GuidedOptions):
     """Class of each block that is generated, in place of --labels: a clip changes its class on the way, as in
     3,3,7,7; '3,"",7' has a block without a class. Blocks of --prefix are not counted."""
     no_class: bool = False
-    """Generate without a class: samples of all classes, in place of --labels."""
+    """Generate without a class, in place of --labels: a sample may be of any class."""
     samples: Count | None = None
     """Number of clips of each label, or of all clips with --labels-by-block; default: 1."""
     guidance_rising: bool = False

@@ -11,6 +11,7 @@ from ..modalities.modality import Modality
 from ..modalities.text import TEXT
 from ..modalities.video import VIDEO
 from ..model.generator_counts import generator_counts
+from ..model.kv_cache import check_sinks
 from ..model.layout import Layout, dims
 from ..pipelines.folders import folder_modality
 from ..pipelines.stored import INDEX
@@ -132,10 +133,14 @@ class Card:
 
     @property
     def can_hold(self) -> bool:
-        """Return whether a video can keep its first block in view, see `check_sinks`."""
-        fixed = self.network.get("rope") == "published" or self.network.get("positions") == "absolute"
-        whole = self.layout.block[1:] == self.layout.grid[1:]
-        return self.modality is VIDEO and whole and not fixed and not self.has_other_context
+        """Return whether a video can keep its first block in view."""
+        if self.modality is not VIDEO or self.has_other_context:
+            return False
+        try:
+            check_sinks(self.layout, self.network)
+        except UserError:
+            return False
+        return True
 
     @property
     def tabs(self) -> list[str]:

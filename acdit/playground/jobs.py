@@ -19,8 +19,8 @@ MOST_WAITING = 16  # jobs in the queue
 MOST_UNREAD = 64  # events that wait for the browser; the job pauses then
 MOST_UNREAD_BYTES = 32 * 2**20  # of these events
 LONGEST_PAUSE = 30.0  # seconds after which a job whose events nobody reads ends
-LONGEST_BLOCKING = 5.0  # the same while others wait; over all events, so that no slow reader blocks the queue
-PARDON = 1.0  # of these seconds, for each event that is read
+LONGEST_BLOCKING = 5.0  # the same while others wait, summed over all events
+CREDIT = 1.0  # seconds that each event that is read takes off that sum
 
 Event = dict[str, Any]
 Relabel = Callable[[int | None], None]
@@ -117,7 +117,7 @@ class Job:
             with self._read:
                 self._unread -= 1
                 self._unread_bytes -= len(line)
-                self._blocking = max(0.0, self._blocking - PARDON)
+                self._blocking = max(0.0, self._blocking - CREDIT)
                 self._read.notify()
             yield line
 

@@ -57,10 +57,10 @@ class Machine:
         if self.dtype != torch.float32:
             given["dtype"] = str(self.dtype).removeprefix("torch.")
         if MISSING in given.values():
-            return _without(python, "its name and its number are names of other classes")
+            return _without(python, "both the name and the number of the class are names of other classes")
         command = command_line("sample", given)
         if len(command) > LONGEST_COMMAND:
-            return _without(python, f"it would have more than {LONGEST_COMMAND:,} characters")
+            return _without(python, f"it would be longer than {LONGEST_COMMAND:,} characters")
         return {"python": python, "command": command}
 
 

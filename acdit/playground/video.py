@@ -22,9 +22,7 @@ from .shelf import Shelf
 from .snippets import MISSING, Machine, block_code, call_of, label_options, label_word, seeded
 
 FAIR_SECONDS = 30.0  # after so many, a video without end gives way to those who wait
-
-
-# How a video keeps its first block in view, with which the digits of the model in the package stay digits.
+# Arguments that keep the first block of a video in view: with them the model in the package holds a digit.
 HELD: dict[str, Any] = {"sinks": 1, "window": 2, "context_noise": 0.05}
 
 
@@ -72,7 +70,7 @@ class Clip:
         choice: the class of each block.
         frames: number of new frames; None = until the job is stopped.
         prefix: first frames, as the model sees them, in whole blocks.
-        hold: whether every block sees the first one; the class then hardly matters any more.
+        hold: whether every block sees the first one, so that a change of class has hardly any effect.
     """
 
     choice: LabelChoice

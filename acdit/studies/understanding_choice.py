@@ -64,7 +64,7 @@ def choice_design(*, first_seed: int, quick: bool = False) -> Design:
 def candidates(steps: int) -> list[Settings]:
     """Return the settings to try: the central one, other learning rates, no augmentation, twice the steps.
 
-    Without augmentation fewer steps suffice, so it is left out with as many and with twice as many.
+    Both numbers of steps are tried without augmentation too.
 
     Args:
         steps: training steps of the central candidate.

@@ -107,8 +107,8 @@ def report(
         f"{len(compared)} comparisons, each paired over {len(seeds)} seeds. A verdict is what the whole "
         "95% t interval says. Accuracies in %, with 95% t intervals over the seeds. Of probes, the table "
         "shows the layer with the best mean accuracy on the same digits, which favours them over the other "
-        "rows; comparisons are of the middle layer. Clean input is read by the generator of blocks of "
-        "4x4 tokens, noised input by one of a single block."
+        "rows; comparisons are of the middle layer. The network that reads clean input was "
+        "pretrained on several blocks, the one that reads noised input on a single block."
     )
     page = [
         "# Recognition by generators",

@@ -1,12 +1,14 @@
 """What must be done, counted again one call at a time; and the rate of matrix products under a slow clock."""
 
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from acdit.bench.roofline import attention_flops, generation_flops, linear_products, score_products
+from acdit.model import matmul_rate
 from acdit.model.attention import attend
 from acdit.model.flops import Dimensions, forward_flops
 from acdit.model.layout import Layout
@@ -63,7 +65,7 @@ def test_the_best_rate_is_remembered(monkeypatch):
     found = []
     for seconds in (1.0, 0.25, 2.0):
         clock = count(step=seconds)
-        monkeypatch.setattr("time.perf_counter", clock.__next__)
+        monkeypatch.setattr(matmul_rate, "time", SimpleNamespace(perf_counter=clock.__next__))
         with FlopCounterMode(display=False) as counter:
             rate.measure()
         found.append(rate.best)
@@ -77,7 +79,7 @@ def test_the_best_rate_is_remembered(monkeypatch):
 def test_the_best_of_some_measurements(monkeypatch):
     """Two products, measured twice in two ways, under a clock that is asked before and after each."""
     ticks = iter([0.0, 1.0, 0.0, 0.5, 0.0, 0.25, 0.0, 2.0] * 2)
-    monkeypatch.setattr("time.perf_counter", ticks.__next__)
+    monkeypatch.setattr(matmul_rate, "time", SimpleNamespace(perf_counter=ticks.__next__))
     rate = best_rate([(1, 500, 48, 1440)] * 2, torch.float32, torch.device("cpu"), times=2)
     flops = 2 * 500 * 48 * 1440
     assert rate == (int(2e8 // flops) + 1) * flops / 0.25

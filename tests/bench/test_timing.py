@@ -1,17 +1,19 @@
 """Turns, peaks and the machine's facts."""
 
 from itertools import count
+from types import SimpleNamespace
 
 import torch
 
 from acdit.bench.timing import machine, peak_bytes, time_alternately
+from acdit.model import matmul_rate
 from acdit.utils import heap
 
 CPU = torch.device("cpu")
 
 
 def test_runs_take_turns(monkeypatch):
-    monkeypatch.setattr("time.perf_counter", count(step=2.0).__next__)
+    monkeypatch.setattr(matmul_rate, "time", SimpleNamespace(perf_counter=count(step=2.0).__next__))
     seen = []
 
     def run(name):
@@ -27,7 +29,7 @@ def test_runs_take_turns(monkeypatch):
 
 def test_times_are_summed_up_by_median_least_and_most(monkeypatch):
     ticks = iter([0.0, 3.0, 10.0, 11.0, 20.0, 29.0])
-    monkeypatch.setattr("time.perf_counter", ticks.__next__)
+    monkeypatch.setattr(matmul_rate, "time", SimpleNamespace(perf_counter=ticks.__next__))
     times, _ = time_alternately({"a": lambda: None}, 3, CPU, lambda: None)
     assert (times["a"].median, times["a"].minimum, times["a"].maximum) == (3.0, 1.0, 9.0)
 

@@ -8,7 +8,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
-from acdit.data.tokenizers import ByteTokenizer
+from acdit.data.tokenizers import ByteTokenizer, Tokenizer
 from acdit.diffusion.masked_schedulers import FirstHittingScheduler
 from acdit.diffusion.schedulers import default_sampler
 from acdit.model.classifier import ACDiTForImageClassification
@@ -28,14 +28,13 @@ def network(in_channels: int, **config: Any) -> ACDiTTransformer:
     return tiny_model(**(sizes | config))
 
 
-def build_text() -> ACDiTTextPipeline:
-    """A pipeline of bytes in four blocks of four, without a progress bar."""
-    vocabulary = ByteTokenizer().vocab_size
-    model = tiny_model(
-        in_channels=None, vocab_size=vocabulary, axis_lengths=(16,), num_classes=None, time_conditioning=False
-    )
-    scheduler = FirstHittingScheduler(mask_token=vocabulary - 1)
-    return quiet(ACDiTTextPipeline(model, scheduler, grid=(16,), block=(4,)))
+def build_text(tokenizer: Tokenizer | None = None) -> ACDiTTextPipeline:
+    """A pipeline of texts, by default of bytes, in four blocks of four, without a progress bar."""
+    tokenizer = tokenizer or ByteTokenizer()
+    sizes: dict[str, Any] = {"in_channels": None, "axis_lengths": (16,), "num_classes": None}
+    model = tiny_model(**sizes, vocab_size=tokenizer.vocab_size, time_conditioning=False)
+    scheduler = FirstHittingScheduler(mask_token=tokenizer.mask)
+    return quiet(ACDiTTextPipeline(model, scheduler, tokenizer, grid=(16,), block=(4,)))
 
 
 def build(transformer: ACDiTTransformer, scheduler: Any = None, **arguments: Any) -> Any:

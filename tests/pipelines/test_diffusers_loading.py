@@ -12,13 +12,11 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import acdit
 from acdit.data.tokenizers import train_tokenizer
-from acdit.diffusion.masked_schedulers import FirstHittingScheduler
 from acdit.pipelines.folders import folder_modality, pipeline_folder
 from acdit.pipelines.loading import load_pipeline
 from acdit.utils.errors import UserError
-from tests.pipelines.small import latents_of, quiet, seeded
+from tests.pipelines.small import build_text, latents_of, quiet, seeded
 from tests.site.running import run_page
-from tests.tiny import tiny_model
 
 
 @pytest.fixture
@@ -47,15 +45,7 @@ def test_diffusers_loads_a_folder_as_the_page_says(pipe, saved, monkeypatch, tmp
 def test_diffusers_loads_texts_with_the_tokenizer_of_the_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     tokenizer = train_tokenizer(["the cat sat on the mat"] * 3, 270)
-    network = tiny_model(
-        in_channels=None,
-        vocab_size=tokenizer.vocab_size,
-        axis_lengths=(16,),
-        num_classes=None,
-        time_conditioning=False,
-    )
-    scheduler = FirstHittingScheduler(mask_token=tokenizer.mask)
-    own = quiet(acdit.ACDiTTextPipeline(network, scheduler, tokenizer, grid=(16,), block=(4,)))
+    own = quiet(build_text(tokenizer))
     own.save_pretrained(tmp_path / "text")
     loaded: Any = DiffusionPipeline.from_pretrained(str(tmp_path / "text"), trust_remote_code=True)
     assert type(loaded) is acdit.ACDiTTextPipeline and loaded.tokenizer_digest == own.tokenizer_digest

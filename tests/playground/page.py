@@ -3,10 +3,7 @@
 import base64
 import json
 import socket
-import sys
 import threading
-import traceback
-import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPResponse
@@ -24,7 +21,6 @@ from acdit.playground.server import Server
 from acdit.playground.shelf import Shelf
 
 JSON = {"Content-Type": "application/json"}
-END = 30  # seconds in which a server ends
 WAIT = 120  # seconds until a test gives up
 
 
@@ -95,19 +91,15 @@ def served(*folders: str | Path, access: Access | None = None, buffer: int | Non
     if buffer is not None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     server = Server(Shelf([str(folder) for folder in folders]), access or Access())
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         yield Page(listener.getsockname()[1], buffer)
     finally:
         server.worker.close()
         server.should_exit = True
-        thread.join(END)
-        if thread.is_alive():  # seen at the end of long sessions only: say where, and let the process end
-            frame = sys._current_frames().get(thread.ident or 0)
-            warnings.warn(
-                "the server has not ended:\n" + "".join(traceback.format_stack(frame)), stacklevel=1
-            )
+        thread.join(WAIT)
+        assert not thread.is_alive()
 
 
 def opened(url: str) -> Image.Image:

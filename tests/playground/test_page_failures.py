@@ -48,7 +48,7 @@ def test_a_reader_that_reads_now_and_then_blocks_the_others_for_a_limited_time(l
     """Each pause is short, but there are many of them."""
     monkeypatch.setattr("acdit.playground.jobs.MOST_UNREAD", 1)
     monkeypatch.setattr("acdit.playground.jobs.LONGEST_BLOCKING", 1.0)
-    monkeypatch.setattr("acdit.playground.jobs.PARDON", 0.1)
+    monkeypatch.setattr("acdit.playground.jobs.CREDIT", 0.1)
 
     def work(job):
         for _ in range(1000):

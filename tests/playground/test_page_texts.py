@@ -10,12 +10,10 @@ import torch
 import acdit
 from acdit.cli.main import main
 from acdit.data.tokenizers import END, ByteTokenizer, SubwordTokenizer, train_tokenizer
-from acdit.diffusion.masked_schedulers import FirstHittingScheduler
-from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.playground.write import check_characters
 from acdit.utils.errors import UserError
+from tests.pipelines.small import build_text
 from tests.playground.page import first_event, named, served
-from tests.tiny import tiny_model
 
 WRITE = {
     "model": "letters",
@@ -111,17 +109,7 @@ def test_more_tokens_than_the_model_holds(page, capsys):
 
 def test_a_character_that_a_model_does_not_know_is_named(tmp_path):
     tokenizer = words(MODELS.BPE(VOCABULARY, [("a", "b")], unk_token="[UNK]"))
-    model = tiny_model(
-        in_channels=None,
-        vocab_size=tokenizer.vocab_size,
-        axis_lengths=(16,),
-        num_classes=None,
-        time_conditioning=False,
-    )
-    scheduler = FirstHittingScheduler(mask_token=tokenizer.mask)
-    ACDiTTextPipeline(model, scheduler, tokenizer, grid=(16,), block=(4,)).save_pretrained(
-        tmp_path / "subword"
-    )
+    build_text(tokenizer).save_pretrained(tmp_path / "subword")
     asked = WRITE | {"model": "subword", "tokens": 4}
     with served(tmp_path / "subword") as page:
         last = page.events("/api/write", asked | {"prompt": "ab é"})[-1]

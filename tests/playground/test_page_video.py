@@ -58,6 +58,13 @@ def run_python(code, folder, monkeypatch):
     return values["frames"]
 
 
+def assert_copied_texts_make(frames, last, folder, monkeypatch, capsys):
+    """Run the code and the command of a last event, and compare the frames of both."""
+    assert same(frames, run_python(last["python"], folder, monkeypatch))
+    assert main(shlex.split(last["command"])[1:]) == 0, capsys.readouterr().err
+    assert same(frames, [frame.convert("L") for frame in read_frames(folder / "video.gif")])
+
+
 @pytest.mark.parametrize(
     "change",
     [{}, {"frames": 12}, {"label": None}, {"block": "2x4x4"}, {"frames": 12, "hold": True}],
@@ -108,9 +115,7 @@ def test_a_video_without_end_stops_when_it_is_told(planned, page, folders, tmp_p
     pieces = loaded(folders).stream(labels, num_frames=math.inf, generator=seeded(4), **SETTINGS)
     expected = [frame for _, piece in zip(frames, pieces, strict=False) for frame in piece.frames[0]]
     assert same(frames, expected)
-    assert same(frames, run_python(events[-1]["python"], tmp_path, monkeypatch))
-    assert main(shlex.split(events[-1]["command"])[1:]) == 0, capsys.readouterr().err
-    assert same(frames, [frame.convert("L") for frame in read_frames(tmp_path / "video.gif")])
+    assert_copied_texts_make(frames, events[-1], tmp_path, monkeypatch, capsys)
 
 
 def test_the_class_changes_on_the_way(page, folders, tmp_path, monkeypatch, capsys):
@@ -128,9 +133,7 @@ def test_the_class_changes_on_the_way(page, folders, tmp_path, monkeypatch, caps
     labels = chain([1] * changed[0], repeat(2))
     expected = loaded(folders)(labels, num_frames=40, generator=seeded(4), **SETTINGS).frames[0]
     assert same(frames, expected)
-    assert same(frames, run_python(events[-1]["python"], tmp_path, monkeypatch))
-    assert main(shlex.split(events[-1]["command"])[1:]) == 0, capsys.readouterr().err
-    assert same(frames, [frame.convert("L") for frame in read_frames(tmp_path / "video.gif")])
+    assert_copied_texts_make(frames, events[-1], tmp_path, monkeypatch, capsys)
 
 
 def test_a_video_that_keeps_its_first_block_in_view_keeps_its_class(page):

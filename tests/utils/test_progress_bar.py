@@ -1,6 +1,7 @@
 """Progress where the output is no terminal: few lines, and no control characters."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,9 +11,12 @@ from acdit.utils.progress_bar import ProgressBar
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that a test sets; tqdm keeps its own, which asks for a display after each step here."""
+    """A clock that a test sets; tqdm keeps its own, which asks for a display after each step here.
+
+    It is that of the module alone: a server that another test has left running would wait by it for hours.
+    """
     now = [100.0]
-    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress_bar, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
