@@ -180,6 +180,7 @@ BOUNDS: dict[str, list[str]] = {
     "bench": ["--work", "none"],
     "study": ["--name", "none"],
     "doctor": ["--nothing"],
+    "demo": ["--host", "127.0.0.1", "--port", "0", "--model", "none"],  # it would serve without end
 }
 FIRST: dict[str, list[str]] = {
     "train": ["run.yaml", "none", "texts", "image"],

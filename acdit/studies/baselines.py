@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from .baseline_arms import BASELINES, DIT, baseline_arm
+from .baseline_arms import BASELINES, DIT, RATES, baseline_arm
 from .baseline_settings import CHOSEN
 from .design import Design, Rows
 from .digit_quality import DISTANCE, Arm, digit_design
@@ -46,9 +46,10 @@ def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) 
         )
     ]
     lead = (
-        f"Networks of equal size and equally many training steps; {DIT} has one block, and the token-wise "
-        "ones a block for each token. The learning rate of each is the best of three on another seed (`acdit "
-        "study baselines-settings`)."
+        f"Networks of equal width and depth, trained for equally many FLOPs; {DIT} has one block, and the "
+        f"token-wise ones a block for each token. The learning rate of each is the best of "
+        f"{len(RATES[budget.recipe])} on another seed and on training digits (`acdit study "
+        "baselines-settings`)."
     )
     return digit_page(budget, "baselines", "Baselines", lead, arms, panels, rows, folder)
 

@@ -54,9 +54,9 @@ CLAIMS: tuple[Claim, ...] = (
         "not autoregressive, has an FID of 2.27.",
         (digits("baselines", against_baselines), mnist("baselines", against_baselines)),
         f"the {DISTANCES} is lower than that of each autoregressive baseline of equal width and depth, after "
-        "equally many steps (whose FLOPs differ; the table of the study has them): block size 1, a noised "
-        "past (as in Diffusion Forcing), and a causal backbone with a diffusion head for each token (as "
-        "MAR's causal variant). The learning rate of each is the best of three.",
+        "equally many FLOPs of training: block size 1, a noised past (as in Diffusion Forcing), and a causal "
+        "backbone with a diffusion head for each token (as MAR's causal variant). The learning rate of each "
+        "is the best of four.",
         f"{FID}; the published baselines themselves, which differ in more than the principle.",
         (
             FullRun(XL),

@@ -69,6 +69,7 @@ def digit_design(
     first_seed: int,
     seeds: int,
     report: Callable[[Rows, Path], tuple[str, Sequence[Path]]],
+    split: str | None = None,
 ) -> Design:
     """Return the design of a study that measures every arm with every seed.
 
@@ -81,6 +82,7 @@ def digit_design(
         first_seed: first seed of training and sampling.
         seeds: number of seeds.
         report: see `Design`.
+        split: part of the real digits that samples are compared with; None = the held-out part.
     """
     require("matplotlib", "examples")
     setting = {
@@ -92,6 +94,8 @@ def digit_design(
         "guidance": budget.guidance,
         "threads": torch.get_num_threads(),
     }
+    if split is not None:  # earlier measurements, of the held-out part, do not name it
+        setting["split"] = split
     specs: dict[tuple[str, int], RunSpec] = {}
 
     def run(arm: Arm, seed: int) -> RunSpec:
@@ -99,14 +103,18 @@ def digit_design(
         return specs.setdefault((repr(sorted(arm.overrides.items())), seed), made)
 
     measurements = [
-        Measurement(((*arm.key.values(), seed),), partial(measure_arm, budget, arm, seed), (run(arm, seed),))
+        Measurement(
+            ((*arm.key.values(), seed),), partial(measure_arm, budget, arm, seed, split), (run(arm, seed),)
+        )
         for seed in range(first_seed, first_seed + seeds)
         for arm in arms
     ]
     return Design(name, setting, (*arms[0].key, "seed"), COLUMNS, measurements, report)
 
 
-def measure_arm(budget: DigitBudget, arm: Arm, seed: int, run: StoredRun) -> list[dict[str, Any]]:
+def measure_arm(
+    budget: DigitBudget, arm: Arm, seed: int, split: str | None, run: StoredRun
+) -> list[dict[str, Any]]:
     """Return the row of an arm and a seed: quality and cost of the digits of a finished run."""
     pipeline = load_pipeline(run.pipeline, kind=ACDiTImagePipeline).to(launched().device)
     pipeline.set_progress_bar_config(disable=True)
@@ -116,21 +124,22 @@ def measure_arm(budget: DigitBudget, arm: Arm, seed: int, run: StoredRun) -> lis
         weights.load(pipeline, step, weights.decay(step) if arm.averaged else RAW)
     training = None if run.flops is None else run.flops * step / run.steps
     parameters = sum(parameter.numel() for parameter in pipeline.transformer.parameters())
-    sets = digit_reference(budget.recipe, geometry_of(pipeline), budget.samples)
+    sets = digit_reference(budget.recipe, geometry_of(pipeline), budget.samples, split)
     quality = measure_quality(pipeline, sets, budget, arm, seed)
     return [{**arm.key, "seed": seed, **quality, "training_flops": training, "parameters": parameters}]
 
 
 @cache
-def digit_reference(source: str, geometry: Geometry, count: int) -> RealSets:
-    """Return the held-out digits with which digits are compared, read once.
+def digit_reference(source: str, geometry: Geometry, count: int, split: str | None) -> RealSets:
+    """Return the real digits with which digits are compared, read once.
 
     Args:
         source: name of the data.
         geometry: shape of a digit.
         count: number of digits that are compared; the held-out ones may be fewer.
+        split: part of the digits; None = the held-out part.
     """
-    return open_real_sets(source, geometry, count=count)
+    return open_real_sets(source, geometry, split=split, count=count)
 
 
 def measure_quality(

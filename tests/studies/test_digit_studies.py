@@ -71,9 +71,22 @@ def test_studies_declare_runs_of_equal_compute_that_they_share(tmp_path):
             trained = dict(zip(design.keys, measurement.rows[0], strict=True)).get("trained", 1.0)
             step = trained * training.steps  # of the checkpoint that is measured
             assert step == pytest.approx(round(step)) and round(step) % training.keep_every == 0
-    assert images.pop("anyblock") == {base, 3 * base} and set().union(*images.values()) == {base}
+    assert images.pop("anyblock") == {base, 3 * base} and base in images.pop("baselines")
+    assert set().union(*images.values()) == {base}
     reference = set.intersection(*(digests[name] for name in NAMES if name != "context"))
     assert len(reference) == 1 and digests["context"] & digests["blocks"]
+
+
+@pytest.mark.parametrize("name", ["full", "full-mnist"])
+def test_baselines_train_for_equal_flops(name, tmp_path):
+    """Those of a step are counted by torch on `meta`, in tests of the plan."""
+    store = RunStore(tmp_path)
+    for design in (design_of("baselines", name, seeds=1), baseline_choice_design(budget=name, first_seed=0)):
+        runs = [store.run(spec) for spec in design.runs]
+        flops = [given(run.flops) for run in runs]
+        assert max(flops) < 1.01 * min(flops) and len({run.recipe.training.steps for run in runs}) == 5
+    reference = store.run(design_of("baselines", name, seeds=1).runs[0])
+    assert reference.recipe.training.steps == BUDGETS[name].steps
 
 
 def test_a_page_shows_its_claims_and_their_verdicts(tmp_path):
@@ -191,11 +204,36 @@ def test_a_window_and_noise_on_the_past_change_what_is_drawn(runs, tmp_path):
     ]
 
 
+def test_learning_rates_are_chosen_against_training_digits(runs, tmp_path):
+    design = baseline_choice_design(budget="quick", first_seed=0)
+    key = ("ACDiT", 3e-3, 1000)
+    row = rows_of_some(design, {key}, tmp_path, runs)[key]
+    budget, pipeline = (
+        BUDGETS["quick"],
+        load_pipeline(runs.run(design.runs[1]).pipeline, kind=ACDiTImagePipeline),
+    )
+    training, labels = digit_images("digits")
+    half = len(training) // 2
+    reference, classes = training[: 2 * half : 2], labels[: 2 * half : 2]
+    classes = classes[torch.arange(budget.samples) * half // budget.samples]
+    generators = [torch.Generator().manual_seed(1000 * budget.samples + n) for n in range(budget.samples)]
+    drawn = pipeline(
+        classes.tolist(),
+        num_inference_steps=2,
+        guidance_scale=1.5,
+        generator=generators,
+        output_type="pt",
+    )
+    classifier = load_digit_classifier(training, labels)
+    expected = frechet_distance(classifier.features(2 * drawn.images - 1), classifier.features(reference))
+    assert row[DISTANCE] == pytest.approx(expected, rel=1e-3)
+
+
 def test_learning_rates_are_chosen_on_a_seed_of_their_own():
     design = baseline_choice_design(budget="full", first_seed=0)
     assert {spec.seed for spec in design.runs}.isdisjoint(spec.seed for spec in design_of("baselines").runs)
-    assert len(design.runs) == len(BASELINES) * 3
     rates = RATES["digits"]
+    assert len(design.runs) == len(BASELINES) * len(rates)
     best = dict(zip(BASELINES, (*rates, *rates), strict=False))
     rows = known_rows(design, lambda row: float(row["learning_rate"] != best[row["arm"]]))
     assert chosen_rates(rows) == best
