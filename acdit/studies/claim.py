@@ -32,6 +32,7 @@ class Evidence:
         command: command that makes them.
         compare: function of the rows that returns the comparisons of the claim, or none without rows.
         plot: name of a plot in the folder.
+        data: what is measured, in words, such as `8x8 digits`.
         reference: scores of the reference run, by seed, of the rows; None if there is nothing to learn.
         learned: when the reference run has learned.
         setting: settings that the measurements must have, such as the budget.
@@ -42,6 +43,7 @@ class Evidence:
     command: str
     compare: Compare
     plot: str
+    data: str
     reference: Callable[[Sequence[Row]], Scores] | None = None
     learned: Learned = LABEL_ACCURACY
     setting: Mapping[str, Any] = field(default_factory=dict)

@@ -199,17 +199,21 @@ REFERENCES: Mapping[str, Mapping[str, Any]] = {
 
 def digits(study: str, compare_rows: Compare) -> Evidence:
     """Return evidence of a study on 8x8 digits."""
-    return _evidence(study, study, f"acdit study {study} --seeds 5", compare_rows, "full")
+    command = f"acdit study {study} --seeds 5"
+    return _evidence(study, study, command, compare_rows, "full", "8x8 digits")
 
 
 def mnist(study: str, compare_rows: Compare) -> Evidence:
     """Return evidence of a study on digits of MNIST."""
     command = f"acdit study {study} --data mnist --seeds 5"
-    return _evidence(study, f"{study}-mnist", command, compare_rows, "full-mnist")
+    return _evidence(study, f"{study}-mnist", command, compare_rows, "full-mnist", "MNIST")
 
 
-def _evidence(study: str, folder: str, command: str, compare_rows: Compare, budget: str) -> Evidence:
+def _evidence(
+    study: str, folder: str, command: str, compare_rows: Compare, budget: str, data: str
+) -> Evidence:
     def reference(rows: Sequence[Row]) -> Scores:
         return scores_of(rows, ACCURACY, **REFERENCES.get(folder, REFERENCES[study]))
 
-    return Evidence(folder, command, compare_rows, f"{study}.png", reference, setting={"budget": budget})
+    setting = {"budget": budget}
+    return Evidence(folder, command, compare_rows, f"{study}.png", data, reference, setting=setting)

@@ -9,6 +9,7 @@ from .verdicts import HIGHER, LOWER, Comparison, Expectation, Learned, Scores, c
 BITS = "bits_per_byte"
 NETWORK = {"num_layers": 4, "hidden_size": 128, "num_heads": 4}
 SIZES = (1, 4, 16, 64, 256)  # tokens of a block
+ORDERED_SIZES = (4, 16)  # those that are also scored from left to right
 # A tenth of what blocks of 4 in place of 1 add, 0.57 bits per byte in trials before the study.
 WITHIN = Expectation("equal", 0.05, "higher")
 # Below 0.7 of the best trivial guess, as for video: frequencies of bytes give 4.8 bits per byte.
@@ -79,6 +80,34 @@ text_anyblock = _by_size(
 )
 
 
+text_anyblock_total = _by_size(
+    "one network for all sizes in the steps of all, against one for each",
+    {"masks": "counted", "trained": "all, steps of all"},
+    ONE_SIZE,
+    LOWER,
+)
+
+
+def order_of_blocks(rows: Sequence[Row]) -> list[Comparison]:
+    """Compare one network from left to right with random order, and its larger blocks with those of 1."""
+    where = {"masks": "counted", "trained": "all"}
+    left = {size: scores_of(rows, BITS, order="left", block=size, **where) for size in ORDERED_SIZES}
+    against_random = [
+        compare(
+            f"left to right against random order, blocks of {size}",
+            scores,
+            _bits(rows, block=size, **where),
+            LOWER,
+        )
+        for size, scores in left.items()
+    ]
+    single = _bits(rows, block=1, **where)
+    return against_random + [
+        compare(f"left to right, blocks of {size} against 1", scores, single, WITHIN)
+        for size, scores in left.items()
+    ]
+
+
 def recognition(treated: str, control: str) -> Compare:
     """Return the function that compares accuracies of two arms, at each number of labels."""
 
@@ -104,7 +133,7 @@ def text(compare_rows: Compare) -> Evidence:
 
     command = "acdit study text --batch 16 --training-steps 350 --seeds 5"
     setting = {"steps": 350, "batch": 16, "samples": 500, "network": NETWORK}
-    return Evidence("text", command, compare_rows, "text.png", reference, LEARNED, setting)
+    return Evidence("text", command, compare_rows, "text.png", "Shakespeare", reference, LEARNED, setting)
 
 
 def understanding(compare_rows: Compare) -> Evidence:
@@ -115,4 +144,4 @@ def understanding(compare_rows: Compare) -> Evidence:
 
     command = "acdit study understanding --seeds 5"
     setting = {"budget": "full"}
-    return Evidence("understanding", command, compare_rows, "labels.png", reference, setting=setting)
+    return Evidence("understanding", command, compare_rows, "labels.png", "MNIST", reference, setting=setting)

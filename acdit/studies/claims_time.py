@@ -52,4 +52,6 @@ def _seconds(rows: Sequence[Row], tokens: int, counts: Sequence[int]) -> dict[fl
 def sampling_time(compare_rows: Compare) -> Evidence:
     """Return evidence of the study of the time of sampling."""
     setting = {"steps": 10, "dtype": "float32", "network": LAPTOP._asdict()}
-    return Evidence("time", "acdit study time", compare_rows, "time.png", setting=setting, pairs="round")
+    return Evidence(
+        "time", "acdit study time", compare_rows, "time.png", "a CPU", setting=setting, pairs="round"
+    )

@@ -34,6 +34,7 @@ VIDEO = Evidence(
     "acdit study video --seeds 5",
     video_in_blocks,
     "video.png",
+    "moving digits",
     reference_error,
     VIDEO_ERROR,
     {"budget": "full"},

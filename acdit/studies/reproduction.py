@@ -77,6 +77,14 @@ class Finding:
         """Return the verdict on the claim; evidence without measurements does not count."""
         return conclude(self.comparisons)
 
+    @property
+    def data(self) -> str:
+        """Return what was measured, and what was not if only a part was, in words."""
+        measured = [each.evidence.data for each in self.tested if each.stored is not None]
+        missing = [each.evidence.data for each in self.tested if each.stored is None]
+        apart = f"; not on {' and '.join(missing)}" if measured and missing else ""
+        return f"{' and '.join(measured)}{apart}"
+
 
 def read_findings(claims: Sequence[Claim], studies: Path) -> list[Finding]:
     """Return the claims with the comparisons that the measurements in a folder allow.
@@ -159,6 +167,7 @@ def _summary(findings: Sequence[Finding], *, links: bool) -> list[dict[str, str]
             "claim": f"[{finding.claim.title}](#{finding.claim.name})" if links else finding.claim.title,
             "source": finding.claim.source,
             "verdict": f"**{finding.verdict}**" if links else finding.verdict,
+            "measured on": finding.data,
             "comparisons": _tally(finding.comparisons),
         }
         for finding in findings
@@ -182,7 +191,8 @@ def _tally(comparisons: Sequence[Comparison]) -> str:
 def _section(finding: Finding, folder: Path) -> list[str]:
     """Return the lines of the section of a claim."""
     claim = finding.claim
-    lines = [f"## {claim.title}", "", f"**{finding.verdict.capitalize()}**", ""]
+    place = f" on {finding.data}" if finding.data else ""
+    lines = [f"## {claim.title}", "", f"**{finding.verdict.capitalize()}**{place}", ""]
     lines += [
         f"{'This package' if claim.source == 'ours' else f'The paper ({claim.source})'}: {claim.said}",
         "",

@@ -1,8 +1,9 @@
 """Study of block size, masks, order of revealing and likelihood of text (Table 4).
 
 Networks of equal size are trained for equally many steps: with counted and with independent masks, each on
-one block size, and with counted masks on all block sizes. All are scored by the bound of random order, and
-those with counted masks also from left to right, and the most certain token first, exactly.
+one block size, and with counted masks on all block sizes. One more is trained on all sizes in as many steps
+as the networks of one size take together. All are scored by the bound of random order; those with counted
+masks and equally many steps also from left to right, and the most certain token first, exactly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from ..utils.ranks import launched
 from .claims_text import NETWORK
 from .design import Design, Measurement
 from .run_store import RunSpec, StoredRun
-from .text_report import ARMS, COUNTED, TOGETHER, report
+from .text_report import ALONE, ARMS, COUNTED, TOTAL, report
 
 LENGTH = 256
 BLOCKS = (1, 4, 16, 64, LENGTH)
@@ -46,14 +47,18 @@ class TextTraining:
     batch: int
     network: Mapping[str, int]
 
-    def run(self, masks: Literal["counted", "independent"], sizes: Sequence[int], seed: int) -> RunSpec:
+    def run(
+        self, masks: Literal["counted", "independent"], sizes: Sequence[int], seed: int, *, total: bool
+    ) -> RunSpec:
         """Return the run of a network that is trained on blocks of some sizes.
 
         Args:
             masks: masks of the training, as in `diffusion.masks`.
             sizes: block sizes in tokens.
             seed: seed of the run.
+            total: whether it takes the steps for each of the block sizes.
         """
+        steps = self.steps * (len(sizes) if total else 1)
         blocks = f"block-{sizes[0]}" if len(sizes) == 1 else "all"
         overrides = {
             "model": self.network,
@@ -61,10 +66,11 @@ class TextTraining:
             "layout": {"blocks": [str(size) for size in sizes]},
             # counted masks are the default, which has no part in the digest of a run
             "diffusion": {} if masks == COUNTED else {"masks": masks},
-            "training": {"steps": self.steps, "batch_size": self.batch},
+            "training": {"steps": steps, "batch_size": self.batch},
             "validation": {"every": 0},
         }
-        return RunSpec("laptop-text", overrides, seed, f"{masks}-{blocks}-{seed}")
+        name = f"{masks}-{blocks}{'-total' if total else ''}-{seed}"
+        return RunSpec("laptop-text", overrides, seed, name)
 
 
 def text_design(
@@ -101,13 +107,16 @@ def text_design(
     training, measurements = TextTraining(steps, batch, network), []
     for seed in range(first_seed, first_seed + seeds):
         for masks, trained in ARMS:
-            groups = [tuple(blocks)] if trained == TOGETHER else [(block,) for block in blocks]
+            groups = [(block,) for block in blocks] if trained == ALONE else [tuple(blocks)]
             for sizes in groups:
                 measurements.append(
                     Measurement(
-                        tuple((masks, trained, order, block, seed) for order, block in scored(masks, sizes)),
+                        tuple(
+                            (masks, trained, order, block, seed)
+                            for order, block in scored(masks, trained, sizes)
+                        ),
                         partial(_score_network, masks, trained, sizes, seed, samples, batch),
-                        (training.run(masks, sizes, seed),),
+                        (training.run(masks, sizes, seed, total=trained == TOTAL),),
                     )
                 )
     keys = ("masks", "trained", "order", "block", "seed")
@@ -115,10 +124,16 @@ def text_design(
     return Design("text", setting, keys, columns, measurements, partial(report, tuple(blocks)))
 
 
-def scored(masks: str, sizes: Sequence[int]) -> list[tuple[str, int]]:
-    """Return the orders and block sizes in which a network is scored that is trained with masks and sizes."""
+def scored(masks: str, trained: str, sizes: Sequence[int]) -> list[tuple[str, int]]:
+    """Return the orders and block sizes in which a network is scored.
+
+    Args:
+        masks: masks of its training.
+        trained: training of the network, see `text_report`.
+        sizes: block sizes that it is trained on.
+    """
     orders = [(RANDOM, size) for size in sizes]
-    if masks == COUNTED:
+    if masks == COUNTED and trained != TOTAL:
         orders += [
             (order, size) for order in (LEFT, LOWEST_ENTROPY) for size in sizes if size <= ORDERED_TOKENS
         ]
@@ -136,5 +151,5 @@ def _score_network(
     return [
         {**arm, "order": order, "seed": seed, "training_flops": run.flops}
         | likelihood(pipeline, data, Layout((LENGTH,), (size,)), scoring._replace(order=order))
-        for order, size in scored(masks, sizes)
+        for order, size in scored(masks, trained, sizes)
     ]

@@ -53,6 +53,20 @@ STUDIES = [
         "studies/test_digit_studies.py::test_a_page_shows_its_claims_and_their_verdicts",
     ),
     mutant(
+        "a baseline with cheaper steps trains for fewer of them",
+        "studies/baseline_arms.py",
+        "budget.steps * base / own",
+        "budget.steps * own / base",
+        "studies/test_digit_studies.py::test_baselines_train_for_equal_flops",
+    ),
+    mutant(
+        "learning rates are chosen by the scores that are reported",
+        "studies/baseline_choice.py",
+        "split=COMPARED",
+        "split=None",
+        "studies/test_digit_studies.py::test_learning_rates_are_chosen_against_training_digits",
+    ),
+    mutant(
         "the worst learning rate of a baseline is chosen",
         "studies/baseline_choice.py",
         "name: min(",

@@ -59,8 +59,8 @@ DIGITS: dict[str, dict[str, Sequence[Any]]] = {
 OTHERS: dict[str, dict[str, Sequence[Any]]] = {
     "text": {
         "masks": ("counted", "independent"),
-        "trained": ("alone", "all"),
-        "order": ("random",),
+        "trained": ("alone", "all", "all, steps of all"),
+        "order": ("random", "left"),
         "block": (1, 4, 16, 64, 256),
     },
     "understanding": {
@@ -111,8 +111,9 @@ def of_training(row: Mapping[str, Any]) -> float:
 
 
 def of_text(row: Mapping[str, Any]) -> float:
-    masks = 0.1 if row["masks"] == "independent" else 0.02 * (row["trained"] == "all")
-    return 2 + 0.01 * row["block"] + masks
+    more = {"alone": 0.0, "all": 0.02, "all, steps of all": -0.1}[row["trained"]]
+    block = 1 if row["order"] == "left" else row["block"]
+    return 2 + 0.01 * block + more + 0.1 * (row["masks"] == "independent")
 
 
 def of_recognition(row: Mapping[str, Any]) -> float:

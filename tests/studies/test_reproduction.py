@@ -78,11 +78,11 @@ def test_a_measured_claim_shows_its_comparisons_and_plot(tmp_path, nothing):
     assert "1 comparison, paired by seed" in clean and "(studies/ablation/ablation.png)" in clean
     assert "| noised past against RoPE-ND, clean past | higher | +1 |" in clean
     # a refuted claim has the same parts; a study that was not run does not hide it
-    assert "**Refuted**" in refuted and refuted.count("| refuted |") == 3
+    assert "**Refuted** on 8x8 digits; not on MNIST" in refuted and refuted.count("| refuted |") == 3
     assert "3 comparisons, paired by seed" in refuted and "baselines.png" not in refuted
     assert "Not run: `acdit study baselines --data mnist --seeds 5`" in refuted
     assert "- `acdit study ablation --seeds 5`" not in page.split("## Not run")[1]
-    assert "| [A clean past helps](#clean) | Fig. 6b | **confirmed** | 1 confirmed |" in page
+    assert "| [A clean past helps](#clean) | Fig. 6b | **confirmed** | 8x8 digits | 1 confirmed |" in page
 
     # a measurement that changes changes the page
     rows = rows_of("ablation", of_arm)

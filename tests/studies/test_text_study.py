@@ -17,7 +17,7 @@ from acdit.studies import run_store
 from acdit.studies.design import Design, run_study
 from acdit.studies.run_store import RunStore
 from acdit.studies.text import text_design
-from acdit.studies.text_report import compare_masks, compare_orders, compare_sizes
+from acdit.studies.text_report import TOTAL, compare_masks, compare_orders, compare_sizes
 from tests.tiny import given
 
 NETWORK = {"num_layers": 1, "hidden_size": 8, "num_heads": 1}
@@ -48,20 +48,24 @@ def test_networks_are_trained_once_and_scored(tmp_path, capsys, monkeypatch):
     store, out = RunStore(tmp_path / "runs"), tmp_path / "study"
     made = run(out, store)
     shown = capsys.readouterr().out
-    arms = (("counted", "alone"), ("independent", "alone"), ("counted", "all"))
+    arms = (("counted", "alone"), ("independent", "alone"), ("counted", "all"), ("counted", TOTAL))
     assert all(set(of(made, *arm, block)) == {0, 1} for arm in arms for block in (1, 256))
     ordered = [
         of(made, "counted", trained, 1, order)
         for order in ("left", "lowest-entropy")
         for trained in ("alone", "all")
     ]
-    assert all(set(rows) == {0, 1} for rows in ordered) and len(made["rows"]) == 20
+    assert all(set(rows) == {0, 1} for rows in ordered) and len(made["rows"]) == 24
     for seed, row in (*ordered[0].items(), *ordered[2].items()):  # a block of one token has one order
         assert row["bits_per_byte"] == pytest.approx(of(made, "counted", "alone", 1)[seed]["bits_per_byte"])
     assert (out / "text.png").stat().st_size > 5000
     runs = {run.name: run for run in store.runs(design().runs)}
     names = [f"{masks}-block-{block}" for masks in ("counted", "independent") for block in (1, 256)]
-    assert set(runs) == {f"{name}-{seed}" for name in ("counted-all", *names) for seed in (0, 1)}
+    assert set(runs) == {
+        f"{name}-{seed}" for name in ("counted-all", "counted-all-total", *names) for seed in (0, 1)
+    }
+    steps = {name: run.recipe.training.steps for name, run in runs.items()}
+    assert steps["counted-all-total-0"] == 4 and steps["counted-all-0"] == steps["counted-block-1-0"] == 2
     blocks = {
         name: load_pipeline(runs[name].folder).config["block"] for name in (f"{names[1]}-1", "counted-all-1")
     }
@@ -92,6 +96,7 @@ def test_comparisons_are_paired_by_seed():
         ("counted", "alone"): {1: 2.0, 4: 2.5},
         ("independent", "alone"): {1: 2.1, 4: 2.4},
         ("counted", "all"): {1: 2.2, 4: 2.2},
+        ("counted", TOTAL): {1: 2.0, 4: 2.3},
     }
     rows = {
         (masks, trained, "random", block, seed): {
@@ -110,13 +115,13 @@ def test_comparisons_are_paired_by_seed():
     assert [each.verdict for each in masks] == ["confirmed", "refuted"]
     differences = [each.difference.mean for each in masks if each.difference is not None]
     assert differences == pytest.approx([-0.1 + 0.0004, 0.1 + 0.0016])
-    assert [each.verdict for each in sizes] == ["confirmed", "confirmed", "undecided"]
+    assert [each.verdict for each in sizes] == ["confirmed", "confirmed", "undecided", "confirmed"]
     assert compare_orders((1, 4), rows) == []
     ordered = {
         (*key[:2], order, *key[3:]): row | {"order": order, "bits_per_byte": row["bits_per_byte"] + more}
         for order, more in (("left", -0.2), ("lowest-entropy", 0.1))
         for key, row in rows.items()
-        if key[0] == "counted"
+        if key[0] == "counted" and key[1] != TOTAL
     }
     orders = compare_orders((1, 4), rows | ordered)
     assert [each.verdict for each in orders] == ["confirmed", "confirmed", "refuted", "refuted"]

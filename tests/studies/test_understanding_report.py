@@ -82,4 +82,15 @@ def test_the_table_has_means_intervals_and_the_best_layer_of_probes(tmp_path):
     assert row.count("91.33 ± 3.79") == 2
     (probe,) = [line for line in page.read_text().splitlines() if line.startswith("| linear probe, clean")]
     assert probe.count("71.33") == 2  # layer 1
+    assert "the aim" not in text  # without 400 labels per class
     assert f"{GENERATIVE}" in text and "60.00 ± 0.00" in text
+
+
+def test_the_aim_stands_beside_the_mean_with_all_labels(tmp_path):
+    rows = {
+        (arm, 400 if labels == 50 else labels, *rest): row for (arm, labels, *rest), row in measured().items()
+    }
+    rows = {key: row | {"labels": key[1]} for key, row in rows.items()}
+    text, _ = report((10, 400), LAYERS, SEEDS, rows, tmp_path)
+    assert "mean accuracy with 400 labels per class after fine-tuning is 91.33%; the aim" in text
+    assert "at least 98.0%" in text
