@@ -161,6 +161,7 @@ COMMAND = PlainCommand(
     name="bench",
     summary="benchmark speed",
     arguments="[WORK]",
+    brief="acdit bench --rows train-4",
     example="acdit bench --rows train-4,sample-16 --json bench.json\n"
     "  acdit bench train --layout 16x16/8x8,32x32/16x16 --layers 2 --plot bench.png",
     options=BenchOptions,

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from textwrap import fill
 from typing import Generic, TypeVar, cast
 
 from ..modalities.table import MODALITIES
@@ -11,6 +10,7 @@ from ..pipelines.folders import DEFAULT
 from ..training.config import NamedRun
 from ..training.recipes import RECIPE_PATHS, recipe_names, recipe_to_yaml, recipe_values
 from ..utils.errors import UserError
+from ..utils.help_format import wrapped
 from ..utils.references import load_object
 from ..utils.settings import build, help_text, read_arguments
 from .modality_options import UNSET, choose_modality, modalities_of, option_class
@@ -112,7 +112,7 @@ class RecipeCommand(Command, Generic[R]):
         """Return the help, with the defaults of a recipe if the arguments name one."""
         named = bool(argv) and not argv[0].startswith("-")
         defaults = build(self.options, recipe_values(argv[0], self.kind)) if named else None
-        listed = fill(f"recipes: {', '.join(recipe_names(self.kind))}", 100, break_on_hyphens=False)
+        listed = wrapped(f"recipes: {', '.join(recipe_names(self.kind))}")
         usage = f"acdit {self.name} {argv[0] if named else 'RECIPE'}"
         return help_text(self.options, usage, f"{self.example}\n\n{listed}", defaults)
 

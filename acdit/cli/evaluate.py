@@ -5,5 +5,6 @@ from .command import ModalityCommand
 COMMAND = ModalityCommand(
     name="evaluate",
     summary="score a model",
+    brief="acdit evaluate --model runs/mnist",
     example="acdit evaluate --model runs/mnist --out scores.json",
 )

@@ -33,14 +33,16 @@ COMMANDS: dict[str, str] = {
 }
 OVERVIEW = """usage: acdit COMMAND [--key value ...]
 
-Train, sample and evaluate ACDiT models: images, video and text, generated block by block.
+Train, sample and evaluate ACDiT models: images, video and text, generated block
+by block.
 
 commands:
 {commands}
 
-Without --model, a command takes a small model that comes with the package: of MNIST digits, or of
-video or text if the options are for video or text.
-`acdit help COMMAND` lists a command's options; `acdit --version` prints the version.
+Without --model, a command takes a small model that comes with the package: of
+MNIST digits, or of video or text if the options are for video or text.
+`acdit help COMMAND` lists a command's options; `acdit --version` prints the
+version.
 """
 
 

@@ -108,7 +108,7 @@ COMMAND = PlainCommand(
     name="reference",
     summary="features of real data",
     arguments="SOURCE",
-    brief="acdit reference FOLDER --features NAME --out stats.npz",
+    brief="acdit reference FOLDER",
     example="acdit reference FOLDER --size 64 --features efficientnet-lite0 --out reference.npz\n"
     "  acdit reference mnist --features digit-classifier --with-features",
     options=ReferenceOptions,

@@ -5,5 +5,6 @@ from .command import ModalityCommand
 COMMAND = ModalityCommand(
     name="sample",
     summary="generate samples",
+    brief="acdit sample --labels 3,1,4",
     example="acdit sample --labels 3,1,4 --block 4x4 --out digits.png",
 )

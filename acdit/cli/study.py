@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..studies.study import ENTRIES, REPORT, STUDIES, Study, StudyReport, study_named
 from ..utils.errors import UserError, in_words
+from ..utils.help_format import wrapped
 from ..utils.references import load_object
 from ..utils.settings import build, help_text, read_arguments
 from .command import Command
@@ -39,8 +40,10 @@ class StudyCommand(Command):
         if argv and not argv[0].startswith("-"):
             study = study_named(argv[0])
             return help_text(options_of(study), f"acdit study {study.name}", study.example)
-        listed = "\n".join(f"  {study.name:24}{study.summary}" for study in STUDIES.values())
-        listed += f"\n\n  {REPORT.name:24}{REPORT.summary}"
+        named = [
+            wrapped(f"  {entry.name:24}{entry.summary}", " " * 26) for entry in (*STUDIES.values(), REPORT)
+        ]
+        listed = "\n".join(named[:-1]) + f"\n\n{named[-1]}"
         more = "`acdit study NAME --help` lists the options of a study."
         return help_text(StudyOptions, "acdit study NAME", f"{self.example}\n\nstudies:\n{listed}\n\n{more}")
 
@@ -111,7 +114,7 @@ COMMAND = StudyCommand(
     name="study",
     summary="run a study",
     arguments="NAME",
-    brief="acdit study sampling --out out/study",
+    brief="acdit study sampling",
     example="acdit study sampling --samples 500 --seeds 3 --out out/study",
     run=run,
 )

@@ -54,6 +54,7 @@ COMMAND = PlainCommand(
     name="tokenizer",
     summary="tokens to train on",
     arguments="TEXTS",
+    brief="acdit tokenizer my-texts",
     example="acdit tokenizer shakespeare --size 1024 --out bpe.json",
     options=TokenizerOptions,
     positional="source",

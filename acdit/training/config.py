@@ -36,7 +36,7 @@ RANK_FLOPS = 4e14  # FLOP/s of a rank that plans assume: about 40% of the bf16 p
 
 @dataclass
 class LayoutConfig(Ranged):
-    """Division of an image into tokens, and of the tokens into blocks."""
+    """Division of a sample into tokens, and of the tokens into blocks."""
 
     section: ClassVar[str] = "layout."
 
@@ -92,7 +92,7 @@ class TrainingConfig(Ranged):
     steps: Count = 1000
     """Number of optimiser steps."""
     batch_size: Count = 64
-    """Number of images per optimiser step, over all ranks and accumulation steps."""
+    """Number of samples (images, clips or texts) per optimiser step, over all ranks and accumulation steps."""
     accumulation: Count = 1
     """Number of forward passes into which each optimiser step is split."""
     seed: Seed = 0
@@ -137,16 +137,16 @@ class TrainingConfig(Ranged):
 
 @dataclass
 class ValidationConfig(Ranged):
-    """Validation loss of the averaged weights, measured on images that training never uses."""
+    """Validation loss of the averaged weights, measured on samples that training never uses."""
 
     section: ClassVar[str] = "validation."
 
     every: CountFromZero = 0
     """Number of steps between validations; 0 = none."""
     images: Count = 512
-    """Number of validation images: the first ones of the source in a fixed shuffled order."""
+    """Number of validation samples: the first ones of the source in a fixed shuffled order."""
     source: str | None = None
-    """Source of the images, as in data.source; default: the held-out part of a built-in data set, or
+    """Source of the samples, as in data.source; default: the held-out part of a built-in data set, or
     the files that data.validation_fraction holds out."""
     split: str | None = None
     """Split of a Hugging Face data set, or of a folder with split folders; default: data.split, or with

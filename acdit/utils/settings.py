@@ -10,13 +10,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache, partial
+from functools import cache
 from operator import attrgetter
 from textwrap import shorten
 from types import MappingProxyType, NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import UserError
+from .help_format import description_of, help_formatter
 from .untrusted import shown
 
 if TYPE_CHECKING:
@@ -279,15 +280,15 @@ def _checker(cls: type) -> "ArgumentParser":
 def _parser(cls: type, defaults: object = None, **about: Any) -> "ArgumentParser":
     from jsonargparse import ArgumentParser
 
-    style: Any = partial(argparse.RawDescriptionHelpFormatter, max_help_position=36, width=100)
-    parser = ArgumentParser(description=cls.__doc__, exit_on_error=False, formatter_class=style, **about)
+    about |= {"description": description_of(cls), "formatter_class": help_formatter()}
+    parser = ArgumentParser(exit_on_error=False, **about)
     groups: dict[str, Any] = {"": parser}
     for key, field in fields_of(cls).items():
         section, _, name = key.rpartition(".")
         if section not in groups:
             groups[section] = parser.add_argument_group(section)
         default = field.default if defaults is None else attrgetter(key)(defaults)
-        note = "" if default is None or default is False else f" (default: {_as_text(default)})"
+        note = "" if default in (None, "", [], ()) or default is False else f" (default: {_as_text(default)})"
         action = groups[section].add_argument(
             f"--{spelled(key)}",
             type=field.hint,

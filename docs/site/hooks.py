@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import posixpath
 import re
 from pathlib import Path
@@ -67,6 +68,7 @@ def _bold(heading: re.Match[str]) -> str:
 def help_of_commands() -> str:
     """Return the help of every command as sections of a page."""
     parts = []
+    os.environ["COLUMNS"] = "100"  # not those of the terminal in which the site is built
     for name in COMMANDS:
         shown = MODELS if name in ("sample", "evaluate") else ("",)
         parts.append(f"## acdit {name}")
