@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from acdit.bench.rows import ROWS
@@ -71,9 +72,10 @@ def test_the_readme(tmp_path, monkeypatch):
 def test_the_page_of_sampling(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = run_page("docs/sampling.md")
-    assert [ran.code for ran in done] == [0] * 6
+    assert [ran.code for ran in done] == [0] * 7
     assert [ran.words[0] for ran in done if ran.words] == ["sample", "sample", "sample", "info"]
-    (example, _) = (ran for ran in done if not ran.words)
+    (example, _, moved) = (ran for ran in done if not ran.words)
+    assert moved.names["pipe"].transformer.dtype == torch.bfloat16
     assert len([line for line in example.block.text.splitlines() if line.strip()]) <= 10
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *(f"after-block-{block}.png" for block in range(4)),

@@ -92,7 +92,7 @@ class TrainingConfig(Ranged):
     steps: Count = 1000
     """Number of optimiser steps."""
     batch_size: Count = 64
-    """Number of samples (images, clips or texts) per optimiser step, over all ranks and accumulation steps."""
+    """Number of samples per optimiser step, over all ranks and accumulation steps."""
     accumulation: Count = 1
     """Number of forward passes into which each optimiser step is split."""
     seed: Seed = 0

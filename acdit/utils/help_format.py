@@ -12,7 +12,7 @@ NARROWEST = 60
 
 
 def help_width() -> int:
-    """Return the width of help texts: that of the terminal, from 60 to 100 columns; 100 without a terminal."""
+    """Return the width of help texts: that of the terminal, but 60 to 100; 100 without a terminal."""
     return max(NARROWEST, min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns))
 
 
