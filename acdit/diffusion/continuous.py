@@ -18,6 +18,8 @@ TimestepDistribution = Literal["uniform", "logit_normal"]
 class DiffusionObjective:
     """Objective that draws noise, timesteps and dropped labels, and computes the error of the prediction.
 
+    It is Eq. 3 of the paper, whose runs have the prediction `epsilon` and uniform timesteps (Appendix B).
+
     Args:
         prediction: Target of the network: `epsilon`, `v` (both with DDPM's 1000 linear betas) or `flow`, the
             velocity noise - data of the straight path x_t = (1 - t/1000) x + t/1000 noise.
@@ -76,6 +78,9 @@ class DiffusionObjective:
             blocks: Blocks to noise, sorted; None = all.
             draws: Numbers of the noise draws that share the pass over the clean blocks; d draws give the mean
                 gradient of d passes.
+
+        Returns:
+            Squared errors of the views, of which `mean` is to be minimised.
 
         Raises:
             ValueError: If the context is noised, and not every block is noised once.

@@ -28,7 +28,7 @@ from .timesteps import Spacing, noise_levels, started
 
 @dataclass(frozen=True)
 class Guidance:
-    """Classifier-free guidance, uncond + s (cond - uncond).
+    """Classifier-free guidance, uncond + s (cond - uncond) (Appendix B: s = 1.5 for images, 2.5 for video).
 
     Attributes:
         scale: Guidance scale s; 1 = no guidance.
@@ -51,7 +51,13 @@ class Guidance:
             )
 
     def at(self, block: int, num_blocks: int, sigma: float) -> float:
-        """Return the guidance scale for a sampling step of one block."""
+        """Return the guidance scale for a sampling step of one block.
+
+        Args:
+            block: Index of the block.
+            num_blocks: Number of blocks of the sample.
+            sigma: Noise level of the step, in the scheduler's units.
+        """
         if self.interval is not None and not self.interval[0] <= sigma <= self.interval[1]:
             return 1.0
         if self.rising:
@@ -100,7 +106,12 @@ def draw_noise(seeds: Sequence[int] | Sequence[torch.Generator], layout: Layout,
     """Draw unit noise (N, T, B, C), with a separate seed for each sample.
 
     The noise is drawn for the whole grid and then cut into blocks, so that a seed gives the same noise at
-    every block size. `channels` is the number of channels of a data element, not of a token.
+    every block size.
+
+    Args:
+        seeds: Seed, or random generator, of each of the N samples.
+        layout: Layout of the samples.
+        channels: Number of channels of a data element, such as a pixel, not of a token.
     """
     drawn = []
     for seed in seeds:

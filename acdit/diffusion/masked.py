@@ -109,7 +109,7 @@ def masks_of_counts(uniform: Tensor, orders: Tensor, scored: Tensor) -> tuple[Te
 
 
 class MaskedObjective:
-    """Objective that draws masks, and computes the loss of the masked tokens.
+    """Objective that draws masks, and computes the loss of the masked tokens (section 5.1).
 
     `counted` masks: for each block of B tokens, a number n is drawn evenly from 1..B, and n random tokens are
     masked. The loss of the block is the mean cross-entropy of these tokens; its mean over the draws is the

@@ -148,7 +148,8 @@ class AncestralScheduler(MaskedScheduler):
 
     Each masked token is filled with the probability (alpha_s - alpha_t) / (1 - alpha_t) (Eq. 7 of MDLM), all
     tokens of a step at once. The distribution of the samples approaches that of the network as the number of
-    steps grows; with few steps, the tokens of one step are drawn independently of each other.
+    steps grows; with few steps, the tokens of one step are drawn independently of each other. The arguments
+    are those of `MaskedScheduler`.
     """
 
     def _select(
@@ -165,7 +166,7 @@ class FirstHittingScheduler(MaskedScheduler):
 
     The method (arXiv 2409.02908) takes at most one evaluation per token. It is for networks without time
     conditioning, whose predictions do not depend on the unmasking time. With fewer steps than tokens, several
-    tokens are filled per step, evenly over the steps.
+    tokens are filled per step, evenly over the steps. The arguments are those of `MaskedScheduler`.
     """
 
     def _select(

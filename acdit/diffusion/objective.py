@@ -41,18 +41,26 @@ class Losses:
     the NELBO, in nats per token. Means over views weigh each by its `fractions`, so that padding at the end
     of texts does not count. For a classifier, they are the cross-entropies of its heads, which stand in place
     of views.
+
+    Attributes:
+        per_view: Errors (N, M).
+        timesteps: Timesteps (N, M); with counted masks of text, 1000 times the fraction of masked tokens.
+        blocks: Block index of each of the M views.
+        weights: Loss weights (N, M); None = all 1.
+        fractions: Fractions (N, M) of the tokens of a view that are not padding; None = all 1.
+        correct: Weights (N, M) of the label that a head assigns; None = not a classifier.
     """
 
-    per_view: Tensor  # (N, M)
-    timesteps: Tensor  # (N, M); of counted masks of text, 1000 times the fraction of masked tokens
-    blocks: tuple[int, ...]  # M
-    weights: Tensor | None = None  # (N, M); None = all 1
-    fractions: Tensor | None = None  # (N, M), of the tokens of a view that are not padding; None = all 1
-    correct: Tensor | None = None  # (N, M), weight of the label that a head names; None = not a classifier
+    per_view: Tensor
+    timesteps: Tensor
+    blocks: tuple[int, ...]
+    weights: Tensor | None = None
+    fractions: Tensor | None = None
+    correct: Tensor | None = None
 
     @property
     def mean(self) -> Tensor:
-        """Return the loss to minimise."""
+        """Return the loss to minimise, a scalar: the weighted mean over samples and views (Eq. 3)."""
         losses = self.per_view if self.weights is None else self.weights * self.per_view
         return (losses if self.fractions is None else self.fractions * losses).mean()
 
@@ -121,5 +129,8 @@ class Objective(Protocol):
             null_label: Label that replaces dropped labels; None = no label is dropped.
             blocks: Blocks to noise, sorted; None = all.
             draws: Numbers of the noise draws that share a pass over the clean blocks.
+
+        Returns:
+            Losses of the views, of which `mean` is to be minimised.
         """
         ...

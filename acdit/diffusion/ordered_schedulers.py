@@ -81,7 +81,8 @@ class LowestEntropyScheduler(OrderedScheduler):
 
     It is the one whose predicted distribution, given the tokens that are revealed, has the lowest entropy.
     Temperature and top_p do not change the entropies, and nearly equal ones go from left to right. The choice
-    is made before the token is drawn, so it does not depend on what is drawn there.
+    is made before the token is drawn, so it does not depend on what is drawn there. The arguments are those
+    of `MaskedScheduler`.
     """
 
     def _priorities(self, model_output: Tensor, rows: Tensor, positions: Tensor) -> Tensor:

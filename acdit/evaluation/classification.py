@@ -82,6 +82,9 @@ def evaluate_classifier(
         data: images with the classes of the classifier, see `open_labelled`.
         settings: settings of the evaluation.
 
+    Returns:
+        A report with scores, a table of classes, the confusion matrix and the reliability curve.
+
     Raises:
         UserError: if a setting does not fit the classifier, no image can be read, or logits are not finite.
     """

@@ -66,6 +66,9 @@ def evaluate_samples(
         ranks: processes that share the work.
         trust: whether features may be programs, see `open_extractor`.
 
+    Returns:
+        A report with a score for each metric on each of the features.
+
     Raises:
         UserError: if a name is unknown, the sets do not fit each other or the metrics, or features cannot be
             computed.

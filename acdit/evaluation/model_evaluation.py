@@ -115,6 +115,9 @@ def evaluate_model(
         metrics: names of metrics, see `MODEL_METRICS`.
         settings: settings of the measurement; None = the defaults.
 
+    Returns:
+        A report with the scores of the metrics.
+
     Raises:
         UserError: if a metric is unknown or not for the model, or the data do not fit.
     """

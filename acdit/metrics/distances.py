@@ -25,6 +25,8 @@ Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, F), (m, F) -> (n, m)
 def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
     """Return the Fréchet distance of Gaussians fitted to features (N, F) and (M, F), in float64.
 
+    With Inception features it is the FID (arXiv 1706.08500).
+
     A set of fewer items than features is a factor of its covariance itself, so that the covariance, whose
     factors would take F^3 operations, is not needed.
     """

@@ -59,6 +59,8 @@ class Statistics:
 def frechet_distance(a: Statistics, b: Statistics) -> float:
     """Return the Fréchet distance of the Gaussians with two means and covariances, in float64.
 
+    With Inception features it is the FID (arXiv 1706.08500).
+
     The trace of the square root of the product of the covariances is the sum of the singular values of the
     product of their factors. Unlike eigenvalues of the product of the covariances, they are exact to rounding
     even if a covariance is singular, as with fewer items than features.

@@ -28,6 +28,10 @@ class Layout:
         grid: Number of tokens along each axis, (h, w), (t, h, w) or (l,).
         block: Number of tokens of one block along each axis; each must divide that of the grid.
         patch: Number of data elements (pixels, frames) of one token along each axis; 1 along each by default.
+
+    Raises:
+        ValueError: If the numbers of axes differ, a size is not positive, or the blocks do not tile the grid;
+            the message lists the sizes that do.
     """
 
     grid: tuple[int, ...]
@@ -88,7 +92,11 @@ class Layout:
         return math.prod(self.patch)
 
     def with_block(self, block: Sequence[int]) -> "Layout":
-        """Return a layout with the same grid cut into other blocks."""
+        """Return a layout with the same grid cut into other blocks.
+
+        Raises:
+            ValueError: If the blocks do not tile the grid.
+        """
         return replace(self, block=tuple(block))
 
     def to_blocks(self, data: "torch.Tensor") -> "torch.Tensor":
@@ -96,6 +104,9 @@ class Layout:
 
         The values of a patch are in the order (row, column, channel). Data without channels, such as token
         ids (N, L), become (N, T, B).
+
+        Raises:
+            ValueError: If the data have another size.
         """
         if data.ndim == self.axes + 1 and self.patch_elements == 1:
             return self.to_blocks(data[:, None]).squeeze(-1)

@@ -16,11 +16,17 @@ POSITIONS: tuple[Positions, ...] = ("rope_nd", "rope_1d", "absolute", "none")
 
 
 class RopeTable(NamedTuple):
-    """Cosines and sines for every token, and the segments within which the rotation pairs dimensions."""
+    """Cosines and sines for every token, and the segments within which the rotation pairs dimensions.
 
-    cos: Tensor  # (T, B, 1, D)
-    sin: Tensor  # (T, B, 1, D)
-    segments: tuple[int, ...]  # sums to D
+    Attributes:
+        cos: Cosines (T, B, 1, D).
+        sin: Sines (T, B, 1, D).
+        segments: Number of dimensions of each segment; their sum is D.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    segments: tuple[int, ...]
 
     def select(self, blocks: "slice | Tensor") -> "RopeTable":
         """Return the tables of some blocks of the sequence."""
@@ -76,9 +82,10 @@ def check_split(split: tuple[int, ...], head_dim: int, axes: int) -> None:
 
 
 def rope_base(length: int, variant: Variant) -> int:
-    """Return the base of an axis of `length` tokens.
+    """Return the base of an axis of `length` tokens (Eq. 4): 100 ceil(8 length / (100 pi)).
 
-    The longest wavelength is about eight times the axis.
+    The longest wavelength is about eight times the axis. The published weights have int(8 length / pi),
+    rounded up to the next multiple of 100, in its place.
     """
     if variant == "published":
         return (int(8 * length / math.pi) // 100 + 1) * 100
@@ -86,15 +93,18 @@ def rope_base(length: int, variant: Variant) -> int:
 
 
 class Rotation(NamedTuple):
-    """Rotation of a network's heads: everything that determines the tables, except the coordinates."""
+    """Rotation of a network's heads (section 4.3): what determines the tables, except the coordinates."""
 
     lengths: tuple[int, ...]
     """Number of tokens along each axis that the bases are computed for."""
     split: tuple[int, ...]
     """Number of dimensions of a head that each axis rotates."""
     variant: Variant
+    """`eq4`, or `published` for the published weights."""
     dtype: torch.dtype
+    """Data type of the tables."""
     device: torch.device
+    """Device of the tables."""
     positions: Positions = "rope_nd"
     """By which coordinates heads are rotated; all but `rope_nd` have a single axis, the whole head."""
 

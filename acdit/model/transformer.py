@@ -43,8 +43,8 @@ class ACDiTOutput(BaseOutput):
 class ACDiTTransformer(BlockNetwork):
     """Network that predicts noised blocks from the clean blocks before them, for images, video and text.
 
-    The layout is an argument of every call, not a property of the network: one network can train and sample
-    with several layouts.
+    It is the network of sections 4.2, 4.3 and 4.5 and Appendix B. The layout is an argument of every call,
+    not a property of the network: one network can train and sample with several layouts.
 
     Args:
         in_channels: Number of channels of a token, patch elements included; None for a network over token
@@ -71,6 +71,9 @@ class ACDiTTransformer(BlockNetwork):
             embedded tokens) or `none`.
         context: Past that views see: `clean` blocks, or `noised` blocks at their own noise levels (Diffusion
             Forcing, arXiv 2407.01392), in one stream; finished blocks then have the timestep 0.
+
+    Raises:
+        ValueError: If the arguments do not fit each other.
     """
 
     @register_to_config

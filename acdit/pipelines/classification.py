@@ -124,6 +124,9 @@ class ACDiTImageClassificationPipeline(PixelModel):
             head: head whose scores are returned, for networks with probes.
             return_dict: whether to return an output object in place of the tuple (predictions, logits).
 
+        Returns:
+            An `ACDiTImageClassificationPipelineOutput`, or a tuple if `return_dict` is false.
+
         Raises:
             UserError: if an image cannot be read, or an argument is out of range.
         """

@@ -22,10 +22,13 @@ def load_pipeline(
     dtype: torch.dtype = torch.float32,
     kind: type[P] = BlockPipeline,
 ) -> P:
-    """Load a pipeline from a folder, from a training run or from the package; see `pipeline_folder`.
+    """Load a pipeline from a folder, from a training run or from the package.
+
+    A model on the Hugging Face hub is loaded by `from_pretrained` of its class.
 
     Args:
-        path: a folder, or the name of one of `shipped_models`; default: the model of MNIST digits.
+        path: folder of a pipeline or of a finished training run, or name of a model in the package: `mnist`,
+            `moving-digits`, `shakespeare` or `mnist-classifier`; None = `mnist`.
         dtype: data type of the network's weights.
         kind: class that the pipeline must have, such as `ACDiTVideoPipeline`; default: any generator. A
             classifier is an `ACDiTImageClassificationPipeline`.
@@ -34,7 +37,7 @@ def load_pipeline(
         A pipeline of the class that the folder names, such as an `ACDiTImagePipeline`.
 
     Raises:
-        UserError: if the folder holds no pipeline, or a pipeline of another class.
+        UserError: if the folder holds no pipeline, a damaged one, or a pipeline of another class.
     """
     folder = pipeline_folder(path)
     modality = folder_modality(folder)

@@ -54,6 +54,9 @@ class TextScorer(BlockPipeline):
             order: order in which the samples reveal the tokens of a block: `random`, `left` (left to right),
                 `right`, `lowest-entropy` (see `LowestEntropyScheduler`), or a list of its positions.
 
+        Returns:
+            Log-likelihoods in nats, with standard errors and numbers of tokens.
+
         Raises:
             UserError: if a text has no tokens to score or is too long, the numbers of prompts and
                 continuations differ, or an argument does not fit, such as an order if the network has time

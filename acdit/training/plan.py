@@ -97,6 +97,9 @@ def make_plan(recipe: Recipe, *, ranks: int = 1, flops: float = RANK_FLOPS) -> P
         ranks: Number of processes, one for each accelerator.
         flops: FLOP/s that each rank reaches.
 
+    Returns:
+        FLOPs, hours, bytes per rank, and the result of each check; `problems` holds the checks that failed.
+
     Raises:
         UserError: If the recipe lacks a value that is needed to plan the run.
     """

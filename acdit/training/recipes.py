@@ -35,9 +35,15 @@ def recipe_names(recipe_class: type[NamedRun] = Recipe) -> list[str]:
 def load_recipe(recipe: str | Path, /, **overrides: object) -> Recipe:
     """Load a recipe of the package by name, a YAML (or JSON) file, or the recipe for a folder of pictures.
 
-    Some of its values may be replaced:
-
     `load_recipe("mnist", training={"steps": 9})` equals `load_recipe("mnist", **{"training.steps": 9})`.
+
+    Args:
+        recipe: Name of a recipe of the package, path of a YAML or JSON file, or a folder of pictures.
+        **overrides: Values in place of those of the recipe, by section or by dotted key.
+
+    Raises:
+        UserError: If there is no such recipe, a key is unknown, or a value is not valid; the message names
+            the key and the nearest known one.
     """
     return build(Recipe, recipe_values(recipe) | flatten(overrides))
 
