@@ -9,7 +9,11 @@ from .command import RecipeCommand
 
 @dataclass
 class AutoencoderOptions(AutoencoderRecipe):
-    """Train an autoencoder for latent space."""
+    """Train an autoencoder for latent space.
+
+    RECIPE is one of the names at the end or the path of a YAML file. Options replace values of the recipe.
+    The run ends in a folder that `--autoencoder.model` of other commands can name.
+    """
 
     section: ClassVar[str] = "--"
 

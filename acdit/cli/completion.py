@@ -23,7 +23,11 @@ FUNCTIONS = {
 
 @dataclass
 class CompletionOptions:
-    """Print a script that completes commands, options, values and files; eval it when the shell starts."""
+    """Print a script that completes commands, options, values and files in a shell.
+
+    To have it in every shell, add the line below to the file that the shell reads at its start, such as
+    ~/.bashrc.
+    """
 
     section: ClassVar[str] = "--"
 

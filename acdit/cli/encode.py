@@ -10,7 +10,11 @@ from .command import RecipeCommand
 
 @dataclass
 class EncodeOptions(Recipe):
-    """Encode the images of a recipe to latents on disk."""
+    """Encode the images of a recipe to latents on disk.
+
+    RECIPE is one of the names at the end or the path of a YAML file, with `autoencoder.model` set. Options
+    replace values of the recipe; only those of the data and the autoencoder matter here.
+    """
 
     section: ClassVar[str] = "--"
 

@@ -32,7 +32,7 @@ class PixelEvaluateOptions(GuidedOptions):
     most 1,000."""
     samples: Count | str | None = None
     """Finished samples to score in place of a model: an .npz file or a folder, as acdit sample writes them. A
-    number is an old name of --count."""
+    number is read as --count (deprecated)."""
     data: str | None = None
     """Real data to compare the samples with: mnist, digits or moving-digits, a folder, a Hugging Face data
     set, or an .npz file of pictures or of statistics; default: the data that the model was trained on, if

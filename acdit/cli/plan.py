@@ -11,7 +11,12 @@ from .command import RecipeCommand
 
 @dataclass
 class PlanOptions(Recipe):
-    """Estimate the time and memory of a training run, and check its configuration."""
+    """Estimate the time and memory of a training run, and check its configuration.
+
+    RECIPE is one of the names at the end, the path of a YAML file, or a folder of pictures with one
+    sub-folder per class. Options replace values of the recipe; `acdit plan mnist --help` shows those of a
+    recipe as defaults.
+    """
 
     section: ClassVar[str] = "--"
 

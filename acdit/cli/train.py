@@ -9,7 +9,12 @@ from .command import RecipeCommand
 
 @dataclass
 class TrainOptions(Recipe):
-    """Train a model by a recipe, or resume an earlier run of it."""
+    """Train a model by a recipe, or resume an earlier run of it.
+
+    RECIPE is one of the names at the end, the path of a YAML file, or a folder of pictures with one
+    sub-folder per class. Options replace values of the recipe; `acdit train mnist --help` shows those of a
+    recipe as defaults.
+    """
 
     section: ClassVar[str] = "--"
 

@@ -47,7 +47,7 @@ class ClassifierConfig(Ranged):
     rotation: Annotated[float, Range(0, 180)] = 0.0
     """Maximum random rotation in degrees, in both directions, padded with the border; for pixels."""
     scaling: FractionBelowOne = 0.0
-    """Maximum random relative change of the scale, 0.1 for 0.9 to 1.1, padded likewise; for pixels."""
+    """Maximum random relative change of the scale, 0.1 for 0.9 to 1.1, padded with the border; for pixels."""
     randaugment: Annotated[int, Range(0, 100)] = 0
     """Number of operations of RandAugment per image (arXiv 1909.13719), for pixels; 0 = off."""
     randaugment_magnitude: Magnitude = 9.0
