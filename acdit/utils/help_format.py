@@ -5,7 +5,6 @@ import inspect
 import shutil
 from functools import partial
 from textwrap import fill, wrap
-from typing import Any
 
 WIDEST = 100
 NARROWEST = 60
@@ -39,7 +38,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
 
 
-def help_formatter() -> Any:
+def help_formatter() -> "partial[HelpFormatter]":
     """Return the class of formatters for the terminal as it is now."""
     width = help_width()
     return partial(HelpFormatter, max_help_position=36 if width >= 90 else 30, width=width)
