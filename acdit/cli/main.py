@@ -1,5 +1,7 @@
 """Entry point of `acdit`: find the command in a table and run it. Imports torch only when a command runs."""
 
+import os
+import select
 import sys
 from collections.abc import Sequence
 from typing import cast
@@ -54,20 +56,40 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 on success; 2 after a one-line message on stderr about an error that the user can fix; 130 after an
-        interruption. Bugs raise an exception.
+        interruption; 141 if the reader of the output has gone, as in `acdit help | head`. Bugs raise an
+        exception.
     """
     keep_freed_memory()
     try:
         _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # output that cannot be written is an error here, not when the process ends
     except KeyboardInterrupt:
         print("acdit: interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         if not isinstance(error, UserError | OSError) and not raised_here(error):
             raise
+        if _drop_output() and isinstance(error, BrokenPipeError):
+            return 141
         print(f"acdit: error: {line_of(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _drop_output() -> bool:
+    """Drop output that cannot be written, for a quiet end; return whether its reader has gone."""
+    try:
+        output = sys.stdout.fileno()
+    except OSError:  # stdout has been replaced by an object in memory
+        return False
+    poll = select.poll()
+    poll.register(output, select.POLLERR)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
 
 
 def load_command(name: str) -> Command:
