@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from ..modalities.classification import CLASSIFICATION
 from ..pipelines.folders import folder_modality, pipeline_folder
 from ..utils.errors import UserError
+from ..utils.names import printable
 from ..utils.ranges import Count, CountFromZero, Ranged
+from ..utils.settings import quoted_value
 from .command import PlainCommand
 
 if TYPE_CHECKING:
@@ -82,16 +84,17 @@ def run(options: ClassifyOptions) -> None:
         option="--max-pixels",
     )
     names = [pipeline.label_names.get(index) or str(index) for index in range(pipeline.num_labels)]
-    widths = max(len(_shown(str(file))) for file in files), min(WIDEST, max(map(len, names)))
+    longest = max(len(quoted_value(printable(name))) for name in names)
+    widths = max(len(printable(str(file))) for file in files), min(WIDEST, longest)
     unreadable: dict[str, str] = {}
     with ProgressBar(total=len(files), desc="classify", unit="picture", delay=3, leave=False) as bar:
         for file, result in results:
             if isinstance(result, str):
-                unreadable[_shown(str(file))] = result
+                unreadable[printable(str(file))] = result
             elif options.json:
                 bar.write(json.dumps({"picture": str(file), "predictions": result}))
             else:
-                bar.write(_line(_shown(str(file)), result, widths))
+                bar.write(_line(printable(str(file)), result, widths))
             bar.update()
     if unreadable:
         lines = [f"{file}: {reason}" for file, reason in unreadable.items()]
@@ -120,13 +123,10 @@ def _classifier(model: str | None) -> str:
 
 
 def _line(picture: str, predictions: "Sequence[Prediction]", widths: tuple[int, int]) -> str:
-    cells = [f"{_shown(each['label']):{widths[1]}} {each['score']:.3f}" for each in predictions]
+    # names with commas are quoted, since commas separate the classes
+    names = [quoted_value(printable(each["label"])) for each in predictions]
+    cells = [f"{name:{widths[1]}} {each['score']:.3f}" for name, each in zip(names, predictions, strict=True)]
     return f"{picture:{widths[0]}}  {', '.join(cells)}"
-
-
-def _shown(text: str) -> str:
-    """Return a name from outside as it can be printed in one line."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 COMMAND = PlainCommand(

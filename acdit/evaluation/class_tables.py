@@ -1,5 +1,6 @@
 """Tables and scores of a classification: accuracy with intervals, and the confused classes."""
 
+from collections import Counter
 from collections.abc import Sequence
 from math import isnan
 
@@ -60,5 +61,10 @@ def class_tables(confusion: Tensor, names: Sequence[str | None]) -> tuple[Table,
 
 
 def shown_names(names: Sequence[str | None]) -> list[str]:
-    """Return the names of classes; the number of a class without a name."""
-    return [str(row) if name is None else name for row, name in enumerate(names)]
+    """Return the names of classes, each different from the others.
+
+    A class without a name is shown by its number, and classes of equal names by name and number.
+    """
+    plain = [str(row) if name is None else name for row, name in enumerate(names)]
+    repeated = {name for name, count in Counter(plain).items() if count > 1}
+    return [f"{name} ({row})" if name in repeated else name for row, name in enumerate(plain)]

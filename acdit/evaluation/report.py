@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from ..utils.names import printable, shortened
+
 Better = Literal["lower", "higher", "near real"]
 MOST_ROWS = 20  # rows of a table that are printed
+WIDEST = 40  # characters of a name in a table that are printed
 
 
 @dataclass(frozen=True)
@@ -90,10 +93,7 @@ class Table:
 
     def lines(self) -> list[str]:
         """Return the table as text, without the rows beyond the first `MOST_ROWS`."""
-        shown = [
-            dict(zip(self.columns, ("-" if value is None else value for value in row), strict=True))
-            for row in self.rows[:MOST_ROWS]
-        ]
+        shown = [dict(zip(self.columns, map(_cell, row), strict=True)) for row in self.rows[:MOST_ROWS]]
         rest = len(self.rows) - MOST_ROWS
         more = (
             [f"the first {MOST_ROWS} of {len(self.rows):,} {self.name}; JSON holds all"] if rest > 0 else []
@@ -192,6 +192,13 @@ def format_table(rows: Sequence[Mapping[str, object]]) -> str:
         text = all(isinstance(value, str) for value in values)
         columns.append([cell.ljust(width) if text else cell.rjust(width) for cell in cells])
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def _cell(value: str | float | None) -> str | float:
+    """Return a value as a table shows it: names in one line, without the end of very long ones."""
+    if value is None:
+        return "-"
+    return shortened(printable(value), WIDEST) if isinstance(value, str) else value
 
 
 def _shown(interval: Interval | None) -> str:

@@ -22,7 +22,7 @@ def plot_labels(
         path: path of the PNG.
     """
     figures: Any = require("matplotlib.figure", "examples")
-    figure = figures.Figure(figsize=(8, 5), layout="constrained")
+    figure = figures.Figure(figsize=(10, 5), layout="constrained")
     axes = figure.add_subplot()
     for marker, (arm, by_labels) in zip(MARKERS * 2, accuracies.items(), strict=False):
         means, errors = _percent(by_labels.values())
@@ -35,7 +35,7 @@ def plot_labels(
     axes.minorticks_off()
     axes.set(xlabel="labels per class", ylabel="accuracy on held-out digits, %")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside right center", fontsize=8)  # beside the axes, where it covers nothing
     _save(figure, path)
 
 

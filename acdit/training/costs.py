@@ -142,6 +142,8 @@ class ClassifierCosts:
             modality = folder_modality(folder)
             trained |= read_network_config(folder / modality.network[0], modality.network[1])
             check_tokens(source, {"vocab_size": None, **trained}, values)
+            if trained.get("layers"):  # of a classifier, which has no layers above the highest head
+                trained["num_layers"] = max(trained["layers"])
         timed = recipe.classifier.timestep is not None
         had_classes = trained["num_classes"] is not None or trained["null_label"]
         heads: dict[str, Any] = {"layers": None} | head_settings(recipe, trained)

@@ -113,3 +113,13 @@ def class_ids(
             raise UserError(f"{name} must be classes of the model, {known}{some}, not {label!r}")
         ids.append(index)
     return ids
+
+
+def printable(text: str) -> str:
+    """Return a text from outside in one line that a terminal can show, with escapes for other characters."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text, cut off with an ellipsis if it has more than `longest` characters."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -1,5 +1,7 @@
 """The objective of classifiers, against torch's cross-entropy and the law of stochastic depth."""
 
+import hashlib
+
 import pytest
 import torch
 from scipy.stats import binomtest
@@ -90,6 +92,21 @@ def test_draws_belong_to_samples_and_epochs_and_not_to_batches(form):
     assert torch.allclose(whole, torch.cat([losses([0, 1]), losses([2, 3, 4, 5])]), rtol=1e-9)
     assert torch.allclose(whole.flip(0), losses(list(range(COUNT))[::-1]), rtol=1e-9)
     assert not torch.allclose(whole, losses(list(range(COUNT)), epoch=1), rtol=1e-3)
+
+
+def test_dropped_branches_are_keyed_by_seed_purpose_epoch_and_index():
+    """By the definition of the key, a hash of everything that the draw depends on."""
+    rate, epochs, indices = 0.4, [0, 0, 3, 1], [5, 2, 5, 5]
+    for seed in (7, 8):
+        own = SampleKey(seed, epochs, indices)
+        scales = ClassificationObjective(drop_path=rate)._branch_scale(LAYERS, own, torch.empty(0))
+        assert scales is not None
+        for row, (epoch, index) in enumerate(zip(epochs, indices, strict=True)):
+            text = repr((seed, "drop path", epoch, index)).encode()
+            number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+            drawn = torch.rand(LAYERS, 2, generator=torch.Generator().manual_seed(number))
+            kept = torch.tensor([[1.0], [1 - rate / 2], [1 - rate]])
+            assert torch.allclose(scales[row], (drawn < kept) / kept)
 
 
 def test_labels_are_needed():

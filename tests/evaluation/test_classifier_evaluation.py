@@ -83,13 +83,14 @@ def test_ranks_find_the_scores_of_one():
         assert tables[:3] == whole.tables[:3]
 
 
-def test_top_five_needs_more_than_five_classes():
-    few = NAMES[:5]
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_top_five_needs_more_than_five_classes(count):
+    few = NAMES[:count]
     result = report_of(tiny_classifier(few), labelled_pictures(names=few))
     assert {score.metric for score in result.scores} == {
         *("accuracy", "negative_log_likelihood", "calibration_error"),
     }
-    with pytest.raises(UserError, match="needs more than 5 classes, but the model has 5"):
+    with pytest.raises(UserError, match=f"needs more than 5 classes, but the model has {count}"):
         report_of(tiny_classifier(few), labelled_pictures(names=few), metrics=["top_5_accuracy"])
 
 

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import pytest
+import scipy.stats
 import torch
 
 from acdit.data.dataset import InMemoryDataset, PixelDataset
@@ -63,6 +64,9 @@ def test_the_report_is_that_of_the_losses():
     assert report.score("class_margin").value == pytest.approx(float(margins.mean()), rel=1e-9)
     error = float(errors.square().mean().sqrt())
     assert report.score("class_margin_error").value == pytest.approx(error, rel=1e-9)
+    interval = report.score("class_margin").interval
+    expected = scipy.stats.t.interval(0.95, 6, float(margins.mean()), scipy.stats.sem(margins.numpy()))
+    assert interval and (interval.low, interval.high) == pytest.approx(expected, rel=1e-9)
     assert report.settings == {"classes": [*NAMES], "losses": "estimated", "draws": 3, "seed": 9}
     classes, confusion = cast(Any, report.tables)
     assert [row[:2] for row in classes.rows] == [("ash", 2), *((name, 1) for name in NAMES[1:])]

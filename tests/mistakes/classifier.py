@@ -50,14 +50,14 @@ CLASSIFIER: list[Mutant] = [
         "model/classification_head.py",
         'tokens[:, -1] if self.pooling == "last"',
         'tokens[:, -1, -1:] if self.pooling == "last"',
-        "model/test_classifier.py::test_heads_by_loops",
+        "model/test_classifier_heads.py::test_heads_by_loops",
     ),
     mutant(
         "attention pooling over queries",
         "model/classification_head.py",
         "scores.softmax(1)",
         "scores.softmax(2)",
-        "model/test_classifier.py::test_heads_by_loops",
+        "model/test_classifier_heads.py::test_heads_by_loops",
     ),
     mutant(
         "states of the layer before",

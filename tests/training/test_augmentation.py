@@ -1,5 +1,7 @@
 """Augmented and mixed images, against closed forms and distributions, as functions of their keys."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,32 @@ def test_every_part_of_the_key_decides_how_an_item_is_mixed():
     assert mixed(0, 0) == mixed(0, 0)
     for others in (mixed(0, 1), mixed(1, 0), mixed(0, 0)[1:]):
         assert all(one != other for one, other in zip(mixed(0, 0), others, strict=False))
+
+
+def key_of(*parts) -> int:
+    """The seed of a draw, from its definition: a hash of everything that it depends on."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little") >> 1
+
+
+def test_draws_are_keyed_by_seed_purpose_epoch_and_index():
+    for seed, epoch, index in ((3, 1, 7), (3, 1, 8), (3, 2, 7), (4, 1, 7)):
+        source = np.random.default_rng(key_of(seed, "mix", epoch, index))
+        partner, cuts = int(source.integers(1000)), source.random() < 0.5
+        weight = source.beta(ALL.cutmix if cuts else ALL.mixup, ALL.cutmix if cuts else ALL.mixup)
+        mix, other = draw_mix(ALL, (8, 8), 1000, seed, epoch, index)
+        assert other == partner and (mix.rectangle is not None) == cuts
+        assert cuts or mix.weight == weight
+
+        config = ClassifierConfig(shift=2, rotation=10, scaling=0.1, randaugment=2)
+        data = images()
+        shift, turn, operations = (
+            torch.Generator().manual_seed(key_of(seed, purpose, epoch, index))
+            for purpose in ("shift", "rotation", "randaugment")
+        )
+        moved = translated(data[epoch, index]["data"], 2, shift)
+        moved = rotated_and_scaled(moved, 10, 0.1, turn)
+        expected = rand_augmented(moved, 2, config.randaugment_magnitude, operations)
+        assert torch.equal(AugmentedDataset(data, config, seed)[epoch, index]["data"], expected)
 
 
 def test_one_of_both_is_drawn_with_equal_probability():

@@ -1,4 +1,4 @@
-"""Classifiers are trained by the engine of generators: resumption, ranks, accumulation, bad input."""
+"""Classifiers are trained by the engine of generators: export, validation, probes, bad input."""
 
 from typing import Any
 
@@ -20,99 +20,9 @@ from acdit.training.loop import train
 from acdit.training.run import Run
 from acdit.training.validation import Validation
 from acdit.utils.errors import UserError
-from acdit.utils.ranks import launched
 from tests.data.test_images import encoded, write
-from tests.processes import on_ranks
+from tests.training.fine_tuning import classifier, merged
 from tests.training.small import advance, all_state, small_recipe, unequal
-
-EVERYTHING: dict[str, Any] = {
-    "model": {"num_layers": 2},
-    "training": {"objective": "classification"},
-    "optimizer": {"layer_decay": 0.7},
-    "classifier": {
-        "label_smoothing": 0.1,
-        "mixup": 0.4,
-        "cutmix": 1.0,
-        "drop_path": 0.3,
-        "shift": 1,
-        "rotation": 10,
-        "scaling": 0.1,
-        "randaugment": 1,
-        "pooling": "attention",
-        "queries": 2,
-    },
-}
-
-
-def merged(*parts: dict[str, Any]) -> dict[str, Any]:
-    """Join changes of recipes section by section."""
-    joined: dict[str, Any] = {}
-    for part in parts:
-        for section, values in part.items():
-            joined[section] = joined.get(section, {}) | values
-    return joined
-
-
-def classifier(out, *changes: dict[str, Any]):
-    return small_recipe(out, **merged(EVERYTHING, *changes))
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_fine_tuning_resumes_bit_for_bit(tmp_path, workers):
-    changes = {"data": {"workers": workers}}
-    whole, cut = Run(classifier(tmp_path / "whole", changes)), Run(classifier(tmp_path / "cut", changes))
-    results = advance(whole, 5)
-    advance(cut, 2)
-    cut.save()
-    resumed = Run(classifier(tmp_path / "cut", {"data": {"workers": 0}}))
-    assert resumed.step == 2
-    again = advance(resumed, 3)
-    assert [result.loss for result in again] == [result.loss for result in results[2:]]
-    assert not unequal(all_state(whole), all_state(resumed))
-
-
-def in_double(folder, changes, steps):
-    """Losses and gradient norms of some steps, on this rank."""
-    torch.set_default_dtype(torch.float64)
-    ranks = launched()
-    with ranks.joined():
-        results = advance(Run(classifier(folder, changes), ranks), steps)
-    return [(result.loss, result.gradient_norm) for result in results]
-
-
-@pytest.mark.parametrize("form", [{}, {"layout": {"blocks": ["4x4"]}, "classifier": {"timestep": 100}}])
-def test_accumulation_equals_none(tmp_path, form):
-    torch.set_default_dtype(torch.float64)
-    try:
-        found = [
-            [
-                (result.loss, result.gradient_norm)
-                for result in advance(
-                    Run(classifier(tmp_path / str(count), form, {"training": {"accumulation": count}})), 4
-                )
-            ]
-            for count in (1, 3)
-        ]
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert torch.allclose(*map(torch.tensor, found), rtol=1e-9, atol=0)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-@pytest.mark.parametrize(
-    "form",
-    [
-        {},
-        {"classifier": {"timestep": 100}, "layout": {"blocks": ["4x4"]}},
-        {"training": {"objective": "probes"}, "classifier": {"probe": "both", "drop_path": 0.0}},
-    ],
-)
-def test_two_ranks_train_as_one(tmp_path, parallel, form):
-    changes = merged(form, {"training": {"parallel": parallel, "gradient_checkpointing": parallel == "ddp"}})
-    (alone,) = on_ranks(in_double, 1, tmp_path / "alone", changes, 6)
-    for found in on_ranks(in_double, 2, tmp_path / "two", changes, 6):
-        assert torch.allclose(torch.tensor(found), torch.tensor(alone), rtol=1e-9, atol=0)
 
 
 def test_a_run_learns_and_exports_the_classifier_that_validation_measured(tmp_path):
@@ -233,6 +143,14 @@ def test_probes_train_their_heads_alone(generator, tmp_path):
 def test_recipes_that_do_not_fit_are_refused(tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         Run(classifier(tmp_path, changes))
+
+
+def test_data_of_one_class_are_refused(tmp_path):
+    folder = write(tmp_path / "one", {"cat/1.png": encoded(1), "cat/2.png": encoded(2)})
+    data = {"data": {"source": str(folder), "image_size": 8}}
+    with pytest.raises(UserError, match=r"needs at least two classes, but .* has one"):
+        Run(classifier(tmp_path / "run", data))
+    assert not (tmp_path / "run").exists()
 
 
 def test_data_without_classes_are_refused(tmp_path):
