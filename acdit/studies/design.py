@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..utils.files import only_process
+from ..utils.files import InUseError, only_process
 from ..utils.progress_bar import ProgressBar
-from .grid import train_grid
+from .grid import STOPPED, train_grid
 from .measurements import FILE, Measurements, StudyResult
 from .run_store import RunSpec, RunStore
 from .train_runs import GridProgress
@@ -94,7 +94,8 @@ def run_study(
 
     The same study resumes from its training runs and measurements. Runs whose rows are all measured are not
     needed any more. A measurement is made as soon as its runs are trained; with several jobs, after all runs,
-    since measured seconds need a machine that does nothing else.
+    since measured seconds need a machine that does nothing else. Measurements whose runs another process
+    trains come last.
 
     Args:
         design: Design of the study.
@@ -116,16 +117,44 @@ def run_study(
         needed = [spec for measurement in missing for spec in measurement.runs]
         if jobs > 1 and train_grid(needed, store=store, jobs=jobs) is None:
             return None
-        runs = store.runs(needed)
-        unfinished = not all(run.finished for run in runs)
-        with GridProgress(runs) if unfinished else nullcontext() as progress:
-            for measurement in ProgressBar(
-                missing, desc=design.name, unit="measurement", leave=False, disable=unfinished
-            ):
-                trained = train_grid(measurement.runs, store=store, progress=progress)
+        if not _measure(design, missing, measured, store):
+            return None
+        rows = {key: measured.rows[key] for each in design.measurements for key in each.rows}
+        report, files = design.report(rows, folder)
+    return StudyResult("\n".join(filter(None, (measured.note, report))), (folder / FILE, *files))
+
+
+def _measure(design: Design, missing: Sequence[Measurement], measured: Measurements, store: RunStore) -> bool:
+    """Train the runs of measurements and measure them, those first whose runs no other process trains.
+
+    Returns:
+        Whether all are measured; False if a training run was stopped.
+    """
+    runs = store.runs(spec for measurement in missing for spec in measurement.runs)
+    unfinished = not all(run.finished for run in runs)
+    pending = list(missing)
+    with (
+        GridProgress(runs) if unfinished else nullcontext() as progress,
+        ProgressBar(
+            total=len(missing), desc=design.name, unit="measurement", leave=False, disable=unfinished
+        ) as bar,
+    ):
+        while pending:
+            busy: dict[str, list[Measurement]] = {}  # by the reason to wait
+            for measurement in pending:
+                try:
+                    trained = train_grid(measurement.runs, store=store, progress=progress, wait=False)
+                except InUseError as fault:
+                    busy.setdefault(str(fault), []).append(measurement)
+                    continue
                 if trained is None:
-                    return None
+                    return False
                 for row in measurement.measure(*trained):
                     measured.add(row)
-        report, files = design.report(measured.rows, folder)
-    return StudyResult("\n".join(filter(None, (measured.note, report))), (folder / FILE, *files))
+                bar.update()
+            left = [measurement for group in busy.values() for measurement in group]
+            if progress is not None and len(left) == len(pending) and not progress.wait("; ".join(busy)):
+                progress.say(STOPPED)
+                return False
+            pending = left
+    return True

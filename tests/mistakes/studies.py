@@ -83,9 +83,16 @@ STUDIES = [
     mutant(
         "a run that another process trains ends the grid",
         "studies/train_runs.py",
-        "except InUseError: continue",
+        "except InUseError: busy.append(run) continue",
         "except InUseError: return False",
         "studies/test_grid.py::test_a_run_that_another_process_trains_is_left_to_it",
+    ),
+    mutant(
+        "a study waits for a run of another process before it trains its others",
+        "studies/design.py",
+        "store=store, progress=progress, wait=False",
+        "store=store, progress=progress, wait=True",
+        "studies/test_grid.py::test_a_study_measures_what_it_can_while_another_process_trains_its_first_run",
     ),
     mutant(
         "measurements are kept although the runs have changed",
