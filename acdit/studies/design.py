@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from .measurements import FILE, Measurements, StudyResult
 from .run_store import RunSpec, RunStore
 from .train_runs import GridProgress
 
+SEED = "seed"  # column of the seed in the rows of a study that has several
 Key = tuple[Any, ...]
 Row = Mapping[str, Any]
 Rows = Mapping[Key, Row]
@@ -77,10 +79,38 @@ class Design:
         setting = dict(self.setting)
         if self.version > 1:  # the first one is not written, as in files of earlier versions of the package
             setting["version"] = self.version
-        if self.runs:
-            setting["runs"] = store.digest_of(self.runs)
-        path = folder / FILE
-        return Measurements(path, setting, self.keys, self.columns, study=self.name, refresh=refresh)
+        digests = {
+            key: store.digest_of(measurement.runs)
+            for measurement in self.measurements
+            if measurement.runs
+            for key in measurement.rows
+        }
+        return Measurements(
+            folder / FILE,
+            setting,
+            self.keys,
+            self.columns,
+            study=self.name,
+            refresh=refresh,
+            runs=digests,
+            are_runs=partial(self._are_runs, store),
+        )
+
+    def _are_runs(self, store: RunStore, digest: str) -> bool:
+        """Return whether a digest is that of all training runs, or of those of successive seeds."""
+        if digest == store.digest_of(self.runs):
+            return True
+        if SEED not in self.keys:
+            return False
+        by_seed: dict[int, list[RunSpec]] = {}
+        for measurement in self.measurements:
+            by_seed.setdefault(measurement.rows[0][self.keys.index(SEED)], []).extend(measurement.runs)
+        seeds = sorted(by_seed)
+        return any(
+            digest == store.digest_of(spec for seed in seeds[first : last + 1] for spec in by_seed[seed])
+            for first in range(len(seeds))
+            for last in range(first, len(seeds))
+        )
 
     def missing(self, measured: Measurements) -> list[Measurement]:
         """Return the measurements that lack a row."""
@@ -92,10 +122,10 @@ def run_study(
 ) -> StudyResult | None:
     """Train the missing runs of a study, measure the missing rows, and write the report.
 
-    The same study resumes from its training runs and measurements. Runs whose rows are all measured are not
-    needed any more. A measurement is made as soon as its runs are trained; with several jobs, after all runs,
-    since measured seconds need a machine that does nothing else. Measurements whose runs another process
-    trains come last.
+    The same study resumes from its training runs and measurements, also with more seeds or fewer. Runs whose
+    rows are all measured are not needed any more. A measurement is made as soon as its runs are trained; with
+    several jobs, after all runs, since measured seconds need a machine that does nothing else. Measurements
+    whose runs another process trains come last.
 
     Args:
         design: Design of the study.
@@ -121,7 +151,15 @@ def run_study(
             return None
         rows = {key: measured.rows[key] for each in design.measurements for key in each.rows}
         report, files = design.report(rows, folder)
-    return StudyResult("\n".join(filter(None, (measured.note, report))), (folder / FILE, *files))
+    lines = (measured.note, _left_out(len(measured.rows) - len(rows), folder), report)
+    return StudyResult("\n".join(filter(None, lines)), (folder / FILE, *files))
+
+
+def _left_out(count: int, folder: Path) -> str:
+    """Return a sentence about rows that the study does not ask for, or an empty text."""
+    return (
+        f"{folder / FILE} holds {count:,} more rows, of other seeds, which are not reported" if count else ""
+    )
 
 
 def _measure(design: Design, missing: Sequence[Measurement], measured: Measurements, store: RunStore) -> bool:

@@ -86,8 +86,6 @@ def video_design(*, budget: str, first_seed: int, seeds: int) -> Design:
     sizes = BUDGETS[budget]
     setting = {
         "budget": budget,
-        "first_seed": first_seed,
-        "seeds": seeds,
         "clips": sizes.clips,
         "sampling_steps": sizes.sampling_steps,
         "guidance": sizes.guidance,

@@ -97,8 +97,22 @@ STUDIES = [
     mutant(
         "measurements are kept although the runs have changed",
         "studies/design.py",
-        'setting["runs"] = store.digest_of(self.runs)',
-        'setting["runs"] = store.digest_of([])',
-        "studies/test_grid.py::test_a_stopped_study_ends_and_resumes",
+        "key: store.digest_of(measurement.runs)",
+        "key: store.digest_of([])",
+        "studies/test_more_seeds.py::test_rows_of_other_training_runs_are_refused",
+    ),
+    mutant(
+        "files of earlier versions are taken for measurements of any training runs",
+        "studies/measurements.py",
+        "elif not are_runs(stored.setting[RUNS]):",
+        "elif False:",
+        "studies/test_more_seeds.py::test_rows_of_other_training_runs_are_refused",
+    ),
+    mutant(
+        "rows of seeds that are not asked for are reported",
+        "studies/design.py",
+        "report, files = design.report(rows, folder)",
+        "report, files = design.report(measured.rows, folder)",
+        "studies/test_more_seeds.py::test_fewer_and_other_seeds_leave_the_rows_of_the_others",
     ),
 ]
