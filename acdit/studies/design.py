@@ -1,5 +1,6 @@
 """Design of a study, and the function that trains, measures and reports what a design declares."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 from ..utils.files import InUseError, only_process
 from ..utils.progress_bar import ProgressBar
 from .grid import STOPPED, train_grid
-from .measurements import FILE, Measurements, StudyResult
+from .measurements import DIVERGED, FILE, Measurements, StudyResult
 from .run_store import RunSpec, RunStore
 from .train_runs import GridProgress
 
@@ -113,8 +114,14 @@ class Design:
         )
 
     def missing(self, measured: Measurements) -> list[Measurement]:
-        """Return the measurements that lack a row."""
-        return [each for each in self.measurements if any(key not in measured.rows for key in each.rows)]
+        """Return the measurements that lack a row, or the scores of a run that diverged."""
+        whole = {key for key, row in measured.rows.items() if DIVERGED not in row}
+        return [each for each in self.measurements if not whole.issuperset(each.rows)]
+
+    def without_scores(self, measurement: Measurement, reason: str) -> list[Row]:
+        """Return the rows of a measurement of which a training run diverged: no score is finite."""
+        scores = dict.fromkeys(self.columns, math.nan) | {DIVERGED: reason}
+        return [dict(zip(self.keys, key, strict=True)) | scores for key in measurement.rows]
 
 
 def run_study(
@@ -125,14 +132,16 @@ def run_study(
     The same study resumes from its training runs and measurements, also with more seeds or fewer. Runs whose
     rows are all measured are not needed any more. A measurement is made as soon as its runs are trained; with
     several jobs, after all runs, since measured seconds need a machine that does nothing else. Measurements
-    whose runs another process trains come last.
+    whose runs another process trains come last. A run that diverges leaves rows whose scores are not finite;
+    the runs that start from it are not trained.
 
     Args:
         design: Design of the study.
         folder: Output folder.
         store: Store of the training runs; default: that of the environment variable `ACDIT_RUNS`.
         jobs: Number of runs to train at once.
-        refresh: Whether to measure again what the folder holds; finished training runs stay.
+        refresh: Whether to measure again what the folder holds; finished training runs stay, and those that
+            diverged are trained again.
 
     Returns:
         Table with conclusions, and the files; None if a training run was stopped.
@@ -145,14 +154,17 @@ def run_study(
         measured = design.measured(folder, store, refresh=refresh)
         missing = design.missing(measured)
         needed = [spec for measurement in missing for spec in measurement.runs]
+        if refresh:
+            for run in store.runs(needed):
+                run.forget_divergence()
         if jobs > 1 and train_grid(needed, store=store, jobs=jobs) is None:
             return None
         if not _measure(design, missing, measured, store):
             return None
         rows = {key: measured.rows[key] for each in design.measurements for key in each.rows}
         report, files = design.report(rows, folder)
-    lines = (measured.note, _left_out(len(measured.rows) - len(rows), folder), report)
-    return StudyResult("\n".join(filter(None, lines)), (folder / FILE, *files))
+    notes = (measured.note, measured.diverged, _left_out(len(measured.rows) - len(rows), folder))
+    return StudyResult("\n".join(filter(None, (*notes, report))), (folder / FILE, *files))
 
 
 def _left_out(count: int, folder: Path) -> str:
@@ -169,7 +181,7 @@ def _measure(design: Design, missing: Sequence[Measurement], measured: Measureme
         Whether all are measured; False if a training run was stopped.
     """
     runs = store.runs(spec for measurement in missing for spec in measurement.runs)
-    unfinished = not all(run.finished for run in runs)
+    unfinished = not all(run.ended for run in runs)
     pending = list(missing)
     with (
         GridProgress(runs) if unfinished else nullcontext() as progress,
@@ -187,7 +199,12 @@ def _measure(design: Design, missing: Sequence[Measurement], measured: Measureme
                     continue
                 if trained is None:
                     return False
-                for row in measurement.measure(*trained):
+                reason = next((reason for run in trained if (reason := run.diverged)), None)
+                if reason is None:
+                    rows = measurement.measure(*trained)
+                else:
+                    rows = design.without_scores(measurement, reason)
+                for row in rows:
                     measured.add(row)
                 bar.update()
             left = [measurement for group in busy.values() for measurement in group]

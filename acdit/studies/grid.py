@@ -38,7 +38,8 @@ def train_grid(
         wait: Whether to wait for the runs that other processes train; several jobs wait for them always.
 
     Returns:
-        Runs in the order of `specs`, all of them finished; None if the training was stopped by a signal.
+        Runs in the order of `specs`, each finished unless it, or a run that it needs, has diverged; None if
+        the training was stopped by a signal.
 
     Raises:
         InUseError: If `wait` is false, and only runs that other processes train are left.
@@ -47,7 +48,7 @@ def train_grid(
     """
     specs, store = list(specs), store or RunStore()
     runs = store.runs(specs)
-    unfinished = sum(not run.finished for run in runs)
+    unfinished = sum(not run.ended for run in runs)
     if unfinished:
         with GridProgress(runs) if progress is None else nullcontext(progress) as progress:
             if jobs == 1:

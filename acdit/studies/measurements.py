@@ -1,6 +1,7 @@
 """Measurements of a study so far, in a file from which the same study resumes."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ FILE = "measurements.json"
 UNKNOWN = "of unknown version"  # in place of the version of rows in files of earlier versions
 DEVELOPMENT = ".dev"  # after the release that a development version leads to
 RUNS = "runs"  # digest of the training runs of a row; in files of earlier versions, a setting: that of all
+DIVERGED = "diverged"  # column of the training run that diverged and at which step; such a row has no scores
+NOT_FINITE = "not_finite"  # columns whose values are not finite: null in the file, since JSON has no NaN
 # Settings of files of earlier versions that say which rows a study has, not what they are.
 EXTENT = ("first_seed", "seeds", "damaged", RUNS)
 ANY = Kind("any value", lambda value: True)
@@ -27,7 +30,11 @@ KINDS = {
     "setting": OBJECT,
     "rows": list_of(OBJECT, range(10**6)),
 }
-ROW_KINDS = {RUNS: TEXT.if_given()}
+ROW_KINDS = {
+    RUNS: TEXT.if_given(),
+    DIVERGED: TEXT.if_given(),
+    NOT_FINITE: list_of(TEXT, range(1000)).if_given(),
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class StoredMeasurements:
         versions = tuple(content.get("versions", [UNKNOWN] if content["rows"] else ()))
         for row in content["rows"]:
             check_values(row, ROW_KINDS, path)
+            row.update(dict.fromkeys(row.pop(NOT_FINITE, ()), math.nan))
         runs = tuple(row.pop(RUNS, "") for row in content["rows"])
         return cls(content.get("study", ""), versions, content["setting"], tuple(content["rows"]), runs)
 
@@ -148,6 +156,14 @@ class Measurements:
             )
 
     @property
+    def diverged(self) -> str:
+        """Return a sentence about training runs that diverged, or an empty text."""
+        reasons = sorted({row[DIVERGED] for row in self.rows.values() if DIVERGED in row})
+        if not reasons:
+            return ""
+        return f"{in_words(reasons, 'and')}: there are no scores; --refresh trains and measures again"
+
+    @property
     def note(self) -> str:
         """Return a sentence about rows that other versions of the package measured, or an empty text."""
         others = [version for version in self._versions if version != release()]
@@ -173,7 +189,7 @@ class Measurements:
             "versions": self._versions,
             "setting": self.setting,
             "rows": [
-                row | ({RUNS: self._runs[key]} if self._runs.get(key) else {})
+                _written(row) | ({RUNS: self._runs[key]} if self._runs.get(key) else {})
                 for key, row in self.rows.items()
             ],
         }
@@ -182,6 +198,12 @@ class Measurements:
 
     def _key(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(row[name] for name in self._keys)
+
+
+def _written(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as it is written: values that are not finite are null, and their columns are listed."""
+    names = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+    return dict(row) | dict.fromkeys(names) | ({NOT_FINITE: names} if names else {})
 
 
 def release() -> str:

@@ -1,5 +1,6 @@
 """Train runs of the store in this process, each unless another process trains it."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -19,7 +20,9 @@ TAIL = 4096  # bytes at the end of a log that hold its last entry
 def train_all(
     runs: Sequence[StoredRun], progress: "GridProgress | None" = None, *, wait: bool = True
 ) -> bool:
-    """Train runs in this process, each unless another process trains it, until all are finished.
+    """Train runs in this process, each unless another process trains it, until all have ended.
+
+    A run that diverges has ended too; those that start from it are left out.
 
     Args:
         runs: Runs, each after those that it needs.
@@ -27,7 +30,7 @@ def train_all(
         wait: Whether to wait for the runs that other processes train once none is left for this one.
 
     Returns:
-        Whether all runs are finished; False if a signal came, even one in the last step of the last run.
+        Whether all runs have ended; False if a signal came, even one in the last step of the last run.
 
     Raises:
         InUseError: If `wait` is false, and the runs that are left are trained by other processes.
@@ -38,7 +41,7 @@ def train_all(
             trained = False
             busy: list[StoredRun] = []
             for run in list(pending):
-                if stop or not (run.finished or all(needed.finished for needed in run.needs)):
+                if stop or not (run.ended or all(needed.finished for needed in run.needs)):
                     continue
                 try:
                     if not _train_one(run, progress):
@@ -67,10 +70,19 @@ def trained_elsewhere(runs: Sequence[StoredRun]) -> str:
 
 
 def _train_one(run: StoredRun, progress: "GridProgress | None") -> bool:
-    """Train a run to its end; errors name the run."""
+    """Train a run to its end, and say if it has diverged; errors name the run."""
     follow: Callable[[int], None] = (lambda step: None) if progress is None else progress.follower(run)
     try:
-        return run.finished or run.train(follow)
+        if run.ended:
+            return True
+        ended = run.train(follow)
+        if (reason := run.diverged) is not None:
+            line = f"{reason}: the study goes on without it"
+            if progress is None:
+                print(line, file=sys.stderr, flush=True)
+            else:
+                progress.say(line)
+        return ended
     except InUseError:
         raise
     except UserError as fault:
@@ -137,8 +149,11 @@ class GridProgress:
 
 
 def current_step(run: StoredRun) -> int:
-    """Return the number of completed steps of a run on disk: those of its last log entry or checkpoint."""
-    if run.finished:
+    """Return the number of completed steps of a run on disk: those of its last log entry or checkpoint.
+
+    A run that has diverged has no steps left.
+    """
+    if run.ended:
         return run.steps
     logged = 0
     path = run.folder / LOG_FILE

@@ -27,8 +27,8 @@ STUDIES = [
     mutant(
         "a run that was stopped counts as finished",
         "studies/run_store.py",
-        "state = UNFINISHED if trained is None else FINISHED",
-        "state = FINISHED",
+        "state = UNFINISHED if train(self.recipe, follow=follow) is None else FINISHED",
+        "train(self.recipe, follow=follow); state = FINISHED",
         "studies/test_grid.py::test_a_stopped_study_ends_and_resumes",
     ),
     mutant(
@@ -107,6 +107,27 @@ STUDIES = [
         "elif not are_runs(stored.setting[RUNS]):",
         "elif False:",
         "studies/test_more_seeds.py::test_rows_of_other_training_runs_are_refused",
+    ),
+    mutant(
+        "a run that diverged is trained again and again",
+        "studies/run_store.py",
+        "return self.finished or self.diverged is not None",
+        "return self.finished",
+        "studies/test_diverged_runs.py::test_a_study_goes_on_without_a_run_that_diverges",
+    ),
+    mutant(
+        "scores that are not finite are left out of comparisons",
+        "studies/measurements.py",
+        "row.update(dict.fromkeys(row.pop(NOT_FINITE, ()), math.nan))",
+        "row.pop(NOT_FINITE, ())",
+        "studies/test_diverged_runs.py::test_a_study_goes_on_without_a_run_that_diverges",
+    ),
+    mutant(
+        "a mean of scores forgets the runs that diverged",
+        "studies/finite_scores.py",
+        "count = len(values) - len(finite(values))",
+        "values = finite(values); count = 0",
+        "studies/test_diverged_runs.py::test_means_as_text",
     ),
     mutant(
         "rows of seeds that are not asked for are reported",

@@ -57,7 +57,7 @@ def design(**changes: Any) -> Design:
 
     def report(rows: Rows, folder: Path) -> tuple[str, tuple[Path, ...]]:
         del folder
-        return format_table([rows[(name,)] for name in runs]), ()
+        return format_table([{"run": name, "weights": rows[(name,)]["weights"]} for name in runs]), ()
 
     measurements = [
         Measurement(((name,),), lambda run, name=name: measure(name, run), (each,))
