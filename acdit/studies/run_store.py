@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ class StoredRun:
             if (facts := self.facts) is not None and facts["state"] == DIVERGED:
                 remove(self.folder)
 
-    @property
+    @cached_property
     def flops(self) -> float | None:
         """Return the FLOPs of the whole training, or None if the layouts do not fit the data.
 
