@@ -1,5 +1,7 @@
 """Two sets of real handwritten digits that come with Python packages, so that nothing is downloaded."""
 
+from functools import cache
+
 import torch
 from torch.nn.functional import pad
 
@@ -25,9 +27,14 @@ def digit_images(source: str, *, held_out: bool = False) -> tuple[torch.Tensor, 
     Returns:
         Images (N, 1, H, W) float32 in [-1, 1] and labels (N,) int64.
     """
-    images, labels = _mnist() if source == "mnist" else _digits()
-    part = _is_held_out(labels) == held_out
-    return images[part], labels[part]
+    if source == "mnist":
+        images, labels = _mnist()
+        marked = _is_held_out(labels)
+    else:
+        require("sklearn.datasets", "examples")
+        images, labels, marked = _digits()
+    part = marked == held_out
+    return images[part], labels[part]  # copies
 
 
 def _mnist() -> tuple[torch.Tensor, torch.Tensor]:
@@ -42,9 +49,12 @@ def _mnist() -> tuple[torch.Tensor, torch.Tensor]:
     return pad(stored["images"].float() / 127.5 - 1, (2, 2, 2, 2), value=-1.0), stored["labels"]
 
 
-def _digits() -> tuple[torch.Tensor, torch.Tensor]:
+@cache
+def _digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return images, labels and which are held out; read once, since scikit-learn reads a text file."""
     stored = require("sklearn.datasets", "examples").load_digits()
-    return torch.from_numpy(stored.images).float()[:, None] / 8 - 1, torch.from_numpy(stored.target).long()
+    images, labels = torch.from_numpy(stored.images).float()[:, None] / 8 - 1, torch.from_numpy(stored.target)
+    return images, labels.long(), _is_held_out(labels.long())
 
 
 def _is_held_out(labels: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from .claim import Compare, Evidence, Row, between, by_level
+from .finite_scores import finite
 from .verdicts import (
     HIGHER,
     LOWER,
@@ -83,7 +84,7 @@ def _by_size(rows: Sequence[Row], count: int) -> dict[float, Scores]:
     """Return distances by the number of parameters; a size that is not measured has no distances."""
     by_size = {}
     for place, size in enumerate(SIZES, start=1):
-        parameters = [row["parameters"] for row in rows if row["size"] == size]
+        parameters = finite(row["parameters"] for row in rows if row["size"] == size)
         by_size[fmean(parameters) if parameters else float(place)] = _distance(rows, size=size, blocks=count)
     return by_size
 

@@ -87,8 +87,6 @@ def digit_design(
     require("matplotlib", "examples")
     setting = {
         "budget": budget.name,
-        "first_seed": first_seed,
-        "seeds": seeds,
         "samples": budget.samples,
         "sampling_steps": budget.sampling_steps,
         "guidance": budget.guidance,

@@ -1,5 +1,6 @@
 """Pages of the studies on digits: a table of quality and cost, comparisons with verdicts, and plots."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from .claims import CLAIMS
 from .design import Row, Rows
 from .digit_quality import ACCURACY, COVERAGE, DISTANCE, REAL, Arm
 from .digit_runs import DigitBudget
+from .finite_scores import finite, with_interval
 from .measurements import markdown_table
 from .verdicts import Comparison, Scores, count_words, scores_of
 
@@ -85,7 +87,7 @@ def digit_page(
     """
     tested = claimed(name if budget.recipe == "digits" else f"{name}-{budget.recipe}", rows)
     quality, compared = quality_table(arms, rows), [comparison.row() for comparison in tested]
-    real = fmean(row[REAL] for row in rows.values() if row[REAL] is not None)
+    real = fmean(finite(row[REAL] for row in rows.values()) or [math.nan])
     note = (
         f"{lead} Means over the seeds with 95% t intervals, on features of a classifier of digits; as many "
         f"real training digits have a Fréchet distance of {real:.3g} from the held-out ones. MFLOPs and "
@@ -126,9 +128,9 @@ def quality_table(arms: Sequence[Arm], rows: Rows) -> list[dict[str, str]]:
                 "Fréchet distance": with_interval([row[DISTANCE] for row in own]),
                 "coverage": with_interval([row[COVERAGE] for row in own]),
                 "label accuracy, %": with_interval([100 * row[ACCURACY] for row in own]),
-                "network calls": f"{fmean(row['network_calls'] for row in own):g}",
+                "network calls": mean_of(own, "network_calls", 1, "g"),
                 "MFLOPs": mean_of(own, "sampling_flops", 1e6),
-                "ms": f"{1000 * median(row['sampling_seconds'] for row in own):.3g}",
+                "ms": _median(own, "sampling_seconds", 1e-3),
                 "training TFLOPs": mean_of(own, "training_flops", 1e12),
             }
         )
@@ -140,21 +142,21 @@ def rows_of(rows: Rows, arm: Arm) -> list[Row]:
     return [row for row in rows.values() if all(row[key] == value for key, value in arm.key.items())]
 
 
-def mean_of(rows: Sequence[Row], column: str, unit: float) -> str:
+def mean_of(rows: Sequence[Row], column: str, unit: float, form: str = ".3g") -> str:
     """Return the mean of a column in a unit, as text; empty if it was not counted."""
-    values = [row[column] for row in rows if row[column] is not None]
-    return f"{fmean(values) / unit:.3g}" if values else ""
+    values = finite(row[column] for row in rows)
+    return f"{fmean(values) / unit:{form}}" if values else ""
 
 
-def with_interval(values: Sequence[float]) -> str:
-    """Return the mean of values with half the width of its 95% interval, as text."""
-    interval = mean_interval(values)
-    half = "" if interval.low is None else f" ± {interval.mean - interval.low:.2g}"
-    return f"{interval.mean:.3g}{half}"
+def _median(rows: Sequence[Row], column: str, unit: float) -> str:
+    values = finite(row[column] for row in rows)
+    return f"{median(values) / unit:.3g}" if values else ""
 
 
 def draw_panels(panels: Sequence[Panel], real: float, path: Path) -> None:
     """Draw panels of Fréchet distances side by side, with means and 95% intervals over the seeds.
+
+    Scores of runs that diverged are left out.
 
     Args:
         panels: the panels.
@@ -166,14 +168,21 @@ def draw_panels(panels: Sequence[Panel], real: float, path: Path) -> None:
     figure = figures.Figure(figsize=(5.5 * len(panels), 4.5), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for marker, line in zip(MARKERS * len(panel.lines), panel.lines, strict=False):
-            positions, scores = zip(*sorted(line.points.items()), strict=True)
-            intervals = [mean_interval(list(each.values())) for each in scores]
+            known = {
+                position: mean_interval(scores)
+                for position, each in line.points.items()
+                if math.isfinite(position) and (scores := finite(each.values()))
+            }
+            if not known:
+                continue
+            positions, intervals = zip(*sorted(known.items(), key=lambda each: each[0]), strict=True)
             means = [interval.mean for interval in intervals]
             halves = [0.0 if each.low is None else each.mean - each.low for each in intervals]
             axes.errorbar(
                 positions, means, yerr=halves, fmt=f"{marker}{line.style}", capsize=3, label=line.label
             )
-        axes.axhline(real, color="grey", linestyle=":", label="real digits")
+        if math.isfinite(real):
+            axes.axhline(real, color="grey", linestyle=":", label="real digits")
         axes.set_yscale("log")
         scaled = [axes.yaxis]
         if panel.log:
@@ -183,7 +192,8 @@ def draw_panels(panels: Sequence[Panel], real: float, path: Path) -> None:
             axis.set_major_formatter(tickers.LogFormatter())
             axis.set_minor_formatter(tickers.LogFormatter(minor_thresholds=(2, 1)))
         if panel.ticks is not None:
-            axes.set_xticks(list(panel.ticks), list(panel.ticks.values()))
+            ticks = {place: name for place, name in panel.ticks.items() if math.isfinite(place)}
+            axes.set_xticks(list(ticks), list(ticks.values()))
             axes.xaxis.set_minor_locator(tickers.NullLocator())
         axes.set(title=panel.title, xlabel=panel.x, ylabel="Fréchet distance (lower is better)")
         axes.grid(alpha=0.3)

@@ -50,7 +50,7 @@ def _table(runs: Sequence[StoredRun], store: RunStore) -> str:
     rate, source = _rate(runs)
     lines, flops_left = [], 0.0
     for run in runs:
-        left = 0 if run.finished else run.steps - run.saved_step
+        left = 0 if run.ended else run.steps - run.saved_step
         flops = math.nan if run.flops is None else run.flops
         flops_left += flops * left / run.steps
         lines.append(
@@ -79,6 +79,8 @@ def _table(runs: Sequence[StoredRun], store: RunStore) -> str:
 def _state(run: StoredRun) -> str:
     if run.finished:
         return "finished"
+    if (reason := run.diverged) is not None:
+        return reason if reason.startswith(f"{run.name} ") else f"left out: {reason}"
     return "missing" if run.facts is None else f"{run.saved_step:,} of {run.steps:,} steps"
 
 

@@ -22,6 +22,7 @@ def train_grid(
     store: RunStore | None = None,
     jobs: int = 1,
     progress: GridProgress | None = None,
+    wait: bool = True,
 ) -> list[StoredRun] | None:
     """Train the runs of a study that are not finished yet, and the runs that they start from.
 
@@ -34,21 +35,24 @@ def train_grid(
         store: Store of the runs; default: that of the environment variable `ACDIT_RUNS`.
         jobs: Number of runs to train at once, each in its own process, on its own GPU if there are several.
         progress: Progress of a larger grid, of which these runs are a part; default: that of these runs.
+        wait: Whether to wait for the runs that other processes train; several jobs wait for them always.
 
     Returns:
-        Runs in the order of `specs`, all of them finished; None if the training was stopped by a signal.
+        Runs in the order of `specs`, each finished unless it, or a run that it needs, has diverged; None if
+        the training was stopped by a signal.
 
     Raises:
+        InUseError: If `wait` is false, and only runs that other processes train are left.
         UserError: If a run cannot be trained.
         OSError: If the disk is full.
     """
     specs, store = list(specs), store or RunStore()
     runs = store.runs(specs)
-    unfinished = sum(not run.finished for run in runs)
+    unfinished = sum(not run.ended for run in runs)
     if unfinished:
         with GridProgress(runs) if progress is None else nullcontext(progress) as progress:
             if jobs == 1:
-                finished = train_all(runs, progress)
+                finished = train_all(runs, progress, wait=wait)
             else:  # also for a single run, so that it has the threads of a job
                 threads = max(1, torch.get_num_threads() // jobs)
                 workers = min(jobs, unfinished)

@@ -1,9 +1,11 @@
 """Measurements of a study so far, in a file from which the same study resumes."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .. import __version__
@@ -15,6 +17,11 @@ from ..utils.untrusted import read_object
 FILE = "measurements.json"
 UNKNOWN = "of unknown version"  # in place of the version of rows in files of earlier versions
 DEVELOPMENT = ".dev"  # after the release that a development version leads to
+RUNS = "runs"  # digest of the training runs of a row; in files of earlier versions, a setting: that of all
+DIVERGED = "diverged"  # column of the training run that diverged and at which step; such a row has no scores
+NOT_FINITE = "not_finite"  # columns whose values are not finite: null in the file, since JSON has no NaN
+# Settings of files of earlier versions that say which rows a study has, not what they are.
+EXTENT = ("first_seed", "seeds", "damaged", RUNS)
 ANY = Kind("any value", lambda value: True)
 PLAIN = Kind("a single value", lambda value: not isinstance(value, list | dict))
 KINDS = {
@@ -22,6 +29,11 @@ KINDS = {
     "versions": list_of(TEXT, range(1000)).if_given(),
     "setting": OBJECT,
     "rows": list_of(OBJECT, range(10**6)),
+}
+ROW_KINDS = {
+    RUNS: TEXT.if_given(),
+    DIVERGED: TEXT.if_given(),
+    NOT_FINITE: list_of(TEXT, range(1000)).if_given(),
 }
 
 
@@ -48,12 +60,14 @@ class StoredMeasurements:
             that did not write it.
         setting: settings that all rows have in common.
         rows: rows in the order in which they were measured.
+        runs: digest of the training runs of each row, or an empty text.
     """
 
     study: str
     versions: tuple[str, ...]
     setting: Mapping[str, Any]
     rows: tuple[Mapping[str, Any], ...]
+    runs: tuple[str, ...]
 
     @classmethod
     def read(cls, path: Path) -> "StoredMeasurements":
@@ -64,11 +78,17 @@ class StoredMeasurements:
         """
         content = check_values(read_object(path, infinite=True), KINDS, path)
         versions = tuple(content.get("versions", [UNKNOWN] if content["rows"] else ()))
-        return cls(content.get("study", ""), versions, content["setting"], tuple(content["rows"]))
+        for row in content["rows"]:
+            check_values(row, ROW_KINDS, path)
+            row.update(dict.fromkeys(row.pop(NOT_FINITE, ()), math.nan))
+        runs = tuple(row.pop(RUNS, "") for row in content["rows"])
+        return cls(content.get("study", ""), versions, content["setting"], tuple(content["rows"]), runs)
 
 
 class Measurements:
     """Rows of measurements, keyed by some of their columns; the file is written whenever a row is added.
+
+    Rows that the study does not ask for, such as those of other seeds, stay in the file.
 
     Args:
         path: path of the JSON file.
@@ -77,10 +97,13 @@ class Measurements:
         columns: other columns that each row must hold.
         study: name of the study.
         refresh: whether rows of the file are measured again, in whatever settings they were measured.
+        runs: digests of the training runs of the rows that the study asks for, by key.
+        are_runs: function that returns whether a digest is that of all training runs of the study, with as
+            many seeds or fewer; for files of earlier versions, which have no digests of rows.
 
     Raises:
-        UserError: if the file belongs to another study, or to one with other settings unless `refresh`, or is
-            damaged.
+        UserError: if the file belongs to another study, or unless `refresh` to one with other settings or
+            training runs, or is damaged.
     """
 
     def __init__(
@@ -92,9 +115,12 @@ class Measurements:
         *,
         study: str = "",
         refresh: bool = False,
+        runs: Mapping[tuple[Any, ...], str] = MappingProxyType({}),
+        are_runs: Callable[[str], bool] = lambda digest: False,
     ):
         self.path, self.setting, self._keys, self._study = path, setting, tuple(keys), study
         self.rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._runs = dict(runs)
         self._versions: tuple[str, ...] = ()
         if not path.exists():
             return
@@ -102,7 +128,10 @@ class Measurements:
         try:
             stored = StoredMeasurements.read(path)
             foreign = stored.study not in ("", study)
-            if not foreign and stored.setting == setting and not refresh:
+            common = {
+                key: value for key, value in stored.setting.items() if key in setting or key not in EXTENT
+            }
+            if not foreign and common == setting and not refresh:
                 for row in stored.rows:
                     check_values(dict(row), dict.fromkeys(columns, ANY) | dict.fromkeys(keys, PLAIN), path)
                     self.rows[self._key(row)] = dict(row)
@@ -111,12 +140,28 @@ class Measurements:
             raise UserError(f"{path} is damaged or does not belong to a study: {fault}; {remedy}") from fault
         if foreign:
             raise UserError(f"{path} does not belong to the study {study}, but to {stored.study}; {remedy}")
-        if stored.setting != setting and not refresh:
-            changed = _changed(stored.setting, setting)
-            raise UserError(
-                f"{path} holds measurements of a study with other settings ({changed}): choose another "
-                "--out, or measure again with --refresh"
+        if refresh:
+            return
+        if common != setting:
+            raise self._other(_changed(common, setting))
+        if RUNS not in stored.setting:
+            for row, digest in zip(stored.rows, stored.runs, strict=True):
+                key = self._key(row)
+                if digest != self._runs.setdefault(key, digest):
+                    raise self._other(f"training runs {digest}, not {self._runs[key]}, of a row")
+        elif not are_runs(stored.setting[RUNS]):
+            raise self._other(
+                f"training runs {stored.setting[RUNS]}, or more seeds; an earlier version wrote the file, so "
+                "that its rows can only be used together"
             )
+
+    @property
+    def diverged(self) -> str:
+        """Return a sentence about training runs that diverged, or an empty text."""
+        reasons = sorted({row[DIVERGED] for row in self.rows.values() if DIVERGED in row})
+        if not reasons:
+            return ""
+        return f"{in_words(reasons, 'and')}: there are no scores; --refresh trains and measures again"
 
     @property
     def note(self) -> str:
@@ -129,21 +174,36 @@ class Measurements:
             "--refresh measures them again"
         )
 
-    def add(self, row: dict[str, Any]) -> None:
+    def _other(self, changed: str) -> UserError:
+        return UserError(
+            f"{self.path} holds measurements of a study with other settings ({changed}): choose another "
+            "--out, or measure again with --refresh"
+        )
+
+    def add(self, row: Mapping[str, Any]) -> None:
         """Add a row and write the file."""
-        self.rows[self._key(row)] = row
+        self.rows[self._key(row)] = dict(row)
         self._versions = tuple(dict.fromkeys([*self._versions, release()]))
         content = {
             "study": self._study,
             "versions": self._versions,
             "setting": self.setting,
-            "rows": list(self.rows.values()),
+            "rows": [
+                _written(row) | ({RUNS: self._runs[key]} if self._runs.get(key) else {})
+                for key, row in self.rows.items()
+            ],
         }
         with whole(self.path) as temporary_path:
             temporary_path.write_text(json.dumps(content, indent=1) + "\n")
 
     def _key(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(row[name] for name in self._keys)
+
+
+def _written(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as it is written: values that are not finite are null, and their columns are listed."""
+    names = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+    return dict(row) | dict.fromkeys(names) | ({NOT_FINITE: names} if names else {})
 
 
 def release() -> str:

@@ -74,7 +74,8 @@ def metrics_design(
     require("matplotlib", "examples")
     if not LEAST <= count <= MOST:
         raise UserError(f"a set must have {LEAST} to {MOST} samples, not {count}: classes have few pictures")
-    setting = {"seed": seed, "count": count, "undamaged": undamaged, "damaged": damaged}
+    setting = {"seed": seed, "count": count, "undamaged": undamaged}
+    told = setting | {"damaged": damaged}
     keys = ("pictures", "features", "fault", "strength", "seed")
     sets = [(NONE, 0, number) for number in range(undamaged)] + [
         (fault, strength, number)
@@ -93,7 +94,7 @@ def metrics_design(
         Measurement((key,), partial(measure, *key))
         for key in ((*case, *each) for case in cases for each in sets)
     ]
-    return Design("metrics", setting, keys, ("scores",), measurements, partial(_report, cases, setting))
+    return Design("metrics", setting, keys, ("scores",), measurements, partial(_report, cases, told))
 
 
 def _report(

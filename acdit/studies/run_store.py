@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from ..bench.timing import machine
 from ..training.config import LoraConfig, ModelConfig, Recipe
 from ..training.loop import train
 from ..training.plan import make_plan
+from ..training.progress import DivergedError
 from ..training.recipe_digest import counted_settings, settings_digest, training_version
 from ..training.recipes import load_recipe
 from ..utils.errors import UserError
-from ..utils.files import check_writable, only_writer, whole
+from ..utils.files import check_writable, only_writer, remove, whole
 from ..utils.kinds import OBJECT, TEXT, Kind, check_values, number, one_of, whole_number
 from ..utils.ranks import launched
 from ..utils.settings import flatten
@@ -27,10 +29,11 @@ from ..utils.untrusted import read_object
 
 VARIABLE, DEFAULT_ROOT = "ACDIT_RUNS", "out/runs"
 RUN_FILE = "run.json"
-FINISHED, UNFINISHED = "finished", "unfinished"
+FINISHED, UNFINISHED, DIVERGED = "finished", "unfinished", "diverged"
 KINDS = {
     "name": TEXT,
-    "state": one_of(FINISHED, UNFINISHED),
+    "state": one_of(FINISHED, UNFINISHED, DIVERGED),
+    "diverged_step": whole_number(0).if_given(),
     "version": whole_number(),
     "digest": TEXT,
     "settings": OBJECT,
@@ -140,6 +143,35 @@ class StoredRun:
         return True
 
     @property
+    def diverged(self) -> str | None:
+        """Return which run diverged at which step, this one or one that it needs; None if none did.
+
+        Raises:
+            UserError: If a folder is damaged, or holds another run.
+        """
+        facts = self.facts
+        if facts is not None and facts["state"] == DIVERGED:
+            return f"{self.name} diverged at step {facts.get('diverged_step', self.saved_step):,}"
+        if facts is not None and facts["state"] == FINISHED:
+            return None
+        return next((reason for needed in self.needs if (reason := needed.diverged)), None)
+
+    @property
+    def ended(self) -> bool:
+        """Return whether nothing is left to train: the run is finished, has diverged or cannot start."""
+        return self.finished or self.diverged is not None
+
+    def forget_divergence(self) -> None:
+        """Remove the folder of the run if it has diverged, so that it is trained again.
+
+        Raises:
+            InUseError: If another process uses the run.
+        """
+        with only_writer(self.folder, "a study"):
+            if (facts := self.facts) is not None and facts["state"] == DIVERGED:
+                remove(self.folder)
+
+    @cached_property
     def flops(self) -> float | None:
         """Return the FLOPs of the whole training, or None if the layouts do not fit the data.
 
@@ -159,13 +191,13 @@ class StoredRun:
         )
 
     def train(self, follow: Callable[[int], None] | None = None) -> bool:
-        """Train the run to its end, resuming it, unless it is finished.
+        """Train the run to its end, resuming it, unless it is finished or has diverged.
 
         Args:
             follow: Function that is called with the number of completed steps; see `training.loop.train`.
 
         Returns:
-            Whether the run is finished; False if it was stopped by a signal.
+            Whether the run has ended, also if it has diverged; False if it was stopped by a signal.
 
         Raises:
             InUseError: If another process trains the run.
@@ -173,19 +205,22 @@ class StoredRun:
             OSError: If the disk is full.
         """
         with only_writer(self.folder, "a study"):
-            if self.finished:
+            if self.ended:
                 return True
             facts = self.facts or {"seconds": 0.0, "timed_steps": 0}
             seconds, timed, first = facts["seconds"], facts["timed_steps"], self.saved_step
             self._write(UNFINISHED, seconds, timed)
             started = time.monotonic()
-            trained = train(self.recipe, follow=follow)
-            state = UNFINISHED if trained is None else FINISHED
-            timed += (self.saved_step if trained is None else self.steps) - first
-            self._write(state, seconds + time.monotonic() - started, timed)
-            return trained is not None
+            diverged = None
+            try:
+                state = UNFINISHED if train(self.recipe, follow=follow) is None else FINISHED
+            except DivergedError as fault:
+                state, diverged = DIVERGED, fault.step
+            timed += (self.steps if state == FINISHED else self.saved_step) - first
+            self._write(state, seconds + time.monotonic() - started, timed, diverged)
+            return state != UNFINISHED
 
-    def _write(self, state: str, seconds: float, timed_steps: int) -> None:
+    def _write(self, state: str, seconds: float, timed_steps: int, diverged: int | None = None) -> None:
         facts = machine(launched().device)
         content = {
             "name": self.name,
@@ -200,6 +235,8 @@ class StoredRun:
             "ranks": launched().world_size,
             "machine": facts["processor"],
         }
+        if diverged is not None:
+            content["diverged_step"] = diverged
         with whole(self.folder / RUN_FILE) as temporary_path:
             temporary_path.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -1,5 +1,6 @@
 """Study of quality against the size of the network, at several numbers of blocks (Fig. 6a)."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from .design import Design, Rows
 from .digit_quality import Arm, digit_design
 from .digit_report import Line, Panel, arm_scores, digit_page
 from .digit_runs import BUDGETS, DigitBudget
+from .finite_scores import finite
 
 SIZES = ("small", "base", "large")
 
@@ -40,8 +42,11 @@ def scaling_arms(budget: DigitBudget) -> list[Arm]:
 
 
 def parameters_of(rows: Rows) -> dict[str, float]:
-    """Return the number of parameters of each size of the network."""
-    return {size: fmean(row["parameters"] for row in rows.values() if row["size"] == size) for size in SIZES}
+    """Return the number of parameters of each size of the network; NaN if all its runs diverged."""
+    return {
+        size: fmean(finite(row["parameters"] for row in rows.values() if row["size"] == size) or [math.nan])
+        for size in SIZES
+    }
 
 
 def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) -> tuple[str, list[Path]]:

@@ -101,7 +101,6 @@ def text_design(
         "steps": steps,
         "batch": batch,
         "samples": samples,
-        "first_seed": first_seed,
         "threads": torch.get_num_threads(),
     }
     training, measurements = TextTraining(steps, batch, network), []

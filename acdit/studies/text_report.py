@@ -6,11 +6,12 @@ from typing import Any, Literal, NamedTuple
 
 from ..diffusion.orders import LEFT, LOWEST_ENTROPY, RANDOM
 from ..evaluation.report import format_table
-from ..metrics.paired import MeanInterval, mean_interval
+from ..metrics.paired import mean_interval
 from ..utils.errors import require
 from ..utils.files import whole
 from .claims_text import LEARNED
 from .design import Rows
+from .finite_scores import finite, with_interval
 from .measurements import markdown_table
 from .verdicts import (
     HIGHER,
@@ -60,17 +61,13 @@ def report(blocks: Sequence[int], rows: Rows, folder: Path) -> tuple[str, tuple[
         rows: all rows, by masks, training, order, block size and seed.
         folder: output folder.
     """
-    intervals = {
-        name: {
-            block: mean_interval(list(scores.values()))
-            for block in blocks
-            if (scores := _scores(rows, arm, block, order))
-        }
+    measured = {
+        name: {block: scores for block in blocks if (scores := _scores(rows, arm, block, order))}
         for (arm, order), name in COLUMNS.items()
     }
     comparisons = compare_masks(blocks, rows) + compare_sizes(blocks, rows) + compare_orders(blocks, rows)
     comparisons = if_learned(comparisons, LEARNED, _scores(rows, ARMS[0], min(blocks)))
-    scores, compared = _table(blocks, intervals), [comparison.row() for comparison in comparisons]
+    scores, compared = _table(blocks, measured), [comparison.row() for comparison in comparisons]
     note = (
         "Held-out bits per byte, means over the seeds with 95% t intervals. Networks are trained on one "
         "block size each, or a single one on all sizes, in the steps of one of the others or of all of "
@@ -80,7 +77,7 @@ def report(blocks: Sequence[int], rows: Rows, folder: Path) -> tuple[str, tuple[
         f"Training takes {_costs(rows)} TFLOPs a network; a single block needs no clean tokens."
     )
     page, plot = folder / "text.md", folder / "text.png"
-    _plot(blocks, intervals, plot)
+    _plot(blocks, measured, plot)
     lines = ["# Likelihood of text by block size, masks and order", "", note, "", *markdown_table(scores), ""]
     lines += [count_words(comparisons), "", *markdown_table(compared), ""]
     with whole(page) as temporary_path:
@@ -136,44 +133,46 @@ def _scores(rows: Rows, arm: Arm, block: int, order: str = RANDOM) -> Scores:
     return scores_of(rows.values(), SCORE, **arm._asdict(), order=order, block=block)
 
 
-def _half(interval: MeanInterval) -> float | None:
-    """Return half the width of an interval, or None for a single value."""
-    return None if interval.low is None else interval.mean - interval.low
-
-
-def _table(
-    blocks: Sequence[int], intervals: Mapping[str, Mapping[int, MeanInterval]]
-) -> list[dict[str, str]]:
+def _table(blocks: Sequence[int], measured: Mapping[str, Mapping[int, Scores]]) -> list[dict[str, str]]:
     """Return a line for each block size, with a column for each arm and order."""
     lines = []
     for block in blocks:
         line = {"tokens per block": str(block)}
-        for name, by_block in intervals.items():
+        for name, by_block in measured.items():
             line[name] = ""
             if block in by_block:
-                half = _half(by_block[block])
-                line[name] = f"{by_block[block].mean:.3f}" + ("" if half is None else f" ± {half:.3f}")
+                line[name] = with_interval(list(by_block[block].values()), ".3f", ".3f")
         lines.append(line)
     return lines
 
 
 def _costs(rows: Rows) -> str:
     """Return the range of the FLOPs of the training of a network, in TFLOPs."""
-    flops = [row["training_flops"] for row in rows.values() if row["training_flops"] is not None]
+    flops = finite(row["training_flops"] for row in rows.values())
+    if not flops:
+        return "an unknown number of"
     low, high = min(flops) / 1e12, max(flops) / 1e12
     return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
 
 
-def _plot(blocks: Sequence[int], intervals: Mapping[str, Mapping[int, MeanInterval]], path: Path) -> None:
+def _plot(blocks: Sequence[int], measured: Mapping[str, Mapping[int, Scores]], path: Path) -> None:
+    """Plot means with 95% intervals over the seeds; runs that diverged are left out."""
     figures: Any = require("matplotlib.figure", "examples")
     figure = figures.Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
     styles = ("o-", "s--", "^-", "D-", "v:", "<:", "*-.", "x-.")
-    for (name, by_block), style in zip(intervals.items(), styles, strict=True):
+    for (name, by_block), style in zip(measured.items(), styles, strict=True):
+        intervals = {
+            block: mean_interval(values)
+            for block, scores in by_block.items()
+            if (values := finite(scores.values()))
+        }
+        if not intervals:
+            continue
         axes.errorbar(
-            [blocks.index(block) for block in by_block],
-            [interval.mean for interval in by_block.values()],
-            yerr=[_half(interval) or 0.0 for interval in by_block.values()],
+            [blocks.index(block) for block in intervals],
+            [interval.mean for interval in intervals.values()],
+            yerr=[0.0 if each.low is None else each.mean - each.low for each in intervals.values()],
             fmt=style,
             capsize=3,
             label=name,

@@ -61,8 +61,7 @@ def understanding_design(*, first_seed: int, seeds: int, quick: bool = False) ->
             most = max(budget.labels)
             tuned = classifier_run(budget, SHIPPED_SETTINGS, most, seed, SHIPPED)
             measurements.append(_classified(budget, SHIPPED_TUNED, most, seed, tuned))
-    setting = {"budget": "quick" if quick else "full", "first_seed": first_seed, "seeds": seeds}
-    setting |= {"threads": torch.get_num_threads()}
+    setting = {"budget": "quick" if quick else "full", "threads": torch.get_num_threads()}
     keys, columns = ("arm", "labels", "layer", "seed"), ("accuracy", "error")
     all_seeds = range(first_seed, first_seed + seeds)
     write = partial(report, budget.labels, budget.network["num_layers"], all_seeds)

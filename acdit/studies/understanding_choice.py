@@ -1,5 +1,6 @@
 """Study that chooses the settings of the study of understanding, on a part of the training digits."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 from functools import partial
@@ -12,7 +13,7 @@ from ..data.config import DataConfig
 from ..data.opening import open_samples
 from ..evaluation.report import format_table
 from ..utils.files import whole
-from .design import Design, Measurement, Rows
+from .design import Design, Measurement, Row, Rows
 from .measurements import markdown_table
 from .run_store import StoredRun
 from .understanding_measures import head_accuracies, load_classifier
@@ -104,13 +105,20 @@ def chosen(rows: Rows, arm: str, labels: int) -> dict[str, Any]:
         max(
             own,
             key=lambda row: (
-                row["accuracy"],
+                row["accuracy"] if math.isfinite(row["accuracy"]) else -1.0,  # it diverged
                 -row["steps"],
                 -row["learning_rate"],
                 not row["augmented"],
             ),
         )
     )
+
+
+def _accuracy(row: Row) -> str:
+    """Return the accuracy of a candidate with its error in percent, or that it diverged."""
+    if not math.isfinite(row["accuracy"]):
+        return "diverged"
+    return f"{100 * row['accuracy']:.2f} ± {100 * row['error']:.2f}"
 
 
 def _report(counts: Sequence[int], rows: Rows, folder: Path) -> tuple[str, list[Path]]:
@@ -123,7 +131,7 @@ def _report(counts: Sequence[int], rows: Rows, folder: Path) -> tuple[str, list[
             "learning rate": f"{row['learning_rate']:g}",
             "steps": row["steps"],
             "augmented": "yes" if row["augmented"] else "no",
-            "accuracy, %": f"{100 * row['accuracy']:.2f} ± {100 * row['error']:.2f}",
+            "accuracy, %": _accuracy(row),
             "chosen": "yes" if dict(row) in best else "",
         }
         for row in rows.values()

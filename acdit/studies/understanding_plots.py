@@ -7,6 +7,7 @@ from typing import Any
 from ..metrics.paired import mean_interval
 from ..utils.errors import require
 from ..utils.files import whole
+from .finite_scores import finite
 
 MARKERS = "os^Dvp*X"
 
@@ -25,8 +26,8 @@ def plot_labels(
     figure = figures.Figure(figsize=(10, 5), layout="constrained")
     axes = figure.add_subplot()
     for marker, (arm, by_labels) in zip(MARKERS * 2, accuracies.items(), strict=False):
-        means, errors = _percent(by_labels.values())
-        axes.errorbar(list(by_labels), means, yerr=errors, fmt=f"{marker}-", capsize=3, label=arm)
+        places, means, errors = _percent(by_labels)
+        axes.errorbar(places, means, yerr=errors, fmt=f"{marker}-", capsize=3, label=arm)
     for style, (arm, value) in zip((":", "--", "-."), constant.items(), strict=False):
         axes.axhline(100 * value, color="grey", linestyle=style, label=arm)
     counts = sorted({labels for by_labels in accuracies.values() for labels in by_labels})
@@ -51,10 +52,10 @@ def plot_layers(accuracies: Mapping[int, Mapping[str, Mapping[int, Sequence[floa
     panels = figure.subplots(1, len(accuracies), sharey=True, squeeze=False)[0]
     for axes, (labels, arms) in zip(panels, accuracies.items(), strict=True):
         for marker, (arm, by_layer) in zip(MARKERS, arms.items(), strict=False):
-            means, errors = _percent(by_layer.values())
+            places, means, errors = _percent(by_layer)
             style = "-" if "clean" in arm else "--"
             axes.errorbar(
-                list(by_layer), means, yerr=errors, fmt=f"{marker}{style}", capsize=3, markersize=4, label=arm
+                places, means, yerr=errors, fmt=f"{marker}{style}", capsize=3, markersize=4, label=arm
             )
         axes.set(title=f"{labels} labels per class", xlabel="layer (0 = embedded tokens)")
         axes.set_xticks(list(next(iter(arms.values()))))
@@ -64,11 +65,14 @@ def plot_layers(accuracies: Mapping[int, Mapping[str, Mapping[int, Sequence[floa
     _save(figure, path)
 
 
-def _percent(values: Any) -> tuple[list[float], list[float]]:
-    """Return means and half widths of intervals in percent; 0 for a single seed."""
-    intervals = [mean_interval(each) for each in values]
-    halves = [0.0 if each.low is None else each.mean - each.low for each in intervals]
-    return [100 * each.mean for each in intervals], [100 * half for half in halves]
+def _percent(values: Mapping[int, Sequence[float]]) -> tuple[list[int], list[float], list[float]]:
+    """Return places, means and half widths of intervals in percent; 0 for a single seed.
+
+    Runs that diverged are left out.
+    """
+    intervals = {place: mean_interval(finite(each)) for place, each in values.items() if finite(each)}
+    halves = [0.0 if each.low is None else each.mean - each.low for each in intervals.values()]
+    return list(intervals), [100 * each.mean for each in intervals.values()], [100 * half for half in halves]
 
 
 def _save(figure: Any, path: Path) -> None:

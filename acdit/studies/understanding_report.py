@@ -7,9 +7,10 @@ from statistics import fmean
 from typing import Any
 
 from ..evaluation.report import format_table
-from ..metrics.paired import MeanInterval, mean_interval, paired_differences
+from ..metrics.paired import MeanInterval, paired_differences
 from ..utils.files import whole
 from .design import Rows
+from .finite_scores import finite, with_interval
 from .measurements import markdown_table
 from .understanding_plots import plot_labels, plot_layers
 
@@ -32,22 +33,24 @@ class Comparison:
         question: what is compared, such as `pretraining as a generator`.
         labels: labels per class.
         control: name of the arm without it.
-        difference: what the treatment adds to the accuracy, with its interval over the seeds.
+        difference: what the treatment adds to the accuracy, with its interval over the seeds; None if a run
+            of one of them diverged.
     """
 
     question: str
     labels: int
     control: str
-    difference: MeanInterval
+    difference: MeanInterval | None
 
     def row(self) -> dict[str, Any]:
         """Return the comparison as a row of a table, with accuracies in percent."""
+        row = {"question": self.question, "against": self.control, "labels per class": self.labels}
+        if self.difference is None:
+            unknown = {"difference": "", "95% interval": "", "seeds": 0}
+            return row | unknown | {"verdict": "undecided: a run diverged"}
         low, high = self.difference.low, self.difference.high
         interval = "" if low is None or high is None else f"{100 * low:+.2f} to {100 * high:+.2f}"
-        return {
-            "question": self.question,
-            "against": self.control,
-            "labels per class": self.labels,
+        return row | {
             "difference": f"{100 * self.difference.mean:+.2f}",
             "95% interval": interval,
             "seeds": self.difference.count,
@@ -91,7 +94,7 @@ def report(
         for labels in counts
     }
     best = {
-        arm: {labels: max(by_layer[labels][arm].values(), key=fmean) for labels in counts} for arm in probes
+        arm: {labels: max(by_layer[labels][arm].values(), key=_mean) for labels in counts} for arm in probes
     }
     tables = [_accuracy_rows(counts, {**whole_arms, **best})]
     compared = [
@@ -99,7 +102,10 @@ def report(
     ]
     files = [folder / name for name in ("understanding.md", "labels.png", "layers.png")]
     constant = {
-        arm: fmean(values) for arm in whole_arms for labels, values in whole_arms[arm].items() if not labels
+        arm: fmean(finite(values))
+        for arm in whole_arms
+        for labels, values in whole_arms[arm].items()
+        if not labels and finite(values)
     }
     by_labels = {arm: values for arm, values in (whole_arms | best).items() if len(values) > 1}
     plot_labels(by_labels, constant, files[1])
@@ -146,11 +152,21 @@ def _accuracy_rows(
     for arm, by_labels in arms.items():
         row = {"network": arm} | dict.fromkeys(columns.values(), "")
         for labels, values in by_labels.items():
-            interval = mean_interval(values)
-            spread = "" if interval.low is None else f" ± {100 * (interval.mean - interval.low):.2f}"
-            row[columns[labels]] = f"{100 * interval.mean:.2f}{spread}"
+            row[columns[labels]] = with_interval([100 * value for value in values], ".2f", ".2f")
         rows.append(row)
     return rows
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean of the accuracies of runs that did not diverge; -1 if all did."""
+    return fmean(finite(values) or [-1.0])
+
+
+def _differences(treated: Sequence[float], control: Sequence[float]) -> MeanInterval | None:
+    """Return the mean difference of paired accuracies; None if a run diverged."""
+    if len(finite([*treated, *control])) < len(treated) + len(control):
+        return None
+    return paired_differences(treated, control)
 
 
 def _comparisons(
@@ -174,7 +190,7 @@ def _comparisons(
             question,
             labels,
             control,
-            paired_differences(arms[treated][labels], arms[control][labels]),
+            _differences(arms[treated][labels], arms[control][labels]),
         )
         for question, treated, control in pairs
         for labels in counts
@@ -182,7 +198,7 @@ def _comparisons(
     for probe in PROBES.values():
         clean, noised = probe_name(probe, None), probe_name(probe, DIT_TIMESTEP)
         for labels in counts:
-            difference = paired_differences(by_layer[labels][clean][layer], by_layer[labels][noised][layer])
+            difference = _differences(by_layer[labels][clean][layer], by_layer[labels][noised][layer])
             question = f"clean instead of noised input, {probe} of layer {layer}"
             compared.append(Comparison(question, labels, noised, difference))
     return compared

@@ -262,7 +262,8 @@ VIDEO_ERROR = Learned("video error over that of the best trivial guess", "lower"
 def if_learned(comparisons: Sequence[Comparison], rule: Learned, reference: Scores) -> list[Comparison]:
     """Return comparisons with the verdict `not learned at this budget` unless the reference run has learned.
 
-    Comparisons that are not measured stay so; so do all if the reference run is not measured.
+    Comparisons that are not measured stay so; so do all if the reference run is not measured. If a score of
+    it is not finite, they are undecided.
 
     Args:
         comparisons: comparisons of a study.
@@ -271,7 +272,9 @@ def if_learned(comparisons: Sequence[Comparison], rule: Learned, reference: Scor
     """
     if rule.has_learned(reference):
         return list(comparisons)
-    if reference:
+    if not all(map(math.isfinite, reference.values())):
+        verdict, words = UNDECIDED, f"{rule.score} of the reference run is not finite"
+    elif reference:
         verdict, words = NOT_LEARNED, f"{rule.score} of the reference run is {fmean(reference.values()):.3g}"
     else:
         verdict, words = NOT_MEASURED, f"{rule.score} of the reference run is missing"

@@ -1,9 +1,11 @@
 """Study of video in more and in fewer blocks, with small moving digits (Fig. 4)."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -23,7 +25,8 @@ from ..utils.files import whole
 from ..utils.ranks import launched
 from .claims_video import COUNTS, DISTANCE, RATIO, VIDEO
 from .design import Design, Measurement, Rows
-from .digit_report import Line, Panel, draw_panels, mean_of, with_interval
+from .digit_report import Line, Panel, draw_panels, mean_of
+from .finite_scores import finite, with_interval
 from .measurements import markdown_table
 from .run_store import RunSpec, StoredRun
 from .verdicts import count_words, scores_of
@@ -86,8 +89,6 @@ def video_design(*, budget: str, first_seed: int, seeds: int) -> Design:
     sizes = BUDGETS[budget]
     setting = {
         "budget": budget,
-        "first_seed": first_seed,
-        "seeds": seeds,
         "clips": sizes.clips,
         "sampling_steps": sizes.sampling_steps,
         "guidance": sizes.guidance,
@@ -187,7 +188,7 @@ def _report(rows: Rows, folder: Path) -> tuple[str, list[Path]]:
     by_count = {count: scores_of(given, DISTANCE, blocks=count) for count in COUNTS}
     ticks = {count: str(count) for count in COUNTS}
     panel = Panel("drawn clips", "number of blocks", [Line("small moving digits", by_count)], ticks, log=True)
-    draw_panels([panel], sum(row[REAL] for row in given) / len(given), plot)
+    draw_panels([panel], fmean(finite(row[REAL] for row in given) or [math.nan]), plot)
     lines = [
         "# Video in more and in fewer blocks",
         "",

@@ -26,7 +26,7 @@ from .autoencoder_config import AutoencoderRecipe
 from .checkpoint import check_recipe, fill, newest_checkpoint, save_checkpoint
 from .config import OptimizerConfig
 from .learner import optimizer_tensors, start_moments
-from .progress import Progress, not_finite_after, stuck_after
+from .progress import DivergedError, Progress, not_finite_after, stuck_after
 from .recipes import recipe_to_dict
 from .resuming import LOCATIONS
 from .schedules import rate_factor
@@ -115,14 +115,13 @@ def _train(recipe: AutoencoderRecipe, device: torch.device) -> Path:
             progress.update()
             if done.step % recipe.checkpoint_every == 0 or done.step == recipe.steps or done.stuck:
                 if names_not_finite := nonfinite(tensors()):
-                    raise UserError(
-                        not_finite_after(done.step, names_not_finite, checkpoints, "learning_rate")
-                    )
+                    reason = not_finite_after(done.step, names_not_finite, checkpoints, "learning_rate")
+                    raise DivergedError(reason, done.step)
                 state = {"step": done.step, "progress": asdict(done)}
                 state |= {"recipe": recipe_to_dict(recipe), "data": identity.to_json()}
                 save_checkpoint(checkpoints, state, tensors(), keep=1)
             if done.stuck:
-                raise UserError(stuck_after(done.step, "learning_rate"))
+                raise DivergedError(stuck_after(done.step, "learning_rate"), done.step)
     network.eval()
     _measure_scaling(network, data, recipe.seed, device)
     advice = "it is not written: train again with a lower learning_rate"

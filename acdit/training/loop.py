@@ -21,6 +21,7 @@ from .export import check_scheduler
 from .log import LOG_FILE
 from .monitoring import Watch, check_trackers
 from .objectives import objective_name
+from .progress import DivergedError
 from .run import Run
 from .signals import StopRequest
 from .validation import Validation, check_validation
@@ -51,6 +52,7 @@ def train(
         Path of the exported pipeline, or None if the run was stopped before its end.
 
     Raises:
+        DivergedError: If the loss, the gradient or the weights are not finite any more.
         UserError: If the recipe is invalid, differs from that of the run so far, or the run has to halt.
         OSError: If the last checkpoint or the pipeline could not be written.
     """
@@ -128,6 +130,8 @@ def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | N
         if improved or last or result.step % config.checkpoint_every == 0:
             saved = _save(run, watch, saved, last)
         if result.halt is not None:
+            if result.diverged:
+                raise DivergedError(result.halt, result.step)
             raise UserError(result.halt)
         if result.stop and result.step < config.steps:
             return False

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..utils.errors import UserError
+
 MOST_SKIPPED = 10  # skipped steps in a row at which a run halts
 LISTED = 20  # maximum number of samples in a message
 
@@ -64,6 +66,7 @@ class StepResult:
         unreadable: Number of images found damaged so far.
         bad_samples: Indices in the data set of the samples of a skipped step.
         halt: Reason why the run cannot continue, or None.
+        diverged: Whether the reason is that loss or gradient have not been finite for many steps.
         stop: Whether any rank was requested to stop.
     """
 
@@ -76,7 +79,20 @@ class StepResult:
     unreadable: int = 0
     bad_samples: tuple[int, ...] = ()
     halt: str | None = None
+    diverged: bool = False
     stop: bool = False
+
+
+class DivergedError(UserError):
+    """A training run cannot continue because its loss, gradient or weights are not finite.
+
+    Attributes:
+        step: Number of the step at which it ended.
+    """
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
 
 
 def not_finite_after(step: int, names: Sequence[str], checkpoints: Path, rate: str) -> str:

@@ -32,7 +32,7 @@ from .learner import Learner, TrainedNetwork, compile_blocks
 from .lora import Adapters, adapters_of, merged
 from .mixing import soft_labels
 from .objectives import build_objective
-from .progress import LISTED, Progress, StepResult, listed, not_finite_after, stuck_after
+from .progress import LISTED, DivergedError, Progress, StepResult, listed, not_finite_after, stuck_after
 from .recipes import recipe_to_dict
 from .resuming import check_tokenizer, compare_with_checkpoint
 from .schedules import rate_factor
@@ -223,18 +223,20 @@ class Run:
         halt = None
         if self.progress.stuck:
             halt = stuck_after(result.step, "optimizer.learning_rate", listed(suspects))
-        return replace(result, bad_samples=suspects, halt=halt)
+        return replace(result, bad_samples=suspects, halt=halt, diverged=halt is not None)
 
     def _checked(self, result: StepResult) -> StepResult:
         """Return the result with the counts so far, and with a halt if too many images are damaged."""
-        most, halt = self.recipe.data.max_unreadable, result.halt
+        most, halt, diverged = self.recipe.data.max_unreadable, result.halt, result.diverged
         if self._damaged > most:
             reasons = "; ".join(map(": ".join, list(self.data.skipped.items())[:LISTED]))
+            diverged = False
             halt = (
                 f"{self._damaged} {self.recipe.modality.samples} cannot be read, more than "
                 f"data.max_unreadable {most}; the state was saved: {reasons}"
             )
-        return replace(result, skipped=self.progress.skipped, unreadable=self._damaged, halt=halt)
+        counts = {"skipped": self.progress.skipped, "unreadable": self._damaged}
+        return replace(result, halt=halt, diverged=diverged, **counts)
 
     def _count_damaged(self) -> int:
         """Return the number of images that this rank and its loader's workers have found damaged."""
@@ -263,13 +265,14 @@ class Run:
         All ranks must call this method.
 
         Raises:
-            UserError: If weights, their moving average or the optimiser's state are not finite; the earlier
-                checkpoints are kept.
+            DivergedError: If weights, their moving average or the optimiser's state are not finite; the
+                earlier checkpoints are kept.
             OSError: If the checkpoint cannot be written.
         """
         names = list(chain(*self.ranks.gathered(nonfinite(self.learner.tensors()))))
         if names:
-            raise UserError(not_finite_after(self.step, names, self.checkpoints, "optimizer.learning_rate"))
+            reason = not_finite_after(self.step, names, self.checkpoints, "optimizer.learning_rate")
+            raise DivergedError(reason, self.step)
         state = {
             "step": self.step,
             "progress": asdict(self.progress),

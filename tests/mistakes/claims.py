@@ -90,8 +90,8 @@ CLAIMS = [
     mutant(
         "other settings are resumed",
         "studies/measurements.py",
-        "if stored.setting != setting and not refresh:",
-        "if False and stored.setting != setting:",
+        "if common != setting: raise",
+        "if False: raise",
         "studies/test_refresh.py::test_other_settings_and_versions_of_a_study_are_refused_and_refreshed",
     ),
     mutant(

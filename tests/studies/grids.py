@@ -30,6 +30,23 @@ def weights(run: StoredRun) -> str:
     return file_digest(run.pipeline / "transformer" / "diffusion_pytorch_model.safetensors")
 
 
+def seeded(seeds: int, first: int = 0, **changes: Any) -> Design:
+    """A study of one run for each seed: the digest of its weights; the report names the seeds."""
+
+    def measure(seed: int, run: StoredRun) -> Iterator[Mapping[str, Any]]:
+        yield {"seed": seed, "weights": weights(run)}
+
+    def report(rows: Rows, folder: Path) -> tuple[str, tuple[Path, ...]]:
+        del folder
+        return format_table(list(rows.values())), ()
+
+    measurements = [
+        Measurement(((seed,),), lambda run, seed=seed: measure(seed, run), (spec(seed, None, changes),))
+        for seed in range(first, first + seeds)
+    ]
+    return Design("seeded", {}, ("seed",), ("weights",), measurements, report)
+
+
 def design(**changes: Any) -> Design:
     """A study of two runs and a fine-tuned one: the digest of the weights of each."""
     first = spec(0, None, changes)
@@ -40,7 +57,7 @@ def design(**changes: Any) -> Design:
 
     def report(rows: Rows, folder: Path) -> tuple[str, tuple[Path, ...]]:
         del folder
-        return format_table([rows[(name,)] for name in runs]), ()
+        return format_table([{"run": name, "weights": rows[(name,)]["weights"]} for name in runs]), ()
 
     measurements = [
         Measurement(((name,),), lambda run, name=name: measure(name, run), (each,))

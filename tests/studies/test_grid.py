@@ -173,6 +173,28 @@ def test_a_run_that_another_process_trains_is_left_to_it(store):
     assert done == [True] and theirs.finished
 
 
+def test_a_study_measures_what_it_can_while_another_process_trains_its_first_run(tmp_path, capsys):
+    """The first run is held, and with it the one that starts from it: the second is trained and measured."""
+    store, out = RunStore(tmp_path / "runs"), tmp_path / "out"
+    first, second, _ = store.runs(design().runs)
+    results = []
+    with only_writer(first.folder, "a study"):
+        thread = threading.Thread(target=lambda: results.append(run_study(design(), out, store=store)))
+        thread.start()
+        deadline = time.monotonic() + 60
+        said = ""
+        while "waiting" not in said and time.monotonic() < deadline:
+            time.sleep(0.05)
+            said += capsys.readouterr().err
+        (row,) = json.loads((out / "measurements.json").read_text())["rows"]
+        assert row["run"] == "1" and second.finished and first.facts is None and thread.is_alive()
+        assert said.count(f"waiting: another process trains seed 0 in {first.folder}") == 1
+    thread.join(60)
+    straight = given(run_study(design(), tmp_path / "straight", store=store)).report
+    assert [given(result).report for result in results] == [straight]  # in the order of the design
+    assert "3 training runs: 100%" in capsys.readouterr().err
+
+
 def test_declarations_pass_to_a_worker_as_json(store):
     declared = spec(3, spec(1, None, {"layout.blocks": ["2x2", "4x4"]}), {"diffusion.views": 2})
     received = spec_from_json(json.loads(json.dumps(spec_to_json(declared))))

@@ -109,7 +109,7 @@ def test_the_study_of_faults(tmp_path, monkeypatch):
     monkeypatch.setitem(metric_faults.PICTURES, "digits", lambda: pytest.fail("it was measured again"))
     assert given(run_study(metrics_design(**arguments), tmp_path)).report == result.report
     with pytest.raises(UserError, match="other settings"):
-        run_study(metrics_design(**{**arguments, "damaged": 2}), tmp_path)
+        run_study(metrics_design(**{**arguments, "count": 31}), tmp_path)
     with pytest.raises(UserError, match="20 to 600 samples, not 601"):
         metrics_design(count=601)
 
