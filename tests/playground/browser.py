@@ -107,7 +107,7 @@ class Watched:
         self.context.close()
         elsewhere = [url for url in self.requests if not url.startswith((self.address, "data:", "blob:"))]
         assert elsewhere == ["about:blank"] * len(elsewhere)
-        assert self.errors == []
+        assert self.errors == [], self.errors
 
     def refusals(self) -> list[str]:
         """Take the errors that the browser writes about refused requests."""
