@@ -18,7 +18,7 @@ CAUGHT = 97  # exit status of a process that was caught
 SENDING = ("socket.connect", "socket.sendto", "socket.sendmsg")
 LOOKING_UP = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.getnameinfo")
 
-_watchers: list[Callable[[str], None]] = []  # each is called with what was attempted
+_watchers: list[Callable[[str], None]] = []  # the last one is called with what was attempted
 
 
 def attempt(event: str, values: tuple[Any, ...]) -> str | None:
@@ -47,8 +47,7 @@ def _audit(event: str, values: tuple[Any, ...]) -> None:
         return
     words = attempt(event, values)
     if words is not None:
-        for watcher in tuple(_watchers):
-            watcher(words)
+        _watchers[-1](words)
 
 
 sys.addaudithook(_audit)
