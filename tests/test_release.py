@@ -100,6 +100,9 @@ def test_the_version_comes_from_the_last_tag(tmp_path):
     git(sources, "commit", "--quiet", "--allow-empty", "--message", "later")
     later = version_of(sources)
     assert later.is_devrelease and Version("3.1.4") < later < Version("3.2") and later.local is None
+    git(sources, "tag", "--annotate", "v3.2.0", "--message", "with a message, as a release has")
+    assert version_of(sources) == Version("3.2.0")
+    git(sources, "commit", "--quiet", "--allow-empty", "--message", "later still")
     # as a hosted runner fetches it: the last commit alone, without tags
     git(tmp_path, "clone", "--quiet", "--depth", "1", "--no-tags", f"file://{sources}", "shallow")
     shallow = version_of(tmp_path / "shallow")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from ..model.layout import parse_dims
 from ..pipelines.folders import folder_modality, pipeline_folder
@@ -12,6 +12,8 @@ from ..utils.settings import quoted_value
 from .command import PlainCommand
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from ..modalities.modality import Modality
     from ..model.layout import Layout
     from ..pipelines.block_pipeline import BlockPipeline
@@ -32,6 +34,8 @@ class InfoOptions:
     mnist-classifier); default: mnist."""
     block: str | None = None
     """Block size in tokens, such as 4x4; default: the model's own."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the network, on which the bytes of its weights and of the cache depend."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -42,10 +46,12 @@ class InfoOptions:
 
 def run(options: InfoOptions) -> None:
     """Print the facts as a table or as JSON."""
+    import torch
+
     from ..pipelines.loading import load_pipeline
     from ..pipelines.stored_pipeline import StoredPipeline
 
-    pipeline = load_pipeline(options.model, kind=StoredPipeline)
+    pipeline = load_pipeline(options.model, getattr(torch, options.dtype), StoredPipeline)
     folder, layout = pipeline_folder(options.model), pipeline.layout
     if options.block is not None:
         layout = layout.with_block(parse_dims(options.block))
@@ -72,6 +78,11 @@ def _listed(names: dict[int, str]) -> str:
     return ", ".join(listed)
 
 
+def weight_bytes(network: "Module") -> int:
+    """Return the number of bytes of the weights of a network."""
+    return sum(weight.nbytes for weight in network.parameters())
+
+
 def generator_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Modality") -> Facts:
     """Return facts about a generator by name, with FLOPs and bytes for one sample in the blocks of a layout.
 
@@ -88,6 +99,7 @@ def generator_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Moda
     steps, (name, key) = pipeline.default_steps(layout), modality.vocabulary
     return {
         "parameters": counts.parameters,
+        "weight bytes": weight_bytes(pipeline.transformer),
         "layers": model.num_layers,
         "hidden size": model.hidden_size,
         "heads": model.num_heads,
@@ -123,6 +135,7 @@ def classifier_facts(
     heads = zip(pipeline.classifier.layers, model.poolings, strict=True)
     return {
         "parameters": classifier_parameters(model),
+        "weight bytes": weight_bytes(pipeline.classifier),
         "layers": model.backbone.num_layers,
         "hidden size": model.backbone.hidden_size,
         "heads": model.backbone.num_heads,

@@ -23,17 +23,22 @@ def parts_with_gaps(text: str) -> list[tuple[str, int]]:
     return [("", len(part)) if GAP.fullmatch(part) else (part, 0) for part in parts]
 
 
-def tokens_with_gaps(tokenizer: Tokenizer, text: str) -> Tensor:
+def tokens_with_gaps(tokenizer: Tokenizer, text: str, longest: int) -> Tensor:
     """Return the ids (1, L) of a text, with the mask's id for every underscore of a gap.
 
     Args:
         tokenizer: tokenizer of the model.
         text: text in which every run of at least three underscores is a gap of so many tokens.
+        longest: maximum number of tokens, which the model holds.
 
     Raises:
-        UserError: if the text has no gap.
+        UserError: if the text has no gap, or more tokens.
     """
     ids: list[int] = []
     for part, gap in parts_with_gaps(text):
         ids += [tokenizer.mask] * gap if gap else tokenizer.encode(part)
+    if len(ids) > longest:
+        raise UserError(
+            f"the text with its gaps has {len(ids):,} tokens, but the model holds {longest:,}: shorten it"
+        )
     return torch.tensor([ids])

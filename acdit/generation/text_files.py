@@ -52,7 +52,9 @@ def stream_texts(
         temperature,
         top_p,
         generator=generators(sampling.seed, range(count)),
-        tokens=None if gaps is None else tokens_with_gaps(pipeline.tokenizer, gaps),
+        tokens=None
+        if gaps is None
+        else tokens_with_gaps(pipeline.tokenizer, gaps, pipeline.layout.num_tokens),
     )
 
 

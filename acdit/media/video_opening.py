@@ -97,6 +97,8 @@ def opened_video(
         stream = video_stream(container)
         if stream is None:
             raise VideoError("holds no video")
+        if stream.codec_context is None:  # of a damaged file, or of a newer format
+            raise VideoError("holds video that cannot be decoded: its codec is not known")
         _check_pixels(stream.codec_context.width, stream.codec_context.height, max_pixels)
         # The options of `av.open` reach the container and the decoders that probe it, but not this one, which
         # would follow frames that grow on the way.

@@ -107,6 +107,8 @@ class Playground:
     async def preview(self, request: Request) -> Response:
         """Answer with an uploaded picture as a model sees it."""
         card, values = await self._read(request, requests.PREVIEW, "finish", LONGEST_REQUEST)
+        if values["block"] is not None:
+            requests.checked_block(card, values["block"])
         return _Json({"image": data_url(await self._picture(card, values["image"]))})
 
     async def video(self, request: Request) -> Response:

@@ -114,7 +114,7 @@ _TOKENS = {
     "seed": SEED,
 }
 WRITE = _TOKENS | {"prompt": TEXT, "tokens": at_least(1)}
-FILL = _TOKENS | {"text": TEXT, "tokens": at_least(1).or_none().if_given()}
+FILL = _TOKENS | {"text": TEXT}
 
 
 def checked_keep(card: Card, block: tuple[int, ...], keep: int) -> int:

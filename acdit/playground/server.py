@@ -13,6 +13,7 @@ import uvicorn
 
 from .access import Access, Guard
 from .app import application
+from .connections import Connection
 from .jobs import Worker
 from .listening import url_of
 from .shelf import Shelf
@@ -34,7 +35,7 @@ class Server(uvicorn.Server):
         self.worker, self._when_started = Worker(), started
         config = uvicorn.Config(
             Guard(application(shelf, self.worker), access),
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_level="error",

@@ -56,8 +56,10 @@ class Machine:
             given["device"] = self.device
         if self.dtype != torch.float32:
             given["dtype"] = str(self.dtype).removeprefix("torch.")
-        if MISSING in given.values():
+        if MISSING in (given.get("labels"), given.get("labels-by-block")):
             return _without(python, "both the name and the number of the class are names of other classes")
+        if any("\0" in str(value) for value in given.values()):
+            return _without(python, "no argument of a command can hold the character NUL")
         command = command_line("sample", given)
         if len(command) > LONGEST_COMMAND:
             return _without(python, f"it would be longer than {LONGEST_COMMAND:,} characters")

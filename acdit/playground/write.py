@@ -103,7 +103,8 @@ def _pieces(job: Job, pipeline: ACDiTTextPipeline, settings: TextSettings) -> It
     def step_done(*_: object) -> None:
         pipeline._interrupt = job.stopped
 
-    tokens = tokens_with_gaps(pipeline.tokenizer, settings.text) if settings.gaps else None
+    longest = pipeline.layout.num_tokens
+    tokens = tokens_with_gaps(pipeline.tokenizer, settings.text, longest) if settings.gaps else None
     return pipeline.stream(
         None if settings.gaps else settings.text,
         max_new_tokens=settings.tokens,

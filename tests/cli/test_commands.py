@@ -161,6 +161,16 @@ def test_evaluate_scores_every_block_size(model, tmp_path, capsys, monkeypatch):
     assert "--samples 20 is an old name: write --count 20" in written.err
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_info_counts_the_bytes_of_a_precision(model, dtype, capsys):
+    assert main(["info", model, "--json", "--dtype", dtype]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    pipeline = ACDiTImagePipeline.from_pretrained(model, dtype=getattr(torch, dtype))
+    assert facts["cache_bytes_per_image"] == pipeline.transformer.new_cache(pipeline.layout, 1).nbytes
+    stored = sum(weight.numel() * weight.element_size() for weight in pipeline.transformer.parameters())
+    assert facts["weight_bytes"] == stored == facts["parameters"] * (4 if dtype == "float32" else 2)
+
+
 def test_info_as_table_and_json(model, capsys):
     assert main(["info", model, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

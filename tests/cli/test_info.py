@@ -50,3 +50,16 @@ def test_the_table_of_a_classifier(tmp_path, capsys):
     assert "class names               0 ant, 1 bee, 2 cow" in lines
     assert main(["info", str(tmp_path), "--block", "3x3"]) == 2
     assert "does not tile" in capsys.readouterr().err
+
+
+def test_the_bytes_of_a_classifier_depend_on_the_precision(tmp_path, capsys):
+    build_classifier().save_pretrained(tmp_path)
+    stored = []
+    for dtype in ("float32", "float16"):
+        assert main(["info", str(tmp_path), "--json", "--dtype", dtype]) == 0
+        stored.append(json.loads(capsys.readouterr().out)["weight_bytes"])
+    assert (
+        stored[0]
+        == 2 * stored[1]
+        == 4 * sum(each.numel() for each in build_classifier().classifier.parameters())
+    )

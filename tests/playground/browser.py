@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
+from tests.playground.offline import OFFLINE, watched_process
+
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 WAIT = 60_000  # milliseconds within which anything that the tests wait for must happen
@@ -42,15 +44,19 @@ def chromium() -> str:
 
 @contextmanager
 def served(*words: str) -> Iterator[str]:
-    """Address of a page that `acdit demo` serves in a process of its own."""
-    command = [sys.executable, "-m", "acdit", "demo", "--port", "0", "--device", "cpu", *words]
+    """Address of a page that `acdit demo` serves in a process of its own, which may not use the network."""
+    command = [sys.executable, "-m", OFFLINE, "demo", "--port", "0", "--device", "cpu", *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as server:
+    with (
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as server,
+        watched_process(server),
+    ):
         try:
             assert server.stdout is not None
             line = server.stdout.readline()
             assert "http://" in line, line
             yield next(word for word in line.split() if word.startswith("http://"))
+            assert server.poll() is None, "the server has ended"
         finally:
             server.terminate()
 
@@ -101,7 +107,7 @@ class Watched:
         self.context.close()
         elsewhere = [url for url in self.requests if not url.startswith((self.address, "data:", "blob:"))]
         assert elsewhere == ["about:blank"] * len(elsewhere)
-        assert self.errors == []
+        assert self.errors == [], self.errors
 
     def refusals(self) -> list[str]:
         """Take the errors that the browser writes about refused requests."""

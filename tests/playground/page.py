@@ -19,7 +19,9 @@ from acdit.playground.listening import listen
 from acdit.playground.pictures import data_url
 from acdit.playground.server import Server
 from acdit.playground.shelf import Shelf
+from tests.playground.offline import watched_threads
 
+ROOT = Path(__file__).parents[2]
 JSON = {"Content-Type": "application/json"}
 WAIT = 120  # seconds until a test gives up
 
@@ -83,7 +85,7 @@ def named(events: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def served(*folders: str | Path, access: Access | None = None, buffer: int | None = None) -> Iterator[Page]:
-    """A page that shows the models of folders and of the package, served by a thread.
+    """A page that shows the models of folders and of the package, served by a thread without network.
 
     `buffer` is about how many bytes the system keeps of an answer that nobody reads.
     """
@@ -92,14 +94,15 @@ def served(*folders: str | Path, access: Access | None = None, buffer: int | Non
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     server = Server(Shelf([str(folder) for folder in folders]), access or Access())
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield Page(listener.getsockname()[1], buffer)
-    finally:
-        server.worker.close()
-        server.should_exit = True
-        thread.join(WAIT)
-        assert not thread.is_alive()
+    with watched_threads():
+        thread.start()
+        try:
+            yield Page(listener.getsockname()[1], buffer)
+        finally:
+            server.worker.close()
+            server.should_exit = True
+            thread.join(WAIT)
+            assert not thread.is_alive()
 
 
 def opened(url: str) -> Image.Image:

@@ -20,7 +20,8 @@ from acdit.cli.main import main
 from acdit.pipelines.folders import folder_classes, pipeline_folder
 from acdit.playground.listening import listen, url_of
 from acdit.playground.shelf import Shelf
-from tests.playground.page import WAIT, Page, first_event
+from tests.playground.offline import OFFLINE, watched_process
+from tests.playground.page import ROOT, WAIT, Page, first_event
 from tests.site.running import run_page
 
 SHOWS = re.compile(r"acdit demo: http://127\.0\.0\.1:(\d+) shows the page; Ctrl-C ends it\n")
@@ -28,23 +29,24 @@ SHOWS = re.compile(r"acdit demo: http://127\.0\.0\.1:(\d+) shows the page; Ctrl-
 
 @contextmanager
 def running(*options, **variables):
-    """A process that serves the page, and its first line."""
-    command = [sys.executable, "-m", "acdit", "demo", "--port", "0", "--device", "cpu", *options]
+    """A process that serves the page and may not use the network, and its first line."""
+    command = [sys.executable, "-m", OFFLINE, "demo", "--port", "0", "--device", "cpu", *options]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | variables,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        yield process, line
-    finally:
-        process.kill()
-        process.communicate()
+    with watched_process(process):
+        try:
+            line = process.stdout.readline()
+            yield process, line
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def test_it_serves_until_it_is_interrupted():

@@ -125,12 +125,46 @@ def test_two_underscores_are_no_gap(page):
 
 
 def test_a_text_that_is_too_long_ends_in_an_error_event(page):
-    for path, values in (
-        ("write", WRITE | {"prompt": "a" * 16}),
-        ("fill", FILL | {"text": "a" * 20 + "___"}),
+    for path, values, said in (
+        ("write", WRITE | {"prompt": "a" * 16}, "shorter than the model's 16 tokens, not 16"),
+        ("fill", FILL | {"text": "a" * 20 + "___"}, "has 23 tokens, but the model holds 16: shorten it"),
+        ("fill", FILL | {"text": "_" * 100_000}, "has 100,000 tokens, but the model holds 16: shorten it"),
     ):
         last = page.events(f"/api/{path}", values)[-1]
-        assert last["event"] == "error" and "16" in last["message"]
+        assert last["event"] == "error" and said in last["message"]
+
+
+@pytest.mark.parametrize("path", ["write", "fill"])
+@pytest.mark.parametrize("given", ["\U0001f600", "\x00", "\x1b[31m", "\u202eabc", "\ufeff", "\uffff", "\r"])
+def test_characters_of_all_sorts_are_kept(given, path, page, capsys):
+    """The model reads bytes. A command that a shell could not take is left out."""
+    asked = WRITE | {"prompt": given} if path == "write" else FILL | {"text": f"{given}___"}
+    events = page.events(f"/api/{path}", asked)
+    done = events[-1]
+    assert done["event"] == "done" and joined(events).startswith(given)
+    exec(compile(done["python"], "copied.py", "exec"), {})
+    assert capsys.readouterr().out == joined(events) + "\n"
+    if given == "\x00":
+        assert done["command"] is None and "the character NUL" in done["without_command"]
+    else:
+        assert main(shlex.split(done["command"])[1:]) == 0
+        assert capsys.readouterr().out == joined(events) + "\n"
+
+
+@pytest.mark.parametrize("given", ["\ud83d", "\ude00\ud83d", "a\udcffb"])
+def test_halves_of_characters_are_refused(given, page):
+    for path, asked in (("write", WRITE | {"prompt": given}), ("fill", FILL | {"text": f"{given}___"})):
+        last = page.events(f"/api/{path}", asked)[-1]
+        assert last["event"] == "error" and "not valid Unicode" in last["message"]
+
+
+def test_a_megabyte_of_text_is_refused(page):
+    for path, asked in (
+        ("write", WRITE | {"prompt": "a" * 2**20}),
+        ("fill", FILL | {"text": "a" * 2**20 + "___"}),
+    ):
+        status, answer = page.post(f"/api/{path}", asked)
+        assert status == 413 and "at most 262,144 bytes" in answer["error"]
 
 
 def words(model, pieces="Whitespace"):
