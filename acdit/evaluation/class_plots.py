@@ -1,5 +1,6 @@
 """Plots of reports of classes: confused classes, reliability, and accuracy over layers and timesteps."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,13 +128,15 @@ def _draw_confusion(axes: Any, report: Report) -> None:
 def tick_names(names: Sequence[str]) -> list[str]:
     """Return names of classes as an axis shows them: in one line, short, and in letters that the font has.
 
-    A name with other letters is replaced by the number of the class.
+    A name with other letters, or whose short form is that of another class, is replaced by the number.
     """
     fonts: Any = require("matplotlib.font_manager", "examples")
     letters = fonts.get_font(fonts.findfont(fonts.FontProperties())).get_charmap()
+    short = [shortened(printable(name), WIDEST) for name in names]
+    repeated = Counter(short)
     return [
-        shortened(text, WIDEST) if all(ord(letter) in letters for letter in text) else f"class {number}"
-        for number, text in enumerate(map(printable, names))
+        text if repeated[text] == 1 and all(ord(letter) in letters for letter in text) else f"class {number}"
+        for number, text in enumerate(short)
     ]
 
 

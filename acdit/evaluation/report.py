@@ -195,7 +195,7 @@ def format_table(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def _cell(value: str | float | None) -> str | float:
-    """Return a value as a table shows it: names in one line, without the end of very long ones."""
+    """Return a value as a table shows it: names in one line, and long ones shortened."""
     if value is None:
         return "-"
     return shortened(printable(value), WIDEST) if isinstance(value, str) else value

@@ -121,5 +121,6 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return a text, cut off with an ellipsis if it has more than `longest` characters."""
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    """Return a text, with an ellipsis in place of a part inside if it has more than `longest` characters."""
+    end = longest // 4
+    return text if len(text) <= longest else f"{text[: longest - 1 - end]}…{text[-end:]}"

@@ -54,7 +54,8 @@ def test_a_probe_equals_one_that_is_trained_on_stored_features(generator, tmp_pa
     assert network.layers == (0, 1, 2, 0, 1, 2)
     order = StepBatches(len(run.data), BATCH, range(STEPS), seed=recipe.training.seed)
     batches = list(DataLoader(run.data, batch_sampler=order))
-    poolings: list[Pooling] = [*["mean"] * 3, *["attention"] * 3]  # of the embeddings and of both layers
+    # of the embeddings and of both layers
+    poolings: tuple[Pooling, ...] = ("mean", "mean", "mean", "attention", "attention", "attention")
     for number, pooling in enumerate(poolings):
         layer = network.layers[number]
         head = ClassificationHead(16, 10, pooling, 4).double()
