@@ -91,7 +91,9 @@ def digit_page(
     note = (
         f"{lead} Means over the seeds with 95% t intervals, on features of a classifier of digits; as many "
         f"real training digits have a Fréchet distance of {real:.3g} from the held-out ones. MFLOPs and "
-        "milliseconds are those of drawing a digit, training TFLOPs those of the whole training."
+        "milliseconds are those of drawing a digit, training TFLOPs those of the whole training. "
+        "Milliseconds are wall time, the median over the seeds, of a machine that may have been busy with "
+        "other work."
     )
     words = f"{count_words(tested)} They are of the Fréchet distance, where lower is better."
     page, plot = folder / f"{name}.md", folder / f"{name}.png"

@@ -181,7 +181,8 @@ def _report(rows: Rows, folder: Path) -> tuple[str, list[Path]]:
         f"steps. Errors are squared errors of clips that bounce, continued from {PREFIX} frames, over those "
         "of the best trivial guess. Fréchet distances of drawn clips are on features of a small network that "
         f"was fitted to such clips; real training clips have {mean_of(given, REAL, 1)}. Means with 95% t "
-        "intervals over the seeds."
+        "intervals over the seeds. Milliseconds are wall time of a machine that may have been busy with "
+        "other work."
     )
     words = count_words(judged)
     page, plot = folder / "video.md", folder / "video.png"

@@ -292,7 +292,7 @@ def test_a_reference_that_has_not_learned_gives_no_verdicts():
     assert [each.verdict for each in changed] == [*[NOT_LEARNED] * 3, NOT_MEASURED]
     assert changed[0].reason == "label accuracy of the reference run is 0.895"
     for unknown in ({}, {0: math.nan}):
-        expected = NOT_LEARNED if unknown else NOT_MEASURED
+        expected = UNDECIDED if unknown else NOT_MEASURED  # a run diverged, or there is none
         assert {each.verdict for each in if_learned(found[:3], LABEL_ACCURACY, unknown)} == {expected}
     assert VIDEO_ERROR.has_learned({0: 0.69}) and not VIDEO_ERROR.has_learned({0: 0.7})
     assert not LABEL_ACCURACY.has_learned({0: 0.9})
