@@ -78,7 +78,7 @@ class Field:
             return None
         if isinstance(value, str) and self.is_sequence and ("," in value or int not in self.alternatives):
             return split_values(value)
-        return list(value) if isinstance(value, tuple) else value
+        return list(value) if isinstance(value, list | tuple) else value
 
 
 def split_values(text: str) -> list[str]:
@@ -249,16 +249,18 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
         parts[key] = known[key].parse(value)
         if parts[key] is None and NoneType not in known[key].alternatives:
             raise UserError(f"{prefix}{label_of(cls, key)} must be {known[key].described}, not empty")
-    try:
-        checked = _checker(cls).parse_object(parsed)
-    except argparse.ArgumentError as error:
-        match = re.match(r'Parser key "(.+?)"', str(error))
-        if match is None:
-            raise
-        key, value = match[1], _brief(values[match[1]])
-        label = label_of(cls, key)
-        raise UserError(f"{prefix}{label} must be {known[key].described}, not {value}") from None
-    return _instance(cls, checked.as_dict() | literal)
+    checked: dict[str, Any] = {}
+    for key, value in parsed.items():
+        try:
+            checked[key] = _checker(cls, key).parse_object({key: value})[key]
+        except argparse.ArgumentError as error:
+            if not str(error).startswith(f'Parser key "{key}"'):
+                raise
+            label = label_of(cls, key)
+            raise UserError(
+                f"{prefix}{label} must be {known[key].described}, not {_brief(values[key])}"
+            ) from None
+    return _instance(cls, checked | literal)
 
 
 def help_text(cls: type, command: str, example: str, defaults: object = None) -> str:
@@ -271,9 +273,13 @@ def help_text(cls: type, command: str, example: str, defaults: object = None) ->
 
 
 @cache
-def _checker(cls: type) -> "ArgumentParser":
-    """Return the parser that checks the values of a dataclass."""
-    return _parser(cls)
+def _checker(cls: type, key: str) -> "ArgumentParser":
+    """Return the parser that checks the values of a field; one of all fields would check all defaults too."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument(f"--{key}", type=fields_of(cls)[key].hint)
+    return parser
 
 
 def _parser(cls: type, defaults: object = None, **about: Any) -> "ArgumentParser":
@@ -300,10 +306,22 @@ def _parser(cls: type, defaults: object = None, **about: Any) -> "ArgumentParser
     return parser
 
 
-def _instance(cls: type[T], values: dict[str, Any]) -> T:
+def _instance(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
+    """Build an instance of `cls` from values by dotted key; every field without a value has its default."""
+    own: dict[str, Any] = {}
+    for name, hint in _hints(cls).items():
+        if is_dataclass(hint):
+            own[name] = _instance(hint, values, f"{prefix}{name}.")  # pyright: ignore[reportArgumentType]
+        elif prefix + name in values:
+            own[name] = values[prefix + name]
+    return cls(**own)
+
+
+@cache
+def _hints(cls: type) -> Mapping[str, Any]:
+    """Return the type of each field of a dataclass by its name."""
     hints = get_type_hints(cls)
-    inner = {key: _instance(hints[key], value) for key, value in values.items() if is_dataclass(hints[key])}
-    return cls(**values | inner)
+    return MappingProxyType({field.name: hints[field.name] for field in fields(cls)})  # pyright: ignore[reportArgumentType]
 
 
 def spelled(key: str) -> str:
