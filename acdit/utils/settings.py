@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from operator import attrgetter
 from textwrap import shorten
 from types import MappingProxyType, NoneType, UnionType
@@ -252,7 +252,9 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
     checked: dict[str, Any] = {}
     for key, value in parsed.items():
         try:
-            checked[key] = _checker(cls, key).parse_object({key: value})[key]
+            # lists and mappings may change later
+            check = _checked if isinstance(value, str | float | None) else _checked.__wrapped__
+            checked[key] = check(cls, key, value)
         except argparse.ArgumentError as error:
             if not str(error).startswith(f'Parser key "{key}"'):
                 raise
@@ -270,6 +272,12 @@ def help_text(cls: type, command: str, example: str, defaults: object = None) ->
     """
     about = {"usage": f"{command} [--key value ...]", "epilog": f"example:\n  {example}"}
     return _parser(cls, defaults, **about).format_help()
+
+
+@lru_cache(4096, typed=True)
+def _checked(cls: type, key: str, value: object) -> object:
+    """Return a value of a field as its type; the same texts come again and again, and the checks are slow."""
+    return _checker(cls, key).parse_object({key: value})[key]
 
 
 @cache
