@@ -112,10 +112,12 @@ def test_the_page_of_video(tmp_path, monkeypatch):
 
 
 def test_the_page_of_text(tmp_path, monkeypatch):
-    """With few texts to score; then a tiny network is trained on bytes and with the tokenizer."""
+    """With few tokens and texts to score; then a tiny network is trained on bytes and with the tokenizer."""
     monkeypatch.chdir(tmp_path)
 
     def run(words: list[str]) -> int:
+        if words[0] == "sample" and "--max-new-tokens" not in words:
+            return main([*words, "--max-new-tokens", "32"])
         if words[0] != "evaluate":
             return main(words)
         count = 1 if "--order" in words else 2
