@@ -103,6 +103,7 @@ def commands(*names: str) -> list[list[str]]:
     return [words for words in COMMANDS if words[0] in names]
 
 
+@pytest.mark.long
 def test_the_page_of_video(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = run_page("docs/video.md", few_steps)
@@ -111,15 +112,14 @@ def test_the_page_of_video(tmp_path, monkeypatch):
     assert lengths == {"digits.gif": 8, "seven.mp4": 64, "on.gif": 16, "changing.gif": 16}
 
 
+@pytest.mark.long
 def test_the_page_of_text(tmp_path, monkeypatch):
     """With few tokens and texts to score; then a tiny network is trained on bytes and with the tokenizer."""
     monkeypatch.chdir(tmp_path)
 
     def run(words: list[str]) -> int:
-        if words[0] == "sample" and "--max-new-tokens" not in words:
-            return main([*words, "--max-new-tokens", "32"])
         if words[0] != "evaluate":
-            return main(words)
+            return few_steps(words)
         count = 1 if "--order" in words else 2
         code = main([*words, "--sequences", str(count), "--out", "scores.json"])
         if "--order" in words:

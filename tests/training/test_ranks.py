@@ -116,7 +116,7 @@ def wait_for_step(folder, step):
     raise AssertionError("the run does not start")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_signal_to_one_rank_stops_all_after_their_step(tmp_path, number):
     endless = {"training": {"steps": 10**6, "checkpoint_every": 10**6, "log_every": 1}}
     ranks = Processes(train_to_the_end, 2, tmp_path / "run", endless)
