@@ -39,7 +39,7 @@ test: $(DEV)  ## Run the tests, in two processes
 
 test-long: $(DEV) $(DOCS)  ## Run the tests that take minutes; installs Chromium for that of the page
 	sh tests/install_chromium.sh
-	$(PY) -m pytest -q -m long
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile -m long
 
 mutants: $(DEV)  ## Plant known mistakes and see the tests catch them
 	$(PY) tests/mutants.py

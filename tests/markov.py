@@ -1,5 +1,6 @@
 """A Markov chain of tokens, whose likelihood is known, and the network that knows its exact posterior."""
 
+from functools import cache
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -34,20 +35,25 @@ def sequences(length: int) -> Tensor:
     return torch.tensor(list(product(range(STATES), repeat=length)))
 
 
-def posterior(block: list[int], past: int | None) -> Tensor:
+@cache
+def moves_in(steps: int) -> Tensor:
+    """Probabilities (STATES, STATES) of moves in several steps."""
+    return torch.eye(STATES, dtype=torch.float64) if steps == 0 else moves_in(steps - 1) @ MOVES
+
+
+@cache  # the same few blocks come again and again
+def posterior(block: tuple[int, ...], past: int | None) -> Tensor:
     """Distributions (B, STATES) of tokens, given those not masked and the one before the block."""
-    size, powers = len(block), [torch.eye(STATES, dtype=torch.float64)]
-    for _ in range(size + 1):
-        powers.append(powers[-1] @ MOVES)
+    size = len(block)
     rows = []
     for place in range(size):
         left = max((at for at in range(place) if block[at] != MASK), default=None)
         right = min((at for at in range(place + 1, size) if block[at] != MASK), default=None)
         if left is not None:
-            ahead = powers[place - left][block[left]]
+            ahead = moves_in(place - left)[block[left]]
         else:
-            ahead = START @ powers[place] if past is None else powers[place + 1][past]
-        behind = 1.0 if right is None else powers[right - place][:, block[right]]
+            ahead = START @ moves_in(place) if past is None else moves_in(place + 1)[past]
+        behind = 1.0 if right is None else moves_in(right - place)[:, block[right]]
         weights = ahead * behind
         rows.append(weights / weights.sum())
     return torch.stack(rows)
@@ -82,7 +88,7 @@ class ExactChain:
         for row, views in enumerate(noised):
             for view, (block, index) in enumerate(zip(views, blocks, strict=True)):
                 past = None if clean is None or index == 0 else int(clean[row, index - 1, -1])
-                logits[row, view, :, :MASK] = posterior(block.tolist(), past).log()
+                logits[row, view, :, :MASK] = posterior(tuple(block.tolist()), past).log()
         logits[..., 0] += self.wrong
         return SimpleNamespace(sample=logits)
 

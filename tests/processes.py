@@ -4,13 +4,25 @@ import os
 import socket
 import traceback
 from collections.abc import Callable
-from multiprocessing import get_context
+from contextlib import chdir
+from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 PATIENCE = 300.0  # seconds; a hang is a failure
 _context = get_context("forkserver")
-_context.set_forkserver_preload(["acdit.training.loop"])  # what starts no thread: forks of those hang
+_context.set_forkserver_preload(["tests.preloaded"])
+
+
+def started(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
+    """Start a process that calls a function; it ends with this one."""
+    with chdir(Path(__file__).parents[1]):  # from where the server, once, imports the module above
+        forkserver.ensure_running()
+    process = _context.Process(target=function, args=arguments, daemon=True)
+    process.start()
+    return process
 
 
 class Processes:
@@ -25,8 +37,7 @@ class Processes:
         for rank in range(world_size):
             mine, theirs = _context.Pipe()
             own = variables | {"RANK": rank, "LOCAL_RANK": rank}
-            process = _context.Process(target=_child, args=(theirs, own, function, arguments), daemon=True)
-            process.start()
+            process = started(_child, theirs, own, function, arguments)
             theirs.close()
             self.processes.append(process)
             self.ends.append(mine)

@@ -18,7 +18,7 @@ from acdit.training.recipes import load_recipe
 from acdit.utils.settings import build, read_arguments
 from tests.checkpoints import eightfold_autoencoder, thousand_classes
 from tests.evaluation.stored import stored
-from tests.site.running import run_page
+from tests.site.running import few_steps, run_page
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("training", "scores", "speed", "studies")  # whose commands are looked at one by one
@@ -53,11 +53,6 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
         assert [link for link in local if not (page.parent / link).exists()] == [], page
 
 
-def few_steps(words: list[str]) -> int:
-    """Run a command, with few steps if it samples pictures or clips."""
-    return main([*words, *(["--steps", "1"] if words[0] == "sample" and "--prompt" not in words else [])])
-
-
 def test_the_readme(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = run_page("README.md", few_steps)
@@ -69,9 +64,15 @@ def test_the_readme(tmp_path, monkeypatch):
     assert "latents" in done[-1].out and Path("three.png").exists()
 
 
-def test_the_page_of_sampling(tmp_path, monkeypatch):
+@pytest.mark.parametrize("short", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_the_page_of_sampling(short, tmp_path, monkeypatch):
+    """As it stands, and with few steps."""
     monkeypatch.chdir(tmp_path)
-    done = run_page("docs/sampling.md")
+
+    def text(python: str) -> str:
+        return python.replace("block=(4, 4)", "block=(4, 4), num_inference_steps=2")
+
+    done = run_page("docs/sampling.md", few_steps, text=text) if short else run_page("docs/sampling.md")
     assert [ran.code for ran in done] == [0] * 7
     assert [ran.words[0] for ran in done if ran.words] == ["sample", "sample", "sample", "info"]
     (example, _, moved) = (ran for ran in done if not ran.words)
@@ -104,6 +105,7 @@ def commands(*names: str) -> list[list[str]]:
     return [words for words in COMMANDS if words[0] in names]
 
 
+@pytest.mark.long
 def test_the_page_of_video(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = run_page("docs/video.md", few_steps)
@@ -112,13 +114,14 @@ def test_the_page_of_video(tmp_path, monkeypatch):
     assert lengths == {"digits.gif": 8, "seven.mp4": 64, "on.gif": 16, "changing.gif": 16}
 
 
+@pytest.mark.long
 def test_the_page_of_text(tmp_path, monkeypatch):
-    """With few texts to score; then a tiny network is trained on bytes and with the tokenizer."""
+    """With few tokens and texts to score; then a tiny network is trained on bytes and with the tokenizer."""
     monkeypatch.chdir(tmp_path)
 
     def run(words: list[str]) -> int:
         if words[0] != "evaluate":
-            return main(words)
+            return few_steps(words)
         count = 1 if "--order" in words else 2
         code = main([*words, "--sequences", str(count), "--out", "scores.json"])
         if "--order" in words:

@@ -10,9 +10,9 @@ from ..pipelines.folders import DEFAULT
 from ..training.config import NamedRun
 from ..training.recipes import RECIPE_PATHS, recipe_names, recipe_to_yaml, recipe_values
 from ..utils.errors import UserError
-from ..utils.help_format import wrapped
+from ..utils.help_format import help_text, wrapped
 from ..utils.references import load_object
-from ..utils.settings import build, help_text, read_arguments
+from ..utils.settings import build, read_arguments
 from .modality_options import UNSET, choose_modality, modalities_of, option_class
 from .model_options import ModelOptions
 

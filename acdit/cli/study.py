@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..studies.study import ENTRIES, REPORT, STUDIES, Study, StudyReport, study_named
 from ..utils.errors import UserError, in_words
-from ..utils.help_format import wrapped
+from ..utils.help_format import help_text, wrapped
 from ..utils.references import load_object
-from ..utils.settings import build, help_text, read_arguments
+from ..utils.settings import build, read_arguments
 from .command import Command
 from .study_options import ReportOptions, StudyOptions, TrainingStudyOptions
 

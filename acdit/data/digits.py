@@ -27,14 +27,9 @@ def digit_images(source: str, *, held_out: bool = False) -> tuple[torch.Tensor, 
     Returns:
         Images (N, 1, H, W) float32 in [-1, 1] and labels (N,) int64.
     """
-    if source == "mnist":
-        images, labels = _mnist()
-        marked = _is_held_out(labels)
-    else:
-        require("sklearn.datasets", "examples")
-        images, labels, marked = _digits()
-    part = marked == held_out
-    return images[part], labels[part]  # copies
+    images, labels = _mnist() if source == "mnist" else _digits()
+    part = _is_held_out(tuple(labels.tolist())) == held_out
+    return images[part], labels[part]
 
 
 def _mnist() -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,19 +44,18 @@ def _mnist() -> tuple[torch.Tensor, torch.Tensor]:
     return pad(stored["images"].float() / 127.5 - 1, (2, 2, 2, 2), value=-1.0), stored["labels"]
 
 
-@cache
-def _digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return images, labels and which are held out; read once, since scikit-learn reads a text file."""
+@cache  # a text file: one reading takes as long as the rest of a small run
+def _digits() -> tuple[torch.Tensor, torch.Tensor]:
     stored = require("sklearn.datasets", "examples").load_digits()
-    images, labels = torch.from_numpy(stored.images).float()[:, None] / 8 - 1, torch.from_numpy(stored.target)
-    return images, labels.long(), _is_held_out(labels.long())
+    return torch.from_numpy(stored.images).float()[:, None] / 8 - 1, torch.from_numpy(stored.target).long()
 
 
-def _is_held_out(labels: torch.Tensor) -> torch.Tensor:
+@cache
+def _is_held_out(labels: tuple[int, ...]) -> torch.Tensor:
     held_out = torch.zeros(len(labels), dtype=torch.bool)
-    for label in labels.unique():
+    for label in set(labels):
         # sorted by a hash and not by torch.randperm, whose order may change between versions
-        rows = (labels == label).nonzero().flatten().tolist()
+        rows = [row for row, other in enumerate(labels) if other == label]
         rows.sort(key=lambda row: seed_of("held-out", row))
         held_out[rows[: round(HELD_OUT_FRACTION * len(rows))]] = True
     return held_out

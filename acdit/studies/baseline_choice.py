@@ -1,6 +1,7 @@
 """Study that chooses the learning rate of each baseline, on a seed and on digits of its own."""
 
 import json
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -46,11 +47,17 @@ def baseline_choice_design(*, budget: str, first_seed: int) -> Design:
 
 
 def chosen_rates(rows: Rows) -> dict[str, float]:
-    """Return the learning rate of each baseline with the lowest Fréchet distance; of equal ones the lower."""
+    """Return the learning rate of each baseline with the lowest Fréchet distance; of equal ones the lower.
+
+    A run that diverged is the worst, whatever its distance would be.
+    """
     return {
         name: min(
             (row for row in rows.values() if row["arm"] == name),
-            key=lambda row: (row[DISTANCE], row["learning_rate"]),
+            key=lambda row: (
+                row[DISTANCE] if math.isfinite(row[DISTANCE]) else math.inf,
+                row["learning_rate"],
+            ),
         )["learning_rate"]
         for name in BASELINES
     }

@@ -58,7 +58,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"the {DISTANCES} is lower than that of each autoregressive baseline of equal width and depth, after "
         "equally many FLOPs of training: block size 1, a noised past (as in Diffusion Forcing), and a causal "
         "backbone with a diffusion head for each token (as MAR's causal variant). The learning rate of each "
-        "is the best of four.",
+        "is the best of several.",
         f"{FID}; the published baselines themselves, which differ in more than the principle.",
         (
             FullRun(XL),

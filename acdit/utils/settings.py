@@ -10,14 +10,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
-from operator import attrgetter
+from functools import cache, lru_cache
 from textwrap import shorten
 from types import MappingProxyType, NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import UserError
-from .help_format import description_of, help_formatter
 from .untrusted import shown
 
 if TYPE_CHECKING:
@@ -79,7 +77,7 @@ class Field:
             return None
         if isinstance(value, str) and self.is_sequence and ("," in value or int not in self.alternatives):
             return split_values(value)
-        return list(value) if isinstance(value, tuple) else value
+        return list(value) if isinstance(value, list | tuple) else value
 
 
 def split_values(text: str) -> list[str]:
@@ -250,61 +248,55 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
         parts[key] = known[key].parse(value)
         if parts[key] is None and NoneType not in known[key].alternatives:
             raise UserError(f"{prefix}{label_of(cls, key)} must be {known[key].described}, not empty")
-    try:
-        checked = _checker(cls).parse_object(parsed)
-    except argparse.ArgumentError as error:
-        match = re.match(r'Parser key "(.+?)"', str(error))
-        if match is None:
-            raise
-        key, value = match[1], _brief(values[match[1]])
-        label = label_of(cls, key)
-        raise UserError(f"{prefix}{label} must be {known[key].described}, not {value}") from None
-    return _instance(cls, checked.as_dict() | literal)
+    checked: dict[str, Any] = {}
+    for key, value in parsed.items():
+        try:
+            # lists and mappings may change later
+            check = _checked if isinstance(value, str | float | None) else _checked.__wrapped__
+            result = check(cls, key, value)
+            checked[key] = list(result) if isinstance(result, list) else result
+        except argparse.ArgumentError as error:
+            if not str(error).startswith(f'Parser key "{key}"'):
+                raise
+            label = label_of(cls, key)
+            raise UserError(
+                f"{prefix}{label} must be {known[key].described}, not {_brief(values[key])}"
+            ) from None
+    return _instance(cls, checked | literal)
 
 
-def help_text(cls: type, command: str, example: str, defaults: object = None) -> str:
-    """Return the help of a command whose options are the fields of `cls`.
-
-    If `defaults` is given, the help shows the values of this instance as defaults.
-    """
-    about = {"usage": f"{command} [--key value ...]", "epilog": f"example:\n  {example}"}
-    return _parser(cls, defaults, **about).format_help()
+@lru_cache(4096, typed=True)
+def _checked(cls: type, key: str, value: object) -> object:
+    """Return a value of a field as its type; the same texts come again and again, and the checks are slow."""
+    return _checker(cls, key).parse_object({key: value})[key]
 
 
 @cache
-def _checker(cls: type) -> "ArgumentParser":
-    """Return the parser that checks the values of a dataclass."""
-    return _parser(cls)
-
-
-def _parser(cls: type, defaults: object = None, **about: Any) -> "ArgumentParser":
+def _checker(cls: type, key: str) -> "ArgumentParser":
+    """Return the parser that checks the values of a field; one of all fields would check all defaults too."""
     from jsonargparse import ArgumentParser
 
-    about |= {"description": description_of(cls), "formatter_class": help_formatter()}
-    parser = ArgumentParser(exit_on_error=False, **about)
-    groups: dict[str, Any] = {"": parser}
-    for key, field in fields_of(cls).items():
-        section, _, name = key.rpartition(".")
-        if section not in groups:
-            groups[section] = parser.add_argument_group(section)
-        default = field.default if defaults is None else attrgetter(key)(defaults)
-        note = "" if default in (None, "", [], ()) or default is False else f" (default: {_as_text(default)})"
-        action = groups[section].add_argument(
-            f"--{spelled(key)}",
-            type=field.hint,
-            default=default,
-            metavar=field.metavar(name),
-            help=(field.help + note).replace("%", "%%"),
-        )
-        # leave --key+ out of the help: the option of a sequence may simply be given several times
-        del action.option_strings[1:]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument(f"--{key}", type=fields_of(cls)[key].hint)
     return parser
 
 
-def _instance(cls: type[T], values: dict[str, Any]) -> T:
+def _instance(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
+    """Build an instance of `cls` from values by dotted key; every field without a value has its default."""
+    own: dict[str, Any] = {}
+    for name, hint in _hints(cls).items():
+        if is_dataclass(hint):
+            own[name] = _instance(hint, values, f"{prefix}{name}.")  # pyright: ignore[reportArgumentType]
+        elif prefix + name in values:
+            own[name] = values[prefix + name]
+    return cls(**own)
+
+
+@cache
+def _hints(cls: type) -> Mapping[str, Any]:
+    """Return the type of each field of a dataclass by its name."""
     hints = get_type_hints(cls)
-    inner = {key: _instance(hints[key], value) for key, value in values.items() if is_dataclass(hints[key])}
-    return cls(**values | inner)
+    return MappingProxyType({field.name: hints[field.name] for field in fields(cls)})  # pyright: ignore[reportArgumentType]
 
 
 def spelled(key: str) -> str:
@@ -326,13 +318,14 @@ def label_of(cls: type, key: str) -> str:
     return section + (spelled(key) if section == "--" else key)
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return a value as it is written on the command line."""
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _brief(value: Any) -> str:
     """Return a value in quotes, of which a message shows the beginning."""
-    return shown(_as_text(value), LONGEST_SHOWN)
+    return shown(as_text(value), LONGEST_SHOWN)
 
 
 def _describe(hint: Any) -> str:

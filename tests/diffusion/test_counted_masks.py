@@ -39,7 +39,7 @@ def brute_force(text, wrong):
         for order in permutations(real):
             shown, nats = [MASK] * SIZE, 0.0
             for position in order:
-                logits = posterior(shown, past)[position].log()
+                logits = posterior(tuple(shown), past)[position].log()
                 logits[0] += wrong
                 nats -= float(logits.log_softmax(0)[block[position]])
                 shown[position] = block[position]
@@ -99,7 +99,7 @@ def test_a_block_of_one_token_is_autoregression_whatever_is_drawn():
     expected = 0.0
     for text in texts.tolist():
         for position, token in enumerate(text):
-            logits = posterior([MASK], text[position - 1] if position else None)[0].log()
+            logits = posterior((MASK,), text[position - 1] if position else None)[0].log()
             logits[0] += WRONG
             expected -= float(logits.log_softmax(0)[token])
     assert [*means] == pytest.approx([expected / texts.numel()], rel=1e-9)

@@ -89,7 +89,7 @@ def ancestral_law(size, steps):
             probability = steps**-size
             for step in range(steps):
                 seen = [token if at < step else MASK for token, at in zip(tokens, times, strict=True)]
-                chances = posterior(seen, None)
+                chances = posterior(tuple(seen), None)
                 for token, at, chance in zip(tokens, times, chances, strict=True):
                     probability *= chance[token].item() if at == step else 1.0
             law[place] += probability

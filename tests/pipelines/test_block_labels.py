@@ -3,9 +3,6 @@
 import gc
 import itertools
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +11,9 @@ from acdit.utils.errors import UserError
 from tests.pipelines.small import NAMES, build, latents_of, network, picture, seeded
 from tests.pipelines.test_video import GRID
 from tests.pipelines.test_video import build as build_video
+from tests.processes import on_ranks
 from tests.tiny import tiny_model
 
-ROOT = Path(__file__).parents[2]
 SIX = {"num_frames": 12, "output_type": "latent"}  # six blocks of two frames
 
 
@@ -164,9 +161,7 @@ def test_a_video_without_end_begins_as_a_long_one(video, block):
 
 def test_a_video_without_end_keeps_nothing():
     """Neither cache, tensors nor their bytes grow, while the class and the guidance change on the way."""
-    name = check_that_a_video_without_end_keeps_nothing.__name__
-    code = f"from tests.pipelines import test_block_labels as own; own.{name}()"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)  # where no other test has left tensors
+    on_ranks(check_that_a_video_without_end_keeps_nothing, 1)  # where no other test has left tensors
 
 
 def check_that_a_video_without_end_keeps_nothing() -> None:

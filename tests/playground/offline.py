@@ -86,8 +86,13 @@ def end_when_caught(words: str) -> None:
     os._exit(CAUGHT)
 
 
+def watch(watcher: Callable[[str], None]) -> None:
+    """Call a function with what this process attempts, from now on."""
+    _watchers.append(watcher)
+
+
 if __name__ == "__main__":
-    _watchers.append(end_when_caught)
+    watch(end_when_caught)
     from acdit.cli.main import main
 
     sys.exit(main())

@@ -13,6 +13,11 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import TextIO
 
 import pytest
 
@@ -20,19 +25,22 @@ from acdit.cli.main import main
 from acdit.pipelines.folders import folder_classes, pipeline_folder
 from acdit.playground.listening import listen, url_of
 from acdit.playground.shelf import Shelf
-from tests.playground.offline import OFFLINE, watched_process
+from tests.playground.offline import CAUGHT, OFFLINE, end_when_caught, watch, watched_process
 from tests.playground.page import ROOT, WAIT, Page, first_event
+from tests.processes import started
 from tests.site.running import run_page
 
 SHOWS = re.compile(r"acdit demo: http://127\.0\.0\.1:(\d+) shows the page; Ctrl-C ends it\n")
 
 
+SMALL = ("--port", "0", "--device", "cpu")
+
+
 @contextmanager
 def running(*options, **variables):
     """A process that serves the page and may not use the network, and its first line."""
-    command = [sys.executable, "-m", OFFLINE, "demo", "--port", "0", "--device", "cpu", *options]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", OFFLINE, "demo", *SMALL, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -47,6 +55,47 @@ def running(*options, **variables):
         finally:
             process.kill()
             process.communicate()
+
+
+@dataclass(frozen=True)
+class Forked:
+    """A process that was forked where everything had been imported, and what it prints."""
+
+    process: BaseProcess
+    stdout: TextIO
+    stderr: TextIO
+
+
+def serve(out: Connection, err: Connection, options: tuple[str, ...], variables: dict[str, str]) -> None:
+    """Run the command in this process, as in one of its own."""
+    os.dup2(out.fileno(), 1)  # to which sys.stdout writes
+    os.dup2(err.fileno(), 2)
+    os.environ.clear()
+    os.environ.update(variables)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    watch(end_when_caught)
+    sys.exit(main(["demo", *SMALL, *options]))
+
+
+@contextmanager
+def forked(*options, **variables):
+    """As `running`, without the seconds that the imports take."""
+    outputs = [Pipe(duplex=False) for _ in range(2)]
+    process = started(serve, outputs[0][1], outputs[1][1], options, dict(os.environ | variables))
+    for _, written in outputs:
+        written.close()
+    with (
+        open(outputs[0][0].fileno(), closefd=False) as out,
+        open(outputs[1][0].fileno(), closefd=False) as err,
+    ):
+        try:
+            yield Forked(process, out, err), out.readline()
+            assert process.exitcode != CAUGHT, "the page has used the network: its stderr says how"
+        finally:
+            process.kill()
+            process.join()
+            for read, _ in outputs:
+                read.close()
 
 
 def test_it_serves_until_it_is_interrupted():
@@ -70,15 +119,14 @@ def test_what_the_page_of_the_documentation_shows_is_run(monkeypatch, tmp_path):
 
     def run(words: list[str]) -> int:
         assert words[0] == "demo"
-        with running(*words[1:], PATH=str(tmp_path), DISPLAY="", BROWSER="no-such-browser") as (
-            process,
-            line,
-        ):
+        with forked(*words[1:], PATH=str(tmp_path), DISPLAY="", BROWSER="no-such-browser") as (served, line):
             match = SHOWS.fullmatch(line)
             assert match is not None and Page(int(match[1])).ask("GET", "/")[0] == 200
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=WAIT)
-            return process.returncode
+            os.kill(served.process.pid or 0, signal.SIGINT)
+            served.process.join(WAIT)
+            code = served.process.exitcode
+            assert code is not None
+            return code
 
     assert [(ran.words, ran.code) for ran in run_page("docs/demo.md", run)] == [(("demo", "--open"), 0)]
 
@@ -158,7 +206,7 @@ def test_what_is_no_model_is_refused_in_one_line(content, said, tmp_path, capsys
 def test_two_servers_with_one_home_and_cache_draw(tmp_path):
     draw = {"model": "mnist", "label": 3, "block": "8x8", "steps": 2, "guidance": 1.5, "seed": 0}
     one_cache = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    with running(**one_cache) as (_, first), running(**one_cache) as (_, second):
+    with forked(**one_cache) as (_, first), forked(**one_cache) as (_, second):
         matches = [SHOWS.fullmatch(line) for line in (first, second)]
         pages = [Page(int(match[1])) for match in matches if match is not None]
         assert len({page.port for page in pages}) == 2
@@ -199,10 +247,9 @@ def test_a_missing_package_names_the_line_that_installs_it(missing, capsys, monk
 
 
 def test_without_a_browser_it_says_so_and_serves(tmp_path):
-    with running("--open", PATH=str(tmp_path), BROWSER="no-such-browser", DISPLAY="") as (process, line):
+    with forked("--open", PATH=str(tmp_path), BROWSER="no-such-browser", DISPLAY="") as (served, line):
         assert SHOWS.fullmatch(line)
-        assert process.stderr is not None
-        assert "no browser can be opened here" in process.stderr.readline()
+        assert "no browser can be opened here" in served.stderr.readline()
         match = SHOWS.fullmatch(line)
         assert match is not None and Page(int(match[1])).ask("GET", "/api/models")[0] == 200
 
@@ -217,7 +264,7 @@ def test_a_browser_that_runs_in_the_foreground_sees_the_page(tmp_path):
         f"seen = {str(seen)!r}\nopen(seen + '.part', 'wb').write(page)\nos.rename(seen + '.part', seen)\n"
     )
     browser.chmod(0o755)
-    with running("--open", BROWSER=f"{browser} %s") as (_, line):
+    with forked("--open", BROWSER=f"{browser} %s") as (_, line):
         match = SHOWS.fullmatch(line)
         assert match is not None
         assert b"<html" in Page(int(match[1])).ask("GET", "/")[2]
@@ -232,9 +279,9 @@ def test_a_browser_of_the_terminal_is_not_opened(tmp_path):
     browser.write_text(f"#!/bin/sh\necho opened > {tmp_path / 'opened'}\n")
     browser.chmod(0o755)
     nowhere = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "BROWSER": ""}
-    with running("--open", PATH=f"{tmp_path}:{os.environ['PATH']}", **nowhere) as (process, line):
-        assert SHOWS.fullmatch(line) and process.stderr is not None
-        assert "no browser can be opened here" in process.stderr.readline()
+    with forked("--open", PATH=f"{tmp_path}:{os.environ['PATH']}", **nowhere) as (served, line):
+        assert SHOWS.fullmatch(line)
+        assert "no browser can be opened here" in served.stderr.readline()
         assert not (tmp_path / "opened").exists()
 
 

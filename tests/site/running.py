@@ -30,6 +30,18 @@ class Ran:
     names: dict[str, Any]
 
 
+def few_steps(words: list[str]) -> int:
+    """Run a command; if it samples, with one step for each block of pictures or clips, or few tokens."""
+    shorter = list(words)
+    if words[0] == "sample" and "--prompt" in words and "--max-new-tokens" not in words:
+        shorter += ["--max-new-tokens", "32"]
+    if words[0] == "sample" and not {"--prompt", "--fast"} & set(words):
+        if "--steps" not in words:
+            shorter += ["--steps", ""]
+        shorter[shorter.index("--steps") + 1] = "1"
+    return main(shorter)
+
+
 def run_page(
     name: str,
     run: Callable[[list[str]], int] = main,

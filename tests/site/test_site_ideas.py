@@ -1,7 +1,7 @@
 """The idea and the mathematics: figures are those that the package draws, and equations name functions."""
 
 import re
-import subprocess
+import runpy
 import sys
 
 from tests.site.pages import ROOT, prose
@@ -9,9 +9,10 @@ from tests.site.pages import ROOT, prose
 DOCS = ROOT / "docs"
 
 
-def test_the_figures_are_drawn_by_the_script_as_they_are(tmp_path):
+def test_the_figures_are_drawn_by_the_script_as_they_are(tmp_path, monkeypatch):
     """The files are equal to the byte: they hold text, not outlines of a font."""
-    subprocess.run([sys.executable, DOCS / "make_figures.py", tmp_path], cwd=ROOT, check=True)
+    monkeypatch.setattr(sys, "argv", ["make_figures.py", str(tmp_path)])
+    runpy.run_path(str(DOCS / "make_figures.py"), run_name="__main__")
     drawn = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert len(drawn) == 3
     assert drawn == {path.name: path.read_text() for path in (DOCS / "figures").iterdir()}

@@ -14,7 +14,7 @@ from acdit.pipelines.folders import SHIPPED
 from acdit.utils.settings import fields_of, spelled
 from tests.cli.recording import record
 from tests.site.pages import PAGES, ROOT, prose
-from tests.site.running import run_page
+from tests.site.running import few_steps, run_page
 from tests.site.snippets import BLOCKS, REASONS, SETTING_UP, blocks_of
 
 # Pages whose blocks need preparation, and the files in which `run_page` runs all of them.
@@ -107,12 +107,14 @@ def test_blocks_name_their_language():
 
 @pytest.mark.parametrize("name", RUN_HERE)
 def test_blocks_without_a_mark_run(name, tmp_path, monkeypatch):
-    """All of a page, one after the other, in an empty folder."""
+    """All of a page, one after the other, in an empty folder; those of tutorials in full below."""
     monkeypatch.chdir(tmp_path)
     short = SHORTER if "pretrained" in name else {}
 
     def run(words: list[str]) -> int:
-        return main([*words, *([] if "--prompt" in words else short.get(words[0], []))])
+        if name in LONG or "--prompt" in words:
+            return few_steps(words)
+        return main([*words, *short.get(words[0], [])])
 
     done = run_page(name, run)
     assert done

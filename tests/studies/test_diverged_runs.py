@@ -90,7 +90,8 @@ def rows_with_gaps(declared: Design, where, numbers: dict[str, Any]) -> dict[tup
     rows = {}
     for measurement in declared.measurements:
         for key in measurement.rows:
-            row = dict(zip(declared.keys, key, strict=True)) | dict.fromkeys(declared.columns, 1.0) | numbers
+            row: dict[str, Any] = dict(zip(declared.keys, key, strict=True))
+            row |= dict.fromkeys(declared.columns, 1.0) | numbers
             row |= {DISTANCE: 2.0 + row.get("seed", 0) / 100} if DISTANCE in declared.columns else {}
             if where(row):
                 row |= dict.fromkeys(declared.columns, math.nan) | {"diverged": "a run diverged at step 3"}

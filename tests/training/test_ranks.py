@@ -78,15 +78,23 @@ def test_two_ranks_resume_bit_for_bit(tmp_path, parallel):
     assert unequal(parts(tmp_path / "stopped")[1], parts(tmp_path / "straight")[1]) == []
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Folder, losses and gradient norms of nine steps of one rank."""
+    folder = tmp_path_factory.mktemp("alone")
+    changes = MIXED | {"training": {"steps": 9}}
+    return folder, on_ranks(train_some, 1, folder, changes, 9, torch.float64, True)[0]
+
+
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_a_checkpoint_goes_on_with_another_number_of_ranks(tmp_path, before, after, parallel):
+def test_a_checkpoint_goes_on_with_another_number_of_ranks(tmp_path, before, after, parallel, alone):
     changes = MIXED | {"training": {"steps": 9, "parallel": parallel}}
-    straight = on_ranks(train_some, 1, tmp_path / "straight", changes, 9, torch.float64, True)[0]
+    folder, straight = alone
     first = on_ranks(train_some, before, tmp_path / "moved", changes, 4, torch.float64, True)[0]
     second = on_ranks(train_some, after, tmp_path / "moved", changes, 5, torch.float64, True)[0]
     assert torch.allclose(torch.tensor(first + second), torch.tensor(straight), rtol=1e-9, atol=0)
-    (state, tensors), (_, expected) = parts(tmp_path / "moved"), parts(tmp_path / "straight")
+    (state, tensors), (_, expected) = parts(tmp_path / "moved"), parts(folder)
     assert state["ranks"] == after
     for name, tensor in expected.items():
         if tensor.norm():
@@ -108,7 +116,7 @@ def wait_for_step(folder, step):
     raise AssertionError("the run does not start")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_signal_to_one_rank_stops_all_after_their_step(tmp_path, number):
     endless = {"training": {"steps": 10**6, "checkpoint_every": 10**6, "log_every": 1}}
     ranks = Processes(train_to_the_end, 2, tmp_path / "run", endless)
