@@ -318,7 +318,7 @@ def label_of(cls: type, key: str) -> str:
     return section + (spelled(key) if section == "--" else key)
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """Return a value as it is written on the command line."""
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
