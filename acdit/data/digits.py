@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import numpy as np
 import torch
 from torch.nn.functional import pad
 
@@ -28,7 +29,7 @@ def digit_images(source: str, *, held_out: bool = False) -> tuple[torch.Tensor, 
         Images (N, 1, H, W) float32 in [-1, 1] and labels (N,) int64.
     """
     images, labels = _mnist() if source == "mnist" else _digits()
-    part = _is_held_out(tuple(labels.tolist())) == held_out
+    part = torch.from_numpy(_is_held_out(tuple(labels.tolist()))) == held_out
     return images[part], labels[part]
 
 
@@ -44,15 +45,20 @@ def _mnist() -> tuple[torch.Tensor, torch.Tensor]:
     return pad(stored["images"].float() / 127.5 - 1, (2, 2, 2, 2), value=-1.0), stored["labels"]
 
 
-@cache  # a text file: one reading takes as long as the rest of a small run
 def _digits() -> tuple[torch.Tensor, torch.Tensor]:
+    images, labels = _digit_arrays()
+    return torch.from_numpy(images).float()[:, None] / 8 - 1, torch.from_numpy(labels).long()
+
+
+@cache  # a text file: one reading takes as long as the rest of a small run
+def _digit_arrays() -> tuple[np.ndarray, np.ndarray]:
     stored = require("sklearn.datasets", "examples").load_digits()
-    return torch.from_numpy(stored.images).float()[:, None] / 8 - 1, torch.from_numpy(stored.target).long()
+    return stored.images, stored.target
 
 
 @cache
-def _is_held_out(labels: tuple[int, ...]) -> torch.Tensor:
-    held_out = torch.zeros(len(labels), dtype=torch.bool)
+def _is_held_out(labels: tuple[int, ...]) -> np.ndarray:
+    held_out = np.zeros(len(labels), dtype=bool)
     for label in set(labels):
         # sorted by a hash and not by torch.randperm, whose order may change between versions
         rows = [row for row, other in enumerate(labels) if other == label]

@@ -67,6 +67,15 @@ def test_network_in_float32(name):
     assert answer.dtype == torch.float32 and relative_error(answer, expected) < TOLERANCE[torch.float32]
 
 
+TRACED, MANY = "traced whole", "split, many keys"
+FORMS = {
+    "dense": (*CASES["repeated and missing views"], "dense"),
+    "split": (*CASES["repeated and missing views"], "split"),
+    # more than 256 keys of views and of clean blocks, so that parts are merged
+    MANY: (Layout((16, 18), (8, 2)), {"blocks": (1, 9, 17)}, "split"),
+}
+
+
 def gradients(model: ACDiTTransformer, output: Tensor) -> dict[str, Tensor]:
     weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     names, parameters = zip(*model.named_parameters(), strict=True)
@@ -75,14 +84,14 @@ def gradients(model: ACDiTTransformer, output: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
-@pytest.mark.parametrize("way", ["plain", "gradient checkpointing", "traced whole"])
 @pytest.mark.parametrize(
-    ("layout", "options", "backend"),
+    ("layout", "options", "backend", "way"),
     [
-        pytest.param(*CASES["repeated and missing views"], "dense", id="dense"),
-        pytest.param(*CASES["repeated and missing views"], "split", id="split"),
-        # more than 256 keys of views and of clean blocks, so that parts are merged
-        pytest.param(Layout((16, 18), (8, 2)), {"blocks": (1, 9, 17)}, "split", id="split, many keys"),
+        pytest.param(
+            *form, way, id=f"{name}-{way}", marks=[pytest.mark.long] * (name == MANY and way == TRACED)
+        )
+        for name, form in FORMS.items()
+        for way in ("plain", "gradient checkpointing", TRACED)
     ],
 )
 def test_gradients_equal_the_reference(layout, options, backend, way):
@@ -90,7 +99,7 @@ def test_gradients_equal_the_reference(layout, options, backend, way):
     model.set_attention_backend(backend)
     if way == "gradient checkpointing":
         model.enable_gradient_checkpointing()
-    if way == "traced whole":  # all that torch.compile does but for generating code
+    if way == TRACED:  # all that torch.compile does but for generating code
         model.compile_repeated_blocks(fullgraph=True, backend="aot_eager")
     noised, timestep = (views_of(tensor, options) for tensor in (given.noised, given.timestep))
     answer = model(noised, timestep, layout=layout, clean=given.clean, labels=given.labels, **options).sample
