@@ -4,9 +4,9 @@
 # they are the rate of its other studies.
 CHOSEN: dict[str, dict[str, float]] = {
     "digits": {
-        "ACDiT": 3e-3,
-        "full-sequence DiT": 6e-3,
-        "token-wise autoregression": 3e-3,
+        "ACDiT": 1.2e-2,
+        "full-sequence DiT": 1.2e-2,
+        "token-wise autoregression": 6e-3,
         "noised past": 6e-3,
         "per-token head": 3e-3,
     },
