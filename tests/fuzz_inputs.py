@@ -28,7 +28,7 @@ from acdit.pipelines.video import ACDiTVideoPipeline
 from acdit.training.loop import train
 from acdit.training.recipes import load_recipe, recipe_to_yaml
 from tests.checkpoints import GOLDEN, raw
-from tests.data.test_clip_files import write
+from tests.data.clip_files import write
 from tests.evaluation.test_clip_comparison import Levels
 from tests.pipelines.small import NAMES, build, build_classifier, network, small_autoencoder
 from tests.pipelines.test_video import build as build_clips

@@ -11,6 +11,8 @@ import pytest
 
 from acdit.cli.main import main
 
+INDEX, NETWORK, SCHEDULER = "model_index.json", "transformer/config.json", "scheduler/scheduler_config.json"
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 DEEP = "[" * 100_000 + "]" * 100_000
 VALUES: dict[str, Any] = {
     "null": None,

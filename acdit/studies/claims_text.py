@@ -3,11 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..diffusion.orders import LEFT, RANDOM
 from .claim import Compare, Evidence, Row, between, by_level
 from .verdicts import HIGHER, LOWER, Comparison, Expectation, Learned, Scores, compare, scores_of, trend
 
 BITS = "bits_per_byte"
 NETWORK = {"num_layers": 4, "hidden_size": 128, "num_heads": 4}
+COUNTED, INDEPENDENT = "counted", "independent"  # masks of the training, as in `diffusion.masks`
+# Training of a network: on one block size, on all in the steps of one, or on all in those of all together.
+ALONE, TOGETHER, TOTAL = "alone", "all", "all, steps of all"
 SIZES = (1, 4, 16, 64, 256)  # tokens of a block
 ORDERED_SIZES = (4, 16)  # those that are also scored from left to right
 # A tenth of what blocks of 4 in place of 1 add, 0.57 bits per byte in trials before the study.
@@ -19,7 +23,7 @@ TUNED, SCRATCH, NOISED = "fine-tuned", "from scratch", "fine-tuned, noised input
 
 
 def _bits(rows: Sequence[Row], **where: Any) -> Scores:
-    return scores_of(rows, BITS, order="random", **where)
+    return scores_of(rows, BITS, order=RANDOM, **where)
 
 
 def smaller_blocks(rows: Sequence[Row]) -> list[Comparison]:
@@ -27,16 +31,16 @@ def smaller_blocks(rows: Sequence[Row]) -> list[Comparison]:
     return [
         trend(
             f"larger blocks, {masks} masks",
-            by_level(rows, "block", SIZES, BITS, masks=masks, trained="alone", order="random"),
+            by_level(rows, "block", SIZES, BITS, masks=masks, trained=ALONE, order=RANDOM),
             HIGHER,
         )
-        for masks in ("independent", "counted")
+        for masks in (INDEPENDENT, COUNTED)
     ]
 
 
 def text_between_ends(rows: Sequence[Row]) -> list[Comparison]:
     """Compare each block size between one token and the whole sequence with both ends, see `between`."""
-    scores = {size: _bits(rows, masks="counted", trained="alone", block=size) for size in SIZES}
+    scores = {size: _bits(rows, masks=COUNTED, trained=ALONE, block=size) for size in SIZES}
     first, *middle, last = SIZES
     ends = {str(end): scores[end] for end in (first, last)}
     return [each for size in middle for each in between(f"blocks of {size}", scores[size], ends)]
@@ -68,13 +72,13 @@ def _by_size(
     return compare_sizes
 
 
-ONE_SIZE = {"masks": "counted", "trained": "alone"}
+ONE_SIZE = {"masks": COUNTED, "trained": ALONE}
 counted_masks = _by_size(
-    "counted against independent masks", ONE_SIZE, {"masks": "independent", "trained": "alone"}, LOWER
+    "counted against independent masks", ONE_SIZE, {"masks": INDEPENDENT, "trained": ALONE}, LOWER
 )
 text_anyblock = _by_size(
     "one network for all sizes against one for each",
-    {"masks": "counted", "trained": "all"},
+    {"masks": COUNTED, "trained": TOGETHER},
     ONE_SIZE,
     WITHIN,
 )
@@ -82,7 +86,7 @@ text_anyblock = _by_size(
 
 text_anyblock_total = _by_size(
     "one network for all sizes in the steps of all, against one for each",
-    {"masks": "counted", "trained": "all, steps of all"},
+    {"masks": COUNTED, "trained": TOTAL},
     ONE_SIZE,
     LOWER,
 )
@@ -90,8 +94,8 @@ text_anyblock_total = _by_size(
 
 def order_of_blocks(rows: Sequence[Row]) -> list[Comparison]:
     """Compare one network from left to right with random order, and its larger blocks with those of 1."""
-    where = {"masks": "counted", "trained": "all"}
-    left = {size: scores_of(rows, BITS, order="left", block=size, **where) for size in ORDERED_SIZES}
+    where = {"masks": COUNTED, "trained": TOGETHER}
+    left = {size: scores_of(rows, BITS, order=LEFT, block=size, **where) for size in ORDERED_SIZES}
     against_random = [
         compare(
             f"left to right against random order, blocks of {size}",
@@ -129,7 +133,7 @@ def text(compare_rows: Compare) -> Evidence:
     """Return evidence of the study of text."""
 
     def reference(rows: Sequence[Row]) -> Scores:
-        return _bits(rows, masks="counted", trained="alone", block=1)
+        return _bits(rows, **ONE_SIZE, block=1)
 
     command = "acdit study text --batch 16 --training-steps 350 --seeds 5"
     setting = {"steps": 350, "batch": 16, "samples": 500, "network": NETWORK}

@@ -80,7 +80,7 @@ def _state(run: StoredRun) -> str:
     if run.finished:
         return "finished"
     if (reason := run.diverged) is not None:
-        return reason if reason.startswith(f"{run.name} ") else f"left out: {reason}"
+        return f"left out: {reason}" if run.left_out else reason
     return "missing" if run.facts is None else f"{run.saved_step:,} of {run.steps:,} steps"
 
 

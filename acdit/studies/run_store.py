@@ -157,6 +157,16 @@ class StoredRun:
         return next((reason for needed in self.needs if (reason := needed.diverged)), None)
 
     @property
+    def left_out(self) -> bool:
+        """Return whether the run cannot start, since one that it needs has diverged."""
+        return self.diverged is not None and not self._has_diverged
+
+    @property
+    def _has_diverged(self) -> bool:
+        facts = self.facts
+        return facts is not None and facts["state"] == DIVERGED
+
+    @property
     def ended(self) -> bool:
         """Return whether nothing is left to train: the run is finished, has diverged or cannot start."""
         return self.finished or self.diverged is not None
@@ -167,8 +177,8 @@ class StoredRun:
         Raises:
             InUseError: If another process uses the run.
         """
-        with only_writer(self.folder, "a study"):
-            if (facts := self.facts) is not None and facts["state"] == DIVERGED:
+        if self._has_diverged:
+            with only_writer(self.folder, "a study"):
                 remove(self.folder)
 
     @cached_property

@@ -23,10 +23,10 @@ from ..pipelines.loading import load_pipeline
 from ..pipelines.text import ACDiTTextPipeline
 from ..utils.errors import require
 from ..utils.ranks import launched
-from .claims_text import NETWORK
+from .claims_text import ALONE, COUNTED, NETWORK, TOTAL
 from .design import Design, Measurement
 from .run_store import RunSpec, StoredRun
-from .text_report import ALONE, ARMS, COUNTED, TOTAL, report
+from .text_report import ARMS, report
 
 LENGTH = 256
 BLOCKS = (1, 4, 16, 64, LENGTH)
@@ -128,7 +128,7 @@ def scored(masks: str, trained: str, sizes: Sequence[int]) -> list[tuple[str, in
 
     Args:
         masks: masks of its training.
-        trained: training of the network, see `text_report`.
+        trained: training of the network, see `claims_text`.
         sizes: block sizes that it is trained on.
     """
     orders = [(RANDOM, size) for size in sizes]

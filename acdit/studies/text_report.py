@@ -9,14 +9,14 @@ from ..evaluation.report import format_table
 from ..metrics.paired import mean_interval
 from ..utils.errors import require
 from ..utils.files import whole
-from .claims_text import LEARNED
+from .claims_text import ALONE, BITS, COUNTED, INDEPENDENT, LEARNED, TOGETHER, TOTAL
 from .design import Rows
 from .finite_scores import finite, with_interval
 from .measurements import markdown_table
 from .verdicts import (
     HIGHER,
+    LOWER,
     Comparison,
-    Expectation,
     Scores,
     compare,
     count_words,
@@ -24,12 +24,6 @@ from .verdicts import (
     scores_of,
     trend,
 )
-
-COUNTED, INDEPENDENT = "counted", "independent"  # masks of the training, as in `diffusion.masks`
-# Training of a network: on one block size, on all in the steps of one, or on all in those of all together.
-ALONE, TOGETHER, TOTAL = "alone", "all", "all, steps of all"
-LOWER = Expectation("lower")
-SCORE = "bits_per_byte"
 
 
 class Arm(NamedTuple):
@@ -130,7 +124,7 @@ def compare_orders(blocks: Sequence[int], rows: Rows) -> list[Comparison]:
 
 def _scores(rows: Rows, arm: Arm, block: int, order: str = RANDOM) -> Scores:
     """Return bits per byte by seed."""
-    return scores_of(rows.values(), SCORE, **arm._asdict(), order=order, block=block)
+    return scores_of(rows.values(), BITS, **arm._asdict(), order=order, block=block)
 
 
 def _table(blocks: Sequence[int], measured: Mapping[str, Mapping[int, Scores]]) -> list[dict[str, str]]:

@@ -139,7 +139,7 @@ def _aimed(arms: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
         f" The mean accuracy with {labels} labels per class after fine-tuning is "
         f"{100 * fmean(values):.2f}%; the aim, set before the runs, is at least {100 * AIMS[labels]:.1f}%."
         for labels, values in arms[TUNED].items()
-        if labels in AIMS
+        if labels in AIMS and len(finite(values)) == len(values)
     )
 
 

@@ -251,8 +251,8 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
     checked: dict[str, Any] = {}
     for key, value in parsed.items():
         try:
-            # lists and mappings may change later
-            check = _checked if isinstance(value, str | float | None) else _checked.__wrapped__
+            # lists and mappings may change later, so only single values are remembered
+            check = _remembered if isinstance(value, str | float | None) else _checked
             result = check(cls, key, value)
             checked[key] = list(result) if isinstance(result, list) else result
         except argparse.ArgumentError as error:
@@ -265,10 +265,13 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "") -> T:
     return _instance(cls, checked | literal)
 
 
-@lru_cache(4096, typed=True)
 def _checked(cls: type, key: str, value: object) -> object:
-    """Return a value of a field as its type; the same texts come again and again, and the checks are slow."""
+    """Return a value of a field as its type."""
     return _checker(cls, key).parse_object({key: value})[key]
+
+
+# The same texts come again and again, and the checks are slow.
+_remembered = lru_cache(4096, typed=True)(_checked)
 
 
 @cache

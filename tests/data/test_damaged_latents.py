@@ -10,9 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from acdit.data.encoding import encode_pixels
 from acdit.utils.errors import UserError
-from tests.data.test_latents import CPU, encoded, opened, pictures, recipe_of, vae
-
-__all__ = ["pictures", "vae"]  # fixtures
+from tests.data.latent_files import CPU, encoded, opened, recipe_of
 
 
 def damage(file: Path, change: str) -> None:

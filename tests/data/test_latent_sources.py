@@ -12,9 +12,7 @@ from acdit.data.autoencoders import load_autoencoder
 from acdit.data.latents import open_latents
 from acdit.training.plan import make_plan
 from acdit.utils.errors import UserError
-from tests.data.test_latents import contents, encoded, opened, pictures, recipe_of, vae
-
-__all__ = ["pictures", "vae"]  # fixtures
+from tests.data.latent_files import contents, encoded, opened, recipe_of
 
 
 def replace_keeping_size_and_time(path, seed):

@@ -8,7 +8,7 @@ from acdit.data.video_decoding import decode_clip
 from acdit.metrics.distances import frechet
 from acdit.metrics.neighbours import coverage_density
 from acdit.pipelines.loading import load_pipeline
-from tests.data.test_clip_files import shape, write
+from tests.data.clip_files import shape, write
 from tests.evaluation.stored import score, series, stored
 from tests.pipelines.small import NAMES, quiet
 from tests.pipelines.test_video import build

@@ -11,7 +11,7 @@ from acdit.cli.main import main
 from acdit.data.image_decoding import decode_image
 from acdit.training.run import Run
 from acdit.training.validation import Validation
-from tests.data.test_clip_files import write
+from tests.data.clip_files import write
 from tests.evaluation.stored import stored
 from tests.evaluation.test_clip_comparison import WORDS, place
 from tests.training.small import small_recipe

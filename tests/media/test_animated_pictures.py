@@ -15,7 +15,7 @@ from acdit.data.opening import open_samples
 from acdit.data.video_decoding import check_video, decode_clip
 from acdit.media.videos import read_frames, video_file
 from acdit.utils.errors import UserError
-from tests.data.test_clip_files import level, numbers, shape, write
+from tests.data.clip_files import level, numbers, shape, write
 from tests.media.test_video_reading import shown
 
 REPEATS = [0, 0, 3, 3, 3, 1, 2, 2]

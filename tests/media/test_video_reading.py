@@ -18,7 +18,7 @@ from acdit.media.video_opening import VideoError
 from acdit.media.video_reading import VideoReader
 from acdit.media.videos import read_frames, video_file
 from acdit.utils.errors import UserError
-from tests.data.test_clip_files import FRAMES, level, numbers, shape, write
+from tests.data.clip_files import FRAMES, level, numbers, shape, write
 
 
 def shown(images):

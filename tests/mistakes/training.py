@@ -1,4 +1,4 @@
-"""Mistakes of the objective, of the data and of training."""
+"""Mistakes in training: objectives, learning, logs and exports."""
 
 from .kinds import mutant
 
@@ -53,20 +53,6 @@ TRAINING = [
         "training/test_layer_decay.py::test_every_layer_moves_at_its_own_rate",
     ),
     mutant(
-        "few labels are the first of every class",
-        "data/selection.py",
-        'own.sort(key=lambda row: seed_of(seed, "labels per class", name(row)))',
-        "own.sort()",
-        "data/test_few_labels.py::test_every_class_keeps_as_many_samples_as_requested",
-    ),
-    mutant(
-        "few labels include digits that are held out",
-        "data/opening.py",
-        "divided_rows(training.labels, config.validation_fraction, held_out, names)",
-        "divided_rows(training.labels, config.validation_fraction, True, names)",
-        "data/test_few_labels.py::test_digits_are_held_out_from_the_training_part",
-    ),
-    mutant(
         "validation measures with augmentation and smoothing",
         "training/objectives.py",
         "ClassifierConfig() if plain else recipe.classifier",
@@ -79,20 +65,6 @@ TRAINING = [
         "blocks * blocks if model.bidirectional else blocks",
         "blocks",
         "training/test_classifier_costs.py::test_plans_count_what_torch_counts",
-    ),
-    mutant(
-        "long lists of classes fill the screen",
-        "data/summary.py",
-        "label_names[:LISTED]",
-        "label_names[:]",
-        "data/test_summary.py::test_the_line",
-    ),
-    mutant(
-        "folders without classes are compared by their names",
-        "utils/names.py",
-        'len(names) == len(others) == 1 and "" in (*names, *others)',
-        "False",
-        "training/test_validation.py::test_which_classes_are_the_same",
     ),
     mutant(
         "training draws by place in the batch",
@@ -263,27 +235,6 @@ TRAINING = [
         "training/test_train.py::test_accumulation_changes_rounding_alone",
     ),
     mutant(
-        "digests not compared",
-        "training/checkpoint.py",
-        'if stored is not None and digests == stored.state["files"]:',
-        "if stored is not None:",
-        "training/test_checkpoint.py::test_a_flipped_bit_anywhere_is_found",
-    ),
-    mutant(
-        "the worst checkpoint kept",
-        "training/checkpoint.py",
-        "kept.add(min(measured",
-        "kept.add(max(measured",
-        "training/test_checkpoint.py::test_every_nth_and_the_best_are_kept_besides",
-    ),
-    mutant(
-        "a failed write that leaves its half",
-        "utils/files.py",
-        "finally:\n        remove(temporary_path)",
-        "finally:\n        pass",
-        "training/test_checkpoint.py::test_a_failure_at_the_first_checkpoint_leaves_nothing",
-    ),
-    mutant(
         "validation of the last weights, not the averaged",
         "training/learner.py",
         "self._set_weights(self.ema.shadow_params)",
@@ -305,81 +256,11 @@ TRAINING = [
         "training/test_monitoring.py::test_adapters_alone_learn_and_the_export_is_a_plain_pipeline",
     ),
     mutant(
-        "mirror images never read",
-        "data/latents.py",
-        "[0, int(mirrored)]",
-        "[0, 0]",
-        "data/test_latents.py::test_every_visit_draws_from_mean_and_deviation",
-    ),
-    mutant(
-        "latents without deviation",
-        "data/latents.py",
-        "mean + deviation * noise",
-        "mean",
-        "data/test_latents.py::test_every_visit_draws_from_mean_and_deviation",
-    ),
-    mutant(
-        "latents of another autoencoder read",
-        "data/latents.py",
-        "fingerprint(vae.state_dict())",
-        '""',
-        "data/test_latents.py::test_latents_belong_to_the_weights_of_their_autoencoder",
-    ),
-    mutant(
-        "class rows carried over by position",
-        "data/identity.py",
-        "return [rows.get(key) for key in _occurrences(new)]",
-        "return [row if row < len(old) else None for row in range(len(new))]",
-        "training/test_changed_data.py::test_a_new_class_is_refused_and_then_mapped_by_name",
-    ),
-    mutant(
-        "the null row lost",
-        "training/class_table.py",
-        "sources[len(new)] = len(old)",
-        "pass",
-        "training/test_changed_data.py::test_a_new_class_is_refused_and_then_mapped_by_name",
-    ),
-    mutant(
-        "other files go unnoticed on resume",
-        "training/resuming.py",
-        "data=[*class_texts, *other_texts]",
-        "data=class_texts",
-        "training/test_changed_data.py::test_other_files_of_the_same_classes",
-    ),
-    mutant(
         "rows of init_from by position",
         "training/build.py",
         "if names == list(data.label_names):",
         'if trained.config["num_classes"] == num_classes:',
         "training/test_changed_data.py::test_init_from_maps_rows_by_name",
-    ),
-    mutant(
-        "latents of exchanged pictures read",
-        "data/latents.py",
-        "content.digest != bytes(contents[row].tolist())",
-        "False",
-        "data/test_latent_sources.py::test_the_content_of_modified_files_decides",
-    ),
-    mutant(
-        "modification times decide",
-        "data/latents.py",
-        "if content is None or content.digest",
-        "if content is not None or content.digest",
-        "data/test_latent_sources.py::test_another_spelling_and_another_place_are_the_same_data",
-    ),
-    mutant(
-        "latents of deleted pictures read",
-        "data/latents.py",
-        "for texts in data_changes(encoded, samples.identity) for text in texts",
-        "for texts in data_changes(encoded, encoded) for text in texts",
-        "data/test_latent_sources.py::test_changed_pictures_are_refused_by_name",
-    ),
-    mutant(
-        "digits known by their shape",
-        "evaluation/training_data.py",
-        "pipeline.data_source in (None, name) and class_names_of(pipeline) == list(label_names)",
-        "True",
-        "evaluation/test_training_data.py::test_other_models_of_the_shape_of_digits_are_refused",
     ),
     mutant(
         "a state that is not finite is saved",
@@ -408,26 +289,5 @@ TRAINING = [
         "losses = self.earlier_losses + losses",
         "",
         "training/test_resuming.py::test_what_was_due_after_the_checkpoint_is_done_when_a_run_resumes",
-    ),
-    mutant(
-        "files of the user are replaced with the export",
-        "utils/files.py",
-        "not re.fullmatch(own, name)",
-        "False",
-        "utils/test_files.py::test_a_folder_with_files_of_the_user_is_not_replaced",
-    ),
-    mutant(
-        "the digests of latents are not read",
-        "data/latents.py",
-        'check_shards(folder, manifest["shards"])',
-        "",
-        "data/test_damaged_latents.py::test_damaged_latents_are_refused_and_repaired",
-    ),
-    mutant(
-        "damaged parts of a set are joined",
-        "generation/sample_sets.py",
-        "if digest == _digest(content)",
-        "if digest",
-        "generation/test_sample_sets.py::test_damaged_parts_are_drawn_again",
     ),
 ]

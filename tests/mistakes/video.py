@@ -120,7 +120,7 @@ VIDEO = [
         "data/file_data_sets.py",
         "data, label = self.read_at(index, moment)",
         "data, label = self.read_at(index, CENTRE)",
-        "data/test_clip_files.py::test_a_folder_of_classes",
+        "data/test_clip_folders.py::test_a_folder_of_classes",
     ),
     mutant(
         "a search that lands late is taken",
@@ -142,7 +142,7 @@ VIDEO = [
         "candidate = (index + step) % len(self)",
         "candidate = (index + step) % len(self)\n"
         "            if self.damaged[candidate]:\n                continue",
-        "data/test_clip_files.py::test_a_video_that_is_damaged_in_places_is_read_in_others",
+        "data/test_clip_folders.py::test_a_video_that_is_damaged_in_places_is_read_in_others",
     ),
     mutant(
         "gif frames of one length",

@@ -151,6 +151,18 @@ def rows_of_some(design: Design, rows: set[tuple], folder: Path, store: RunStore
     return {tuple(row[key] for key in design.keys): row for row in measured}
 
 
+def drawn_digits(pipeline: ACDiTImagePipeline, classes: torch.Tensor, seed: int) -> Any:
+    """What a pipeline draws for classes (N,), with the quick budget's settings and the noise of a seed."""
+    generators = [torch.Generator().manual_seed(seed * len(classes) + row) for row in range(len(classes))]
+    return pipeline(
+        classes.tolist(),
+        num_inference_steps=2,
+        guidance_scale=1.5,
+        generator=generators,
+        output_type="pt",
+    )
+
+
 def test_checkpoints_are_measured_with_both_kinds_of_weights(runs, tmp_path, monkeypatch):
     design = design_of("decay", "quick", first_seed=3, seeds=1)
     keys = {
@@ -170,14 +182,7 @@ def test_checkpoints_are_measured_with_both_kinds_of_weights(runs, tmp_path, mon
     real, labels = digit_images("digits", held_out=True)
     held_out = torch.arange(budget.samples) * len(labels) // budget.samples  # evenly spaced
     classes = labels[held_out]
-    generators = [torch.Generator().manual_seed(3 * budget.samples + row) for row in range(budget.samples)]
-    drawn = pipeline(
-        classes.tolist(),
-        num_inference_steps=2,
-        guidance_scale=1.5,
-        generator=generators,
-        output_type="pt",
-    )
+    drawn = drawn_digits(pipeline, classes, seed=3)
     images = 2 * drawn.images - 1
     classifier = load_digit_classifier(*digit_images("digits"))
     row = rows["wsd", "raw", 0.8, 3]
@@ -209,22 +214,11 @@ def test_learning_rates_are_chosen_against_training_digits(runs, tmp_path):
     design = baseline_choice_design(budget="quick", first_seed=0)
     key = ("ACDiT", 3e-3, 1000)
     row = rows_of_some(design, {key}, tmp_path, runs)[key]
-    budget, pipeline = (
-        BUDGETS["quick"],
-        load_pipeline(runs.run(design.runs[1]).pipeline, kind=ACDiTImagePipeline),
-    )
+    pipeline = load_pipeline(runs.run(design.runs[1]).pipeline, kind=ACDiTImagePipeline)
     training, labels = digit_images("digits")
-    half = len(training) // 2
+    half, count = len(training) // 2, BUDGETS["quick"].samples
     reference, classes = training[: 2 * half : 2], labels[: 2 * half : 2]
-    classes = classes[torch.arange(budget.samples) * half // budget.samples]
-    generators = [torch.Generator().manual_seed(1000 * budget.samples + n) for n in range(budget.samples)]
-    drawn = pipeline(
-        classes.tolist(),
-        num_inference_steps=2,
-        guidance_scale=1.5,
-        generator=generators,
-        output_type="pt",
-    )
+    drawn = drawn_digits(pipeline, classes[torch.arange(count) * half // count], seed=1000)
     classifier = load_digit_classifier(training, labels)
     expected = frechet_distance(classifier.features(2 * drawn.images - 1), classifier.features(reference))
     assert row[DISTANCE] == pytest.approx(expected, rel=1e-3)

@@ -14,10 +14,11 @@ from acdit.model.layout import Layout
 from acdit.pipelines.loading import load_pipeline
 from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.studies import run_store
+from acdit.studies.claims_text import TOTAL
 from acdit.studies.design import Design, run_study
 from acdit.studies.run_store import RunStore
 from acdit.studies.text import text_design
-from acdit.studies.text_report import TOTAL, compare_masks, compare_orders, compare_sizes
+from acdit.studies.text_report import compare_masks, compare_orders, compare_sizes
 from tests.tiny import given
 
 NETWORK = {"num_layers": 1, "hidden_size": 8, "num_heads": 1}
