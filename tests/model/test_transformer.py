@@ -123,6 +123,26 @@ def test_one_block_is_an_ordinary_bidirectional_dit():
     assert relative_error(answer, expected) < 1e-9
 
 
+@pytest.mark.parametrize("layout", [Layout((2, 3), (1, 1)), Layout((5,), (1,))], ids=str)
+@pytest.mark.parametrize("backend", ["dense", "split"])
+def test_blocks_of_one_token_are_autoregression_token_by_token(layout, backend):
+    """Each token is predicted as the last one of an ordinary causal sequence, anew for every prefix."""
+    model, given = build(layout), tiny_inputs(layout, dtype=torch.float64)
+    model.set_attention_backend(backend)
+    with torch.no_grad():
+        answer = model(
+            given.noised, given.timestep, layout=layout, clean=given.clean, labels=given.labels
+        ).sample
+        for index in range(layout.num_tokens):
+            view, timestep = given.noised[:, index : index + 1], given.timestep[:, index : index + 1]
+            causal = torch.ones(index + 1, index + 1, dtype=torch.bool).tril()
+            prefix = given.clean[:, :index]
+            expected, _ = reference(
+                model, view, timestep, prefix, given.labels, layout, blocks=(index,), mask=causal
+            )
+            assert relative_error(answer[:, index], expected[:, 0]) < 1e-9, index
+
+
 @pytest.mark.parametrize("layout", [Layout((4, 6), (2, 3)), Layout((5,), (1,))], ids=str)
 def test_a_clean_block_is_seen_by_later_views_alone(layout):
     model, given = build(layout), tiny_inputs(layout, dtype=torch.float64)
