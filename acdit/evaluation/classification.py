@@ -30,7 +30,6 @@ from .class_tables import LEVEL, TOP, accuracy_scores, class_tables, shown_names
 from .labelled_data import LabelledData
 from .model_evaluation import versions
 from .report import Interval, Report, Score, Series, Table
-from .training_data import class_names_of
 
 SCORES = ("accuracy", f"top_{TOP}_accuracy", "negative_log_likelihood", "calibration_error")
 FURTHER_ITEMS = "mean over further items of the same data"
@@ -88,7 +87,7 @@ def evaluate_classifier(
     Raises:
         UserError: if a setting does not fit the classifier, no image can be read, or logits are not finite.
     """
-    network, names = pipeline.classifier, class_names_of(pipeline)
+    network, names = pipeline.classifier, pipeline.class_names
     wanted = chosen_scores(settings.metrics, len(names))
     settings = replace(settings, head=checked_head(network, settings.head))
     check_timesteps(network, settings.timesteps)

@@ -235,7 +235,7 @@ def classes_like(
     classes = pipeline.transformer.config["num_classes"]
     if classes is None:
         return [None] * count, ()
-    names = tuple(pipeline.label_names.values())
+    names = tuple(name or "" for name in pipeline.class_names)
     if classes == 1 and (
         names == NAMELESS or not reference.label_names or same_classes(names, reference.label_names)
     ):

@@ -243,6 +243,11 @@ def _generated(
         (pipeline.pixel_channels, *frames, *sides),
         len(labels),
         torch.tensor(ids) if labels and len(ids) == len(labels) else None,
-        tuple(pipeline.label_names.values()),
+        _names(pipeline),
         {"seed": sampling.seed, "guidance": sampling.scale(pipeline), "steps": sampling.steps},
     )
+
+
+def _names(pipeline: ACDiTPipeline) -> tuple[str, ...]:
+    """Return the names of the classes, "" for one without a name; empty if none has a name on record."""
+    return tuple(name or "" for name in pipeline.class_names) if pipeline.label_names else ()

@@ -27,7 +27,6 @@ from .class_tables import LEVEL, accuracy_scores, class_tables, shown_names
 from .labelled_data import LabelledData, labelled_items
 from .model_evaluation import ModelSettings, versions
 from .report import Interval, Report, Score
-from .training_data import class_names_of
 
 CLASS_ACCURACY = "class_accuracy"
 FURTHER_MARGINS = "mean margin of further samples of the same data"
@@ -109,7 +108,7 @@ def classification_report(pipeline: ACDiTPipeline, data: LabelledData, settings:
 
     answers = _answers(losses(), data.labels, settings.ranks)
     data.finish(answers.read, settings.ranks)
-    return _report(answers, class_names_of(pipeline), settings, data.samples.describe(), data.notes)
+    return _report(answers, pipeline.class_names, settings, data.samples.describe(), data.notes)
 
 
 def _text_report(pipeline: ACDiTTextPipeline, data: PixelDataset, settings: ModelSettings) -> Report:

@@ -19,7 +19,7 @@ from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import ALONE, Ranks
 from .data_samples import DataSamples
 from .real_sets import Geometry, check_data_modality, geometry_of, parts_of
-from .training_data import built_in_data, class_names_of, describe_training_data, recorded_data
+from .training_data import built_in_data, describe_training_data, recorded_data
 
 Classified = ACDiTPipeline | ACDiTImageClassificationPipeline
 """Pipelines that classify images or clips."""
@@ -145,7 +145,7 @@ def labelled(
         UserError: if the samples have no classes, or others than the model.
     """
     names = samples.label_names
-    classes = matched_classes(class_names_of(pipeline), names, samples.name)
+    classes = matched_classes(pipeline.class_names, names, samples.name)
     assert samples.labels is not None  # there are names
     return LabelledData(samples, classes[samples.labels], geometry, tuple(notes))
 

@@ -25,14 +25,7 @@ def is_trained_on(pipeline: StoredPipeline, name: str, label_names: Sequence[str
         name: name of the data set.
         label_names: names of its classes.
     """
-    return pipeline.data_source in (None, name) and class_names_of(pipeline) == list(label_names)
-
-
-def class_names_of(pipeline: StoredPipeline) -> list[str | None]:
-    """Return the name of every class of a model, None where it is not recorded; empty without classes."""
-    names, config = pipeline.label_names, getattr(pipeline, pipeline.network_name).config
-    count = config.get("num_labels") or config.get("num_classes") or 0
-    return [names.get(row) for row in range(count)]
+    return pipeline.data_source in (None, name) and pipeline.class_names == list(label_names)
 
 
 def built_in_data(pipeline: ACDiTPipeline | ACDiTImageClassificationPipeline) -> str | None:
@@ -76,7 +69,7 @@ def describe_training_data(pipeline: StoredPipeline) -> str:
     """Describe what a pipeline records of the data that its network was trained on."""
     source = pipeline.data_source
     text = "its data set is not recorded" if source is None else f"this one was trained on {source}"
-    classes = class_names_of(pipeline)
+    classes = pipeline.class_names
     if not classes:
         return text
     names = [name for name in classes if name is not None]

@@ -200,8 +200,16 @@ class ACDiTForImageClassification(StoredNetwork):
 
         Args:
             weights: State of an `ACDiTTransformer` of the same dimensions.
+
+        Raises:
+            UserError: If weights are missing, as those of a generator with adapters.
         """
         own, table = self.transformer.state_dict(), "y_embedder.embedding_table.weight"
+        missing = [name for name in own if name not in weights]
+        if missing:
+            raise UserError(
+                f"the generator has no weights {missing[0]}: fuse its adapters and unload them before"
+            )
         chosen = {name: weights[name] for name in own if name != table}
         if table in own:
             chosen[table] = weights[table][-1:]  # the null label

@@ -85,12 +85,6 @@ class BlockPipeline(LoopState, StoredPipeline, LoraLoader):
         """Return a hash of the tokenizer, or None for pipelines of images and video."""
         return None
 
-    @property
-    def class_names(self) -> list[str | None]:
-        """Return the name of every row of the class table, without the null row; None if not recorded."""
-        names = self.label_names
-        return [names.get(row) for row in range(self.transformer.config["num_classes"] or 0)]
-
     def default_steps(self, layout: Layout) -> list[int]:
         """Return the default number of solver steps for each block of a layout."""
         return [self.config["num_inference_steps"]] * layout.num_blocks

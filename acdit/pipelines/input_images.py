@@ -103,7 +103,9 @@ def _tensor(given: Any, channels: int) -> Tensor:
         image = image.convert("L") if channels == 1 else image
         return torch.from_numpy(np.array(image)).float().div(255).view(*image.size[::-1], -1).movedim(-1, 0)
     if isinstance(given, np.ndarray):
-        return torch.from_numpy(given).float().movedim(-1, -3)
+        # torch reads no array that runs backwards, as flipped ones do, or whose bytes are in another order
+        array = np.ascontiguousarray(given, dtype=given.dtype.newbyteorder("="))
+        return torch.from_numpy(array).float().movedim(-1, -3)
     if isinstance(given, Tensor):
         return given.float()
     if isinstance(given, list | tuple):

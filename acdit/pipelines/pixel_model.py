@@ -27,7 +27,8 @@ class PixelModel(StoredPipeline):
     @property
     def label_names(self) -> dict[int, str]:
         """Return the class names by class id."""
-        return {int(index): name for index, name in self.config["id2label"].items()}
+        names = self.config["id2label"]  # a saved pipeline sorts its keys as text: 0, 1, 10, 2
+        return {index: names[str(index)] for index in sorted(map(int, names))}
 
     @property
     def data_channels(self) -> int:

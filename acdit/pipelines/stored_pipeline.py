@@ -141,8 +141,15 @@ class StoredPipeline(DiffusionPipeline):
 
     @property
     def label_names(self) -> dict[int, str]:
-        """Return the class names by class id; empty for a model without classes."""
+        """Return the class names by class id, in order; empty for a model without classes."""
         return {}
+
+    @property
+    def class_names(self) -> list[str | None]:
+        """Return the name of every class of the network, None where it is not recorded."""
+        config, names = getattr(self, self.network_name).config, self.label_names
+        count = config.get("num_labels") or config.get("num_classes") or 0
+        return [names.get(index) for index in range(count)]
 
 
 def check_format(version: int) -> None:

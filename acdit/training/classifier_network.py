@@ -1,6 +1,6 @@
 """Build the network of a classifier: new, or with the weights of a generator or of another classifier."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from ..data.dataset import LabelledDataset
@@ -138,6 +138,30 @@ def check_source(source: str) -> str:
     return modality.name
 
 
+def check_start(recipe: Recipe, source: str, config: Mapping[str, Any]) -> None:
+    """Raise UserError unless the network of `init_from` takes the input of the recipe's classifier.
+
+    Args:
+        recipe: Recipe of the run.
+        source: Value of `training.init_from`.
+        config: Config of that network, a generator of images or a classifier.
+    """
+    if config.get("context", "clean") != "clean":
+        raise UserError(
+            f"training.init_from {source} has a network with {config['context']} context, but a classifier "
+            "needs a generator that has learned from clean blocks: leave out its model.context"
+        )
+    if "num_labels" in config:  # a classifier has time conditioning if it reads noised input
+        timed = config["timestep"] is not None
+    else:
+        timed = config.get("time_conditioning", True)
+    if recipe.classifier.timestep is not None and not timed:
+        raise UserError(
+            f"classifier.timestep {recipe.classifier.timestep:g} needs a network with time conditioning, "
+            f"which training.init_from {source} does not have: leave it out"
+        )
+
+
 def _from_trained(
     recipe: Recipe, source: str, layout: Layout, data: LabelledDataset, report: Report | None
 ) -> ACDiTForImageClassification:
@@ -153,7 +177,7 @@ def _from_trained(
             )
         generator = pipeline.transformer
         check_tokens(source, generator.config, token_values(data, layout))
-        _check_timestep(recipe, source, generator.config["time_conditioning"])
+        check_start(recipe, source, generator.config)
         settings = head_settings(recipe, dict(generator.config))
         network = ACDiTForImageClassification.from_generator(generator, classes, **settings)
         if network.config["prediction_type"] is None:
@@ -163,7 +187,7 @@ def _from_trained(
     pipeline = load_pipeline(source, kind=ACDiTImageClassificationPipeline)
     trained = pipeline.classifier
     check_tokens(source, trained.config | {"vocab_size": None}, token_values(data, layout))
-    _check_timestep(recipe, source, trained.config["timestep"] is not None)
+    check_start(recipe, source, trained.config)
     backbone = {key: trained.config[key] for key in BACKBONE}
     backbone["num_layers"] = len(trained.blocks)
     null_label = recipe.classifier.timestep is not None and trained.config["null_label"]
@@ -173,21 +197,14 @@ def _from_trained(
     network.load_backbone(trained.transformer.state_dict())
     heads, own = trained.heads.state_dict(), network.heads.state_dict()
     shapes, own_shapes = ({name: tensor.shape for name, tensor in part.items()} for part in (heads, own))
-    same_heads = shapes == own_shapes and trained.layers == network.layers
-    if same_heads and list(pipeline.label_names.values()) == list(data.label_names):
+    poolings, own_poolings = ([head.pooling for head in each.heads] for each in (trained, network))
+    same_heads = (shapes, trained.layers, poolings) == (own_shapes, network.layers, own_poolings)
+    if same_heads and pipeline.class_names == list(data.label_names):
         network.heads.load_state_dict(heads)
         _say(report, source, "all weights, since classes and heads are the same")
     else:
         _say(report, source, f"the weights of the classifier's layers, with new heads for {classes} classes")
     return network
-
-
-def _check_timestep(recipe: Recipe, source: str, timed: bool) -> None:
-    if recipe.classifier.timestep is not None and not timed:
-        raise UserError(
-            f"classifier.timestep {recipe.classifier.timestep:g} needs a network with time conditioning, "
-            f"which training.init_from {source} does not have: leave it out"
-        )
 
 
 def _say(report: Report | None, source: str, what: str) -> None:

@@ -18,7 +18,7 @@ from ..model.stored import read_network_config
 from ..pipelines.folders import folder_modality, network_class_name, pipeline_folder
 from ..utils.errors import UserError
 from .build import check_context, check_kind, check_tokens, network_config
-from .classifier_network import check_classes, check_source, head_settings, new_backbone
+from .classifier_network import check_classes, check_source, check_start, head_settings, new_backbone
 from .config import Recipe
 from .inspection import Data
 
@@ -140,7 +140,9 @@ class ClassifierCosts:
             check_source(source)
             folder = pipeline_folder(source)
             modality = folder_modality(folder)
-            trained |= read_network_config(folder / modality.network[0], modality.network[1])
+            config = read_network_config(folder / modality.network[0], modality.network[1])
+            check_start(recipe, source, config)
+            trained |= config
             check_tokens(source, {"vocab_size": None, **trained}, values)
             if trained.get("layers"):  # of a classifier, which has no layers above the highest head
                 trained["num_layers"] = max(trained["layers"])

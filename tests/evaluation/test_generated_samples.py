@@ -9,6 +9,8 @@ from acdit.evaluation.generated_samples import generated_clips, generated_images
 from acdit.evaluation.sample_sources import check_modality, open_samples_of
 from acdit.generation.batches import Sampling, clip_batch, draw_images
 from acdit.media.videos import read_frames, video_file
+from acdit.pipelines.image import ACDiTImagePipeline
+from acdit.pipelines.loading import load_pipeline
 from acdit.utils.errors import UserError
 from tests.evaluation.test_sample_sources import read
 from tests.pipelines.small import build, network
@@ -29,6 +31,13 @@ def test_images_are_those_of_the_pipeline(size, ranks):
     assert (samples.evaluations, samples.cache_bytes) == (expected.evaluations, expected.cache_bytes)
     assert samples.describe()["seed"] == 5 and samples.describe()["count"] == 5
     check_modality(samples, "image")
+
+
+def test_classes_of_a_saved_model_keep_their_order(tmp_path):
+    names = {index: f"class {index}" for index in range(12) if index != 3}  # as text, 10 comes before 2
+    build(network(4, num_classes=12), id2label=names).save_pretrained(tmp_path)
+    samples = generated_images(load_pipeline(tmp_path, kind=ACDiTImagePipeline), [11, 2], SAMPLING)
+    assert samples.label_names == tuple(names.get(index, "") for index in range(12))
 
 
 def test_images_are_drawn_once():

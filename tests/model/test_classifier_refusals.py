@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from peft import LoraConfig
 
 from acdit.model.classifier import ACDiTForImageClassification
 from acdit.utils.errors import UserError
@@ -82,3 +83,10 @@ def test_calls_that_do_not_fit():
             classifier()(clean, layout=LAYOUT, branch_scale=torch.ones(shape))
     with pytest.raises(ValueError, match=r"must have 4 blocks, not 3"):
         classifier()(clean[:, :3], layout=LAYOUT)
+
+
+def test_a_generator_with_adapters_is_refused():
+    network = generator()
+    network.add_adapter(LoraConfig(r=2, target_modules=["qkv"]))
+    with pytest.raises(UserError, match=r"no weights blocks\.0\.attn\.qkv\..*: fuse its adapters"):
+        ACDiTForImageClassification.from_generator(network, 4)

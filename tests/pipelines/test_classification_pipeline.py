@@ -116,6 +116,9 @@ def test_arrays_tensors_and_lists(colours):
     for given in (levels, [*levels], [*tensor], tuple(tensor), [levels[:1], levels[1:]]):
         assert torch.equal(logits(colours, given), expected)
     assert torch.equal(logits(colours, levels.astype(np.float64)), expected)
+    assert torch.equal(logits(colours, levels.astype(">f4")), expected)
+    flipped = levels[:, :, ::-1].copy()[:, :, ::-1]  # the same pixels, read backwards
+    assert min(flipped.strides) < 0 and torch.equal(logits(colours, flipped), expected)
     images = [Image.fromarray((255 * each).round().astype(np.uint8)) for each in levels]
     mixed = [images[0], torch.from_numpy(np.array(images[1])).movedim(-1, 0) / 255]
     assert relative_error(logits(colours, mixed), logits(colours, images)) < 1e-6

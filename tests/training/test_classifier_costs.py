@@ -8,6 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from acdit.diffusion.schedulers import default_sampler
 from acdit.model import split_attention as split
 from acdit.model.classifier import ACDiTForImageClassification
 from acdit.model.classifier_flops import (
@@ -17,7 +18,9 @@ from acdit.model.classifier_flops import (
     classifier_training_flops,
 )
 from acdit.model.layout import Layout
+from acdit.model.transformer import ACDiTTransformer
 from acdit.pipelines.classification import ACDiTImageClassificationPipeline
+from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.training.build import build_layouts
 from acdit.training.costs import ClassifierCosts
 from acdit.training.inspection import inspect_data
@@ -161,6 +164,30 @@ def test_plans_start_from_a_generator(tmp_path):
         make_plan(recipe_of(tmp_path, **{"training.init_from": "moving-digits"}))
     with pytest.raises(UserError, match="has tokens of 16 values, but those of this recipe have 4"):
         make_plan(recipe_of(tmp_path, **{"training.init_from": "mnist", "layout.patch": 2}))
+
+
+@pytest.mark.parametrize(
+    ("form", "network", "message"),
+    [
+        ("fine-tuning", {"context": "noised"}, "with noised context, but a classifier needs a generator"),
+        ("noised", {"time_conditioning": False}, "timestep 100 needs a network with time conditioning"),
+        # a classifier of clean input
+        ("noised", None, "timestep 100 needs a network with time conditioning"),
+    ],
+)
+def test_a_plan_refuses_networks_that_training_refuses(tmp_path, form, network, message):
+    layout: dict[str, Any] = {"grid": [8, 8], "block": [4, 4], "patch": [4, 4]}
+    if network is None:
+        classifier = ACDiTForImageClassification(10, 16, (8, 8), 3, 48, 3)
+        pipeline = ACDiTImageClassificationPipeline(classifier, **layout)
+    else:
+        model = ACDiTTransformer(16, (8, 8), 3, 48, 3, num_classes=10, **network)
+        pipeline = ACDiTImagePipeline(model, default_sampler("flow"), **layout, num_inference_steps=1)
+    pipeline.save_pretrained(tmp_path / "start")
+    recipe = recipe_of(tmp_path, **(FORMS[form] | {"training.init_from": str(tmp_path / "start")}))
+    for refused in (make_plan, Run):
+        with pytest.raises(UserError, match=message):
+            refused(recipe)
 
 
 def test_a_plan_names_layouts_and_queries_that_do_not_fit(tmp_path):

@@ -1,5 +1,6 @@
 """Classifiers are trained by the engine of generators: export, validation, probes, bad input."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -216,3 +217,36 @@ def test_new_classes_get_new_heads(tmp_path, generator):
     assert run.network_config["num_labels"] == 2
     copy = build_model(run.recipe, run.layouts[0], run.data, run.network_config)
     assert copy.state_dict().keys() == run.learner.network.state_dict().keys()
+
+
+@pytest.fixture(scope="module")
+def of_twelve_classes(tmp_path_factory):
+    """Return the recipe of a finished run with twelve classes; as text, 10 comes before 2."""
+    out = tmp_path_factory.mktemp("twelve")
+    folder = write(out / "files", {f"{name}/1.png": encoded(name) for name in range(12)})
+    data = {"data": {"source": str(folder), "image_size": 8, "channels": 1}}
+    recipe = classifier(out / "run", data, {"training": {"steps": 1}, "classifier": {"pooling": "mean"}})
+    assert train(recipe) is not None
+    return recipe
+
+
+def test_more_than_ten_classes_keep_their_order_and_their_heads(of_twelve_classes, tmp_path):
+    source = of_twelve_classes.out
+    pipeline = load_pipeline(source, kind=ACDiTImageClassificationPipeline)
+    names = [str(name) for name in range(12)]
+    assert list(pipeline.label_names.values()) == names == pipeline.class_names
+    again = replace(of_twelve_classes, out=str(tmp_path))
+    again = replace(again, training=replace(again.training, init_from=source))
+    run = Run(again)
+    assert "all weights, since classes and heads are the same" in " ".join(run.changes)
+    assert not unequal(dict(run.learner.network.state_dict()), dict(pipeline.classifier.state_dict()))
+
+
+def test_heads_of_another_pooling_are_new(of_twelve_classes, tmp_path):
+    again = replace(of_twelve_classes, out=str(tmp_path))
+    again = replace(
+        again,
+        training=replace(again.training, init_from=of_twelve_classes.out),
+        classifier=replace(again.classifier, pooling="last"),
+    )
+    assert "with new heads for 12 classes" in " ".join(Run(again).changes)
