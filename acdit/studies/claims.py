@@ -90,7 +90,8 @@ CLAIMS: tuple[Claim, ...] = (
         "at the same length of the sequence, images in more blocks are of lower quality.",
         (digits("blocks", more_blocks), mnist("blocks", more_blocks)),
         f"the {DISTANCES} rises with the number of blocks, at 16 and at 64 tokens.",
-        f"{FID}.",
+        f"{FID}. More blocks also take more network calls and more compute of training in as many steps, "
+        "which the paper does not hold equal.",
         tuple(FullRun(XL, {"layout.blocks": f"[{side}x{side}]"}) for side in (32, 16, 8)),
     ),
     Claim(
