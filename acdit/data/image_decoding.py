@@ -37,8 +37,7 @@ def decode_image(
         Unreadable: if the file cannot be decoded.
     """
     with opened_picture(encoded, max_pixels, option) as image:
-        if max(image.size) > MAX_ASPECT * min(image.size):
-            raise Unreadable(f"{image.width}x{image.height} pixels is too narrow to crop")
+        check_aspect(*image.size)
         image = rgb_picture(image)
         image = centre_crop(image.convert("L") if channels == 1 else image, side)
         pixels = np.array(image, dtype=np.float32)
@@ -50,10 +49,20 @@ def centre_crop(image: Image.Image, side: int) -> Image.Image:
 
     The image is halved with a box filter while it is at least twice too large, resized with a bicubic filter,
     and cropped.
+
+    Raises:
+        Unreadable: if the image is too narrow.
     """
+    check_aspect(*image.size)
     while min(image.size) >= 2 * side:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = side / min(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side))
+
+
+def check_aspect(width: int, height: int) -> None:
+    """Raise Unreadable for an image that is too narrow to crop."""
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise Unreadable(f"{width}x{height} pixels is too narrow to crop")

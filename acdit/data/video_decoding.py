@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..media.video_opening import VideoError
 from ..media.video_reading import VideoReader
-from .image_decoding import MAX_ASPECT, Unreadable, centre_crop
+from .image_decoding import Unreadable, centre_crop
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,5 @@ def _opened(encoded: bytes | str, shape: ClipShape) -> Iterator[VideoReader]:
 
 
 def _square(image: Image.Image, shape: ClipShape) -> np.ndarray:
-    if max(image.size) > MAX_ASPECT * min(image.size):
-        raise Unreadable(f"{image.width}x{image.height} pixels is too narrow to crop")
     image = image.convert("L" if shape.channels == 1 else "RGB")
     return np.asarray(centre_crop(image, shape.side)).reshape(shape.side, shape.side, shape.channels)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..data.image_decoding import centre_crop
+from ..data.image_decoding import Unreadable, centre_crop
 from ..media.images import save_picture
 from ..media.videos import Frames, contact_sheet, read_frames, side_by_side, video_file
 from ..model.layout import Layout, dims
@@ -169,7 +169,10 @@ def read_prefix(pipeline: ACDiTVideoPipeline, path: Path, kept: int | None) -> l
             f"--prefix only works with models of square frames; this one has {height}x{width}: leave it out"
         )
     grey = pipeline.pixel_channels == 1
-    return [centre_crop(frame.convert("L" if grey else "RGB"), height) for frame in frames]
+    try:
+        return [centre_crop(frame.convert("L" if grey else "RGB"), height) for frame in frames]
+    except Unreadable as fault:
+        raise UserError(f"{path}: {fault}") from fault
 
 
 @contextmanager

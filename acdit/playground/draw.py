@@ -73,7 +73,7 @@ def draw(job: Job, shelf: Shelf, card: Card, settings: Settings) -> None:
                 cache_bytes=piece.cache_bytes,
                 seconds=time.perf_counter() - began,
             )
-    job.send("done", seconds=time.perf_counter() - began, **texts)
+    job.post({"event": "done", "seconds": time.perf_counter() - began, **texts})
 
 
 def finish(job: Job, shelf: Shelf, card: Card, settings: Settings, start: Start) -> None:
@@ -118,7 +118,7 @@ def finish(job: Job, shelf: Shelf, card: Card, settings: Settings, start: Start)
                 seconds=time.perf_counter() - began,
             )
         note = _recognise(job, shelf, card, images)
-    job.send("done", seconds=time.perf_counter() - began, **texts, **note)
+    job.post({"event": "done", "seconds": time.perf_counter() - began, **texts, **note})
 
 
 def _recognise(job: Job, shelf: Shelf, card: Card, images: list[Image.Image]) -> dict[str, str]:

@@ -108,7 +108,10 @@ class Job:
         self._hand_over(line)
 
     def post(self, event: Event | None) -> None:
-        """Hand over an event to the request, without waiting; None is the end."""
+        """Hand over an event to the request; None is the end.
+
+        It waits for no reader and for no stop, so that the last event of finished work is never lost.
+        """
         self._hand_over(None if event is None else _line(event))
 
     async def lines(self) -> AsyncIterator[str]:

@@ -11,7 +11,7 @@ from itertools import islice
 
 from PIL import Image
 
-from ..data.image_decoding import MAX_ASPECT, centre_crop
+from ..data.image_decoding import centre_crop, check_aspect
 from ..media.pictures import Unreadable, opened_picture, rgb_picture
 from ..media.video_opening import VideoError
 from ..media.video_reading import VideoReader
@@ -104,5 +104,4 @@ def _check_size(width: int, height: int) -> None:
         raise Unreadable(
             f"it has {width:,}x{height:,} pixels, and the page reads {UPLOAD_PIXELS:,}: make it smaller"
         )
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise Unreadable(f"{width}x{height} pixels is too narrow to crop")
+    check_aspect(width, height)

@@ -1,5 +1,6 @@
 """Code and commands that make the same results as the page."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from ..utils.names import class_id
 from ..utils.settings import quoted_value
 from .cards import Card
 
-LONGEST_COMMAND = 100_000  # characters; Linux passes at most 128 KiB in one word
+LONGEST_COMMAND = 100_000  # bytes; Linux passes at most 128 KiB in one word
 MISSING = "\0"  # value of an option for which there is no word; no argument can hold this character
 KINDS = {
     "image": "ACDiTImagePipeline",
@@ -61,8 +62,8 @@ class Machine:
         if any("\0" in str(value) for value in given.values()):
             return _without(python, "no argument of a command can hold the character NUL")
         command = command_line("sample", given)
-        if len(command) > LONGEST_COMMAND:
-            return _without(python, f"it would be longer than {LONGEST_COMMAND:,} characters")
+        if len(os.fsencode(command)) > LONGEST_COMMAND:
+            return _without(python, f"it would be longer than {LONGEST_COMMAND:,} bytes")
         return {"python": python, "command": command}
 
 
@@ -79,7 +80,7 @@ def command_line(name: str, options: dict[str, Any]) -> str:
             words.append(f"--{key}")
             continue
         word = "" if value is None else _spelled(value)
-        if word.startswith("--"):  # a word of its own would be an option
+        if word.startswith("-"):  # a word of its own would be an option
             words.append(f"--{key}={word}")
         elif value is not None:
             words += [f"--{key}", word]

@@ -22,6 +22,9 @@ from .shelf import Shelf
 from .snippets import MISSING, Machine, block_code, call_of, label_options, label_word, seeded
 
 FAIR_SECONDS = 30.0  # after so many, a video without end gives way to those who wait
+FASTEST = 4 * RATE  # frames per second that the player shows while `MOST_AHEAD` frames wait; see player.js
+MOST_AHEAD = 64  # frames
+LOOK = 0.05  # seconds after which it is seen whether the player needs frames
 # Arguments that keep the first block of a video in view: with them the model in the package holds a digit.
 HELD: dict[str, Any] = {"sinks": 1, "window": 2, "context_noise": 0.05}
 
@@ -118,7 +121,7 @@ def film(job: Job, shelf: Shelf, card: Card, settings: Settings, clip: Clip) -> 
     def step_done(*_: object) -> None:
         pipeline._interrupt = job.stopped
 
-    labels = iter(clip.choice)
+    labels, shown = iter(clip.choice), None
     try:
         for piece in pipeline.stream(
             [next(labels)] if card.has_other_context else labels,
@@ -143,15 +146,39 @@ def film(job: Job, shelf: Shelf, card: Card, settings: Settings, clip: Clip) -> 
                 seconds=time.perf_counter() - began,
             )
             made += len(frames)
-            is_fair = time.perf_counter() - began < FAIR_SECONDS
-            if clip.frames is None and not is_fair and job.others_wait():
-                raise Stopped(reason="another request is waiting")
+            shown = shown or time.perf_counter()
+            if clip.frames is None:
+                _keep_pace(job, made - len(clip.prefix), began, shown)
     except Stopped as stopped:
         if made == len(clip.prefix):
             raise
         raise Stopped(**stopped.values, **texts(card, settings, clip, made, machine)) from None
     seconds = time.perf_counter() - began
-    job.send("done", seconds=seconds, **texts(card, settings, clip, made, machine))
+    job.post({"event": "done", "seconds": seconds, **texts(card, settings, clip, made, machine)})
+
+
+def _keep_pace(job: Job, frames: int, began: float, shown: float) -> None:
+    """Wait while a video without end is ahead of any player, so that a change of its class is soon in view.
+
+    Frames wait to be played in the queue of the job, but also in the system and in the browser.
+
+    Args:
+        job: job that makes the video.
+        frames: number of frames that were made.
+        began: time at which the job began, of `time.perf_counter`.
+        shown: time at which the first frames were sent.
+
+    Raises:
+        Stopped: if the job is to end, or has had its turn and others wait.
+    """
+    while True:
+        now = time.perf_counter()
+        if now - began >= FAIR_SECONDS and job.others_wait():
+            raise Stopped(reason="another request is waiting")
+        if frames <= MOST_AHEAD + FASTEST * (now - shown):
+            return
+        job.check()
+        time.sleep(LOOK)
 
 
 def runs_of(choice: LabelChoice, blocks: int) -> list[tuple[int | None, int]]:

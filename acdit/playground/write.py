@@ -81,7 +81,7 @@ def write(job: Job, shelf: Shelf, card: Card, settings: TextSettings) -> None:
     room = pipeline.layout.num_tokens - len(pipeline.tokenizer.encode(known))
     if settings.tokens is not None and generated == room < settings.tokens:
         texts["note"] = f"the model holds {pipeline.layout.num_tokens:,} tokens, with those of the beginning"
-    job.send("done", seconds=seconds, **texts)
+    job.post({"event": "done", "seconds": seconds, **texts})
 
 
 def check_characters(tokenizer: Tokenizer, text: str) -> None:

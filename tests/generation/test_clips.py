@@ -123,6 +123,12 @@ def test_a_clip_is_continued_from_a_file(model, tmp_path, capsys):
     assert shown[4].std() > 10  # what the network draws
     assert main([*words, "--keep-frames", "6", "--frames", "8", "--out", str(tmp_path / "no.png")]) == 2
     assert "real.mp4 has 5 frames, fewer than --keep-frames 6" in capsys.readouterr().err
+    Image.new("L", (808, 8)).save(
+        tmp_path / "line.gif", save_all=True, append_images=[Image.new("L", (808, 8), 9)]
+    )
+    narrow = [*words[:5], "--prefix", str(tmp_path / "line.gif"), "--keep-frames", "2"]
+    assert main([*narrow, "--out", str(tmp_path / "no.png")]) == 2
+    assert "line.gif: 808x8 pixels is too narrow to crop\n" in capsys.readouterr().err
     by_block = [*words[:3], *words[5:], "--labels-by-block", "1", "--out", str(tmp_path / "no.png")]
     for kept, frames in ((4, 4), (4, 2), (3, 6)):
         assert main([*by_block, "--keep-frames", str(kept), "--frames", str(frames)]) == 2

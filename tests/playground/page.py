@@ -29,8 +29,8 @@ WAIT = 120  # seconds until a test gives up
 class Page:
     """Client of a page at a port of this machine."""
 
-    def __init__(self, port: int, buffer: int | None = None):
-        self.port, self.buffer = port, buffer
+    def __init__(self, port: int, buffer: int | None = None, server: Server | None = None):
+        self.port, self.buffer, self.server = port, buffer, server
 
     def connect(self) -> HTTPConnection:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=WAIT)
@@ -97,7 +97,7 @@ def served(*folders: str | Path, access: Access | None = None, buffer: int | Non
     with watched_threads():
         thread.start()
         try:
-            yield Page(listener.getsockname()[1], buffer)
+            yield Page(listener.getsockname()[1], buffer, server)
         finally:
             server.worker.close()
             server.should_exit = True

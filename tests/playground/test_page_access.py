@@ -3,10 +3,12 @@
 import base64
 import json
 import re
+from contextlib import closing
 
 import pytest
 
 from acdit.playground.access import Access, access_of
+from acdit.playground.listening import listen, url_of
 from acdit.utils.errors import UserError
 from tests.playground.page import JSON, served
 
@@ -91,6 +93,14 @@ def test_a_password_is_needed_for_everything(folders):
 def test_this_machine_needs_no_password(host):
     access = access_of(host, None)
     assert access.hosts is not None and host in access.hosts and access.credentials is None
+
+
+def test_the_address_of_a_name_is_answered():
+    """The page is opened at the number of its address, whatever name or short form of it was given."""
+    access = access_of("127.2", None)
+    with closing(listen("127.2", 0)) as listener:
+        assert access.refusal("GET", {"host": url_of(listener).removeprefix("http://")}) is None
+    assert access.refusal("GET", {"host": "127.0.0.3:80"}) is not None
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "::ffff:127.0.0.1"])

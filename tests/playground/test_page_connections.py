@@ -115,6 +115,18 @@ def test_an_answer_that_takes_longer_than_a_silence_may_is_not_cut(folders, monk
         assert list(events)[-1]["event"] == "stopped"
 
 
+def test_an_answer_that_nobody_reads_ends_with_its_connection(folders, monkeypatch):
+    monkeypatch.setattr("acdit.playground.connections.LONGEST_STALL", 0.3)
+    with served(folders["picture"], buffer=4096) as page, page.stream("/api/draw", LONG) as events:
+        first_event(events, "started")  # and reads nothing more
+        assert page.server is not None
+        connections, deadline = page.server.server_state.connections, time.monotonic() + WAIT
+        while connections and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not connections
+        assert page.events("/api/draw", DRAW)[-1]["event"] == "done"
+
+
 @pytest.mark.parametrize("path", REQUESTS)
 def test_a_browser_that_goes_at_any_point_disturbs_nobody(path, page):
     """In the head, between head and body, in the body, before the answer, and in it."""

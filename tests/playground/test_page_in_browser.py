@@ -150,6 +150,9 @@ def test_an_uploaded_picture_is_finished_and_others_are_refused(watched, tmp_pat
     )  # the upper half is two blocks, which are kept
     assert (made[16:] != given[16:]).any()
     assert re.fullmatch(r"Reads\s+\d", panel.locator(".reads").inner_text())
+    link = panel.get_by_role("link", name="Save picture.png")  # what the code reads
+    saved = grey(link.get_attribute("href") or "")
+    assert link.get_attribute("download") == "picture.png" and np.abs(saved.astype(int) - given).max() <= 1
 
     wrong = tmp_path / "notes.png"
     wrong.write_text("these are words, and no picture")

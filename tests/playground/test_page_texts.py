@@ -135,7 +135,9 @@ def test_a_text_that_is_too_long_ends_in_an_error_event(page):
 
 
 @pytest.mark.parametrize("path", ["write", "fill"])
-@pytest.mark.parametrize("given", ["\U0001f600", "\x00", "\x1b[31m", "\u202eabc", "\ufeff", "\uffff", "\r"])
+@pytest.mark.parametrize(
+    "given", ["\U0001f600", "\x00", "\x1b[31m", "\u202eabc", "\ufeff", "\uffff", "\r", "-h"]
+)
 def test_characters_of_all_sorts_are_kept(given, path, page, capsys):
     """The model reads bytes. A command that a shell could not take is left out."""
     asked = WRITE | {"prompt": given} if path == "write" else FILL | {"text": f"{given}___"}

@@ -72,15 +72,15 @@ def test_a_photograph_with_damaged_exif_data_is_seen(page):
     assert seen(page, encoded(damaged, "image/jpeg")).min() > 250
 
 
-def film(frames: int, codec: str = "mpeg4") -> bytes:
+def film(frames: int, codec: str = "mpeg4", height: int = 32, width: int = 32) -> bytes:
     """An MP4 file of a number of frames."""
     file = BytesIO()
     with av.open(file, "w", format="mp4") as container:
         stream: Any = container.add_stream(codec, rate=8)
-        stream.width = stream.height = 32
+        stream.height, stream.width = height, width
         stream.pix_fmt = "yuv420p"
         for index in range(frames):
-            levels = np.full((32, 32, 3), 20 * index, np.uint8)
+            levels = np.full((height, width, 3), 20 * index, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(levels, format="rgb24")))
         if frames:
             container.mux(stream.encode())
@@ -117,6 +117,7 @@ CLIPS = {
     "sound as WAV": (sound("wav"), "holds no video"),
     "sound as MP4": (sound("mp4"), "holds no video"),
     "still picture": (bytes_of(picture(3, 20, 16), "PNG"), "holds no video"),
+    "narrow frames": (film(3, height=16, width=1616), "1616x16 pixels is too narrow"),
     "large frames": (b"GIF89a" + bytes([16, 39, 16, 39]) + bytes(3), "10,000x10,000 pixels"),
     "playlist of addresses": (
         b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://192.0.2.1/a.ts\n#EXT-X-ENDLIST\n",

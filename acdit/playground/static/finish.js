@@ -85,9 +85,7 @@ class Source {
     const refuse = (message) => alertIn(trouble, message);
     this.upload = new Upload("Your picture", "image/*", limits.upload_bytes, take, refuse);
     this.seen = new BlockPicture("The picture as the model sees it", 224);
-    this.caption = el("figcaption", { textContent: "As the model sees it. Blocks in grey are dropped and drawn anew. " });
-    this.save = saveLink("picture.png", "", "Save it as picture.png");
-    this.caption.append(this.save);
+    this.caption = el("figcaption", { textContent: "As the model sees it. Blocks in grey are dropped and drawn anew." });
     this.figure = el("figure", { className: "seen", hidden: true }, this.seen.element, this.caption);
     this.wait = el("p", { className: "empty", textContent: "Paint or choose a picture. It appears here as the model sees it." });
     this.place = el("div", { className: "place-of-source" }, this.wait, this.figure);
@@ -155,7 +153,6 @@ class Source {
       alertIn(this.trouble, "");
       this.arrange();
       this.seen.whole(bitmap);
-      this.save.href = answer.image;
       this.figure.hidden = false;
       this.wait.hidden = true;
     } catch (error) {
@@ -191,8 +188,12 @@ export function setUp(panel, models, limits) {
     numbers.clear();
     code.clear();
     gallery.element.scrollIntoView({ block: "nearest" });
+    let given = "";
     const handlers = {
-      given: (event) => gallery.given(event.image),
+      given: (event) => {
+        given = event.image;
+        return gallery.given(given);
+      },
       block: async (event) => {
         await gallery.block(event.images, event.block + 1);
         numbers.set("Network calls", event.evaluations.toLocaleString("en"));
@@ -203,7 +204,8 @@ export function setUp(panel, models, limits) {
     };
     try {
       const last = await runner.job("/api/finish", body, handlers);
-      if (last.python) code.show(last, link);
+      // the code reads the picture that was sent, whatever has been painted since
+      if (last.python) code.show(last, link, saveLink("picture.png", given, "Save picture.png"));
       if (last.event === "stopped") return stopped(last, "the whole pictures");
       const end = `${plural(body.count, "picture")} finished in ${last.seconds.toFixed(1)} s`;
       return last.note ? `${end}; ${last.note}` : `${end}.`;

@@ -48,7 +48,8 @@ export class Runner {
       for (const job of this.jobs) job.connection.abort(); // the others, if one of several has failed
       this.running = false;
       this.start.disabled = false;
-      if (this.halt === document.activeElement || this.refocus) this.start.focus();
+      const lost = this.refocus && document.activeElement === document.body; // not if it went elsewhere meanwhile
+      if (this.halt === document.activeElement || lost) this.start.focus({ preventScroll: true });
       this.refocus = false;
       this.halt.disabled = true;
     }
