@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from ..bench.rows import BYTES, IMAGE_CHANNELS, IMAGE_STEPS, ROWS, SAMPLING_BATCH, Row, parse_layout
 from ..utils.checks import option_at_least, option_suffix
 from ..utils.errors import UserError, require
-from ..utils.ranges import Count, Number, Ranged
+from ..utils.ranges import Count, Number, Ranged, SamplingSteps
 from ..utils.settings import nearest
 from .command import PlainCommand
 
@@ -39,7 +39,7 @@ class BenchOptions(Ranged):
     """Side of the patch in a token."""
     classes: Count = 1000
     """Number of classes of the network."""
-    steps: Count | None = None
+    steps: SamplingSteps | None = None
     """Sampling steps per block; default: 8, for text the number of tokens of a block."""
     guidance: Number = 1.5
     """Scale of classifier-free guidance for sampling; 1 = none."""

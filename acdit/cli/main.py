@@ -60,12 +60,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         exception.
     """
     keep_freed_memory()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: `acdit info >&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()  # output that cannot be written is an error here, not when the process ends
     except KeyboardInterrupt:
         print("acdit: interrupted", file=sys.stderr)
         return 130
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        print(f"acdit: error: not enough memory: {line_of(error)}; use smaller batches", file=sys.stderr)
+        return 2
     except (ValueError, OSError) as error:
         if not isinstance(error, UserError | OSError) and not raised_here(error):
             raise
@@ -74,6 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"acdit: error: {line_of(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Return whether the memory of the machine or of a GPU was not enough; torch says so in words."""
+    words = str(error)
+    return isinstance(error, MemoryError) or "allocate memory" in words or "out of memory" in words
 
 
 def _drop_output() -> bool:

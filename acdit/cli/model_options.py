@@ -8,7 +8,7 @@ from ..model.layout import parse_dims
 from ..pipelines.folders import folder_classes, pipeline_folder
 from ..utils.errors import UserError
 from ..utils.names import class_ids
-from ..utils.ranges import Count, NonNegative, Number, Ranged, Seed
+from ..utils.ranges import Count, NonNegative, Number, Ranged, SamplingSteps, Seed
 from ..utils.settings import spelled
 
 
@@ -50,7 +50,7 @@ class RunOptions(ModelOptions):
 
     seed: Seed = 0
     """Seed of the noise."""
-    steps: Count | list[Count] | None = None
+    steps: SamplingSteps | list[SamplingSteps] | None = None
     """Sampling steps per block, one number or one for each block; default: the model's own."""
 
 

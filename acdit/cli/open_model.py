@@ -65,9 +65,12 @@ def device_of(name: str | None) -> torch.device:
     ranks = launched()  # each rank has a GPU of its own
     chosen = {None: str(ranks.device), "cuda": f"cuda:{ranks.local_rank}"}.get(name, name)
     try:
-        return torch.empty(0, device=chosen).device
+        device = torch.empty(0, device=chosen).device
     except (RuntimeError, AssertionError) as error:  # raised by torch if there is no such device
         reason = str(error).splitlines()[0]
         if reason.startswith("Expected one of"):
             reason = "it is no device; use cpu, cuda, cuda:1 (the second GPU) or mps"
         raise UserError(f"--device {chosen} cannot be used: {reason}") from error
+    if device.type == "meta":
+        raise UserError("--device meta cannot be used: its tensors hold no values; use cpu, cuda or mps")
+    return device

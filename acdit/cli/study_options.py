@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from ..utils.checks import option_suffix
 from ..utils.errors import UserError
-from ..utils.ranges import MANY, Count, Range, Ranged, Seed
+from ..utils.ranges import MANY, Count, Range, Ranged, SamplingSteps, Seed
 from .model_options import GuidedOptions
 
 AtLeastTen = Annotated[int, Range(10, MANY)]
@@ -159,7 +160,7 @@ class TimeStudyOptions(BudgetedStudyOptions):
 
     rounds: AtLeastTwo = 5
     """Number of times that each setting is timed; verdicts need five."""
-    steps: Count = 10
+    steps: SamplingSteps = 10
     """Sampling steps per block."""
     size: Literal["S", "B", "L", "XL", "H"] | None = None
     """Named size of the network; default: two layers of hidden size 128."""
@@ -196,6 +197,10 @@ class ReportOptions(Ranged):
     """Page to write."""
     studies: str = "docs/studies"
     """Folder of measurements, one folder for each study."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        option_suffix(".md", out=self.out)
 
 
 @dataclass

@@ -15,6 +15,8 @@ from ..utils.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+LONGEST_LIST = 4096  # numbers that are tried for the list of valid sizes in a message
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -47,10 +49,7 @@ class Layout:
                 )
             object.__setattr__(self, name, tuple(int(size) for size in sizes))
         if any(size % side for size, side in zip(self.grid, self.block, strict=True)):
-            valid = " x ".join(
-                "{" + ", ".join(str(side) for side in range(1, size + 1) if size % side == 0) + "}"
-                for size in self.grid
-            )
+            valid = " x ".join("{" + ", ".join(map(str, _divisors(size))) + "}" for size in self.grid)
             raise ValueError(
                 f"block {dims(self.block)} does not tile the {dims(self.grid)} token grid; "
                 f"valid sizes along each axis: {valid}"
@@ -184,3 +183,9 @@ def parse_dims(text: str, name: str = "block", axes: int | None = None) -> tuple
 def dims(sizes: Sequence[int], joint: str = "x") -> str:
     """Format sizes as text, the inverse of `parse_dims`: (4, 4) -> "4x4"."""
     return joint.join(str(size) for size in sizes)
+
+
+def _divisors(size: int) -> list[int]:
+    """Return the divisors of a number up to `LONGEST_LIST`, and the number itself."""
+    small = [side for side in range(1, min(size - 1, LONGEST_LIST) + 1) if size % side == 0]
+    return [*small, size]

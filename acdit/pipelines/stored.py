@@ -9,6 +9,7 @@ from ..data.autoencoder_files import check_autoencoder
 from ..modalities.modality import Modality
 from ..utils.errors import UserError, in_words
 from ..utils.kinds import OBJECT, TEXT, Kind, check_values, list_of, number, whole_number
+from ..utils.ranges import MOST_STEPS
 from ..utils.untrusted import damage, plain, read_object, shown
 
 INDEX = "model_index.json"
@@ -16,7 +17,6 @@ INDEX = "model_index.json"
 TRUSTED_LIBRARIES = {"acdit", "diffusers", "transformers"}
 NETWORKS = ("transformer", "classifier")  # names of components, which check their own files
 MOST_TOKENS = 2**24  # of a layout
-MOST_STEPS = 10**6  # of a schedule of noise, and of sampling
 LONGEST_LIST = 10_000  # in the configuration of a component
 MASKED_SCHEDULER = {
     "mask_token": whole_number(0),

@@ -285,7 +285,13 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> Stored | None:
-    """Read the JSON of a checkpoint; return None if it is damaged."""
+    """Read the JSON of a checkpoint; return None if it is damaged.
+
+    Raises:
+        UserError: If another version of the library wrote it, or it may not be read.
+    """
+    if not _is_readable(path / STATE_FILE):
+        return None
     try:
         state = check_values(read_object(path / STATE_FILE, infinite=True), {"format_version": VERSION}, path)
     except UserError:
@@ -310,16 +316,33 @@ def validation_losses(folder: Path) -> dict[Path, float]:
 
 
 def _digests(files: list[Path], ranks: Ranks) -> dict[str, str | None]:
-    """Return the digests of files by name, None for unreadable ones; each rank reads a part of the files."""
+    """Return the digests of files by name, None for missing ones; each rank reads a part of the files."""
     own: dict[str, str | None] = {}
     for file in files[ranks.rank :: ranks.world_size]:
-        try:
+        own[file.name] = None
+        if _is_readable(file):
             with file.open("rb") as opened:
                 own[file.name] = hashlib.file_digest(opened, "blake2b").hexdigest()
-        except OSError:
-            own[file.name] = None
     digests = {name: digest for part in ranks.gathered(own) for name, digest in part.items()}
     return {file.name: digests[file.name] for file in files}
+
+
+def _is_readable(file: Path) -> bool:
+    """Return whether a file of a checkpoint exists.
+
+    Raises:
+        UserError: If it exists, but cannot be opened: the checkpoint may be sound.
+    """
+    try:
+        with file.open("rb"):
+            return True
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be read: {error.strerror}; the checkpoint may be sound, so make it readable, or "
+            f"move {file.parent} away"
+        ) from error
 
 
 def _digest_of(state: Mapping[str, Any]) -> str:
@@ -330,12 +353,11 @@ def prune_checkpoints(folder: Path, keep: int, keep_every: int) -> None:
     """Remove the checkpoints that are neither among the newest, nor the best, nor at a step to keep."""
     if not (checkpoints := _checkpoints(folder)):
         return
-    *older, newest = checkpoints
-    kept = {newest, *older[len(older) - (keep - 1) :]}
+    kept = set(checkpoints[-keep:])
     measured = validation_losses(folder)
     if measured:
         kept.add(min(measured, key=lambda path: measured[path]))
-    for path in older:
+    for path in checkpoints:
         if path not in kept and not (keep_every and int(path.name.removeprefix("step-")) % keep_every == 0):
             shutil.rmtree(path)
 

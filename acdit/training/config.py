@@ -23,6 +23,7 @@ from ..utils.ranges import (
     Number,
     Positive,
     Ranged,
+    SamplingSteps,
     Seed,
 )
 from ..utils.settings import fields_of
@@ -182,7 +183,7 @@ class SamplingConfig(Ranged):
 
     section: ClassVar[str] = "sampling."
 
-    steps: Count = 25
+    steps: SamplingSteps = 25
     """Number of sampling steps per block."""
     guidance_scale: Number = 1.5
     """Scale of classifier-free guidance; 1 = none."""

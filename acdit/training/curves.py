@@ -193,7 +193,9 @@ def _legends(figure: "Figure", panel: "Axes", names: list[str], validated: bool)
         )
         for index in range(len(names))
     ]
-    figure.legend(colours, names, loc="outside upper left", ncols=4, fontsize=10, **small)
+    legend = figure.legend(colours, names, loc="outside upper left", ncols=4, fontsize=10, **small)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a `$` in the name of a folder
     styles = {"each entry": RAW, "smoothed": SMOOTH} | ({"validation": VALIDATION} if validated else {})
     lines = [Line2D([], [], color=GREY, **style) for style in styles.values()]
     panel.legend(lines, list(styles), loc="upper right", fontsize=9, **small)

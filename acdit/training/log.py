@@ -1,5 +1,6 @@
 """Log of a run, `log.jsonl` in its directory, with one JSON object per line."""
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,16 @@ def _check(entry: Any) -> None:
                 type(number) is int and abs(number) > MOST_STEPS
             ):
                 raise ValueError(f'"{name}" must be a number, not {shown(number)}')
+
+
+def set_aside_log(path: Path) -> Path | None:
+    """Rename a log that a run begins to write anew, and return its new path; None if it holds nothing."""
+    if not path.stat().st_size:
+        return None
+    numbers = itertools.count(1)
+    kept = next(each for number in numbers if not (each := path.with_name(f"log.{number}.jsonl")).exists())
+    path.rename(kept)
+    return kept
 
 
 def cut_log(path: Path, step: int) -> None:

@@ -18,7 +18,7 @@ from ..utils.errors import reason_of, require
 from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import Ranks
 from .config import Recipe
-from .log import LOG_FILE, cut_log
+from .log import LOG_FILE, cut_log, set_aside_log
 from .progress import StepResult, listed
 from .recipes import recipe_to_dict
 
@@ -67,8 +67,10 @@ class Watch:
             self.matmul_rate = _square_rate(side, dtype, ranks.device)
             if ranks.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(ranks.device)  # the peak must not include these products
-            if self.path.exists():
+            if step and self.path.exists():
                 cut_log(self.path, step)
+            elif self.path.exists() and (kept := set_aside_log(self.path)):
+                self.say(f"{recipe.name}: no checkpoint belongs to {self.path}, which is kept as {kept.name}")
             self.trackers = [_tracker(name, recipe, step) for name in recipe.training.trackers]
 
     def __enter__(self) -> "Watch":

@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 
 from .errors import UserError
 
+LONGEST_NAME = 225  # bytes; file systems allow 255, of which the names of temporary files need 26 more
+
 
 class InUseError(UserError):
     """Another process uses a folder or a file."""
@@ -29,6 +31,7 @@ def whole(path: Path) -> Iterator[Path]:
     The files get the permissions that the umask gives to new files, because safetensors makes its files
     readable for the owner only. What killed processes of this machine left of the same path is removed.
     """
+    _check_name(path)
     path = _target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = f"{os.getpid()}-{_host()}"
@@ -117,6 +120,7 @@ def check_writable(path: Path) -> None:
 
     Call this before work whose result would be lost.
     """
+    _check_name(path)
     if path.is_symlink():
         check_writable(_target(path))
         return
@@ -145,6 +149,7 @@ def check_replaceable(path: Path, own: str, remedy: str) -> None:
         own: Regular expression of the relative paths of the files that the package writes to such folders.
         remedy: What the user can do.
     """
+    _check_name(path)
     check_writable(path / "any")
     target = _target(path)
     if not target.exists():
@@ -157,14 +162,29 @@ def check_replaceable(path: Path, own: str, remedy: str) -> None:
             raise UserError(f"{path} would be replaced, but {name} in it was not written by acdit: {remedy}")
 
 
+def _check_name(path: Path) -> None:
+    """Raise UserError unless something can be written beside `path` that is then renamed to it."""
+    if path.name in ("", ".."):
+        raise UserError(
+            f"{path} cannot be written: it is the current folder, or one above; give the path of something "
+            "in it"
+        )
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise UserError(f"{path} cannot be written: its name is longer than {LONGEST_NAME} bytes; shorten it")
+
+
 def _target(path: Path) -> Path:
     """Return the path that is written in place of a symbolic link; other paths are returned as they are."""
     if not path.is_symlink():
         return path
+    loop = f"{path} cannot be written: it is a link to itself; give another path"
     try:
-        return path.resolve()
-    except (OSError, RuntimeError) as error:  # a loop
-        raise UserError(f"{path} cannot be written: it is a link to itself; give another path") from error
+        target = path.resolve()
+    except (OSError, RuntimeError) as error:  # a loop, up to Python 3.12
+        raise UserError(loop) from error
+    if target.is_symlink():  # since Python 3.13
+        raise UserError(loop)
+    return target
 
 
 def _sync(path: Path) -> None:

@@ -11,6 +11,7 @@ from .settings import label_of
 
 MANY = 10**9
 LARGE = 1e9
+MOST_STEPS = 10**6  # of a schedule of noise, and of sampling
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def _format_bound(bound: float) -> str:
 Count = Annotated[int, Range(1, MANY)]
 CountFromZero = Annotated[int, Range(0, MANY)]
 AtLeastTwo = Annotated[int, Range(2, MANY)]
+SamplingSteps = Annotated[int, Range(1, MOST_STEPS)]
 Seed = Annotated[int, Range(-(2**62), 2**62)]
 Number = Annotated[float, Range(-LARGE, LARGE)]
 NonNegative = Annotated[float, Range(0, LARGE)]

@@ -1,6 +1,7 @@
 """Commands whose output cannot be written: a reader that has gone, and a full disk."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,31 @@ def test_a_broken_pipe_elsewhere_is_an_error():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "acdit: error: Broken pipe\n")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_stream_is_written_to_without_effect(closed, tmp_path):
+    line = f"{shlex.join(COMMAND)} sample --labels 3 --steps 1 --out three.png {closed}"
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "") and (tmp_path / "three.png").stat().st_size
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "MemoryError('no room')",
+        'RuntimeError("DefaultCPUAllocator: can\'t allocate memory: you tried to allocate 4 bytes.")',
+        "RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB')",
+    ],
+)
+def test_too_little_memory_is_an_error_of_one_line(error):
+    program = (
+        "import sys\n"
+        "from acdit.cli import main as entry\n"
+        f"def large(words): raise {error}\n"
+        "entry._run = large\n"
+        "sys.exit(entry.main(['info']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("acdit: error: not enough memory: ")
+    assert done.stderr.endswith("; use smaller batches\n") and done.stderr.count("\n") == 1

@@ -192,6 +192,8 @@ def test_info_as_table_and_json(model, capsys):
         (["sample", "--block", "3x3"], "{1, 2, 4} x {1, 2, 4}"),
         (["sample", "--steps", "2,2"], "a list of 4"),
         (["sample", "--device", "abacus"], "abacus"),
+        (["sample", "--device", "meta"], "its tensors hold no values"),
+        (["sample", "--steps", "1000001"], "--steps must be at most 1,000,000, not 1000001"),
         (["sample", "--prefix", "no.png", "--keep-blocks", "1"], "no.png"),
         (["evaluate", "--block", "4x4,3x3"], "does not tile"),
         (["sample", "--fast", "--steps", "4"], "--fast sets --steps"),

@@ -4,6 +4,20 @@ from .kinds import mutant
 
 STORED_DATA = [
     mutant(
+        "as many checkpoints are removed as are to be kept",
+        "training/checkpoint.py",
+        "kept = set(checkpoints[-keep:])",
+        "kept = set(checkpoints[len(checkpoints) - keep :])",
+        "training/test_checkpoint.py::test_keep_last_k",
+    ),
+    mutant(
+        "a checkpoint that may not be read is damaged",
+        "training/checkpoint.py",
+        "except (FileNotFoundError, IsADirectoryError, NotADirectoryError):",
+        "except OSError:",
+        "training/test_checkpoint.py::test_one_that_may_not_be_read_is_no_damage",
+    ),
+    mutant(
         "few labels are the first of every class",
         "data/selection.py",
         'own.sort(key=lambda row: seed_of(seed, "labels per class", name(row)))',

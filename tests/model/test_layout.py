@@ -88,6 +88,8 @@ def test_sizes():
 def test_block_that_does_not_tile():
     with pytest.raises(ValueError, match=r"block 3x4 .* 8x6 .*\{1, 2, 4, 8\} x \{1, 2, 3, 6\}"):
         Layout((8, 6), (3, 4))
+    with pytest.raises(ValueError, match=r"valid sizes along each axis: \{1, 2, 4, 8, .*, 1099511627776\}"):
+        Layout((2**40,), (3,))
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_the_newest_is_loaded_and_the_last_are_kept(tmp_path):
     assert torch.equal(read_part(stored, "model")["half"], example(seed=100)[1]["model.half"])
 
 
-@pytest.mark.parametrize("keep", [1, 3])
+@pytest.mark.parametrize("keep", [1, 2, 3, 4, 5, 10])
 def test_keep_last_k(tmp_path, keep):
     for step in range(1, 6):
         saved(tmp_path, step, keep=keep)
@@ -186,6 +186,22 @@ def test_a_missing_file_is_damage_too(tmp_path):
     for file in saved(tmp_path, 6, keep=5).glob("*.safetensors"):
         file.unlink()
     assert newest(tmp_path).step == 5
+
+
+@pytest.mark.parametrize("name", [STATE_FILE, "*.safetensors"])
+def test_one_that_may_not_be_read_is_no_damage(name):
+    with protected_places() as place:
+        for file in saved(place / "checkpoints", 5).glob(name):
+            file.chmod(0)
+        (place / "checkpoints").chmod(0o777)
+
+        def message() -> str:
+            with pytest.raises(UserError) as refused:
+                newest_checkpoint(place / "checkpoints")
+            return str(refused.value)
+
+        assert "cannot be read: Permission denied; the checkpoint may be sound" in as_nobody(message)
+        assert os.listdir(place / "checkpoints") == ["step-00000005"]
 
 
 def test_nothing_but_damage_is_no_new_start(tmp_path):

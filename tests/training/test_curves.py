@@ -147,6 +147,13 @@ def test_the_command_writes_a_picture_with_the_colour_of_every_run(tmp_path, cap
     assert (pixels == 255).all(axis=1).mean() > 0.8  # a white page
 
 
+@pytest.mark.parametrize("name", ["a$^$b", "$x", r"\frac{1}{2}$$"])
+def test_names_are_no_formulas(name, tmp_path, capsys):
+    run = write(tmp_path / name, run_log(3))
+    assert main(["curves", run, "--out", str(tmp_path / "curves.png")]) == 0
+    assert f"{name} to step 3" in capsys.readouterr().out
+
+
 def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runs = [write(tmp_path / name / "mnist", run_log(3)) for name in "ab"]

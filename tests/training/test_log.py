@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from acdit.training.log import read_log
+from acdit.training.loop import train
 from acdit.utils.errors import UserError
+from tests.training.small import small_recipe
 
 
 def write(path: Path, *entries, end="\n") -> Path:
@@ -76,3 +78,17 @@ def test_a_folder_without_a_log(tmp_path):
         read_log(tmp_path)
     with pytest.raises(UserError, match="none does not exist"):
         read_log(tmp_path / "none")
+
+
+@pytest.mark.parametrize("content", ['{"time": "noon"}\n', '{"step": 3, "loss": 0.5}\n'])
+def test_a_log_without_a_checkpoint_is_kept(content, tmp_path, capsys):
+    """It may be that of another program, or of a run whose checkpoints were moved away."""
+    (tmp_path / "log.jsonl").write_text(content)
+    (tmp_path / "log.1.jsonl").write_text("an earlier one\n")
+    assert train(small_recipe(tmp_path, training={"steps": 1})) is not None
+    assert (tmp_path / "log.2.jsonl").read_text() == content
+    assert (tmp_path / "log.1.jsonl").read_text() == "an earlier one\n"
+    assert [entry["step"] for entry in read_log(tmp_path).steps] == [1]
+    assert f"no checkpoint belongs to {tmp_path / 'log.jsonl'}, which is kept as log.2.jsonl" in (
+        capsys.readouterr().err
+    )

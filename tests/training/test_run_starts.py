@@ -137,6 +137,7 @@ def test_a_recipe_that_cannot_work_is_refused_before_anything_is_written(tmp_pat
         ("layout.patch", 0),
         ("layout.blocks", []),
         ("sampling.steps", 0),
+        ("sampling.steps", 10**6 + 1),
     ],
 )
 def test_numbers_out_of_range_are_refused_by_name(tmp_path, key, value):

@@ -3,13 +3,21 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from acdit.cli.main import main
 from acdit.training.loop import EXPORTED, train
 from acdit.utils.errors import UserError
-from acdit.utils.files import check_replaceable, check_writable, only_process, only_writer, whole
+from acdit.utils.files import (
+    LONGEST_NAME,
+    check_replaceable,
+    check_writable,
+    only_process,
+    only_writer,
+    whole,
+)
 from tests.training.small import small_recipe
 from tests.training.test_autoencoder import recipe_of
 
@@ -125,3 +133,32 @@ def test_the_export_of_an_autoencoder_replaces_its_own_files_alone(tmp_path):
     with pytest.raises(UserError, match=r"notes\.md in it was not written by acdit"):
         train_autoencoder(recipe_of(tmp_path / "run"), CPU)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("path", [".", "..", "folder/..", "/"])
+def test_the_current_folder_and_those_above_are_no_place_to_write(path, tmp_path, monkeypatch, capsys):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path / "folder")
+    for refuse in (check_writable, lambda place: check_replaceable(place, EXPORTED, "rest")):
+        with pytest.raises(UserError, match="it is the current folder, or one above; give the path"):
+            refuse(Path(path))
+    for work in (whole, lambda place: only_writer(place, "a test")):
+        with pytest.raises(UserError, match="it is the current folder, or one above"), work(Path(path)):
+            pass
+    for words in (["sample", "--labels", "3"], ["convert", "missing.pt"], ["study", "report"]):
+        assert main([*words, "--out", path]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert not list((tmp_path / "folder").iterdir())
+
+
+def test_a_name_for_which_there_is_no_temporary_name_is_refused(tmp_path):
+    """Before the work: the name itself is valid, but the file appears under a longer one."""
+    name = "數" * 80 + ".json"  # 245 bytes
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match="its name is longer than 225 bytes; shorten it"):
+        check_writable(tmp_path / name)
+    longest = tmp_path / ("a" * LONGEST_NAME)
+    check_writable(longest)
+    with whole(longest) as temporary_path:
+        temporary_path.write_text("text")
+    assert longest.read_text() == "text"
