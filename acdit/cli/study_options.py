@@ -6,11 +6,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from ..utils.checks import option_suffix
 from ..utils.errors import UserError
-from ..utils.ranges import MANY, Count, Range, Ranged, SamplingSteps, Seed
+from ..utils.ranges import MANY, AtLeastTwo, Count, Range, Ranged, SamplingSteps
 from .model_options import GuidedOptions
 
 AtLeastTen = Annotated[int, Range(10, MANY)]
-AtLeastTwo = Annotated[int, Range(2, MANY)]
+StudySeed = Annotated[int, Range(-(2**31), 2**31)]  # samples have seeds of their own: seed x samples + number
 QUICK_NETWORK = {"num_layers": 1, "hidden_size": 8, "num_heads": 1}
 
 
@@ -20,13 +20,13 @@ class StudyOptions(Ranged):
 
     section: ClassVar[str] = "--"
 
-    seed: Seed = 0
+    seed: StudySeed = 0
     """First seed."""
     dry_run: bool = False
     """List training runs and measurements, with what exists already, FLOPs and hours, and do nothing."""
     refresh: bool = False
     """Measure everything again, in place of measurements of other settings or another version; finished
-    training runs stay."""
+    training runs stay. To continue after a stop, leave it out."""
     out: str | None = None
     """Folder of measurements, tables and plots, default: out/study-NAME; run the same command again to resume
     the study."""
@@ -98,7 +98,7 @@ class TextStudyOptions(TrainingStudyOptions):
     samples: AtLeastTen = 500
     """Number of held-out sequences to score."""
     seeds: AtLeastTwo = 3
-    """Number of times that each network is trained."""
+    """Number of times that each network is trained; verdicts need five."""
     training_steps: Count = 500
     """Training steps of each network, over --batch sequences of 256 bytes."""
     batch: Count = 64
@@ -138,7 +138,8 @@ class UnderstandingStudyOptions(TrainingStudyOptions):
     """Compare classifiers and probes that start from generators with the same network from scratch."""
 
     seeds: AtLeastTwo = 3
-    """Number of seeds: of generators, of the choice of labelled digits and of training."""
+    """Number of seeds: of generators, of the choice of labelled digits and of training; verdicts on the
+    claims of the paper need five."""
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the function that designs the study."""

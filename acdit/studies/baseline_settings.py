@@ -1,7 +1,8 @@
 """Learning rates of the study of baselines, which `acdit study baselines-settings` chooses."""
 
-# By data and arm. Those of mnist are not chosen yet, since the study of the choice has not been run on it:
-# they are the rate of its other studies.
+# Data on which the study of the choice has not been run: its rates are that of its other studies.
+NOT_CHOSEN = frozenset({"mnist"})
+# By data and arm.
 CHOSEN: dict[str, dict[str, float]] = {
     "digits": {
         "ACDiT": 1.2e-2,

@@ -1,15 +1,18 @@
 """Study of ACDiT against its baselines at equal size (Tables 1, 2)."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from .baseline_arms import BASELINES, DIT, RATES, baseline_arm
-from .baseline_settings import CHOSEN
+from .baseline_settings import CHOSEN, NOT_CHOSEN
 from .design import Design, Rows
 from .digit_quality import DISTANCE, Arm, digit_design
 from .digit_report import Line, Panel, arm_scores, digit_page
 from .digit_runs import BUDGETS, DigitBudget
+from .finite_scores import finite
 
 
 def baselines_design(*, budget: str, first_seed: int, seeds: int) -> Design:
@@ -47,13 +50,21 @@ def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) 
     ]
     lead = (
         f"Networks of equal width and depth, trained for equally many FLOPs; {DIT} has one block, and the "
-        f"token-wise ones a block for each token. The learning rate of each is the best of "
-        f"{len(RATES[budget.recipe])} on another seed and on training digits (`acdit study "
-        "baselines-settings`)."
+        f"token-wise ones a block for each token. {_choice(budget.recipe)}"
     )
     return digit_page(budget, "baselines", "Baselines", lead, arms, panels, rows, folder)
 
 
+def _choice(data: str) -> str:
+    """Return a sentence on how the learning rates were chosen."""
+    if data in NOT_CHOSEN:
+        return "All have the learning rate of the other studies: the best one of each was not looked for."
+    return (
+        f"The learning rate of each is the best of {len(RATES[data])} on another seed and on training digits "
+        "(`acdit study baselines-settings`)."
+    )
+
+
 def _mean(rows: Rows, name: str, column: str, unit: float) -> float:
-    scores = arm_scores(rows, column, arm=name)
-    return sum(scores.values()) / len(scores) / unit
+    """Return the mean of a column over the runs of an arm that did not diverge; NaN if all did."""
+    return fmean(finite(arm_scores(rows, column, arm=name).values()) or [math.nan]) / unit

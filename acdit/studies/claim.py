@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .learned import LABEL_ACCURACY, Learned, if_learned
 from .verdicts import (
     HIGHER,
-    LABEL_ACCURACY,
     LOWER,
     Comparison,
-    Learned,
     Scores,
     compare,
-    if_learned,
     scores_of,
 )
 

@@ -25,7 +25,7 @@ from .verdicts import (
 )
 
 DISTANCE, ACCURACY = "frechet_distance", "label_accuracy"
-# Five seeds can just confirm 10% if ratios of paired distances vary by 8%: 2.776 x 8% / sqrt(5) = 10%.
+# Five seeds can just confirm 10% if ratios of paired distances vary by 7.7%: 2.776 x 7.7% / sqrt(5) = ln 1.1.
 WITHIN = Expectation("equal", 0.1, "higher", relative=True)
 COMPLETE = "RoPE-ND, clean past"  # reference of the ablation
 SHORT, LONG = 16, 64  # tokens of an image
@@ -84,7 +84,11 @@ def _by_size(rows: Sequence[Row], count: int) -> dict[float, Scores]:
     """Return distances by the number of parameters; a size that is not measured has no distances."""
     by_size = {}
     for place, size in enumerate(SIZES, start=1):
-        parameters = finite(row["parameters"] for row in rows if row["size"] == size)
+        parameters = finite(
+            number
+            for each in COUNTS
+            for number in scores_of(rows, "parameters", size=size, blocks=each).values()
+        )
         by_size[fmean(parameters) if parameters else float(place)] = _distance(rows, size=size, blocks=count)
     return by_size
 

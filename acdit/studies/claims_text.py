@@ -5,7 +5,8 @@ from typing import Any
 
 from ..diffusion.orders import LEFT, RANDOM
 from .claim import Compare, Evidence, Row, between, by_level
-from .verdicts import HIGHER, LOWER, Comparison, Expectation, Learned, Scores, compare, scores_of, trend
+from .learned import Learned
+from .verdicts import HIGHER, LOWER, Comparison, Expectation, Scores, compare, scores_of, trend
 
 BITS = "bits_per_byte"
 NETWORK = {"num_layers": 4, "hidden_size": 128, "num_heads": 4}

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from .claim import Evidence, Row
-from .verdicts import VIDEO_ERROR, Comparison, Expectation, Scores, compare, scores_of
+from .learned import VIDEO_ERROR
+from .verdicts import Comparison, Expectation, Scores, compare, scores_of
 
 RATIO, DISTANCE = "error_ratio", "frechet_distance"
 COUNTS = (1, 2, 4, 8)  # numbers of blocks of a clip; one block cannot continue a clip

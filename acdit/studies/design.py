@@ -93,6 +93,7 @@ class Design:
             self.columns,
             study=self.name,
             refresh=refresh,
+            requested=[key for measurement in self.measurements for key in measurement.rows],
             runs=digests,
             are_runs=partial(self._are_runs, store),
         )

@@ -20,10 +20,10 @@ from ..utils.errors import require
 from ..utils.ranks import launched
 from .design import Design, Measurement, Rows
 from .digit_runs import DigitBudget, digit_run
+from .measurements import REAL
 from .run_store import RunSpec, StoredRun
 
 DISTANCE, COVERAGE, ACCURACY = "frechet_distance", "coverage", "label_accuracy"
-REAL = "frechet_distance_real"
 COST = ("network_calls", "sampling_flops", "sampling_seconds", "training_flops", "parameters")
 COLUMNS = (DISTANCE, REAL, COVERAGE, ACCURACY, *COST)
 BATCH = 250  # digits that are drawn at once; the samples do not depend on it

@@ -1,7 +1,7 @@
 """Table of what a study would train and measure: state, FLOPs and hours of each run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import torch
@@ -42,22 +42,33 @@ def describe_study(
     rows = f"measurements: {total - len(missing):,} of {total:,} rows are in {folder / FILE}"
     if not design.runs:
         return f"no training runs\n{rows}"
-    return f"{_table(store.runs(design.runs), store)}\n{rows}"
+    needed = store.runs(spec for each in design.missing(measured) for spec in each.runs)
+    unneeded = {run.digest for run in store.runs(design.runs)} - {run.digest for run in needed}
+    return f"{_table(store.runs(design.runs), store, unneeded, refresh)}\n{rows}"
 
 
-def _table(runs: Sequence[StoredRun], store: RunStore) -> str:
-    """Return a table of training runs with the total of the steps that are left."""
+def _table(runs: Sequence[StoredRun], store: RunStore, unneeded: Container[str], refresh: bool) -> str:
+    """Return a table of training runs with the total of the steps that are left.
+
+    Args:
+        runs: Training runs of the study.
+        store: Store of the training runs.
+        unneeded: Digests of the runs that will not be trained, since all their rows are measured.
+        refresh: Whether runs that diverged are trained again.
+    """
     rate, source = _rate(runs)
     lines, flops_left = [], 0.0
     for run in runs:
-        left = 0 if run.ended else run.steps - run.saved_step
+        left = run.steps - run.saved_step
+        if run.digest in unneeded or run.finished or (run.ended and not refresh):
+            left = 0
         flops = math.nan if run.flops is None else run.flops
         flops_left += flops * left / run.steps
         lines.append(
             {
                 "run": run.name,
                 "folder": run.digest,
-                "state": _state(run),
+                "state": "not needed: measured" if run.digest in unneeded and not run.ended else _state(run),
                 "FLOPs": f"{flops:.3g}",
                 "hours left": _hours(flops * left / run.steps, rate),
             }

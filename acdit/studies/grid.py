@@ -13,7 +13,7 @@ from .grid_worker import ENDED_BY_SIGNAL, Worker
 from .run_store import RunSpec, RunStore, StoredRun
 from .train_runs import WAIT, GridProgress, train_all
 
-STOPPED = "the study was stopped; run the same command again to continue"
+STOPPED = "the study was stopped; run the same command again to continue (without --refresh)"
 
 
 def train_grid(

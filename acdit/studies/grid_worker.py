@@ -45,6 +45,7 @@ class Worker:
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
+            process_group=0,  # Ctrl-C reaches this process alone, which then asks the workers to stop
         )
         assert self._process.stdin is not None
         task = {"root": str(root), "threads": threads, "specs": [spec_to_json(spec) for spec in specs]}

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,9 @@ UNKNOWN = "of unknown version"  # in place of the version of rows in files of ea
 DEVELOPMENT = ".dev"  # after the release that a development version leads to
 RUNS = "runs"  # digest of the training runs of a row; in files of earlier versions, a setting: that of all
 DIVERGED = "diverged"  # column of the training run that diverged and at which step; such a row has no scores
+# Column of the distance of as many real samples, which depends on the evaluator alone.
+REAL = "frechet_distance_real"
+SAME = 1e-3  # relative difference of distances of the same evaluator on machines that round otherwise
 NOT_FINITE = "not_finite"  # columns whose values are not finite: null in the file, since JSON has no NaN
 # Settings of files of earlier versions that say which rows a study has, not what they are.
 EXTENT = ("first_seed", "seeds", "damaged", RUNS)
@@ -88,7 +91,8 @@ class StoredMeasurements:
 class Measurements:
     """Rows of measurements, keyed by some of their columns; the file is written whenever a row is added.
 
-    Rows that the study does not ask for, such as those of other seeds, stay in the file.
+    Rows that the study does not ask for, such as those of other seeds, stay in the file; with `refresh` those
+    of the same settings and the same evaluator.
 
     Args:
         path: path of the JSON file.
@@ -97,7 +101,8 @@ class Measurements:
         columns: other columns that each row must hold.
         study: name of the study.
         refresh: whether rows of the file are measured again, in whatever settings they were measured.
-        runs: digests of the training runs of the rows that the study asks for, by key.
+        requested: keys of the rows that the study asks for.
+        runs: digests of the training runs of these rows, by key.
         are_runs: function that returns whether a digest is that of all training runs of the study, with as
             many seeds or fewer; for files of earlier versions, which have no digests of rows.
 
@@ -115,12 +120,13 @@ class Measurements:
         *,
         study: str = "",
         refresh: bool = False,
+        requested: Iterable[tuple[Any, ...]] = (),
         runs: Mapping[tuple[Any, ...], str] = MappingProxyType({}),
         are_runs: Callable[[str], bool] = lambda digest: False,
     ):
         self.path, self.setting, self._keys, self._study = path, setting, tuple(keys), study
         self.rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-        self._runs = dict(runs)
+        self._runs, self._refresh = dict(runs), refresh
         self._versions: tuple[str, ...] = ()
         if not path.exists():
             return
@@ -131,16 +137,21 @@ class Measurements:
             common = {
                 key: value for key, value in stored.setting.items() if key in setting or key not in EXTENT
             }
-            if not foreign and common == setting and not refresh:
+            if not foreign and common == setting:
+                again = set(requested) if refresh else set()
                 for row in stored.rows:
                     check_values(dict(row), dict.fromkeys(columns, ANY) | dict.fromkeys(keys, PLAIN), path)
-                    self.rows[self._key(row)] = dict(row)
-                self._versions = stored.versions
+                    if (key := self._key(row)) not in again:
+                        self.rows[key] = dict(row)
+                self._versions = stored.versions if self.rows else ()
         except UserError as fault:
             raise UserError(f"{path} is damaged or does not belong to a study: {fault}; {remedy}") from fault
         if foreign:
             raise UserError(f"{path} does not belong to the study {study}, but to {stored.study}; {remedy}")
         if refresh:
+            for row, digest in zip(stored.rows, stored.runs, strict=True):
+                if (key := tuple(row.get(name) for name in keys)) in self.rows:
+                    self._runs.setdefault(key, digest)
             return
         if common != setting:
             raise self._other(_changed(common, setting))
@@ -181,7 +192,19 @@ class Measurements:
         )
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Add a row and write the file."""
+        """Add a row and write the file.
+
+        Raises:
+            UserError: if another evaluator has scored the other rows, unless they are measured again.
+        """
+        others = [key for key, other in self.rows.items() if not same_evaluator((row, other))]
+        if others and not self._refresh:
+            raise UserError(
+                f"another fit of the evaluator has scored the rows in {self.path}, so that they cannot be "
+                "compared with new ones: measure them again with --refresh"
+            )
+        for key in others:
+            del self.rows[key]
         self.rows[self._key(row)] = dict(row)
         self._versions = tuple(dict.fromkeys([*self._versions, release()]))
         content = {
@@ -198,6 +221,12 @@ class Measurements:
 
     def _key(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(row[name] for name in self._keys)
+
+
+def same_evaluator(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the same evaluator has scored all rows that have a Fréchet distance of real samples."""
+    real = [value for row in rows if type(value := row.get(REAL)) is float and math.isfinite(value)]
+    return all(math.isclose(value, real[0], rel_tol=SAME) for value in real)
 
 
 def _written(row: Mapping[str, Any]) -> dict[str, Any]:

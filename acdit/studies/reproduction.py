@@ -16,7 +16,7 @@ from ..training.recipes import load_recipe
 from ..utils.errors import UserError
 from ..utils.files import whole
 from .claim import Claim, Evidence, FullRun
-from .measurements import FILE, StoredMeasurements, markdown_table
+from .measurements import FILE, StoredMeasurements, markdown_table, same_evaluator
 from .verdicts import (
     CONFIRMED,
     NOT_LEARNED,
@@ -34,8 +34,9 @@ RANKS = (8, 256)  # H100s of the plans
 INTRODUCTION = """\
 Written by `acdit study report` from the measurements in the folder [studies](studies), not by hand. A claim
 is tested by comparisons that are paired by seed, with 95% t intervals over at least five seeds. What a claim
-expects, and every margin, was committed before the runs; [Studies](studies.md#claims-and-verdicts) has the
-rules. Networks are of laptop size: a verdict is one on the claim at this size, not on the paper's figures."""
+expects, and every margin, was committed before the runs, unless its test says otherwise;
+[Studies](studies.md#claims-and-verdicts) has the rules. Networks are of laptop size: a verdict is one on the
+claim at this size, not on the paper's figures."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,12 @@ def read_findings(claims: Sequence[Claim], studies: Path) -> list[Finding]:
 
 
 def _check_setting(found: StoredMeasurements, evidence: Evidence, path: Path) -> None:
-    """Raise UserError unless measurements are those of the command of the evidence."""
+    """Raise UserError unless measurements are those of the command of the evidence, and can be compared."""
+    if not same_evaluator(found.rows):
+        raise UserError(
+            f"{path} holds rows that different fits of the evaluator have scored: measure them again with "
+            f"`{evidence.command} --refresh`"
+        )
     if found.study not in ("", evidence.study):
         raise UserError(f"{path} holds measurements of the study {found.study}, not of {evidence.study}")
     for key, value in evidence.setting.items():

@@ -7,13 +7,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from .claims_digits import SIZES
 from .design import Design, Rows
 from .digit_quality import Arm, digit_design
 from .digit_report import Line, Panel, arm_scores, digit_page
 from .digit_runs import BUDGETS, DigitBudget
 from .finite_scores import finite
-
-SIZES = ("small", "base", "large")
 
 
 def scaling_design(*, budget: str, first_seed: int, seeds: int) -> Design:

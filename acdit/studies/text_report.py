@@ -12,6 +12,7 @@ from ..utils.files import whole
 from .claims_text import ALONE, BITS, COUNTED, INDEPENDENT, LEARNED, TOGETHER, TOTAL
 from .design import Rows
 from .finite_scores import finite, with_interval
+from .learned import if_learned
 from .measurements import markdown_table
 from .verdicts import (
     HIGHER,
@@ -20,7 +21,6 @@ from .verdicts import (
     Scores,
     compare,
     count_words,
-    if_learned,
     scores_of,
     trend,
 )

@@ -35,7 +35,7 @@ def train_all(
     Raises:
         InUseError: If `wait` is false, and the runs that are left are trained by other processes.
     """
-    pending = list(runs)
+    pending, said = list(runs), ""
     with StopRequest() as stop:
         while pending and not stop:
             trained = False
@@ -56,6 +56,9 @@ def train_all(
                 if not wait:
                     raise InUseError(reason)
                 if progress is None:
+                    if reason != said:
+                        print(f"waiting: {reason}", file=sys.stderr, flush=True)
+                    said = reason
                     time.sleep(WAIT)
                 else:
                     progress.wait(reason)

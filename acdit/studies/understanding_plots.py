@@ -36,7 +36,7 @@ def plot_labels(
     axes.minorticks_off()
     axes.set(xlabel="labels per class", ylabel="accuracy on held-out digits, %")
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right center", fontsize=8)  # beside the axes, where it covers nothing
+    _legend(figure, axes)
     _save(figure, path)
 
 
@@ -61,8 +61,15 @@ def plot_layers(accuracies: Mapping[int, Mapping[str, Mapping[int, Sequence[floa
         axes.set_xticks(list(next(iter(arms.values()))))
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("accuracy on held-out digits, %")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    _legend(figure, panels[0])
     _save(figure, path)
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    """Add the legend beside the axes, where it covers nothing; there is none if all runs diverged."""
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, loc="outside right center", fontsize=8)
 
 
 def _percent(values: Mapping[int, Sequence[float]]) -> tuple[list[int], list[float], list[float]]:

@@ -13,6 +13,7 @@ from .design import Rows
 from .finite_scores import finite, with_interval
 from .measurements import markdown_table
 from .understanding_plots import plot_labels, plot_layers
+from .verdicts import LEAST_SEEDS
 
 ALL = 0  # number of labels per class in rows of generators that saw all labels
 TUNED, SCRATCH = "fine-tuned", "from scratch"
@@ -116,7 +117,7 @@ def report(
         "shows the layer with the best mean accuracy on the same digits, which favours them over the other "
         "rows; comparisons are of the middle layer. The network that reads clean input was "
         "pretrained on several blocks, the one that reads noised input on a single block."
-        f"{_aimed(whole_arms)}"
+        f"{_aimed(whole_arms)}{_few(len(seeds))}"
     )
     page = [
         "# Recognition by generators",
@@ -141,6 +142,13 @@ def _aimed(arms: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
         for labels, values in arms[TUNED].items()
         if labels in AIMS and len(finite(values)) == len(values)
     )
+
+
+def _few(seeds: int) -> str:
+    """Return a sentence on what few seeds mean for the claims of the paper."""
+    if seeds >= LEAST_SEEDS:
+        return ""
+    return f" The claims of the paper are left undecided with fewer than {LEAST_SEEDS} seeds."
 
 
 def _accuracy_rows(

@@ -98,6 +98,7 @@ class Comparison:
         reason: reason of a verdict that the interval alone does not explain, or an empty text.
         difference: mean difference, or slope for each doubling, with its interval over the seeds; of
             logarithms if the expectation is relative; None if nothing was compared.
+        pairs: what the scores are paired by.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Comparison:
     verdict: Verdict
     reason: str = ""
     difference: MeanInterval | None = None
+    pairs: str = "seed"
 
     def row(self) -> dict[str, str]:
         """Return the comparison as a row of a table."""
@@ -116,7 +118,7 @@ class Comparison:
             "expected": str(self.expected),
             "difference": mean,
             "95% interval": f"{low} to {high}" if low else "",
-            "seeds": str(count),
+            f"{self.pairs}s": str(count),
             "verdict": f"{self.verdict}: {self.reason}" if self.reason else self.verdict,
         }
 
@@ -126,7 +128,9 @@ class Comparison:
         return f"{difference:+.3g}"
 
 
-def compare(name: str, treated: Scores, control: Scores, expected: Expectation) -> Comparison:
+def compare(
+    name: str, treated: Scores, control: Scores, expected: Expectation, *, pairs: str = "seed"
+) -> Comparison:
     """Compare two scores over the seeds that have both.
 
     Args:
@@ -134,6 +138,7 @@ def compare(name: str, treated: Scores, control: Scores, expected: Expectation) 
         treated: scores of the setting that the claim speaks of, by seed.
         control: scores of the setting that it is compared with.
         expected: what the claim expects of treated minus control.
+        pairs: what takes the place of seeds, if it is something else.
 
     Returns:
         Comparison that is `not measured` if no seed has both scores, and `undecided` with fewer than 5 seeds
@@ -142,12 +147,14 @@ def compare(name: str, treated: Scores, control: Scores, expected: Expectation) 
     seeds = sorted(treated.keys() & control.keys())
     for scores, side in ((treated, "first"), (control, "second")):
         if not scores:
-            return Comparison(name, expected, NOT_MEASURED, f"the {side} score is missing")
+            return Comparison(name, expected, NOT_MEASURED, f"the {side} score is missing", pairs=pairs)
     differences = {seed: _difference(treated[seed], control[seed], expected) for seed in seeds}
-    return _tested(name, expected, differences)
+    return _tested(name, expected, differences, pairs)
 
 
-def trend(name: str, levels: Mapping[float, Scores], expected: Expectation) -> Comparison:
+def trend(
+    name: str, levels: Mapping[float, Scores], expected: Expectation, *, pairs: str = "seed"
+) -> Comparison:
     """Test whether scores rise or fall with a level, such as the number of blocks.
 
     The test is one t interval, over the seeds, of the slope of the scores against the logarithm of the level
@@ -160,6 +167,7 @@ def trend(name: str, levels: Mapping[float, Scores], expected: Expectation) -> C
         name: what is compared.
         levels: scores by seed, by level; at least two levels above 0.
         expected: `higher` for scores that rise with the level, `lower` for scores that fall.
+        pairs: what takes the place of seeds, if it is something else.
     """
     if len(levels) < 2 or min(levels) <= 0 or expected.margin:
         raise ValueError(
@@ -168,7 +176,8 @@ def trend(name: str, levels: Mapping[float, Scores], expected: Expectation) -> C
     ordered = sorted(levels)
     missing = [f"{level:g}" for level in ordered if not levels[level]]
     if missing:
-        return Comparison(name, expected, NOT_MEASURED, f"nothing is measured at {in_words(missing, 'and')}")
+        reason = f"nothing is measured at {in_words(missing, 'and')}"
+        return Comparison(name, expected, NOT_MEASURED, reason, pairs=pairs)
     seeds = sorted(set[int].intersection(*(set(scores) for scores in levels.values())))
     centre = fmean(map(math.log2, ordered))
     offsets = [math.log2(level) - centre for level in ordered]
@@ -179,7 +188,7 @@ def trend(name: str, levels: Mapping[float, Scores], expected: Expectation) -> C
         rises = [_difference(levels[level][seed], first, expected) for level in ordered]
         slope = sum(a * b for a, b in zip(offsets, rises, strict=True)) / square
         slopes[seed] = 0.0 if abs(slope) <= ROUNDING * max(map(abs, rises)) else slope
-    tested = _tested(name, expected, slopes)
+    tested = _tested(name, expected, slopes, pairs)
     if tested.verdict not in (CONFIRMED, REFUTED):
         return tested
     for before, after in pairwise(ordered):
@@ -225,63 +234,11 @@ def scores_of(
             raise UserError(f"{column} must be a number, not {value!r}, in the row {dict(row)}")
         if seed in scores:
             raise UserError(f"two rows have the {pairs} {seed} and {where}")
-        scores[seed] = float(value)
+        try:
+            scores[seed] = float(value)
+        except OverflowError as error:
+            raise UserError(f"{column} is too large a number in the row of {pairs} {seed}") from error
     return scores
-
-
-@dataclass(frozen=True)
-class Learned:
-    """Rule that says whether a reference run has learned enough for verdicts.
-
-    Attributes:
-        score: name of the score.
-        direction: direction of better scores.
-        limit: the mean of the score over the seeds must be better than this.
-    """
-
-    score: str
-    direction: Direction
-    limit: float
-
-    def __str__(self) -> str:
-        """Return the rule in words."""
-        return f"{self.score} {'above' if self.direction == 'higher' else 'below'} {self.limit:g}"
-
-    def has_learned(self, reference: Scores) -> bool:
-        """Return whether scores of the reference run, by seed, show that it has learned."""
-        if not reference:
-            return False
-        mean = fmean(reference.values())
-        return mean > self.limit if self.direction == "higher" else mean < self.limit
-
-
-LABEL_ACCURACY = Learned("label accuracy", "higher", 0.9)
-VIDEO_ERROR = Learned("video error over that of the best trivial guess", "lower", 0.7)
-
-
-def if_learned(comparisons: Sequence[Comparison], rule: Learned, reference: Scores) -> list[Comparison]:
-    """Return comparisons with the verdict `not learned at this budget` unless the reference run has learned.
-
-    Comparisons that are not measured stay so; so do all if the reference run is not measured. If a score of
-    it is not finite, they are undecided.
-
-    Args:
-        comparisons: comparisons of a study.
-        rule: when the reference run has learned.
-        reference: scores of the reference run that the rule speaks of, by seed.
-    """
-    if rule.has_learned(reference):
-        return list(comparisons)
-    if not all(map(math.isfinite, reference.values())):
-        verdict, words = UNDECIDED, f"{rule.score} of the reference run is not finite"
-    elif reference:
-        verdict, words = NOT_LEARNED, f"{rule.score} of the reference run is {fmean(reference.values()):.3g}"
-    else:
-        verdict, words = NOT_MEASURED, f"{rule.score} of the reference run is missing"
-    return [
-        each if each.verdict == NOT_MEASURED else replace(each, verdict=verdict, reason=words)
-        for each in comparisons
-    ]
 
 
 def conclude(comparisons: Sequence[Comparison]) -> Verdict:
@@ -314,20 +271,20 @@ def count_words(comparisons: Sequence[Comparison], pairs: str = "seed") -> str:
     )
 
 
-def _tested(name: str, expected: Expectation, differences: Mapping[int, float]) -> Comparison:
-    """Return the comparison of differences by seed."""
+def _tested(name: str, expected: Expectation, differences: Mapping[int, float], pairs: str) -> Comparison:
+    """Return the comparison of differences by seed, or by what else pairs the scores."""
     if not differences:
-        return Comparison(name, expected, NOT_MEASURED, "no seed has all scores")
+        return Comparison(name, expected, NOT_MEASURED, f"no {pairs} has all scores", pairs=pairs)
     wrong = [str(seed) for seed, difference in differences.items() if not math.isfinite(difference)]
     if wrong:
         needed = "finite and positive" if expected.relative else "finite"
-        reason = f"a score of seed {in_words(wrong, 'and')} is not {needed}"
-        return Comparison(name, expected, UNDECIDED, reason)
+        reason = f"a score of {pairs} {in_words(wrong, 'and')} is not {needed}"
+        return Comparison(name, expected, UNDECIDED, reason, pairs=pairs)
     interval = mean_interval(list(differences.values()))
     if len(differences) < LEAST_SEEDS:
-        reason = f"{len(differences)} of at least {LEAST_SEEDS} seeds"
-        return Comparison(name, expected, UNDECIDED, reason, interval)
-    return Comparison(name, expected, expected.verdict(interval), "", interval)
+        reason = f"{len(differences)} of at least {LEAST_SEEDS} {pairs}s"
+        return Comparison(name, expected, UNDECIDED, reason, interval, pairs)
+    return Comparison(name, expected, expected.verdict(interval), "", interval, pairs)
 
 
 def _difference(treated: float, control: float, expected: Expectation) -> float:

@@ -163,7 +163,8 @@ def _report(rows: Rows, folder: Path) -> tuple[str, list[Path]]:
     table = []
     for count in COUNTS:
         own = [row for row in given if row["blocks"] == count]
-        ratios = [row[RATIO] for row in own if row[RATIO] is not None]
+        continued = PREFIX % (FRAMES // count) == 0
+        ratios = [row[RATIO] for row in own] if continued else []
         table.append(
             {
                 "blocks": str(count),

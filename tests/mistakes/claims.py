@@ -4,6 +4,20 @@ from .kinds import mutant
 
 CLAIMS = [
     mutant(
+        "rows of different evaluators are mixed",
+        "studies/measurements.py",
+        "return all(math.isclose(value, real[0], rel_tol=SAME) for value in real)",
+        "return True",
+        "studies/test_refresh.py::test_rows_of_another_evaluator_are_not_mixed",
+    ),
+    mutant(
+        "a refresh drops rows of other seeds",
+        "studies/measurements.py",
+        "if (key := self._key(row)) not in again:",
+        "if (key := self._key(row)) not in again and not refresh:",
+        "studies/test_refresh.py::test_a_refresh_keeps_rows_that_the_study_does_not_ask_for",
+    ),
+    mutant(
         "what touches the margin counts as equal",
         "studies/verdicts.py",
         "if -margin < low and high < margin:",

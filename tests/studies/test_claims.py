@@ -14,6 +14,7 @@ from acdit.data.shakespeare import shakespeare_works
 from acdit.studies.claim import Evidence, between
 from acdit.studies.claims import CLAIMS
 from acdit.studies.claims_text import LEARNED
+from acdit.studies.claims_time import saving_of_formula
 from acdit.studies.study import STUDIES
 from acdit.studies.verdicts import (
     CONFIRMED,
@@ -23,6 +24,7 @@ from acdit.studies.verdicts import (
     UNDECIDED,
     conclude,
 )
+from acdit.utils.errors import UserError
 from acdit.utils.references import load_object
 from acdit.utils.settings import build, read_arguments
 from tests.studies.test_verdicts import NOISE
@@ -273,3 +275,19 @@ def test_claims_read_the_rows_that_their_study_declares(name, tmp_path, monkeypa
     comparisons = evidence.comparisons(rows)
     assert comparisons and all(each.verdict != NOT_MEASURED for each in comparisons)
     assert all(each.difference is not None and each.difference.count >= 5 for each in comparisons)
+
+
+def test_rows_that_lack_columns_are_no_fault_of_the_program():
+    """Files may be edited: what is missing is not measured, and no time is undecided."""
+    scaling = next(each for claim in CLAIMS for each in claim.evidence if each.folder == "scaling")
+    assert conclude(scaling.comparisons([{"seed": 0, "frechet_distance": 1.0}])) == NOT_MEASURED
+    with pytest.raises(UserError, match="parameters must be a number"):
+        scaling.comparisons(
+            [{"size": "base", "blocks": 1, "seed": 0, "frechet_distance": 1.0, "parameters": "many"}]
+        )
+    times = [
+        {"tokens": 16384, "blocks": count, "round": number, "seconds": 0.0, "formula_saving": 0.1}
+        for count in (1, 4, 16, 64)
+        for number in range(5)
+    ]
+    assert {each.verdict for each in saving_of_formula(times)} == {UNDECIDED}

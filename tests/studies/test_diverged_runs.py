@@ -11,12 +11,13 @@ from acdit.studies.design import Design, run_study
 from acdit.studies.digit_quality import DISTANCE
 from acdit.studies.dry_run import describe_study
 from acdit.studies.finite_scores import with_interval
+from acdit.studies.learned import LABEL_ACCURACY, if_learned
 from acdit.studies.measurements import FILE, StoredMeasurements
 from acdit.studies.run_store import RunStore
 from acdit.studies.study import STUDIES
 from acdit.studies.understanding import understanding_design
 from acdit.studies.understanding_choice import choice_design
-from acdit.studies.verdicts import LABEL_ACCURACY, LOWER, UNDECIDED, compare, if_learned, scores_of
+from acdit.studies.verdicts import LOWER, UNDECIDED, compare, scores_of
 from acdit.utils.references import load_object
 from tests.studies.grids import design, states
 from tests.tiny import given
@@ -59,6 +60,10 @@ def test_a_study_goes_on_without_a_run_that_diverges(tmp_path, monkeypatch, caps
 
     table = describe_study(tiny, out, store)
     assert "left out: seed 0 diverged" in table and "3 of 3 rows" in table
+    total = [line.split() for line in table.splitlines() if line.startswith("total")]
+    assert total[0][-1] == "0"
+    anew = [line.split() for line in describe_study(tiny, out, store, refresh=True).splitlines()]
+    assert next(words for words in anew if words[0] == "total")[-1] != "0"  # which trains it again
     before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*") if path.is_file()}
     again = given(run_study(tiny, out, store=store))  # trains nothing again
     assert again.report == report

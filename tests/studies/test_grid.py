@@ -217,6 +217,16 @@ def test_a_dry_run_writes_nothing(store, tmp_path, monkeypatch):
     assert lines[4].endswith("< 0.01")
 
 
+def test_a_dry_run_names_runs_that_are_not_needed(store, tmp_path):
+    """All their rows are measured, so that the store may be removed."""
+    given(run_study(design(), tmp_path / "out", store=store))
+    table = describe_study(design(), tmp_path / "out", RunStore(tmp_path / "empty"))
+    assert table.count("not needed: measured") == 3 and "3 of 3 rows" in table
+    assert [line.split()[-1] for line in table.splitlines()[1:5]] == ["0"] * 4
+    again = describe_study(design(), tmp_path / "out", RunStore(tmp_path / "empty"), refresh=True)
+    assert again.count("missing") == 3 and "0 of 3 rows" in again
+
+
 def test_hours_follow_the_finished_runs_of_the_machine(one_run, tmp_path):
     store, run = one_run
     path = run.folder / "run.json"

@@ -1,6 +1,7 @@
 """Measurements of other settings and other versions: said, and measured again only with `--refresh`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,18 +19,28 @@ class Counter:
     def __init__(self):
         self.calls = 0
 
-    def design(self, *, name: str = "counting", steps: int = 3, version: int = 1, limit: int = 99) -> Design:
+    def design(
+        self,
+        *,
+        name: str = "counting",
+        steps: int = 3,
+        version: int = 1,
+        limit: int = 99,
+        numbers: Sequence[int] = (1, 2),
+        real: float | None = None,
+    ) -> Design:
         def measure(number: int):
             if self.calls == limit:
                 raise KeyboardInterrupt
             self.calls += 1
-            yield {"number": number, "square": number**2, "call": self.calls}
+            scored = {} if real is None else {"frechet_distance_real": real}
+            yield {"number": number, "square": number**2, "call": self.calls, **scored}
 
         def report(rows, folder):
             del folder
             return f"calls {[row['call'] for row in rows.values()]}", ()
 
-        measurements = [Measurement(((n,),), lambda n=n: measure(n)) for n in (1, 2)]
+        measurements = [Measurement(((n,),), lambda n=n: measure(n)) for n in numbers]
         setting = {"steps": steps}
         return Design(
             "counting" if name is None else name,
@@ -84,6 +95,28 @@ def test_a_refresh_that_is_stopped_goes_on_without_it(counter, tmp_path):
 
 def test_equal_settings_are_refreshed_too(counter, tmp_path):
     assert given(run_study(counter.design(), tmp_path, refresh=True)).report == "calls [3, 4]"
+
+
+def test_a_refresh_keeps_rows_that_the_study_does_not_ask_for(counter, tmp_path):
+    design = counter.design(numbers=(2,))
+    assert given(run_study(design, tmp_path, refresh=True)).report.endswith("\ncalls [3]")
+    assert {row["number"]: row["call"] for row in stored(tmp_path)["rows"]} == {1: 1, 2: 3}
+    changed = counter.design(numbers=(2,), steps=4)  # rows of other settings cannot stay
+    assert given(run_study(changed, tmp_path, refresh=True)).report == "calls [4]"
+    assert [row["number"] for row in stored(tmp_path)["rows"]] == [2]
+
+
+def test_rows_of_another_evaluator_are_not_mixed(tmp_path):
+    counter = Counter()
+    run_study(counter.design(numbers=(1, 2), real=4.43), tmp_path)
+    same = counter.design(numbers=(2, 3), real=4.4301)  # but for rounding
+    assert given(run_study(same, tmp_path)).report.endswith("calls [2, 3]")
+    other = counter.design(numbers=(3, 4), real=4.38)
+    with pytest.raises(UserError, match=r"another fit of the evaluator has scored the rows .* --refresh"):
+        run_study(other, tmp_path)
+    assert len(stored(tmp_path)["rows"]) == 3
+    assert given(run_study(other, tmp_path, refresh=True)).report == "calls [5, 6]"
+    assert [row["number"] for row in stored(tmp_path)["rows"]] == [3, 4]
 
 
 @pytest.mark.parametrize("refresh", [False, True])

@@ -119,6 +119,19 @@ def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):
             [],
             "must be a number",
         ),
+        (
+            '{"setting": {"budget": "full"}, "rows": [{"arm": "ACDiT", "seed": 0, "frechet_distance": '
+            + "9" * 400
+            + "}]}",
+            [],
+            "large",
+        ),
+        (
+            '{"setting": {"budget": "full"}, "rows": [{"frechet_distance_real": 4.38}, '
+            '{"frechet_distance_real": 4.43}]}',
+            [],
+            "different fits of the evaluator have scored: measure them again with `acdit study baselines",
+        ),
         ("[]", [], "measurements.json"),
         ('{"setting": {"budget": "quick"}, "rows": []}', [], "with budget quick, but those of the page"),
         ('{"study": "blocks", "setting": {}, "rows": []}', [], "of the study blocks, not of baselines"),

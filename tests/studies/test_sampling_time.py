@@ -70,7 +70,7 @@ def test_the_quick_study_writes_table_plot_and_profiles(tmp_path, capsys):
     words = ["study", "time", "--budget", "quick", "--device", "cpu", "--out", str(tmp_path)]
     assert main(words) == 0
     table = capsys.readouterr().out
-    assert "comparisons, paired by round" in table and "2 of at least 5 seeds" in table
+    assert "comparisons, paired by round" in table and "2 of at least 5 rounds" in table
     stored = json.loads((tmp_path / "measurements.json").read_text())
     keys = {(row["tokens"], row["blocks"], row["round"]) for row in stored["rows"]}
     assert keys == {(t, b, r) for t in (16, 64) for b in (1, 4) for r in (0, 1, PROFILED)}

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from acdit.studies.learned import LABEL_ACCURACY, VIDEO_ERROR, if_learned
 from acdit.studies.verdicts import (
     CONFIRMED,
-    LABEL_ACCURACY,
     NOT_LEARNED,
     NOT_MEASURED,
     REFUTED,
     UNDECIDED,
-    VIDEO_ERROR,
     Comparison,
     Direction,
     Expectation,
@@ -24,7 +23,6 @@ from acdit.studies.verdicts import (
     conclude,
     count_words,
     differences_of,
-    if_learned,
     scores_of,
     trend,
 )
@@ -256,8 +254,8 @@ def test_scores_of_rows():
     assert scores_of(ROWS, "score", pairs="blocks", arm="a", seed=0) == {1: 10.0, 2: 20.0}
     with pytest.raises(UserError, match="two rows have the seed 0"):
         scores_of(ROWS, "score", arm="a")
-    for wrong in ("much", True, [1.0]):
-        with pytest.raises(UserError, match="must be a number"):
+    for wrong in ("much", True, [1.0], 10**400):
+        with pytest.raises(UserError, match=r"must be a number|too large a number"):
             scores_of([{"seed": 0, "score": wrong}], "score")
 
 
@@ -313,5 +311,7 @@ def test_the_number_of_comparisons_and_their_rows():
     assert str(Expectation("lower", 0.5)) == "lower by over 0.5"
     assert count_words(with_verdicts(CONFIRMED)).startswith("1 comparison, paired by seed")
     assert count_words(12 * with_verdicts(CONFIRMED)).startswith("12 comparisons, ")
+    timed = compare("1 against 2", {0: 1.0}, {0: 2.0}, LOWER, pairs="round").row()
+    assert timed["rounds"] == "1" and timed["verdict"] == "undecided: 1 of at least 5 rounds"
     reasons = [first for first, _ in pairwise(compare("x", {}, BASE, HIGHER).row().items())]
     assert reasons[0] == ("comparison", "x")

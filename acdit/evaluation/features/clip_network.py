@@ -12,9 +12,9 @@ from ...model.layout import dims
 from ...utils.errors import UserError, in_words
 from ...utils.progress_bar import ProgressBar
 from .extractor import ExtractorRequest
-from .fitted import FittedFeatures
+from .fitted import FittedFeatures, one_thread
 
-VERSION = 1  # increase it when the network or its fitting changes, so that no old weights are used
+VERSION = 2  # increase it when the network or its fitting changes, so that no old weights are used
 
 FEATURES = 64
 STEPS = 800
@@ -55,7 +55,7 @@ class ClipNetwork(nn.Module):
 def fit_clip_network(frames: int, *, steps: int = STEPS, seed: int = 0, scene: Scene = LARGE) -> ClipNetwork:
     """Fit a network to the training clips of moving digits, with the same result at each call."""
     data = MovingDigits(frames, scene=scene)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), one_thread():
         torch.manual_seed(seed)
         network = ClipNetwork(frames, scene.side)
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)

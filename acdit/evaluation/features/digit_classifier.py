@@ -13,9 +13,9 @@ from ...model.layout import dims
 from ...utils.errors import UserError
 from ...utils.progress_bar import ProgressBar
 from .extractor import ExtractorRequest
-from .fitted import FittedFeatures
+from .fitted import FittedFeatures, one_thread
 
-VERSION = 1  # increase it when the network or its fitting changes, so that no old weights are used
+VERSION = 2  # increase it when the network or its fitting changes, so that no old weights are used
 
 FEATURES = 64
 STEPS = 400
@@ -78,7 +78,7 @@ def fit_digit_classifier(images: torch.Tensor, labels: torch.Tensor, *, seed: in
 
     The global random state is not changed.
     """
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), one_thread():
         torch.manual_seed(seed)
         classifier = DigitClassifier(images.shape[3], images.shape[1], int(labels.max()) + 1)
         optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=0.01)

@@ -1,6 +1,7 @@
 """Extractor of features of a classifier that was fitted here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -50,3 +51,17 @@ class FittedFeatures:
         features = self._hidden(samples.to(self._device))
         logits = self._head(features).cpu()
         return Features(checked_features(features, f"the network of {self.info.name}", len(samples)), logits)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread inside the context, so that a fit is the same whatever their number.
+
+    Sums are rounded otherwise when several threads share them, and a fit of hundreds of steps amplifies that.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

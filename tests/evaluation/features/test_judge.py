@@ -54,6 +54,14 @@ def test_fitting_repeats_exactly_and_leaves_the_global_random_state_alone(train,
     with torch.no_grad():  # a caller's mode does not matter
         again = fit_digit_classifier(*train).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)  # nor does the number of threads
+    try:
+        shared = fit_digit_classifier(*train).state_dict()
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(first[name], shared[name]) for name in first)
     other = fit_digit_classifier(*train, seed=1).state_dict()
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
