@@ -2,9 +2,11 @@
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..model.layout import parse_dims
 from ..utils.checks import option_suffix
@@ -13,6 +15,9 @@ from ..utils.files import check_writable
 from ..utils.ranges import Count, FractionAboveZero, NonNegative
 from ..utils.settings import LITERAL
 from .model_options import RunOptions, block_of
+
+if TYPE_CHECKING:
+    from ..pipelines.text_outputs import TextPiece
 
 
 @dataclass
@@ -63,7 +68,7 @@ def run(options: TextSampleOptions) -> None:
     from ..diffusion.schedulers import masked_scheduler
     from ..generation.batches import Sampling
     from ..generation.sizes import require_sampling_memory
-    from ..generation.text_files import joined, save_texts, stream_texts
+    from ..generation.text_files import finished_texts, joined, save_texts, stream_texts, text_batches
     from ..pipelines.text import ACDiTTextPipeline
     from .open_model import open_pipeline
 
@@ -72,33 +77,46 @@ def run(options: TextSampleOptions) -> None:
         pipeline.scheduler = masked_scheduler(options.scheduler, pipeline.scheduler, "--scheduler")
     prompt, count, began = options.prompt or "", options.samples or 1, time.perf_counter()
     block = None if options.block is None else parse_dims(options.block, "--block of texts", axes=1)[0]
-    require_sampling_memory(
-        pipeline, pipeline.layout, count=count, batch=count, kept=16 * pipeline.layout.num_tokens
-    )
-    pieces = stream_texts(
+    in_memory = count if options.out is None else min(options.batch, count)  # a file is written by batches
+    kept = 16 * pipeline.layout.num_tokens
+    require_sampling_memory(pipeline, pipeline.layout, count=in_memory, batch=options.batch, kept=kept)
+    stream = partial(
+        stream_texts,
         pipeline,
         prompt,
-        count,
-        Sampling(options.seed, options.batch, options.steps),
+        sampling=Sampling(options.seed, options.batch, options.steps),
         max_new_tokens=options.max_new_tokens,
         block=block,
         temperature=options.temperature,
         top_p=options.top_p,
         gaps=options.gaps,
     )
+    stream([0])  # checks the arguments, before a file is begun
     live = options.out is None and count == 1  # several texts grow at once and are printed when finished
-    written, evaluations, tokens = [""] * count, 0, 0
-    for number, piece in enumerate(pieces):
-        if live:
-            print(piece.texts[0] if number else prompt + piece.texts[0], end="", flush=True)
-        written = [text + new for text, new in zip(written, piece.texts, strict=True)]
-        evaluations, tokens = piece.evaluations, tokens + piece.tokens
+    tokens, evaluations = 0, 0
+
+    def generated() -> Iterator[str]:
+        nonlocal tokens, evaluations
+        single = [finished_texts(_printed(stream([0]), prompt))] if live else None
+        for part in single or text_batches(stream, count, options.batch):
+            tokens, evaluations = tokens + part.tokens, evaluations + part.evaluations
+            yield from (prompt + text for text in part.texts)
+
+    if options.out is None:
+        texts = joined(generated())
+        print("" if live else texts, flush=True)
+    else:
+        save_texts(generated(), Path(options.out))
     seconds = time.perf_counter() - began
-    texts = [prompt + text for text in written]
     took = f"tokens in {seconds:.1f} s, {tokens / seconds:.0f} a second; {evaluations} evaluations"
     if options.out is not None:
-        save_texts(texts, Path(options.out))
         print(f"{options.out}: {count} texts, {tokens:,} {took}")
-        return
-    print("" if live else joined(texts), flush=True)
-    print(f"{tokens:,} {took}", file=sys.stderr)  # only the text goes to stdout
+    else:
+        print(f"{tokens:,} {took}", file=sys.stderr)  # only the text goes to stdout
+
+
+def _printed(pieces: "Iterable[TextPiece]", prompt: str) -> "Iterator[TextPiece]":
+    """Yield the pieces of a single text, each after it was printed."""
+    for number, piece in enumerate(pieces):
+        print(piece.texts[0] if number else prompt + piece.texts[0], end="", flush=True)
+        yield piece

@@ -99,7 +99,7 @@ def run(options: VideoSampleOptions) -> None:
         pipeline,
         frames,
         count=samples if changing else requested_count(pipeline, classes, samples),
-        batch=options.batch,
+        batch=None,
         kept=pixel_bytes(pipeline, frames) if sheet else 0,
         window=pipeline.num_frames + (options.window or 0) + (options.sinks or 0),
     )

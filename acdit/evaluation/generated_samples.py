@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..generation.batches import Sampling, clip_batch, image_batch
+from ..generation.step_progress import with_progress
+from ..pipelines.callbacks import StepFunction
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..pipelines.video import ACDiTVideoPipeline
-from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import ALONE, Ranks
 from ..utils.resources import require_disk
 
@@ -36,6 +37,9 @@ class DrawnBatch(NamedTuple):
     cache_bytes: int
 
 
+Draw = Callable[[Sequence[int], StepFunction | None], DrawnBatch]
+
+
 class GeneratedSamples:
     """Samples that are drawn once, and kept in a temporary folder; sample i has the seed of the first plus i.
 
@@ -43,7 +47,8 @@ class GeneratedSamples:
     one batch is in memory at a time. The object is a context manager that closes itself.
 
     Args:
-        draw: function that draws the samples with the given indices.
+        draw: function that draws the samples with the given indices, and passes its second argument to the
+            pipeline as `callback_on_step_end`.
         shape: shape of a sample.
         count: number of samples.
         labels: class that is requested for each sample, (N,); None for no classes.
@@ -60,7 +65,7 @@ class GeneratedSamples:
 
     def __init__(
         self,
-        draw: Callable[[Sequence[int]], DrawnBatch],
+        draw: Draw,
         shape: Sequence[int],
         count: int,
         labels: Tensor | None,
@@ -106,10 +111,8 @@ class GeneratedSamples:
         with ranks.failing_together():
             self._check_disk()
             firsts = range(ranks.rank * size, len(self), ranks.world_size * size)
-            for first in ProgressBar(
-                firsts, "sampling", unit="batch", delay=3, leave=False, disable=not ranks.main
-            ):
-                self._kept(range(first, min(first + size, len(self))))
+            for first, on_step in with_progress(firsts, len(firsts), disable=not ranks.main):
+                self._kept(range(first, min(first + size, len(self))), on_step)
 
     def batches(self, size: int, rank: int = 0, ranks: int = 1) -> Iterator[tuple[Sequence[int], Tensor]]:
         """Yield the batches rank, rank + ranks, .. of `size` samples; see `Samples`."""
@@ -121,13 +124,13 @@ class GeneratedSamples:
         """Return name and number of the samples, and the settings of sampling."""
         return {"name": self.name, "count": len(self), **self._settings}
 
-    def _kept(self, rows: range) -> Tensor:
+    def _kept(self, rows: range, on_step: StepFunction | None = None) -> Tensor:
         """Return the samples with the given indices, after drawing them if they are not in the folder."""
         path = Path(self._folder.name) / f"{rows.start}-{rows.stop}.safetensors"
         if path.exists():
             return load_file(path)["samples"]
         started = time.perf_counter()
-        drawn = self._draw_batch(rows)
+        drawn = self._draw_batch(rows, on_step)
         self.seconds += time.perf_counter() - started
         self.evaluations, self.cache_bytes = drawn.evaluations, drawn.cache_bytes
         save_file({"samples": drawn.samples.contiguous()}, path)
@@ -165,7 +168,7 @@ def generated_images(
         context_noise: standard deviation of the noise on finished blocks that later blocks attend to.
     """
 
-    def draw(rows: Sequence[int]) -> DrawnBatch:
+    def draw(rows: Sequence[int], on_step: StepFunction | None) -> DrawnBatch:
         output = image_batch(
             pipeline,
             labels,
@@ -176,6 +179,7 @@ def generated_images(
             guidance_rising=guidance_rising,
             window=window,
             context_noise=context_noise,
+            on_step=on_step,
         )
         return DrawnBatch(
             2 * output.images.cpu().float() - 1, output.evaluations, output.cache_bytes // len(rows)
@@ -208,7 +212,7 @@ def generated_clips(
         context_noise: standard deviation of the noise on finished blocks.
     """
 
-    def draw(rows: Sequence[int]) -> DrawnBatch:
+    def draw(rows: Sequence[int], on_step: StepFunction | None) -> DrawnBatch:
         output = clip_batch(
             pipeline,
             [labels[row] for row in rows],
@@ -219,6 +223,7 @@ def generated_clips(
             window=window,
             sinks=sinks,
             context_noise=context_noise,
+            on_step=on_step,
         )
         clips = 2 * output.frames.transpose(1, 2).cpu().float() - 1
         return DrawnBatch(clips, output.evaluations, output.cache_bytes // len(rows))
@@ -229,7 +234,7 @@ def generated_clips(
 
 def _generated(
     pipeline: ACDiTPipeline,
-    draw: Callable[[Sequence[int]], DrawnBatch],
+    draw: Draw,
     size: Sequence[int],
     labels: Sequence[int | None],
     sampling: Sampling,

@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from ..pipelines.callbacks import StepFunction
 from ..pipelines.image import ACDiTImagePipeline, ACDiTImagePipelineOutput
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..pipelines.text import ACDiTTextPipeline
 from ..pipelines.video import ACDiTVideoPipeline
 from ..pipelines.video_outputs import ACDiTVideoPipelineOutput
-from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import ALONE, Ranks
+from .step_progress import with_progress
 
 MOST_CLASSES = 10  # number of classes that are sampled when none is named
 T = TypeVar("T")
@@ -42,13 +43,17 @@ class Sampling:
         """Return the guidance scale that a pipeline uses with these settings."""
         return pipeline.config["guidance_scale"] if self.guidance is None else self.guidance
 
-    def arguments(self, rows: Sequence[int]) -> dict[str, Any]:
-        """Return the arguments of a pipeline call that generates the samples with the given indices."""
+    def arguments(self, rows: Sequence[int], on_step: StepFunction | None = None) -> dict[str, Any]:
+        """Return the arguments of a pipeline call that generates the samples with the given indices.
+
+        `on_step` is its `callback_on_step_end`.
+        """
         return {
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance,
             "guidance_interval": self.guidance_interval,
             "generator": generators(self.seed, rows),
+            "callback_on_step_end": on_step,
         }
 
 
@@ -58,12 +63,13 @@ def generators(seed: int, rows: Sequence[int]) -> list[torch.Generator]:
 
 
 def in_batches(
-    draw: Callable[[list[int]], T], count: int, batch: int, description: str = "sampling"
+    draw: Callable[[list[int], StepFunction], T], count: int, batch: int, description: str = "sampling"
 ) -> Iterator[T]:
-    """Generate samples 0..count - 1 in batches, with a progress bar.
+    """Generate samples 0..count - 1 in batches, with a progress bar that advances with every solver step.
 
     Args:
-        draw: function that generates the samples with the given indices.
+        draw: function that generates the samples with the given indices; it passes its second argument to
+            the pipeline as `callback_on_step_end`.
         count: total number of samples.
         batch: number of samples generated at once.
         description: label of the progress bar.
@@ -71,8 +77,9 @@ def in_batches(
     Yields:
         The result of `draw` for each batch.
     """
-    for first in ProgressBar(range(0, count, batch), unit="batch", desc=description, delay=3, leave=False):
-        yield draw(list(range(first, min(first + batch, count))))
+    firsts = range(0, count, batch)
+    for first, on_step in with_progress(firsts, len(firsts), description):
+        yield draw(list(range(first, min(first + batch, count))), on_step)
 
 
 def requested_labels(
@@ -124,10 +131,12 @@ def image_batch(
     guidance_rising: bool = False,
     window: int | None = None,
     context_noise: float = 0.0,
+    on_step: StepFunction | None = None,
 ) -> ACDiTImagePipelineOutput:
     """Generate the images with the given indices in one call of the pipeline.
 
-    See `draw_images`, and for `window` and `context_noise` `ACDiTImagePipeline`.
+    See `draw_images`, and for `window` and `context_noise` `ACDiTImagePipeline`, whose `callback_on_step_end`
+    is `on_step`.
     """
     return pipeline(
         [labels[row] for row in rows],
@@ -138,7 +147,7 @@ def image_batch(
         output_type=output_type,
         window=window,
         context_noise=context_noise,
-        **sampling.arguments(rows),
+        **sampling.arguments(rows, on_step),
     )
 
 
@@ -164,7 +173,7 @@ def draw_images(
         guidance_rising: whether guidance rises over the blocks from 1 to its scale.
     """
 
-    def draw(rows: list[int]) -> tuple[Tensor, int, int]:
+    def draw(rows: list[int], on_step: StepFunction) -> tuple[Tensor, int, int]:
         output = image_batch(
             pipeline,
             labels,
@@ -175,6 +184,7 @@ def draw_images(
             image=image,
             keep_blocks=keep_blocks,
             guidance_rising=guidance_rising,
+            on_step=on_step,
         )
         return output.images.cpu(), output.evaluations, output.cache_bytes // len(rows)
 
@@ -196,6 +206,7 @@ def clip_batch(
     window: int | None = None,
     sinks: int = 0,
     context_noise: float = 0.0,
+    on_step: StepFunction | None = None,
 ) -> ACDiTVideoPipelineOutput:
     """Generate the clips with the given indices in one call of the pipeline.
 
@@ -212,6 +223,7 @@ def clip_batch(
         window: attention window, see `ACDiTVideoPipeline`.
         sinks: number of first blocks that stay visible beyond the window.
         context_noise: standard deviation of the noise on finished blocks that later blocks attend to.
+        on_step: callback of the pipeline's call (`callback_on_step_end`); None = none.
     """
     prefix = None if given is None else (given(list(rows)).transpose(1, 2) + 1) / 2  # (n, K, C, H, W)
     return pipeline(
@@ -223,7 +235,7 @@ def clip_batch(
         sinks=sinks,
         context_noise=context_noise,
         output_type="pt",
-        **sampling.arguments(rows),
+        **sampling.arguments(rows, on_step),
     )
 
 
@@ -248,7 +260,7 @@ def draw_texts(
     """
     own = range(ranks.rank, count, ranks.world_size)  # texts that this rank generates
 
-    def draw(positions: list[int]) -> list[Tensor]:
+    def draw(positions: list[int], on_step: StepFunction) -> list[Tensor]:
         rows = [own[position] for position in positions]
         return pipeline(
             num_samples_per_prompt=len(rows),
@@ -257,6 +269,7 @@ def draw_texts(
             temperature=temperature,
             generator=generators(sampling.seed, rows),
             output_type="tokens",
+            callback_on_step_end=on_step,
         ).texts
 
     with ranks.failing_together():

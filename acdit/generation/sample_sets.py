@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..pipelines.callbacks import StepFunction
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import UserError
 from ..utils.files import check_writable, only_writer, whole
-from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import Ranks, launched
 from ..utils.settings import differences
 from ..utils.untrusted import check_file, damage, parse_json, read_object, reading
 from .batches import image_batch
 from .set_plans import SetPlan, image_labels, set_settings
+from .step_progress import with_progress
 
 SETTINGS_FILE = "settings.json"
 DIGEST_BYTES = 16  # length of the digest at the end of a part
@@ -71,18 +72,9 @@ class SampleSet:
         """Generate those of the parts rank, rank + ranks, .. that do not exist yet, or are damaged."""
         mine = range(rank, self.num_parts, ranks)
         missing = [part for part in mine if self._read(part) is None]
-        initial = len(mine) - len(missing)
-        for part in ProgressBar(
-            missing,
-            "sampling",
-            len(mine),
-            unit="batch",
-            initial=initial,
-            leave=False,
-            delay=3,
-            disable=rank > 0,
-        ):
-            pixels = self._pixels(part)
+        done = len(mine) - len(missing)
+        for part, on_step in with_progress(missing, len(mine), done=done, disable=rank > 0):
+            pixels = self._pixels(part, on_step)
             with self._kept(self.part(part)):
                 if not (self.folder / SETTINGS_FILE).exists():
                     with whole(self.folder / SETTINGS_FILE) as temporary_path:
@@ -141,7 +133,7 @@ class SampleSet:
         """Return the path of a part."""
         return self.folder / f"{index:06d}.npy"
 
-    def _pixels(self, part: int) -> np.ndarray:
+    def _pixels(self, part: int, on_step: StepFunction) -> np.ndarray:
         """Generate the images of a part, (n, H, W, 3) with values 0..255."""
         output = image_batch(
             self.pipeline,
@@ -151,6 +143,7 @@ class SampleSet:
             output_type="np",
             block=self.plan.block,
             guidance_rising=self.plan.guidance_rising,
+            on_step=on_step,
         )
         pixels = (output.images * 255).round().astype(np.uint8)
         return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))  # a grey channel is repeated

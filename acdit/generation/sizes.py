@@ -7,13 +7,19 @@ from ..model.layout import Layout, dims
 from ..pipelines.block_pipeline import BlockPipeline
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..pipelines.video import ACDiTVideoPipeline
-from ..utils.resources import require_disk, require_memory
+from ..utils.resources import free_memory, require_disk, require_memory
 
 OVERHEAD = 200  # bytes of Python objects per sample or block: label, generator, number of steps
 
 
 def require_sampling_memory(
-    pipeline: BlockPipeline, layout: Layout, *, count: int, batch: int, kept: int, window: int | None = None
+    pipeline: BlockPipeline,
+    layout: Layout,
+    *,
+    count: int,
+    batch: int | None,
+    kept: int,
+    window: int | None = None,
 ) -> None:
     """Raise UserError unless samples fit into memory, with the key-value cache of a batch.
 
@@ -23,7 +29,7 @@ def require_sampling_memory(
         pipeline: pipeline that generates the samples.
         layout: layout of a sample.
         count: total number of samples.
-        batch: number of samples generated at once.
+        batch: number of samples generated at once; None = all of them, regardless of --batch.
         kept: bytes of a finished sample that stay in memory.
         window: number of blocks that the cache keeps; None = all.
     """
@@ -34,13 +40,12 @@ def require_sampling_memory(
     counts = generator_counts(pipeline.transformer.config)
     cache = counts.cache_bytes(cached, pipeline.transformer.dtype.itemsize, guided=True)
     state = 4 * 4 * counts.network.in_channels * layout.block_tokens  # noise, sample, prediction, logits
-    alike = min(batch, count)
-    required = alike * (cache + state) + count * (kept + OVERHEAD) + layout.num_blocks * OVERHEAD
-    require_memory(
-        required,
-        f"{count:,} samples, {alike:,} at once,",
-        "ask for fewer or shorter ones, or lower --batch",
-    )
+    together = count if batch is None else min(batch, count)
+    always = count * (kept + OVERHEAD) + layout.num_blocks * OVERHEAD
+    remedy = "ask for fewer or shorter ones"
+    if batch is not None and together > 1 and always + cache + state <= free_memory():
+        remedy += ", or lower --batch"
+    require_memory(always + together * (cache + state), f"{count:,} samples, {together:,} at once,", remedy)
 
 
 def require_set_disk(pipeline: ACDiTPipeline, out: Path, count: int) -> None:

@@ -13,12 +13,13 @@ from ..data.image_decoding import Unreadable, centre_crop
 from ..media.images import save_picture
 from ..media.videos import Frames, contact_sheet, read_frames, side_by_side, video_file
 from ..model.layout import Layout, dims
+from ..pipelines.callbacks import StepFunction
 from ..pipelines.layouts import requested_block
 from ..pipelines.video import ACDiTVideoPipeline
 from ..pipelines.video_lengths import frame_tokens
+from ..pipelines.video_outputs import VideoPiece
 from ..utils.errors import UserError
-from ..utils.progress_bar import ProgressBar
-from .batches import Sampling
+from .batches import Sampling, in_batches
 
 RATE = 8  # frames per second
 
@@ -87,7 +88,8 @@ def write_clips(
             "request fewer videos, or increase --batch"
         )
     length, started = frames or pipeline.num_frames, time.perf_counter()
-    with ProgressBar(total=length, unit="frame", desc="sampling", delay=3, leave=False) as progress:
+
+    def draw(rows: list[int], on_step: StepFunction) -> VideoPiece:
         pieces = pipeline.stream(
             labels if labels_by_block is None else iter(labels_by_block),
             1 if labels_by_block is None else len(labels),
@@ -98,17 +100,18 @@ def write_clips(
             sinks=sinks,
             context_noise=context_noise,
             guidance_rising=guidance_rising,
-            **sampling.arguments(range(len(labels))),
+            **sampling.arguments(rows, on_step),
         )
         piece = None
         with _file(out, columns, rate) as add:
             if prefix is not None:
                 add([prefix] * len(labels))
-                progress.update(len(prefix))
             for piece in pieces:
                 add(piece.frames)
-                progress.update(len(piece.frames[0]))
-    assert piece is not None  # a prefix leaves at least one block to generate
+        assert piece is not None  # a prefix leaves at least one block to generate
+        return piece
+
+    (piece,) = in_batches(draw, len(labels), len(labels))
     seconds = time.perf_counter() - started
     return DrawnVideos(len(labels), length, seconds, piece.evaluations, piece.cache_bytes // len(labels))
 

@@ -1,6 +1,7 @@
 """ACDiTTextPipeline: continues prompts block by block with masked diffusion."""
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -318,7 +319,8 @@ class ACDiTTextPipeline(TextScorer):
             canvas.record(end.block, end.step - evaluations, end.sample if changed is None else changed)
             return changed
 
-        self._start_loop(sum(request.steps))
+        masked = (canvas.tokens == self.tokenizer.mask).any(0).view(canvas.layout.num_blocks, -1).any(1)
+        self._start_loop(sum(compress(request.steps, masked.tolist())))  # given blocks take no step
         bar: Any = self.progress_bar
         with bar(total=canvas.layout.num_blocks) as progress:
             for finished in generate(

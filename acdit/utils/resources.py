@@ -17,6 +17,11 @@ def free_disk(path: Path) -> int:
     return shutil.disk_usage(next(part for part in (absolute, *absolute.parents) if part.exists())).free
 
 
+def free_memory() -> int:
+    """Return the number of bytes of memory that are free for new data."""
+    return psutil.virtual_memory().available
+
+
 def require_disk(required: float, path: Path, subject: str, remedy: str) -> None:
     """Raise UserError if the disk of a path has less free space than `required`.
 
@@ -35,7 +40,7 @@ def require_disk(required: float, path: Path, subject: str, remedy: str) -> None
 
 def require_memory(required: float, subject: str, remedy: str) -> None:
     """Raise UserError if less memory is free than `required`; the arguments are those of `require_disk`."""
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if required > free:
         raise UserError(
             f"{subject} need about {size(required)} of memory, but {size(free)} are free: {remedy}"

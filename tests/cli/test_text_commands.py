@@ -6,10 +6,13 @@ from itertools import product
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from acdit.cli.main import main
 from acdit.diffusion.masked_schedulers import AncestralScheduler
 from acdit.diffusion.ordered_schedulers import FixedOrderScheduler
+from acdit.generation.text_files import separated
+from acdit.model.transformer import ACDiTTransformer
 from acdit.pipelines.loading import load_pipeline
 from acdit.pipelines.text import ACDiTTextPipeline
 from tests.cli.text_model import BYTES, LENGTH, drawn, saved_model
@@ -59,6 +62,55 @@ def test_several_texts_into_a_file(model, capsys, tmp_path):
     assert (tmp_path / "deep" / "texts.txt").read_text() == expected + "\n"
     assert main(command) == 0
     assert capsys.readouterr().out == expected + "\n"
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 64])
+def test_texts_do_not_depend_on_the_batch(model, capsys, tmp_path, batch):
+    """In a file, and in the terminal, the texts are those of their seeds, and no more of them run at once."""
+    rows = []
+
+    def record(module, arguments):
+        if isinstance(module, ACDiTTransformer):
+            rows.append(len(arguments[0]))
+
+    command = ["sample", "--model", model, "--prompt", "x", "--samples", "5", "--seed", "2"]
+    hook = register_module_forward_pre_hook(record)
+    try:
+        assert main([*command, "--batch", str(batch), "--out", "texts.txt"]) == 0
+        calls = len(rows)
+        said = capsys.readouterr().out
+        assert main([*command, "--batch", str(batch)]) == 0
+    finally:
+        hook.remove()
+    expected = f"\n{'-' * 80}\n".join(drawn(model, "x", 2 + row) for row in range(5))
+    assert (tmp_path / "texts.txt").read_text() == expected + "\n" == capsys.readouterr().out
+    assert max(rows) == min(batch, 5) and f"; {calls} evaluations" in said
+    numbers = re.fullmatch(r"texts.txt: 5 texts, (\d+) tokens in .*\n", said)
+    assert numbers and int(numbers[1]) == tokens_of(model, range(2, 7))
+
+
+def tokens_of(model, seeds):
+    """The number of tokens that the pipeline adds to the prompt, ends included, for these seeds."""
+    pipe = load_pipeline(model)
+    pipe.set_progress_bar_config(disable=True)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    texts = pipe(["x"] * len(generators), generator=generators, output_type="tokens").texts
+    return sum(len(text) - 1 for text in texts)
+
+
+def test_gaps_do_not_depend_on_the_batch(model, capsys):
+    command = ["sample", "--model", model, "--gaps", "To ___ or", "--samples", "3", "--block", "4"]
+    printed = []
+    for batch in ("1", "2", "3"):
+        assert main([*command, "--batch", batch]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] == printed[2] and len(set(separated(printed[0]))) > 1
+
+
+def test_a_refused_prompt_leaves_nothing(model, tmp_path):
+    command = ["sample", "--model", model, "--prompt", "x" * LENGTH, "--samples", "2"]
+    assert main([*command, "--out", "deep/texts.txt"]) == 2
+    assert not list(tmp_path.iterdir())
 
 
 def test_info_of_a_text_model(model, capsys):

@@ -206,6 +206,19 @@ def test_an_interrupted_text_ends_before_its_first_mask(writer, last):
     assert len(pieces) == 1
 
 
+def test_given_blocks_of_text_are_no_steps(writer):
+    """A block of four tokens takes up to four steps; of five given tokens, one is in the second block."""
+    assert writer.default_steps(writer.layout) == [4] * 4
+    steps = []
+    writer(
+        "abcde",
+        max_new_tokens=6,
+        generator=seeded(0),
+        callback_on_step_end=lambda pipe, step, *_: steps.append(step),
+    )
+    assert writer.num_timesteps == 8 and steps == list(range(7))  # one of the second block is given
+
+
 def test_the_state_of_the_loop_is_visible(pipe):
     seen = []
 
