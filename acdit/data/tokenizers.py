@@ -3,8 +3,10 @@
 import hashlib
 import json
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from ..utils.untrusted import damage, parse_json, read_object, reading, shown
 
 FILE = "tokenizer.json"
 FOLDER_FILES = (FILE, "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+QUICK = 5_000_000  # number of characters on which a tokenizer trains in a few seconds
 MOST_GAPS = 2**16  # unused ids of a vocabulary
 END = "<|endoftext|>"
 
@@ -208,6 +211,9 @@ class SubwordTokenizer(Tokenizer):
 def train_tokenizer(texts: Iterable[str], size: int) -> SubwordTokenizer:
     """Train a byte-level BPE tokenizer on texts.
 
+    In a terminal, the library draws progress bars if the texts take more than a few seconds. It writes line
+    ends to the output even if it draws nothing, so it draws only if both outputs are a terminal.
+
     Args:
         texts: texts to train on.
         size: maximum number of ids, including the end token.
@@ -223,13 +229,17 @@ def train_tokenizer(texts: Iterable[str], size: int) -> SubwordTokenizer:
     inner = library.Tokenizer(library.models.BPE())
     inner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = library.decoders.ByteLevel()
+    remaining, first, read = iter(texts), [], 0
+    while read < QUICK and (text := next(remaining, None)) is not None:
+        first.append(text)
+        read += len(text)
     trainer = library.trainers.BpeTrainer(
         vocab_size=size,
         special_tokens=[END],
         initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        show_progress=read >= QUICK and sys.stdout.isatty() and sys.stderr.isatty(),
     )
-    inner.train_from_iterator(texts, trainer)
+    inner.train_from_iterator(chain(first, remaining), trainer)
     return SubwordTokenizer(inner.to_str())
 
 

@@ -1,6 +1,11 @@
 """Tokenisers: there and back, in parts, on disk, and what is refused."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import tokenizers
@@ -95,6 +100,45 @@ def test_spaces_between_words_depend_on_the_prompt():
         stream = TextStream(made, [*made.encode("be"), made.eos, *ids[:cut]])
         parts = [stream.add([token]) for token in ids[cut:]]
         assert made.decode(ids[:cut]) + "".join(parts) == "to be or not"
+
+
+TRAINING = """
+import sys
+from acdit.data import tokenizers
+
+tokenizers.QUICK = int(sys.argv[1])
+print(tokenizers.train_tokenizer(["to be or ", "not to be"] * 20, 270).digest)
+"""
+
+
+def test_long_training_has_bars_in_a_terminal_alone():
+    """Where an output is no terminal, nothing but the result is printed, which is the same everywhere."""
+
+    def run(quick: int, stdout_is_terminal: bool) -> tuple[str, str]:
+        screen, terminal = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-c", TRAINING, str(quick)],
+            stdout=terminal if stdout_is_terminal else subprocess.PIPE,
+            stderr=terminal,
+            env={**os.environ, "TERM": "xterm"},
+            cwd=Path(__file__).parents[2],
+        )
+        os.close(terminal)
+        shown, piped = bytearray(), process.stdout.read() if process.stdout else b""
+        try:
+            while part := os.read(screen, 2**16):
+                shown += part
+        except OSError:  # the other end is closed
+            pass
+        os.close(screen)
+        assert process.wait() == 0
+        return shown.decode(), piped.decode()
+
+    digest = train_tokenizer(["to be or ", "not to be"] * 20, 270).digest
+    shown, _ = run(100, True)
+    assert "Compute merges" in shown and shown.rstrip().endswith(digest)
+    assert run(1000, True) == (f"{digest}\r\n", "")  # 360 characters
+    assert run(100, False) == ("", f"{digest}\n")
 
 
 def test_saved_and_opened(tmp_path, subwords):

@@ -137,6 +137,27 @@ AROUND = [
         "generation/test_sample_sets.py",
     ),
     mutant(
+        "all texts at once, whatever the batch",
+        "cli/sample_text.py",
+        "text_batches(stream, count, options.batch)",
+        "text_batches(stream, count, count)",
+        "cli/test_text_commands.py::test_texts_do_not_depend_on_the_batch",
+    ),
+    mutant(
+        "progress by whole batches",
+        "generation/step_progress.py",
+        "min(1 / pipeline.num_timesteps, self._finished - self._bar.n)",
+        "min(0, self._finished - self._bar.n)",
+        "generation/test_step_progress.py::test_one_batch_advances_by_steps",
+    ),
+    mutant(
+        "a lower batch is advised where it does not help",
+        "generation/sizes.py",
+        "if batch is not None and together > 1 and",
+        "if together > 1 or",
+        "generation/test_sizes.py::test_a_smaller_batch_is_advised_only_where_it_fits",
+    ),
+    mutant(
         "the baseline's mask lets clean blocks see the noised",
         "bench/baseline.py",
         "torch.zeros_like(key > query)",
