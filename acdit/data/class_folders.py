@@ -1,6 +1,7 @@
 """Find files and their classes in a folder, by sub-folders of splits and classes, a list, or metadata."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -140,4 +141,7 @@ def _listed(folder: Path, listing: Path) -> list[tuple[str, Path]]:
                 f"data.listed {listing} lists {names[1]!r}, which is not a file CLASS/FILE in {folder}"
             )
         files.append(PurePosixPath(name))
+    twice = next((name for name, count in Counter(files).items() if count > 1), None)
+    if twice is not None:  # its copies could be divided into training and held-out files
+        raise UserError(f"data.listed {listing} lists {str(twice)!r} twice: list it once")
     return [(name.parts[0], folder / name) for name in sorted(files, key=str)]

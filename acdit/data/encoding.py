@@ -35,6 +35,7 @@ from .opening import open_samples
 from .shard_checks import HEADER, is_sound, shard_header
 from .summary import summary
 from .tensor_cache import fingerprint
+from .worker_processes import leave_signals
 
 
 def encode_pixels(
@@ -197,7 +198,15 @@ def _batches(
     """
     index_batches = [list(rows[first : first + batch]) for first in range(0, len(rows), batch)]
     readings: Any = _Readings(data)
-    return iter(DataLoader(readings, batch_sampler=index_batches, num_workers=workers, collate_fn=list))
+    return iter(
+        DataLoader(
+            readings,
+            batch_sampler=index_batches,
+            num_workers=workers,
+            collate_fn=list,
+            worker_init_fn=leave_signals,
+        )
+    )
 
 
 class _Readings:

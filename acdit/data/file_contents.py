@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .file_tables import FileTable
+from ..utils.names import normal
+from .file_tables import FileTable, relative_path
 from .identity import DIGEST_BYTES, FileContent
 
 BATCH = 1000  # rows read at once
@@ -15,20 +16,7 @@ BATCH = 1000  # rows read at once
 def described_files(table: FileTable) -> Iterator[bytes]:
     """Yield the path relative to the table's folder, and the size, of every file of a table."""
     for path, size in _paths_and_sizes(table):
-        yield relative_path(table, path).encode(errors="surrogateescape") + f"\0{size}".encode()
-
-
-def relative_path(table: FileTable, path: str) -> str:
-    """Return a path relative to the table's folder; the name alone if it is not in that folder."""
-    if table.folder is not None:
-        for folder, file in (
-            (os.path.abspath(table.folder), os.path.abspath(path)),
-            (os.path.realpath(table.folder), os.path.realpath(path)),
-        ):
-            prefix = os.path.join(folder, "")
-            if file.startswith(prefix):
-                return file[len(prefix) :].replace(os.sep, "/")
-    return os.path.basename(path)
+        yield normal(relative_path(table, path)).encode(errors="surrogateescape") + f"\0{size}".encode()
 
 
 def row_name(table: FileTable, row: int) -> str:

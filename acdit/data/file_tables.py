@@ -1,6 +1,7 @@
 """Tables of encoded images or videos and their classes, from a folder or a Hugging Face data set."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -11,7 +12,7 @@ import torch
 
 from ..utils.checks import here_or_on_hub
 from ..utils.errors import UserError
-from ..utils.names import NAMELESS, class_order, names_classes
+from ..utils.names import NAMELESS, class_order, names_classes, normal
 from ..utils.progress_bar import ProgressBar
 from .class_folders import ClassFiles, find_class_files
 from .config import DataConfig
@@ -104,8 +105,9 @@ class FileTable:
     def divided(self, fraction: float, held_out: bool) -> "FileTable":
         """Return the part of the files that is held out from training, or the other part.
 
-        The division depends on the names of the files, not on a seed or on their folder, and holds out the
-        same fraction of every class: at least one file, but never all of them.
+        The division depends on the names of the files, not on a seed or on their folder (for files of one
+        name, on their paths in it), and holds out the same fraction of every class: at least one file, but
+        never all of them.
 
         Raises:
             UserError: if every class has one file only.
@@ -119,10 +121,30 @@ class FileTable:
     def row_name(self, row: int) -> str:
         """Return the name of a file without its folder, or the number of its row if it has no name."""
         path = self.path(row)[0]
-        return f"row {row}" if path is None else Path(path).name
+        return f"row {row}" if path is None else normal(Path(path).name)
 
-    def _division_key(self, row: int) -> bytes:
-        return hashlib.blake2b(self.row_name(row).encode(errors="surrogateescape")).digest()
+    def row_path(self, row: int) -> str:
+        """Return the path of a file relative to the folder, or the name of a row that has none."""
+        path = self.path(row)[0]
+        return self.row_name(row) if path is None else normal(relative_path(self, path))
+
+    def _division_key(self, row: int) -> tuple[bytes, bytes]:
+        names = (self.row_name(row), self.row_path(row))  # files of one name are divided by their paths
+        name, path = (hashlib.blake2b(each.encode(errors="surrogateescape")).digest() for each in names)
+        return name, path
+
+
+def relative_path(table: FileTable, path: str) -> str:
+    """Return a path relative to the table's folder; the name alone if it is not in that folder."""
+    if table.folder is not None:
+        for folder, file in (
+            (os.path.abspath(table.folder), os.path.abspath(path)),
+            (os.path.realpath(table.folder), os.path.realpath(path)),
+        ):
+            prefix = os.path.join(folder, "")
+            if file.startswith(prefix):
+                return file[len(prefix) :].replace(os.sep, "/")
+    return os.path.basename(path)
 
 
 def open_table(config: DataConfig, media: Media) -> FileTable:

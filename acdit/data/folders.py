@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..utils.errors import UserError
 
 SAVED = ("state.json", "dataset_dict.json")  # files that datasets' save_to_disk writes
+BESIDE_TABLES = (".parquet", ".json", ".md", ".py", ".yaml", ".yml")
 
 
 class Scan(NamedTuple):
@@ -97,12 +98,32 @@ def scan_top(folder: Path) -> tuple[list[Path], Scan]:
 
 
 def holds_tables(folder: Path) -> bool:
-    """Return whether a folder holds the files of a data set, not a folder of images for each class."""
+    """Return whether a folder holds the files of a data set, not a folder of images for each class.
+
+    Raises:
+        UserError: if files that `datasets` would leave out without a word lie beside the Parquet files.
+    """
     top = visible_entries(folder)
     if any(path.name in SAVED for path in top):
         return True
     inner = (path for child in top if child.is_dir() for path in visible_entries(child))
-    return any(path.suffix == ".parquet" and path.stem != "metadata" for path in chain(top, inner))
+    table = next(
+        (path for path in chain(top, inner) if path.suffix == ".parquet" and path.stem != "metadata"), None
+    )
+    if table is None:
+        return False
+    other = next((path for path in scan_folder(folder).files if not _is_of_tables(path)), None)
+    if other is not None:
+        raise UserError(
+            f"{folder} is a data set of Parquet files, for it holds {table.relative_to(folder)}, and "
+            f"{other.relative_to(folder)} would not be read: move one of the two kinds to another folder"
+        )
+    return True
+
+
+def _is_of_tables(path: Path) -> bool:
+    """Return whether a file is a table, or one that accompanies tables, such as the card of a data set."""
+    return path.suffix in BESIDE_TABLES or path.stem.upper() in ("README", "LICENSE")
 
 
 def file_inside(folder: Path, name: str) -> Path | None:

@@ -138,7 +138,7 @@ def _part(table: FileTable, config: DataConfig, seed: int, held_out: bool) -> Fi
         table = table.divided(config.validation_fraction, held_out)
     rows = None
     if not held_out:
-        rows = chosen_rows(table.labels, table.label_names, config, seed, table.row_name)
+        rows = chosen_rows(table.labels, table.label_names, config, seed, table.row_name, table.row_path)
     return table if rows is None else table.select(rows)
 
 

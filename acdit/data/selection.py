@@ -16,7 +16,7 @@ def chosen_rows(
     label_names: tuple[str, ...],
     config: DataConfig,
     seed: int,
-    name: Callable[[int], Key],
+    *names: Callable[[int], Key],
 ) -> list[int] | None:
     """Return the rows of the samples that `data.labels_per_class` keeps, in ascending order.
 
@@ -28,7 +28,7 @@ def chosen_rows(
         label_names: names of the classes.
         config: configuration of the data.
         seed: seed of the choice.
-        name: function that returns the name of a row.
+        names: function that returns the name of a row, and further ones that tell rows of one name apart.
 
     Returns:
         Rows, or None if `data.labels_per_class` is not set and all samples are kept.
@@ -43,7 +43,7 @@ def chosen_rows(
     rows: list[int] = []
     for label in range(len(label_names)):
         own = (labels == label).nonzero().flatten().tolist()
-        own.sort(key=lambda row: seed_of(seed, "labels per class", name(row)))
+        own.sort(key=lambda row: [seed_of(seed, "labels per class", each(row)) for each in names])
         rows += own[:count]
     return sorted(rows)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data.config import DataConfig
 from ..data.data_sets import TEXT_SETS
+from ..data.folders import holds_tables
 from ..data.splits import held_out_split
 from ..data.texts import WrappedTexts, read_texts
 from ..generation.batches import Sampling, draw_texts
@@ -210,7 +211,9 @@ def stored_texts(path: Path, column: str | None = None, count: int | None = None
     """
     if not exists(path) or not (path.is_file() or path.is_dir()):
         raise UserError(f"{plain(str(path))} does not exist: give a file or a folder of finished texts")
-    config = DataConfig(source=str(path), split=held_out_split(str(path), texts=True), text_column=column)
+    tables = path.is_dir() and holds_tables(path)  # plain tables are one split, whatever it is called
+    split = "train" if tables else held_out_split(str(path), texts=True)
+    config = DataConfig(source=str(path), split=split, text_column=column)
     texts = [text for document in read_texts(config) for text in separated(document)]
     if count is not None and count > len(texts):
         raise UserError(f"{path} holds {len(texts):,} texts, fewer than --count {count:,}")

@@ -267,6 +267,9 @@ class CausalTokenDiffusion(BlockNetwork):
         if clean is not None:
             embedded = self.x_embedder(clean.flatten(1, 2))  # (N, P, hidden)
             parts = [*(part.to(embedded.dtype) for part in parts), embedded]
+        elif start is not None and self.training:  # no tokens, so that the gradient of the embedder is zero
+            nothing = start.new_zeros(len(start), 0, self.config["in_channels"])
+            parts = [start, self.x_embedder(nothing).to(start.dtype)]
         x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         samples, count = x.shape[:2]
         first = 0 if start is not None or cache is None else cache.num_blocks + 1

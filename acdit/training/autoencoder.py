@@ -17,6 +17,7 @@ from ..data.dataset import Batch, PixelDataset
 from ..data.identity import DataIdentity, data_changes
 from ..data.opening import open_samples
 from ..data.summary import summary
+from ..data.worker_processes import leave_signals
 from ..utils.errors import UserError
 from ..utils.files import check_replaceable, check_writable, only_process, remove_leftovers, whole
 from ..utils.finite import check_finite, is_finite, nonfinite
@@ -93,7 +94,8 @@ def _train(recipe: AutoencoderRecipe, device: torch.device) -> Path:
         start_moments(optimizer, done.updates)
         fill(stored, tensors())
     batches = StepBatches(len(data), recipe.batch_size, range(done.step, recipe.steps), seed=recipe.seed)
-    loader = DataLoader(data, batch_sampler=batches, num_workers=recipe.data.workers)
+    workers = {"num_workers": recipe.data.workers, "worker_init_fn": leave_signals}
+    loader = DataLoader(data, batch_sampler=batches, **workers)
     network.train()
     with ProgressBar(total=recipe.steps, initial=done.step, desc=recipe.name, unit="step") as progress:
         for batch in loader:

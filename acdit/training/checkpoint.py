@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from ..utils.errors import UserError
+from ..utils.errors import UserError, reason_of
 from ..utils.files import leftovers, remove, whole
 from ..utils.kinds import OBJECT, Kind, check_values, number, whole_number
 from ..utils.progress_bar import ProgressBar
@@ -167,7 +167,7 @@ def newest_checkpoint(folder: Path, ranks: Ranks = ALONE) -> Stored | None:
             )
             ProgressBar.write(message, file=sys.stderr)
         ranks.wait()
-    if paths:
+    if paths or any(folder.glob("step-*.damaged")):  # of this start, or of an earlier one
         raise UserError(f"every checkpoint in {folder} is damaged; remove {folder} to start again")
     return None
 
@@ -358,8 +358,13 @@ def prune_checkpoints(folder: Path, keep: int, keep_every: int) -> None:
     if measured:
         kept.add(min(measured, key=lambda path: measured[path]))
     for path in checkpoints:
-        if path not in kept and not (keep_every and int(path.name.removeprefix("step-")) % keep_every == 0):
+        if path in kept or (keep_every and int(path.name.removeprefix("step-")) % keep_every == 0):
+            continue
+        try:
             shutil.rmtree(path)
+        except OSError as fault:  # the new checkpoint is whole, so that the run continues
+            message = f"warning: {path} cannot be removed: {reason_of(fault)}"
+            ProgressBar.write(message, file=sys.stderr)
 
 
 def _reason(fault: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Check what a run needs before it starts: configuration, data, latents and free disk space."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,7 +147,11 @@ def _check_classes(recipe: Recipe, counted: int) -> str:
 
 def _check_disk(recipe: Recipe, network: Costs) -> str:
     check_writable(recipe.folder / "checkpoints")
-    kept = recipe.training.keep_checkpoints + 1  # the newest is written before the oldest is removed
+    config = recipe.training
+    kept = config.keep_checkpoints + 1  # the newest is written before the oldest is removed
+    kept += bool(recipe.validation.every)  # the best one
+    if config.keep_every:
+        kept += config.steps // math.lcm(config.keep_every, config.checkpoint_every)
     required = kept * 4 * (network.parameters + STATES_OF_TRAINED * network.trained)
     free = free_disk(recipe.folder)
     summary = f"{kept} checkpoints of {recipe.folder} take {required / 1e9:,.3g} GB"

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +22,7 @@ from .export import check_scheduler
 from .log import LOG_FILE
 from .monitoring import Watch, check_trackers
 from .objectives import objective_name
-from .progress import DivergedError
+from .progress import DivergedError, StepResult
 from .run import Run
 from .signals import StopRequest
 from .validation import Validation, check_validation
@@ -112,11 +113,16 @@ def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | N
     Returns:
         Whether the run reached its end.
     """
-    config = run.recipe.training
     _catch_up(run, watch)
+    with closing(run.steps(lambda: bool(stop))) as results:  # and with them the workers that load data
+        return _each_step(run, results, watch, validation)
+
+
+def _each_step(run: Run, results: Iterable[StepResult], watch: Watch, validation: Validation | None) -> bool:
+    config = run.recipe.training
     best = min(validation_losses(run.checkpoints).values(), default=math.inf)
     saved: int | None = run.step
-    for result in run.steps(lambda: bool(stop)):
+    for result in results:
         watch.step(result)
         improved = False
         run.validation_loss = None
@@ -136,7 +142,7 @@ def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | N
         if result.stop and result.step < config.steps:
             return False
         if _sample_is_due(run):
-            _sample(run, watch)
+            _try_sample(run, watch)
         watch.resume_clock()
     return True
 
@@ -154,7 +160,7 @@ def _catch_up(run: Run, watch: Watch) -> None:
         prune_checkpoints(run.checkpoints, config.keep_checkpoints, config.keep_every)
         missing = not list(_samples(run).glob(f"{_samples_name(run)}.*"))
     if _sample_is_due(run) and run.ranks.from_main(missing):
-        _sample(run, watch)
+        _try_sample(run, watch)
     watch.resume_clock()
 
 
@@ -201,8 +207,10 @@ def _check_export(recipe: Recipe) -> None:
     """Raise UserError if the run cannot be written, or its export would replace files that none wrote."""
     for path in ("checkpoints/any", "samples/any", LOG_FILE):
         check_writable(recipe.folder / path)
-    path = recipe.folder / "pipeline"
-    check_replaceable(path, EXPORTED, "move it to another folder and run the same command again")
+    remedy = "move it to another folder and run the same command again"
+    check_replaceable(recipe.folder / "pipeline", EXPORTED, remedy)
+    if recipe.lora.rank:
+        check_replaceable(recipe.folder / "lora", r"pytorch_lora_weights\.safetensors", remedy)
 
 
 def _export(run: Run) -> None:
@@ -231,6 +239,14 @@ def _card(run: Run, pipeline: StoredPipeline) -> str:
         classes=run.data.label_names,
         parameters=sum(weight.numel() for weight in network.parameters()),
     )
+
+
+def _try_sample(run: Run, watch: Watch) -> None:
+    """Write samples; a failure, such as a full disk, is said, and the run continues."""
+    try:
+        _sample(run, watch)
+    except OSError as fault:
+        watch.say(f"warning: {fault}; the samples of step {run.step} are missing, and the run continues")
 
 
 def _sample(run: Run, watch: Watch) -> None:

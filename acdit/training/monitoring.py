@@ -154,8 +154,13 @@ class Watch:
                 file.write(json.dumps(entry) + "\n")
         except OSError as fault:  # a full disk loses the entry, but does not stop the run
             self.say(f"warning: {self.path} cannot be written: {reason_of(fault)}")
-        for tracker in self.trackers:
-            tracker.log({name: value for name, value in values.items() if value is not None}, entry["step"])
+        known = {name: value for name, value in values.items() if value is not None}
+        for tracker in list(self.trackers):
+            try:
+                tracker.log(known, entry["step"])
+            except OSError as fault:  # TensorBoard's writer fails at every later entry too
+                self.trackers.remove(tracker)
+                self.say(f"warning: {tracker.name} is left out from now on: {reason_of(fault)}")
 
 
 @cache  # a process may train many runs

@@ -1,7 +1,7 @@
 """Training run, one step at a time, with all that a step needs, resumed from the newest checkpoint."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, replace
 from functools import cached_property
 from itertools import chain
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from ..data.dataset import PixelDataset
 from ..data.image_decoding import Unreadable
+from ..data.worker_processes import leave_signals
 from ..diffusion.objective import SampleKey
 from ..model.transformer import ACDiTTransformer
 from ..pipelines.stored_pipeline import StoredPipeline
@@ -115,7 +116,7 @@ class Run:
         config = self.recipe.training
         return self.step % config.log_every == 0 or self.step == config.steps
 
-    def steps(self, stop_requested: Callable[[], bool] = bool) -> Iterator[StepResult]:
+    def steps(self, stop_requested: Callable[[], bool] = bool) -> Generator[StepResult]:
         """Train to the end of the recipe, and yield the result of each step.
 
         Args:
@@ -138,6 +139,7 @@ class Run:
                 batch_sampler=batches,
                 num_workers=self.recipe.data.workers,
                 pin_memory=self.device.type == "cuda",
+                worker_init_fn=leave_signals,
             )
         )
         while self.step < config.steps:
@@ -256,8 +258,9 @@ class Run:
     def _synchronise_damaged(self) -> None:
         """Synchronise between all ranks which images were found damaged."""
         damaged = cast(Tensor, self.data.damaged)
-        damaged |= self.ranks.largest(damaged.to(torch.uint8)).bool()
-        self._damaged = int(damaged.sum())
+        shared = self.ranks.largest(damaged.to(torch.uint8)).bool()
+        damaged |= shared
+        self._damaged = int(shared.sum())  # not what workers of this rank have marked in the meantime
 
     def save(self) -> None:
         """Write a checkpoint of the steps so far.

@@ -1,12 +1,14 @@
 """Runs with few labels: N samples of every class, and digits held out from the training part."""
 
 import hashlib
+import unicodedata
 
 import pytest
 import torch
 
 from acdit.data.config import DataConfig
 from acdit.data.digits import digit_images
+from acdit.data.identity import data_changes
 from acdit.data.opening import open_samples
 from acdit.data.splits import held_out_config
 from acdit.training.plan import make_plan
@@ -145,3 +147,33 @@ def test_a_plan_counts_the_labels_of_a_folder_without_reading_files(folder, tmp_
 
     assert found(4) == [(True, "12, 4 of every class; training also checks the files")]
     assert not found(4, 0.2)[0][0] and "class 'bee'" in found(4, 0.2)[0][1]
+
+
+def test_files_of_one_name_are_chosen_by_their_paths(tmp_path):
+    """Such as a folder for each instance: the seed decides, not the order of the folders."""
+    places = [f"{name}/{number:04}/image.png" for name in ("ant", "bee") for number in range(8)]
+    files = {place: encoded(number) for number, place in enumerate(places)}
+    folder = write(tmp_path / "pictures", files)
+    chosen = [contents(of_folder(folder, labels_per_class=3), seed) for seed in range(3)]
+    assert len({frozenset(each) for each in chosen}) == 3
+    assert all(counts(each, 2) == [3, 3] for each in chosen)
+    held_out = open_samples(of_folder(folder, validation_fraction=0.25), seed=0, held_out=True)
+    names = [held_out.file_name(index) for index in range(len(held_out))]
+    assert held_out.labels.bincount().tolist() == [2, 2]
+    assert {name.split("/")[1] for name in names} != {"0000", "0001"}  # not the first ones of the order
+
+
+def test_names_of_macos_are_the_same_names(tmp_path):
+    """macOS may store é as two characters: choice, division and description of the files stay."""
+    names = [f"caf\u00e9/{number}\u00e9.png" for number in range(8)]
+    folders = [
+        write(
+            tmp_path / form, {unicodedata.normalize(form, name): encoded(i) for i, name in enumerate(names)}
+        )
+        for form in ("NFC", "NFD")
+    ]
+    for keys in ({"labels_per_class": 3}, {"validation_fraction": 0.3}):
+        one, other = (contents(of_folder(folder, **keys)) for folder in folders)
+        assert one == other
+    one, other = (open_samples(of_folder(folder), seed=0).identity for folder in folders)
+    assert data_changes(one, other) == ([], [])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from acdit.data.class_folders import find_class_files
 from acdit.data.config import DataConfig
-from acdit.data.folders import file_inside, scan_folder, scan_top
+from acdit.data.folders import file_inside, holds_tables, scan_folder, scan_top
 from acdit.data.opening import open_samples
 from acdit.data.texts import read_texts
 from acdit.training.inspection import counted_classes
@@ -177,6 +177,14 @@ def test_listed_paths_stay_in_the_folder(tmp_path):
     assert label_counts(root, listed=str(listing)) == {"a": 1, "b": 1}
 
 
+def test_a_file_that_is_listed_twice_is_refused(tmp_path):
+    """Its copies could be divided into training and held-out files."""
+    folder = put(tmp_path / "data", "cat/1.png", "dog/2.png")
+    (tmp_path / "list.txt").write_text("cat/1.png\ndog/2.png 2\ncat/1.png 1\n")
+    with pytest.raises(UserError, match=r"lists 'cat/1\.png' twice: list it once"):
+        opened(folder, listed=str(tmp_path / "list.txt"))
+
+
 def test_the_top_of_a_folder(tmp_path):
     put(tmp_path, "b/1.png", "a/2.png", "loose.png", ".x/3.png")
     (tmp_path / "up").symlink_to("..")
@@ -188,3 +196,17 @@ def test_the_top_of_a_folder(tmp_path):
         str(tmp_path / "broken"): "is a link that leads to no file",
     }
     assert find_class_files(DataConfig(source=str(tmp_path))).classes == ("a", "b")
+
+
+def test_files_that_would_not_be_read_beside_tables_are_refused(tmp_path):
+    """`datasets` reads the files of one type, and leaves out the others without a word."""
+    folder = put(tmp_path / "set", "cat/siamese/1.png", "dog/2.png")
+    (folder / "index.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"it holds index\.parquet, and cat/siamese/1\.png would not be read"):
+        opened(folder)
+    with pytest.raises(UserError, match=r"would not be read: move one of the two kinds to another folder"):
+        list(read_texts(DataConfig(source=str(folder))))
+    (tmp_path / "tables").mkdir()
+    for name in ("a.parquet", "README.md", "LICENSE", "dataset_infos.json", ".gitattributes"):
+        (tmp_path / "tables" / name).write_bytes(b"PAR1")
+    assert holds_tables(tmp_path / "tables")

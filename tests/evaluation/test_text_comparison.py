@@ -1,8 +1,10 @@
 """Scores of texts beside real ones: which texts are compared, what is computed, and what is left out."""
 
 import math
+import shutil
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 
@@ -78,13 +80,18 @@ def test_real_sequences_are_cut_as_generated_ones():
     assert not set(halves.reference.texts) & set(halves.other.texts)
 
 
-def test_texts_of_files(tmp_path):
+def test_texts_of_files(tmp_path, monkeypatch):
     texts = ["One.\n\nTwo.", "", "Three"]
     save_texts(texts, tmp_path / "many.txt")
     assert stored_texts(tmp_path / "many.txt").texts == texts
     (tmp_path / "rows.jsonl").write_text('{"text": "a\\nb"}\n{"text": ""}\n')
     assert stored_texts(tmp_path / "rows.jsonl").texts == ["a\nb", ""]
     assert stored_texts(tmp_path).texts == [*texts, "a\nb", ""]
+    (tmp_path / "tables").mkdir()
+    datasets.Dataset.from_dict({"text": ["a", "b"]}).to_parquet(tmp_path / "tables" / "a.parquet")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "tables" / ".cache")
+    assert stored_texts(tmp_path / "tables").texts == ["a", "b"]
+    shutil.rmtree(tmp_path / "tables")
     assert stored_texts(tmp_path, count=2).texts == [texts[0], texts[2]]
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"text": "b\\ud800"}\n')
     with pytest.raises(UserError, match=r"text 2 of .*bad.jsonl is not valid Unicode at character 1"):

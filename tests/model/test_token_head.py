@@ -248,6 +248,18 @@ def test_a_fresh_network_predicts_zero_and_learns_in_all_its_weights():
         assert torch.allclose(gradient, gradients[True][name], rtol=1e-12, atol=1e-12), name
 
 
+def test_the_first_token_alone_has_gradients_of_zero_for_what_it_does_not_read():
+    """Not none: an optimiser would skip a step, and ranks would wait for its gradient."""
+    layout = LAYOUTS[0]
+    model = CausalTokenDiffusion(3, layout.grid, 2, 32, 2, num_classes=NULL, head_layers=2).double().train()
+    inputs = drawn(layout)
+    first = {"layout": layout, "blocks": (0,), "labels": inputs.labels}
+    model(inputs.noised[:, :1], inputs.timestep[:, :1], **first).sample.sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+    assert not given(model.x_embedder.weight.grad).any()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -12,7 +12,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from acdit.training.checkpoint import STATE_FILE, fill, newest_checkpoint, read_part, save_checkpoint
+from acdit.training.checkpoint import (
+    STATE_FILE,
+    fill,
+    newest_checkpoint,
+    prune_checkpoints,
+    read_part,
+    save_checkpoint,
+)
 from acdit.training.learner import optimizer_tensors, start_moments
 from acdit.utils.errors import UserError
 from acdit.utils.files import check_writable, only_process, whole
@@ -206,8 +213,21 @@ def test_one_that_may_not_be_read_is_no_damage(name):
 
 def test_nothing_but_damage_is_no_new_start(tmp_path):
     (saved(tmp_path) / STATE_FILE).write_text("{")
-    with pytest.raises(UserError, match=r"every checkpoint in .* is damaged; remove"):
-        newest_checkpoint(tmp_path)
+    for _ in range(2):  # nor at the second try, when it has been renamed
+        with pytest.raises(UserError, match=r"every checkpoint in .* is damaged; remove"):
+            newest_checkpoint(tmp_path)
+
+
+def test_one_that_cannot_be_removed_is_said(capfd):
+    with protected_places() as place:
+        folder = place / "checkpoints"
+        for step in (5, 6):
+            saved(folder, step)
+        folder.chmod(0o777)
+        (folder / "step-00000005").chmod(0o555)
+        as_nobody(lambda: prune_checkpoints(folder, 1, 0))
+        assert sorted(os.listdir(folder)) == ["step-00000005", "step-00000006"]
+    assert "step-00000005 cannot be removed: state.json: Permission denied" in capfd.readouterr().err
 
 
 def test_a_newer_format_is_refused(tmp_path):

@@ -105,10 +105,12 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_the_run_goes_on(tmp_path, monk
                 assert found is not None and found.step == (2 if run.step == 4 else run.step)
 
         monkeypatch.setattr(Run, "save", save)
-        changes: dict[str, Any] = {"training": {"steps": 6, "checkpoint_every": 2, "keep_checkpoints": 1}}
+        due = {"checkpoint_every": 2, "sample_every": 4}
+        changes: dict[str, Any] = {"training": {"steps": 6, "keep_checkpoints": 1, **due}}
         assert train(small_recipe(disk / "run", **changes)) == disk / "run" / "pipeline"
         said = capsys.readouterr().err
         assert "step-00000004 cannot be written" in said and "the checkpoint of step 2 is kept" in said
+        assert "the samples of step 4 are missing, and the run continues" in said
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
 

@@ -20,6 +20,7 @@ from acdit.training.recipes import recipe_to_yaml
 from acdit.training.run import Run
 from acdit.utils.errors import UserError
 from acdit.utils.ranks import launched
+from tests.data.test_images import encoded, write
 from tests.processes import Processes, on_ranks
 from tests.training.small import advance, relative_error, small_recipe, unequal
 
@@ -131,6 +132,38 @@ def test_a_signal_to_one_rank_stops_all_after_their_step(tmp_path, number):
     on_ranks(train_to_the_end, 2, tmp_path / "run", {"training": {"steps": steps}})
     on_ranks(train_to_the_end, 2, tmp_path / "straight", {"training": {"steps": steps}})
     assert unequal(parts(tmp_path / "run")[1], parts(tmp_path / "straight")[1]) == []
+
+
+def test_a_signal_to_the_whole_job_is_answered_by_the_run_alone(tmp_path):
+    """Schedulers of jobs and terminals signal the processes that load data too."""
+    folder = write(tmp_path / "pictures", {f"{number}.png": encoded(number) for number in range(20)})
+    options = [
+        "--data.source",
+        folder,
+        "--data.image_size",
+        "8",
+        "--data.workers",
+        "2",
+        "--out",
+        tmp_path / "run",
+    ]
+    options += [
+        "--training.steps",
+        "1000000",
+        "--training.checkpoint_every",
+        "1000000",
+        "--training.log_every",
+        "1",
+    ]
+    options += ["--training.batch_size", "4"]
+    command = [sys.executable, "-m", "acdit", "train", "digits", *map(str, options)]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    wait_for_step(tmp_path / "run", 3)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    stored = newest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert stored is not None and f"stopped after step {stored.step};" in said
 
 
 def test_a_second_signal_ends_the_process_at_once(tmp_path):
