@@ -10,6 +10,7 @@ from torch import Tensor
 from ..data.config import DataConfig
 from ..data.data_sets import PIXEL_SETS, built_in
 from ..data.dataset import PixelDataset
+from ..data.file_data_sets import FileClips
 from ..data.image_decoding import Unreadable
 from ..data.opening import open_samples
 from ..data.splits import SPLIT_OF, held_out_split
@@ -44,7 +45,8 @@ class DataSamples(StoredSamples):
     def digest(self) -> str:
         """Return a digest of the identity of the data, the times of its files, and the shape of a sample."""
         digest = hashlib.blake2b(digest_size=16)
-        facts = (self.data.recorded_name, self.name, self.data.identity.digest, self.shape)
+        clips = self.data.shape if isinstance(self.data, FileClips) else None  # stride, and what is too short
+        facts = (self.data.recorded_name, self.name, self.data.identity.digest, self.shape, clips)
         digest.update(repr(facts).encode())
         for index in range(len(self.data)):
             digest.update(self.data.modified(index).to_bytes(16, "big", signed=True))

@@ -117,6 +117,8 @@ def _frechet(sets: Sets, seed: int) -> tuple[float, ...]:
     samples, reference = sets.samples, sets.reference
     assert reference is not None
     few = min(len(samples), len(reference)) <= samples.width  # then covariances cost more than the items
+    # statistics of more than the items, as in published files, are those of the reference
+    few = few and (reference.stored is None or reference.stored.count == len(reference))
     if few and samples.values is not None and reference.values is not None:
         return (frechet(samples.values, reference.values),)
     return (frechet_distance(samples.statistics, reference.statistics),)

@@ -18,7 +18,7 @@ from .sample_sources import open_samples_of
 from .samples import Samples
 from .stored_reference import StoredReference, is_stored_reference
 
-CACHE_VERSION = 2  # increase it when the format of cached features changes
+CACHE_VERSION = 3  # increase it when the format of cached features, or what their names tell, changes
 UNCACHED = ("pixels",)  # features that are as fast to compute as to read
 VALUES, LOGITS, LABELS = "values", "logits", "labels"  # names of the tensors in the cache
 COUNT, MEAN, COVARIANCE, PARTS = "count", "mean", "covariance", "parts"
@@ -94,7 +94,7 @@ def _cache_name(samples: Samples[Any], extractor: FeatureExtractor[Any]) -> str 
     facts = samples.describe()
     if "digest" not in facts:
         return None
-    data = {key: facts.get(key) for key in ("digest", "count", "of", "channels")}
+    data = {key: facts.get(key) for key in ("digest", "count", "of", "items", "channels")}
     key = json.dumps([CACHE_VERSION, data, list(samples.shape), extractor.info.to_json()], sort_keys=True)
     return f"features-{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}"
 

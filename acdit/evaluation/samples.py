@@ -1,5 +1,6 @@
 """Sets of images, clips or texts that are read in batches."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -135,10 +136,14 @@ class StoredSamples(ABC):
                     yield rows, samples
 
     def describe(self) -> dict[str, Any]:
-        """Return name and number of the samples, and the digest of all stored ones if it is cheap."""
+        """Return name and number of the samples, and the digest of all stored ones if it is cheap.
+
+        Of a part, the number of all (`of`) and a digest of their indices (`items`) are returned too.
+        """
         facts: dict[str, Any] = {"name": self.name, "count": len(self)}
         if len(self) < self._stored:
             facts["of"] = self._stored
+            facts["items"] = hashlib.blake2b(repr(list(self._indices)).encode(), digest_size=8).hexdigest()
         digest = self.digest()
         if digest is not None:
             facts["digest"] = digest

@@ -135,7 +135,7 @@ class StoredReference:
 
     def needs_pictures(self, info: FeatureInfo) -> bool:
         """Return whether the features of an extractor come from the pictures in the file."""
-        return self.pictures is not None and self.info is None and not info.name.startswith(PUBLISHED)
+        return self.pictures is not None and self.info is None and info.name != PUBLISHED
 
     def features(self, extractor: FeatureExtractor[Any], of_pictures: FeatureSet | None = None) -> FeatureSet:
         """Return the features of an extractor.

@@ -14,6 +14,8 @@ MOST_COLUMNS = 5  # scores that the table shows
 MAIN = ("frechet_distance", "precision", "recall", "coverage", "label_accuracy")  # shown if there are more
 COSTS = ("evaluations", "seconds")  # settings that the table shows
 BEST = "*"
+# Best values of scores that should be near that of real data, where that is not known; of others 1.
+IDEAL = {"copied_fraction": 0.0, "inception_score_deviation": 0.0}
 
 
 @dataclass(frozen=True)
@@ -108,5 +110,5 @@ def _axis_of(rows: Sequence[SweepRow]) -> str:
 def _rank(score: Score) -> float:
     """Return a number that is smaller for better values."""
     if score.better == "near real":
-        return abs(score.value - (1.0 if score.real is None else score.real))
+        return abs(score.value - (IDEAL.get(score.metric, 1.0) if score.real is None else score.real))
     return score.value if score.better == "lower" else -score.value

@@ -48,6 +48,8 @@ def test_a_folder_without_parts_is_cut_into_halves(tmp_path):
     sets = open_real_sets(draw(tmp_path / "own", 11), GEOMETRY)
     assert (*sizes(sets.reference, sets.real), sets.count) == (11, 11, 11)
     assert shared(sets.reference, sets.real) == 0 and len(given(sets.searched)) == 22
+    one, other = (given(each).describe() for each in (sets.reference, sets.real))
+    assert one["digest"] == other["digest"] and one["items"] != other["items"]  # by which features are cached
     assert given(sets.reference.labels).tolist().count(0) == 6 and sets.training is sets.held_out is None
     assert "one half of" in sets.notes[0]
     few = open_real_sets(str(tmp_path / "own"), GEOMETRY, count=4)

@@ -14,6 +14,7 @@ from acdit.evaluation.evaluate import evaluate_samples
 from acdit.evaluation.extraction import FeatureSet, extract
 from acdit.evaluation.features.extractor import FeatureInfo, Features
 from acdit.evaluation.features.pixels import Pixels
+from acdit.evaluation.metric_table import METRICS, Sets
 from acdit.evaluation.references import open_reference, reference_features
 from acdit.evaluation.sample_sources import open_samples_of
 from acdit.evaluation.samples import TensorSamples
@@ -22,6 +23,8 @@ from acdit.evaluation.stored_reference import (
     check_replaceable_reference,
     write_reference,
 )
+from acdit.metrics.distances import frechet_distance
+from acdit.metrics.statistics import Statistics
 from acdit.utils.errors import UserError
 from acdit.utils.ranks import launched
 from tests.processes import on_ranks
@@ -313,3 +316,15 @@ def test_items_that_belong_to_one_sample_are_known_from_the_cache_and_from_files
     write_reference(tmp_path / "a.npz", features, samples.shape, samples.describe(), with_items=True)
     stored = StoredReference(tmp_path / "a.npz").features(Halves())
     assert stored.parts == 2 and len(stored) == 40
+
+
+def test_published_statistics_are_the_reference_however_few_samples_there_are():
+    """Files of ADM hold them beside pictures, which are fewer than the images of the statistics."""
+    generator = torch.Generator().manual_seed(0)
+    every, drawn = (torch.randn(count, 16, generator=generator, dtype=torch.float64) for count in (200, 6))
+    whole, info = Statistics.of(every), Rows().info
+    published = Statistics(0, whole.mean, whole.covariance)  # their number is not stored
+    reference = FeatureSet(info, published, every[:4], None, None, 1)
+    samples = FeatureSet(info, None, drawn, None, None, 1)
+    (value,) = METRICS["frechet_distance"].compute(Sets(samples, reference), 0)
+    assert value == pytest.approx(frechet_distance(samples.statistics, whole), rel=1e-9)

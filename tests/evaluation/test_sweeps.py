@@ -14,9 +14,9 @@ from tests.processes import on_ranks
 from tests.training.small import small_recipe
 
 
-def rows(values, better: Better = "lower", real=None):
+def rows(values, better: Better = "lower", real=None, metric="m"):
     return [
-        SweepRow({"guidance": float(index), "ema": None}, Report((Score("m", value, "f", real, better),)))
+        SweepRow({"guidance": float(index), "ema": None}, Report((Score(metric, value, "f", real, better),)))
         for index, value in enumerate(values)
     ]
 
@@ -73,6 +73,8 @@ def test_the_best_row_is_marked(tmp_path):
     assert best_row(rows([3, 1, 2])) == 1 and best_row(rows([3, 1, 3], "higher")) == 0
     assert best_row(rows([3, 1.2, 0.9], "near real")) == 2
     assert best_row(rows([3, 1.2, 0.9], "near real", 2.5)) == 0
+    copied = rows([0.9, 0.1, 0.5], "near real", metric="copied_fraction")
+    assert best_row(copied) == 1  # not the setting that copies most
     lines = sweep_table(rows([3.0, 1.0])).splitlines()
     assert lines[0].split() == ["guidance", "ema", "m"]
     assert [line.startswith("*") for line in lines] == [False, False, True, False] and "none" in lines[1]
