@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -41,10 +41,11 @@ class Guidance:
     interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.scale):
-            raise UserError(f"guidance_scale must be a finite number, not {self.scale}")
-        low, high = (0.0, 1.0) if self.interval is None else self.interval
-        if not -math.inf < low < high < math.inf:
+        if not isinstance(self.scale, Real) or not math.isfinite(self.scale):
+            raise UserError(f"guidance_scale must be a finite number, not {self.scale!r}")
+        ends = (0.0, 1.0) if self.interval is None else self.interval
+        pair = isinstance(ends, Sequence) and len(ends) == 2 and all(isinstance(end, Real) for end in ends)
+        if not pair or not -math.inf < ends[0] < ends[1] < math.inf:
             raise UserError(
                 "guidance_interval must be a low sigma followed by a higher one, both finite, "
                 f"not {self.interval}"

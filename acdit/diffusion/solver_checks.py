@@ -236,9 +236,8 @@ def _levels_fault(scheduler: Any, prediction: str | None) -> str | None:
     if not hasattr(scheduler, "sigmas") or prediction is None:
         return None
     config, solver = _config(scheduler), copy.deepcopy(scheduler)
-    arguments = {"mu": 1.0} if config.get("use_dynamic_shifting") else {}
     with taking_steps(solver, PROBED_STEPS):
-        solver.set_timesteps(PROBED_STEPS, **arguments)
+        set_probed_timesteps(solver)
         levels = torch.as_tensor(solver.sigmas).double().cpu()
     chosen = [name for name in config if name.startswith("use_") and name.endswith(("sigmas", "lambdas"))]
     chosen = [name for name in chosen if config[name] and name != "use_flow_sigmas"]
@@ -250,6 +249,12 @@ def _levels_fault(scheduler: Any, prediction: str | None) -> str | None:
         setting = "final_sigmas_type='zero'" if "final_sigmas_type" in config else "another scheduler"
         return f"ends at the noise level {final:.2g}, so that samples stay noisy or grey: set {setting}"
     return None
+
+
+def set_probed_timesteps(solver: Any) -> None:
+    """Set as many timesteps as every scheduler can take, with a shift for those that need one."""
+    shift = {"mu": 1.0} if _config(solver).get("use_dynamic_shifting") else {}
+    solver.set_timesteps(PROBED_STEPS, **shift)
 
 
 @contextmanager

@@ -77,6 +77,10 @@ def started(
             solver.set_timesteps(device=device, **arguments)
         else:
             solver.set_timesteps(count, device=device, **arguments)
+    if hasattr(
+        solver, "set_begin_index"
+    ):  # by searching, a solver may find the second of two equal timesteps
+        solver.set_begin_index(0)
     if not isinstance(solver, MaskedScheduler) and not (spacing and spacing.length):
         check_first_level(solver, noise_levels(solver)[0], steps)
     return solver

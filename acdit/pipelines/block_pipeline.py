@@ -71,7 +71,7 @@ class BlockPipeline(LoopState, StoredPipeline, LoraLoader):
         Raises:
             UserError: if the callback cannot be called, or is to receive tensors that do not exist.
         """
-        names = tensor_inputs(function, names)
+        names = tensor_inputs(function, names or ())  # diffusers takes None for none
         unknown = sorted(set(names) - set(self._callback_tensor_inputs))
         if unknown:
             known = ", ".join(self._callback_tensor_inputs)

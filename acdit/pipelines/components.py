@@ -9,11 +9,11 @@ from torch import nn
 
 from ..data.autoencoders import check_decoding
 from ..diffusion.masked_schedulers import MaskedScheduler
+from ..diffusion.solver_checks import set_probed_timesteps
 from ..model.stored import check_weights
 from ..utils.untrusted import damage, reading
 
-STEPS = 3  # of the trial of a scheduler
-SIZE = (1, 4, 3)  # of its samples: (N, B, C)
+SIZE = (1, 4, 3)  # of the samples of the trial of a scheduler: (N, B, C)
 
 
 def check_components(folder: Path, components: Mapping[str, Any], given: Container[str] = ()) -> None:
@@ -58,7 +58,7 @@ def check_scheduler(folder: Path, scheduler: Any, *, masked: bool) -> None:
         return
     with reading(folder), torch.random.fork_rng(devices=[]):
         trial = type(scheduler).from_config(scheduler.config)
-        trial.set_timesteps(STEPS)
+        set_probed_timesteps(trial)
         sample = torch.ones(SIZE)
         for timestep in trial.timesteps:
             sample = trial.step(torch.ones(SIZE), timestep, sample).prev_sample

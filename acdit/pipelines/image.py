@@ -141,7 +141,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
             keep_blocks: number of blocks of `image` to keep, in raster order.
             generator: one generator per sample, or one generator for all: it draws the initial noise of all
                 samples in order, as in diffusers, so that the first sample is that of a list with this
-                generator, unless the solver draws noise in its steps.
+                generator, unless the solver draws noise in its steps or `context_noise` is given.
             latents: initial noise (N, C, h, w), in place of noise from the generator.
             output_type: `pil`, `np`, `pt` or `latent`.
             return_dict: whether to return an output object in place of the tuple (images,).

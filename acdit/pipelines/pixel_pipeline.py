@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -144,9 +145,9 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         Raises:
             UserError: if the pipeline cannot generate such samples.
         """
-        if samples_per_label < 1:
+        if not isinstance(samples_per_label, Integral) or samples_per_label < 1:
             name = f"num_{self.samples_name}_per_prompt"
-            raise UserError(f"{name} must be at least 1, not {samples_per_label}")
+            raise UserError(f"{name} must be a whole number of at least 1, not {samples_per_label!r}")
         if output_type not in OUTPUT_TYPES:
             raise UserError(f"output_type must be pil, np, pt or latent, not {output_type!r}")
         if self.vae is None and self.vae_scale_factor > 1 and (output_type != "latent" or reads_pixels):
@@ -154,7 +155,7 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
                 "the model generates latents and was saved without its autoencoder: pass vae= to "
                 "from_pretrained, or use output_type='latent'"
             )
-        whole = isinstance(sinks, int) and isinstance(window, int | None)
+        whole = isinstance(sinks, int) and isinstance(window, int | None) and isinstance(context_noise, Real)
         if not whole or not 0 <= context_noise < math.inf or sinks < 0 or (window is not None and window < 1):
             raise UserError(
                 "window must be a whole number from 1, sinks one from 0, and context_noise a number from 0, "
@@ -177,9 +178,12 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         if latents is None:
             return self._draw_noise(generators, layout)
         shape = (len(generators), self.data_channels, *layout.size)
-        if not isinstance(latents, Tensor) or tuple(latents.shape) != shape:
-            given = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
-            raise UserError(f"latents must be a tensor of shape {shape}, not {given}")
+        if not isinstance(latents, Tensor):
+            raise UserError(f"latents must be a tensor of shape {shape}, not {type(latents).__name__}")
+        if tuple(latents.shape) != shape:
+            raise UserError(f"latents must be a tensor of shape {shape}, not {tuple(latents.shape)}")
+        if not latents.is_floating_point():
+            raise UserError(f"latents must hold floating-point numbers, not {latents.dtype}")
         return layout.to_blocks(latents).to(self._execution_device)
 
     def _noise_sources(self, generator: Generators, samples: Samples) -> list[torch.Generator]:
@@ -287,30 +291,32 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         labels, blocks = request.samples.labels, range(request.start, request.layout.num_blocks)
         total = number_of_timesteps(self.scheduler, request.steps, blocks, request.spacing)
         self._start_loop(total, request.guidance.scale, guided=labels is not None)
-        with bar(total=math.inf if request.endless else total) as progress:
+        try:
+            with bar(total=math.inf if request.endless else total) as progress:
 
-            def on_step(end: StepEnd) -> Tensor | None:
-                progress.update()
-                return None if after_step is None else after_step(end)
+                def on_step(end: StepEnd) -> Tensor | None:
+                    progress.update()
+                    return None if after_step is None else after_step(end)
 
-            yield from generate(
-                self.transformer,
-                request.layout,
-                request.noise,
-                scheduler=self.scheduler,
-                steps=request.steps,
-                spacing=request.spacing,
-                labels=labels,
-                guidance=request.guidance,
-                prefix=request.prefix,
-                window=request.window,
-                sinks=request.sinks,
-                context_noise=request.context_noise,
-                generators=request.samples.generators,
-                on_step=on_step,
-                interrupted=self._interrupted,
-            )
-        self._current_timestep = None
+                yield from generate(
+                    self.transformer,
+                    request.layout,
+                    request.noise,
+                    scheduler=self.scheduler,
+                    steps=request.steps,
+                    spacing=request.spacing,
+                    labels=labels,
+                    guidance=request.guidance,
+                    prefix=request.prefix,
+                    window=request.window,
+                    sinks=request.sinks,
+                    context_noise=request.context_noise,
+                    generators=request.samples.generators,
+                    on_step=on_step,
+                    interrupted=self._interrupted,
+                )
+        finally:  # also if a stream is left before its end
+            self._current_timestep = None
 
     def _after_step(self, request: Request) -> Callback | None:
         """Return the caller's function with what it receives; None if there is none."""

@@ -148,8 +148,8 @@ def save_video_parts(
 def publish(source: Path, out: Path) -> None:
     """Write a pipeline directory, or a training run, as a published checkpoint.
 
-    For a run, `model` holds the last weights and `ema` their moving average; for a pipeline both hold the
-    pipeline's weights.
+    For a run, `model` holds the last weights and `ema` their moving average; for a pipeline, and for a run
+    that trained adapters, both hold the weights of the pipeline, into which adapters are merged.
 
     Raises:
         UserError: if the published code cannot express the network or the layout, or the file exists.
@@ -170,6 +170,11 @@ def publish(source: Path, out: Path) -> None:
         )
     if config["context"] != "clean":
         raise UserError(f"{source} was trained with noised context, which the published code does not have")
+    if config["prediction_type"] not in (None, "epsilon"):
+        raise UserError(
+            f"{source} predicts {config['prediction_type']}, but networks of the published code predict the "
+            "noise (epsilon): train it with diffusion.prediction epsilon"
+        )
     if config["num_classes"] is None or not config["time_conditioning"]:
         raise UserError(f"{source} has no classes or no timesteps; the published code needs both")
     arguments = _describe(transformer, layout, cell)
@@ -182,7 +187,7 @@ def publish(source: Path, out: Path) -> None:
     check_finite(transformer.state_dict(), f"the weights of {source}", "use an earlier checkpoint")
     model = ema = dict(transformer.state_dict())
     newest = newest_checkpoint(source / "checkpoints")
-    if newest is not None:
+    if newest is not None and not newest.state.get("recipe", {}).get("lora", {}).get("rank"):
         model, ema = read_part(newest, "model"), read_part(newest, "ema")
         check_finite(model | ema, f"the weights of {newest.path}", "use an earlier checkpoint")
     stored = {"model": OrderedDict(model), "ema": ema, "args": argparse.Namespace(**asdict(arguments))}

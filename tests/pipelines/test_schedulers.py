@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from diffusers.schedulers.scheduling_flow_match_heun_discrete import FlowMatchHeunDiscreteScheduler
+from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 
 import acdit
 from acdit.data.digits import digit_images
 from acdit.diffusion.schedulers import default_sampler
+from acdit.diffusion.timesteps import started
 from acdit.evaluation.features.digit_classifier import load_digit_classifier
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.utils.errors import UserError
@@ -176,3 +179,29 @@ def test_schedulers_that_work_draw_digits():
             if not row.refusal:
                 torch.manual_seed(0)
                 assert module.accuracy(quiet(pipe), row.scheduler, classifier, per_digit=2) >= 0.7, name
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "prediction"),
+    [(PNDMScheduler(), "epsilon"), (FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), None)],
+    ids=["many steps", "a shift"],
+)
+def test_a_saved_scheduler_is_loaded_whatever_steps_it_needs(scheduler, prediction, tmp_path):
+    transformer = network(12, **({} if prediction is None else {"prediction_type": prediction}))
+    build(transformer, scheduler).save_pretrained(tmp_path)
+    loaded = acdit.load_pipeline(tmp_path, kind=ACDiTImagePipeline)
+    assert type(loaded.scheduler) is type(scheduler)
+
+
+def test_equal_first_timesteps_leave_no_step_out():
+    """Rounded timesteps of a strong shift; a solver that searched its first one would begin at the second."""
+    solver = DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=12.0, final_sigmas_type="zero"
+    )
+    ready = started(solver, 100)
+    assert ready.timesteps[0] == ready.timesteps[1]
+    sample = torch.ones(1, 4, 3)
+    for timestep in ready.timesteps:
+        sample = ready.step(torch.ones(1, 4, 3), timestep, sample).prev_sample
+    # with a velocity of one from noise 1 to data 0, whatever the steps
+    assert torch.allclose(sample, torch.zeros(1, 4, 3), atol=1e-4)

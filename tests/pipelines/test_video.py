@@ -145,12 +145,10 @@ def test_a_network_that_is_elsewhere_until_it_computes(monkeypatch):
     )
     cpu_offload_with_hook(network, torch.device("meta"))
     noise = torch.zeros(1, LAYOUT.num_blocks, LAYOUT.block_tokens, 4, device="meta")
-    with pytest.raises(NotImplementedError, match="nonzero"):  # in the solver, which asks for values
-        list(
-            generate(network, LAYOUT, noise, prefix=noise[:, :1], scheduler=default_sampler("flow"), steps=1)
-        )
+    blocks = generate(network, LAYOUT, noise, prefix=noise[:, :1], scheduler=default_sampler("flow"), steps=1)
+    assert next(blocks).sample.is_meta
     (cache,) = made
-    assert cache.num_blocks == 1 and cache.read(0, 0)[0].is_meta
+    assert cache.num_blocks >= 1 and cache.read(0, 0)[0].is_meta
 
 
 def test_context_noise_and_sinks_act(pipe):

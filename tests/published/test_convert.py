@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from acdit.cli.main import main
+from acdit.diffusion.schedulers import default_sampler
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.loading import load_pipeline
 from acdit.published.convert import build_transformer, convert_checkpoint, publish
@@ -90,17 +91,25 @@ def test_the_published_code_knows_its_own_rotary_embedding_alone(tmp_path):
     ],
 )
 def test_what_the_published_code_cannot_express(config, layout, words, tmp_path):
-    names = {} if config else {"id2label": {0: "ant"}}
-    build(network(12, rope="published", **config), **(names or {"id2label": None}), **layout).save_pretrained(
+    names = None if config else {0: "ant"}
+    transformer = network(12, rope="published", **config)
+    build(transformer, default_sampler("epsilon"), id2label=names, **layout).save_pretrained(
         tmp_path / "model"
     )
     with pytest.raises(UserError, match=words):
         publish(tmp_path / "model", tmp_path / "back.pt")
 
 
+def test_the_published_code_predicts_the_noise_alone(tmp_path):
+    """It would take a velocity for noise, and draw garbage without a word."""
+    build(network(12, rope="published"), default_sampler("flow")).save_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match=r"predicts flow_prediction, but .* predict the noise"):
+        publish(tmp_path / "model", tmp_path / "back.pt")
+
+
 def test_an_uncommon_rotary_split_goes_there_and_back(tmp_path):
     model = network(12, rope="published", rope_split=(12, 4))
-    build(model).save_pretrained(tmp_path / "model")
+    build(model, default_sampler("epsilon")).save_pretrained(tmp_path / "model")
     publish(tmp_path / "model", tmp_path / "back.pt")
     back = read_checkpoint(tmp_path / "back.pt")
     assert back.arguments.nd_split == "3_1"
