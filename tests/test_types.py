@@ -39,6 +39,7 @@ EXCEPTIONS = {
     "pipelines.image.ACDiTImagePipeline.__call__ ->": "the same",
     "pipelines.text.ACDiTTextPipeline.__call__ ->": "the same",
     "pipelines.video.ACDiTVideoPipeline.__call__ ->": "the same",
+    "diffusion.solver_checks.set_probed_timesteps(solver)": "the same",
     "diffusion.solver_checks.taking_steps(solver)": "the same",
     "evaluation.features.vision_transformer.architecture(config)": "a configuration of transformers",
     "pipelines.hub.fetched_folder(arguments)": "what huggingface_hub takes by keyword",

@@ -20,7 +20,7 @@ STORED_DATA = [
     mutant(
         "few labels are the first of every class",
         "data/selection.py",
-        'own.sort(key=lambda row: seed_of(seed, "labels per class", name(row)))',
+        'own.sort(key=lambda row: [seed_of(seed, "labels per class", each(row)) for each in names])',
         "own.sort()",
         "data/test_few_labels.py::test_every_class_keeps_as_many_samples_as_requested",
     ),

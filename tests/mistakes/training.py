@@ -279,8 +279,8 @@ TRAINING = [
     mutant(
         "a resumed run does not draw the samples that were due",
         "training/loop.py",
-        "_catch_up(run, watch)\n    best",
-        "best",
+        "_catch_up(run, watch)\n    with closing",
+        "with closing",
         "training/test_resuming.py::test_what_was_due_after_the_checkpoint_is_done_when_a_run_resumes",
     ),
     mutant(
