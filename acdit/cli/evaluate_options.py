@@ -16,6 +16,13 @@ from .sweep_options import parse_sweep
 CLASS_ACCURACY = "class_accuracy"
 DRAWS = 4  # noise draws of class_accuracy
 MODEL_SWEEPS = ("checkpoint", "ema")  # settings whose values are those of a training run
+# Options that have no effect on finished samples.
+OF_MODELS = frozenset(
+    (
+        *("model", "sweep", "guidance", "guidance_interval", "steps", "block", "fast", "vae_slicing"),
+        *("vae_tiling", "frames", "window", "sinks", "context_noise"),
+    )
+)
 
 
 @dataclass
@@ -139,10 +146,10 @@ class PixelEvaluateOptions(GuidedOptions):
     def _check_finished(self) -> None:
         if self.finished is None:
             return
-        for name in ("model", "sweep", "guidance", "guidance_interval", "steps"):
-            if getattr(self, name) is not None:
+        for name, option in fields_of(type(self)).items():
+            if name in OF_MODELS and getattr(self, name) != option.default:
                 raise UserError(
-                    f"--{name.replace('_', '-')} is for a model, but --samples {self.samples} names finished "
+                    f"--{spelled(name)} is for a model, but --samples {self.samples} names finished "
                     "samples: leave out one of them"
                 )
         if self.data is None:

@@ -128,6 +128,8 @@ class TextEvaluateOptions(RunOptions):
             "--temperatures": self.temperatures is not None,
             "--times": self.times,
             "--order": self.order is not None,
+            "--draws": self.draws != type(self).draws,
+            "--estimate": self.estimate != type(self).estimate,
         }
         names = [name for name, is_given in given.items() if is_given]
         if names:

@@ -169,3 +169,19 @@ def test_networks_of_images_know_their_own_file(place, capsys):
 def test_finished_samples_must_exist(place, capsys):
     said = error(capsys, "evaluate", "--samples", "none", "--data", "pictures")
     assert "--samples none does not exist: give an .npz file or a folder" in said
+
+
+@pytest.mark.parametrize("words", ["--block 2x2", "--fast", "--vae-slicing", "--vae-tiling", "--steps 3"])
+def test_options_of_models_are_refused_beside_finished_samples(words, place, capsys):
+    said = error(capsys, "evaluate", "--samples", "samples.npz", "--data", "pictures", *words.split())
+    assert f"{words.split()[0]} is for a model, but --samples samples.npz names finished samples" in said
+
+
+@pytest.mark.parametrize("words", ["--frames 8", "--window 2", "--sinks 1", "--context-noise 0.1"])
+def test_options_of_models_of_video_are_refused_beside_finished_clips(words, place, capsys):
+    (place / "clips").mkdir()
+    Image.new("L", (8, 8)).save(
+        place / "clips" / "a.gif", save_all=True, append_images=[Image.new("L", (8, 8), 9)]
+    )
+    said = error(capsys, "evaluate", "--samples", "clips", "--data", "clips", *words.split())
+    assert f"{words.split()[0]} is for a model, but --samples clips names finished samples" in said
