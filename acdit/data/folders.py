@@ -8,7 +8,8 @@ from typing import NamedTuple
 from ..utils.errors import UserError
 
 SAVED = ("state.json", "dataset_dict.json")  # files that datasets' save_to_disk writes
-BESIDE_TABLES = (".parquet", ".json", ".md", ".py", ".yaml", ".yml")
+# Files that accompany Parquet files, by name and by stem.
+BESIDE_TABLES = ("dataset_info.json", "dataset_infos.json", "README", "LICENSE")
 
 
 class Scan(NamedTuple):
@@ -122,8 +123,9 @@ def holds_tables(folder: Path) -> bool:
 
 
 def _is_of_tables(path: Path) -> bool:
-    """Return whether a file is a table, or one that accompanies tables, such as the card of a data set."""
-    return path.suffix in BESIDE_TABLES or path.stem.upper() in ("README", "LICENSE")
+    """Return whether a file is a Parquet file, or accompanies such files, such as the card of a data set."""
+    is_beside = path.name in BESIDE_TABLES or path.stem.upper() in BESIDE_TABLES
+    return is_beside or path.suffix in (".parquet", ".py")  # a script that loads the data set
 
 
 def file_inside(folder: Path, name: str) -> Path | None:

@@ -110,9 +110,8 @@ def access_of(host: str, credentials: str | None) -> Access:
     if credentials is not None and not all(credentials.partition(":")):
         raise UserError("the user and the password of the page must be given as USER:PASSWORD, neither empty")
     if is_loopback(host):
-        numbers = {
-            str(address[0]) for _, address in addresses(host, 0)
-        }  # one of them is in the URL of the page
+        # the URL of the page has one of these numbers, whatever name was given
+        numbers = {str(address[0]) for _, address in addresses(host, 0)}
         return Access(LOCAL_NAMES | {host.lower()} | numbers, credentials)
     if credentials is None:
         raise UserError(

@@ -119,6 +119,7 @@ def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | N
 
 
 def _each_step(run: Run, results: Iterable[StepResult], watch: Watch, validation: Validation | None) -> bool:
+    """Do everything that is due after each step, and return whether the run reached its end."""
     config = run.recipe.training
     best = min(validation_losses(run.checkpoints).values(), default=math.inf)
     saved: int | None = run.step

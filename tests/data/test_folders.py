@@ -206,6 +206,12 @@ def test_files_that_would_not_be_read_beside_tables_are_refused(tmp_path):
         opened(folder)
     with pytest.raises(UserError, match=r"would not be read: move one of the two kinds to another folder"):
         list(read_texts(DataConfig(source=str(folder))))
+    for name in ("rows.json", "notes.txt", "more.jsonl"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.parquet").write_bytes(b"PAR1")
+        (tmp_path / name / name).write_text("[]")
+        with pytest.raises(UserError, match=f"{name} would not be read"):
+            holds_tables(tmp_path / name)
     (tmp_path / "tables").mkdir()
     for name in ("a.parquet", "README.md", "LICENSE", "dataset_infos.json", ".gitattributes"):
         (tmp_path / "tables" / name).write_bytes(b"PAR1")
