@@ -14,7 +14,8 @@ from .config import DataConfig
 from .data_sets import PIXEL_SETS, built_in
 from .dataset import PixelDataset, SelectedItems
 from .file_data_sets import FileClips, FileImages
-from .file_tables import FileTable, images, open_table, source_folder, videos
+from .file_tables import FileTable, open_table, source_folder
+from .media_types import images, videos
 from .selection import chosen_rows, divided_rows
 from .texts import open_texts
 from .tokenizers import open_tokenizer

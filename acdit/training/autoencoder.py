@@ -24,12 +24,12 @@ from ..utils.finite import check_finite, is_finite, nonfinite
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import Key, generator, seed_of
 from .autoencoder_config import AutoencoderRecipe
-from .checkpoint import check_recipe, fill, newest_checkpoint, save_checkpoint
+from .checkpoint import fill, newest_checkpoint, save_checkpoint
 from .config import OptimizerConfig
 from .learner import optimizer_tensors, start_moments
 from .progress import DivergedError, Progress, not_finite_after, stuck_after
 from .recipes import recipe_to_dict
-from .resuming import LOCATIONS
+from .resuming import LOCATIONS, check_recipe
 from .schedules import rate_factor
 from .step_batches import StepBatches
 

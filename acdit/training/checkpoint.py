@@ -6,7 +6,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from os import PathLike
@@ -26,7 +26,6 @@ from ..utils.files import leftovers, remove, whole
 from ..utils.kinds import OBJECT, Kind, check_values, number, whole_number
 from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import ALONE, Ranks
-from ..utils.settings import differences, flatten
 from ..utils.untrusted import file_name, read_object, reading
 
 FORMAT_VERSION = 2  # version 1 had one file for each part
@@ -234,52 +233,6 @@ class _Listed(FileSystem):
         return [each for each in super().ls(path) if each in self._paths]
 
 
-def check_recipe(
-    stored: Stored,
-    recipe: Mapping[str, Any],
-    changeable: Container[str],
-    defaults: Mapping[str, Any],
-    *,
-    fixed: tuple[str, ...] = (),
-    data: Sequence[str] = (),
-    allowed: bool | None = None,
-) -> list[str]:
-    """Describe the differences between a run and that of a checkpoint, except in changeable keys.
-
-    Args:
-        stored: Checkpoint to compare with.
-        recipe: Recipe of the resumed run.
-        changeable: Keys that may differ; they are not reported.
-        defaults: Default values of keys that did not exist yet when the checkpoint was written.
-        fixed: Prefixes of keys that the checkpoint's tensors depend on.
-        data: Descriptions of the differences between the data.
-        allowed: Whether other keys and the data may differ too; None = they may never differ.
-
-    Raises:
-        UserError: If keys or data differ that must not.
-    """
-    stored_settings = flatten(defaults) | flatten(stored.state["recipe"])
-    changed = {
-        key: text for key, text in differences(stored_settings, recipe).items() if key not in changeable
-    }
-    folder = stored.path.parent.parent
-    if any(key.startswith(fixed) for key in changed if fixed):
-        texts = [text for key, text in changed.items() if key.startswith(fixed)]
-        raise UserError(
-            f"{folder} holds a run with another network; differences: {', '.join(texts)}. "
-            "Choose another --out, or remove that folder"
-        )
-    texts = [*changed.values(), *data]
-    if texts and not allowed:
-        kind = "with another recipe" if changed else "on other data"
-        raise UserError(
-            f"{folder} holds a run {kind}; differences: {', '.join(texts)}. "
-            f"{'Choose' if allowed is None else 'Continue with --allow-changes, or choose'} another --out, "
-            "or remove that folder"
-        )
-    return texts
-
-
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8}", path.name))
 
@@ -318,11 +271,12 @@ def validation_losses(folder: Path) -> dict[Path, float]:
 def _digests(files: list[Path], ranks: Ranks) -> dict[str, str | None]:
     """Return the digests of files by name, None for missing ones; each rank reads a part of the files."""
     own: dict[str, str | None] = {}
-    for file in files[ranks.rank :: ranks.world_size]:
-        own[file.name] = None
-        if _is_readable(file):
-            with file.open("rb") as opened:
-                own[file.name] = hashlib.file_digest(opened, "blake2b").hexdigest()
+    with ranks.failing_together():
+        for file in files[ranks.rank :: ranks.world_size]:
+            own[file.name] = None
+            if _is_readable(file):
+                with file.open("rb") as opened:
+                    own[file.name] = hashlib.file_digest(opened, "blake2b").hexdigest()
     digests = {name: digest for part in ranks.gathered(own) for name, digest in part.items()}
     return {file.name: digests[file.name] for file in files}
 

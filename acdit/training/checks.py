@@ -157,7 +157,7 @@ def _check_disk(recipe: Recipe, network: Costs) -> str:
     summary = f"{kept} checkpoints of {recipe.folder} take {required / 1e9:,.3g} GB"
     if required > free:
         raise UserError(
-            f"{summary}, {free / 1e9:,.3g} GB are free: choose another --out or lower "
-            "training.keep_checkpoints"
+            f"{summary}, {free / 1e9:,.3g} GB are free: choose another --out, lower "
+            "training.keep_checkpoints, or raise training.keep_every"
         )
     return f"{summary}, {free / 1e9:,.3g} GB are free"

@@ -1,6 +1,8 @@
 """Check which settings and data differ between a run and the one that resumes it."""
 
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -14,8 +16,9 @@ from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
 from ..utils.kinds import OBJECT, TEXT, Kind, check_values, whole_number
 from ..utils.ranks import Ranks
+from ..utils.settings import differences, flatten
 from ..utils.untrusted import damage, reading, tensor_header
-from .checkpoint import STATE_FILE, Stored, check_recipe
+from .checkpoint import STATE_FILE, Stored
 from .config import Recipe
 from .recipes import recipe_to_dict
 
@@ -234,3 +237,49 @@ def check_tokenizer(stored: Stored, data: LabelledDataset) -> None:
 
 def _same_tokenizer(stored: Stored, data: LabelledDataset) -> bool:
     return stored.state.get("tokenizer") in (None, data.tokenizer_digest)
+
+
+def check_recipe(
+    stored: Stored,
+    recipe: Mapping[str, Any],
+    changeable: Container[str],
+    defaults: Mapping[str, Any],
+    *,
+    fixed: tuple[str, ...] = (),
+    data: Sequence[str] = (),
+    allowed: bool | None = None,
+) -> list[str]:
+    """Describe the differences between a run and that of a checkpoint, except in changeable keys.
+
+    Args:
+        stored: Checkpoint to compare with.
+        recipe: Recipe of the resumed run.
+        changeable: Keys that may differ; they are not reported.
+        defaults: Default values of keys that did not exist yet when the checkpoint was written.
+        fixed: Prefixes of keys that the checkpoint's tensors depend on.
+        data: Descriptions of the differences between the data.
+        allowed: Whether other keys and the data may differ too; None = they may never differ.
+
+    Raises:
+        UserError: If keys or data differ that must not.
+    """
+    stored_settings = flatten(defaults) | flatten(stored.state["recipe"])
+    changed = {
+        key: text for key, text in differences(stored_settings, recipe).items() if key not in changeable
+    }
+    folder = stored.path.parent.parent
+    if any(key.startswith(fixed) for key in changed if fixed):
+        texts = [text for key, text in changed.items() if key.startswith(fixed)]
+        raise UserError(
+            f"{folder} holds a run with another network; differences: {', '.join(texts)}. "
+            "Choose another --out, or remove that folder"
+        )
+    texts = [*changed.values(), *data]
+    if texts and not allowed:
+        kind = "with another recipe" if changed else "on other data"
+        raise UserError(
+            f"{folder} holds a run {kind}; differences: {', '.join(texts)}. "
+            f"{'Choose' if allowed is None else 'Continue with --allow-changes, or choose'} another --out, "
+            "or remove that folder"
+        )
+    return texts
