@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from acdit.model.layout import Layout
@@ -80,3 +81,18 @@ def relative_error(a: Tensor, b: Tensor) -> float:
     size = float(b.double().norm())
     assert size > 0, "what is compared with must not be zero"
     return float((a.double() - b.double()).norm()) / size
+
+
+def grey_autoencoder(**config: Any) -> AutoencoderKL:
+    """An autoencoder of grey images with latent cells of 2x2 pixels and three channels."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {
+        "in_channels": 1,
+        "out_channels": 1,
+        "latent_channels": 3,
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "block_out_channels": (8, 8),
+        "norm_num_groups": 4,
+    }
+    return AutoencoderKL(**(sizes | config))

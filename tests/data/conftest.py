@@ -1,32 +1,19 @@
 """Fixtures of the tests of latents."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
+
+from tests.tiny import grey_autoencoder
 
 
 @pytest.fixture(scope="module")
 def vae(tmp_path_factory) -> str:
     """A saved autoencoder of grey images with latent cells of 2x2 pixels and three channels."""
-    torch.manual_seed(0)
-    config: dict[str, Any] = {
-        "in_channels": 1,
-        "out_channels": 1,
-        "latent_channels": 3,
-        "down_block_types": ("DownEncoderBlock2D",) * 2,
-        "up_block_types": ("UpDecoderBlock2D",) * 2,
-        "block_out_channels": (8, 8),
-        "norm_num_groups": 4,
-        "scaling_factor": 0.5,
-        "shift_factor": 0.1,
-    }
     folder = tmp_path_factory.mktemp("vae")
-    AutoencoderKL(**config).save_pretrained(folder)
+    grey_autoencoder(scaling_factor=0.5, shift_factor=0.1).save_pretrained(folder)
     return str(folder)
 
 

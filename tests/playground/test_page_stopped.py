@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shlex
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,17 +24,21 @@ BLOCK = 1  # after which the jobs are stopped
 
 
 class Noted(Job):
-    """A job that keeps its events, and that is stopped at one of them."""
+    """A job that keeps the events that it sends and posts, and that is stopped at one that it sends."""
 
     def __init__(self, work, loop, at):
         super().__init__(work, loop, lambda: False)
-        self.at, self.events = at, []
+        self.at, self.events, self.posted = at, [], []
 
     def send(self, event, **values):
         super().send(event, **values)
         self.events.append(json.loads(json.dumps({"event": event, **values})))
         if self.at(self.events[-1]):
             self.stop()
+
+    def post(self, event):
+        super().post(event)
+        self.posted.append(event)
 
 
 @pytest.fixture
@@ -143,35 +148,19 @@ def test_a_stopped_text_with_gaps_has_the_code_of_the_whole_one(shelf, loop, tmp
     assert printed == written and printed.startswith(text) and len(printed) == 15
 
 
-class Told(Job):
-    """A job that keeps the events that it posts, and that is stopped at the last block."""
-
-    def __init__(self, work, loop, last):
-        super().__init__(work, loop, lambda: False)
-        self.last, self.posted = last, []
-
-    def send(self, event, **values):
-        super().send(event, **values)
-        if self.last.items() <= {"event": event, **values}.items():
-            self.stop()
-
-    def post(self, event):
-        super().post(event)
-        self.posted.append(event)
-
-
 @pytest.mark.parametrize("tab", ["draw", "video", "write"])
 def test_a_job_that_is_stopped_when_all_is_made_is_done(tab, shelf, loop):
     """The result is whole, so its code comes with it."""
     if tab == "draw":
         settings, end = Settings(1, (2, 2), 3, 2.0, 5), {"event": "block", "block": 3}
-        job = Told(lambda job: draw(job, shelf, shelf.cards["picture"], settings), loop, end)
+        work = partial(draw, shelf=shelf, card=shelf.cards["picture"], settings=settings)
     elif tab == "video":
         settings, end = Settings(1, (1, 4, 4), 2, 2.0, 4), {"event": "frames", "first": 2}
         clip = Clip(LabelChoice(1), 3, [])
-        job = Told(lambda job: film(job, shelf, shelf.cards["clip"], settings, clip), loop, end)
+        work = partial(film, shelf=shelf, card=shelf.cards["clip"], settings=settings, clip=clip)
     else:
         text, end = TextSettings("Ah", False, 4, None, 0.8, 3, 13), {"event": "tokens", "block": 3}
-        job = Told(lambda job: write(job, shelf, shelf.cards["letters"], text), loop, end)
+        work = partial(write, shelf=shelf, card=shelf.cards["letters"], settings=text)
+    job = Noted(work, loop, lambda event: end.items() <= event.items())
     assert outcome(job) is None and job.stopped
     assert job.posted[-1]["event"] == "done" and job.posted[-1]["command"].startswith("acdit sample")

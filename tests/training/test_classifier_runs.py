@@ -1,11 +1,9 @@
 """Classifiers are trained by the engine of generators: export, validation, probes, bad input."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from sklearn.metrics import accuracy_score, log_loss
 
 from acdit.data.digits import digit_images
@@ -22,6 +20,7 @@ from acdit.training.run import Run
 from acdit.training.validation import Validation
 from acdit.utils.errors import UserError
 from tests.data.test_images import encoded, write
+from tests.tiny import grey_autoencoder
 from tests.training.fine_tuning import classifier, merged
 from tests.training.small import advance, all_state, small_recipe, unequal
 
@@ -162,17 +161,7 @@ def test_data_without_classes_are_refused(tmp_path):
 
 
 def test_latents_are_classified_and_the_pipeline_encodes_images(tmp_path):
-    torch.manual_seed(0)
-    config: dict[str, Any] = {
-        "in_channels": 1,
-        "out_channels": 1,
-        "latent_channels": 3,
-        "down_block_types": ("DownEncoderBlock2D",) * 2,
-        "up_block_types": ("UpDecoderBlock2D",) * 2,
-        "block_out_channels": (8, 8),
-        "norm_num_groups": 4,
-    }
-    AutoencoderKL(**config).save_pretrained(tmp_path / "vae")
+    grey_autoencoder().save_pretrained(tmp_path / "vae")
     files = {f"{name}/{i}.png": encoded(i) for name in "ab" for i in range(5)}
     changes = {
         "data": {"source": str(write(tmp_path / "few", files)), "image_size": 8, "channels": 1},
