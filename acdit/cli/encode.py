@@ -29,6 +29,7 @@ class EncodeOptions(Recipe):
 def run(options: EncodeOptions) -> None:
     """Encode the images, and print the number of latents."""
     from ..data.encoding import encode_pixels
+    from ..training.progress import reasons_of
     from .open_model import device_of
 
     manifest = encode_pixels(
@@ -41,9 +42,10 @@ def run(options: EncodeOptions) -> None:
         verify=options.verify,
     )
     if manifest is not None:  # otherwise another rank finishes last
-        unread = len(manifest["skipped"])
+        skipped = manifest["skipped"]
         count = f"{manifest['count']:,} {options.modality.samples}"
-        print(f"{options.latents} holds latents of {count}; {unread} could not be read")
+        reasons = f": {reasons_of(skipped)}" if skipped else ""
+        print(f"{options.latents} holds latents of {count}; {len(skipped)} could not be read{reasons}")
 
 
 COMMAND = RecipeCommand(

@@ -313,7 +313,7 @@ def _write_manifest(
             if len(labels):
                 shape = file.get_slice("mean").get_shape()[2:]
         counts += labels.bincount(minlength=len(counts))
-        skipped |= header["skipped"]
+        skipped |= {data.name(int(index)): reason for index, reason in header["skipped"].items()}
         recorded &= "identity" in header  # files of an earlier version do not say what they were encoded from
         entry = {"file": path.name, "count": len(labels), "bytes": path.stat().st_size}
         shards.append(entry | {"fingerprint": header["fingerprint"]})

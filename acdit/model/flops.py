@@ -1,6 +1,6 @@
 """Counts of FLOPs, bytes and parameters, from the layout and the configuration alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 from typing import Any
@@ -150,16 +150,34 @@ def training_flops(
         views: Number of blocks that are noised, drawn at random; None = all.
         checkpointing: Whether activations are recomputed.
     """
+    forward = mean_over_views(
+        layout, lambda blocks: forward_flops(model, layout, blocks=blocks), draws=draws, views=views
+    )
+    return (4 if checkpointing else 3) * forward
+
+
+def mean_over_views(
+    layout: Layout, cost: Callable[[Sequence[int]], int], *, draws: int, views: int | None
+) -> float:
+    """Return the mean cost over the blocks that a training step may noise.
+
+    Args:
+        layout: Layout of the sample.
+        cost: Cost of the views of some blocks: a linear function of the sum of their indices, for a given
+            number of views and a given last block.
+        draws: Number of noise draws per block.
+        views: Number of blocks that are noised, drawn at random; None = all.
+    """
     blocks = layout.num_blocks
     count = blocks if views is None else min(views, blocks)
     total = 0
     for last in range(count - 1, blocks):
-        # FLOPs are linear in the sum of the other blocks' indices. The mean of this sum over all choices is
-        # its mean over the lowest and the highest choice.
+        # the mean of the sum of the other blocks' indices over all choices is its mean over the lowest and
+        # the highest choice
         for others in (range(count - 1), range(last - count + 1, last)):
             drawn = [block for block in (*others, last) for _ in range(draws)]
-            total += comb(last, count - 1) * forward_flops(model, layout, blocks=drawn)
-    return (4 if checkpointing else 3) * total / (2 * comb(blocks, count))
+            total += comb(last, count - 1) * cost(drawn)
+    return total / (2 * comb(blocks, count))
 
 
 def activation_bytes(

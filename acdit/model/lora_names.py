@@ -1,7 +1,7 @@
 """Names of LoRA weights in other programs, and adapters of q, k and v as one of their merged product."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,31 @@ PROJECTIONS = ("to_q", "to_k", "to_v")  # in the order of the rows of the merged
 RENAMED = {"to_out.0": "proj", "to_out": "proj"}
 
 Layers = dict[str, dict[str, Tensor]]
+
+
+def adapted_layers(names: Sequence[str], targets: Sequence[str]) -> list[str]:
+    """Return the names of the linear layers that targets name by their ends: `qkv` is `blocks.0.attn.qkv`.
+
+    Args:
+        names: Names of all linear layers of a network.
+        targets: Ends of names.
+
+    Raises:
+        UserError: If a target is not the end of a name.
+    """
+    layers: dict[str, None] = {}
+    for target in targets:
+        matches = [name for name in names if f".{name}".endswith(f".{target}")]
+        if not matches:
+            # of `blocks.0.attn.qkv` the part after the number of the layer
+            ends = dict.fromkeys(
+                name.split(".", 2)[2] if name.startswith("blocks.") else name for name in names
+            )
+            raise UserError(
+                f"lora.targets must name linear layers, such as {', '.join(ends)}, not {target!r}"
+            )
+        layers |= dict.fromkeys(matches)
+    return list(layers)
 
 
 def adapter_layers(

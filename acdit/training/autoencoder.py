@@ -27,13 +27,13 @@ from .autoencoder_config import AutoencoderRecipe
 from .checkpoint import fill, newest_checkpoint, save_checkpoint
 from .config import OptimizerConfig
 from .learner import optimizer_tensors, start_moments
-from .progress import DivergedError, Progress, not_finite_after, stuck_after
+from .progress import DivergedError, Progress, not_finite_after, reasons_of, stuck_after, too_many_damaged
 from .recipes import recipe_to_dict
 from .resuming import LOCATIONS, check_recipe
 from .schedules import rate_factor
 from .step_batches import StepBatches
 
-CHANGEABLE = {"name", "out", "data.workers", "checkpoint_every"}
+CHANGEABLE = {"name", "out", "data.workers", "data.max_unreadable", "checkpoint_every"}
 SCALING_IMAGES = 2048  # images from which the scaling of the latents is measured
 EXPORTED = r"config\.json|diffusion_pytorch_model[\w.-]*\.(safetensors|json)"  # files of an autoencoder
 COSINE = OptimizerConfig(schedule="cosine")
@@ -47,7 +47,7 @@ def train_autoencoder(recipe: AutoencoderRecipe, device: torch.device) -> Path:
 
     Raises:
         UserError: If the recipe is invalid, differs from the recipe that the directory was started with, or
-            the loss or the weights are not finite.
+            the loss or the weights are not finite, or more than `data.max_unreadable` images cannot be read.
     """
     with only_process(recipe.folder, "the training of an autoencoder"):
         _check_export(recipe)
@@ -93,6 +93,7 @@ def _train(recipe: AutoencoderRecipe, device: torch.device) -> Path:
         done = Progress.stored(stored.state.get("progress", {"step": stored.step}))
         start_moments(optimizer, done.updates)
         fill(stored, tensors())
+    most, samples = recipe.data.max_unreadable, recipe.data.modality.samples
     batches = StepBatches(len(data), recipe.batch_size, range(done.step, recipe.steps), seed=recipe.seed)
     workers = {"num_workers": recipe.data.workers, "worker_init_fn": leave_signals}
     loader = DataLoader(data, batch_sampler=batches, **workers)
@@ -115,7 +116,9 @@ def _train(recipe: AutoencoderRecipe, device: torch.device) -> Path:
                 ProgressBar.write(words, file=sys.stderr)
             progress.set_postfix_str(f"squared error {error.item():.4f}", refresh=False)
             progress.update()
-            if done.step % recipe.checkpoint_every == 0 or done.step == recipe.steps or done.stuck:
+            damaged = 0 if data.damaged is None else int(data.damaged.sum())
+            halted = done.stuck or damaged > most
+            if done.step % recipe.checkpoint_every == 0 or done.step == recipe.steps or halted:
                 if names_not_finite := nonfinite(tensors()):
                     reason = not_finite_after(done.step, names_not_finite, checkpoints, "learning_rate")
                     raise DivergedError(reason, done.step)
@@ -124,6 +127,11 @@ def _train(recipe: AutoencoderRecipe, device: torch.device) -> Path:
                 save_checkpoint(checkpoints, state, tensors(), keep=1)
             if done.stuck:
                 raise DivergedError(stuck_after(done.step, "learning_rate"), done.step)
+            if damaged > most:
+                raise UserError(too_many_damaged(damaged, most, samples, data.skipped))
+    if skipped := data.skipped:
+        line = f"skipped {len(skipped)} unreadable {samples}: {reasons_of(skipped)}"
+        ProgressBar.write(line, file=sys.stderr)
     network.eval()
     _measure_scaling(network, data, recipe.seed, device)
     advice = "it is not written: train again with a lower learning_rate"

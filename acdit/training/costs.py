@@ -1,8 +1,15 @@
 """Costs of the network of a run, for its plan and its log: one class for generators, one for classifiers."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
+from ..model.adapter_counts import (
+    AdapterDimensions,
+    adapter_parameters,
+    adapter_training_flops,
+    label_parameters,
+)
 from ..model.classifier_flops import (
     ClassifierDimensions,
     classifier_activation_bytes,
@@ -69,6 +76,15 @@ class GeneratorCosts:
         self.recipe, self._counts = recipe, generator_counts(config)
         self.network = self._counts.network
         self.parameters = self.trained = self._counts.parameters
+        self._adapters = None
+        if recipe.lora.rank:
+            lora = recipe.lora
+            self._adapters = AdapterDimensions.of(
+                self.network, rank=lora.rank, targets=lora.targets, label_table=lora.label_table
+            )
+            added = adapter_parameters(self.network, self._adapters)
+            self.parameters += added
+            self.trained = added + label_parameters(self.network, self._adapters)
 
     @staticmethod
     def planned(recipe: Recipe, data: Data) -> dict[str, Any]:
@@ -96,9 +112,10 @@ class GeneratorCosts:
     def training_flops(self, layout: Layout, *, checkpointing: bool) -> float:
         """Return the FLOPs of forward and backward."""
         diffusion = self.recipe.diffusion
-        return self._counts.training_flops(
-            layout, draws=diffusion.draws, views=diffusion.views, checkpointing=checkpointing
-        )
+        count = self._counts.training_flops
+        if self._adapters is not None:
+            count = partial(adapter_training_flops, self.network, adapters=self._adapters)
+        return count(layout, draws=diffusion.draws, views=diffusion.views, checkpointing=checkpointing)
 
     def activation_bytes(self, layout: Layout, *, half: bool) -> int:
         """Return the bytes of activations."""

@@ -22,7 +22,7 @@ from .export import check_scheduler
 from .log import LOG_FILE
 from .monitoring import Watch, check_trackers
 from .objectives import objective_name
-from .progress import DivergedError, StepResult
+from .progress import DivergedError, StepResult, reasons_of
 from .run import Run
 from .signals import StopRequest
 from .validation import Validation, check_validation
@@ -93,15 +93,14 @@ def _train(
             for change in run.changes:
                 watch.say(f"{recipe.name}: {change}")
             if validation and validation.skipped:
-                reasons = "; ".join(f"{name}: {reason}" for name, reason in validation.skipped.items())
+                reasons = reasons_of(validation.skipped)
                 watch.say(f"validation leaves out {len(validation.skipped)} unreadable samples: {reasons}")
             if not _steps(run, stop, watch, validation):
                 watch.say(f"stopped after step {run.step}; run the same command again to continue")
                 return None
         skipped = run.data.skipped if ranks.main else {}
         if skipped:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-            watch.say(f"skipped {len(skipped)} unreadable {recipe.modality.samples}: {reasons}")
+            watch.say(f"skipped {len(skipped)} unreadable {recipe.modality.samples}: {reasons_of(skipped)}")
         _export(run)
         ranks.wait()
     return run.folder / "pipeline"

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from ..model.lora_names import adapted_layers
 from ..model.transformer import ACDiTTransformer
-from ..utils.errors import UserError, require
+from ..utils.errors import require
 
 
 def add_lora(network: ACDiTTransformer, rank: int, alpha: float | None, targets: Sequence[str]) -> None:
@@ -27,15 +28,7 @@ def add_lora(network: ACDiTTransformer, rank: int, alpha: float | None, targets:
     """
     peft = require("peft", "lora")
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    layers: list[str] = []
-    for target in targets:
-        matches = [name for name in linear if f".{name}".endswith(f".{target}")]
-        if not matches:
-            names = dict.fromkeys(_short(name) for name in linear)
-            raise UserError(
-                f"lora.targets must name linear layers, such as {', '.join(names)}, not {target!r}"
-            )
-        layers += matches
+    layers = adapted_layers(linear, targets)
     config = peft.LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, target_modules=layers)
     network.add_adapter(config)
 
@@ -68,8 +61,3 @@ def adapters_of(network: ACDiTTransformer) -> Adapters:
         for key, value in network.peft_config["default"].to_dict().items()
     }
     return Adapters(peft.get_peft_model_state_dict(network, adapter_name="default"), config)
-
-
-def _short(name: str) -> str:
-    """Return the part of a name after the layer number: `attn.qkv` of `blocks.0.attn.qkv`."""
-    return name.split(".", 2)[2] if name.startswith("blocks.") else name

@@ -121,6 +121,27 @@ def stuck_after(step: int, rate: str, samples: str = "") -> str:
     )
 
 
+def too_many_damaged(count: int, most: int, samples: str, reasons: Mapping[str, str]) -> str:
+    """Return the reason why a run halts that found `count` damaged samples, more than `most`.
+
+    Args:
+        count: Number of damaged samples.
+        most: Maximum number of them, `data.max_unreadable`.
+        samples: Word for samples of this modality.
+        reasons: Why each cannot be read, by name.
+    """
+    return (
+        f"{count} {samples} cannot be read, more than data.max_unreadable {most}; the state was saved: "
+        f"{reasons_of(reasons)}"
+    )
+
+
+def reasons_of(reasons: Mapping[str, str]) -> str:
+    """Format why samples cannot be read, by name, at most `LISTED` of them."""
+    more = "; .." if len(reasons) > LISTED else ""
+    return "; ".join(map(": ".join, list(reasons.items())[:LISTED])) + more
+
+
 def listed(samples: tuple[int, ...]) -> str:
     """Format the numbers of samples, at most `LISTED` of them."""
     return ", ".join(map(str, samples[:LISTED])) + (" .." if len(samples) > LISTED else "")

@@ -33,7 +33,15 @@ from .learner import Learner, TrainedNetwork, compile_blocks
 from .lora import Adapters, adapters_of, merged
 from .mixing import soft_labels
 from .objectives import build_objective
-from .progress import LISTED, DivergedError, Progress, StepResult, listed, not_finite_after, stuck_after
+from .progress import (
+    DivergedError,
+    Progress,
+    StepResult,
+    listed,
+    not_finite_after,
+    stuck_after,
+    too_many_damaged,
+)
 from .recipes import recipe_to_dict
 from .resuming import check_tokenizer, compare_with_checkpoint
 from .schedules import rate_factor
@@ -231,12 +239,8 @@ class Run:
         """Return the result with the counts so far, and with a halt if too many images are damaged."""
         most, halt, diverged = self.recipe.data.max_unreadable, result.halt, result.diverged
         if self._damaged > most:
-            reasons = "; ".join(map(": ".join, list(self.data.skipped.items())[:LISTED]))
             diverged = False
-            halt = (
-                f"{self._damaged} {self.recipe.modality.samples} cannot be read, more than "
-                f"data.max_unreadable {most}; the state was saved: {reasons}"
-            )
+            halt = too_many_damaged(self._damaged, most, self.recipe.modality.samples, self.data.skipped)
         counts = {"skipped": self.progress.skipped, "unreadable": self._damaged}
         return replace(result, halt=halt, diverged=diverged, **counts)
 

@@ -50,7 +50,7 @@ def test_unreadable_pictures_are_left_out_and_counted(pictures, vae):
     recipe = recipe_of(pictures, vae)
     folder = encoded(recipe, 2)
     manifest, data = read_manifest(folder), opened(recipe)
-    assert manifest["count"] == len(data) == 10 and list(manifest["skipped"]) == ["1"]
+    assert manifest["count"] == len(data) == 10 and list(manifest["skipped"]) == [str(cut)]
     assert data.labels.tolist() == [0] * 4 + [1] * 6
     mean, _ = encode(load_autoencoder(vae), open_samples(recipe.data, seed=0).read(10)[0][None])
     draws = torch.stack([data.drawn(epoch, 9, False)[0] for epoch in range(200)])
@@ -68,12 +68,14 @@ def test_files_that_are_left_out_before_encoding_are_counted_too(pictures, vae, 
         str(pictures / "ant" / "notes.txt"): "not an image",
         str(pictures / "loose.png"): "is not in a class folder",
     }
-    assert skipped.pop("1").startswith("OSError") and skipped == left_out
+    reason = skipped.pop(str(cut))
+    assert reason.startswith("OSError") and skipped == left_out
     keys = ["--data.source", str(pictures), "--data.image_size", "8", "--data.flip", "true"]
     keys += ["--autoencoder.model", vae, "--autoencoder.latents", str(recipe.latents), "--layout.patch", "1"]
     keys += ["--autoencoder.dtype", "float32", "--autoencoder.shard_size", "3", "--data.channels", "1"]
     assert main(["encode", "digits", *keys]) == 0
-    assert "10 images; 3 could not be read" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "10 images; 3 could not be read: " in printed and f"{cut}: {reason}" in printed
 
 
 def test_a_file_without_any_readable_picture(pictures, vae):

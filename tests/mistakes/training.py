@@ -67,6 +67,20 @@ TRAINING = [
         "training/test_classifier_costs.py::test_plans_count_what_torch_counts",
     ),
     mutant(
+        "a trained class table asks for no gradients below it",
+        "model/adapter_counts.py",
+        "    condition |= adapters.label_table\n",
+        "",
+        "training/test_lora_costs.py::test_plans_count_what_torch_counts",
+    ),
+    mutant(
+        "the product of frozen weights has its input's gradient always",
+        "model/adapter_counts.py",
+        "product if gradient else 0",
+        "product",
+        "training/test_lora_costs.py::test_plans_count_what_torch_counts",
+    ),
+    mutant(
         "training draws by place in the batch",
         "diffusion/continuous.py",
         "samples = zip(key.epochs, key.indices, strict=True)",

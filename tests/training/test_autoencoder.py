@@ -1,10 +1,12 @@
 """Training an autoencoder: its losses by closed form, its scaling, and stopping and going on."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from acdit.cli.main import main
 from acdit.data.autoencoders import encode, load_autoencoder
@@ -12,6 +14,7 @@ from acdit.data.opening import open_samples
 from acdit.training import autoencoder
 from acdit.training.autoencoder import build_autoencoder, losses, train_autoencoder
 from acdit.training.autoencoder_config import AutoencoderRecipe
+from acdit.training.checkpoint import newest_checkpoint
 from acdit.training.recipes import recipe_names, recipe_to_yaml, recipe_values
 from acdit.utils.errors import UserError
 from acdit.utils.randomness import generator
@@ -99,6 +102,27 @@ def test_it_learns(tmp_path):
 
     assert error(trained) < 0.4 * error(fresh)
     assert error(trained) < 0.8 * (pixels - pixels.mean(0)).square().mean()  # no picture alone does that
+
+
+def test_too_many_damaged_pictures_end_the_run_with_its_state_saved(tmp_path, capfd):
+    source = torch.Generator().manual_seed(0)
+    for index in range(24):
+        pixels = torch.randint(0, 256, (8, 8), generator=source, dtype=torch.uint8)
+        file = tmp_path / "pictures" / "cat" / f"{index:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.numpy()).save(file)
+        if index % 4 == 1:
+            file.write_bytes(file.read_bytes()[:60])
+    keys = {"data.source": str(tmp_path / "pictures"), "data.image_size": 8, "data.channels": 1}
+    out = tmp_path / "run"
+    with pytest.raises(UserError, match=r"[1-6] images cannot be read, more than data.max_unreadable 0; "):
+        train_autoencoder(recipe_of(out, **keys, **{"data.max_unreadable": 0}), CPU)
+    stored = newest_checkpoint(out / "checkpoints")
+    assert stored is not None and 1 <= stored.step < 6
+    capfd.readouterr()
+    assert train_autoencoder(recipe_of(out, **keys, **{"data.max_unreadable": 6}), CPU) == out / "vae"
+    said = capfd.readouterr().err
+    assert re.search(r"skipped [1-6] unreadable images: .*/cat/\d\d\.png: ", said)
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path):
