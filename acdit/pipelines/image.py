@@ -260,10 +260,12 @@ class ACDiTImagePipeline(ACDiTPipeline):
         """Return the kept blocks of the image to continue, for every sample: (N, keep_blocks, B, C)."""
         if image is None and not keep_blocks:
             return None
-        if image is None or not 1 <= keep_blocks < layout.num_blocks:
+        whole = isinstance(keep_blocks, int)
+        if image is None or not whole or not 1 <= keep_blocks < layout.num_blocks:
             raise UserError(
-                f"to continue an image, pass image and keep_blocks from 1 to {layout.num_blocks - 1}, "
-                f"not {'no image' if image is None else 'an image'} and keep_blocks={keep_blocks}"
+                "to continue an image, pass image and keep_blocks, an integer from 1 to "
+                f"{layout.num_blocks - 1}, not {'no image' if image is None else 'an image'} and "
+                f"keep_blocks={keep_blocks}"
             )
         pixels = given_pixels(image, "image", axes=3, channels=self.pixel_channels)  # (1 or N, C, H, W)
         shape = (self.pixel_channels, *(size * self.vae_scale_factor for size in layout.size))

@@ -124,6 +124,10 @@ def test_a_torchscript_file_gives_features(tmp_path, real):
     assert found.shape == (9, 30)
     expected = clips.expand(-1, 3, -1, -1, -1).mean((3, 4)).flatten(1)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    # frames of 8 bits, as published: what is within half a step of them has their features
+    eight = ((clips.double() + 1) * 127.5).round() / 127.5 - 1
+    near = (eight + 0.3 / 127.5).clamp(-1, 1).float()
+    assert torch.equal(features(near).values, features(eight.float()).values)
     with pytest.raises(UserError, match="at least 10 frames"):
         features(real[0][:1])
     torch.jit.script(Plain()).save(str(tmp_path / "plain.pt"))

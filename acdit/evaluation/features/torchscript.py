@@ -17,6 +17,7 @@ from .extractor import (
     checked_features,
     full_float32,
 )
+from .image_network import eight_bit
 
 ZIP = b"PK\x03\x04"  # first bytes of a TorchScript file
 I3D_SIDE = 224  # side of the frames that I3D was trained on
@@ -28,8 +29,8 @@ class TorchScriptFeatures:
     """Extractor that calls a TorchScript file.
 
     The usual file of I3D is called as `network(video, rescale=False, resize=False, return_features=True)`,
-    with colour video (N, 3, F, 224, 224). A file without the argument `return_features` is called as
-    `network(samples)`.
+    with colour video (N, 3, F, 224, 224) that is rounded to 8 bits first, so that clips score as they do from
+    files. A file without the argument `return_features` is called as `network(samples)`.
 
     A TorchScript file is a program that runs with your rights: load only files that you trust.
 
@@ -63,8 +64,11 @@ class TorchScriptFeatures:
             reason = str(cause).splitlines()[0] if torch_reason else str(fault)
             raise UserError(f"{path} cannot be loaded as TorchScript: {reason}") from fault
         self.is_i3d = any(argument.name == "return_features" for argument in arguments)
-        name, side, rule = ("i3d", I3D_SIDE, "bilinear") if self.is_i3d else ("torchscript", None, "none")
-        self.info = FeatureInfo(name, file_digest(path), side, rule, "float32", "that of the file")
+        described = ("torchscript", None, "none", "float32")
+        if self.is_i3d:
+            described = ("i3d", I3D_SIDE, "bilinear", "uint8")
+        name, side, rule, pixels = described
+        self.info = FeatureInfo(name, file_digest(path), side, rule, pixels, "that of the file")
         self._widths: dict[tuple[int, ...], int] = {}  # number of features by the shape of a sample
 
     @torch.inference_mode()
@@ -121,7 +125,8 @@ def open_i3d(request: ExtractorRequest) -> TorchScriptFeatures:
 
 
 def _for_i3d(clips: Tensor) -> Tensor:
-    """Convert clips to colour and to the size that I3D was trained on: (N, 3, F, 224, 224)."""
-    frames = clips.expand(-1, 3, -1, -1, -1).transpose(1, 2).flatten(0, 1)
+    """Convert clips of 8 bits to colour and to the size that I3D was trained on: (N, 3, F, 224, 224)."""
+    pixels = eight_bit(clips, "i3d").float() / 127.5 - 1
+    frames = pixels.expand(-1, 3, -1, -1, -1).transpose(1, 2).flatten(0, 1)
     scaled = interpolate(frames, (I3D_SIDE, I3D_SIDE), mode="bilinear", align_corners=False)
     return scaled.unflatten(0, (len(clips), -1)).transpose(1, 2)
