@@ -1,1 +1,1 @@
-"""Evaluation metrics of samples: distances between sets of features, and a classifier of digits."""
+"""Scores of models and of samples, beside those of real data: images, clips, texts and classes."""

@@ -76,7 +76,8 @@ def convert_checkpoint(
 ) -> None:
     """Write the pipeline directory of a published checkpoint, with an autoencoder if one is named.
 
-    A video checkpoint is written as `transformer/`, `scheduler/` and `layout.json`.
+    A video checkpoint is written as `transformer/`, `scheduler/`, `layout.json` and, with an autoencoder,
+    `vae/`.
 
     Args:
         path: the checkpoint.

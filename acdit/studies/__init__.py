@@ -1,1 +1,1 @@
-"""Quality/cost studies, each a command that compares the settings of one choice."""
+"""Studies, each a command: comparisons of settings, and checks of scores and of their intervals."""

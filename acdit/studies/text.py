@@ -3,7 +3,8 @@
 Networks of equal size are trained for equally many steps: with counted and with independent masks, each on
 one block size, and with counted masks on all block sizes. One more is trained on all sizes in as many steps
 as the networks of one size take together. All are scored by the bound of random order; those with counted
-masks and equally many steps also from left to right, and the most certain token first, exactly.
+masks and equally many steps also from left to right, and the most certain token first, exactly, in blocks
+of at most 16 tokens.
 """
 
 from collections.abc import Mapping, Sequence

@@ -68,7 +68,9 @@ class TorchScriptFeatures:
         if self.is_i3d:
             described = ("i3d", I3D_SIDE, "bilinear", "uint8")
         name, side, rule, pixels = described
-        self.info = FeatureInfo(name, file_digest(path), side, rule, pixels, "that of the file")
+        self.info = FeatureInfo(
+            name, file_digest(path), side, rule, "float32", "that of the file", pixels=pixels
+        )
         self._widths: dict[tuple[int, ...], int] = {}  # number of features by the shape of a sample
 
     @torch.inference_mode()

@@ -111,6 +111,7 @@ def test_i3d_is_named_after_its_call_and_other_files_are_refused(programs):
     detected = open_extractor(f"torchscript:{programs / 'I3D.pt'}", CLIP, CPU, trust=True)
     assert by_name.info == detected.info
     assert (by_name.info.name, by_name.info.input_size, by_name.info.resizing) == ("i3d", 224, "bilinear")
+    assert (by_name.info.precision, by_name.info.pixels) == ("float32", "uint8")
     clips = torch.rand(9, *CLIP, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert torch.equal(by_name(clips).values, detected(clips).values)
     with pytest.raises(UserError, match=r"not the usual file of I3D.* write torchscript:"):
