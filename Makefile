@@ -34,12 +34,13 @@ docs: $(DOCS)  ## Build the documentation; every warning is an error; writes out
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
 # one thread to a process: two programs that compute with two threads each slow each other down many times
+# with bytecode on disk, since many processes import the package
 test: $(DEV)  ## Run the tests, in two processes
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile
+	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile
 
 test-long: $(DEV) $(DOCS)  ## Run the tests that take minutes; installs Chromium for that of the page
 	sh tests/install_chromium.sh
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile -m long
+	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile -m long
 
 mutants: $(DEV)  ## Plant known mistakes and see the tests catch them
 	$(PY) tests/mutants.py

@@ -83,12 +83,14 @@ class ExactChain:
             held = [part for part in (cache.tokens, clean) if part is not None]
             clean = cache.tokens = torch.cat(held, dim=1) if held else None
         self.calls.append(tuple(blocks))
-        logits = torch.empty(*noised.shape, STATES + 1, dtype=torch.float64)
-        logits[..., MASK] = 50.0  # never to be predicted
-        for row, views in enumerate(noised):
-            for view, (block, index) in enumerate(zip(views, blocks, strict=True)):
-                past = None if clean is None or index == 0 else int(clean[row, index - 1, -1])
-                logits[row, view, :, :MASK] = posterior(tuple(block.tolist()), past).log()
+        before, pasts = torch.tensor(list(blocks)) - 1, torch.full(noised.shape[:2], -1)  # -1: no past
+        if clean is not None and clean.shape[1]:
+            pasts = clean[:, before.clamp(min=0), -1].masked_fill(before < 0, -1)
+        given = torch.cat((noised, pasts[..., None]), -1).flatten(0, 1)
+        kinds, rows = given.unique(dim=0, return_inverse=True)
+        known = [posterior(tuple(block), None if past < 0 else past) for *block, past in kinds.tolist()]
+        logits = torch.full((*noised.shape, STATES + 1), 50.0, dtype=torch.float64)  # of the mask
+        logits[..., :MASK] = torch.stack(known)[rows].log().view(*noised.shape, MASK)
         logits[..., 0] += self.wrong
         return SimpleNamespace(sample=logits)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import product
 
 import torch
@@ -73,3 +74,9 @@ def best_rate(products: Sequence[Product], dtype: torch.dtype, device: torch.dev
     for _ in range(times):
         rate.measure()
     return rate.best
+
+
+@cache  # a process may train many runs
+def square_rate(side: int, dtype: torch.dtype, device: torch.device) -> float:
+    """Return the best rate of products of square matrices, in FLOP/s; measured once in a process."""
+    return best_rate([(1, side, side, side)], dtype, device)

@@ -8,7 +8,7 @@ import torch
 
 from ..bench.timing import machine
 from ..evaluation.report import format_table
-from ..model.matmul_rate import best_rate
+from ..model.matmul_rate import square_rate
 from ..utils.ranks import launched
 from .design import Design
 from .measurements import FILE
@@ -118,5 +118,5 @@ def _rate(runs: Sequence[StoredRun]) -> tuple[float, str]:
         rate = sum(flops for flops, _ in known) / sum(seconds for _, seconds in known)
         return rate, f"as the {len(known)} finished runs of this machine"
     side = SIDE.get(device.type, SIDE["cpu"])
-    best = best_rate([(1, side, side, side)], torch.float32, device)
+    best = square_rate(side, torch.float32, device)
     return best * ASSUMED_FRACTION, f"{ASSUMED_FRACTION:.0%} of its best rate of matrix products"

@@ -25,9 +25,12 @@ def plot_labels(
     figures: Any = require("matplotlib.figure", "examples")
     figure = figures.Figure(figsize=(10, 5), layout="constrained")
     axes = figure.add_subplot()
+    colours = require("matplotlib", "examples").colormaps["tab20"].colors
+    axes.set_prop_cycle(color=[*colours[::2], *colours[1::2]])  # the usual ten, then lighter ones
     for marker, (arm, by_labels) in zip(MARKERS * 2, accuracies.items(), strict=False):
         places, means, errors = _percent(by_labels)
-        axes.errorbar(places, means, yerr=errors, fmt=f"{marker}-", capsize=3, label=arm)
+        style = "-" if "probe" not in arm else "--" if "clean" in arm else ":"
+        axes.errorbar(places, means, yerr=errors, fmt=f"{marker}{style}", capsize=3, label=arm)
     for style, (arm, value) in zip((":", "--", "-."), constant.items(), strict=False):
         axes.axhline(100 * value, color="grey", linestyle=style, label=arm)
     counts = sorted({labels for by_labels in accuracies.values() for labels in by_labels})

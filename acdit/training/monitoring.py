@@ -6,14 +6,13 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
 from types import TracebackType
 from typing import Any
 
 import psutil
 import torch
 
-from ..model.matmul_rate import best_rate
+from ..model.matmul_rate import square_rate
 from ..utils.errors import reason_of, require
 from ..utils.progress_bar import ProgressBar
 from ..utils.ranks import Ranks
@@ -64,7 +63,7 @@ class Watch:
         if ranks.main:
             side = 8192 if ranks.device.type == "cuda" else 1024
             dtype = torch.bfloat16 if half else torch.float32
-            self.matmul_rate = _square_rate(side, dtype, ranks.device)
+            self.matmul_rate = square_rate(side, dtype, ranks.device)
             if ranks.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(ranks.device)  # the peak must not include these products
             if step and self.path.exists():
@@ -161,12 +160,6 @@ class Watch:
             except OSError as fault:  # TensorBoard's writer fails at every later entry too
                 self.trackers.remove(tracker)
                 self.say(f"warning: {tracker.name} is left out from now on: {reason_of(fault)}")
-
-
-@cache  # a process may train many runs
-def _square_rate(side: int, dtype: torch.dtype, device: torch.device) -> float:
-    """Return the best rate of products of square matrices, in FLOP/s."""
-    return best_rate([(1, side, side, side)], dtype, device)
 
 
 def _tracker(name: str, recipe: Recipe, step: int) -> Any:

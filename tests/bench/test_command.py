@@ -76,7 +76,7 @@ def test_sampling(capsys, tmp_path):
     kept = {name: each["bytes"]["cache"] for name, each in guided["contenders"].items()}
     assert kept["acdit"] == 2 * 2 * 3 * 4 * 128 * 4  # keys and values, batch, blocks but the last, tokens, ..
     assert kept["published"] == 2 * kept["acdit"]
-    (alone,), _ = bench(capsys, tmp_path, *words, "--guidance", "1")
+    (alone,), _ = bench(capsys, tmp_path, *words[:-1], "1", "--guidance", "1")
     assert {each["bytes"]["cache"] for each in alone["contenders"].values()} == {kept["acdit"]}
     assert all(
         alone["contenders"][name]["flops"] < guided["contenders"][name]["flops"]
@@ -98,7 +98,7 @@ def test_text(capsys, tmp_path):
         assert both["uncached"]["flops"] == size * again
     assert rows[0]["contenders"]["acdit"]["flops"] < rows[0]["contenders"]["uncached"]["flops"]
     assert rows[1]["contenders"]["acdit"]["flops"] == rows[1]["contenders"]["uncached"]["flops"]
-    (quick,), _ = bench(capsys, tmp_path, *words[:2], "8/8", *words[3:], "--steps", "2")
+    (quick,), _ = bench(capsys, tmp_path, *words[:2], "8/8", *words[3:-1], "1", "--steps", "2")
     assert 4 * quick["contenders"]["acdit"]["flops"] == rows[1]["contenders"]["acdit"]["flops"]
 
 

@@ -137,8 +137,7 @@ def test_prefix_blocks_are_kept(model, tmp_path):
     assert (done[4:] - kept[4:]).abs().max() > 20
 
 
-def test_evaluate_scores_every_block_size(model, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("ACDIT_CACHE", str(tmp_path))
+def test_evaluate_scores_every_block_size(model, tmp_path, capsys):
     out, scored = tmp_path / "scores.json", tmp_path / "scored"
     pipeline = ACDiTImagePipeline.from_pretrained(model)
     pipeline.register_to_config(id2label={str(digit): str(digit) for digit in range(10)})

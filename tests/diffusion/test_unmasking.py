@@ -64,7 +64,7 @@ def chi_square(tokens, law):
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_first_hitting_samples_are_the_chain_at_every_block_size(size):
     chain = exact_chain()
-    blocks = sampled(chain, FirstHittingScheduler(mask_token=MASK), 4, size, 3000, steps=size)
+    blocks = sampled(chain, FirstHittingScheduler(mask_token=MASK), 4, size, 1500, steps=size)
     law = (-negative_log_likelihood(sequences(4))).exp()
     assert abs(chi_square(joined(blocks), law)) < 3
     assert [block.evaluations for block in blocks] == [size] * (4 // size)  # one for each token
@@ -98,7 +98,7 @@ def ancestral_law(size, steps):
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_ancestral_samples_have_the_law_of_their_steps(steps):
-    tokens = joined(sampled(exact_chain(), AncestralScheduler(mask_token=MASK), 2, 2, 6000, steps))
+    tokens = joined(sampled(exact_chain(), AncestralScheduler(mask_token=MASK), 2, 2, 2000, steps))
     assert abs(chi_square(tokens, ancestral_law(2, steps))) < 3
     if steps == 1:  # the test can tell: the chain's own law is another
         assert chi_square(tokens, (-negative_log_likelihood(sequences(2))).exp()) > 10

@@ -132,8 +132,8 @@ def test_empty_sets_and_sets_that_do_not_fit_into_memory_are_refused():
 
     with pytest.raises(UserError, match=r"1,000,000,000,000,000 samples of samples, 4 at once, need about"):
         extract(Endless(images(4)), Pixels(), 4)
-    many = TensorSamples(torch.zeros(1).expand(10**9, 3, 16, 16))
-    with pytest.raises(UserError, match=r"features pixels of 1,000,000,000 samples need about"):
+    many = TensorSamples(torch.zeros(1).expand(10**8, 3, 64, 64))
+    with pytest.raises(UserError, match=r"features pixels of 100,000,000 samples need about"):
         extract(many, Pixels(), 4)
     huge = TensorSamples(torch.zeros(1, 1).expand(10**9, 10**9)[:, None, None])
     with pytest.raises(UserError, match=r"1,000,000,000 samples .* 64 at once.* lower --batch"):

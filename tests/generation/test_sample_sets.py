@@ -97,6 +97,7 @@ def test_the_npz_is_what_the_pipeline_draws_seed_by_seed(models, drawn, tmp_path
     assert images.shape == (20, 8, 8, 3) and images.dtype == np.uint8 and images.std() > 10
     assert (labels is None) == (model == "unconditional")
     pipeline = load_pipeline(models[model])
+    rows = [0, 1, 7, 8, 15, 16, 19]  # both ends of every part
     made = [
         pipeline(
             None if labels is None else labels[i],
@@ -104,21 +105,22 @@ def test_the_npz_is_what_the_pipeline_draws_seed_by_seed(models, drawn, tmp_path
             block=(2, 1),
             generator=seeded(5 + i),
         ).images[0]
-        for i in range(20)
+        for i in rows
     ]
-    assert agreement(images, np.stack([np.asarray(image.convert("RGB")) for image in made])) >= 0.999
+    assert agreement(images[rows], np.stack([np.asarray(image.convert("RGB")) for image in made])) >= 0.999
 
 
 def test_labels_in_turn_or_each_from_its_seed(drawn):
     turns = labels_of(drawn("turns.npz", "--balanced"))
     assert turns == [i % 3 for i in range(20)]
     assert labels_of(drawn("some.npz", "--balanced", "--labels", "cow,0")) == [2, 0] * 10
-    own = labels_of(drawn("own.npz", count=99))
+    whole = drawn("own.npz", batch=50, count=99)
+    own = labels_of(whole)
     assert min(own.count(label) for label in range(3)) > 20 and own != [i % 3 for i in range(99)]
     assert set(labels_of(drawn("two.npz", "--labels", "0,2"))) == {0, 2}
     later = drawn("later.npz", "--seed", "4", count=95)
     assert labels_of(later) == own[4:]
-    assert agreement(images_of(later), images_of(drawn("all.npz", count=99))[4:]) >= 0.999
+    assert agreement(images_of(later), images_of(whole)[4:]) >= 0.999
 
 
 def test_a_folder_of_pngs_holds_the_images_of_the_npz(drawn):

@@ -40,18 +40,18 @@ def test_a_smaller_batch_is_advised_only_where_it_fits(model, tmp_path, monkeypa
     """Clips are one batch whatever --batch says; finished texts are not kept while a file is written."""
     monkeypatch.chdir(tmp_path)
     if model == "text":
-        words, files = ["sample", "--model", saved_model("model"), "--samples", "64"], ["--out", "a.txt"]
+        words, files = ["sample", "--model", saved_model("model"), "--samples", "16"], ["--out", "a.txt"]
     elif model == "image":
         build(network(4)).save_pretrained("model")
-        words, files = ["sample", "--model", "model", "--labels", "0", "--samples", "64"], ["--out", "a.png"]
+        words, files = ["sample", "--model", "model", "--labels", "0", "--samples", "16"], ["--out", "a.png"]
     else:
         build_video().save_pretrained("model")
-        words, files = ["sample", "--model", "model", "--labels", "0", "--samples", "64"], ["--out", "a.gif"]
-    memory = SimpleNamespace(available=300_000)
+        words, files = ["sample", "--model", "model", "--labels", "0", "--samples", "16"], ["--out", "a.gif"]
+    memory = SimpleNamespace(available=60_000)
     monkeypatch.setattr(resources.psutil, "virtual_memory", lambda: memory)
     assert main([*words, *files]) == 2
     err = capsys.readouterr().err
-    assert "64 samples, 64 at once, need about" in err and err.count("\n") == 1
+    assert "16 samples, 16 at once, need about" in err and err.count("\n") == 1
     assert ("or lower --batch" in err) == (model != "video")
     if model != "video":
         assert main([*words, *files, "--batch", "1"]) == 0

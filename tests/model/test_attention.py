@@ -100,23 +100,21 @@ def brute_force(case, query, clean_key, clean_value, own_key=None, own_value=Non
     for row in range(query.shape[2]):
         place = row // case.tokens
         block = case.blocks[place]
-        keys, values = [], []
+        columns = []
         for column in range(clean_key.shape[2]):
             other = column // case.tokens
             past = other < block if case.noised else other <= block or case.bidirectional
             near = case.window is None or block - case.window <= other or other < case.sinks
             if past and near:
-                keys.append(clean_key[:, :, column])
-                values.append(clean_value[:, :, column])
+                columns.append(column)
+        keys, values = clean_key[:, :, columns], clean_value[:, :, columns]
         if own_key is not None and own_value is not None:
-            for column in range(place * case.tokens, (place + 1) * case.tokens):
-                keys.append(own_key[:, :, column])
-                values.append(own_value[:, :, column])
-        scores = torch.stack([(query[:, :, row] * key).sum(-1) for key in keys], -1) / math.sqrt(
-            query.shape[-1]
-        )
+            own = slice(place * case.tokens, (place + 1) * case.tokens)
+            keys = torch.cat((keys, own_key[:, :, own]), 2)
+            values = torch.cat((values, own_value[:, :, own]), 2)
+        scores = (query[:, :, row, None] * keys).sum(-1) / math.sqrt(query.shape[-1])
         weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
-        outputs.append((weights[..., None] * torch.stack(values, -2)).sum(-2))
+        outputs.append((weights[..., None] * values).sum(-2))
     return torch.stack(outputs, dim=2)
 
 

@@ -92,14 +92,13 @@ def test_published_variant_by_loops():
     grid, block, split, width = (48, 2, 2), (12, 2, 2), (16, 24, 24), 64
     layout, (query,) = Layout(grid, block), vectors(width, 1)
     turned = rotated_everywhere(table_of(grid, block, split, "published"), query)
-    expected = torch.zeros_like(turned)
+    expected, coordinates = torch.zeros_like(turned), layout.coordinates().tolist()
     for t, b in itertools.product(range(layout.num_blocks), range(layout.block_tokens)):
         angles = []
         for axis, dimensions in enumerate(split):
             base, pairs = (200, 100, 100)[axis], dimensions // 2
             once = [
-                int(layout.coordinates()[t, b, axis]) * base ** (-(width * i / (pairs - 1)) / width)
-                for i in range(pairs)
+                coordinates[t][b][axis] * base ** (-(width * i / (pairs - 1)) / width) for i in range(pairs)
             ]
             angles += once + once
         for i, angle in enumerate(angles):

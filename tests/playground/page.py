@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from acdit.playground.access import Access
+from acdit.playground.connections import Connection
 from acdit.playground.listening import listen
 from acdit.playground.pictures import data_url
 from acdit.playground.server import Server
@@ -87,14 +89,22 @@ def named(events: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 def served(*folders: str | Path, access: Access | None = None, buffer: int | None = None) -> Iterator[Page]:
     """A page that shows the models of folders and of the package, served by a thread without network.
 
-    `buffer` is about how many bytes the system keeps of an answer that nobody reads.
+    `buffer` is about how many bytes the system, and the server's loop, keep of an answer that nobody reads.
     """
     listener = listen("127.0.0.1", 0)
     if buffer is not None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     server = Server(Shelf([str(folder) for folder in folders]), access or Access())
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    with watched_threads():
+    made = Connection.connection_made
+
+    def limited(self: Connection, transport: Any) -> None:
+        transport.set_write_buffer_limits(high=buffer)
+        made(self, transport)
+
+    with pytest.MonkeyPatch.context() as patched, watched_threads():
+        if buffer is not None:
+            patched.setattr(Connection, "connection_made", limited)
         thread.start()
         try:
             yield Page(listener.getsockname()[1], buffer, server)

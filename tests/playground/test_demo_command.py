@@ -133,7 +133,7 @@ def test_what_the_page_of_the_documentation_shows_is_run(monkeypatch, tmp_path):
 
 def test_a_password_from_the_environment(folders):
     secret = "ann:se cret"
-    with running("--model", str(folders["picture"]), ACDIT_DEMO_AUTH=secret) as (process, line):
+    with forked("--model", str(folders["picture"]), ACDIT_DEMO_AUTH=secret) as (served, line):
         match = SHOWS.fullmatch(line)
         assert match is not None, line
         url = f"http://127.0.0.1:{match[1]}/api/models"
@@ -144,7 +144,7 @@ def test_a_password_from_the_environment(folders):
         opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
         models = json.load(opener.open(url))["models"]
         assert [model["name"] for model in models][:2] == ["picture", "mnist"]
-        with open(f"/proc/{process.pid}/cmdline") as file:
+        with open(f"/proc/{served.process.pid}/cmdline") as file:
             assert "se cret" not in file.read()
 
 

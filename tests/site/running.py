@@ -31,10 +31,12 @@ class Ran:
 
 
 def few_steps(words: list[str]) -> int:
-    """Run a command; if it samples, with one step for each block of pictures or clips, or few tokens."""
+    """Run a command; if it samples, with one step for each block, one picture, or few tokens."""
     shorter = list(words)
     if words[0] == "sample" and "--prompt" in words and "--max-new-tokens" not in words:
         shorter += ["--max-new-tokens", "32"]
+    if words[0] == "sample" and "--fast" in words and "--samples" not in words:
+        shorter += ["--samples", "1"]
     if words[0] == "sample" and not {"--prompt", "--fast"} & set(words):
         if "--steps" not in words:
             shorter += ["--steps", ""]

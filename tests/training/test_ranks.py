@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import current_process
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from acdit.cli.main import main
 from acdit.training.checkpoint import newest_checkpoint, read_part
 from acdit.training.loop import train
 from acdit.training.monitoring import Watch
@@ -20,8 +22,7 @@ from acdit.training.recipes import recipe_to_yaml
 from acdit.training.run import Run
 from acdit.utils.errors import UserError
 from acdit.utils.ranks import launched
-from tests.data.test_images import encoded, write
-from tests.processes import Processes, on_ranks
+from tests.processes import PATIENCE, Processes, on_ranks, started
 from tests.training.small import advance, relative_error, small_recipe, unequal
 
 ROOT = Path(__file__).parents[2]
@@ -136,6 +137,9 @@ def test_a_signal_to_one_rank_stops_all_after_their_step(tmp_path, number):
 
 def test_a_signal_to_the_whole_job_is_answered_by_the_run_alone(tmp_path):
     """Schedulers of jobs and terminals signal the processes that load data too."""
+    # not above: it imports `datasets`, which every rank would import again
+    from tests.data.test_images import encoded, write
+
     folder = write(tmp_path / "pictures", {f"{number}.png": encoded(number) for number in range(20)})
     options = [
         "--data.source",
@@ -156,14 +160,23 @@ def test_a_signal_to_the_whole_job_is_answered_by_the_run_alone(tmp_path):
         "1",
     ]
     options += ["--training.batch_size", "4"]
-    command = [sys.executable, "-m", "acdit", "train", "digits", *map(str, options)]
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    words = ["train", "digits", *map(str, options)]
+    process = started(train_in_a_session, str(tmp_path / "said"), words)
     wait_for_step(tmp_path / "run", 3)
-    os.killpg(process.pid, signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    os.killpg(process.pid or 0, signal.SIGTERM)
+    process.join(PATIENCE)
+    said = (tmp_path / "said").read_text()
+    assert process.exitcode == 0, said
     stored = newest_checkpoint(tmp_path / "run" / "checkpoints")
     assert stored is not None and f"stopped after step {stored.step};" in said
+
+
+def train_in_a_session(said, words):
+    """The command in a session of its own, with its errors in a file."""
+    os.setsid()
+    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT, 0o644), 2)
+    current_process().daemon = False  # daemons may not start the processes that load data
+    sys.exit(main(words))
 
 
 def test_a_second_signal_ends_the_process_at_once(tmp_path):
