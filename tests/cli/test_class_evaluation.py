@@ -1,6 +1,7 @@
 """`acdit evaluate` with a classifier: the default data, the files, and bad input in one line."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -124,8 +125,9 @@ def test_the_help_is_that_of_classifiers(model, capsys):
     assert "--timesteps" in shown and "--guidance" not in shown and "--seed" not in shown
 
 
-def test_the_examples_of_the_page_run(model):
-    names = {"pipe": load_pipeline(model, kind=ACDiTImageClassificationPipeline)}
-    evaluated, paired = run_page("docs/understanding.md", names=names)
+def test_the_examples_of_the_page_run(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model, "runs/classify-mnist/pipeline")
+    evaluated, paired = run_page("docs/understanding.md")
     assert "calibration_error" in evaluated.out
     assert f"# {paired.out.strip()}" in paired.block.text
