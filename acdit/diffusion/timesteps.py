@@ -45,6 +45,26 @@ class Spacing:
         given = self.sigmas if self.timesteps is None else self.timesteps
         return None if given is None else len(given)
 
+    def step_counts(self, steps: int | Sequence[int] | None, default: int) -> int | Sequence[int]:
+        """Return the numbers of steps of a call, which given timesteps or noise levels determine.
+
+        Args:
+            steps: Number of steps of every block, or of each; None = not given.
+            default: Number of steps if none is given, and no timesteps or noise levels are.
+
+        Raises:
+            UserError: If `steps` differs from the number of given timesteps or noise levels.
+        """
+        if self.length is None:
+            return default if steps is None else steps
+        counts = [] if steps is None else list(steps) if isinstance(steps, Sequence) else [steps]
+        if any(count != self.length for count in counts):
+            raise UserError(
+                f"num_inference_steps must be left out, or {self.length}, the number of given timesteps or "
+                f"sigmas, which hold for every block; not {steps}"
+            )
+        return steps or self.length
+
     def arguments(self, steps: int) -> dict[str, Any]:
         """Return the arguments of `set_timesteps` for a number of steps."""
         given: dict[str, Any] = {} if self.mu is None else {"mu": self.mu}

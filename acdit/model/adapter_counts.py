@@ -84,29 +84,34 @@ def adapter_training_flops(
     """
 
     def cost(blocks: Sequence[int]) -> int:
-        tally = _Tally(adapters)
-        _run(model, layout, adapters, blocks, tally)
+        tally = _Tally(model, adapters)
+        _add_step(tally, model, layout, blocks, label_table=adapters.label_table)
         return (2 if checkpointing else 1) * tally.forward + tally.backward
 
     return mean_over_views(layout, cost, draws=draws, views=views)
 
 
-@dataclass
 class _Tally:
     """FLOPs of a forward and a backward pass, added up in the order of the forward pass."""
 
-    adapters: AdapterDimensions
-    forward: int = 0
-    backward: int = 0
+    def __init__(self, model: Dimensions, adapters: AdapterDimensions):
+        self.forward = self.backward = 0
+        self._adapters = adapters
+        self._sizes = {name: (inputs, outputs) for name, inputs, outputs in linear_layers(model)}
 
-    def linear(self, name: str, inputs: int, outputs: int, rows: int, gradient: bool) -> bool:
-        """Add a linear layer; return whether its output needs a gradient, given whether its input does."""
-        product = 2 * rows * inputs * outputs
+    def linear(self, name: str, rows: int, gradient: bool, *, skip: int = 0) -> bool:
+        """Add a linear layer; return whether its output needs a gradient, given whether its input does.
+
+        The first `skip` outputs are not computed, unless the layer has an adapter.
+        """
+        inputs, outputs = self._sizes[name]
+        adapted, rank = name in self._adapters.layers, self._adapters.rank
+        product = 2 * rows * inputs * (outputs if adapted else outputs - skip)
         self.forward += product
         self.backward += product if gradient else 0
-        if name not in self.adapters.layers:
+        if not adapted:
             return gradient
-        down, up = 2 * rows * inputs * self.adapters.rank, 2 * rows * self.adapters.rank * outputs
+        down, up = 2 * rows * inputs * rank, 2 * rows * rank * outputs
         self.forward += down + up
         self.backward += down + 2 * up + (down if gradient else 0)
         return True
@@ -117,37 +122,36 @@ class _Tally:
         self.backward += 2 * flops if gradient else 0
 
 
-def _run(
-    model: Dimensions, layout: Layout, adapters: AdapterDimensions, blocks: Sequence[int], tally: _Tally
+def _add_step(
+    tally: _Tally, model: Dimensions, layout: Layout, blocks: Sequence[int], *, label_table: bool
 ) -> None:
-    """Add the products of a training step with views of some blocks, as `flops.forward_flops` counts them."""
-    hidden, width, tokens = model.hidden_size, model.mlp_width, layout.block_tokens
+    """Add the products of a training step with views of some blocks, as `flops.forward_flops` counts them.
+
+    The order is that of the forward pass, so that what needs a gradient is known for each product.
+    """
+    hidden, tokens = model.hidden_size, layout.block_tokens
     given = 0 if model.context == "noised" else max(blocks)
     views, clean = len(blocks) * tokens, given * tokens
-    pair = 2 * 2 * hidden * tokens * tokens
+    pair = 2 * 2 * hidden * tokens * tokens  # of a query block and a key block
     view_pairs, clean_pairs = seen_blocks(blocks) * pair, seen_blocks(range(given)) * pair
-    state = not model.discrete and tally.linear("x_embedder", model.in_channels, hidden, clean + views, False)
+    state = not model.discrete and tally.linear("x_embedder", clean + views, False)
     condition = False
     if model.time_conditioning:
-        condition = tally.linear("t_embedder.mlp.0", model.time_width, hidden, len(blocks), False)
-        condition = tally.linear("t_embedder.mlp.2", hidden, hidden, len(blocks), condition)
-    condition |= adapters.label_table
+        condition = tally.linear("t_embedder.mlp.0", len(blocks), False)
+        condition = tally.linear("t_embedder.mlp.2", len(blocks), condition)
+    condition |= label_table
     for layer in range(model.num_layers):
         name, last = f"blocks.{layer}", layer == model.num_layers - 1
         if model.conditioned:
-            modulation = f"{name}.adaLN_modulation.1"
-            state |= tally.linear(modulation, hidden, 6 * hidden, len(blocks), condition)
-        if last and clean and f"{name}.attn.qkv" not in adapters.layers:  # clean tokens without queries
-            tally.linear(f"{name}.attn.qkv", hidden, 2 * hidden, clean, state)
-            tally.linear(f"{name}.attn.qkv", hidden, 3 * hidden, views, state)
-        else:
-            state = tally.linear(f"{name}.attn.qkv", hidden, 3 * hidden, clean + views, state)
+            state |= tally.linear(f"{name}.adaLN_modulation.1", len(blocks), condition)
+        needed = state
+        state = tally.linear(f"{name}.attn.qkv", views, needed)
+        skip = hidden if last else 0  # nobody reads the last queries of clean tokens
+        tally.linear(f"{name}.attn.qkv", clean, needed, skip=skip)
         tally.attention(view_pairs + (0 if last else clean_pairs), state)
         rows = views if last else clean + views
-        state = tally.linear(f"{name}.attn.proj", hidden, hidden, rows, state)
-        state = tally.linear(f"{name}.mlp.fc1", hidden, width, rows, state)
-        state = tally.linear(f"{name}.mlp.fc2", width, hidden, rows, state)
+        for part in ("attn.proj", "mlp.fc1", "mlp.fc2"):
+            state = tally.linear(f"{name}.{part}", rows, state)
     if model.conditioned:
-        modulation = "final_layer.adaLN_modulation.1"
-        state |= tally.linear(modulation, hidden, 2 * hidden, len(blocks), condition)
-    tally.linear("final_layer.linear", hidden, model.in_channels, views, state)
+        state |= tally.linear("final_layer.adaLN_modulation.1", len(blocks), condition)
+    tally.linear("final_layer.linear", views, state)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any, Unpack
 
 import torch
@@ -260,7 +261,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
         """Return the kept blocks of the image to continue, for every sample: (N, keep_blocks, B, C)."""
         if image is None and not keep_blocks:
             return None
-        whole = isinstance(keep_blocks, int)
+        whole = isinstance(keep_blocks, Integral)
         if image is None or not whole or not 1 <= keep_blocks < layout.num_blocks:
             raise UserError(
                 "to continue an image, pass image and keep_blocks, an integer from 1 to "

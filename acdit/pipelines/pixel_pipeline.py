@@ -155,7 +155,8 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
                 "the model generates latents and was saved without its autoencoder: pass vae= to "
                 "from_pretrained, or use output_type='latent'"
             )
-        whole = isinstance(sinks, int) and isinstance(window, int | None) and isinstance(context_noise, Real)
+        whole = all(isinstance(count, Integral) for count in (sinks, 1 if window is None else window))
+        whole = whole and isinstance(context_noise, Real)
         if not whole or not 0 <= context_noise < math.inf or sinks < 0 or (window is not None and window < 1):
             raise UserError(
                 "window must be a whole number from 1, sinks one from 0, and context_noise a number from 0, "
@@ -226,7 +227,7 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         samples = self._samples(class_labels, samples_per_label, generator)
         self._check_solver()
         spacing = Spacing(timesteps, sigmas, mu)
-        steps = _step_counts(num_inference_steps, spacing, self.config["num_inference_steps"])
+        steps = spacing.step_counts(num_inference_steps, self.config["num_inference_steps"])
         scale = self.config["guidance_scale"] if guidance_scale is None else guidance_scale
         return Request(
             samples,
@@ -335,20 +336,3 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         """Convert data to pixels in [-1, 1], the inverse of `to_data`."""
         low, high = self.config["pixel_range"]
         return 2 * (data.float() - low) / (high - low) - 1
-
-
-def _step_counts(steps: int | Sequence[int] | None, spacing: Spacing, default: int) -> int | Sequence[int]:
-    """Return the numbers of steps of a call, which given timesteps or noise levels determine.
-
-    Raises:
-        UserError: if `steps` differs from their number.
-    """
-    if spacing.length is None:
-        return default if steps is None else steps
-    counts = [steps] if isinstance(steps, int) else list(steps or [])
-    if any(count != spacing.length for count in counts):
-        raise UserError(
-            f"num_inference_steps must be left out, or {spacing.length}, the number of given timesteps or "
-            f"sigmas, which hold for every block; not {steps}"
-        )
-    return steps or spacing.length

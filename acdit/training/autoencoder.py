@@ -24,7 +24,7 @@ from ..utils.finite import check_finite, is_finite, nonfinite
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import Key, generator, seed_of
 from .autoencoder_config import AutoencoderRecipe
-from .checkpoint import fill, newest_checkpoint, save_checkpoint
+from .checkpoint import Stored, fill, newest_checkpoint, save_checkpoint
 from .config import OptimizerConfig
 from .learner import optimizer_tensors, start_moments
 from .progress import DivergedError, Progress, not_finite_after, reasons_of, stuck_after, too_many_damaged
@@ -79,18 +79,7 @@ def _train(recipe: AutoencoderRecipe, device: torch.device) -> Path:
 
     done, stored = Progress(), newest_checkpoint(checkpoints)
     if stored is not None:
-        stored_identity = DataIdentity.from_json(stored.state.get("data"))
-        changes = list(chain(*data_changes(stored_identity or identity, identity)))
-        same = stored_identity is not None and not changes
-        check_recipe(
-            stored,
-            recipe_to_dict(recipe),
-            CHANGEABLE | LOCATIONS if same else CHANGEABLE,
-            recipe_to_dict(AutoencoderRecipe()),
-            data=changes,
-        )
-        # earlier versions skipped no steps
-        done = Progress.stored(stored.state.get("progress", {"step": stored.step}))
+        done = _checked_progress(stored, recipe, identity)
         start_moments(optimizer, done.updates)
         fill(stored, tensors())
     most, samples = recipe.data.max_unreadable, recipe.data.modality.samples
@@ -140,6 +129,26 @@ def _train(recipe: AutoencoderRecipe, device: torch.device) -> Path:
     with whole(recipe.folder / "vae") as temporary_path:
         network.save_pretrained(temporary_path)
     return recipe.folder / "vae"
+
+
+def _checked_progress(stored: Stored, recipe: AutoencoderRecipe, identity: DataIdentity) -> Progress:
+    """Return the progress of a checkpoint, after checking that its recipe and data are those of the run.
+
+    Raises:
+        UserError: If they differ.
+    """
+    stored_identity = DataIdentity.from_json(stored.state.get("data"))
+    changes = list(chain(*data_changes(stored_identity or identity, identity)))
+    same = stored_identity is not None and not changes
+    check_recipe(
+        stored,
+        recipe_to_dict(recipe),
+        CHANGEABLE | LOCATIONS if same else CHANGEABLE,
+        recipe_to_dict(AutoencoderRecipe()),
+        data=changes,
+    )
+    # earlier versions skipped no steps
+    return Progress.stored(stored.state.get("progress", {"step": stored.step}))
 
 
 def build_autoencoder(recipe: AutoencoderRecipe, data: PixelDataset) -> AutoencoderKL:

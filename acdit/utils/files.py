@@ -33,36 +33,36 @@ def whole(path: Path) -> Iterator[Path]:
     """
     _check_name(path)
     path = _target(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{os.getpid()}-{_host()}"
-    temporary_path = path.with_name(f".{path.name}.{writer}.partial")
-    for leftover in leftovers(path.with_name(escape(path.name))):
-        if not _is_writing(leftover):
-            remove(leftover)
-    try:
-        yield temporary_path
-        umask = os.umask(0)
-        os.umask(umask)  # the umask can only be read by setting it
-        for file in sorted(temporary_path.rglob("*")) if temporary_path.is_dir() else [temporary_path]:
-            if file.is_file():
-                file.chmod(0o666 & ~umask)
-            _sync(file)
-        _sync(temporary_path)
-        if path.is_dir() and not temporary_path.is_dir():
-            raise IsADirectoryError(f"{path} is a folder and cannot be replaced by a file")
-        if path.is_dir():
-            # A folder cannot be replaced in one step: the old one is moved away first.
-            old = path.with_name(f".{path.name}.{writer}.old")
-            path.rename(old)
-            temporary_path.rename(path)
-            remove(old)
-        else:
-            temporary_path.replace(path)
-        _sync(path.parent)
-    except SafetensorError as error:  # raised by safetensors on a full disk
-        raise OSError(f"{path} cannot be written: {error}") from error
-    finally:
-        remove(temporary_path)
+    with _kept_if_used(path.parent):
+        writer = f"{os.getpid()}-{_host()}"
+        temporary_path = path.with_name(f".{path.name}.{writer}.partial")
+        for leftover in leftovers(path.with_name(escape(path.name))):
+            if not _is_writing(leftover):
+                remove(leftover)
+        try:
+            yield temporary_path
+            umask = os.umask(0)
+            os.umask(umask)  # the umask can only be read by setting it
+            for file in sorted(temporary_path.rglob("*")) if temporary_path.is_dir() else [temporary_path]:
+                if file.is_file():
+                    file.chmod(0o666 & ~umask)
+                _sync(file)
+            _sync(temporary_path)
+            if path.is_dir() and not temporary_path.is_dir():
+                raise IsADirectoryError(f"{path} is a folder and cannot be replaced by a file")
+            if path.is_dir():
+                # A folder cannot be replaced in one step: the old one is moved away first.
+                old = path.with_name(f".{path.name}.{writer}.old")
+                path.rename(old)
+                temporary_path.rename(path)
+                remove(old)
+            else:
+                temporary_path.replace(path)
+            _sync(path.parent)
+        except SafetensorError as error:  # raised by safetensors on a full disk
+            raise OSError(f"{path} cannot be written: {error}") from error
+        finally:
+            remove(temporary_path)
 
 
 def leftovers(path: Path) -> list[Path]:
@@ -239,14 +239,8 @@ def only_process(
         yield
         return
     check_writable(folder / "any")
-    new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with _locked(folder / ".lock", folder, description, option):
-            yield
-    finally:
-        if new and not any(folder.iterdir()):
-            folder.rmdir()
+    with _kept_if_used(folder), _locked(folder / ".lock", folder, description, option):
+        yield
 
 
 @contextmanager
@@ -263,9 +257,24 @@ def only_writer(path: Path, description: str, main: bool = True) -> Iterator[Non
         return
     check_writable(path)
     path = _target(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.with_name(f".{path.name}.lock"), path, description, "--out"):
+    lock = path.with_name(f".{path.name}.lock")
+    with _kept_if_used(path.parent), _locked(lock, path, description, "--out"):
         yield
+
+
+@contextmanager
+def _kept_if_used(folder: Path) -> Iterator[None]:
+    """Create a folder with its parents; at the end, remove those of them that are still empty."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        for each in made:
+            try:
+                each.rmdir()
+            except OSError:  # it is used
+                break
 
 
 @contextmanager

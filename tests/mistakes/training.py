@@ -69,7 +69,7 @@ TRAINING = [
     mutant(
         "a trained class table asks for no gradients below it",
         "model/adapter_counts.py",
-        "    condition |= adapters.label_table\n",
+        "    condition |= label_table\n",
         "",
         "training/test_lora_costs.py::test_plans_count_what_torch_counts",
     ),

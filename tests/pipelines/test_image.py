@@ -250,6 +250,26 @@ def test_the_callback_gets_what_it_asked_for(pipe):
     assert seen == [{}] * 12
 
 
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"keep_blocks": 2, "window": 1, "num_inference_steps": 2},
+        {"num_inference_steps": 2, "timesteps": [900, 400]},
+        {"num_images_per_prompt": 2},
+    ],
+)
+def test_integers_of_numpy_are_integers(counts):
+    pipeline = build(network(12), DDPMScheduler())
+
+    def drawn(number):
+        given = {name: number(value) if isinstance(value, int) else value for name, value in counts.items()}
+        image = {"image": picture(3)} if "keep_blocks" in counts else {}
+        sources = seeded(*range(counts.get("num_images_per_prompt", 1)))
+        return latents_of(pipeline, 0, **image, **given, generator=sources)
+
+    assert torch.equal(drawn(np.int64), drawn(int))
+
+
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_kept_blocks_are_kept_exactly(pixels, keep):
     image = picture(pixels.data_channels)

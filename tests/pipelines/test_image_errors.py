@@ -52,6 +52,7 @@ from tests.pipelines.small import picture, seeded
         ({"image": [picture(3)] * 3, "keep_blocks": 1}, ["image", "3"]),
         ({"window": 0}, ["window", "0"]),
         ({"window": 1.5}, ["window", "1.5"]),
+        ({"num_inference_steps": 3, "timesteps": [900, 500]}, ["num_inference_steps", "2", "3"]),
         ({"context_noise": -0.1}, ["context_noise", "-0.1"]),
         ({"context_noise": float("nan")}, ["context_noise", "nan"]),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, ["callback_on_step_end_tensor_inputs", "noise"]),

@@ -37,14 +37,14 @@ SMALL = ("--port", "0", "--device", "cpu")
 
 
 @contextmanager
-def running(*options, **variables):
+def running():
     """A process that serves the page and may not use the network, and its first line."""
     process = subprocess.Popen(
-        [sys.executable, "-m", OFFLINE, "demo", *SMALL, *options],
+        [sys.executable, "-m", OFFLINE, "demo", *SMALL],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | variables,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None

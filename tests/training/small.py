@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from acdit.training.config import Recipe
@@ -32,6 +33,19 @@ def small_recipe(out: Path, **changes: Any) -> Recipe:
     }
     plain = {key: value for key, value in changes.items() if not isinstance(value, dict)}
     return load_recipe("digits", **(SMALL | {"out": str(out)} | plain | dotted))
+
+
+def damaged_pictures(folder: Path, every: int) -> str:
+    """A folder of a class of 24 grey pictures of 8x8 pixels, of which every so many-th file is cut off."""
+    source = torch.Generator().manual_seed(0)
+    (folder / "cat").mkdir(parents=True)
+    for index in range(24):
+        pixels = torch.randint(0, 256, (8, 8), generator=source, dtype=torch.uint8)
+        file = folder / "cat" / f"{index:02d}.png"
+        Image.fromarray(pixels.numpy()).save(file)
+        if index % every == 1:
+            file.write_bytes(file.read_bytes()[:60])
+    return str(folder)
 
 
 def all_state(run: Run) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from acdit.cli.main import main
 from acdit.data.autoencoders import encode, load_autoencoder
@@ -20,6 +19,7 @@ from acdit.utils.errors import UserError
 from acdit.utils.randomness import generator
 from acdit.utils.settings import build
 from tests.tiny import relative_error
+from tests.training.small import damaged_pictures
 
 CPU = torch.device("cpu")
 
@@ -105,15 +105,11 @@ def test_it_learns(tmp_path):
 
 
 def test_too_many_damaged_pictures_end_the_run_with_its_state_saved(tmp_path, capfd):
-    source = torch.Generator().manual_seed(0)
-    for index in range(24):
-        pixels = torch.randint(0, 256, (8, 8), generator=source, dtype=torch.uint8)
-        file = tmp_path / "pictures" / "cat" / f"{index:02d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.numpy()).save(file)
-        if index % 4 == 1:
-            file.write_bytes(file.read_bytes()[:60])
-    keys = {"data.source": str(tmp_path / "pictures"), "data.image_size": 8, "data.channels": 1}
+    keys = {
+        "data.source": damaged_pictures(tmp_path / "pictures", every=4),
+        "data.image_size": 8,
+        "data.channels": 1,
+    }
     out = tmp_path / "run"
     with pytest.raises(UserError, match=r"[1-6] images cannot be read, more than data.max_unreadable 0; "):
         train_autoencoder(recipe_of(out, **keys, **{"data.max_unreadable": 0}), CPU)

@@ -9,15 +9,13 @@ import time
 from typing import Any
 
 import pytest
-import torch
-from PIL import Image
 
 from acdit.training.checkpoint import newest_checkpoint
 from acdit.training.loop import train
 from acdit.training.run import Run
 from acdit.utils.errors import UserError
 from tests.processes import Processes
-from tests.training.small import advance, all_state, small_recipe, unequal
+from tests.training.small import advance, all_state, damaged_pictures, small_recipe, unequal
 from tests.training.test_ranks import parts, train_to_the_end
 
 
@@ -116,15 +114,12 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_the_run_goes_on(tmp_path, monk
 
 
 def test_too_many_damaged_pictures_end_the_run_with_its_state_saved(tmp_path):
-    source = torch.Generator().manual_seed(0)
-    for index in range(24):
-        pixels = torch.randint(0, 256, (8, 8), generator=source, dtype=torch.uint8)
-        file = tmp_path / "pictures" / "cat" / f"{index:02d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.numpy()).save(file)
-        if index % 2:
-            file.write_bytes(file.read_bytes()[:60])
-    data = {"source": str(tmp_path / "pictures"), "image_size": 8, "channels": 1, "max_unreadable": 5}
+    data = {
+        "source": damaged_pictures(tmp_path / "pictures", every=2),
+        "image_size": 8,
+        "channels": 1,
+        "max_unreadable": 5,
+    }
     with pytest.raises(UserError, match=r"images cannot be read, more than data.max_unreadable 5; .*\.png: "):
         train(small_recipe(tmp_path / "run", data=data))
     assert parts(tmp_path / "run")[0]["step"] == 1

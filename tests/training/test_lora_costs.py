@@ -12,6 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from acdit.cli.main import main
 from acdit.diffusion.schedulers import default_sampler
 from acdit.model import split_attention as split
+from acdit.model.adapter_counts import AdapterDimensions, adapter_training_flops
+from acdit.model.flops import Dimensions, training_flops
 from acdit.model.layout import Layout
 from acdit.model.transformer import ACDiTTransformer
 from acdit.pipelines.image import ACDiTImagePipeline
@@ -77,6 +79,46 @@ def test_plans_count_what_torch_counts(targets, label_table, checkpointing, save
     assert plan.parameters == sum(weight.numel() for weight in network.parameters())
     assert plan.trained == sum(each.numel() for each in network.parameters() if each.requires_grad)
     assert plan.ddp.optimizer == 8 * plan.trained and plan.ddp.weights == 4 * plan.parameters
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "text": {"vocab_size": 20, "time_conditioning": False, "axis_lengths": (16,)},
+    "without classes": {"in_channels": 4, "axis_lengths": (16, 16)},
+    "noised context": {"in_channels": 4, "axis_lengths": (16, 16), "num_classes": 10, "context": "noised"},
+}
+
+
+@pytest.mark.usefixtures("saved")
+@pytest.mark.parametrize("targets", [["qkv", "proj", "fc1", "fc2"], ["fc1"], ["linear"]])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_network_counts_what_torch_counts(kind, targets):
+    layout = Layout((16,), (4,)) if kind == "text" else LAYOUT
+    with torch.device("meta"):
+        network = ACDiTTransformer(num_layers=3, hidden_size=64, num_heads=2, **KINDS[kind])
+        add_lora(network, 4, None, targets)
+        shape = (1, layout.num_blocks, layout.block_tokens)
+        noised = torch.zeros(*shape, dtype=torch.long) if kind == "text" else torch.empty(*shape, 4)
+        timestep = None if kind == "text" else torch.empty(1, layout.num_blocks)
+    network.set_attention_backend("split")
+    clean = None if kind == "noised context" else noised[:, :-1]
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        network(noised, timestep, layout=layout, clean=clean).sample.sum().backward()
+    model = Dimensions.of(network.config)
+    adapters = AdapterDimensions.of(model, rank=4, targets=targets, label_table=False)
+    counted = adapter_training_flops(model, layout, adapters)
+    assert counted == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_an_adapter_nothing_has_a_gradient(kind):
+    layout = Layout((16,), (4,)) if kind == "text" else LAYOUT
+    with torch.device("meta"):
+        network = ACDiTTransformer(num_layers=3, hidden_size=64, num_heads=2, **KINDS[kind])
+    model = Dimensions.of(network.config)
+    frozen = AdapterDimensions(1, frozenset(), label_table=False)
+    for views in (None, 2):
+        counted = adapter_training_flops(model, layout, frozen, draws=2, views=views)
+        assert counted == training_flops(model, layout, draws=2, views=views) / 3
 
 
 def test_views_are_drawn_as_without_adapters(saved):

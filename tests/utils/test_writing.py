@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from acdit.utils.errors import UserError
-from acdit.utils.files import check_writable, only_process, whole
+from acdit.utils.files import check_writable, only_process, only_writer, whole
 from tests.permissions import as_nobody, protected_places
 from tests.training.test_checkpoint import files
 
@@ -113,3 +113,16 @@ def test_one_process_at_a_time_writes_to_a_folder(tmp_path):
     with pytest.raises(ZeroDivisionError), only_process(tmp_path / "failed", "a training run"):
         _ = 1 / 0
     assert not (tmp_path / "failed").exists()
+
+
+@pytest.mark.parametrize("context", [whole, only_writer, only_process])
+def test_folders_that_were_made_for_what_fails_are_removed(context, tmp_path):
+    (tmp_path / "mine").mkdir()
+    for place in (tmp_path / "new" / "newer" / "name", tmp_path / "mine" / "new" / "name"):
+        rest = () if context is whole else ("a test",)
+        with pytest.raises(ZeroDivisionError), context(place, *rest):
+            _ = 1 / 0
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+    with only_process(tmp_path / "new" / "run", "a test"), whole(tmp_path / "new" / "file") as temporary_path:
+        temporary_path.touch()
+    assert [path.name for path in tmp_path.rglob("*") if path.name != "mine"] == ["new", "file"]
