@@ -59,7 +59,7 @@ def _report(budget: DigitBudget, arms: Sequence[Arm], rows: Rows, folder: Path) 
         )
         for count in counts
     ]
-    ticks = {parameters[size]: f"{parameters[size] / 1000:.3g}" for size in SIZES}
+    ticks = {parameters[size]: f"{parameters[size] / 1000:,.0f}" for size in SIZES}
     panel = Panel("size of the network", "thousands of parameters", lines, ticks, log=True)
     lead = (
         "Networks of three sizes, each on one number of blocks, with equally many training steps. Trends are "
