@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -25,8 +24,8 @@ from acdit.cli.main import main
 from acdit.pipelines.folders import folder_classes, pipeline_folder
 from acdit.playground.listening import listen, url_of
 from acdit.playground.shelf import Shelf
-from tests.playground.offline import CAUGHT, OFFLINE, end_when_caught, watch, watched_process
-from tests.playground.page import ROOT, WAIT, Page, first_event
+from tests.playground.offline import CAUGHT, end_when_caught, watch
+from tests.playground.page import WAIT, Page, first_event
 from tests.processes import started
 from tests.site.running import run_page
 
@@ -34,27 +33,6 @@ SHOWS = re.compile(r"acdit demo: http://127\.0\.0\.1:(\d+) shows the page; Ctrl-
 
 
 SMALL = ("--port", "0", "--device", "cpu")
-
-
-@contextmanager
-def running():
-    """A process that serves the page and may not use the network, and its first line."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", OFFLINE, "demo", *SMALL],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    assert process.stdout is not None
-    with watched_process(process):
-        try:
-            line = process.stdout.readline()
-            yield process, line
-        finally:
-            process.kill()
-            process.communicate()
 
 
 @dataclass(frozen=True)
@@ -79,7 +57,7 @@ def serve(out: Connection, err: Connection, options: tuple[str, ...], variables:
 
 @contextmanager
 def forked(*options, **variables):
-    """As `running`, without the seconds that the imports take."""
+    """The command in a process of its own that may not use the network, and its first line."""
     outputs = [Pipe(duplex=False) for _ in range(2)]
     process = started(serve, outputs[0][1], outputs[1][1], options, dict(os.environ | variables))
     for _, written in outputs:
@@ -99,7 +77,7 @@ def forked(*options, **variables):
 
 
 def test_it_serves_until_it_is_interrupted():
-    with running() as (process, line):
+    with forked() as (served, line):
         match = SHOWS.fullmatch(line)
         assert match is not None, line
         page = Page(int(match[1]))
@@ -107,10 +85,14 @@ def test_it_serves_until_it_is_interrupted():
         draw = {"model": "mnist", "label": 3, "block": "1x1", "steps": 100, "guidance": 1.5, "seed": 0}
         with page.stream("/api/draw", draw) as events:
             first_event(events, "step")
-            process.send_signal(signal.SIGINT)
+            os.kill(served.process.pid or 0, signal.SIGINT)
             assert list(events)[-1]["event"] == "stopped"
-        out, err = process.communicate(timeout=WAIT)
-        assert (process.returncode, out, err) == (0, "acdit demo: ended\n", "")
+        served.process.join(WAIT)
+        assert (served.process.exitcode, served.stdout.read(), served.stderr.read()) == (
+            0,
+            "acdit demo: ended\n",
+            "",
+        )
 
 
 def test_what_the_page_of_the_documentation_shows_is_run(monkeypatch, tmp_path):

@@ -141,25 +141,10 @@ def test_a_signal_to_the_whole_job_is_answered_by_the_run_alone(tmp_path):
     from tests.data.test_images import encoded, write
 
     folder = write(tmp_path / "pictures", {f"{number}.png": encoded(number) for number in range(20)})
-    options = [
-        "--data.source",
-        folder,
-        "--data.image_size",
-        "8",
-        "--data.workers",
-        "2",
-        "--out",
-        tmp_path / "run",
-    ]
-    options += [
-        "--training.steps",
-        "1000000",
-        "--training.checkpoint_every",
-        "1000000",
-        "--training.log_every",
-        "1",
-    ]
-    options += ["--training.batch_size", "4"]
+    # one process that loads data: it imports the package anew, which takes seconds
+    options = ["--data.source", folder, "--data.image_size", "8", "--data.workers", "1"]
+    options += ["--training.steps", "1000000", "--training.checkpoint_every", "1000000"]
+    options += ["--training.log_every", "1", "--training.batch_size", "4", "--out", tmp_path / "run"]
     words = ["train", "digits", *map(str, options)]
     process = started(train_in_a_session, str(tmp_path / "said"), words)
     wait_for_step(tmp_path / "run", 3)
