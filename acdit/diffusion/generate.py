@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..model.kv_cache import KVCache
 from ..model.layout import Layout
 from ..model.token_head import GeneratorNetwork
+from ..utils.checks import is_integer
 from ..utils.errors import UserError
 from ..utils.finite import is_finite
 from ..utils.randomness import generator
@@ -166,7 +167,7 @@ def checked_steps(steps: int | Sequence[int], num_blocks: int) -> int | list[int
         UserError: If `steps` is neither a positive whole number nor a list of one for each block.
     """
     counts = list(steps) if isinstance(steps, Sequence) else [steps]
-    if any(not isinstance(count, Integral) or count < 1 for count in counts) or (
+    if any(not is_integer(count) or count < 1 for count in counts) or (
         isinstance(steps, Sequence) and len(counts) != num_blocks
     ):
         raise UserError(

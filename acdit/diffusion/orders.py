@@ -7,6 +7,7 @@ path, and needs no bound.
 
 from collections.abc import Sequence
 
+from ..utils.checks import is_integer
 from ..utils.errors import UserError
 from ..utils.settings import nearest, split_values
 
@@ -39,13 +40,13 @@ def checked_order(order: object, label: str = "order") -> Order:
                 f"{order!r}; did you mean {nearest(order, ORDERS)[0]}?"
             )
         return order
-    if not isinstance(order, Sequence) or not all(type(position) is int for position in order):
+    if not isinstance(order, Sequence) or not all(map(is_integer, order)):
         raise UserError(f"{label} must be {', '.join(ORDERS)} or a list of positions, not {order!r}")
     if not order or sorted(order) != list(range(len(order))):
         raise UserError(
             f"{label} must hold every position of a block once, 0 to one below its tokens, not {list(order)}"
         )
-    return list(order)
+    return [int(position) for position in order]
 
 
 def parse_order(text: str, label: str) -> Order:

@@ -13,6 +13,7 @@ from ..data.autoencoders import encode
 from ..diffusion.classification import noise_process, noised_input
 from ..model.classifier import ACDiTForImageClassification
 from ..model.layout import Layout
+from ..utils.checks import is_integer
 from ..utils.errors import UserError
 from ..utils.finite import check_finite
 from .input_images import square_pixels
@@ -148,10 +149,10 @@ class ACDiTImageClassificationPipeline(PixelModel):
             raise UserError(
                 "the model reads latents and was saved without its autoencoder: pass vae= to from_pretrained"
             )
-        if type(top_k) is not int or top_k < 1:
-            raise UserError(f"top_k must be at least 1, not {top_k}")
+        if not is_integer(top_k) or top_k < 1:
+            raise UserError(f"top_k must be a whole number of at least 1, not {top_k}")
         layers = self.classifier.layers
-        if type(head) is not int or not -len(layers) <= head < len(layers):
+        if not is_integer(head) or not -len(layers) <= head < len(layers):
             raise UserError(
                 f"head must lie in {-len(layers)}..{len(layers) - 1} (heads at the layers "
                 f"{', '.join(map(str, layers))}), not {head}"

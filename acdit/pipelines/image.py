@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from numbers import Integral
 from typing import Any, Unpack
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from ..data.autoencoders import decode, encode
 from ..diffusion.generate import draw_noise
 from ..model.layout import Layout, dims
+from ..utils.checks import is_integer
 from ..utils.errors import UserError
 from .callbacks import StepFunction
 from .generators import Generators
@@ -261,8 +261,7 @@ class ACDiTImagePipeline(ACDiTPipeline):
         """Return the kept blocks of the image to continue, for every sample: (N, keep_blocks, B, C)."""
         if image is None and not keep_blocks:
             return None
-        whole = isinstance(keep_blocks, Integral)
-        if image is None or not whole or not 1 <= keep_blocks < layout.num_blocks:
+        if image is None or not is_integer(keep_blocks) or not 1 <= keep_blocks < layout.num_blocks:
             raise UserError(
                 "to continue an image, pass image and keep_blocks, an integer from 1 to "
                 f"{layout.num_blocks - 1}, not {'no image' if image is None else 'an image'} and "

@@ -1,9 +1,9 @@
 """Layouts of a call: the model's own, with another size or another block size."""
 
 from collections.abc import Sequence
-from numbers import Integral
 
 from ..model.layout import Layout
+from ..utils.checks import is_integer
 from ..utils.errors import UserError
 
 
@@ -45,16 +45,16 @@ def requested_block(own: Layout, block: Sequence[int] | None) -> tuple[int, ...]
     """Check and return the tokens of a block along each axis; None = those of the model's own layout."""
     if block is None:
         return own.block
-    if len(block) != len(own.block) or not all(isinstance(size, Integral) and size > 0 for size in block):
+    if len(block) != len(own.block) or not all(is_integer(size) and size > 0 for size in block):
         raise UserError(
             f"block must be {len(own.block)} positive numbers, such as {own.block}, not {block!r}"
         )
-    return tuple(block)
+    return tuple(int(size) for size in block)
 
 
 def requested_text_layout(own: Layout, block: int | None) -> Layout:
     """Return the layout of the longest text with blocks of another number of tokens; None = the model's."""
     size = own.block_tokens if block is None else block
-    if size < 1 or own.num_tokens % size:
+    if not is_integer(size) or size < 1 or own.num_tokens % size:
         raise UserError(f"block must divide the model's {own.num_tokens} tokens; {size} does not")
-    return Layout((own.num_tokens,), (size,))
+    return Layout((own.num_tokens,), (int(size),))

@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from ..diffusion.generate import Block, StepEnd, checked_steps, generate
 from ..diffusion.timesteps import Spacing, middle_levels, number_of_timesteps
 from ..model.layout import Layout
 from ..model.token_head import GeneratorNetwork
+from ..utils.checks import is_integer
 from ..utils.errors import UserError
 from .block_pipeline import BlockPipeline
 from .callbacks import CONDITIONS, Callback, LiveGuidance, StepFunction
@@ -145,7 +146,7 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         Raises:
             UserError: if the pipeline cannot generate such samples.
         """
-        if not isinstance(samples_per_label, Integral) or samples_per_label < 1:
+        if not is_integer(samples_per_label) or samples_per_label < 1:
             name = f"num_{self.samples_name}_per_prompt"
             raise UserError(f"{name} must be a whole number of at least 1, not {samples_per_label!r}")
         if output_type not in OUTPUT_TYPES:
@@ -155,7 +156,7 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
                 "the model generates latents and was saved without its autoencoder: pass vae= to "
                 "from_pretrained, or use output_type='latent'"
             )
-        whole = all(isinstance(count, Integral) for count in (sinks, 1 if window is None else window))
+        whole = all(map(is_integer, (sinks, 1 if window is None else window)))
         whole = whole and isinstance(context_noise, Real)
         if not whole or not 0 <= context_noise < math.inf or sinks < 0 or (window is not None and window < 1):
             raise UserError(

@@ -1,11 +1,18 @@
 """Checks of user input, shared by commands and recipes. This module does not import torch."""
 
+from numbers import Integral
 from pathlib import Path
+from typing import TypeGuard
 
 from .errors import UserError
 
 # no name on the hub ends in these
 FILES = (".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Return whether a value is an integer of Python or NumPy; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def at_least(minimum: float, **values: float | None) -> None:

@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from importlib.resources import files
-from numbers import Integral
 
+from .checks import is_integer
 from .errors import UserError
 from .settings import nearest
 
@@ -83,7 +83,7 @@ def class_id(label: object, names: Mapping[int, str], count: int) -> int | None:
         if index is None and INDEX.fullmatch(label):
             index = int(label)
     else:
-        index = int(label) if isinstance(label, Integral) else None
+        index = int(label) if is_integer(label) else None
     return index if index is not None and 0 <= index < count else None
 
 

@@ -22,6 +22,12 @@ NAMES = {0: "ant", 1: "bee", 2: "cow"}
 SCALE, SHIFT = 0.37, 0.21  # of the small autoencoder's latents
 
 
+def quadrant(images: Tensor, block: int) -> Tensor:
+    """One of the four blocks of images (.., 8, 8)."""
+    row, column = divmod(block, 2)
+    return images[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+
+
 def network(in_channels: int, **config: Any) -> ACDiTTransformer:
     """Two layers over 4x4 tokens, all parameters random."""
     sizes: dict[str, Any] = {"in_channels": in_channels, "axis_lengths": (4, 4), "num_classes": 3}

@@ -13,7 +13,7 @@ from diffusers.callbacks import (
 
 from acdit.diffusion.generate import FrameNoise
 from acdit.utils.errors import UserError
-from tests.pipelines.small import build_text, latents_of, picture, seeded
+from tests.pipelines.small import build_text, latents_of, picture, quadrant, seeded
 from tests.pipelines.test_video import build as build_video
 
 
@@ -25,11 +25,6 @@ def interrupt_after(last):
         return tensors
 
     return call
-
-
-def quadrant(images, block):
-    row, column = divmod(block, 2)
-    return images[..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
 
 
 def evaluations(pipeline, run):

@@ -42,6 +42,9 @@ def test_the_best_classes_come_first_with_their_probabilities(pipe):
         assert [each["label"] for each in predictions] == [NAMES[index] for index in order]
         expected = [probabilities[index] for index in order]
         assert [each["score"] for each in predictions] == pytest.approx(expected, abs=1e-6)
+    two = {"top_k": 2, "head": -1}
+    of_numpy = {name: np.int64(value) for name, value in two.items()}
+    assert pipe(picture(1), **of_numpy).predictions == pipe(picture(1), **two).predictions
     everything = pipe(picture(1, seed=1), top_k=99).predictions[0]
     assert {each["label"] for each in everything} == set(NAMES.values())
     assert sum(each["score"] for each in everything) == pytest.approx(1, abs=1e-6)
@@ -164,9 +167,9 @@ def test_images_that_cannot_be_read(colours, given, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"top_k": 0}, "top_k must be at least 1, not 0"),
-        ({"top_k": 2.0}, "top_k must be at least 1"),
-        ({"top_k": True}, "top_k must be at least 1"),
+        ({"top_k": 0}, "top_k must be a whole number of at least 1, not 0"),
+        ({"top_k": 2.0}, "top_k must be a whole number"),
+        ({"top_k": True}, "top_k must be a whole number"),
         ({"head": 2}, r"head must lie in -2\.\.1 \(heads at the layers 2, 1\), not 2"),
         ({"head": -3}, r"head must lie in -2\.\.1 .*, not -3"),
         ({"head": None}, "head must lie in"),

@@ -197,6 +197,7 @@ def test_saved_and_loaded(kind, tmp_path):
         ({"prompt": "a\udcff"}, "not valid Unicode at character 1"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
         ({"block": 5}, "block must divide the model's 32 tokens; 5 does not"),
+        ({"block": 4.0}, "block must divide the model's 32 tokens; 4.0 does not"),
         ({"output_type": "pt"}, "output_type must be text or tokens"),
         ({"temperature": -1.0}, "temperature must not be negative"),
         ({"temperature": float("nan")}, "temperature must be a finite number, not nan"),
