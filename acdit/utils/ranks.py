@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from .errors import UserError
 
@@ -55,8 +56,7 @@ class Ranks:
         backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, timeout=timeout or timedelta(minutes=30))
         yield
-        # Objects that use the group, such as DDP's reducer, must be freed first, or gloo's threads may hang.
-        gc.collect()
+        _free_reducers()
         # Not reached after an error: a rank that fails must end at once, not wait for the others.
         distributed.destroy_process_group()
 
@@ -111,6 +111,19 @@ class Ranks:
         """Wait until all ranks have called this method."""
         if not self.alone:
             distributed.barrier()
+
+
+def _free_reducers() -> None:
+    """Free the process group that DDP's wrappers hold: they are of no use without it, whoever refers to them.
+
+    A reducer that is freed after the group waits for the group's threads and holds the GIL meanwhile. gloo's
+    threads need the GIL to free a tensor that was sent. Now and then, both would wait for ever.
+    """
+    gc.collect()
+    for item in gc.get_objects():
+        if type(item) is DistributedDataParallel:
+            del item.reducer, item.process_group
+            item.logger = None
 
 
 ALONE = Ranks()

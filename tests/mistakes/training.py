@@ -4,6 +4,13 @@ from .kinds import mutant
 
 TRAINING = [
     mutant(
+        "a process group lives as long as a run that used it",
+        "utils/ranks.py",
+        "del item.reducer, item.process_group",
+        "pass",
+        "training/test_ranks.py::test_a_group_ends_where_it_is_left",
+    ),
+    mutant(
         "the partner of a mixture is the same in every epoch",
         "training/mixing.py",
         'seed_of(seed, "mix", epoch, index)',

@@ -34,14 +34,10 @@ def train_some(folder, changes, steps, dtype=torch.float32, save=False):
     torch.set_default_dtype(dtype)
     ranks = launched()
     with ranks.joined():
-        return _train_some(Run(small_recipe(folder, **changes), ranks), steps, save)
-
-
-def _train_some(run, steps, save):
-    """The run goes when this returns, as in training, before the ranks part."""
-    done = advance(run, steps)
-    if save:
-        run.save()
+        run = Run(small_recipe(folder, **changes), ranks)
+        done = advance(run, steps)
+        if save:
+            run.save()
     return [(result.loss, result.gradient_norm) for result in done]
 
 
@@ -78,6 +74,29 @@ def test_two_ranks_resume_bit_for_bit(tmp_path, parallel):
     second = on_ranks(train_some, 2, tmp_path / "stopped", changes, 5, torch.float32, True)
     assert [a + b for a, b in zip(first, second, strict=True)] == straight
     assert unequal(parts(tmp_path / "stopped")[1], parts(tmp_path / "straight")[1]) == []
+
+
+def communicating(folder):
+    """Names of the threads that communicate, in the group and after it, with a run that goes on living."""
+    ranks = launched()
+    with ranks.joined():
+        run = Run(small_recipe(folder), ranks)
+        advance(run, 1)
+        names = gloo_threads()
+    assert run.step == 1
+    return names, gloo_threads()
+
+
+def gloo_threads():
+    names = (path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+    return sorted(name for name in names if "gloo" in name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads from /proc")
+def test_a_group_ends_where_it_is_left(tmp_path):
+    """Not when the run is freed, which waited for ever now and then: for a thread that needs the GIL."""
+    for inside, after in on_ranks(communicating, 2, tmp_path):
+        assert "pt_gloo_runloop" in inside and after == []
 
 
 @pytest.fixture(scope="module")
