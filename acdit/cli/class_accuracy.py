@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from ..pipelines.pixel_pipeline import ACDiTPipeline
 
 
-def run_class_accuracy(options: PixelEvaluateOptions, kind: "type[ACDiTPipeline]", stride: int = 1) -> None:
+def run_class_accuracy(
+    options: PixelEvaluateOptions, kind: "type[ACDiTPipeline]", stride: int | None = None
+) -> None:
     """Classify labelled data with a generator; the main rank prints and writes.
 
     Args:
         options: options of the command.
         kind: class of the pipeline.
-        stride: distance between the frames of a clip, in frames of the video.
+        stride: distance between the frames of a clip, in frames of the video; None = as in training.
     """
     from ..evaluation.class_plots import check_class_plots, plot_classes
     from ..evaluation.generative_classifier import classification_report

@@ -70,7 +70,7 @@ def run(options: ClassifyOptions) -> None:
     from ..utils.progress_bar import ProgressBar
     from .open_model import device_of
 
-    files, device = find_pictures(options.pictures), device_of(options.device)
+    (files, left_out), device = find_pictures(options.pictures), device_of(options.device)
     pipeline = load_pipeline(model, getattr(torch, options.dtype), ACDiTImageClassificationPipeline)
     head = -1 if options.head is None else options.head
     pipeline.check_inputs(options.top_k, head)
@@ -96,6 +96,8 @@ def run(options: ClassifyOptions) -> None:
             else:
                 bar.write(_line(printable(str(file)), result, widths))
             bar.update()
+    for path, reason in left_out.items():
+        print(f"skipped {printable(path)}: it {reason}", file=sys.stderr)
     if unreadable:
         lines = [f"{file}: {reason}" for file, reason in unreadable.items()]
         named = "; ".join(lines)

@@ -45,7 +45,7 @@ def run(options: EncodeOptions) -> None:
         skipped = manifest["skipped"]
         count = f"{manifest['count']:,} {options.modality.samples}"
         reasons = f": {reasons_of(skipped)}" if skipped else ""
-        print(f"{options.latents} holds latents of {count}; {len(skipped)} could not be read{reasons}")
+        print(f"{options.latents} holds latents of {count}; {len(skipped)} skipped{reasons}")
 
 
 COMMAND = RecipeCommand(

@@ -20,9 +20,14 @@ MODEL_SWEEPS = ("checkpoint", "ema")  # settings whose values are those of a tra
 OF_MODELS = frozenset(
     (
         *("model", "sweep", "guidance", "guidance_interval", "steps", "block", "fast", "vae_slicing"),
-        *("vae_tiling", "frames", "window", "sinks", "context_noise"),
+        *("vae_tiling", "frames", "window", "sinks", "context_noise", "dtype"),
     )
 )
+
+
+def holds_array(data: str | None) -> bool:
+    """Return whether a value of --data names an .npz file, of finished pictures or of statistics."""
+    return data is not None and Path(data).suffix.lower() == ".npz"
 
 
 @dataclass
@@ -106,6 +111,8 @@ class PixelEvaluateOptions(GuidedOptions):
         self._check_classes()
         if self.split is not None and self.data is None:
             raise UserError("--split selects a part of --data: add --data")
+        if self.split is not None and holds_array(self.data):
+            raise UserError(f"--data {self.data} is compared with as a whole: leave out --split")
 
     @classmethod
     def needs_model(cls, values: Mapping[str, Any]) -> bool:

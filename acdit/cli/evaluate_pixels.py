@@ -193,7 +193,7 @@ def _score_finished(options: PixelEvaluateOptions, ranks: "Ranks") -> "SweepRow"
     assert options.finished is not None and options.data is not None  # checked by the options
     samples = fitted_samples(options.finished, options.data)
     channels, *frames, _, side = samples.shape
-    geometry = Geometry(side, channels, *frames, stride=getattr(options, "stride", None) or 1)
+    geometry = Geometry(side, channels, *frames, stride=getattr(options, "stride", None))
     sets = open_sets(options, geometry, count=len(samples))
     sets = replace(sets, notes=(*sets.notes, *with_names(samples, sets.reference)))
     if options.neighbours is not None and ranks.main:

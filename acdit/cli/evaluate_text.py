@@ -98,6 +98,8 @@ class TextEvaluateOptions(RunOptions):
         option_suffix(".png", plot=self.plot)
         if self.split is not None and self.data is None:
             raise UserError("--split selects a part of --data: add --data")
+        if self.text_column is not None and self.data is None:
+            raise UserError("--text-column names a column of --data: add --data")
         if self.texts is not None and self.count is not None:
             raise UserError("--texts is the former name of --count: leave it out")
         if self.plot is not None and not self.temperatures:
@@ -122,6 +124,7 @@ class TextEvaluateOptions(RunOptions):
         """Raise UserError for options that need a model, given with finished texts."""
         given = {
             "--model": self.model is not None,
+            "--dtype": self.dtype != type(self).dtype,
             "--sequences": self.sequences is not None,
             "--block": self.block is not None,
             "--steps": self.steps is not None,

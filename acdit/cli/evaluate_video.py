@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..utils.errors import UserError
 from ..utils.ranges import Count, CountFromZero, NonNegative
-from .evaluate_options import PixelEvaluateOptions
+from .evaluate_options import PixelEvaluateOptions, holds_array
 from .evaluate_pixels import Score, comparison_of, open_sets, run_pixels
 
 if TYPE_CHECKING:
@@ -42,13 +42,15 @@ class VideoEvaluateOptions(PixelEvaluateOptions):
     context_noise: NonNegative | None = None
     """Standard deviation of the noise on finished blocks of clips that later blocks attend to."""
     stride: Count | None = None
-    """Distance between consecutive frames of a real clip, in frames of the video at its mean rate;
-    default: 1."""
+    """Distance between consecutive frames of a real clip, in frames of the video at its mean rate; default:
+    that of training, if --data is what the model was trained on, or else 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.stride is not None and self.data is None:
             raise UserError("--stride applies to the real videos of --data: add --data")
+        if self.stride is not None and holds_array(self.data):
+            raise UserError(f"--data {self.data} holds clips that are cut already: leave out --stride")
         if self.plot is not None and self.data is not None and not self.sweep:
             raise UserError("--plot shows a --sweep, or continued moving digits: leave out --plot or --data")
 
@@ -59,7 +61,7 @@ def run(options: VideoEvaluateOptions) -> None:
         from ..pipelines.video import ACDiTVideoPipeline
         from .class_accuracy import run_class_accuracy
 
-        run_class_accuracy(options, ACDiTVideoPipeline, options.stride or 1)
+        run_class_accuracy(options, ACDiTVideoPipeline, options.stride)
         return
 
     def prepare(ranks: "Ranks") -> "tuple[ACDiTPipeline, Score]":
@@ -71,7 +73,7 @@ def run(options: VideoEvaluateOptions) -> None:
 
         pipeline = open_guided(options, ACDiTVideoPipeline)
         comparison = comparison_of(options, ranks)
-        geometry = geometry_of(pipeline, options.stride or 1)
+        geometry = geometry_of(pipeline, options.stride)
         moving = options.data is None and moving_digits_of(pipeline) is not None
         sets = None if moving else open_sets(options, geometry, pipeline)
         continued = {

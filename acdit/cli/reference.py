@@ -96,8 +96,8 @@ def run(options: ReferenceOptions) -> None:
                 out, features, samples.shape, samples.describe(), with_items=options.with_features
             )
     if ranks.main:
-        left_out = len(samples.unreadable)
-        more = f"; {left_out:,} could not be read" if left_out else ""
+        skipped = len(samples.unreadable)
+        more = f"; {skipped:,} skipped" if skipped else ""
         print(
             f"{out}: {features.width:,} features {extractor.info.name} of {len(features):,} items of "
             f"{samples.name}{more}"

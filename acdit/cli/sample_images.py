@@ -146,12 +146,12 @@ def _draw_picture(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions) -
 
 
 def _draw_set(pipeline: "ACDiTImagePipeline", options: ImageSampleOptions, count: int) -> None:
-    from ..generation.sample_sets import SampleSet, SetPlan, draw_set
-    from ..generation.sizes import require_sampling_memory, require_set_disk
+    from ..generation.sample_sets import SampleSet, SetPlan, draw_set, require_room
+    from ..generation.sizes import require_sampling_memory
     from ..pipelines.folders import pipeline_folder
     from .open_model import sampling_of
 
-    require_set_disk(pipeline, options.path, count)
+    require_room(pipeline, options.path, count)
     require_sampling_memory(pipeline, pipeline.layout, count=count, batch=options.batch, kept=0)
     plan = SetPlan(
         count,

@@ -81,7 +81,7 @@ class LabelledDataset(Dataset[Item], ABC):
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Return the items that could not be read so far, by name, with the reasons."""
+        """Return what was left out, and could not be read so far, by name, with the reasons."""
         return {}
 
     def name(self, index: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch.utils.data import DataLoader
+from torch.utils.data import Dataset
 
 from ..utils.errors import UserError
 from ..utils.files import check_writable, only_process, whole
@@ -32,10 +32,10 @@ from .latents import (
     read_manifest,
 )
 from .opening import open_samples
-from .shard_checks import HEADER, is_sound, shard_header
+from .shard_checks import HEADER, is_foreign, is_sound, shard_header
 from .summary import summary
 from .tensor_cache import fingerprint
-from .worker_processes import leave_signals
+from .worker_processes import load_batches
 
 
 def encode_pixels(
@@ -197,19 +197,10 @@ def _batches(
     The first batch starts with the first of the rows.
     """
     index_batches = [list(rows[first : first + batch]) for first in range(0, len(rows), batch)]
-    readings: Any = _Readings(data)
-    return iter(
-        DataLoader(
-            readings,
-            batch_sampler=index_batches,
-            num_workers=workers,
-            collate_fn=list,
-            worker_init_fn=leave_signals,
-        )
-    )
+    return load_batches(_Readings(data), index_batches, workers, collate=list)
 
 
-class _Readings:
+class _Readings(Dataset[Any]):
     """Data set of (index, image, content of its file), with a reason where an image cannot be read."""
 
     def __init__(self, data: PixelDataset) -> None:
@@ -242,11 +233,16 @@ def _check_folder(
     """Raise UserError if the folder holds latents of other settings or data, which are left unchanged.
 
     Damaged files, which are encoded again, are passed over: those without a header, or, to `verify`, those
-    whose content does not fit its digest. A manifest that is not one of latents is the user's own file.
+    whose content does not fit its digest. A manifest or a file of tensors that is not one of latents is the
+    user's own file.
     """
     _check_manifest(folder / MANIFEST)
     for path in sorted(folder.glob("latents-*.safetensors")):
         header = shard_header(path)
+        if is_foreign(path):
+            raise UserError(
+                f"{path} is not a file of latents and would be replaced: choose another --autoencoder.latents"
+            )
         if header is None or (verify and not is_sound(path)):
             continue  # the file is written again
         encoded = DataIdentity.from_json(header.get("identity"))

@@ -96,8 +96,8 @@ def open_tokens(config: DataConfig, *, seed: int, held_out: bool, clips: int) ->
 
 
 def _built_in(config: DataConfig, seed: int, held_out: bool) -> PixelDataset:
-    keys = ("split", "image_column", "text_column", "label_column", "listed", "max_pixels")
-    config.refuse(*keys, reason="which is built in")
+    keys = ("split", "image_column", "text_column", "label_column", "listed", "max_pixels", "frame_stride")
+    config.refuse(*keys, "short_clips", reason="which is built in")
     data_set = PIXEL_SETS[config.source]
     modality, requested = MODALITIES[data_set.modality], config.modality
     if modality is not requested and modality.length_key is not None:

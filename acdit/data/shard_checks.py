@@ -34,6 +34,15 @@ def shard_header(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def is_foreign(path: Path) -> bool:
+    """Return whether a file is a sound safetensors file that is not one of latents."""
+    try:
+        with open_tensors(path) as file:
+            return HEADER not in (file.metadata() or {})
+    except (OSError, SafetensorError, UserError):
+        return False
+
+
 def check_shards(folder: Path, shards: list[dict[str, Any]]) -> None:
     """Raise UserError if a file of latents has another content than its digest in the manifest.
 

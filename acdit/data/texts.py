@@ -1,6 +1,6 @@
 """Texts as sequences of tokens: documents of files or of a data set, joined by end tokens and wrapped."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from .config import DataConfig
 from .data_sets import TEXT_SETS
 from .dataset import PixelDataset
 from .file_tables import load_rows
-from .folders import holds_tables, scan_folder
+from .folders import Scan, holds_tables, scan_folder
 from .identity import DataIdentity, identify
 from .splits import is_text, split_folder
 from .text_decoding import READERS, choose_column, has_markup, read_documents
@@ -37,6 +37,7 @@ class WrappedTexts(PixelDataset):
         tokenizer: tokenizer that produced the ids.
         text_bytes: size of the documents in UTF-8, in bytes: of each, (D,), or of all.
         read_otherwise: note on documents that an earlier version read as other ids, or None.
+        skipped: what the source holds besides the documents and was left out, by name, with the reasons.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class WrappedTexts(PixelDataset):
         tokenizer: Tokenizer,
         text_bytes: int | Sequence[int] | np.ndarray,
         read_otherwise: str | None = None,
+        skipped: Mapping[str, str] | None = None,
     ):
-        self._read_otherwise = read_otherwise
+        self._read_otherwise, self._skipped = read_otherwise, dict(skipped or {})
         self.documents, self.length, self.tokenizer = documents, length, tokenizer
         self.bytes, self._sizes = int(np.sum(text_bytes)), text_bytes
         self.ends = np.cumsum(np.asarray(lengths, dtype=np.int64) + 1)  # in the stream, end tokens included
@@ -78,6 +80,11 @@ class WrappedTexts(PixelDataset):
     def read_otherwise(self) -> str | None:
         """Return a note on documents that an earlier version read as other ids; None if there are none."""
         return self._read_otherwise
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Return what the source holds besides the documents and was left out, with the reasons."""
+        return self._skipped
 
     @property
     def tokenizer_digest(self) -> str:
@@ -224,7 +231,8 @@ def _in_memory(texts: Iterable[str], tokenizer: Tokenizer, length: int, config: 
     if not any(map(len, ids)):
         raise UserError(f"data.source {config.source} holds no text")
     note = _note_of_files(config) or _note_of_special_tokens(special, config)
-    return WrappedTexts(ids, [len(document) for document in ids], length, tokenizer, sizes, note)
+    skipped = {} if config.source in TEXT_SETS else _scanned(config).left_out
+    return WrappedTexts(ids, [len(document) for document in ids], length, tokenizer, sizes, note, skipped)
 
 
 def _note_of_special_tokens(count: int, config: DataConfig) -> str | None:
@@ -243,11 +251,17 @@ def _note_of_files(config: DataConfig) -> str | None:
 
 def _paths(config: DataConfig) -> list[Path]:
     """Return the file that the source names, or the files of the folder, or of its split."""
+    files = _scanned(config).files
+    return files if Path(config.source).expanduser().is_file() else [file for file in files if is_text(file)]
+
+
+def _scanned(config: DataConfig) -> Scan:
+    """Return what the source holds: the file that it names, or the entries of the folder, or of its split."""
     source = Path(config.source).expanduser()
     if source.is_file():
         config.refuse("split", reason="a file")
-        return [source]
-    return [file for file in scan_folder(split_folder(config, texts=True)).files if is_text(file)]
+        return Scan([source], {})
+    return scan_folder(split_folder(config, texts=True))
 
 
 def _text_column(rows: Any, column: str | None) -> str:

@@ -54,6 +54,11 @@ def compare_clips(
     length = frames or span
     if length % span:
         raise UserError(f"--frames must be a multiple of {span}, the model's clip length, not {length}")
+    if length == span and (window is not None or sinks):
+        raise UserError(
+            f"--window and --sinks are for continued clips, of more frames than the {span} of the model: add "
+            f"--frames, such as {4 * span}, or leave them out"
+        )
     check_steps(sampling, span, length)
     report, samples = score_drawn(
         lambda labels: generated_clips(pipeline, labels, sampling, context_noise=context_noise),

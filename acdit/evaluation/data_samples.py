@@ -84,8 +84,11 @@ def open_data(
         stride: distance between the frames of a clip, in frames of the video at its mean rate.
 
     Raises:
-        UserError: if there is no such source or part, it does not fit the size, or it holds no samples.
+        UserError: if there is no such source or part, it does not fit the arguments, or it holds no samples.
     """
+    if stride != 1 and (frames is None or source in built_in()):
+        samples = "images" if frames is None else "clips that are drawn, not read from videos"
+        raise UserError(f"a stride is for clips of video files, but {source} holds {samples}: leave it out")
     config = DataConfig(
         source=source,
         split=split or held_out_split(source, texts=False),
@@ -124,5 +127,5 @@ def _of_built_in(config: DataConfig, split: str | None) -> tuple[DataConfig, boo
             f"{config.source} holds {data_set.modality}s of {dims((data_set.side,) * 2)} pixels, not "
             f"{dims((config.image_size or 0,) * 2)}: name data of that size"
         )
-    config.split, config.image_size = "train", None
+    config.split, config.image_size, config.short_clips = "train", None, "loop"
     return config, kind != "train"

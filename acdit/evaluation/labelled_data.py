@@ -100,7 +100,11 @@ class LabelledData:
 
 
 def open_labelled(
-    pipeline: Classified, model: str | None, source: str | None, split: str | None = None, stride: int = 1
+    pipeline: Classified,
+    model: str | None,
+    source: str | None,
+    split: str | None = None,
+    stride: int | None = None,
 ) -> LabelledData:
     """Open the held-out part of a source, cropped and resized as for training.
 
@@ -109,7 +113,7 @@ def open_labelled(
         model: name of the model, which may be the folder of a training run.
         source: data source; None = the data that the model was trained on.
         split: part of the source; None = the held-out part, or all if there is none.
-        stride: distance between the frames of a clip, in frames of the video.
+        stride: distance between the frames of a clip, in frames of the video, see `Geometry`.
 
     Raises:
         UserError: if the data are not known, cannot be opened, are of another modality, or have other

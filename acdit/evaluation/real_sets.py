@@ -33,13 +33,14 @@ class Geometry:
         size: side of the images or frames in pixels.
         channels: number of channels, 1 or 3.
         frames: number of frames of a clip; None for images.
-        stride: distance between the frames of a clip, in frames of the video.
+        stride: distance between the frames of a clip, in frames of the video; None = that of the model's own
+            data if they are the source, or else 1.
     """
 
     size: int
     channels: int
     frames: int | None = None
-    stride: int = 1
+    stride: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,14 @@ class RealSets:
     notes: tuple[str, ...] = ()
 
 
-def geometry_of(pipeline: ACDiTPipeline | ACDiTImageClassificationPipeline, stride: int = 1) -> Geometry:
+def geometry_of(
+    pipeline: ACDiTPipeline | ACDiTImageClassificationPipeline, stride: int | None = None
+) -> Geometry:
     """Return the geometry of the samples of a pipeline.
 
     Args:
         pipeline: pipeline of images or video, or of the classes of images.
-        stride: distance between the frames of a real clip.
+        stride: distance between the frames of a real clip, see `Geometry`.
 
     Raises:
         UserError: if the samples are not square, or neither grey nor RGB.
@@ -202,7 +205,10 @@ def parts_of(
         and source not in PIXEL_SETS
         and _is_same(source, recorded.source)
     ):
-        return _recorded_parts(source, replace(recorded, flip=False, labels_per_class=None))
+        stride = geometry.stride or recorded.frame_stride
+        return _recorded_parts(
+            source, replace(recorded, flip=False, labels_per_class=None, frame_stride=stride)
+        )
     held_out = _opened(source, geometry, split)
     part = split or ("validation" if source in PIXEL_SETS else held_out_split(source, texts=False))
     if SPLIT_OF.get(part.lower(), part) == "train":
@@ -234,7 +240,7 @@ def _opened(source: str, geometry: Geometry, split: str | None) -> DataSamples:
         channels=geometry.channels,
         frames=geometry.frames,
         split=split,
-        stride=geometry.stride,
+        stride=geometry.stride or 1,
     )
 
 
@@ -278,8 +284,8 @@ def _readable(samples: StoredSamples) -> tuple[StoredSamples, tuple[str, ...]]:
         )
     if not left_out:
         return samples, ()
-    files = "file" if len(left_out) == 1 else "files"
-    return samples.taken(rows), (f"{len(left_out)} unreadable {files} of {samples.name} left out{reasons}",)
+    items = "item" if len(left_out) == 1 else "items"
+    return samples.taken(rows), (f"{len(left_out)} {items} of {samples.name} skipped{reasons}",)
 
 
 def _is_same(source: str, recorded: str) -> bool:

@@ -25,6 +25,7 @@ from ..utils.settings import differences
 from ..utils.untrusted import check_file, damage, parse_json, read_object, reading
 from .batches import image_batch
 from .set_plans import SetPlan, image_labels, set_settings
+from .sizes import require_set_disk
 from .step_progress import with_progress
 
 SETTINGS_FILE = "settings.json"
@@ -49,7 +50,7 @@ class SampleSet:
 
     def __init__(self, pipeline: ACDiTImagePipeline, model: Path, out: Path, plan: SetPlan):
         self.pipeline, self.out, self.plan = pipeline, out, plan
-        self.folder = self.out.with_name(self.out.name + ".parts")
+        self.folder = _parts_folder(out)
         self.batch = plan.sampling.batch
         self.num_parts = -(-plan.count // self.batch)
         self.settings = set_settings(pipeline, model, plan)
@@ -61,7 +62,7 @@ class SampleSet:
         Raises:
             UserError: if the output or the parts exist and do not belong to this set.
         """
-        done = self.out.is_file() or (self.out.is_dir() and any(self.out.iterdir()))
+        done = _is_written(self.out)
         if done:
             self._refuse_other(self.out, self._settings_of_output())
         elif any(self.folder.glob("[!.]*")):
@@ -226,6 +227,19 @@ class SampleSet:
             ) from error
 
 
+def require_room(pipeline: ACDiTImagePipeline, out: Path, count: int) -> None:
+    """Raise UserError unless what is missing of a set fits on the disk, before anything of its size is made.
+
+    Args:
+        pipeline: pipeline that generates the images.
+        out: path of the set.
+        count: number of images.
+    """
+    if not _is_written(out):
+        written = sum(file.stat().st_size for file in _parts_folder(out).glob("*.npy"))
+        require_set_disk(pipeline, out, count, written)
+
+
 @dataclass(frozen=True)
 class DrawnSet:
     """Finished set of samples.
@@ -267,6 +281,14 @@ def _draw_set(samples: SampleSet, ranks: Ranks) -> DrawnSet | None:
         return DrawnSet(None)
     samples.join()
     return DrawnSet(time.perf_counter() - started)
+
+
+def _parts_folder(out: Path) -> Path:
+    return out.with_name(out.name + ".parts")
+
+
+def _is_written(out: Path) -> bool:
+    return out.is_file() or (out.is_dir() and any(out.iterdir()))
 
 
 def _digest(content: bytes) -> bytes:

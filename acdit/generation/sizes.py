@@ -48,14 +48,22 @@ def require_sampling_memory(
     require_memory(always + together * (cache + state), f"{count:,} samples, {together:,} at once,", remedy)
 
 
-def require_set_disk(pipeline: ACDiTPipeline, out: Path, count: int) -> None:
-    """Raise UserError unless a set of images fits on the disk.
+def require_set_disk(pipeline: ACDiTPipeline, out: Path, count: int, written: int = 0) -> None:
+    """Raise UserError unless the rest of a set of images fits on the disk.
 
     The parts and the joined file exist at the same time before the parts are removed.
+
+    Args:
+        pipeline: pipeline that generates the images.
+        out: path of the set.
+        count: number of images.
+        written: bytes of parts that exist already.
     """
     height, width = (size * pipeline.vae_scale_factor for size in pipeline.layout.size[-2:])
     shape = dims((height, width))
-    require_disk(2 * 3 * count * height * width, out, f"{count:,} images of {shape} pixels", "lower --count")
+    subject = f"{count:,} images of {shape} pixels" + (", beside their parts so far," if written else "")
+    required = max(2 * 3 * count * height * width - written, 0)
+    require_disk(required, out, subject, "make room" if written else "lower --count")
 
 
 def clip_layout(pipeline: ACDiTVideoPipeline, frames: int) -> Layout:

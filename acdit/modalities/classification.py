@@ -18,6 +18,10 @@ CLASSIFICATION = Modality(
     vocabulary=("classes", "num_labels"),
     objectives=("classification", "probes"),
     unused_keys=(
+        "data.frame_stride",
+        "data.short_clips",
+        "data.special_tokens",
+        "data.tokenizer",
         "diffusion.context_noise",
         "diffusion.draws",
         "diffusion.label_dropout",

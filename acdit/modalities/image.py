@@ -15,6 +15,7 @@ IMAGE = Modality(
     values_key="in_channels",
     time_conditioning=True,
     guided=True,
+    unused_keys=(*Modality.unused_keys, "data.frame_stride", "data.short_clips"),
     other_networks=("CausalTokenDiffusion",),
     not_encoded=("frame_stride", "short_clips"),
     open_data="acdit.data.opening:open_images",

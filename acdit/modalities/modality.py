@@ -73,6 +73,8 @@ class Modality:
     objectives: tuple[str, ...] = ()
     unused_keys: tuple[str, ...] = (
         "classifier.*",
+        "data.special_tokens",
+        "data.tokenizer",
         "diffusion.masks",
         "diffusion.schedule",
         "diffusion.times",

@@ -19,7 +19,12 @@ TEXT = Modality(
     unused_keys=(
         "autoencoder.model",
         "classifier.*",
+        "data.channels",
+        "data.flip",
+        "data.frame_stride",
+        "data.image_size",
         "data.labels_per_class",
+        "data.short_clips",
         "data.validation_fraction",
         "diffusion.context_noise",
         "diffusion.min_snr",

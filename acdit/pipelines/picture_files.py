@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ..data.folders import scan_folder
+from ..data.folders import Scan, scan_folder
 from ..data.image_decoding import decode_image
 from ..data.splits import is_picture
 from ..media.pictures import MAX_PIXELS, Unreadable
@@ -13,15 +13,15 @@ from ..utils.errors import UserError
 from .classification import ACDiTImageClassificationPipeline, Prediction
 
 
-def find_pictures(paths: Sequence[str]) -> list[Path]:
+def find_pictures(paths: Sequence[str]) -> Scan:
     """Return the files that are named, and those of the folders that are named, at every depth and sorted.
 
-    Documents in folders, such as .txt files, are left out.
+    Documents in folders, such as .txt files, are left out, and so is what is no file, with the reasons.
 
     Raises:
         UserError: if a path does not exist, or a folder holds no pictures.
     """
-    files: list[Path] = []
+    found = Scan([], {})
     for path in map(Path, paths):
         try:
             is_folder, exists = path.is_dir(), path.exists()
@@ -29,11 +29,13 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
             is_folder = exists = False
         if not exists:
             raise UserError(f"{path} does not exist: name pictures, or folders of pictures")
-        inside = [file for file in scan_folder(path).files if is_picture(file)] if is_folder else [path]
-        if not inside:
+        inside = scan_folder(path) if is_folder else Scan([path], {})
+        pictures = [file for file in inside.files if is_picture(file)] if is_folder else [path]
+        if not pictures:
             raise UserError(f"{path} holds no pictures")
-        files += inside
-    return files
+        found.files.extend(pictures)
+        found.left_out.update(inside.left_out)
+    return found
 
 
 def classify_files(

@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ..data.dataset import Batch, PixelDataset
 from ..data.identity import DataIdentity, data_changes
 from ..data.opening import open_samples
 from ..data.summary import summary
-from ..data.worker_processes import leave_signals
+from ..data.worker_processes import load_batches
 from ..utils.errors import UserError
 from ..utils.files import check_replaceable, check_writable, only_process, remove_leftovers, whole
 from ..utils.finite import check_finite, is_finite, nonfinite
@@ -27,7 +26,7 @@ from .autoencoder_config import AutoencoderRecipe
 from .checkpoint import Stored, fill, newest_checkpoint, save_checkpoint
 from .config import OptimizerConfig
 from .learner import optimizer_tensors, start_moments
-from .progress import DivergedError, Progress, not_finite_after, reasons_of, stuck_after, too_many_damaged
+from .progress import DivergedError, Progress, not_finite_after, skipped_items, stuck_after, too_many_damaged
 from .recipes import recipe_to_dict
 from .resuming import LOCATIONS, check_recipe
 from .schedules import rate_factor
@@ -84,8 +83,7 @@ def _train(recipe: AutoencoderRecipe, device: torch.device) -> Path:
         fill(stored, tensors())
     most, samples = recipe.data.max_unreadable, recipe.data.modality.samples
     batches = StepBatches(len(data), recipe.batch_size, range(done.step, recipe.steps), seed=recipe.seed)
-    workers = {"num_workers": recipe.data.workers, "worker_init_fn": leave_signals}
-    loader = DataLoader(data, batch_sampler=batches, **workers)
+    loader = load_batches(data, batches, recipe.data.workers)
     network.train()
     with ProgressBar(total=recipe.steps, initial=done.step, desc=recipe.name, unit="step") as progress:
         for batch in loader:
@@ -119,8 +117,7 @@ def _train(recipe: AutoencoderRecipe, device: torch.device) -> Path:
             if damaged > most:
                 raise UserError(too_many_damaged(damaged, most, samples, data.skipped))
     if skipped := data.skipped:
-        line = f"skipped {len(skipped)} unreadable {samples}: {reasons_of(skipped)}"
-        ProgressBar.write(line, file=sys.stderr)
+        ProgressBar.write(skipped_items(skipped), file=sys.stderr)
     network.eval()
     _measure_scaling(network, data, recipe.seed, device)
     advice = "it is not written: train again with a lower learning_rate"

@@ -22,7 +22,7 @@ from .export import check_scheduler
 from .log import LOG_FILE
 from .monitoring import Watch, check_trackers
 from .objectives import objective_name
-from .progress import DivergedError, StepResult, reasons_of
+from .progress import DivergedError, StepResult, skipped_items
 from .run import Run
 from .signals import StopRequest
 from .validation import Validation, check_validation
@@ -87,20 +87,18 @@ def _train(
                 remove_leftovers(folder)
         validation = None
         if recipe.validation.every:
-            validation = Validation(recipe, run.data.label_names, run.vae)
+            validation = Validation(recipe, run.data.label_names, run.vae, ranks)
         with Watch(recipe, run.step, ranks, run.half_precision, run.unlogged, follow) as watch:
             watch.say(f"{recipe.name}: {summary(run.data, recipe.modality.samples)}")
             for change in run.changes:
                 watch.say(f"{recipe.name}: {change}")
             if validation and validation.skipped:
-                reasons = reasons_of(validation.skipped)
-                watch.say(f"validation leaves out {len(validation.skipped)} unreadable samples: {reasons}")
+                watch.say(f"validation: {skipped_items(validation.skipped)}")
             if not _steps(run, stop, watch, validation):
                 watch.say(f"stopped after step {run.step}; run the same command again to continue")
                 return None
-        skipped = run.data.skipped if ranks.main else {}
-        if skipped:
-            watch.say(f"skipped {len(skipped)} unreadable {recipe.modality.samples}: {reasons_of(skipped)}")
+        if ranks.main and (skipped := run.data.skipped):
+            watch.say(skipped_items(skipped))
         _export(run)
         ranks.wait()
     return run.folder / "pipeline"

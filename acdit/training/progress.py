@@ -136,8 +136,13 @@ def too_many_damaged(count: int, most: int, samples: str, reasons: Mapping[str, 
     )
 
 
+def skipped_items(reasons: Mapping[str, str]) -> str:
+    """Format which items are skipped and why, at most `LISTED` of them; `reasons` are those by name."""
+    return f"skipped {len(reasons):,} {'item' if len(reasons) == 1 else 'items'}: {reasons_of(reasons)}"
+
+
 def reasons_of(reasons: Mapping[str, str]) -> str:
-    """Format why samples cannot be read, by name, at most `LISTED` of them."""
+    """Format why items cannot be read or are left out, by name, at most `LISTED` of them."""
     more = "; .." if len(reasons) > LISTED else ""
     return "; ".join(map(": ".join, list(reasons.items())[:LISTED])) + more
 

@@ -10,11 +10,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.profiler import record_function
-from torch.utils.data import DataLoader
 
 from ..data.dataset import PixelDataset
 from ..data.image_decoding import Unreadable
-from ..data.worker_processes import leave_signals
+from ..data.worker_processes import load_batches
 from ..diffusion.objective import SampleKey
 from ..model.transformer import ACDiTTransformer
 from ..pipelines.stored_pipeline import StoredPipeline
@@ -141,15 +140,8 @@ class Run:
             rank=self.ranks.rank,
             world_size=self.ranks.world_size,
         )
-        loader = iter(
-            DataLoader(
-                self._items,
-                batch_sampler=batches,
-                num_workers=self.recipe.data.workers,
-                pin_memory=self.device.type == "cuda",
-                worker_init_fn=leave_signals,
-            )
-        )
+        pin = self.device.type == "cuda"
+        loader = load_batches(self._items, batches, self.recipe.data.workers, pin_memory=pin)
         while self.step < config.steps:
             rate = optimizer.learning_rate * rate_factor(self.step, config.steps, optimizer)
             layout = self.layouts[choice(len(self.layouts), config.seed, self.step)]

@@ -16,12 +16,14 @@ from ..diffusion.objective import TRAIN_STEPS, Losses, SampleKey
 from ..model.layout import Layout
 from ..utils.errors import UserError
 from ..utils.names import NAMELESS, same_classes
+from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import generator
-from ..utils.ranks import Ranks
+from ..utils.ranks import ALONE, Ranks
 from .config import Recipe
 from .learner import Learner
 from .objectives import build_objective
 
+AT_ONCE = 16  # number of samples that are read and encoded at once
 BINS = 10  # number of bins of the timesteps, all of the same width
 EPOCH = -1  # epoch in the random keys; epochs of training start at 0
 
@@ -71,12 +73,13 @@ class Validation:
         recipe: Recipe of the run.
         label_names: Names of the classes of the training data.
         vae: Autoencoder of the run, or None.
+        ranks: Ranks of the run. Each reads all samples, and encodes them on its device.
 
     Raises:
         UserError: If there are no such samples, or they have other classes.
     """
 
-    def __init__(self, recipe: Recipe, label_names: tuple[str, ...], vae: Any):
+    def __init__(self, recipe: Recipe, label_names: tuple[str, ...], vae: Any, ranks: Ranks = ALONE):
         config = recipe.validation
         data = held_out_config(recipe.data, config.source, config.split, config.listed)
         samples = open_samples(data, seed=recipe.training.seed, held_out=not _has_own_source(recipe))
@@ -88,7 +91,9 @@ class Validation:
                 f"{', '.join(class_changes(label_names, samples.label_names))}"
             )
         order = torch.randperm(len(samples), generator=generator("validation"))[: config.images].tolist()
-        self.data, labels, self.skipped = _read(samples, order, vae)
+        self.data, labels, self.skipped = _read(samples, order, vae, ranks)
+        if _has_own_source(recipe):  # otherwise the run itself names what the source's folder holds besides
+            self.skipped |= samples.skipped
         # latents of an earlier version have the same classes in another order
         self.labels = torch.tensor(classes)[labels] if classes else labels
         self.seed, self.classifies = recipe.training.seed, bool(recipe.modality.objectives)
@@ -171,31 +176,43 @@ def _finite(means: torch.Tensor) -> list[float | None]:
 
 
 def _read(
-    samples: PixelDataset, order: list[int], vae: Any
+    samples: PixelDataset, order: list[int], vae: Any, ranks: Ranks
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, str]]:
     """Return some samples, their labels, and the names of those that cannot be read, with the reasons.
 
-    With an autoencoder, the samples are latents, each drawn once.
+    With an autoencoder, the samples are latents, each drawn once; only `AT_ONCE` are in memory as pixels.
 
     Raises:
         UserError: If none can be read.
     """
-    read, labels, skipped = [], [], {}
-    for index in order:
-        try:
-            read.append(samples.prepared(index))
-            labels.append(int(samples.labels[index]))
-        except Unreadable as fault:  # another sample in its place would be counted twice
-            skipped[samples.name(index)] = str(fault)
-    if not read:
+    parts: list[tuple[torch.Tensor, ...]] = []  # the samples alone, or mean and deviation
+    labels: list[int] = []
+    skipped: dict[str, str] = {}
+    if vae is not None:
+        vae.to(ranks.device)
+    firsts = range(0, len(order), AT_ONCE)
+    for first in ProgressBar(firsts, "reading validation", delay=3, leave=False, disable=not ranks.main):
+        read = []
+        for index in order[first : first + AT_ONCE]:
+            try:
+                read.append(samples.prepared(index))
+                labels.append(int(samples.labels[index]))
+            except Unreadable as fault:  # another sample in its place would be counted twice
+                skipped[samples.name(index)] = str(fault)
+        if read and vae is None:
+            parts.append((torch.stack(read),))
+        elif read:
+            parts.append(tuple(part.cpu() for part in encode(vae, torch.stack(read).to(ranks.device))))
+    if vae is not None:
+        vae.to("cpu")  # where it waits for samples to decode
+    if not parts:
         name, reason = next(iter(skipped.items()))
         raise UserError(f"none of the {len(order)} samples for validation can be read; {name}: {reason}")
-    data, labels = torch.stack(read), torch.tensor(labels)
+    data = torch.cat([part[0] for part in parts])
     if vae is not None:
-        parts = [encode(vae, part) for part in data.split(16)]
-        mean, deviation = (torch.cat(part) for part in zip(*parts, strict=True))
-        data = mean + deviation * torch.randn(mean.shape, generator=generator("validation", "latent"))
-    return data, labels, skipped
+        deviation = torch.cat([part[1] for part in parts])
+        data += deviation * torch.randn(data.shape, generator=generator("validation", "latent"))
+    return data, torch.tensor(labels), skipped
 
 
 def _summary(names: tuple[str, ...]) -> str:

@@ -102,6 +102,16 @@ def test_many_unreadable_pictures_have_a_line_each(place, capsys):
     assert last == "acdit: error: 5 of 6 pictures cannot be read: they are named above"
 
 
+def test_what_is_no_file_is_named(place, capsys):
+    (place / "links").mkdir()
+    (place / "links" / "lost.png").symlink_to("nowhere.png")
+    (place / "links" / "0.png").symlink_to(place / FILES[0])
+    assert main(["classify", "links", "--model", "model"]) == 0
+    output = capsys.readouterr()
+    assert [line.split()[0] for line in output.out.splitlines()] == ["links/0.png"]
+    assert output.err == "skipped links/lost.png: it is a link that leads to no file\n"
+
+
 def test_only_unreadable_pictures(place, capsys):
     assert main(["classify", "pictures/notes.txt", "broken/a.png", "--model", "model"]) == 2
     output = capsys.readouterr()

@@ -111,7 +111,7 @@ def test_sizes_and_damage_are_named(place, capsys):
     Path("pictures/b/9.png").write_bytes(b"no picture")
     assert "pictures/b/9.png cannot be read as a picture" in error(capsys, *words)
     assert main([*words, "--size", "8"]) == 0
-    assert "of 9 items of pictures; 1 could not be read" in capsys.readouterr().out
+    assert "of 9 items of pictures; 1 skipped" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

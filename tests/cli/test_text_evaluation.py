@@ -254,8 +254,14 @@ def test_finished_texts(model, tmp_path, capsys):
     assert main([*command, "--metrics", "distinct_1,word_entropy", "--count", "6"]) == 0
     ((_, again),) = reported(tmp_path / "scores.json")
     assert again == scores
-    assert main([*command, "--guidance", "2"]) == 2
-    assert "--guidance: only for models of images and video" in capsys.readouterr().err
+    for more, said in (
+        (["--guidance", "2"], "--guidance: only for models of images and video"),
+        (["--dtype", "bfloat16"], "--dtype: for models, but --samples folder are finished texts"),
+    ):
+        assert main([*command, *more]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["evaluate", "--model", model, "--text-column", "story"]) == 2
+    assert "--text-column names a column of --data: add --data" in capsys.readouterr().err
 
 
 def test_a_built_in_name_stands_for_its_held_out_part(model, tmp_path):

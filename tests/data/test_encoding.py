@@ -8,13 +8,15 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from acdit.cli.main import main
 from acdit.data.autoencoders import encode, load_autoencoder
+from acdit.data.encoding import encode_pixels
 from acdit.data.latents import read_manifest
 from acdit.data.opening import open_samples
 from acdit.utils.errors import UserError
-from tests.data.latent_files import contents, encode_latents, encoded, opened, recipe_of
+from tests.data.latent_files import CPU, contents, encode_latents, encoded, opened, recipe_of
 from tests.tiny import relative_error
 
 
@@ -75,7 +77,7 @@ def test_files_that_are_left_out_before_encoding_are_counted_too(pictures, vae, 
     keys += ["--autoencoder.dtype", "float32", "--autoencoder.shard_size", "3", "--data.channels", "1"]
     assert main(["encode", "digits", *keys]) == 0
     printed = capsys.readouterr().out
-    assert "10 images; 3 could not be read: " in printed and f"{cut}: {reason}" in printed
+    assert "10 images; 3 skipped: " in printed and f"{cut}: {reason}" in printed
 
 
 def test_a_file_without_any_readable_picture(pictures, vae):
@@ -109,6 +111,22 @@ def test_encoding_leaves_latents_of_other_settings_alone(pictures, vae):
     with pytest.raises(UserError, match="differences: images"):
         encoded(recipe_of(pictures, vae), 8)
     assert contents(folder) == before
+
+
+def test_tensors_of_other_programs_are_left_alone(pictures, vae):
+    recipe = recipe_of(pictures, vae)
+    recipe.latents.mkdir()
+    own = recipe.latents / "latents-00001.safetensors"
+    save_file({"latents": torch.ones(2, 3)}, own, metadata={"made by": "another"})
+    before = contents(recipe.latents)
+    for verify in (False, True):
+        with pytest.raises(UserError, match=r"00001\.safetensors is not a file of latents and would be rep"):
+            encode_pixels(
+                recipe.latents, recipe.data, recipe.autoencoder, seed=0, device=CPU, batch=8, verify=verify
+            )
+    assert contents(recipe.latents) == before
+    own.unlink()
+    encoded(recipe, 8)
 
 
 def test_a_disk_that_refuses_keeps_what_was_written(pictures, vae):

@@ -10,6 +10,7 @@ from acdit.data.class_folders import find_class_files
 from acdit.data.config import DataConfig
 from acdit.data.folders import file_inside, holds_tables, scan_folder, scan_top
 from acdit.data.opening import open_samples
+from acdit.data.summary import summary
 from acdit.data.texts import read_texts
 from acdit.training.inspection import counted_classes
 from acdit.training.recipes import load_recipe
@@ -106,8 +107,12 @@ def test_a_pipe_is_left_out_and_does_not_hang(tmp_path, kind):
     assert on_ranks(count_items, 1, str(tmp_path), kind) == [1]
     if kind == "image":
         reasons = opened(tmp_path).skipped
-        assert reasons[str(tmp_path / "a" / "pipe.png")] == "is not a regular file"
-        assert len(reasons) == 3
+    else:
+        config = DataConfig(source=str(tmp_path), tokens=8)
+        reasons = open_samples(config, seed=0).skipped
+        assert "1 text; 3 skipped, such as " in summary(open_samples(config, seed=0), "texts")
+    assert reasons[str(tmp_path / "a" / "pipe.png")] == "is not a regular file"
+    assert len(reasons) == 3
 
 
 def test_a_source_that_is_a_pipe_is_refused(tmp_path):

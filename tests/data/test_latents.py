@@ -158,7 +158,7 @@ def test_the_road_from_pictures_to_scores(vae, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     keys = ["--autoencoder.model", vae, "--layout.patch", "1", "--out", "run"]
     assert main(["encode", "digits", *keys, "--batch", "256"]) == 0
-    assert "latents/digits holds latents of 1,438 images; 0 could not be read" in capsys.readouterr().out
+    assert "latents/digits holds latents of 1,438 images; 0 skipped" in capsys.readouterr().out
     assert main(["train", "digits", *keys, "--training.steps", "2", "--training.batch_size", "4"]) == 0
     index = json.loads(Path("run/pipeline/model_index.json").read_text())
     assert index["vae"] == ["diffusers", "AutoencoderKL"] and index["vae_scale_factor"] == 2

@@ -163,6 +163,17 @@ def test_metadata_of_other_formats_are_refused(tmp_path):
         (tmp_path / name).write_text("file_name")
     with pytest.raises(UserError, match=r"both metadata\.jsonl and metadata\.csv"):
         opened(tmp_path)
+    (tmp_path / "metadata.jsonl").unlink()
+    for table, message in (
+        ("file_name,label\n1.png,cat, big\n", r"has 3 values in line 2, but 2 columns: put .* double quotes"),
+        ("file_name,label\n\n1.png\n", "has 1 values in line 3, but 2 columns"),
+        ("file_name,label,label\n1.png,cat,dog\n", "several columns of one name .*: file_name, label, label"),
+        ("file_name,label\n", "has no rows"),
+        ("", "has no rows"),
+    ):
+        (tmp_path / "metadata.csv").write_text(table)
+        with pytest.raises(UserError, match=message):
+            opened(tmp_path)
     (tmp_path / "metadata.csv").write_bytes(b"file_name\n\xff.png\n")
     with pytest.raises(UserError, match="cannot be read"):
         read_metadata(tmp_path / "metadata.csv", set(), None)

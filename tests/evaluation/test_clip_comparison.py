@@ -80,6 +80,11 @@ def test_drawn_and_continued_clips_are_compared_with_real_ones(place, monkeypatc
         (["--stride", "0"], "--stride must be at least 1"),
         (["--judge", "gpt"], "--judge: only for models of text"),
         (["--stride", "20"], "holds no readable video"),
+        (["--window", "2"], "--window and --sinks are for continued clips, of more frames than the 6"),
+        (["--sinks", "1", "--frames", "6"], "--window and --sinks are for continued clips"),
+        (["--data", "moving-digits", "--stride", "2"], "moving-digits holds clips that are drawn"),
+        (["--data", "clips.npz", "--stride", "2"], "clips that are cut already: leave out --stride"),
+        (["--data", "clips.npz", "--split", "test"], "compared with as a whole: leave out --split"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

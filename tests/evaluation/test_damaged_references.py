@@ -38,7 +38,7 @@ def test_damaged_clips_are_left_out_named_and_counted(place, tmp_path, monkeypat
     reference = report["reference"]
     names = [name.rsplit("/", 1)[1] for name in reference["left_out_files"]]
     assert sorted(names) == ["1-damaged.avi", "2-text.mp4"]
-    assert reference["left_out"] == 2 and "2 unreadable files" in capsys.readouterr().out
+    assert reference["left_out"] == 2 and "2 items of real skipped; " in capsys.readouterr().out
     assert (report["scores"], report["series"]) == (whole["scores"], whole["series"])
 
     for path in sorted((tmp_path / "real").rglob("*.mp4"))[:4]:

@@ -13,6 +13,7 @@ from acdit.evaluation.comparison import classes_like, suitable_features
 from acdit.evaluation.real_sets import Geometry, RealSets, open_real, open_real_sets, parts_of
 from acdit.evaluation.samples import StoredSamples, TensorSamples
 from acdit.utils.errors import UserError
+from tests.data.clip_files import numbers, write
 from tests.pipelines.small import build, network
 from tests.tiny import given
 
@@ -80,6 +81,27 @@ def test_the_fraction_that_a_run_held_out_is_found_again(tmp_path):
     few = open_real_sets(source, GEOMETRY, recorded=recorded)
     assert sizes(few.training, few.held_out, few.reference, few.real) == (72, 8, 36, 36)
     assert shared(few.held_out, few.reference) == 0 and "only 8 items" in few.notes[0]
+
+
+@pytest.mark.parametrize("held", ["fraction", "split"])
+def test_clips_have_the_stride_of_training_unless_another_is_given(tmp_path, held):
+    """The held-out part of a run's own data and its training part, read frame by frame."""
+    parts = [tmp_path] if held == "fraction" else [tmp_path / "train", tmp_path / "validation"]
+    for part in parts:
+        part.mkdir(exist_ok=True)
+        for index in range(4):
+            write(part / f"{index}.mp4", range(12))
+    recorded = DataConfig(
+        source=str(tmp_path), image_size=16, frames=3, frame_stride=3, short_clips="skip", flip=False
+    )
+    recorded.validation_fraction = 0.5 if held == "fraction" else 0.0
+    for given_stride, stride in ((None, 3), (1, 1), (2, 2)):
+        geometry = Geometry(16, 3, 3, given_stride)
+        training, held_out = parts_of(str(tmp_path), geometry, None, recorded)
+        assert sizes(training, held_out) == ((2, 2) if held == "fraction" else (4, 4))
+        for clip in (*pixels(held_out), *pixels(given(training))):
+            first, second, third = numbers(clip)
+            assert second - first == third - second == stride
 
 
 def test_an_npz_file_is_a_reference_as_a_whole(tmp_path):

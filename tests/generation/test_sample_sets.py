@@ -9,6 +9,7 @@ import time
 import zipfile
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from acdit.generation.sample_sets import SampleSet, SetPlan
 from acdit.pipelines.folders import pipeline_folder
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.loading import load_pipeline
+from acdit.utils import resources
 from acdit.utils.errors import UserError
 from tests.pipelines.small import build, latents_of, network, seeded, small_autoencoder
 from tests.tiny import relative_error
@@ -161,6 +163,25 @@ def test_parts_that_are_there_are_not_drawn_again(models, drawn, tmp_path):
     half.write(2, np.full((4, 8, 8, 3), 7, np.uint8))
     images = images_of(drawn())
     assert (images[16:] == 7).all() and images[:16].std() > 10
+
+
+@pytest.mark.parametrize("out", ["samples.npz", "samples"])
+def test_parts_that_are_there_need_no_room(models, drawn, tmp_path, monkeypatch, capsys, out):
+    """Twenty images take 3,840 bytes as parts and as many again as a file."""
+    begun(models["grey"], tmp_path / out)  # parts 0 and 2 of 3
+    free = SimpleNamespace(free=7_679)
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: free)
+    command = ["sample", "--model", models["grey"], "--batch", "8", "--count", "20", "--steps", "2", "--out"]
+    assert main([*command, str(tmp_path / f"other{Path(out).suffix}")]) == 2
+    assert "20 images of 8x8 pixels need about 7.68 kB" in capsys.readouterr().err
+    free.free = 4_500
+    assert main([*command, str(tmp_path / out)]) == 2
+    err = capsys.readouterr().err
+    assert "beside their parts so far, need about" in err and err.endswith("make room\n")
+    free.free = 5_400
+    drawn(out)
+    free.free = 0
+    drawn(out)  # it is complete
 
 
 def test_damaged_parts_are_drawn_again(models, drawn, tmp_path):

@@ -123,6 +123,16 @@ def test_several_lengths_at_once_and_unused_keys_are_refused():
         UserError, match=r"diffusion\.min_snr is for images and video, not for texts \(data\.tokens\)"
     ):
         recipe("text", "unused", **{"diffusion.min_snr": 5.0})
+    for modality, key, value in (
+        ("image", "data.frame_stride", 2),
+        ("image", "data.short_clips", "skip"),
+        ("video", "data.tokenizer", "gpt2"),
+        ("text", "data.frame_stride", 2),
+        ("text", "data.image_size", 8),
+        ("text", "data.flip", False),
+    ):
+        with pytest.raises(UserError, match=rf"^{key} is for .*, not for .*: leave it out$"):
+            recipe(modality, "unused", **{key: value})
     with pytest.raises(UserError, match=r"no modality has layouts of 7 axes"):
         modality_of_layout(7)
     with pytest.raises(UserError, match=r"data\.source digits holds images: leave out data\.frames"):

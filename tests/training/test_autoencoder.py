@@ -118,7 +118,7 @@ def test_too_many_damaged_pictures_end_the_run_with_its_state_saved(tmp_path, ca
     capfd.readouterr()
     assert train_autoencoder(recipe_of(out, **keys, **{"data.max_unreadable": 6}), CPU) == out / "vae"
     said = capfd.readouterr().err
-    assert re.search(r"skipped [1-6] unreadable images: .*/cat/\d\d\.png: ", said)
+    assert re.search(r"skipped [1-6] items?: .*/cat/\d\d\.png: ", said)
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path):

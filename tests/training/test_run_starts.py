@@ -88,7 +88,17 @@ def test_pictures_that_cannot_be_read_are_counted_and_named_at_the_end(tmp_path,
     (tmp_path / "pictures" / "cat" / "notes.txt").write_text("not a picture")
     train(small_recipe(tmp_path / "run", training={"steps": 1}, data=data))
     written = capsys.readouterr().err
-    assert "skipped 1 " in written and "cat/notes.txt" in written
+    assert "skipped 1 item: " in written and "cat/notes.txt: not an image" in written
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pictures_that_are_damaged_after_the_start_end_the_run_in_one_line(tmp_path, workers):
+    data = write_pictures(tmp_path / "pictures", ["cat", "dog"])
+    run = Run(small_recipe(tmp_path / "run", data=data | {"workers": workers}))
+    for path in (tmp_path / "pictures").rglob("*.png"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"^none of the 8 images can be decoded; first problem: .*: not an"):
+        advance(run, 1)
 
 
 def test_init_from_another_patch_is_refused(trained, tmp_path):

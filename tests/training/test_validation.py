@@ -1,6 +1,7 @@
 """Validation: the loss of the averaged weights on held-out images, the same whoever measures."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from acdit.utils.names import same_classes
 from acdit.utils.randomness import generator
 from acdit.utils.ranks import launched
 from tests.processes import on_ranks
+from tests.tiny import grey_autoencoder
 from tests.training.small import advance, all_state, small_recipe, unequal
 
 BLOCKS = {"blocks": ["2x2", "4x4"]}
@@ -110,7 +112,19 @@ def test_the_best_checkpoint_is_kept_and_the_log_knows_all(tmp_path):
     assert [entry["step"] for entry in entries if "loss" in entry] == [2, 4, 6, 8]
 
 
-def test_a_folder_has_a_held_out_part_only_by_name(tmp_path):
+def test_latents_are_those_of_all_samples_at_once(tmp_path):
+    """They are encoded part by part, and each is drawn once, from the noise of all."""
+    vae: Any = grey_autoencoder(scaling_factor=0.5)
+    recipe = small_recipe(tmp_path, validation={"every": 1, "images": 35})
+    read, pixels = (Validation(recipe, tuple("0123456789"), each) for each in (vae, None))
+    with torch.no_grad():
+        latents = vae.encode(pixels.data).latent_dist
+    noise = torch.randn(latents.mean.shape, generator=generator("validation", "latent"))
+    assert torch.allclose(read.data, 0.5 * (latents.mean + latents.std * noise), atol=1e-5)
+    assert len(read.data) == 35 and torch.equal(read.labels, pixels.labels)
+
+
+def test_a_folder_has_a_held_out_part_only_by_name(tmp_path, capsys):
     for part in ("train", "valid", "other"):
         for name in ("cat", "dog") if part != "other" else ("cat", "emu"):
             (tmp_path / part / name).mkdir(parents=True)
@@ -125,7 +139,10 @@ def test_a_folder_has_a_held_out_part_only_by_name(tmp_path):
         with pytest.raises(UserError, match=words):
             train(small_recipe(tmp_path / "run", data=data, validation=validation))
     good = {"every": 3, "source": str(tmp_path / "valid")}
+    (tmp_path / "valid" / "notes.txt").write_text("no picture")
     train(small_recipe(tmp_path / "good", data=data, validation=good))
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "validation: " in line)
+    assert line.startswith("validation: skipped 1 item: ") and "valid/notes.txt: " in line
     assert '"validation"' in (tmp_path / "good" / "log.jsonl").read_text()
 
 
