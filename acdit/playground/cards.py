@@ -88,9 +88,14 @@ class Card:
 
     @property
     def steps(self) -> int:
-        """Return the default number of solver steps of a block."""
+        """Return the default number of solver steps of a block of the model's own layout."""
+        return self.default_steps(self.layout)
+
+    def default_steps(self, layout: Layout) -> int:
+        """Return the default number of solver steps of a block; a text takes at most one for each token."""
         steps = self.index.get("num_inference_steps")
-        return steps or (self.layout.block_tokens if self.modality is TEXT else STEPS)
+        tokens = layout.block_tokens
+        return min(steps or tokens, tokens) if self.modality is TEXT else steps or STEPS
 
     @property
     def max_steps(self) -> int:

@@ -4,6 +4,7 @@ import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+MOST_CONNECTIONS = 64
 LONGEST_SILENCE = 30.0  # seconds without the head of a request, also while single bytes of one arrive
 LONGEST_STALL = 300.0  # seconds in which a browser reads none of an answer that waits, as one that is asleep
 
@@ -11,17 +12,24 @@ LONGEST_STALL = 300.0  # seconds in which a browser reads none of an answer that
 class Connection(H11Protocol):
     """Connection that ends if it has no request to answer, or if nobody reads the answer.
 
+    One above the limit takes the place of the one that has been silent for longest.
+
     uvicorn itself closes connections only after an answer, and waits for the first request, for the rest of
     its head, for the body of one that was refused and for the reader of an answer as long as it takes.
     """
 
-    _silence: asyncio.TimerHandle | None = None
+    _silence: asyncio.TimerHandle | None = None  # the longest silence ends at its time
     _stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Begin to wait for the first request."""
         super().connection_made(transport)
         self._wait()
+        opened = [each for each in self.connections if not each.transport.is_closing()]
+        if len(opened) > MOST_CONNECTIONS:
+            silent = (each for each in opened if isinstance(each, Connection) and each is not self)
+            ends = {each: each._silence.when() for each in silent if each._silence and each._is_silent}
+            min(ends, key=lambda each: ends[each], default=self).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the waits."""
@@ -51,6 +59,11 @@ class Connection(H11Protocol):
             self._silence.cancel()
         self._silence = self.loop.call_later(LONGEST_SILENCE, self._close_if_silent)
 
+    @property
+    def _is_silent(self) -> bool:
+        """Return whether there is no request to answer."""
+        return self.cycle is None or self.cycle.response_complete
+
     def _close_if_silent(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_silent:
             self.transport.close()

@@ -31,7 +31,7 @@ def explain(card: Card, block: tuple[int, ...], machine: Machine) -> dict[str, A
     """
     layout, counts = card.layout.with_block(block), generator_counts(card.network)
     guided = card.modality.guided
-    steps = min(card.steps, layout.block_tokens) if card.modality is TEXT else card.steps
+    steps = card.default_steps(layout)
     by_block = counts.sampling_flops(layout, [steps] * layout.num_blocks, guided=guided)
     # a text shows as many tokens at each step in both cases
     at_once = steps * layout.num_blocks if card.modality is TEXT else steps
@@ -52,7 +52,7 @@ def explain(card: Card, block: tuple[int, ...], machine: Machine) -> dict[str, A
         "flops": {"full_sequence": whole, "block_by_block": by_block, "saving": 1 - by_block / whole},
         "text": _sentences(card, layout, shown, steps, cached, by_block, whole),
         "python": _python(card, block, machine),
-        "command": command_line("info", {"model": card.source, "block": block}),
+        "command": command_line("info", {"model": card.source, "block": block, **machine.precision}),
     }
 
 

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..utils.errors import UserError, line_of, raised_here
@@ -235,7 +235,8 @@ def outcome(job: Job) -> Event | None:
 def failure(error: BaseException) -> str:
     """Return the message of an error in a job; the terminal of the server shows the traceback of a bug."""
     if not isinstance(error, UserError) and not (isinstance(error, ValueError) and raised_here(error)):
-        traceback.print_exception(error, file=sys.stderr)
+        with suppress(OSError, ValueError):  # nobody may read the terminal any more
+            traceback.print_exception(error, file=sys.stderr)
     return line_of(error)
 
 

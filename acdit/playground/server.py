@@ -18,7 +18,6 @@ from .jobs import Worker
 from .listening import url_of
 from .shelf import Shelf
 
-MOST_CONNECTIONS = 64
 LAST_WAIT = 5  # seconds for the answers that are being sent when the server is interrupted
 
 
@@ -42,7 +41,6 @@ class Server(uvicorn.Server):
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=LAST_WAIT,
         )
         super().__init__(config)

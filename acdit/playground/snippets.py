@@ -32,6 +32,11 @@ class Machine:
     def __init__(self, device: torch.device, dtype: torch.dtype):
         self.device, self.dtype = device, dtype
 
+    @property
+    def precision(self) -> dict[str, Any]:
+        """Return the option of a command for the precision, if it is not the default."""
+        return {} if self.dtype == torch.float32 else {"dtype": str(self.dtype).removeprefix("torch.")}
+
     def loading(self, card: Card) -> str:
         """Return the Python statements that load a model as `pipe`."""
         kind = KINDS[card.modality.name]
@@ -55,12 +60,13 @@ class Machine:
         given = {"model": card.source, **options}
         if self.device.type != "cpu" or torch.cuda.is_available():  # where the default is the GPU
             given["device"] = self.device
-        if self.dtype != torch.float32:
-            given["dtype"] = str(self.dtype).removeprefix("torch.")
+        given |= self.precision
         if MISSING in (given.get("labels"), given.get("labels-by-block")):
             return _without(python, "both the name and the number of the class are names of other classes")
         if any("\0" in str(value) for value in given.values()):
             return _without(python, "no argument of a command can hold the character NUL")
+        if not all(_can_be_typed(str(value)) for value in given.values()):
+            return _without(python, "no argument of a command can hold half of a surrogate pair")
         command = command_line("sample", given)
         if len(os.fsencode(command)) > LONGEST_COMMAND:
             return _without(python, f"it would be longer than {LONGEST_COMMAND:,} bytes")
@@ -116,13 +122,23 @@ def label_word(card: Card, label: int | None) -> str:
         return quoted_value("")
     names = {index: name for index, name in enumerate(card.class_names) if name}
     words = (word for word in (names[label], str(label)) if list(names.values()).count(word) < 2)
-    word = next((word for word in words if class_id(word, names, card.classes) == label), None)
+    named = (word for word in words if _can_be_typed(word))
+    word = next((word for word in named if class_id(word, names, card.classes) == label), None)
     return MISSING if word is None else quoted_value(word)
 
 
 def block_code(block: Sequence[int]) -> str:
     """Return the code of a block size."""
     return repr(tuple(block))
+
+
+def _can_be_typed(word: str) -> bool:
+    """Return whether an argument of a command can hold a text."""
+    try:
+        os.fsencode(word)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _without(python: str, reason: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing, suppress
 
 import pytest
 
-from acdit.playground.server import MOST_CONNECTIONS
+from acdit.playground.connections import MOST_CONNECTIONS
 from tests.pipelines.small import picture
 from tests.playground.page import WAIT, first_event, served, upload
 
@@ -89,19 +89,42 @@ def test_a_refused_request_that_goes_on_is_ended(page, monkeypatch):
     "beginning", [b"", b"POST /api/draw HTTP/1.1\r\nHost: 127"], ids=["silent", "half a head"]
 )
 def test_connections_without_a_request_make_room(beginning, folders, monkeypatch):
+    """At once for others, those that are silent for longest first; and in the end by themselves."""
     with served(folders["picture"]) as page, ExitStack() as stack:
-        monkeypatch.setattr("acdit.playground.connections.LONGEST_SILENCE", 1e9)
-        with ExitStack() as others:
-            for _ in range(MOST_CONNECTIONS):
-                others.enter_context(closing(connected(page))).sendall(beginning)
-            while page.ask("GET", "/api/models")[0] != 503:  # until the server has seen all of them
-                time.sleep(0.05)
-        monkeypatch.setattr("acdit.playground.connections.LONGEST_SILENCE", 0.5)
-        silent = [stack.enter_context(closing(connected(page))) for _ in range(MOST_CONNECTIONS)]
-        for connection in silent:
-            connection.sendall(beginning)
-        assert [everything(connection) for connection in silent] == [b""] * MOST_CONNECTIONS
+        assert page.server is not None
+        opened = page.server.server_state.connections
+
+        def silent(count):
+            for _ in range(count):
+                connection = stack.enter_context(closing(connected(page)))
+                connection.sendall(beginning)
+                yield connection
+
+        first = list(silent(MOST_CONNECTIONS))
         assert page.ask("GET", "/api/models")[0] == 200
+        assert everything(first[0]) == b""
+        more = list(silent(MOST_CONNECTIONS))
+        assert [everything(connection) for connection in first[1:]] == [b""] * (MOST_CONNECTIONS - 1)
+        assert len(opened) <= MOST_CONNECTIONS
+        monkeypatch.setattr("acdit.playground.connections.LONGEST_SILENCE", 0.5)
+        last = list(silent(MOST_CONNECTIONS))
+        assert [everything(connection) for connection in more + last] == [b""] * 2 * MOST_CONNECTIONS
+        assert page.ask("GET", "/api/models")[0] == 200
+
+
+def test_connections_with_a_request_are_not_cut_for_others(folders):
+    body = json.dumps(DRAW).encode()
+    with served(folders["picture"]) as page, ExitStack() as stack:
+        asking = [stack.enter_context(closing(connected(page))) for _ in range(MOST_CONNECTIONS)]
+        for connection in asking:
+            connection.sendall(head_of(page, "draw", len(body)) + body[:10])
+        assert page.server is not None
+        opened = page.server.server_state.connections
+        while sum(each.cycle is not None for each in opened) < MOST_CONNECTIONS:
+            time.sleep(0.05)
+        assert everything(connected(page)) == b""  # one too many
+        asking[0].sendall(body[10:])
+        assert b'"event": "done"' in everything(asking[0])
 
 
 def test_an_answer_that_takes_longer_than_a_silence_may_is_not_cut(folders, monkeypatch):

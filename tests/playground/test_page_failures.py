@@ -15,7 +15,8 @@ from acdit.playground.video import LabelChoice
 from tests.pipelines.small import picture
 from tests.playground.page import WAIT, named, served, upload
 
-FINISH = {"label": 0, "block": "2x2", "steps": 1, "guidance": 1.5, "seed": 0, "keep": 1, "count": 2}
+DRAW = {"label": 0, "block": "2x2", "steps": 1, "guidance": 1.5, "seed": 0}
+FINISH = DRAW | {"keep": 1, "count": 2}
 
 
 class Panic(BaseException):
@@ -36,6 +37,19 @@ def test_a_panic_is_the_end_of_its_job_alone(loop, capsys):
     last = outcome(Job(work, loop, lambda: False))
     assert last is not None and last["event"] == "error" and "index out of bounds" in last["message"]
     assert "Panic" in capsys.readouterr().err
+
+
+def test_a_terminal_that_is_gone_ends_no_thread(loop, monkeypatch):
+    class Gone:
+        def write(self, text):
+            raise BrokenPipeError
+
+    def work(job):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    last = outcome(Job(work, loop, lambda: False))
+    assert last is not None and last["event"] == "error" and "a bug" in last["message"]
 
 
 def test_a_number_that_json_does_not_have_is_not_sent(loop):
@@ -136,6 +150,18 @@ def test_names_that_are_not_unicode_are_offered(folders, tmp_path):
         model = json.loads(body)["models"][0]
         assert model["name"] == "caf?" and model["classes"][1]["name"] == "\ud800"
         assert page.post("/api/how", {"model": model["name"], "block": "2x2"})[0] == 200
+
+
+def test_a_class_whose_name_no_command_can_hold_is_drawn(folders, tmp_path):
+    shutil.copytree(folders["picture"], tmp_path / "odd")
+    index = json.loads((tmp_path / "odd" / "model_index.json").read_text())
+    index["id2label"] = {"0": "\ud800", "1": "0", "2": "plain"}  # the number of one is the name of another
+    (tmp_path / "odd" / "model_index.json").write_text(json.dumps(index))
+    with served(tmp_path / "odd") as page:
+        ends = [page.events("/api/draw", DRAW | {"model": "odd", "label": label})[-1] for label in range(3)]
+    assert [end["event"] for end in ends] == ["done"] * 3
+    assert ends[0]["command"] is None and "names of other classes" in ends[0]["without_command"]
+    assert "--labels 0 " in ends[1]["command"] and "--labels plain " in ends[2]["command"]
 
 
 def test_a_class_may_be_changed_at_any_moment():

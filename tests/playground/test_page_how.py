@@ -25,6 +25,7 @@ UNSEEN, CLEAN, NOISED = 0, 1, 2
         ("moving-digits", "video", ["2x8x8"]),
         ("shakespeare", "text", ["16", "1"]),
         ("picture", "image", ["2x2"]),
+        ("letters", "text", ["8", "4", "2"]),
     ],
 )
 def test_costs_are_those_of_the_command(model, what, blocks, page, folders, capsys):
@@ -107,6 +108,8 @@ def test_the_copied_code_runs_in_another_precision(folders, capsys):
     exec(compile(answer["python"], "copied.py", "exec"), {})
     printed = capsys.readouterr().out
     assert str(answer["cache"][-1]["bytes"]) in printed
+    assert main(shlex.split(answer["command"])[1:]) == 0
+    assert f"{answer['cache'][-1]['bytes']:,}" in capsys.readouterr().out
     single = Shelf([str(folders["picture"])])
     full = explain(single.cards["picture"], (2, 2), single.machine)
     assert full["cache"][-1]["bytes"] == 2 * answer["cache"][-1]["bytes"]

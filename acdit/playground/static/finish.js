@@ -225,8 +225,10 @@ export function setUp(panel, models, limits) {
     runner.press();
   });
   form.addEventListener("change", (event) => {
+    const isCut = settings.fields.block.element.contains(event.target);
+    if (isCut) source.arrange(); // before the address is written, which holds the number of kept blocks
     settings.remember();
-    if (settings.fields.block.element.contains(event.target)) source.refresh();
+    if (isCut) source.refresh();
   });
 
   const results = el("div", { className: "results" }, trouble, source.place, gallery.element, numbers.element, code.element);

@@ -47,14 +47,12 @@ export class Player {
     const old = this.frames.splice(0, Math.max(0, this.frames.length - KEPT));
     for (const frame of old) frame.close();
     this.first += old.length;
-    this.at = Math.max(this.at, this.first - 1);
     Object.assign(this.track, { min: this.first, max: this.last });
     if (this.toggle.disabled) {
       this.toggle.disabled = this.track.disabled = false;
       this.play();
     } else if (!this.playing) {
-      this.at = Math.max(this.at, this.first); // the frame in view may be one of those that were forgotten
-      this.draw();
+      this.say(); // the picture stays, even if its frame is one of those that were forgotten
     }
   }
 
@@ -91,7 +89,7 @@ export class Player {
   tick(now) {
     if (!this.playing) return;
     if (now >= this.due) {
-      if (this.at < this.last) this.step(this.at + 1, now);
+      if (this.at < this.last) this.step(Math.max(this.at + 1, this.first), now);
       else if (this.ended) this.again(now);
     }
     this.timer = requestAnimationFrame((next) => this.tick(next));
@@ -114,7 +112,14 @@ export class Player {
     const frame = this.frames[this.at - this.first];
     if (!frame) return;
     this.pen.drawImage(frame, 0, 0, this.canvas.width, this.canvas.height);
+    this.say();
+  }
+
+  /** Say which frame is shown. */
+  say() {
+    const place = `Frame ${this.at + 1} of ${this.last + 1}`;
     this.track.value = this.at;
-    this.place.textContent = `Frame ${this.at + 1} of ${this.last + 1}`;
+    this.track.setAttribute("aria-valuetext", place);
+    this.place.textContent = place;
   }
 }

@@ -9,7 +9,7 @@ function mebibytes(count) {
 /** Area for one file; `chosen(name, dataUrl)` is called with it, `refused(message)` if it is too large or cannot be read. */
 export class Upload {
   constructor(label, accept, limit, chosen, refused) {
-    Object.assign(this, { limit, chosen, refused });
+    Object.assign(this, { limit, chosen, refused, turn: 0 });
     this.input = el("input", { type: "file", accept, id: newId("field"), className: "for-readers" });
     this.note = el("span", { className: "hint", textContent: "Drop it here, paste it, or choose a file." });
     const title = el("span", { className: "title", textContent: label });
@@ -34,6 +34,8 @@ export class Upload {
 
   async take(file) {
     if (!file) return;
+    this.turn += 1;
+    const { turn } = this;
     this.input.value = ""; // the same file may be chosen again
     if (file.size > this.limit) {
       this.refused(`${file.name} has ${mebibytes(file.size)}; a file may have ${mebibytes(this.limit)}. Choose a smaller one.`);
@@ -44,14 +46,16 @@ export class Upload {
       data = await dataUrlOf(file);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      this.refused(error.message);
+      if (turn === this.turn) this.refused(error.message);
       return;
     }
+    if (turn !== this.turn) return; // another file was given while this one was read
     this.note.textContent = file.name;
     await this.chosen(file.name, data);
   }
 
   clear() {
+    this.turn += 1; // a file that is being read is not taken
     this.note.textContent = "Drop it here, paste it, or choose a file.";
   }
 }

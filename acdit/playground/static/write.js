@@ -125,8 +125,8 @@ export function setUp(panel, models) {
     runner.press();
   });
   panel.addEventListener("change", () => {
+    arrange(); // before the address is written, which holds what follows from the block size
     settings.remember();
-    arrange();
   });
   const results = el("div", { className: "results" }, trouble, sheet.element, numbered.element, numbers.element, code.element);
   panel.append(el("div", { className: "split" }, form, results));
