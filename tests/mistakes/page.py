@@ -48,14 +48,21 @@ PAGE: list[Mutant] = [
     mutant(
         "a connection over which no request comes stays open",
         "playground/connections.py",
-        "if self.cycle is None or self.cycle.response_complete:",
+        "if self._is_silent:",
         "if False:",
         "playground/test_page_connections.py::test_connections_without_a_request_make_room",
     ),
     mutant(
+        "connections that are silent keep others out",
+        "playground/connections.py",
+        "default=self).transport.abort()",
+        "default=self)",
+        "playground/test_page_connections.py::test_connections_with_a_request_are_not_cut_for_others",
+    ),
+    mutant(
         "a connection is closed while it is answered",
         "playground/connections.py",
-        "if self.cycle is None or self.cycle.response_complete:",
+        "if self._is_silent:",
         "if True:",
         "playground/test_page_connections.py::test_an_answer_that_takes_longer_than_a_silence_may_is_not_cut",
     ),
