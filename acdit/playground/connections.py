@@ -18,7 +18,8 @@ class Connection(H11Protocol):
     its head, for the body of one that was refused and for the reader of an answer as long as it takes.
     """
 
-    _silence: asyncio.TimerHandle | None = None  # the longest silence ends at its time
+    _silent_since = 0.0  # time of the event loop
+    _silence: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -27,9 +28,9 @@ class Connection(H11Protocol):
         self._wait()
         opened = [each for each in self.connections if not each.transport.is_closing()]
         if len(opened) > MOST_CONNECTIONS:
-            silent = (each for each in opened if isinstance(each, Connection) and each is not self)
-            ends = {each: each._silence.when() for each in silent if each._silence and each._is_silent}
-            min(ends, key=lambda each: ends[each], default=self).transport.abort()
+            others = (each for each in opened if isinstance(each, Connection) and each is not self)
+            silent = (each for each in others if each._is_silent)
+            min(silent, key=lambda each: each._silent_since, default=self).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the waits."""
@@ -55,6 +56,7 @@ class Connection(H11Protocol):
             self._stall.cancel()
 
     def _wait(self) -> None:
+        self._silent_since = self.loop.time()
         if self._silence is not None:
             self._silence.cancel()
         self._silence = self.loop.call_later(LONGEST_SILENCE, self._close_if_silent)
