@@ -1,6 +1,7 @@
 """The state of a generation that callbacks read and change, and the calls of the caller's function."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,25 @@ StepFunction = Callable[..., dict[str, Any] | None]
 CONDITIONS = ["prompt_embeds", "pooled_prompt_embeds", "add_text_embeds", "add_time_ids"]
 
 
+@dataclass
+class Loop:
+    """State of one generation, which callbacks read and change.
+
+    Attributes:
+        num_timesteps: number of solver steps, over all blocks.
+        guidance_scale: guidance scale; None = that of the model.
+        guided: whether the samples have classes.
+        interrupt: whether the generation is to end after the current step.
+        current_timestep: timestep of the current step; None while no step is computed.
+    """
+
+    num_timesteps: int = 0
+    guidance_scale: float | None = None
+    guided: bool = False
+    interrupt: bool = False
+    current_timestep: Tensor | None = None
+
+
 class LoopState(ConfigMixin):
     """State of the current call of a pipeline, under the names that it has in diffusers.
 
@@ -25,11 +45,34 @@ class LoopState(ConfigMixin):
     and less mean no guidance from the next step on.
     """
 
-    _interrupt = False
-    _num_timesteps = 0
-    _guidance_scale: float | None = None
-    _current_timestep: Tensor | None = None
-    _guided = False  # whether the samples of the call have classes
+    _last_loop: Loop | None = None
+
+    @property
+    def _loop(self) -> Loop:
+        """The generation that is computed, or was last; a stream that goes on becomes it again."""
+        if self._last_loop is None:
+            self._last_loop = Loop()
+        return self._last_loop
+
+    @_loop.setter
+    def _loop(self, loop: Loop) -> None:
+        self._last_loop = loop
+
+    @property
+    def _interrupt(self) -> bool:
+        return self._loop.interrupt
+
+    @_interrupt.setter
+    def _interrupt(self, value: bool) -> None:
+        self._loop.interrupt = value
+
+    @property
+    def _guidance_scale(self) -> float | None:
+        return self._loop.guidance_scale
+
+    @_guidance_scale.setter
+    def _guidance_scale(self, value: float) -> None:
+        self._loop.guidance_scale = value
 
     @property
     def interrupt(self) -> bool:
@@ -39,12 +82,12 @@ class LoopState(ConfigMixin):
     @property
     def num_timesteps(self) -> int:
         """Return the number of solver steps of the call, over all blocks."""
-        return self._num_timesteps
+        return self._loop.num_timesteps
 
     @property
     def current_timestep(self) -> Tensor | None:
         """Return the timestep of the current step; None outside a call."""
-        return self._current_timestep
+        return self._loop.current_timestep
 
     @property
     def guidance_scale(self) -> float:
@@ -56,13 +99,16 @@ class LoopState(ConfigMixin):
     @property
     def do_classifier_free_guidance(self) -> bool:
         """Return whether the current or last call applies guidance."""
-        return self._guided and self.guidance_scale > 1
+        return self._loop.guided and self.guidance_scale > 1
 
-    def _start_loop(
-        self, num_timesteps: int, guidance_scale: float | None = None, guided: bool = False
-    ) -> None:
-        self._interrupt, self._num_timesteps, self._current_timestep = False, num_timesteps, None
-        self._guidance_scale, self._guided = guidance_scale, guided
+    @contextmanager
+    def _begun(self, loop: Loop) -> Iterator[Loop]:
+        """Make a generation the current one; its last step ends also if a stream is left before its end."""
+        self._loop = loop
+        try:
+            yield loop
+        finally:
+            loop.current_timestep = None
 
     def _interrupted(self) -> bool:
         return self._interrupt
@@ -101,7 +147,7 @@ def call_step_function(
     Raises:
         UserError: if it returns anything but a dictionary or None.
     """
-    pipeline._current_timestep = end.timestep
+    pipeline._loop.current_timestep = end.timestep
     returned = function(pipeline, end.step, end.timestep, tensors)
     if returned is None:
         return {}

@@ -17,7 +17,7 @@ from ..model.token_head import GeneratorNetwork
 from ..utils.checks import is_integer
 from ..utils.errors import UserError
 from .block_pipeline import BlockPipeline
-from .callbacks import CONDITIONS, Callback, LiveGuidance, StepFunction
+from .callbacks import CONDITIONS, Callback, LiveGuidance, Loop, StepFunction
 from .generators import Generators, one_per_sample
 from .labels import BlockLabels, ClassLabels, LabelsByBlock, ids_of_labels, label_tensor
 from .layouts import requested_layout
@@ -292,33 +292,32 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         bar: Any = self.progress_bar
         labels, blocks = request.samples.labels, range(request.start, request.layout.num_blocks)
         total = number_of_timesteps(self.scheduler, request.steps, blocks, request.spacing)
-        self._start_loop(total, request.guidance.scale, guided=labels is not None)
-        try:
-            with bar(total=math.inf if request.endless else total) as progress:
+        loop = Loop(total, request.guidance.scale, guided=labels is not None)
+        with self._begun(loop), bar(total=math.inf if request.endless else total) as progress:
 
-                def on_step(end: StepEnd) -> Tensor | None:
-                    progress.update()
-                    return None if after_step is None else after_step(end)
+            def on_step(end: StepEnd) -> Tensor | None:
+                progress.update()
+                return None if after_step is None else after_step(end)
 
-                yield from generate(
-                    self.transformer,
-                    request.layout,
-                    request.noise,
-                    scheduler=self.scheduler,
-                    steps=request.steps,
-                    spacing=request.spacing,
-                    labels=labels,
-                    guidance=request.guidance,
-                    prefix=request.prefix,
-                    window=request.window,
-                    sinks=request.sinks,
-                    context_noise=request.context_noise,
-                    generators=request.samples.generators,
-                    on_step=on_step,
-                    interrupted=self._interrupted,
-                )
-        finally:  # also if a stream is left before its end
-            self._current_timestep = None
+            for block in generate(
+                self.transformer,
+                request.layout,
+                request.noise,
+                scheduler=self.scheduler,
+                steps=request.steps,
+                spacing=request.spacing,
+                labels=labels,
+                guidance=request.guidance,
+                prefix=request.prefix,
+                window=request.window,
+                sinks=request.sinks,
+                context_noise=request.context_noise,
+                generators=request.samples.generators,
+                on_step=on_step,
+                interrupted=self._interrupted,
+            ):
+                yield block
+                self._loop = loop  # another generation may have begun in the meantime
 
     def _after_step(self, request: Request) -> Callback | None:
         """Return the caller's function with what it receives; None if there is none."""

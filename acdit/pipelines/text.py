@@ -14,7 +14,7 @@ from ..diffusion.masked_schedulers import with_sampling
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
 from ..utils.errors import UserError
-from .callbacks import StepFunction, TextCallback
+from .callbacks import Loop, StepFunction, TextCallback
 from .canvas import Canvas, canvas_of_prompts, canvas_of_tokens
 from .folders import tokenizer_beside
 from .generators import Generators, one_per_sample
@@ -320,9 +320,9 @@ class ACDiTTextPipeline(TextScorer):
             return changed
 
         masked = (canvas.tokens == self.tokenizer.mask).any(0).view(canvas.layout.num_blocks, -1).any(1)
-        self._start_loop(sum(compress(request.steps, masked.tolist())))  # given blocks take no step
+        steps = sum(compress(request.steps, masked.tolist()))  # given blocks take no step
         bar: Any = self.progress_bar
-        with bar(total=canvas.layout.num_blocks) as progress:
+        with self._begun(Loop(steps)) as loop, bar(total=canvas.layout.num_blocks) as progress:
             for finished in generate(
                 self.transformer,
                 canvas.layout,
@@ -340,6 +340,7 @@ class ACDiTTextPipeline(TextScorer):
                     canvas.put(finished.index, finished.sample)
                 progress.update()
                 yield finished
+                self._loop = loop  # another generation may have begun in the meantime
                 if canvas.done(finished.index):
                     return
 

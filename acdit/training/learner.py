@@ -181,6 +181,10 @@ class Learner:
 
     @torch.no_grad()
     def _set_weights(self, values: list[Tensor]) -> None:
+        if self.sharded:
+            # What a forward pass without a backward pass has gathered would be used once more, whatever the
+            # shards hold: FSDP keeps it at the root of the network.
+            self.network.reshard()
         # one by one, because sharded parameters cannot be copied all at once
         for parameter, value in zip(self.parameters, values, strict=True):
             parameter.copy_(value)

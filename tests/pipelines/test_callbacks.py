@@ -77,6 +77,33 @@ def test_a_stream_ends_when_it_is_interrupted(pipe):
     assert [piece.block for piece in pieces] == [0, 1]
 
 
+def test_a_stream_goes_on_after_other_calls(pipe):
+    """Each generation has a state of its own, also if another one begins between two pieces of a stream."""
+
+    def begun():
+        return pipe.stream(0, guidance_scale=6.0, generator=seeded(1), output_type="pt")
+
+    whole, stream = [piece.images for piece in begun()], begun()
+    pieces = [next(stream)]
+    pipe(1, guidance_scale=1.0, callback_on_step_end=interrupt_after(0))
+    assert pipe.interrupt and pipe.guidance_scale == 1.0
+    pieces += [next(stream)]
+    assert not pipe.interrupt and pipe.guidance_scale == 6.0
+    pipe._interrupt = True  # of the stream, and not of the call before its next piece
+    other = pipe(0, guidance_scale=6.0, generator=seeded(1), output_type="pt").images
+    pieces += list(stream)
+    assert len(pieces) == 2 and torch.equal(other, whole[-1])
+    assert all(torch.equal(piece.images, expected) for piece, expected in zip(pieces, whole[:2], strict=True))
+
+
+def test_texts_go_on_after_other_calls(writer):
+    whole, stream = list(writer.stream(generator=seeded(1))), writer.stream(generator=seeded(1))
+    pieces = [next(stream)]
+    writer(generator=seeded(2), callback_on_step_end=interrupt_after(0))
+    assert writer.interrupt and writer.current_timestep is None
+    assert [*pieces, *stream] == whole and len(whole) > 1
+
+
 def test_video_is_interrupted_too():
     video = build_video()
     whole = video(1, generator=seeded(3), output_type="latent").frames

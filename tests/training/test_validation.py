@@ -75,6 +75,26 @@ def test_training_is_not_disturbed(tmp_path):
     assert (plain / weights).read_bytes() == (watched / weights).read_bytes()
 
 
+def losses_on_ranks(folder, parallel, is_measured):
+    ranks = launched()
+    with ranks.joined():
+        run = Run(small_recipe(folder, optimizer={"ema_decay": 0.5}, training={"parallel": parallel}), ranks)
+        losses = []
+        for _ in range(4):
+            losses += [result.loss for result in advance(run, 1)]
+            if is_measured:
+                measured(run, 13, 3)
+    return losses
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_training_on_ranks_is_not_disturbed(tmp_path, parallel):
+    plain, watched = (
+        on_ranks(losses_on_ranks, 2, tmp_path / str(flag), parallel, flag) for flag in (False, True)
+    )
+    assert plain == watched and len(set(plain[0])) == 4
+
+
 def measure_on_ranks(folder, parallel):
     torch.set_default_dtype(torch.float64)
     ranks = launched()
