@@ -12,8 +12,13 @@ CHANNELS = whole_number(1, 2**16)
 LARGEST_NUMBER = 10**6  # of a configuration
 
 
-def check_autoencoder(folder: Path, config: Mapping[str, Any]) -> None:
+def check_autoencoder(folder: Path, config: Mapping[str, Any], variant: str | None = None) -> None:
     """Check that the sizes in an autoencoder's configuration do not exceed those of its weights.
+
+    Args:
+        folder: folder of the autoencoder.
+        config: content of its configuration.
+        variant: variant of the weights, such as `fp16`; None = the usual files.
 
     Raises:
         UserError: if they do, or if the configuration or a file is damaged.
@@ -32,7 +37,7 @@ def check_autoencoder(folder: Path, config: Mapping[str, Any]) -> None:
     check_values(dict(config), kinds, path)
     if config.get("scaling_factor") == 0:
         raise damage(path, "scaling_factor must not be 0")
-    tensors = read_weight_headers(folder).values()
+    tensors = read_weight_headers(folder, variant).values()
     widest = max((length for tensor in tensors for length in tensor.shape), default=0)
     for key, value in config.items():
         limit = widest if "channels" in key else len(tensors) if "layers" in key else LARGEST_NUMBER

@@ -65,7 +65,7 @@ def check_decoding(folder: Path, vae: Any) -> None:
     if vae.dtype != torch.float32 or not hasattr(vae.config, "latent_channels"):
         return
     with reading(folder), torch.random.fork_rng(devices=[]), torch.no_grad():
-        latents = torch.zeros(1, vae.config.latent_channels, *TRIAL_CELLS)
+        latents = torch.zeros(1, vae.config.latent_channels, *TRIAL_CELLS, device=vae.device)
         pixels = vae.decode(latents, return_dict=False)[0]
     if not isinstance(pixels, Tensor) or pixels.ndim != 4 or not bool(pixels.isfinite().all()):
         raise damage(folder, "it does not decode latents (N, C, h, w) to finite pixels")

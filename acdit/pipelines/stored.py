@@ -26,13 +26,16 @@ MASKED_SCHEDULER = {
 }
 
 
-def check_parts(folder: Path, index: Mapping[str, Any], given: Container[str] = ()) -> None:
+def check_parts(
+    folder: Path, index: Mapping[str, Any], given: Container[str] = (), variant: str | None = None
+) -> None:
     """Check the components that a model_index.json names: libraries, classes, files and configurations.
 
     Args:
         folder: folder of the pipeline.
         index: content of its model_index.json.
         given: names of components that are not read from the folder.
+        variant: variant of the weights that are read, where a component has it, such as `fp16`.
 
     Raises:
         UserError: if a component is damaged or incomplete, or if its library must not be imported.
@@ -67,7 +70,8 @@ def check_parts(folder: Path, index: Mapping[str, Any], given: Container[str] = 
         if scheduler and named[0] == "acdit":
             check_values(config, MASKED_SCHEDULER, path)
         if part == "vae":
-            check_autoencoder(folder / part, config)
+            has_variant = variant is not None and any((folder / part).glob(f"*.{variant}.*"))
+            check_autoencoder(folder / part, config, variant if has_variant else None)
 
 
 def check_index(

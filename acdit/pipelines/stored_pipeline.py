@@ -21,6 +21,7 @@ from .hub import local_folder
 from .stored import INDEX, check_parts
 
 FORMAT_VERSION = 1
+AS_THEY_ARE: Any = object()  # in place of a dtype to convert the parts to
 
 
 class StoredPipeline(DiffusionPipeline):
@@ -40,7 +41,7 @@ class StoredPipeline(DiffusionPipeline):
             UserError: if the files of the model are damaged or cannot be had, or if weights are not finite.
         """
         folder = Path(local_folder(pretrained_model_name_or_path, kwargs))
-        check_parts(folder, read_object(folder / INDEX), given=kwargs)
+        check_parts(folder, read_object(folder / INDEX), given=kwargs, variant=kwargs.get("variant"))
         modality = folder_modality(folder, with_network=cls.network_name not in kwargs)
         if modality.network[0] != cls.network_name:
             raise UserError(
@@ -70,18 +71,29 @@ class StoredPipeline(DiffusionPipeline):
             f"the weights of the pipeline for {save_directory}",
             "it is not written; train again from an earlier checkpoint, or with a lower learning rate",
         )
+        self._save_parts(Path(save_directory))
         super().save_pretrained(save_directory, *args, **kwargs)
+
+    def _save_parts(self, folder: Path) -> None:
+        """Save parts to a folder that diffusers does not save."""
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Self:
         """Return a pipeline with the parts and settings of another one, as in diffusers, or given ones.
 
-        The vae and the tokenizer are taken over whatever their class.
+        The vae and the tokenizer are taken over whatever their class. All parts keep their precision, unless
+        `dtype` is given, which converts them in both pipelines.
         """
         taken = inspect.signature(cls.__init__).parameters
         parts = {**pipeline.components, "tokenizer": getattr(pipeline, "tokenizer", None)}
         given = {name: part for name, part in parts.items() if name in taken and part is not None}
+        if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
+            kwargs["dtype"] = AS_THEY_ARE  # otherwise diffusers converts them, which are shared, to float32
         return cast(Self, super().from_pipe(pipeline, **given | kwargs))
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move or convert the pipeline as in diffusers."""
+        return self if kwargs.get("dtype") is AS_THEY_ARE else super().to(*args, **kwargs)
 
     @classmethod
     def _add_parts(cls, folder: Path, kwargs: dict[str, Any]) -> None:

@@ -98,11 +98,10 @@ class ACDiTTextPipeline(TextScorer):
                 raise UserError(f"{folder} has no {FILE}: pass a tokenizer")
             kwargs["tokenizer"] = open_tokenizer(str(file))
 
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Save the pipeline as in diffusers, with the tokenizer beside it."""
-        Path(save_directory).mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save(Path(save_directory) / FILE)
-        super().save_pretrained(save_directory, *args, **kwargs)
+    def _save_parts(self, folder: Path) -> None:
+        """Save the tokenizer beside the pipeline."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save(folder / FILE)
 
     @property
     def layout(self) -> Layout:

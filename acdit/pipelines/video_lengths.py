@@ -52,7 +52,8 @@ def check_endless(arguments: SharedArguments) -> None:
         if is_given:
             raise UserError(f"{name} {reason}: leave it out, or give num_frames a number")
     callback = arguments.get("callback_on_step_end")
-    names = tensor_inputs(callback, arguments.get("callback_on_step_end_tensor_inputs", ("latents",)))
+    names = arguments.get("callback_on_step_end_tensor_inputs", ("latents",))
+    names = tensor_inputs(callback, names or ())  # diffusers takes None for none
     if callback is not None and "latents" in names:
         raise UserError(
             "a callback cannot receive the latents of a video without end: pass "

@@ -25,6 +25,7 @@ from ..model.transformer import ACDiTTransformer
 from ..model.weight_files import CONFIG
 from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
+from ..pipelines.pixel_model import checked_scale_factor
 from ..pipelines.pixel_pipeline import ACDiTPipeline
 from ..training.checkpoint import newest_checkpoint, read_part
 from ..utils.errors import UserError
@@ -105,6 +106,7 @@ def convert_checkpoint(
     check_finite(weights, f"the weights in {path}", "the file is damaged; get it again")
     model = build_transformer(arguments, weights)
     autoencoder = None if vae is None else load_autoencoder(vae)
+    checked_scale_factor(autoencoder, arguments.vae_latent_size, arguments.vae_patch_pixels)
     save = cast(SaveConverted, load_object(modality_of_layout(layout.axes).save_converted))
     with whole(out) as temporary_path:
         save(temporary_path, model, layout, arguments.vae_patch_pixels, autoencoder)

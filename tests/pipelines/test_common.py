@@ -11,6 +11,7 @@ import torch
 from acdit.data.tokenizers import ByteTokenizer
 from acdit.diffusion.masked_schedulers import FirstHittingScheduler
 from acdit.pipelines.text import ACDiTTextPipeline
+from acdit.utils.errors import UserError
 from tests.pipelines.small import build, network, quiet, seeded, small_autoencoder
 from tests.pipelines.test_video import build as build_video
 from tests.tiny import relative_error, tiny_model
@@ -98,6 +99,43 @@ def test_components_are_the_modules(pipe):
     other = quiet(type(pipe).from_pipe(pipe))
     assert other.transformer is pipe.transformer
     assert torch.equal(drawn(other), drawn(pipe))
+
+
+def test_another_pipeline_takes_the_parts_in_their_precision(tmp_path):
+    pipe = BUILDERS["latents"]()
+    pipe.transformer.to(torch.bfloat16)
+    other = type(pipe).from_pipe(pipe)
+    assert other.transformer is pipe.transformer and other.vae is pipe.vae
+    assert (pipe.transformer.dtype, pipe.vae.dtype) == (torch.bfloat16, torch.float32)
+    type(pipe).from_pipe(pipe, dtype=torch.float16)
+    assert pipe.transformer.dtype == pipe.vae.dtype == torch.float16
+
+
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_a_model_that_cannot_be_saved_leaves_what_was_there(kind, tmp_path):
+    other = BUILDERS[kind]()
+    other.save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / "tokenizer.json").write_text("of another model")
+    before = {path: path.read_bytes() for path in (tmp_path / "saved").rglob("*") if path.is_file()}
+    with torch.no_grad():
+        next(other.transformer.parameters()).fill_(torch.nan)
+    for name in ("saved", "new"):
+        with pytest.raises(UserError, match="not finite"):
+            other.save_pretrained(tmp_path / name)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_variants_of_weights_are_saved_and_loaded(tmp_path):
+    pipe = BUILDERS["latents"]()
+    pipe.save_pretrained(tmp_path, variant="fp16")
+    assert (tmp_path / "vae" / "diffusion_pytorch_model.fp16.safetensors").exists()
+    loaded = quiet(type(pipe).from_pretrained(tmp_path, variant="fp16"))
+    assert torch.equal(drawn(loaded), drawn(pipe))
+    (tmp_path / "vae" / "diffusion_pytorch_model.fp16.safetensors").rename(
+        tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
+    )
+    mixed = quiet(type(pipe).from_pretrained(tmp_path, variant="fp16"))  # as diffusers, where a part has none
+    assert torch.equal(drawn(mixed), drawn(pipe))
 
 
 def test_samples_do_not_depend_on_their_batch(pipe):

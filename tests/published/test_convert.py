@@ -223,10 +223,11 @@ def test_without_its_autoencoder_a_model_draws_latents_alone(converted, tmp_path
     assert main(words) == 2 and "models with an autoencoder" in capsys.readouterr().err
 
 
-def test_an_autoencoder_of_other_channels_does_not_fit(tmp_path):
+@pytest.mark.parametrize("name", ["img", "vid"])
+def test_an_autoencoder_of_other_channels_does_not_fit(tmp_path, name):
     vae = eightfold_autoencoder(tmp_path / "vae", latent_channels=3)
     with pytest.raises(UserError, match="has 3 latent channels"):
-        convert_checkpoint(IMAGE, tmp_path / "model", vae=vae)
+        convert_checkpoint(GOLDEN / f"published-{name}.pt", tmp_path / "model", vae=vae)
     assert not (tmp_path / "model").exists()
 
 
