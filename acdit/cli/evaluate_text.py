@@ -108,6 +108,10 @@ class TextEvaluateOptions(RunOptions):
             self._check_finished()
         elif self.samples is not None and self.sequences is not None:
             raise UserError("--samples NUMBER is the former name of --sequences: leave it out")
+        if self.steps is not None and not self.generates:
+            raise UserError("--steps is for generated texts, not likelihoods: add --count, or leave it out")
+        if self.sequences == 0 and (self.draws, self.estimate) != (type(self).draws, type(self).estimate):
+            raise UserError("--draws and --estimate are for likelihoods: leave them out, or --sequences 0")
         if self.times and self.sequences == 0:
             raise UserError("--times is measured on sequences: leave out --sequences 0")
         if self.times and self.order not in (None, RANDOM):

@@ -75,6 +75,8 @@ def run(options: VideoEvaluateOptions) -> None:
         comparison = comparison_of(options, ranks)
         geometry = geometry_of(pipeline, options.stride)
         moving = options.data is None and moving_digits_of(pipeline) is not None
+        if moving and options.real is not None:
+            raise UserError("--real stands beside the real clips of --data: add --data, or leave it out")
         sets = None if moving else open_sets(options, geometry, pipeline)
         continued = {
             "frames": options.frames,

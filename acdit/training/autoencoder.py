@@ -149,8 +149,18 @@ def _checked_progress(stored: Stored, recipe: AutoencoderRecipe, identity: DataI
 
 
 def build_autoencoder(recipe: AutoencoderRecipe, data: PixelDataset) -> AutoencoderKL:
-    """Build an untrained autoencoder, initialised from the run's seed."""
+    """Build an untrained autoencoder, initialised from the run's seed.
+
+    Raises:
+        UserError: If the images cannot be divided into its cells.
+    """
     stages, widths = len(recipe.model.channels), tuple(recipe.model.channels)
+    cell = 2 ** (stages - 1)
+    if data.size[-1] % cell:
+        raise UserError(
+            f"data.image_size must be a multiple of {cell}, the side of a latent cell for {stages} "
+            f"values of model.channels, not {data.size[-1]}"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.seed, "initialisation"))
         config: dict[str, Any] = {  # diffusers' type hints only allow tuples of one stage

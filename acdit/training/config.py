@@ -68,7 +68,7 @@ class OptimizerConfig(Ranged):
     weight_decay: NonNegative = 0.0
     """Weight decay of AdamW."""
     clip: NonNegative = 1.0
-    """Maximum gradient norm; larger gradients are clipped to it."""
+    """Maximum gradient norm; larger gradients are clipped to it. 0 = no clipping."""
     schedule: Literal["wsd", "cosine", "constant"] = "wsd"
     """Learning rate after the warm-up: stable, then decaying (wsd); cosine decay to zero; or constant."""
     warmup_steps: CountFromZero = 0
@@ -241,9 +241,7 @@ class Recipe(NamedRun):
             self.diffusion.masks_for(self.time_conditioning)
         if self.model.context == "noised":
             self._check_noised_context()
-        if self.autoencoder.model is None:
-            self._refuse_without_autoencoder()
-        elif name := self.classifier.of_pixels:
+        if self.autoencoder.model is not None and (name := self.classifier.of_pixels):
             raise UserError(
                 f"classifier.{name} is for pixels, but autoencoder.model is set: set it to 0, or leave out "
                 "the autoencoder"
@@ -255,16 +253,6 @@ class Recipe(NamedRun):
                 f"classifier.probe {self.classifier.probe} does not fit training.objective "
                 f"{self.training.objective}: {advice}"
             )
-
-    def _refuse_without_autoencoder(self) -> None:
-        """Raise UserError if a key is set that has no effect on pixels."""
-        for key, known in fields_of(AutoencoderConfig).items():
-            value = getattr(self.autoencoder, key)
-            if value != known.default:
-                raise UserError(
-                    f"autoencoder.{key} {value} is for latents, but autoencoder.model is not set, so that "
-                    "the run is trained on pixels: set autoencoder.model, or leave it out"
-                )
 
     def _check_token_head(self, modality: Modality) -> None:
         """Raise UserError if a key does not fit a network with a head per token."""

@@ -1,5 +1,6 @@
 """Network, moving average of its weights and optimiser of a training run, on one rank or sharded."""
 
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,7 +106,8 @@ class Learner:
         The gradients of separate probes are clipped separately.
         """
         with record_function("acdit.clip"):
-            norms = [torch.nn.utils.clip_grad_norm_(group, self.config.clip) for group in self.clipped]
+            most = self.config.clip or math.inf
+            norms = [torch.nn.utils.clip_grad_norm_(group, most) for group in self.clipped]
             whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
             return float(whole[0] if len(whole) == 1 else torch.stack(whole).norm())
 

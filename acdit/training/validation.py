@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ..data.autoencoders import encode
+from ..data.config import DataConfig
 from ..data.data_sets import built_in
 from ..data.dataset import PixelDataset
 from ..data.identity import class_changes
@@ -82,7 +83,7 @@ class Validation:
     def __init__(self, recipe: Recipe, label_names: tuple[str, ...], vae: Any, ranks: Ranks = ALONE):
         config = recipe.validation
         data = held_out_config(recipe.data, config.source, config.split, config.listed)
-        samples = open_samples(data, seed=recipe.training.seed, held_out=not _has_own_source(recipe))
+        samples = _open(recipe, data)
         classes = same_classes(label_names, samples.label_names)
         if classes is None:
             raise UserError(
@@ -153,6 +154,23 @@ class Validation:
             key=SampleKey(self.seed, [EPOCH] * len(rows), list(rows)),
             labels=self.labels[chosen].to(learner.ranks.device) if labelled else None,
         )
+
+
+def _open(recipe: Recipe, data: DataConfig) -> PixelDataset:
+    """Open the samples of a recipe's validation, of which a built-in data set has a part of its own.
+
+    Raises:
+        UserError: If they cannot be opened; the message names the keys that the recipe sets.
+    """
+    held_out = not _has_own_source(recipe) or data.source in built_in()
+    try:
+        return open_samples(data, seed=recipe.training.seed, held_out=held_out)
+    except UserError as fault:
+        message = str(fault)
+        for name in ("source", "split", "listed"):
+            if getattr(recipe.validation, name) is not None:
+                message = message.replace(f"data.{name}", f"validation.{name}")
+        raise UserError(message) from fault
 
 
 def _add(sums: torch.Tensor, losses: Losses) -> None:

@@ -260,8 +260,13 @@ def test_finished_texts(model, tmp_path, capsys):
     ):
         assert main([*command, *more]) == 2
         assert said in capsys.readouterr().err
-    assert main(["evaluate", "--model", model, "--text-column", "story"]) == 2
-    assert "--text-column names a column of --data: add --data" in capsys.readouterr().err
+    for more, said in (
+        (["--text-column", "story"], "--text-column names a column of --data: add --data"),
+        (["--steps", "4"], "--steps is for generated texts, not likelihoods"),
+        (["--sequences", "0", "--count", "4", "--draws", "2"], "--draws and --estimate are for likelihoods"),
+    ):
+        assert main(["evaluate", "--model", model, *more]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_a_built_in_name_stands_for_its_held_out_part(model, tmp_path):

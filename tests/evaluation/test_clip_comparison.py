@@ -101,6 +101,8 @@ def test_what_is_needed_for_a_comparison_is_said(place, monkeypatch, capsys):
     assert "give real data of its kind with --data" in capsys.readouterr().err
     assert main(["evaluate", "--model", "model", "--stride", "2"]) == 2
     assert "--stride applies to the real videos" in capsys.readouterr().err
+    assert main(["evaluate", "--model", "moving-digits", "--real", "clips.npz"]) == 2
+    assert "--real stands beside the real clips of --data: add --data" in capsys.readouterr().err
     write(place / "real" / "elephant.mp4")
     (place / "real" / "elephant").mkdir()
     write(place / "real" / "elephant" / "0.mp4")

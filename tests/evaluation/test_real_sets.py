@@ -137,7 +137,7 @@ def test_damaged_files_have_no_classes_to_draw(tmp_path):
     (tmp_path / "own" / "a" / "003.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
     sets = open_real_sets(source, GEOMETRY, count=20)
     assert len(sets.reference) == len(given(sets.reference.labels)) == 19
-    assert "1 unreadable file" in sets.notes[0] and "003.png" in sets.notes[0]
+    assert "1 item of " in sets.notes[0] and "003.png" in sets.notes[0]
     for path in (tmp_path / "own").rglob("00[0-7].png"):
         path.write_bytes(b"\x89PNG\r\n\x1a\n damaged")
     with pytest.raises(UserError, match=r"has 4 readable items, but at least 6 are needed"):

@@ -4,6 +4,13 @@ from .kinds import mutant
 
 TEXT = [
     mutant(
+        "the stream of a text goes on in the state of another call",
+        "pipelines/text.py",
+        "self._loop = loop  # another",
+        "# another",
+        "pipelines/test_callbacks.py::test_texts_go_on_after_other_calls",
+    ),
+    mutant(
         "real texts beside the samples are those of the reference",
         "evaluation/text_samples.py",
         "other = order[count : 2 * count]",

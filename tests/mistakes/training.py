@@ -4,6 +4,13 @@ from .kinds import mutant
 
 TRAINING = [
     mutant(
+        "weights are exchanged while sharded ones are gathered",
+        "training/learner.py",
+        "self.network.reshard()",
+        "pass",
+        "training/test_validation.py::test_training_on_ranks_is_not_disturbed",
+    ),
+    mutant(
         "a process group lives as long as a run that used it",
         "utils/ranks.py",
         "del item.reducer, item.process_group",

@@ -54,6 +54,15 @@ def test_losses_are_squared_error_and_divergence_per_pixel(tmp_path):
     assert relative_error(error, (decoded - batch["data"]).double().square().mean()) < 1e-5
 
 
+@pytest.mark.parametrize("stages", [3, 5])
+def test_images_that_cells_do_not_divide_are_refused(tmp_path, stages):
+    folder = damaged_pictures(tmp_path / "pictures", every=100)
+    keys = {"data.source": folder, "data.image_size": 10, "data.channels": 1, "model.channels": [4] * stages}
+    message = rf"data\.image_size must be a multiple of {2 ** (stages - 1)}, .*, not 10$"
+    with pytest.raises(UserError, match=message):
+        train_autoencoder(recipe_of(tmp_path / "run", **keys), CPU)
+
+
 class Stopped(Exception):
     """The power goes out."""
 

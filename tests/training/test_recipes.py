@@ -131,8 +131,6 @@ def test_round_trip(tmp_path):
         ("lora: {alpha: 0}", ["lora.alpha", "above 0"]),
         ("lora: {rank: 4, targets: []}", ["lora.targets", "qkv"]),
         ("training: {compile_mode: reduce-overhead}", ["training.compile_mode", "needs training.compile"]),
-        ("autoencoder: {latents: here}", ["autoencoder.latents here", "autoencoder.model is not set"]),
-        ("autoencoder: {clips: 4}", ["autoencoder.clips 4", "autoencoder.model is not set"]),
         ("- a", ["keys and values"]),
         ("a: [", ["YAML"]),
         ("format_version: 99", ["format_version", "99"]),

@@ -11,6 +11,7 @@ from acdit.model.transformer import ACDiTTransformer
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.training.loop import train
 from acdit.training.run import Run
+from tests.tiny import given
 from tests.training.small import advance, relative_error, small_recipe, unequal
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
@@ -27,6 +28,18 @@ def moving_average(snapshots, decay, warmup):
         rate = min(decay, (1 + n) / (10 + n)) if warmup else decay
         average = {name: rate * average[name] + (1 - rate) * weights[name].double() for name in average}
     return average
+
+
+@pytest.mark.parametrize(("clip", "factor"), [(0.0, 1.0), (1e9, 1.0), (0.5, None)])
+def test_gradients_are_clipped_to_their_maximum_or_not_at_all(tmp_path, clip, factor):
+    learner = Run(small_recipe(tmp_path, optimizer={"clip": clip})).learner
+    for parameter in learner.parameters:
+        parameter.grad = torch.randn_like(parameter)
+    before = torch.cat([given(parameter.grad).flatten() for parameter in learner.parameters]).double()
+    assert learner.clip() == pytest.approx(float(before.norm()), rel=1e-5)
+    after = torch.cat([given(parameter.grad).flatten() for parameter in learner.parameters]).double()
+    expected = before * (clip / before.norm() if factor is None else factor)
+    assert torch.allclose(after, expected, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize(("decay", "warmup"), [(0.5, False), (0.995, True), (0.3, True)])

@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from acdit.data.config import DataConfig
 from acdit.data.opening import open_samples
 from acdit.diffusion.continuous import DiffusionObjective
 from acdit.diffusion.objective import SampleKey
+from acdit.training.config import LayoutConfig, Recipe, ValidationConfig
 from acdit.training.loop import train
 from acdit.training.run import Run
 from acdit.training.validation import Validation
@@ -164,6 +166,41 @@ def test_a_folder_has_a_held_out_part_only_by_name(tmp_path, capsys):
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "validation: " in line)
     assert line.startswith("validation: skipped 1 item: ") and "valid/notes.txt: " in line
     assert '"validation"' in (tmp_path / "good" / "log.jsonl").read_text()
+
+
+@pytest.mark.parametrize("source", ["digits", "shakespeare"])
+def test_a_built_in_data_set_has_its_held_out_part(tmp_path, source):
+    """Also where it is named as the source."""
+    tokens = 64 if source == "shakespeare" else None
+    recipes = [
+        Recipe(
+            data=DataConfig(source=source, tokens=tokens),
+            layout=LayoutConfig(blocks=["8" if tokens else "4x4"]),
+            validation=ValidationConfig(every=1, images=20, source=named),
+        )
+        for named in (source, None)
+    ]
+    names = () if tokens else tuple("0123456789")
+    named, default = (Validation(recipe, names, None) for recipe in recipes)
+    assert torch.equal(named.data, default.data) and len(named.data) == 20
+
+
+@pytest.mark.parametrize(
+    ("validation", "message"),
+    [
+        ({"source": "nowhere"}, "^validation.source .*nowhere"),
+        ({"split": "val"}, "^validation.split 'val' has no effect on "),
+        ({"listed": "nowhere.txt"}, "^validation.listed "),
+    ],
+)
+def test_errors_name_the_keys_that_are_set(tmp_path, monkeypatch, validation, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own" / "cat").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(tmp_path / "own" / "cat" / "0.png")
+    data = {"source": "own", "image_size": 8, "channels": 1}
+    recipe = small_recipe(tmp_path / "run", data=data, validation={"every": 1, **validation})
+    with pytest.raises(UserError, match=message):
+        Validation(recipe, ("cat",), None)
 
 
 def test_validation_has_the_labels_of_the_training_data(tmp_path):
