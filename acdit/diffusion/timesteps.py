@@ -3,8 +3,9 @@
 import copy
 import inspect
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,12 @@ class Spacing:
         if self.timesteps is not None and self.sigmas is not None:
             raise UserError("pass timesteps or sigmas, not both")
         for name, values in (("timesteps", self.timesteps), ("sigmas", self.sigmas)):
+            if values is not None and not isinstance(values, Iterable):
+                raise UserError(f"{name} must be a list of numbers, not {values!r}")
             if values is not None and len(values) == 0:
                 raise UserError(f"{name} must hold at least one value")
+            if values is not None and not all(one >= other for one, other in pairwise(values)):
+                raise UserError(f"{name} must fall from the first to the last, not be {list(values)}")
 
     @property
     def length(self) -> int | None:
@@ -70,7 +75,8 @@ class Spacing:
         given: dict[str, Any] = {} if self.mu is None else {"mu": self.mu}
         for name, values in (("timesteps", self.timesteps), ("sigmas", self.sigmas)):
             if values is not None:
-                return given | {name: [float(value) for value in values]}
+                numbers = [float(value) for value in values]
+                return given | {name: np.array(numbers) if name == "sigmas" else numbers}  # some scale sigmas
         return given | {"num_inference_steps": steps}
 
 
@@ -91,6 +97,8 @@ def started(
     refused = [each for each in arguments if each not in taken and each != "num_inference_steps"]
     if refused:
         raise UserError(f"{name} takes no {refused[0]}: leave it out, or use another scheduler")
+    if "mu" in arguments and not solver.config.get("use_dynamic_shifting"):
+        raise UserError(f"{name} takes no mu without use_dynamic_shifting: leave it out")
     with taking_steps(solver, steps):
         count = arguments.pop("num_inference_steps", None)
         if count is None:

@@ -1,6 +1,6 @@
 """Layouts of a call: the model's own, with another size or another block size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..model.layout import Layout
 from ..utils.checks import is_integer
@@ -35,7 +35,7 @@ def requested_layout(
         ("height", "width"), (height, width), (rows, columns), own.patch[-2:], strict=True
     ):
         side = patch * scale
-        if pixels is not None and (pixels < side or pixels % side):
+        if pixels is not None and (not is_integer(pixels) or pixels < side or pixels % side):
             raise UserError(f"{name} must be a multiple of {side} pixels, not {pixels}")
         grid.append(tokens if pixels is None else pixels // side)
     return Layout(tuple(grid), requested_block(own, block), own.patch)
@@ -45,11 +45,12 @@ def requested_block(own: Layout, block: Sequence[int] | None) -> tuple[int, ...]
     """Check and return the tokens of a block along each axis; None = those of the model's own layout."""
     if block is None:
         return own.block
-    if len(block) != len(own.block) or not all(is_integer(size) and size > 0 for size in block):
+    sizes = tuple(block) if isinstance(block, Iterable) else ()
+    if len(sizes) != len(own.block) or not all(is_integer(size) and size > 0 for size in sizes):
         raise UserError(
             f"block must be {len(own.block)} positive numbers, such as {own.block}, not {block!r}"
         )
-    return tuple(int(size) for size in block)
+    return tuple(int(size) for size in sizes)
 
 
 def requested_text_layout(own: Layout, block: int | None) -> Layout:

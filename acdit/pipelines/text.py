@@ -13,6 +13,7 @@ from ..diffusion.generate import Block, StepEnd, generate, steps_per_block
 from ..diffusion.masked_schedulers import with_sampling
 from ..model.layout import Layout
 from ..model.transformer import ACDiTTransformer
+from ..utils.checks import is_integer
 from ..utils.errors import UserError
 from .callbacks import Loop, StepFunction, TextCallback
 from .canvas import Canvas, canvas_of_prompts, canvas_of_tokens
@@ -247,10 +248,12 @@ class ACDiTTextPipeline(TextScorer):
         self._check_solver()
         if output_type not in OUTPUT_TYPES:
             raise UserError(f"output_type must be text or tokens, not {output_type!r}")
-        counts = {"num_samples_per_prompt": num_samples_per_prompt, "max_new_tokens": max_new_tokens}
-        for name, count in counts.items():
-            if count is not None and count < 1:
-                raise UserError(f"{name} must be at least 1, not {count}")
+        most = 1 if max_new_tokens is None else max_new_tokens
+        for name, count in (("num_samples_per_prompt", num_samples_per_prompt), ("max_new_tokens", most)):
+            if not is_integer(count) or count < 1:
+                raise UserError(f"{name} must be a whole number of at least 1, not {count!r}")
+        if tokens is not None and not isinstance(tokens, Tensor):
+            raise UserError(f"tokens must be ids (N, L) in a tensor, not in a {type(tokens).__name__}")
         if tokens is not None and (prompt is not None or max_new_tokens is not None):
             raise UserError("tokens replace prompt and max_new_tokens: pass tokens alone")
 

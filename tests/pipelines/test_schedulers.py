@@ -13,11 +13,12 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from diffusers.schedulers.scheduling_flow_match_heun_discrete import FlowMatchHeunDiscreteScheduler
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
 import acdit
 from acdit.data.digits import digit_images
 from acdit.diffusion.schedulers import default_sampler
-from acdit.diffusion.timesteps import started
+from acdit.diffusion.timesteps import Spacing, started
 from acdit.evaluation.features.digit_classifier import load_digit_classifier
 from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.utils.errors import UserError
@@ -109,6 +110,34 @@ def test_given_sigmas_and_timesteps_hold_for_every_block(flowing):
             flowing(0, sigmas=SIGMAS, num_inference_steps=wrong)
     with pytest.raises(UserError, match="not both"):
         flowing(0, sigmas=SIGMAS, timesteps=times)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"sigmas": [0.1, 0.5, 1.0]}, "sigmas must fall from the first to the last"),
+        ({"timesteps": [900, 950]}, "timesteps must fall from the first"),
+        ({"timesteps": 900}, "timesteps must be a list of numbers, not 900"),
+        ({"sigmas": [0.5, float("nan")]}, "sigmas must fall"),
+        ({"mu": 1.5}, "takes no mu without use_dynamic_shifting"),
+        ({"block": 2}, r"block must be 2 positive numbers, such as \(2, 2\), not 2"),
+        ({"height": 8.0}, "height must be a multiple of"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(flowing, arguments, words):
+    flowing.scheduler = FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(UserError, match=words):
+        flowing(0, **arguments)
+
+
+def test_sigmas_are_scaled_by_schedulers_that_do_so(flowing):
+    flowing.scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0, final_sigmas_type="zero"
+    )
+    ready = started(flowing.scheduler, 4, Spacing(sigmas=SIGMAS))
+    shifted = [2 * sigma / (1 + sigma) for sigma in SIGMAS]
+    assert ready.timesteps.tolist() == pytest.approx([1000 * sigma for sigma in shifted], abs=1)
+    assert flowing(0, sigmas=SIGMAS).evaluations == 16
 
 
 def test_a_scheduler_that_takes_no_sigmas_says_so(flowing):
