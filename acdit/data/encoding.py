@@ -239,7 +239,7 @@ def _check_folder(
     _check_manifest(folder / MANIFEST)
     for path in sorted(folder.glob("latents-*.safetensors")):
         header = shard_header(path)
-        if is_foreign(path):
+        if header is None and is_foreign(path):
             raise UserError(
                 f"{path} is not a file of latents and would be replaced: choose another --autoencoder.latents"
             )

@@ -1,6 +1,5 @@
 """Read metadata.jsonl or metadata.csv of a folder of files, as Hugging Face's image folders have them."""
 
-import csv
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from ..utils.errors import UserError
 from ..utils.names import names_classes
 from ..utils.untrusted import parse_json
+from .csv_tables import read_table
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 FILE_COLUMN = "file_name"
@@ -73,41 +73,25 @@ def read_metadata(
 
 def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """Return the rows of a metadata file, each with the number of its line."""
-    table = path.suffix == ".csv"
-    lines: list[tuple[int, Any]] = []
-    line = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="" if table else None) as file:
-            if table:
-                reader = csv.reader(file, strict=True)
-                lines = [(reader.line_num, values) for values in reader if values]
-            else:
-                for line, text in enumerate(file, 1):
-                    if text.strip():
-                        row: Any = parse_json(text, "the line", infinite=True)
-                        lines.append((line, dict(row)))
-    except (OSError, ValueError, TypeError, csv.Error) as fault:
-        where = f" in line {line}" if line else ""
-        raise UserError(f"{path} cannot be read{where}: {fault}") from fault
-    rows = _named_values(path, lines) if table else lines
+        with path.open(encoding="utf-8-sig", newline="" if path.suffix == ".csv" else None) as file:
+            text = file.read()
+    except (OSError, ValueError) as fault:
+        raise UserError(f"{path} cannot be read: {fault}") from fault
+    rows = read_table(text, path) if path.suffix == ".csv" else _objects(text, path)
     if not rows:
         raise UserError(f"{path} has no rows: fill it, or remove it")
     return rows
 
 
-def _named_values(path: Path, lines: list[tuple[int, list[str]]]) -> list[tuple[int, dict[str, Any]]]:
-    """Return the rows of a table by the names in its first line.
-
-    Raises:
-        UserError: if two columns have one name, or a row has another number of values than there are columns.
-    """
-    names = lines[0][1] if lines else []
-    if len(set(names)) != len(names):
-        raise UserError(f"{path} has several columns of one name in its first line: {', '.join(names)}")
-    for line, values in lines:
-        if len(values) != len(names):
-            raise UserError(
-                f"{path} has {len(values)} values in line {line}, but {len(names)} columns: put names and "
-                "classes with commas in double quotes"
-            )
-    return [(line, dict(zip(names, values, strict=True))) for line, values in lines[1:]]
+def _objects(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Return the objects on the lines of a JSON Lines file, each with the number of its line."""
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            if line.strip():
+                row: Any = parse_json(line, "the line", infinite=True)
+                rows.append((number, dict(row)))
+        except (ValueError, TypeError) as fault:
+            raise UserError(f"{path} cannot be read in line {number}: {fault}") from fault
+    return rows

@@ -1,8 +1,6 @@
 """Read texts from the bytes of files: plain text, and the rows of JSON, CSV, TSV and Parquet files."""
 
 import codecs
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.errors import UserError
+from .csv_tables import read_table
 
 # the signature of UTF-32 starts with that of UTF-16
 SIGNATURES = {
@@ -176,28 +175,7 @@ def _json_rows(text: str, path: Path) -> Rows:
 
 def _table_rows(text: str, path: Path, delimiter: str) -> Rows:
     """Return the rows of a CSV or TSV file by the names in its first line."""
-    longest = csv.field_size_limit(2**31 - 1)  # the usual limit is 128 KiB for a text
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        rows = []
-        names: list[str] = []
-        for fields in filter(None, reader):
-            if names and len(fields) != len(names):
-                raise UserError(
-                    f"{path} has {len(fields)} values in line {reader.line_num}, but {len(names)} columns: "
-                    "put texts with the separator or line breaks in double quotes"
-                )
-            if names:
-                rows.append(dict(zip(names, fields, strict=True)))
-            else:
-                names = fields
-        if len(set(names)) != len(names):
-            raise UserError(f"{path} has several columns of one name in its first line: {', '.join(names)}")
-        return rows
-    except csv.Error as fault:
-        raise UserError(f"{path} is not a table: {fault}; repair its quotes, or remove it") from fault
-    finally:
-        csv.field_size_limit(longest)
+    return [row for _, row in read_table(text, path, delimiter)]
 
 
 def _parquet_texts(path: Path, column: str | None) -> Iterator[str]:

@@ -208,7 +208,7 @@ def _files(config: DataConfig, held_out: bool) -> Iterable[str] | None:
     path = Path(config.source).expanduser()
     if not path.is_file() and (not path.is_dir() or holds_tables(path)):
         return None
-    files = _paths(config)
+    files = _scanned(config).files
     if not any(file.suffix.lower() in (*READERS, ".parquet") for file in files):
         config.refuse("text_column", reason="which holds no tables")
     if not files:
@@ -230,9 +230,10 @@ def _in_memory(texts: Iterable[str], tokenizer: Tokenizer, length: int, config: 
         special += tokenizer.spells_special(text)
     if not any(map(len, ids)):
         raise UserError(f"data.source {config.source} holds no text")
-    note = _note_of_files(config) or _note_of_special_tokens(special, config)
-    skipped = {} if config.source in TEXT_SETS else _scanned(config).left_out
-    return WrappedTexts(ids, [len(document) for document in ids], length, tokenizer, sizes, note, skipped)
+    scan = Scan([], {}) if config.source in TEXT_SETS else _scanned(config)
+    note = _note_of_files(scan.files) or _note_of_special_tokens(special, config)
+    lengths = [len(document) for document in ids]
+    return WrappedTexts(ids, lengths, length, tokenizer, sizes, note, scan.left_out)
 
 
 def _note_of_special_tokens(count: int, config: DataConfig) -> str | None:
@@ -242,26 +243,23 @@ def _note_of_special_tokens(count: int, config: DataConfig) -> str | None:
     return f"special tokens are spelled in {count:,} of them; continue with --data.special_tokens true"
 
 
-def _note_of_files(config: DataConfig) -> str | None:
+def _note_of_files(files: Iterable[Path]) -> str | None:
     """Return a note on files that an earlier version read with their markup or signature."""
-    files = [] if config.source in TEXT_SETS else _paths(config)
     file = next(filter(has_markup, files), None)
     return None if file is None else f"{file} was read with its markup or signature"
 
 
-def _paths(config: DataConfig) -> list[Path]:
-    """Return the file that the source names, or the files of the folder, or of its split."""
-    files = _scanned(config).files
-    return files if Path(config.source).expanduser().is_file() else [file for file in files if is_text(file)]
-
-
 def _scanned(config: DataConfig) -> Scan:
-    """Return what the source holds: the file that it names, or the entries of the folder, or of its split."""
+    """Return the file that the source names, or the files of texts of the folder, or of its split.
+
+    Documents about a folder are no files of texts. What is left out is named with the reasons.
+    """
     source = Path(config.source).expanduser()
     if source.is_file():
         config.refuse("split", reason="a file")
         return Scan([source], {})
-    return scan_folder(split_folder(config, texts=True))
+    scan = scan_folder(split_folder(config, texts=True))
+    return Scan([file for file in scan.files if is_text(file)], scan.left_out)
 
 
 def _text_column(rows: Any, column: str | None) -> str:

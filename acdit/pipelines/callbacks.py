@@ -1,14 +1,13 @@
 """The state of a generation that callbacks read and change, and the calls of the caller's function."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from diffusers.configuration_utils import ConfigMixin
 from torch import Tensor
 
-from ..diffusion.generate import Guidance, StepEnd
+from ..diffusion.generate import Block, Guidance, StepEnd
 from ..model.layout import Layout
 from ..utils.errors import UserError
 from .canvas import Canvas
@@ -49,7 +48,7 @@ class LoopState(ConfigMixin):
 
     @property
     def _loop(self) -> Loop:
-        """The generation that is computed, or was last; a stream that goes on becomes it again."""
+        """Return the state of the generation that is computed, or was computed last."""
         if self._last_loop is None:
             self._last_loop = Loop()
         return self._last_loop
@@ -101,12 +100,16 @@ class LoopState(ConfigMixin):
         """Return whether the current or last call applies guidance."""
         return self._loop.guided and self.guidance_scale > 1
 
-    @contextmanager
-    def _begun(self, loop: Loop) -> Iterator[Loop]:
-        """Make a generation the current one; its last step ends also if a stream is left before its end."""
+    def _in_loop(self, loop: Loop, blocks: Iterable[Block]) -> Iterator[Block]:
+        """Yield the blocks of a generation, which is the current one whenever a block is computed.
+
+        Another generation may begin between two blocks. The last step ends also if a stream is left early.
+        """
         self._loop = loop
         try:
-            yield loop
+            for block in blocks:
+                yield block
+                self._loop = loop
         finally:
             loop.current_timestep = None
 

@@ -30,7 +30,7 @@ def find_pictures(paths: Sequence[str]) -> Scan:
         if not exists:
             raise UserError(f"{path} does not exist: name pictures, or folders of pictures")
         inside = scan_folder(path) if is_folder else Scan([path], {})
-        pictures = [file for file in inside.files if is_picture(file)] if is_folder else [path]
+        pictures = [file for file in inside.files if not is_folder or is_picture(file)]
         if not pictures:
             raise UserError(f"{path} holds no pictures")
         found.files.extend(pictures)

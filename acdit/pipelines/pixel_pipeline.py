@@ -290,16 +290,16 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         """Yield every block of a request as soon as it is finished, with a progress bar."""
         after_step = self._after_step(request)
         bar: Any = self.progress_bar
-        labels, blocks = request.samples.labels, range(request.start, request.layout.num_blocks)
-        total = number_of_timesteps(self.scheduler, request.steps, blocks, request.spacing)
+        labels, drawn = request.samples.labels, range(request.start, request.layout.num_blocks)
+        total = number_of_timesteps(self.scheduler, request.steps, drawn, request.spacing)
         loop = Loop(total, request.guidance.scale, guided=labels is not None)
-        with self._begun(loop), bar(total=math.inf if request.endless else total) as progress:
+        with bar(total=math.inf if request.endless else total) as progress:
 
             def on_step(end: StepEnd) -> Tensor | None:
                 progress.update()
                 return None if after_step is None else after_step(end)
 
-            for block in generate(
+            blocks = generate(
                 self.transformer,
                 request.layout,
                 request.noise,
@@ -315,9 +315,8 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
                 generators=request.samples.generators,
                 on_step=on_step,
                 interrupted=self._interrupted,
-            ):
-                yield block
-                self._loop = loop  # another generation may have begun in the meantime
+            )
+            yield from self._in_loop(loop, blocks)
 
     def _after_step(self, request: Request) -> Callback | None:
         """Return the caller's function with what it receives; None if there is none."""

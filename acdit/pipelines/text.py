@@ -324,8 +324,8 @@ class ACDiTTextPipeline(TextScorer):
         masked = (canvas.tokens == self.tokenizer.mask).any(0).view(canvas.layout.num_blocks, -1).any(1)
         steps = sum(compress(request.steps, masked.tolist()))  # given blocks take no step
         bar: Any = self.progress_bar
-        with self._begun(Loop(steps)) as loop, bar(total=canvas.layout.num_blocks) as progress:
-            for finished in generate(
+        with bar(total=canvas.layout.num_blocks) as progress:
+            blocks = generate(
                 self.transformer,
                 canvas.layout,
                 canvas,
@@ -334,7 +334,8 @@ class ACDiTTextPipeline(TextScorer):
                 generators=request.generators,
                 on_step=on_step,
                 interrupted=self._interrupted,
-            ):
+            )
+            for finished in self._in_loop(Loop(steps), blocks):
                 evaluations += finished.evaluations
                 if self._interrupt:
                     canvas.cut(finished.index, finished.sample)
@@ -342,7 +343,6 @@ class ACDiTTextPipeline(TextScorer):
                     canvas.put(finished.index, finished.sample)
                 progress.update()
                 yield finished
-                self._loop = loop  # another generation may have begun in the meantime
                 if canvas.done(finished.index):
                     return
 

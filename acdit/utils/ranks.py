@@ -122,8 +122,8 @@ def _free_reducers() -> None:
     gc.collect()
     for item in gc.get_objects():
         if type(item) is DistributedDataParallel:
-            del item.reducer, item.process_group
-            item.logger = None
+            for name in ("reducer", "logger", "process_group"):
+                vars(item).pop(name, None)  # those of an earlier group are gone already
 
 
 ALONE = Ranks()

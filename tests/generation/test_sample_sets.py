@@ -1,7 +1,6 @@
 """Sets of samples: drawn in parts, gone on with, and joined into what evaluators read."""
 
 import json
-import resource
 import signal
 import subprocess
 import sys
@@ -9,7 +8,6 @@ import time
 import zipfile
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,55 +15,13 @@ import torch
 from PIL import Image
 
 from acdit.cli.main import main
-from acdit.generation.batches import Sampling
-from acdit.generation.sample_sets import SampleSet, SetPlan
-from acdit.pipelines.folders import pipeline_folder
-from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.pipelines.loading import load_pipeline
-from acdit.utils import resources
 from acdit.utils.errors import UserError
-from tests.pipelines.small import build, latents_of, network, seeded, small_autoencoder
+from tests.generation.small_sets import begun, files
+from tests.pipelines.small import latents_of, seeded
 from tests.tiny import relative_error
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory) -> dict[str, str]:
-    """Saved pipelines for images of 8x8 pixels; three classes, or none."""
-    folder = tmp_path_factory.mktemp("models")
-    built = {
-        "grey": build(network(4)),
-        "other": build(network(4, seed=1)),
-        "colour": build(network(12)),
-        "latent": build(network(16), grid=(2, 2), block=(1, 1), vae=small_autoencoder()),
-        "unconditional": build(network(4, num_classes=None)),
-    }
-    for name, pipeline in built.items():
-        pipeline.save_pretrained(folder / name)
-    return {name: str(folder / name) for name in built}
-
-
-@pytest.fixture
-def drawn(models, tmp_path):
-    """Runs the command for a set of 20 images, unless told otherwise, and returns the path of its output."""
-
-    def run(out="samples.npz", *more, model="grey", batch=8, count=20) -> Path:
-        words = ["--model", models[model], "--batch", str(batch), "--count", str(count), "--steps", "2"]
-        assert main(["sample", *words, *more, "--out", str(tmp_path / out)]) == 0
-        return tmp_path / out
-
-    return run
-
-
-def begun(model: str, out: Path, rank: int = 0, ranks: int = 2) -> SampleSet:
-    """A set of which one rank has drawn its parts: what a stop in the middle leaves."""
-    pipeline = load_pipeline(model, kind=ACDiTImagePipeline)
-    plan = SetPlan(20, Sampling(batch=8, steps=2))
-    samples = SampleSet(pipeline, pipeline_folder(model), out, plan)
-    samples.pipeline.set_progress_bar_config(disable=True)
-    samples.draw(rank, ranks)
-    return samples
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:
@@ -82,10 +38,6 @@ def labels_of(path: Path) -> list[int]:
 def images_of(path: Path) -> np.ndarray:
     with np.load(path) as held:
         return held["arr_0"]
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("model", ["grey", "colour", "latent", "unconditional"])
@@ -165,25 +117,6 @@ def test_parts_that_are_there_are_not_drawn_again(models, drawn, tmp_path):
     assert (images[16:] == 7).all() and images[:16].std() > 10
 
 
-@pytest.mark.parametrize("out", ["samples.npz", "samples"])
-def test_parts_that_are_there_need_no_room(models, drawn, tmp_path, monkeypatch, capsys, out):
-    """Twenty images take 3,840 bytes as parts and as many again as a file."""
-    begun(models["grey"], tmp_path / out)  # parts 0 and 2 of 3
-    free = SimpleNamespace(free=7_679)
-    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: free)
-    command = ["sample", "--model", models["grey"], "--batch", "8", "--count", "20", "--steps", "2", "--out"]
-    assert main([*command, str(tmp_path / f"other{Path(out).suffix}")]) == 2
-    assert "20 images of 8x8 pixels need about 7.68 kB" in capsys.readouterr().err
-    free.free = 4_500
-    assert main([*command, str(tmp_path / out)]) == 2
-    err = capsys.readouterr().err
-    assert "beside their parts so far, need about" in err and err.endswith("make room\n")
-    free.free = 5_400
-    drawn(out)
-    free.free = 0
-    drawn(out)  # it is complete
-
-
 def test_damaged_parts_are_drawn_again(models, drawn, tmp_path):
     half = begun(models["grey"], tmp_path / "damaged.npz")
     first = half.part(0)
@@ -258,26 +191,6 @@ def test_what_is_no_set_is_left_alone(models, tmp_path, capsys, out):
     assert main([*words, "--out", str(tmp_path / out.removesuffix(".parts"))]) == 2
     assert "is not a set of samples" in capsys.readouterr().err
     assert stranger.read_bytes() == before
-
-
-@pytest.mark.parametrize("limit", [1000, 3000])  # bytes of a file: less than a part; less than the output
-def test_a_full_disk_is_one_line_and_keeps_the_parts(models, drawn, tmp_path, capsys, limit):
-    half = begun(models["grey"], tmp_path / "samples.npz")
-    before = files(half.folder)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    words = ["--model", models["grey"], "--batch", "8", "--count", "20", "--steps", "2"]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
-    try:
-        code = main(["sample", *words, "--out", str(tmp_path / "samples.npz")])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert code == 2
-    error = capsys.readouterr().err
-    assert "could not be written: File too large" in error and error.count("\n") == 1
-    after = files(half.folder)
-    assert before.items() <= after.items() and len(after) == (3 if limit == 1000 else 4)
-    assert [path.name for path in tmp_path.iterdir()] == ["samples.npz.parts"]
-    assert drawn().read_bytes() == drawn("undisturbed.npz").read_bytes()
 
 
 def test_parts_that_are_missing_are_not_joined(models, tmp_path):

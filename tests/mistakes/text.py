@@ -4,11 +4,12 @@ from .kinds import mutant
 
 TEXT = [
     mutant(
-        "the stream of a text goes on in the state of another call",
-        "pipelines/text.py",
-        "self._loop = loop  # another",
-        "# another",
-        "pipelines/test_callbacks.py::test_texts_go_on_after_other_calls",
+        "a stream goes on in the state of another call",
+        "pipelines/callbacks.py",
+        "yield block self._loop = loop",
+        "yield block",
+        "pipelines/test_callbacks.py::test_texts_go_on_after_other_calls "
+        "pipelines/test_callbacks.py::test_a_stream_goes_on_after_other_calls",
     ),
     mutant(
         "real texts beside the samples are those of the reference",

@@ -4,13 +4,6 @@ from .kinds import mutant
 
 VIDEO = [
     mutant(
-        "the stream of a picture goes on in the state of another call",
-        "pipelines/pixel_pipeline.py",
-        "self._loop = loop  # another",
-        "# another",
-        "pipelines/test_callbacks.py::test_a_stream_goes_on_after_other_calls",
-    ),
-    mutant(
         "the rolling cache keeps one block too few",
         "model/kv_cache.py",
         "max(0, self.num_cached - self.sinks - self.window)",

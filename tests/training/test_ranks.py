@@ -77,13 +77,14 @@ def test_two_ranks_resume_bit_for_bit(tmp_path, parallel):
 
 
 def communicating(folder):
-    """Names of the threads that communicate, in the group and after it, with a run that goes on living."""
-    ranks = launched()
-    with ranks.joined():
-        run = Run(small_recipe(folder), ranks)
-        advance(run, 1)
-        names = gloo_threads()
-    assert run.step == 1
+    """Names of the threads that communicate, in two groups and after them, with runs that go on living."""
+    ranks, runs, names = launched(), [], []
+    for part in range(2):
+        with ranks.joined():
+            runs.append(Run(small_recipe(folder / str(part)), ranks))
+            advance(runs[-1], 1)
+            names += gloo_threads()
+    assert [run.step for run in runs] == [1, 1]
     return names, gloo_threads()
 
 

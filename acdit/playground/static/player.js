@@ -51,6 +51,9 @@ export class Player {
     if (this.toggle.disabled) {
       this.toggle.disabled = this.track.disabled = false;
       this.play();
+    } else if (!this.playing && this.at < 0) {
+      this.at = this.first; // paused before any frame was shown
+      this.draw();
     } else if (!this.playing) {
       this.say(); // the picture stays, even if its frame is one of those that were forgotten
     }
