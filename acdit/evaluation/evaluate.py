@@ -11,7 +11,8 @@ from .. import __version__
 from ..model.layout import dims
 from ..utils.errors import UserError
 from ..utils.ranks import ALONE, Ranks
-from .extraction import FeatureSet, extract
+from ..utils.resources import require_memory
+from .extraction import FeatureSet, extract, memory_of_one
 from .features.extractor import FeatureExtractor, FeatureInfo
 from .features.table import open_extractor
 from .intervals import interval_of
@@ -97,6 +98,8 @@ def evaluate_samples(
     ]
     _check_extractors(extractors, reference)
     if isinstance(samples, Drawable):  # only now, when all that can be checked before is right
+        with ranks.failing_together():
+            _check_memory(parts, extractors)
         samples.draw(batch, ranks)
     together = not ranks.alone and "frechet_distance" in wanted  # otherwise computed when it is needed
     for extractor in extractors:
@@ -219,6 +222,22 @@ def _check_extractors(extractors: Sequence[FeatureExtractor[Any]], reference: Pa
             raise UserError(f"the features {extractor.info.name} are named twice")
         if isinstance(reference, StoredReference):
             reference.check(extractor.info)
+
+
+def _check_memory(parts: Mapping[str, Part], extractors: Sequence[FeatureExtractor[Any]]) -> None:
+    """Raise UserError if extractors do not support the real data, or their features do not fit into memory.
+
+    Otherwise both would be noticed only after hours of sampling.
+    """
+    given = {id(part): part for part in parts.values() if part is not None}.values()
+    sets = [part for part in given if not isinstance(part, StoredReference | FeatureSet)]
+    count = sum(map(len, sets))
+    for extractor in extractors:
+        require_memory(
+            count * memory_of_one(extractor, [part for part in sets if part is not parts["samples"]]),
+            f"the features {extractor.info.name} of samples and real data, {count:,} items in all,",
+            "score fewer samples, or take other features or metrics",
+        )
 
 
 def _extract_parts(

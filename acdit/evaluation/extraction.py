@@ -1,7 +1,7 @@
 """Features of whole sets of samples, computed by any number of ranks together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -105,16 +105,7 @@ def extract_all(
     collected = [_Collected(extractor, count) for extractor in extractors]
     read = torch.zeros(count, dtype=torch.uint8)
     with ranks.failing_together():
-        batches = samples.batches(batch, ranks.rank, ranks.world_size)
-        for rows, part in ProgressBar(
-            batches,
-            f"{names} features",
-            -(-len(range(ranks.rank * batch, count, batch)) // ranks.world_size),
-            unit="batch",
-            delay=3,
-            leave=False,
-            disable=not ranks.main,
-        ):
+        for rows, part in read_batches(samples, batch, f"{names} features", ranks, shown=ranks.main):
             for each in collected:
                 each.add(rows, part)
             read[list(rows)] = 1
@@ -127,6 +118,41 @@ def extract_all(
         each.share(batch, ranks)
     kept = None if read.all() else read.bool()
     return tuple(each.feature_set(samples, kept, ranks, statistics) for each in collected)
+
+
+def read_batches(
+    samples: Samples[Any], size: int, description: str, ranks: Ranks = ALONE, *, shown: bool = True
+) -> ProgressBar:
+    """Return this rank's batches of samples with their indices, see `Samples.batches`, in a progress bar.
+
+    Args:
+        samples: the samples.
+        size: number of samples of a batch.
+        description: words beside the bar.
+        ranks: processes that share the batches.
+        shown: whether the bar is shown.
+    """
+    own = range(ranks.rank * size, len(samples), ranks.world_size * size)
+    batches = samples.batches(size, ranks.rank, ranks.world_size)
+    return ProgressBar(batches, description, len(own), unit="batch", delay=3, leave=False, disable=not shown)
+
+
+def memory_of_one(extractor: FeatureExtractor[Any], sets: Iterable[Samples[Any]]) -> int:
+    """Return the number of bytes that the features of a sample take; 0 if no set holds a readable sample.
+
+    Args:
+        extractor: extractor of the features.
+        sets: sets of samples of one shape; the extractor computes the features of one of them.
+
+    Raises:
+        UserError: if the extractor does not support the samples, or its answer is not finite.
+    """
+    for samples in sets:
+        for _, sample in samples.batches(1):
+            one = _Collected(extractor, 1)
+            one.add([0], sample)
+            return 4 * sum(each.numel() for each in (one.values, one.logits) if each is not None)
+    return 0
 
 
 def _check_sizes(samples: Samples[Any], batch: int) -> None:

@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..media.images import GAP, MIN_SIDE, TITLE_SIZE
-from ..utils.progress_bar import ProgressBar
+from ..utils.ranks import ALONE, Ranks
+from .extraction import read_batches
 from .features.extractor import FeatureExtractor
 from .samples import Samples, StoredSamples, picked
 
@@ -42,11 +43,13 @@ def find_neighbours(
     rows: int = ROWS,
     neighbours: int = NEIGHBOURS,
     batch: int = 64,
+    ranks: Ranks = ALONE,
 ) -> Neighbours:
     """Return the samples that lie nearest to real data, by the distance of features, and their neighbours.
 
     Only the features of the samples and one batch of the real data are in memory at a time. A sample with
-    several items of features, such as the frames of a clip, is compared by all of them together.
+    several items of features, such as the frames of a clip, is compared by all of them together. Rank r of R
+    ranks searches the neighbours of its samples, the batches r, r + R, ..; all ranks get the same answer.
 
     Args:
         samples: samples.
@@ -55,26 +58,48 @@ def find_neighbours(
         rows: largest number of samples to return.
         neighbours: largest number of neighbours of each.
         batch: number of items per call of the extractor.
+        ranks: processes that share the work.
+
+    Raises:
+        UserError: on all ranks, if samples cannot be read, or no features can be computed.
+    """
+    with ranks.failing_together():
+        own = _search(samples, real, extractor, neighbours, batch, ranks)
+    of_ranks = zip(*(each for each in ranks.gathered(own) if each is not None), strict=True)
+    numbers, distances, places = (torch.cat(each) for each in of_ranks)  # (N,), (N, K), (N, K)
+    order = numbers.argsort()
+    nearest = order[distances[order, 0].argsort(stable=True)][:rows]
+    return Neighbours(extractor.info.name, numbers[nearest], distances[nearest], places[nearest])
+
+
+def _search(
+    samples: Samples, real: Samples, extractor: FeatureExtractor, count: int, batch: int, ranks: Ranks
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return the indices (N,) of the samples of a rank, and distances and indices (N, K) of their neighbours.
+
+    None if the rank has no samples.
     """
     numbers, features = [], []
-    for indices, part in _bar(samples, batch, "features of samples"):
+    for indices, part in read_batches(samples, batch, "features of samples", ranks, shown=ranks.main):
         numbers += indices
         features.append(extractor(part).values.flatten(1))
+    if not features:
+        return None
     queries = torch.cat(features).double()  # (N, F)
     distances = torch.empty(len(queries), 0, dtype=torch.float64)
     places = torch.empty(len(queries), 0, dtype=torch.long)
-    for indices, part in _bar(real, batch, "searching neighbours"):
+    for indices, part in read_batches(real, batch, "searching neighbours", shown=ranks.main):
         values = extractor(part).values.flatten(1).double()
         distances = torch.cat((distances, torch.cdist(queries, values)), dim=1)  # (N, K + n)
         places = torch.cat((places, torch.tensor(list(indices)).expand(len(queries), -1)), dim=1)
-        distances, order = distances.topk(min(neighbours, distances.shape[1]), largest=False)
+        distances, order = distances.topk(min(count, distances.shape[1]), largest=False)
         places = places.gather(1, order)
-    nearest = distances[:, 0].argsort(stable=True)[:rows]
-    found = torch.tensor(numbers)[nearest]
-    return Neighbours(extractor.info.name, found, distances[nearest], places[nearest])
+    return torch.tensor(numbers), distances, places
 
 
-def draw_neighbours(found: Neighbours, samples: Samples, real: Samples, batch: int = 64) -> Image.Image:
+def draw_neighbours(
+    found: Neighbours, samples: Samples, real: Samples, batch: int = 64, ranks: Ranks = ALONE
+) -> Image.Image:
     """Draw a row for each sample: the sample, and its neighbours with their distances.
 
     Args:
@@ -82,9 +107,13 @@ def draw_neighbours(found: Neighbours, samples: Samples, real: Samples, batch: i
         samples: the samples.
         real: the real data that were searched.
         batch: number of items that are read at a time.
+        ranks: processes that share the samples as in `find_neighbours`; all draw the same picture.
+
+    Raises:
+        UserError: on all ranks, if a sample or a neighbour cannot be read.
     """
     rows, columns = found.indices.shape  # R, K
-    drawn = _pictures(picked(samples, found.rows.tolist(), batch))
+    drawn = _pictures(picked(samples, found.rows.tolist(), batch, ranks))
     wanted = sorted(set(found.indices.flatten().tolist()))
     chosen = real.taken(wanted) if isinstance(real, StoredSamples) else real  # read only these
     numbers = range(len(wanted)) if chosen is not real else wanted
@@ -114,11 +143,6 @@ def draw_neighbours(found: Neighbours, samples: Samples, real: Samples, batch: i
             sheet.paste(picture, (left, y))
             draw.text((left, y + height + GAP // 2), caption, fill="black", font=font)
     return sheet
-
-
-def _bar(samples: Samples, batch: int, description: str) -> ProgressBar:
-    total = -(-len(samples) // batch)
-    return ProgressBar(samples.batches(batch), description, total, unit="batch", delay=3, leave=False)
 
 
 def _lines(found: Neighbours) -> Sequence[tuple[int, list[float]]]:

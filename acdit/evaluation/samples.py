@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..utils.errors import UserError
-from ..utils.ranks import Ranks
+from ..utils.ranks import ALONE, Ranks
 
 ROUNDING = 1e-2  # by which samples may leave [-1, 1], as those in half precision do
 Part = TypeVar("Part", covariant=True)  # batch of samples: a tensor, or a sequence of texts
@@ -213,15 +213,23 @@ class TensorSamples:
         return {"name": self.name, "count": len(self)}
 
 
-def picked(samples: Samples[Tensor], rows: Sequence[int], batch: int = 64) -> Tensor:
+def picked(samples: Samples[Tensor], rows: Sequence[int], batch: int = 64, ranks: Ranks = ALONE) -> Tensor:
     """Return the samples with the given indices, (n, *shape), after reading the whole set in batches.
 
+    Args:
+        samples: the samples.
+        rows: indices of a few of them.
+        batch: number of samples that are read at a time.
+        ranks: processes that share the batches; each gets all chosen samples.
+
     Raises:
-        UserError: if one of them cannot be read.
+        UserError: on all ranks, if one of them cannot be read.
     """
-    wanted: dict[int, Tensor] = {}
-    for numbers, part in samples.batches(batch):
-        wanted |= {number: part[place] for place, number in enumerate(numbers) if number in rows}
+    own: dict[int, Tensor] = {}
+    with ranks.failing_together():
+        for numbers, part in samples.batches(batch, ranks.rank, ranks.world_size):
+            own |= {number: part[place].clone() for place, number in enumerate(numbers) if number in rows}
+    wanted = {number: sample for each in ranks.gathered(own) for number, sample in each.items()}
     missing = [row for row in rows if row not in wanted]
     if missing:
         raise UserError(f"{samples.name} has no readable sample {missing[0]}")

@@ -1,7 +1,7 @@
 """Check the files of a stored pipeline before anything is loaded from them. Does not import torch."""
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,14 @@ TRUSTED_LIBRARIES = {"acdit", "diffusers", "transformers"}
 NETWORKS = ("transformer", "classifier")  # names of components, which check their own files
 MOST_TOKENS = 2**24  # of a layout
 LONGEST_LIST = 10_000  # in the configuration of a component
+SETTINGS = {  # of pipelines, beside their layout
+    "id2label": OBJECT.or_none().if_given(),
+    "pixel_range": list_of(number(), range(2, 3)).if_given(),
+    "num_inference_steps": whole_number(1, MOST_STEPS).or_none().if_given(),
+    "guidance_scale": number().or_none().if_given(),
+    "vae_scale_factor": whole_number(1, 2**10).if_given(),
+    "data_source": TEXT.or_none().if_given(),
+}
 MASKED_SCHEDULER = {
     "mask_token": whole_number(0),
     "schedule": TEXT.if_given(),
@@ -91,34 +99,20 @@ def check_index(
     axes, name = modality.axes, modality.network[0]
     classes = [["acdit", network_class] for network_class in modality.network_classes]
     lengths = list_of(whole_number(1, MOST_TOKENS), range(axes, axes + 1))
-    steps = whole_number(1, MOST_STEPS)
     kinds = {
         name: Kind(in_words(map(str, classes), "or"), lambda value: value in classes),
         "vae": Kind("an autoencoder of diffusers, or two nulls", _names_autoencoder).if_given(),
         "grid": lengths,
         "block": lengths,
         "patch": list_of(whole_number(1, 2**16), range(axes, axes + 1)).if_given(),
-        "id2label": OBJECT.or_none().if_given(),
-        "pixel_range": list_of(number(), range(2, 3)).if_given(),
-        "num_inference_steps": steps.or_none().if_given(),
-        "guidance_scale": number().or_none().if_given(),
-        "vae_scale_factor": whole_number(1, 2**10).if_given(),
         "format_version": whole_number(0).if_given(),
-        "data_source": TEXT.or_none().if_given(),
     }
     if modality.runs("sample"):
         kinds["scheduler"] = Kind("a scheduler of diffusers or acdit", _names_scheduler)
     values = check_values(dict(index), kinds, path)
     if math.prod(values["grid"]) > MOST_TOKENS:
         raise damage(path, f"grid must have at most {MOST_TOKENS:,} tokens, not {values['grid']}")
-    for label, name in (values.get("id2label") or {}).items():
-        if not (label.isascii() and label.isdigit() and len(label) < 10) or not isinstance(name, str | None):
-            raise damage(
-                path, f"id2label must give numbers of classes their names, not {shown(label)}: {shown(name)}"
-            )
-    low, high = values.get("pixel_range", (-1, 1))
-    if not low < high:
-        raise damage(path, f"pixel_range must rise, not be {low} to {high}")
+    check_settings(values, lambda reason: damage(path, reason))
     if network is not None:
         _check_fit(path.parent, values, modality, network)
 
@@ -140,11 +134,44 @@ def _check_fit(
             folder, f"axis_lengths of {modality.network[0]}/config.json must be {modality.axes} numbers"
         )
     classes = network.get("num_labels", network.get("num_classes"))
-    surplus = [
-        label for label in index.get("id2label") or {} if type(classes) is int and int(label) >= classes
-    ]
+    surplus = _surplus(index, classes)
     if surplus:
-        raise damage(folder, f"{INDEX} names class {surplus[0]}, but the network has {classes} classes")
+        raise damage(folder, f"{INDEX} names class {surplus}, but the network has {classes} classes")
+
+
+def check_settings(
+    settings: Mapping[str, Any], refuse: Callable[[str], UserError] = UserError, classes: int | None = None
+) -> None:
+    """Check the settings of a pipeline that a model_index.json holds beside its parts and layout.
+
+    Args:
+        settings: values by name.
+        refuse: function that returns the error for a reason.
+        classes: number of classes of the network; None = not compared.
+
+    Raises:
+        UserError: if a value is of another kind, out of range, or for a class that the network does not have.
+    """
+    for key, kind in SETTINGS.items():
+        if key in settings and not kind.accepts(settings[key]):
+            raise refuse(f"{key} must be {kind.described}, not {shown(settings[key])}")
+    for label, name in (settings.get("id2label") or {}).items():
+        if not (label.isascii() and label.isdigit() and len(label) < 10) or not isinstance(name, str | None):
+            raise refuse(
+                f"id2label must give numbers of classes their names, not {shown(label)}: {shown(name)}"
+            )
+    low, high = settings.get("pixel_range", (-1, 1))
+    if not low < high:
+        raise refuse(f"pixel_range must rise, not be {low} to {high}")
+    surplus = _surplus(settings, classes)
+    if surplus:
+        raise refuse(f"id2label names class {surplus}, but the network has {classes} classes")
+
+
+def _surplus(settings: Mapping[str, Any], classes: object) -> str | None:
+    """Return the first class with a name that a network with so many classes does not have."""
+    named = settings.get("id2label") or {}
+    return next((label for label in named if type(classes) is int and int(label) >= classes), None)
 
 
 def _check_config(path: Path, config: Mapping[str, Any]) -> None:

@@ -64,8 +64,14 @@ class StoredPipeline(DiffusionPipeline):
         """Save the pipeline as in diffusers.
 
         Raises:
-            UserError: if weights are not finite; nothing is written then.
+            UserError: if weights are not finite, or adapters are not merged; nothing is written then.
         """
+        for name, part in self.components.items():
+            if getattr(part, "peft_config", None):
+                raise UserError(
+                    f"the {name} has adapters, which a pipeline's folder does not hold: merge them with "
+                    "fuse_lora() and unload_lora_weights(), or save them with save_lora_weights()"
+                )
         check_finite_modules(
             self.components.items(),
             f"the weights of the pipeline for {save_directory}",

@@ -260,12 +260,30 @@ def _read(path: Path) -> Stored | None:
     return Stored(path, state) if digest == _digest_of(state) else None
 
 
-def validation_losses(folder: Path) -> dict[Path, float]:
-    """Return the validation losses of a folder's undamaged checkpoints that have one, by path."""
+def validation_losses(folder: Path, recipe: Mapping[str, Any] | None = None) -> dict[Path, float]:
+    """Return the validation losses of a folder's undamaged checkpoints that were measured on the same data.
+
+    Args:
+        folder: folder of checkpoints.
+        recipe: values of a recipe, whose validation data count; None = those of the newest checkpoint.
+
+    Returns:
+        The losses by path, without those of checkpoints that have none.
+    """
     states = {path: stored.state for path in _checkpoints(folder) if (stored := _read(path))}
+    if recipe is None:
+        recipe = next(reversed(states.values()), {}).get("recipe", {})
     return {
-        path: state["validation"] for path, state in states.items() if state.get("validation") is not None
+        path: state["validation"]
+        for path, state in states.items()
+        if state.get("validation") is not None
+        and _validation_data(state.get("recipe", {})) == _validation_data(recipe)
     }
+
+
+def _validation_data(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a recipe that choose the validation data."""
+    return {key: value for key, value in recipe.get("validation", {}).items() if key != "every"}
 
 
 def _digests(files: list[Path], ranks: Ranks) -> dict[str, str | None]:

@@ -23,6 +23,7 @@ from .log import LOG_FILE
 from .monitoring import Watch, check_trackers
 from .objectives import objective_name
 from .progress import DivergedError, StepResult, skipped_items
+from .recipes import recipe_to_dict
 from .run import Run
 from .signals import StopRequest
 from .validation import Validation, check_validation
@@ -118,7 +119,8 @@ def _steps(run: Run, stop: StopRequest, watch: Watch, validation: Validation | N
 def _each_step(run: Run, results: Iterable[StepResult], watch: Watch, validation: Validation | None) -> bool:
     """Do everything that is due after each step, and return whether the run reached its end."""
     config = run.recipe.training
-    best = min(validation_losses(run.checkpoints).values(), default=math.inf)
+    losses = validation_losses(run.checkpoints, recipe_to_dict(run.recipe))
+    best = min(losses.values(), default=math.inf)
     saved: int | None = run.step
     for result in results:
         watch.step(result)

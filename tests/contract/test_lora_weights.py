@@ -57,6 +57,24 @@ def test_an_adapter_acts_and_is_taken_away(kind, tmp_path):
     assert torch.equal(sampled(pipeline), before)
 
 
+@pytest.mark.parametrize("kind", PIPELINES)
+def test_a_pipeline_is_saved_once_its_adapters_are_merged(kind, tmp_path):
+    pipeline = PIPELINES[kind]()
+    pipeline.load_lora_weights({name: 4 * tensor for name, tensor in separate().items()})
+    adapted = sampled(pipeline)
+    for change in (lambda: None, pipeline.fuse_lora):
+        change()
+        with pytest.raises(
+            UserError, match=r"^the transformer has adapters.*: merge them with fuse_lora\(\)"
+        ):
+            pipeline.save_pretrained(tmp_path / "saved")
+        assert not (tmp_path / "saved").exists()
+    pipeline.unload_lora_weights()
+    pipeline.save_pretrained(tmp_path / "saved")
+    merged = sampled(type(pipeline).from_pretrained(tmp_path / "saved"))
+    assert relative_error(merged, adapted) < 1e-5
+
+
 @pytest.mark.parametrize("scale", ["none", "alphas", "network_alphas"])
 @pytest.mark.parametrize("parts", [("to_q", "to_k", "to_v"), ("to_v",), ("to_q", "to_v")])
 def test_separate_projections_change_their_own_rows(parts, scale):

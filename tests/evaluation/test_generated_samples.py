@@ -1,12 +1,18 @@
 """Samples that are drawn once: each has the seed of its number, in any batch on any rank."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from acdit.evaluation.evaluate import evaluate_samples
+from acdit.evaluation.features.extractor import Features
+from acdit.evaluation.features.pixels import Pixels
 from acdit.evaluation.generated_samples import generated_clips, generated_images
 from acdit.evaluation.sample_sources import check_modality, open_samples_of
+from acdit.evaluation.samples import TensorSamples
 from acdit.generation.batches import Sampling, clip_batch, draw_images
 from acdit.media.videos import read_frames, video_file
 from acdit.pipelines.image import ACDiTImagePipeline
@@ -52,6 +58,29 @@ def test_images_are_drawn_once():
     assert torch.equal(read(samples, 2, 2), first)  # the same batches of another number of ranks
     read(samples, 3)
     assert len(calls) > drawn  # other batches, which round otherwise
+
+
+def test_data_that_cannot_be_scored_are_refused_before_images_are_drawn():
+    pipeline, calls = build(network(4, num_classes=None)), []
+    pipeline.transformer.register_forward_hook(lambda *_: calls.append(1))
+    samples = generated_images(pipeline, [None] * 3, SAMPLING)
+    reference, huge = (TensorSamples(torch.zeros(1).expand(count, 1, 8, 8)) for count in (4, 10**11))
+    with pytest.raises(UserError, match=r"features pixels of samples and real data, 100,000,000,007 items"):
+        evaluate_samples(samples, reference, ["pixels"], ["copied_fraction"], training=huge)
+    with pytest.raises(UserError, match=r"features wrong returns features that are not finite"):
+        evaluate_samples(samples, reference, [Wrong()], ["frechet_distance"])
+    assert not calls
+    evaluate_samples(samples, reference, ["pixels"], ["frechet_distance"])
+    assert calls
+
+
+class Wrong(Pixels):
+    """Features that are never finite."""
+
+    info = replace(Pixels.info, name="wrong")
+
+    def __call__(self, samples):
+        return Features(samples.flatten(1) / 0)
 
 
 def test_images_without_classes_have_no_labels():

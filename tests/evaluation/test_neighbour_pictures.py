@@ -1,12 +1,17 @@
 """Neighbours of samples, against brute force, and their picture."""
 
+import pytest
 import torch
 from PIL import Image
 
 from acdit.evaluation.features.pixels import Pixels
 from acdit.evaluation.neighbour_pictures import draw_neighbours, find_neighbours
 from acdit.evaluation.samples import TensorSamples
+from acdit.utils.ranks import launched
+from tests.processes import on_ranks
 from tests.tiny import given
+
+LONG = pytest.mark.long
 
 
 def sets(shape=(3, 8, 8)):
@@ -28,6 +33,38 @@ def test_the_nearest_are_those_of_brute_force():
     torch.testing.assert_close(found.distances, nearest.values[:, :4])
     few = find_neighbours(drawn, TensorSamples(real[:2]), Pixels())
     assert few.indices.shape == (8, 2)
+
+
+def neighbours_on_ranks(batch):
+    ranks = launched()
+    drawn, own, *_ = sets()
+    reads = []
+
+    def read(size, rank=0, ranks=1):
+        for rows, part in TensorSamples.batches(drawn, size, rank, ranks):
+            reads.extend(rows)
+            yield rows, part
+
+    drawn.batches = read
+    with ranks.joined():
+        found = find_neighbours(drawn, own, Pixels(), rows=5, neighbours=4, batch=batch, ranks=ranks)
+        picture = draw_neighbours(found, drawn, own, batch, ranks)
+    facts = found.rows.tolist(), found.distances.tolist(), found.indices.tolist()
+    return facts, picture.tobytes(), sorted(set(reads))
+
+
+@pytest.mark.parametrize(("world_size", "batch"), [(2, 3), pytest.param(3, 10, marks=LONG)])
+def test_ranks_find_the_neighbours_of_one_and_read_their_own_samples_alone(world_size, batch):
+    """With batches of 10, one of three ranks has no sample."""
+    drawn, own, *_ = sets()
+    found = find_neighbours(drawn, own, Pixels(), rows=5, neighbours=4, batch=batch)
+    picture = draw_neighbours(found, drawn, own, batch)
+    rows = range(20)
+    for rank, (facts, pixels, read) in enumerate(on_ranks(neighbours_on_ranks, world_size, batch)):
+        assert facts[0] == found.rows.tolist() and facts[2] == found.indices.tolist()
+        torch.testing.assert_close(torch.tensor(facts[1], dtype=torch.float64), found.distances)
+        assert pixels == picture.tobytes()
+        assert read == [row for row in rows if row // batch % world_size == rank]
 
 
 def test_the_picture_shows_samples_beside_their_neighbours():

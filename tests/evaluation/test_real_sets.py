@@ -194,3 +194,17 @@ def test_pixels_in_place_of_features_are_said_with_the_line_that_installs_others
     )
     assert "features: pixels, since none are named with --features" in report.notes
     assert missing == any("pip install 'acdit[eval]'" in note for note in report.notes)
+
+
+def test_copies_are_not_searched_in_pixels_that_do_not_fit_into_memory():
+    generator = torch.Generator().manual_seed(0)
+    samples, reference = (TensorSamples(part) for part in torch.rand(2, 12, 1, 8, 8, generator=generator))
+    huge = TensorSamples(torch.zeros(1).expand(10**11, 1, 8, 8))
+    few = TensorSamples(torch.rand(4, 1, 8, 8, generator=generator))
+    for training, searched in ((few, True), (huge, False)):
+        sets = RealSets(reference, 12, None, training, None, training)
+        report = comparison.compare(samples, sets, comparison.Comparison())
+        assert ("copied_fraction" in {score.metric for score in report.scores}) == searched
+        notes = [note for note in report.notes if note.startswith("copies of the training data are not")]
+        assert len(notes) == (not searched) and all("25.6 TB" in note for note in notes)
+        assert {score.metric for score in report.scores} >= {"frechet_distance", "precision"}

@@ -1,9 +1,12 @@
 """Arguments that do not fit the model: one line that says so, before the network is asked anything."""
 
+import re
+
 import pytest
 import torch
 
-from tests.pipelines.small import picture, seeded
+from acdit.utils.errors import UserError
+from tests.pipelines.small import build, network, picture, seeded
 
 
 @pytest.mark.parametrize(
@@ -82,3 +85,23 @@ def test_a_prefix_that_does_not_fit_the_autoencoder_is_refused(latent_pipe, imag
         latent_pipe(0, image=image, keep_blocks=1)
     message = str(caught.value)
     assert "\n" not in message and "image" in message and "8x8" in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"id2label": {0: "ant", 3: "dog"}}, "id2label names class 3, but the network has 3 classes"),
+        ({"id2label": {"ant": "0"}}, "id2label must give numbers of classes their names, not 'ant': '0'"),
+        ({"pixel_range": (1.0, -1.0)}, "pixel_range must rise, not be 1.0 to -1.0"),
+        (
+            {"pixel_range": (0.0, float("nan"))},
+            "pixel_range must be a list of 2 values, each a finite",
+        ),
+        ({"num_inference_steps": 0}, "num_inference_steps must be a whole number from 1 to"),
+        ({"guidance_scale": float("inf")}, "guidance_scale must be a finite number"),
+        ({"data_source": 5}, "data_source must be text or null, not 5"),
+    ],
+)
+def test_settings_that_could_not_be_loaded_again_are_refused(settings, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        build(network(4), **settings)

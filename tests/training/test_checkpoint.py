@@ -18,6 +18,7 @@ from acdit.training.checkpoint import (
     prune_checkpoints,
     read_part,
     save_checkpoint,
+    validation_losses,
 )
 from acdit.training.learner import optimizer_tensors, start_moments
 from acdit.utils.errors import UserError
@@ -107,6 +108,18 @@ def test_every_nth_and_the_best_are_kept_besides(tmp_path):
     for step, loss in losses.items():
         saved(tmp_path, step, keep=1, keep_every=4, validation=loss)
     assert sorted(os.listdir(tmp_path)) == ["step-00000003", "step-00000004", "step-00000008"]
+
+
+def test_the_best_is_that_of_one_set_of_validation_data(tmp_path):
+    for step, (loss, images, every) in enumerate([(0.1, 8, 1), (0.6, 4, 1), (0.5, 4, 2), (0.7, 4, 2)], 1):
+        state, tensors = example(step)
+        recipe = state["recipe"] | {"validation": {"every": every, "images": images}}
+        save_checkpoint(tmp_path, state | {"recipe": recipe, "validation": loss}, tensors, keep=4)
+    measured = validation_losses(tmp_path)
+    assert list(measured.values()) == [0.6, 0.5, 0.7]
+    assert list(validation_losses(tmp_path, {"validation": {"every": 5, "images": 8}}).values()) == [0.1]
+    prune_checkpoints(tmp_path, 1, 0)
+    assert sorted(os.listdir(tmp_path)) == ["step-00000003", "step-00000004"]
 
 
 def test_the_same_step_again_replaces_the_checkpoint(tmp_path):

@@ -134,6 +134,22 @@ def test_the_best_checkpoint_is_kept_and_the_log_knows_all(tmp_path):
     assert [entry["step"] for entry in entries if "loss" in entry] == [2, 4, 6, 8]
 
 
+@pytest.mark.parametrize("numbers", [(32, 1), (1, 32)])
+def test_losses_of_other_validation_data_are_not_compared(tmp_path, numbers):
+    """The loss hardly changes, so that in one of the two orders all later losses are higher."""
+    for steps, images in zip((2, 4), numbers, strict=True):
+        training = {"steps": steps, "keep_checkpoints": 1, "checkpoint_every": 100}
+        validation = {"every": 1, "images": images}
+        recipe = small_recipe(
+            tmp_path, training=training, optimizer={"learning_rate": 1e-6}, validation=validation
+        )
+        train(recipe, allow_changes=True)
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    losses = {entry["step"]: entry["validation"]["loss"] for entry in entries if "validation" in entry}
+    kept = {int(path.name[5:]) for path in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {min((3, 4), key=lambda step: losses[step]), 4}
+
+
 def test_latents_are_those_of_all_samples_at_once(tmp_path):
     """They are encoded part by part, and each is drawn once, from the noise of all."""
     vae: Any = grey_autoencoder(scaling_factor=0.5)
