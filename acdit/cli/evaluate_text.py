@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -60,7 +60,10 @@ class TextEvaluateOptions(RunOptions):
     split: str | None = None
     """Split of --data, if it has splits; default: validation."""
     text_column: str | None = None
-    """Column of a data set or of a table that holds texts; default: found by its type."""
+    """Column of --data and --samples that holds texts; default: the only column of texts."""
+    special_tokens: bool | None = None
+    """Whether special tokens spelled in --data, such as <|endoftext|>, are read as special tokens; default:
+    as in the training run that --model names, or no."""
     draws: Count = 4
     """Number of estimates of every text's likelihood, where it is not exact."""
     estimate: Literal["times", "counts"] = "times"
@@ -100,6 +103,8 @@ class TextEvaluateOptions(RunOptions):
             raise UserError("--split selects a part of --data: add --data")
         if self.text_column is not None and self.data is None:
             raise UserError("--text-column names a column of --data: add --data")
+        if self.special_tokens is not None and self.data is None:
+            raise UserError("--special-tokens is how --data are read: add --data")
         if self.texts is not None and self.count is not None:
             raise UserError("--texts is the former name of --count: leave it out")
         if self.plot is not None and not self.temperatures:
@@ -137,6 +142,7 @@ class TextEvaluateOptions(RunOptions):
             "--order": self.order is not None,
             "--draws": self.draws != type(self).draws,
             "--estimate": self.estimate != type(self).estimate,
+            "--special-tokens": self.special_tokens is not None,
         }
         names = [name for name, is_given in given.items() if is_given]
         if names:
@@ -183,6 +189,7 @@ def run(options: TextEvaluateOptions) -> None:
 
 
 def _score_model(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]":
+    from ..diffusion.masked_schedulers import ConfidenceScheduler
     from ..diffusion.ordered_schedulers import OrderedScheduler
     from ..diffusion.schedulers import masked_scheduler
     from ..evaluation.texts import GENERATED_TEXTS, Generation, evaluate_texts
@@ -206,8 +213,8 @@ def _score_model(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]"
             options.wanted or GENERATED_TEXTS, _comparison(options, ranks), tuple(options.temperatures or ())
         )
     order = RANDOM if options.order is None else parse_order(options.order, "--order")
-    unfit = options.order is not None and isinstance(pipeline.scheduler, OrderedScheduler)
-    if generation is not None and (order != RANDOM or unfit):  # every other scheduler is of random order
+    ordered = isinstance(pipeline.scheduler, OrderedScheduler | ConfidenceScheduler)
+    if generation is not None and (order != RANDOM or (options.order is not None and ordered)):
         name = "first-hitting" if order == RANDOM else order
         pipeline.scheduler = masked_scheduler(name, pipeline.scheduler, "--order")
     blocks = options.block or [dims(pipeline.layout.block)]
@@ -228,28 +235,41 @@ def _score_model(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]"
 
 def _score_finished(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]":
     from ..evaluation.text_comparison import compare_texts
-    from ..evaluation.text_samples import real_passages, stored_texts
+    from ..evaluation.text_samples import has_columns, real_passages, stored_texts
 
-    samples = stored_texts(
-        Path(os.path.expanduser(str(options.samples))), options.text_column, options.wanted
-    )
-    source = _source(options)
+    source, column = _source(options), options.text_column
     assert source is not None  # checked by the options
+    path = Path(os.path.expanduser(str(options.samples)))
+    if column is not None and has_columns(str(path)) != has_columns(source.name):  # the column of one of them
+        column = column if has_columns(str(path)) else None
+        source = replace(source, column=None if column else source.column)
+    samples = stored_texts(path, column, options.wanted)
     return [compare_texts(samples, real_passages(source, samples), _comparison(options, ranks))]
 
 
 def _source(options: TextEvaluateOptions) -> "TextSource | None":
     from ..evaluation.text_samples import TextSource
+    from ..evaluation.training_data import recorded_data
 
-    return None if options.data is None else TextSource(options.data, options.split, options.text_column)
+    if options.data is None:
+        return None
+    special = options.special_tokens
+    if special is None:
+        recorded = recorded_data(options.model)
+        special = recorded is not None and recorded.special_tokens
+    return TextSource(options.data, options.split, options.text_column, special)
 
 
 def _comparison(options: TextEvaluateOptions, ranks: "Ranks") -> "TextComparison":
     """Return the features and metrics of the options; this loads the external language model."""
     from ..evaluation.language_model import ExternalLanguageModel
     from ..evaluation.text_comparison import TextComparison
+    from ..evaluation.text_metrics import TEXT_METRICS
     from .open_model import device_of
 
+    judged = [name for name, metric in TEXT_METRICS.items() if metric.needs == "evaluator"]
+    if options.judge is not None and options.metrics is not None and not {*judged} & {*options.metrics}:
+        raise UserError(f"--judge is for {' and '.join(judged)}: add one to --metrics, or leave it out")
     device = device_of(options.device)
     evaluator = None if options.judge is None else ExternalLanguageModel(options.judge, device)
     return TextComparison(

@@ -17,13 +17,14 @@ class TokenizerOptions(Ranged):
     section: ClassVar[str] = "--"
 
     source: str | None = None
-    """Texts: `shakespeare`, a text file, a folder of text files, or a Hugging Face data set."""
+    """Texts: `shakespeare`, a file of text, a table (.jsonl, .csv, .parquet), a folder of such files, or a
+    Hugging Face data set."""
     size: Count = 4096
     """Maximum number of ids, including the 256 bytes and the end token; the texts may give fewer."""
     split: str = "train"
     """Split of a Hugging Face data set."""
     text_column: str | None = None
-    """Column of a Hugging Face data set that holds texts; default: found by its type."""
+    """Column of a table or a Hugging Face data set that holds texts; default: the only column of texts."""
     out: str = "tokenizer.json"
     """JSON file to write."""
 

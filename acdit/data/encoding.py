@@ -238,6 +238,9 @@ def _check_folder(
     """
     _check_manifest(folder / MANIFEST)
     for path in sorted(folder.glob("latents-*.safetensors")):
+        number = path.stem.removeprefix("latents-")
+        if not number.isdecimal():
+            continue  # such as a copy that somebody has kept
         header = shard_header(path)
         if header is None and is_foreign(path):
             raise UserError(
@@ -253,8 +256,7 @@ def _check_folder(
         else:
             changes = [*chain(*data_changes(encoded, identity))]
             check_settings(folder, header["layout"], layout, located=False, images=changes)
-            number = int(path.stem.removeprefix("latents-"))
-            check_contents(folder, path, number * layout["shard_size"], data)
+            check_contents(folder, path, int(number) * layout["shard_size"], data)
 
 
 def _check_manifest(path: Path) -> None:

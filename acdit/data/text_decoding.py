@@ -205,3 +205,4 @@ READERS: dict[str, Callable[[str, Path], Rows]] = {
     ".csv": partial(_table_rows, delimiter=","),
     ".tsv": partial(_table_rows, delimiter="\t"),
 }
+TABLES = (*READERS, ".parquet")  # suffixes of files whose texts stand in columns

@@ -18,10 +18,11 @@ from .file_tables import load_rows
 from .folders import Scan, holds_tables, scan_folder
 from .identity import DataIdentity, identify
 from .splits import is_text, split_folder
-from .text_decoding import READERS, choose_column, has_markup, read_documents
+from .text_decoding import TABLES, choose_column, has_markup, read_documents
 from .tokenizers import Tokenizer
 
 Documents = Sequence[Any]  # token ids of each document, as an array or a list
+PART = 2**20  # tokens whose bytes are counted at a time
 
 
 class WrappedTexts(PixelDataset):
@@ -51,6 +52,7 @@ class WrappedTexts(PixelDataset):
         skipped: Mapping[str, str] | None = None,
     ):
         self._read_otherwise, self._skipped = read_otherwise, dict(skipped or {})
+        self._sums: dict[int, int] = {}  # bytes of all tokens, by document
         self.documents, self.length, self.tokenizer = documents, length, tokenizer
         self.bytes, self._sizes = int(np.sum(text_bytes)), text_bytes
         self.ends = np.cumsum(np.asarray(lengths, dtype=np.int64) + 1)  # in the stream, end tokens included
@@ -119,11 +121,22 @@ class WrappedTexts(PixelDataset):
         """
         size = 0.0
         for document, part in self._parts(index):
-            lengths = self._token_bytes[np.asarray(self.documents[document], dtype=np.int64)]
-            whole, inside = int(lengths.sum()), int(lengths[part].sum())
+            inside, whole = self._token_bytes_of(document, part), self._token_bytes_of_all(document)
             known = whole if isinstance(self._sizes, int) else int(self._sizes[document])
             size += inside if known == whole else known * inside / max(1, whole)
         return size
+
+    def _token_bytes_of(self, document: int, part: slice) -> int:
+        """Return the sum of the lengths of a part of a document's tokens, in bytes."""
+        return int(self._token_bytes[np.asarray(self.documents[document][part], dtype=np.int64)].sum())
+
+    def _token_bytes_of_all(self, document: int) -> int:
+        """Return the sum of the lengths of a document's tokens, which is computed once, part by part."""
+        if document not in self._sums:
+            length = int(np.diff(self.ends, prepend=0)[document])
+            parts = (slice(first, first + PART) for first in range(0, length, PART))
+            self._sums[document] = sum(self._token_bytes_of(document, part) for part in parts)
+        return self._sums[document]
 
     @cached_property
     def _token_bytes(self) -> np.ndarray:
@@ -209,7 +222,7 @@ def _files(config: DataConfig, held_out: bool) -> Iterable[str] | None:
     if not path.is_file() and (not path.is_dir() or holds_tables(path)):
         return None
     files = _scanned(config).files
-    if not any(file.suffix.lower() in (*READERS, ".parquet") for file in files):
+    if not any(file.suffix.lower() in TABLES for file in files):
         config.refuse("text_column", reason="which holds no tables")
     if not files:
         raise UserError(f"data.source {config.source} is empty; it must hold text files")

@@ -60,6 +60,9 @@ def compare_clips(
             f"--frames, such as {4 * span}, or leave them out"
         )
     check_steps(sampling, span, length)
+    reference = sets.reference
+    if length != span and not isinstance(reference, DataSamples):
+        raise UserError(f"--frames continues the clips of a folder or a data set, not of {reference.name}")
     report, samples = score_drawn(
         lambda labels: generated_clips(pipeline, labels, sampling, context_noise=context_noise),
         pipeline,
@@ -68,14 +71,10 @@ def compare_clips(
         sampling,
         {"context_noise": context_noise},
     )
-    if length == span:
+    if length == span or not isinstance(reference, DataSamples):
         return report, samples
     with samples.closed_on_failure():
-        reference = sets.reference
-        if not isinstance(reference, DataSamples):
-            raise UserError(
-                f"--frames continues the clips of a folder or a data set, not of {reference.name}"
-            )
+        reference = reference.spread(min(len(reference), sets.count))
         names = comparison.features or [suitable_features(reference.shape, reference.label_names)]
         settings = ModelSettings(
             replace(sampling, batch=comparison.batch),

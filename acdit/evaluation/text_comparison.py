@@ -15,12 +15,13 @@ from .features.extractor import FeatureExtractor
 from .features.minilm import MODULE, PACKAGE
 from .features.table import find_extractor, open_extractor
 from .language_model import ExternalLanguageModel
-from .metric_table import METRICS
+from .metric_table import METRICS, NEEDS, chosen_metrics
 from .model_evaluation import versions
 from .report import Report
 from .text_metrics import TEXT_METRICS, text_scores
 from .text_samples import RealTexts, TextSamples
 
+NOT_OF_TEXTS = ("training", "logits", "labels")  # needs of metrics
 SENTENCES = "minilm"  # features of texts that need no download
 
 
@@ -74,6 +75,46 @@ def check_names(comparison: TextComparison) -> None:
         )
 
 
+def check_possible(samples: TextSamples, real: RealTexts | None, comparison: TextComparison) -> None:
+    """Raise UserError if a metric or features that are named cannot be computed; this opens the extractors.
+
+    Args:
+        samples: texts to score, or texts as many as those that will be.
+        real: real texts; None = no comparison.
+        comparison: features and metrics.
+    """
+    own, of_features = _parted(comparison.metrics)
+    for name in own or ():
+        reason = TEXT_METRICS[name].obstacle(samples, comparison.evaluator)
+        if reason is not None:
+            raise UserError(f"{name} of {samples.name} cannot be computed: {reason}")
+    if of_features == []:
+        if comparison.features:
+            raise UserError(
+                f"no metric of the features {', '.join(comparison.features)} is named: add one, such as "
+                "frechet_distance, or leave out the features"
+            )
+        return
+    for name in chosen_metrics(of_features) if of_features else ():
+        for need in METRICS[name].needs:
+            if need in NOT_OF_TEXTS:
+                raise UserError(f"the metric {name} needs {NEEDS[need]}, which texts do not have")
+    obstacle = _obstacle(samples, real, comparison)
+    if obstacle and (of_features or comparison.features):
+        raise UserError(obstacle)
+    if obstacle is None:
+        _ = comparison.extractors
+
+
+def _parted(names: Sequence[str] | None) -> tuple[list[str] | None, list[str] | None]:
+    """Return the names of metrics of texts themselves and of their features; None = all."""
+    if names is None:
+        return None, None
+    return [name for name in names if name in TEXT_METRICS], [
+        name for name in names if name not in TEXT_METRICS
+    ]
+
+
 def compare_texts(samples: TextSamples, real: RealTexts | None, comparison: TextComparison) -> Report:
     """Score texts, and compare them with real ones of the same lengths.
 
@@ -86,9 +127,8 @@ def compare_texts(samples: TextSamples, real: RealTexts | None, comparison: Text
         UserError: if a name is unknown, or a metric that is named cannot be computed.
     """
     check_names(comparison)
-    named = comparison.metrics
-    own = None if named is None else [name for name in named if name in TEXT_METRICS]
-    of_features = None if named is None else [name for name in named if name not in TEXT_METRICS]
+    check_possible(samples, real, comparison)
+    own, of_features = _parted(comparison.metrics)
     reference = None if real is None else real.reference
     scores, notes = text_scores(samples, reference, own, comparison.evaluator)
     report = Report(
@@ -99,18 +139,16 @@ def compare_texts(samples: TextSamples, real: RealTexts | None, comparison: Text
         versions=versions(),
         notes=tuple(notes),
     )
-    if of_features == [] and not comparison.features:
+    if of_features == []:
         return report
     obstacle = _obstacle(samples, real, comparison)
-    if obstacle and (of_features or comparison.features):
-        raise UserError(obstacle)
     if obstacle or real is None:
         return replace(report, notes=(*report.notes, obstacle or ""))
     distances = evaluate_samples(
         samples,
         real.reference,
         comparison.extractors,
-        of_features or None,
+        of_features,
         real=real.other,
         seed=comparison.seed,
         batch=comparison.batch,

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ..data.config import DataConfig
 from ..data.data_sets import TEXT_SETS
-from ..data.folders import holds_tables
+from ..data.folders import holds_tables, scan_folder
 from ..data.splits import held_out_split
+from ..data.text_decoding import TABLES
 from ..data.texts import WrappedTexts, read_texts
 from ..generation.batches import Sampling, draw_texts
 from ..generation.text_files import separated
@@ -101,11 +102,13 @@ class TextSource:
         name: name of a built-in set, of which the held-out part is read, a file, a folder or a data set.
         split: split of the source; None = `validation`, if the source has splits.
         column: column of the texts in a data set; None = the only one.
+        special_tokens: whether special tokens spelled in a text are read as special tokens.
     """
 
     name: str
     split: str | None = None
     column: str | None = None
+    special_tokens: bool = False
 
     @property
     def held_out(self) -> bool:
@@ -115,7 +118,9 @@ class TextSource:
     def config(self) -> DataConfig:
         """Return the configuration of the data."""
         split = self.split or held_out_split(self.name, texts=True)
-        return DataConfig(source=self.name, split=split, text_column=self.column)
+        return DataConfig(
+            source=self.name, split=split, text_column=self.column, special_tokens=self.special_tokens
+        )
 
 
 def generated_texts(
@@ -195,11 +200,21 @@ def real_passages(source: TextSource, samples: TextSamples) -> RealTexts | None:
     return _two_parts(order, len(samples), part)
 
 
+def has_columns(source: str) -> bool:
+    """Return whether the texts of a source stand in columns: in tables, or in a data set that is not here."""
+    path = Path(source).expanduser()
+    if source in TEXT_SETS:
+        return False
+    if path.is_dir() and not holds_tables(path):
+        return any(file.suffix.lower() in TABLES for file in scan_folder(path).files)
+    return not path.is_file() or path.suffix.lower() in TABLES
+
+
 def stored_texts(path: Path, column: str | None = None, count: int | None = None) -> TextSamples:
     """Read finished texts from a file, or from a folder of files.
 
     A plain file holds one text, or several that are separated as `acdit sample` writes them; a table, such as
-    a .jsonl file, holds a text in each row.
+    a .jsonl file, holds a text in each row, which stays as it stands where no plain files are beside it.
 
     Args:
         path: file or folder.
@@ -214,7 +229,9 @@ def stored_texts(path: Path, column: str | None = None, count: int | None = None
     tables = path.is_dir() and holds_tables(path)  # plain tables are one split, whatever it is called
     split = "train" if tables else held_out_split(str(path), texts=True)
     config = DataConfig(source=str(path), split=split, text_column=column)
-    texts = [text for document in read_texts(config) for text in separated(document)]
+    rows = read_texts(config)
+    as_they_stand = tables or (path.is_file() and path.suffix.lower() in TABLES)
+    texts = list(rows) if as_they_stand else [text for row in rows for text in separated(row)]
     if count is not None and count > len(texts):
         raise UserError(f"{path} holds {len(texts):,} texts, fewer than --count {count:,}")
     if count is not None:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from ..data.shakespeare import SHAKESPEARE
 from ..data.texts import WrappedTexts, open_texts
 from ..diffusion.ordered_likelihood import check_order_fits
@@ -18,10 +20,11 @@ from ..utils.errors import UserError
 from .likelihood import Scoring, likelihood, spread
 from .model_evaluation import ModelSettings, evaluate_model, versions
 from .report import Report, Score, Series, format_table
-from .text_comparison import TextComparison, check_names, compare_texts
-from .text_samples import TextSource, generated_texts, real_sequences
+from .text_comparison import TextComparison, check_names, check_possible, compare_texts
+from .text_samples import TextSamples, TextSource, generated_texts, real_sequences
 from .training_data import describe_training_data, is_trained_on
 
+SOME_WORDS = "enough words for any metric of texts"  # in place of a text that is generated later
 KEPT = 64  # bytes of a token of a generated text: its id as a number of Python, and its letters
 GENERATED_TEXTS = 64  # number of texts that are generated, unless the user says otherwise
 LIKELIHOOD_SCORES = ("nats_per_token", "standard_error", "perplexity", "bits_per_byte")
@@ -93,6 +96,10 @@ def evaluate_texts(
     used = source or TextSource(SHAKESPEARE)
     data = open_texts(used.config(), pipeline.tokenizer, length, held_out=used.held_out)
     name = f"{used.name}, held out" if used.held_out else used.name
+    if generation is not None:
+        count = generation.count
+        texts = TextSamples([SOME_WORDS] * count, [torch.zeros(1)] * count, "generated texts")
+        check_possible(texts, real_sequences(data, count, name), generation.comparison)
     metrics = ("likelihood", "spread") if times else ("likelihood",)
     reports = []
     for layout in layouts:

@@ -103,12 +103,13 @@ def test_scores_in_an_order(model, capsys, tmp_path, order):
     assert generated["token_entropy"] == pytest.approx(token_entropy(rows))  # of texts in this order
 
 
-def test_random_order_is_that_of_the_texts_too(model, tmp_path):
+@pytest.mark.parametrize("own", ["left", "confidence"])
+def test_random_order_is_that_of_the_texts_too(model, tmp_path, own):
     """Also if the scheduler of the model has another order."""
     (tmp_path / "a.txt").write_text("full of sound and fury, signifying nothing. It is a tale.")
     shutil.copytree(model, tmp_path / "left")
     ordered = load_pipeline(model)
-    ordered.scheduler = masked_scheduler("left", ordered.scheduler)
+    ordered.scheduler = masked_scheduler(own, ordered.scheduler)
     ordered.save_pretrained(tmp_path / "left", safe_serialization=True)
     entropies = []
     for name in (model, "left"):

@@ -23,6 +23,7 @@ from tests.tiny import relative_error
 def test_what_was_encoded_is_kept_and_the_rest_comes_out_the_same(pictures, vae):
     recipe = recipe_of(pictures, vae)
     folder = encoded(recipe, 2)
+    shutil.copy(folder / "latents-00000.safetensors", folder / "latents-00000.bak.safetensors")
     before = contents(folder)
     kept = (folder / "latents-00000.safetensors").stat().st_mtime_ns
     (folder / "latents-00001.safetensors").unlink()

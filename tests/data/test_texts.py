@@ -48,6 +48,13 @@ def test_every_row_is_its_part_of_the_stream(documents, length):
 
 @given(documents=st.lists(st.text(max_size=9), min_size=1, max_size=6), length=st.integers(1, 16))
 def test_every_row_has_the_bytes_of_its_part(documents, length):
+    """However many of a document's tokens are counted at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("acdit.data.texts.PART", 4)
+        check_bytes_of_parts(documents, length)
+
+
+def check_bytes_of_parts(documents, length):
     ids = [list(text.encode()) for text in documents]
     sizes = [len(each) for each in ids]
     made = WrappedTexts(ids, sizes, length, ByteTokenizer(), sizes)
