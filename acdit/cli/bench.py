@@ -146,11 +146,11 @@ def run(options: BenchOptions) -> None:
         for result in bench.run(row):
             print(table_lines(result), flush=True)
             results.append(result)
-    if options.json is not None:
-        rows = [result.to_json() for result in results]
-        report = {"machine": facts, "dtype": options.dtype, "repeats": options.repeats, "rows": rows}
-        with whole(Path(options.json)) as temporary_path:
-            temporary_path.write_text(json.dumps(report, indent=2) + "\n")
+        if options.json is not None:  # after each row, so that the next one cannot lose it
+            rows = [result.to_json() for result in results]
+            report = {"machine": facts, "dtype": options.dtype, "repeats": options.repeats, "rows": rows}
+            with whole(Path(options.json)) as temporary_path:
+                temporary_path.write_text(json.dumps(report, indent=2) + "\n")
     if options.plot is not None:
         plot(results, Path(options.plot))
     if written:

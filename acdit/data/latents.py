@@ -99,9 +99,9 @@ class LatentDataset(LabelledDataset):
         number = index if self._rows is None else int(self._rows[index])
         shard = int(torch.searchsorted(self.ends, number, right=True))
         row = number - (int(self.ends[shard - 1]) if shard else 0)
+        tensors = self._tensors(shard)  # opened once, since its header is checked each time
         mean, deviation = (
-            self._tensors(shard).get_slice(name)[row : row + 1][0, int(mirrored)].float()
-            for name in ("mean", "deviation")
+            tensors.get_slice(name)[row : row + 1][0, int(mirrored)].float() for name in ("mean", "deviation")
         )
         noise = torch.randn(mean.shape, generator=generator(self.seed, "latent", epoch, index))
         return mean + deviation * noise, int(self.labels[index])  # (C, h, w)

@@ -156,7 +156,7 @@ def read_checkpoint(path: Path) -> PublishedCheckpoint:
         arguments = PublishedArguments.read(stored["args"])
         weights = {}
         for part in ("model", "ema"):
-            if stored.get(part) is not None:
+            if part == "model" or stored.get(part) is not None:
                 renamed = without_wrappers(stored[part], part)
                 weights[part] = dense_weights(renamed.weights, part, size)
                 if renamed.removed:

@@ -104,7 +104,7 @@ def gap_over_size(rows: Sequence[Row]) -> list[Comparison]:
     comparisons = []
     for count in COUNTS[1:]:
         many = _by_size(rows, count)
-        least = min(one)
+        least = next(iter(one))  # of the smallest size, also if runs of another one have all diverged
         gap = compare(f"{count} blocks against 1, smallest network", many[least], one[least], HIGHER)
         shrinks = trend(
             f"larger networks: gap between {count} blocks and 1",

@@ -59,7 +59,8 @@ def _table(runs: Sequence[StoredRun], store: RunStore, unneeded: Container[str],
     rate, source = _rate(runs)
     lines, flops_left = [], 0.0
     for run in runs:
-        left = run.steps - run.saved_step
+        again = refresh and run.ended and not run.finished  # it diverged, and starts anew
+        left = run.steps - (0 if again else run.saved_step)
         if run.digest in unneeded or run.finished or (run.ended and not refresh):
             left = 0
         flops = math.nan if run.flops is None else run.flops

@@ -34,9 +34,7 @@ def distance(comparison: Comparison) -> float | None:
     better = -found.mean if down else found.mean  # as if higher scores were expected, or better
     inside = margin - abs(better) if expected.effect == "equal" else better - margin
     half = (found.high - found.low) / 2
-    if half == 0:
-        return math.copysign(math.inf, inside) if inside else 0.0
-    value = inside / half
+    value = inside / half if half else math.copysign(math.inf, inside) if inside else 0.0
     return max(value, -1.0) if expected.effect == "equal" and better > 0 else value
 
 

@@ -226,7 +226,8 @@ class StoredRun:
                 state = UNFINISHED if train(self.recipe, follow=follow) is None else FINISHED
             except DivergedError as fault:
                 state, diverged = DIVERGED, fault.step
-            timed += (self.steps if state == FINISHED else self.saved_step) - first
+            # a damaged checkpoint was counted at first, but the run went on from an earlier one
+            timed += max(0, (self.steps if state == FINISHED else self.saved_step) - first)
             self._write(state, seconds + time.monotonic() - started, timed, diverged)
             return state != UNFINISHED
 

@@ -95,6 +95,7 @@ def test_truncated_files_are_one_clear_error(tmp_path, share):
         ([1, 2], "lacks model or args"),
         ({"model": {}}, "lacks model or args"),
         (_stored(model=[1]), "state dict"),
+        (_stored(model=None), "model must be a state dict"),
         (_stored(model={"a": 1.0}), "'a' is float"),
         (_stored(model={"a": torch.zeros(2, dtype=torch.int64)}), "'a' is Tensor"),
         (_stored(ema=3), "ema must be a state dict"),

@@ -34,7 +34,8 @@ def test_the_distance_tells_the_verdict(expected):
     verdicts = set()
     for _ in range(2000):
         low = source.uniform(-2, 2)
-        comparison = compared(expected, low, low + source.choice((0.01, 0.3, 1.5)) * source.uniform(0.5, 1))
+        width = source.choice((0, 0.01, 0.3, 1.5)) * source.uniform(0.5, 1)
+        comparison = compared(expected, low, low + width)
         value = distance(comparison)
         assert value is not None
         told = CONFIRMED if value > 1 else REFUTED if value < -1 else UNDECIDED
