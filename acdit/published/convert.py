@@ -27,7 +27,8 @@ from ..pipelines.image import ACDiTImagePipeline
 from ..pipelines.loading import load_pipeline
 from ..pipelines.pixel_model import checked_scale_factor
 from ..pipelines.pixel_pipeline import ACDiTPipeline
-from ..training.checkpoint import newest_checkpoint, read_part
+from ..training.checkpoint import check_whole, read_part, stored_checkpoints
+from ..training.stored_weights import CHECKPOINTS
 from ..utils.errors import UserError
 from ..utils.files import whole
 from ..utils.finite import check_finite
@@ -189,8 +190,10 @@ def publish(source: Path, out: Path) -> None:
         raise UserError(f"{source} has a layout that the published code cannot express: {layout}")
     check_finite(transformer.state_dict(), f"the weights of {source}", "use an earlier checkpoint")
     model = ema = dict(transformer.state_dict())
-    newest = newest_checkpoint(source / "checkpoints")
+    stored_steps = stored_checkpoints(source / CHECKPOINTS)  # which a run may be adding to
+    newest = stored_steps[-1] if stored_steps else None
     if newest is not None and not newest.state.get("recipe", {}).get("lora", {}).get("rank"):
+        check_whole(newest)
         model, ema = read_part(newest, "model"), read_part(newest, "ema")
         check_finite(model | ema, f"the weights of {newest.path}", "use an earlier checkpoint")
     stored = {"model": OrderedDict(model), "ema": ema, "args": argparse.Namespace(**asdict(arguments))}

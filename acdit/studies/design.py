@@ -156,6 +156,8 @@ def run_study(
         missing = design.missing(measured)
         needed = [spec for measurement in missing for spec in measurement.runs]
         if refresh:
+            if measured.path.exists():
+                measured.write()  # without the rows to measure again, so that a stop does not bring them back
             for run in store.runs(needed):
                 run.forget_divergence()
         if jobs > 1 and train_grid(needed, store=store, jobs=jobs) is None:

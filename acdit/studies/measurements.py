@@ -207,6 +207,10 @@ class Measurements:
             del self.rows[key]
         self.rows[self._key(row)] = dict(row)
         self._versions = tuple(dict.fromkeys([*self._versions, release()]))
+        self.write()
+
+    def write(self) -> None:
+        """Write the file, with the rows so far."""
         content = {
             "study": self._study,
             "versions": self._versions,

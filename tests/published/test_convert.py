@@ -73,6 +73,11 @@ def test_of_a_run_the_last_weights_and_their_average_go_back(converted, tmp_path
     assert back.ema is not None
     assert all(torch.equal(back.model[key], last[key]) for key in last)
     assert all(torch.equal(back.ema[key], average[key]) for key in average)
+    (file,) = (tmp_path / "checkpoints" / "step-00000007").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    with pytest.raises(UserError, match="is damaged"):
+        publish(tmp_path, tmp_path / "again.pt")
+    assert file.exists() and not (tmp_path / "again.pt").exists()  # a run may be at work in the folder
 
 
 def test_the_published_code_knows_its_own_rotary_embedding_alone(tmp_path):

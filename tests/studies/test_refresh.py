@@ -87,10 +87,13 @@ def test_other_settings_and_versions_of_a_study_are_refused_and_refreshed(change
     assert given(run_study(counter.design(**change), tmp_path)).report == "calls [3, 4]"
 
 
-def test_a_refresh_that_is_stopped_goes_on_without_it(counter, tmp_path):
+@pytest.mark.parametrize("steps", [3, 4])
+@pytest.mark.parametrize("limit", [2, 3])
+def test_a_refresh_that_is_stopped_goes_on_without_it(counter, tmp_path, limit, steps):
+    """Also one that is stopped before its first row."""
     with pytest.raises(KeyboardInterrupt):
-        run_study(counter.design(steps=4, limit=3), tmp_path, refresh=True)
-    assert given(run_study(counter.design(steps=4), tmp_path)).report == "calls [3, 4]"
+        run_study(counter.design(steps=steps, limit=limit), tmp_path, refresh=True)
+    assert given(run_study(counter.design(steps=steps), tmp_path)).report == "calls [3, 4]"
 
 
 def test_equal_settings_are_refreshed_too(counter, tmp_path):
