@@ -62,8 +62,8 @@ class TextEvaluateOptions(RunOptions):
     text_column: str | None = None
     """Column of --data and --samples that holds texts; default: the only column of texts."""
     special_tokens: bool | None = None
-    """Whether special tokens spelled in --data, such as <|endoftext|>, are read as special tokens; default:
-    as in the training run that --model names, or no."""
+    """Read special tokens that are spelled in --data, such as <|endoftext|>, as these tokens; default: as in
+    the training run that --model names, or no."""
     draws: Count = 4
     """Number of estimates of every text's likelihood, where it is not exact."""
     estimate: Literal["times", "counts"] = "times"

@@ -228,10 +228,8 @@ def activation_bytes(
 def sampling_flops(model: Dimensions, layout: Layout, steps: Sequence[int], *, guided: bool) -> int:
     """Return the FLOPs of generating one sample with a cache.
 
-    `steps` holds the number of sampling steps of each block. With guidance, both branches are counted if the
-    network has classes; without classes, there is one branch.
+    `steps` holds the number of sampling steps of each block. With guidance, both branches are counted.
     """
-    guided = guided and model.num_classes is not None
     if guided and model.context_sees_labels:  # each branch has a past of its own
         return 2 * sampling_flops(model, layout, steps, guided=False)
     total = 0

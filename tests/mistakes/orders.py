@@ -90,8 +90,8 @@ ORDERS = [
     mutant(
         "texts are generated in another order than scored",
         "cli/evaluate_text.py",
-        "if generation is not None and (order != RANDOM or unfit):",
-        "if generation is not None and (order == RANDOM or unfit):",
+        "if generation is not None and (order != RANDOM or (options.order is not None and ordered)):",
+        "if generation is not None and (order == RANDOM or (options.order is not None and ordered)):",
         "cli/test_text_evaluation.py::test_scores_in_an_order",
     ),
     mutant(
