@@ -97,7 +97,7 @@ ORDERS = [
     mutant(
         "random order leaves the order of the model's scheduler",
         "cli/evaluate_text.py",
-        "isinstance(pipeline.scheduler, OrderedScheduler)",
+        "isinstance(pipeline.scheduler, OrderedScheduler | ConfidenceScheduler)",
         "False",
         "cli/test_text_evaluation.py::test_random_order_is_that_of_the_texts_too",
     ),
