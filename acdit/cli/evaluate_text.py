@@ -104,7 +104,7 @@ class TextEvaluateOptions(RunOptions):
         if self.text_column is not None and self.data is None:
             raise UserError("--text-column names a column of --data: add --data")
         if self.special_tokens is not None and self.data is None:
-            raise UserError("--special-tokens is how --data are read: add --data")
+            raise UserError("--special-tokens is for reading --data: add --data")
         if self.texts is not None and self.count is not None:
             raise UserError("--texts is the former name of --count: leave it out")
         if self.plot is not None and not self.temperatures:
@@ -240,9 +240,9 @@ def _score_finished(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Repor
     source, column = _source(options), options.text_column
     assert source is not None  # checked by the options
     path = Path(os.path.expanduser(str(options.samples)))
-    if column is not None and has_columns(str(path)) != has_columns(source.name):  # the column of one of them
-        column = column if has_columns(str(path)) else None
-        source = replace(source, column=None if column else source.column)
+    in_samples, in_data = has_columns(str(path)), has_columns(source.name)
+    if in_samples != in_data:  # the column is that of the one which has columns
+        column, source = (column, replace(source, column=None)) if in_samples else (None, source)
     samples = stored_texts(path, column, options.wanted)
     return [compare_texts(samples, real_passages(source, samples), _comparison(options, ranks))]
 

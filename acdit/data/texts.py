@@ -133,8 +133,9 @@ class WrappedTexts(PixelDataset):
     def _token_bytes_of_all(self, document: int) -> int:
         """Return the sum of the lengths of a document's tokens, which is computed once, part by part."""
         if document not in self._sums:
-            length = int(np.diff(self.ends, prepend=0)[document])
-            parts = (slice(first, first + PART) for first in range(0, length, PART))
+            first = int(self.ends[document - 1]) if document else 0
+            length = int(self.ends[document]) - first - 1  # without the end token
+            parts = (slice(at, at + PART) for at in range(0, length, PART))
             self._sums[document] = sum(self._token_bytes_of(document, part) for part in parts)
         return self._sums[document]
 

@@ -60,9 +60,7 @@ def compare_clips(
             f"--frames, such as {4 * span}, or leave them out"
         )
     check_steps(sampling, span, length)
-    reference = sets.reference
-    if length != span and not isinstance(reference, DataSamples):
-        raise UserError(f"--frames continues the clips of a folder or a data set, not of {reference.name}")
+    reference = None if length == span else _continued(sets)
     report, samples = score_drawn(
         lambda labels: generated_clips(pipeline, labels, sampling, context_noise=context_noise),
         pipeline,
@@ -71,10 +69,9 @@ def compare_clips(
         sampling,
         {"context_noise": context_noise},
     )
-    if length == span or not isinstance(reference, DataSamples):
+    if reference is None:
         return report, samples
     with samples.closed_on_failure():
-        reference = reference.spread(min(len(reference), sets.count))
         names = comparison.features or [suitable_features(reference.shape, reference.label_names)]
         settings = ModelSettings(
             replace(sampling, batch=comparison.batch),
@@ -92,3 +89,11 @@ def compare_clips(
         clips = SelectedItems(reference.data, reference.indices)
         drift = evaluate_model(pipeline, clips, ("drift",), settings)
     return joined(report, drift), samples
+
+
+def _continued(sets: RealSets) -> DataSamples:
+    """Return the real clips whose first blocks are continued, at most as many as are drawn."""
+    reference = sets.reference
+    if not isinstance(reference, DataSamples):
+        raise UserError(f"--frames continues the clips of a folder or a data set, not of {reference.name}")
+    return reference.spread(min(len(reference), sets.count))

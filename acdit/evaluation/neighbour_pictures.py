@@ -117,7 +117,8 @@ def draw_neighbours(
     wanted = sorted(set(found.indices.flatten().tolist()))
     chosen = real.taken(wanted) if isinstance(real, StoredSamples) else real  # read only these
     numbers = range(len(wanted)) if chosen is not real else wanted
-    others = dict(zip(wanted, _pictures(picked(chosen, numbers, batch)), strict=True))
+    with ranks.failing_together():
+        others = dict(zip(wanted, _pictures(picked(chosen, numbers, batch)), strict=True))
     width, height = drawn[0].size
     font = ImageFont.load_default(TITLE_SIZE)
     titles = ["sample", "nearest", "2nd nearest", "3rd nearest"]

@@ -21,7 +21,7 @@ from .likelihood import Scoring, likelihood, spread
 from .model_evaluation import ModelSettings, evaluate_model, versions
 from .report import Report, Score, Series, format_table
 from .text_comparison import TextComparison, check_names, check_possible, compare_texts
-from .text_samples import TextSamples, TextSource, generated_texts, real_sequences
+from .text_samples import RealTexts, TextSamples, TextSource, generated_texts, real_sequences
 from .training_data import describe_training_data, is_trained_on
 
 SOME_WORDS = "enough words for any metric of texts"  # in place of a text that is generated later
@@ -96,10 +96,12 @@ def evaluate_texts(
     used = source or TextSource(SHAKESPEARE)
     data = open_texts(used.config(), pipeline.tokenizer, length, held_out=used.held_out)
     name = f"{used.name}, held out" if used.held_out else used.name
+    real = None
     if generation is not None:
         count = generation.count
+        real = real_sequences(data, count, name)
         texts = TextSamples([SOME_WORDS] * count, [torch.zeros(1)] * count, "generated texts")
-        check_possible(texts, real_sequences(data, count, name), generation.comparison)
+        check_possible(texts, real, generation.comparison)
     metrics = ("likelihood", "spread") if times else ("likelihood",)
     reports = []
     for layout in layouts:
@@ -115,7 +117,7 @@ def evaluate_texts(
             report = evaluate_model(pipeline, data, metrics, settings)
             reports.append(replace(report, samples={**report.samples, "name": name}))
         if generation is not None:
-            reports.append(generation_report(pipeline, data, layout, sampling, generation, name))
+            reports.append(generation_report(pipeline, real, layout, sampling, generation))
     return reports
 
 
@@ -160,23 +162,20 @@ def measure_texts(
 
 def generation_report(
     pipeline: ACDiTTextPipeline,
-    data: WrappedTexts,
+    real: RealTexts | None,
     layout: Layout,
     sampling: Sampling,
     generation: Generation,
-    name: str,
 ) -> Report:
     """Report scores of generated texts beside those of real ones, at one or several temperatures.
 
     Args:
         pipeline: pipeline of the model.
-        data: real texts.
+        real: real texts, as many as are generated; None = no comparison.
         layout: layout whose blocks are used.
         sampling: seed, texts per batch and steps.
         generation: number of texts, temperatures and metrics.
-        name: name of the real texts.
     """
-    real = real_sequences(data, generation.count, name)
     settings = {"block": layout.block_tokens, "steps": sampling.steps}
 
     def report_at(temperature: float | None) -> Report:

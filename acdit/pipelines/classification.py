@@ -18,7 +18,7 @@ from ..utils.errors import UserError
 from ..utils.finite import check_finite
 from .input_images import square_pixels
 from .pixel_model import PixelModel, checked_scale_factor
-from .stored import check_settings
+from .stored import checked_settings
 from .stored_pipeline import FORMAT_VERSION, check_format
 
 
@@ -92,8 +92,9 @@ class ACDiTImageClassificationPipeline(PixelModel):
         channels, rest = divmod(classifier.config["in_channels"], layout.patch_elements)
         _check_fit(classifier, layout, names, rest)
         vae_scale_factor = checked_scale_factor(vae, channels, vae_scale_factor)
-        settings = {"id2label": names, "vae_scale_factor": vae_scale_factor, "data_source": data_source}
-        check_settings(settings)
+        settings = checked_settings(
+            id2label=names, vae_scale_factor=vae_scale_factor, data_source=data_source
+        )
         self.register_modules(classifier=classifier, vae=vae)
         self.register_to_config(
             grid=layout.grid,

@@ -23,7 +23,7 @@ from .labels import BlockLabels, ClassLabels, LabelsByBlock, ids_of_labels, labe
 from .layouts import requested_layout
 from .pixel_model import PixelModel, checked_scale_factor
 from .request import Noise, Request, Samples
-from .stored import check_settings
+from .stored import checked_settings
 from .stored_pipeline import FORMAT_VERSION, check_format
 
 FAST_STEPS = 8
@@ -82,22 +82,22 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
         transformer.check_layout(layout)
         channels = transformer.config["in_channels"] // layout.patch_elements
         vae_scale_factor = checked_scale_factor(vae, channels, vae_scale_factor)
-        settings = {
-            "id2label": {str(index): name for index, name in (id2label or {}).items()},
-            "pixel_range": list(pixel_range),
-            "num_inference_steps": num_inference_steps,
-            "guidance_scale": self.default_guidance_scale if guidance_scale is None else guidance_scale,
-            "vae_scale_factor": vae_scale_factor,
-            "data_source": data_source,
-        }
-        check_settings(settings, classes=transformer.config["num_classes"])
+        settings = checked_settings(
+            transformer.config["num_classes"],
+            id2label={str(index): name for index, name in (id2label or {}).items()},
+            pixel_range=pixel_range,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=self.default_guidance_scale if guidance_scale is None else guidance_scale,
+            vae_scale_factor=vae_scale_factor,
+            data_source=data_source,
+        )
         self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae)
         self.register_to_config(
             grid=layout.grid,
             block=layout.block,
             patch=layout.patch,
             format_version=format_version,
-            **settings | {"pixel_range": tuple(pixel_range)},
+            **settings,
         )
         self.vae_scale_factor = vae_scale_factor
         self._check_solver()

@@ -5,6 +5,8 @@ from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..data.autoencoder_files import check_autoencoder
 from ..modalities.modality import Modality
 from ..utils.errors import UserError, in_words
@@ -112,7 +114,8 @@ def check_index(
     values = check_values(dict(index), kinds, path)
     if math.prod(values["grid"]) > MOST_TOKENS:
         raise damage(path, f"grid must have at most {MOST_TOKENS:,} tokens, not {values['grid']}")
-    check_settings(values, lambda reason: damage(path, reason))
+    classes = None if network is None else network.get("num_labels", network.get("num_classes"))
+    check_settings(values, lambda reason: damage(path, reason), classes if type(classes) is int else None)
     if network is not None:
         _check_fit(path.parent, values, modality, network)
 
@@ -120,7 +123,7 @@ def check_index(
 def _check_fit(
     folder: Path, index: Mapping[str, Any], modality: Modality, network: Mapping[str, Any]
 ) -> None:
-    """Raise UserError unless a pipeline's layout and classes are those of its network."""
+    """Raise UserError unless a pipeline's layout is one of its network."""
     sizes, lengths = network.get(modality.values_key), network.get("axis_lengths")
     patch = math.prod(index.get("patch") or [1])
     if type(sizes) is not int or sizes % patch:
@@ -133,10 +136,25 @@ def _check_fit(
         raise damage(
             folder, f"axis_lengths of {modality.network[0]}/config.json must be {modality.axes} numbers"
         )
-    classes = network.get("num_labels", network.get("num_classes"))
-    surplus = _surplus(index, classes)
-    if surplus:
-        raise damage(folder, f"{INDEX} names class {surplus}, but the network has {classes} classes")
+
+
+def checked_settings(classes: int | None = None, **settings: Any) -> dict[str, Any]:
+    """Return the settings of a pipeline as its files hold them, after `check_settings`.
+
+    Numbers of NumPy become those of Python, and a tuple or list a tuple.
+
+    Args:
+        classes: number of classes of the network; None = not compared.
+        settings: values by name.
+
+    Raises:
+        UserError: see `check_settings`.
+    """
+    plain_numbers = {key: value.item() for key, value in settings.items() if isinstance(value, np.generic)}
+    values = settings | plain_numbers
+    lists = {key: list(value) for key, value in values.items() if isinstance(value, tuple | list)}
+    check_settings(values | lists, classes=classes)
+    return values | {key: tuple(value) for key, value in lists.items()}
 
 
 def check_settings(
@@ -160,18 +178,11 @@ def check_settings(
             raise refuse(
                 f"id2label must give numbers of classes their names, not {shown(label)}: {shown(name)}"
             )
+        if classes is not None and int(label) >= classes:
+            raise refuse(f"id2label names class {label}, but the network has {classes} classes")
     low, high = settings.get("pixel_range", (-1, 1))
     if not low < high:
         raise refuse(f"pixel_range must rise, not be {low} to {high}")
-    surplus = _surplus(settings, classes)
-    if surplus:
-        raise refuse(f"id2label names class {surplus}, but the network has {classes} classes")
-
-
-def _surplus(settings: Mapping[str, Any], classes: object) -> str | None:
-    """Return the first class with a name that a network with so many classes does not have."""
-    named = settings.get("id2label") or {}
-    return next((label for label in named if type(classes) is int and int(label) >= classes), None)
 
 
 def _check_config(path: Path, config: Mapping[str, Any]) -> None:

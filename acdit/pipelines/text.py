@@ -20,7 +20,7 @@ from .canvas import Canvas, canvas_of_prompts, canvas_of_tokens
 from .folders import tokenizer_beside
 from .generators import Generators, one_per_sample
 from .layouts import requested_text_layout
-from .stored import check_settings
+from .stored import checked_settings
 from .stored_pipeline import FORMAT_VERSION, check_format
 from .text_outputs import ACDiTTextPipelineOutput, TextPiece
 from .text_pieces import text_pieces
@@ -81,8 +81,7 @@ class ACDiTTextPipeline(TextScorer):
                 f"the tokenizer does not fit the network: it has {self.tokenizer.vocab_size} ids including "
                 f"the mask, the network has {vocab_size}"
             )
-        settings = {"num_inference_steps": num_inference_steps, "data_source": data_source}
-        check_settings(settings)
+        settings = checked_settings(num_inference_steps=num_inference_steps, data_source=data_source)
         self.register_modules(transformer=transformer, scheduler=scheduler)
         self.register_to_config(
             grid=tuple(grid or ()), block=tuple(block or ()), format_version=format_version, **settings

@@ -271,19 +271,19 @@ def validation_losses(folder: Path, recipe: Mapping[str, Any] | None = None) -> 
         The losses by path, without those of checkpoints that have none.
     """
     states = {path: stored.state for path in _checkpoints(folder) if (stored := _read(path))}
-    if recipe is None:
-        recipe = next(reversed(states.values()), {}).get("recipe", {})
+    newest: Mapping[str, Any] = next(reversed(states.values()), {}).get("recipe", {})
+    wanted = _validation_data(newest if recipe is None else recipe)
     return {
         path: state["validation"]
         for path, state in states.items()
-        if state.get("validation") is not None
-        and _validation_data(state.get("recipe", {})) == _validation_data(recipe)
+        if state.get("validation") is not None and _validation_data(state.get("recipe", {})) == wanted
     }
 
 
 def _validation_data(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a recipe that choose the validation data."""
-    return {key: value for key, value in recipe.get("validation", {}).items() if key != "every"}
+    """Return the settings of a recipe that choose the validation data, without those that are not set."""
+    settings = recipe.get("validation", {})  # an earlier version may lack keys, which are then not set
+    return {key: value for key, value in settings.items() if key != "every" and value is not None}
 
 
 def _digests(files: list[Path], ranks: Ranks) -> dict[str, str | None]:

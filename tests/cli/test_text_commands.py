@@ -15,36 +15,37 @@ from acdit.generation.text_files import separated
 from acdit.model.transformer import ACDiTTransformer
 from acdit.pipelines.loading import load_pipeline
 from acdit.pipelines.text import ACDiTTextPipeline
-from tests.cli.text_model import BYTES, LENGTH, drawn, saved_model
+from tests.cli.text_model import BYTES, LENGTH, drawn
 from tests.pipelines.test_text import network
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return saved_model(tmp_path_factory.mktemp("text") / "model")
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-def test_a_text_grows_in_the_terminal(model, capsys, tmp_path):
-    command = ["sample", "--model", model, "--prompt", "To be, or", "--max-new-tokens", "9", "--seed", "5"]
+def test_a_text_grows_in_the_terminal(small, capsys, tmp_path):
+    command = [
+        "sample",
+        "--model",
+        small,
+        "--prompt",
+        "To be, or",
+        "--max-new-tokens",
+        "9",
+        "--seed",
+        "5",
+    ]
     assert main([*command, "--top-p", "0.9", "--temperature", "0.7", "--block", "8", "--steps", "4"]) == 0
     out, err = capsys.readouterr()
     options = {"max_new_tokens": 9, "top_p": 0.9, "temperature": 0.7, "block": 8, "num_inference_steps": 4}
-    assert out == drawn(model, "To be, or", 5, **options) + "\n"
+    assert out == drawn(small, "To be, or", 5, **options) + "\n"
     assert "9 tokens in" in err and "8 evaluations" in err
     assert not list(tmp_path.iterdir())
 
 
-def test_gaps_are_filled(model, capsys):
-    command = ["sample", "--model", model, "--gaps", "To ___ or", "--seed", "5", "--block", "4"]
+def test_gaps_are_filled(small, capsys):
+    command = ["sample", "--model", small, "--gaps", "To ___ or", "--seed", "5", "--block", "4"]
     assert main(command) == 0
     text = capsys.readouterr().out
-    pipeline = load_pipeline(model, kind=ACDiTTextPipeline)
+    pipeline = load_pipeline(small, kind=ACDiTTextPipeline)
     mask = pipeline.tokenizer.mask
     tokens = torch.tensor([[*b"To ", mask, mask, mask, *b" or"]])
     assert (
@@ -52,20 +53,20 @@ def test_gaps_are_filled(model, capsys):
     )
 
 
-def test_several_texts_into_a_file(model, capsys, tmp_path):
-    command = ["sample", "--model", model, "--prompt", "x", "--samples", "3", "--seed", "2"]
+def test_several_texts_into_a_file(small, capsys, tmp_path):
+    command = ["sample", "--model", small, "--prompt", "x", "--samples", "3", "--seed", "2"]
     assert main([*command, "--out", "deep/texts.txt"]) == 0
     said = capsys.readouterr().out
     tokens = re.fullmatch(r"deep/texts.txt: 3 texts, (\d+) tokens in .*\n", said)
     assert tokens and 3 <= int(tokens[1]) <= 3 * (LENGTH - 1)
-    expected = f"\n{'-' * 80}\n".join(drawn(model, "x", 2 + row) for row in range(3))
+    expected = f"\n{'-' * 80}\n".join(drawn(small, "x", 2 + row) for row in range(3))
     assert (tmp_path / "deep" / "texts.txt").read_text() == expected + "\n"
     assert main(command) == 0
     assert capsys.readouterr().out == expected + "\n"
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5, 64])
-def test_texts_do_not_depend_on_the_batch(model, capsys, tmp_path, batch):
+def test_texts_do_not_depend_on_the_batch(small, capsys, tmp_path, batch):
     """In a file, and in the terminal, the texts are those of their seeds, and no more of them run at once."""
     rows = []
 
@@ -73,7 +74,7 @@ def test_texts_do_not_depend_on_the_batch(model, capsys, tmp_path, batch):
         if isinstance(module, ACDiTTransformer):
             rows.append(len(arguments[0]))
 
-    command = ["sample", "--model", model, "--prompt", "x", "--samples", "5", "--seed", "2"]
+    command = ["sample", "--model", small, "--prompt", "x", "--samples", "5", "--seed", "2"]
     hook = register_module_forward_pre_hook(record)
     try:
         assert main([*command, "--batch", str(batch), "--out", "texts.txt"]) == 0
@@ -82,24 +83,24 @@ def test_texts_do_not_depend_on_the_batch(model, capsys, tmp_path, batch):
         assert main([*command, "--batch", str(batch)]) == 0
     finally:
         hook.remove()
-    expected = f"\n{'-' * 80}\n".join(drawn(model, "x", 2 + row) for row in range(5))
+    expected = f"\n{'-' * 80}\n".join(drawn(small, "x", 2 + row) for row in range(5))
     assert (tmp_path / "texts.txt").read_text() == expected + "\n" == capsys.readouterr().out
     assert max(rows) == min(batch, 5) and f"; {calls} evaluations" in said
     numbers = re.fullmatch(r"texts.txt: 5 texts, (\d+) tokens in .*\n", said)
-    assert numbers and int(numbers[1]) == tokens_of(model, range(2, 7))
+    assert numbers and int(numbers[1]) == tokens_of(small, range(2, 7))
 
 
-def tokens_of(model, seeds):
+def tokens_of(small, seeds):
     """The number of tokens that the pipeline adds to the prompt, ends included, for these seeds."""
-    pipe = load_pipeline(model)
+    pipe = load_pipeline(small)
     pipe.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     texts = pipe(["x"] * len(generators), generator=generators, output_type="tokens").texts
     return sum(len(text) - 1 for text in texts)
 
 
-def test_gaps_do_not_depend_on_the_batch(model, capsys):
-    command = ["sample", "--model", model, "--gaps", "To ___ or", "--samples", "3", "--block", "4"]
+def test_gaps_do_not_depend_on_the_batch(small, capsys):
+    command = ["sample", "--model", small, "--gaps", "To ___ or", "--samples", "3", "--block", "4"]
     printed = []
     for batch in ("1", "2", "3"):
         assert main([*command, "--batch", batch]) == 0
@@ -107,17 +108,17 @@ def test_gaps_do_not_depend_on_the_batch(model, capsys):
     assert printed[0] == printed[1] == printed[2] and len(set(separated(printed[0]))) > 1
 
 
-def test_a_refused_prompt_leaves_nothing(model, tmp_path):
-    command = ["sample", "--model", model, "--prompt", "x" * LENGTH, "--samples", "2"]
+def test_a_refused_prompt_leaves_nothing(small, tmp_path):
+    command = ["sample", "--model", small, "--prompt", "x" * LENGTH, "--samples", "2"]
     assert main([*command, "--out", "deep/texts.txt"]) == 2
     assert not list(tmp_path.iterdir())
 
 
-def test_info_of_a_text_model(model, capsys):
-    assert main(["info", model, "--json"]) == 0
+def test_info_of_a_text_model(small, capsys):
+    assert main(["info", small, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["vocabulary"] == 258 and facts["sequence_length"] == LENGTH
-    assert facts["parameters"] == load_pipeline(model).transformer.num_parameters()
+    assert facts["parameters"] == load_pipeline(small).transformer.num_parameters()
     assert {"forward_FLOPs_per_text", "sampling_FLOPs_per_text", "cache_bytes_per_text"} <= set(facts)
 
 
@@ -221,14 +222,14 @@ def test_info_of_a_text_model(model, capsys):
         (["train", "laptop-text", "--data.tokenizer", "good.txt"], "good.txt is not a tokenizer file"),
     ],
 )
-def test_bad_input_is_one_line(model, capsys, tmp_path, words, said):
+def test_bad_input_is_one_line(small, capsys, tmp_path, words, said):
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "empty.json").write_text('{"acdit": "subwords"}')
     (tmp_path / "short.txt").write_text("a")
     (tmp_path / "latin.txt").write_bytes("na\xefve caf\xe9".encode("latin-1").replace(b"\xef", b"i"))
     (tmp_path / "good.txt").write_text("good " * 20)
     finished = "--samples" in words and words[words.index("--samples") + 1].endswith(".txt")
-    own = ["--model", model] if words[0] in ("sample", "evaluate") and not finished else []
+    own = ["--model", small] if words[0] in ("sample", "evaluate") and not finished else []
     assert main([*words, *own]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and said in err and err.startswith("acdit: error: ")
@@ -262,25 +263,25 @@ def test_models_with_times_refuse_orders(capsys, tmp_path):
         assert err.count("\n") == 1 and "is for networks without time conditioning" in err
 
 
-def test_a_scheduler_by_its_name(model, capsys):
+def test_a_scheduler_by_its_name(small, capsys):
     """In order and at temperature 0, all seeds give the text that the pipeline gives; others differ."""
-    pipe = load_pipeline(model)
+    pipe = load_pipeline(small)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = FixedOrderScheduler(mask_token=BYTES.mask, positions="right")
     expected = pipe("ab", temperature=0.0, max_new_tokens=12).texts[0]
     printed = []
     for name, temperature, seed in product(("right", "first-hitting"), ("0", "1"), ("0", "1", "2")):
-        words = ["sample", "--model", model, "--prompt", "ab", "--max-new-tokens", "12", "--seed", seed]
+        words = ["sample", "--model", small, "--prompt", "ab", "--max-new-tokens", "12", "--seed", seed]
         assert main([*words, "--scheduler", name, "--temperature", temperature]) == 0
         printed.append(capsys.readouterr().out)
     assert printed[:3] == [expected + "\n"] * 3
     assert len(set(printed[3:])) > 3
 
 
-def test_a_tokeniser_of_another_model_is_refused(model, capsys, tmp_path):
+def test_a_tokeniser_of_another_model_is_refused(small, capsys, tmp_path):
     (tmp_path / "a.txt").write_text("full of sound and fury " * 20)
     assert main(["tokenizer", "a.txt", "--size", "300", "--out", "bpe.json"]) == 0
-    pipe = load_pipeline(model)
+    pipe = load_pipeline(small)
     pipe.save_pretrained(tmp_path / "other")
     (tmp_path / "bpe.json").replace(tmp_path / "other" / "tokenizer.json")
     assert main(["sample", "--model", "other"]) == 2

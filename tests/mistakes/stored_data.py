@@ -171,4 +171,18 @@ STORED_DATA = [
         "if digest",
         "generation/test_sample_sets.py::test_damaged_parts_are_drawn_again",
     ),
+    mutant(
+        "a pipeline with adapters is saved as a folder that does not load",
+        "pipelines/stored_pipeline.py",
+        'if getattr(part, "peft_config", None):',
+        "if False:",
+        "contract/test_lora_weights.py::test_a_pipeline_is_saved_once_its_adapters_are_merged",
+    ),
+    mutant(
+        "a pipeline takes settings with which it cannot be loaded again",
+        "pipelines/stored.py",
+        "    check_settings(values | lists, classes=classes)\n",
+        "",
+        "pipelines/test_image_errors.py::test_settings_that_could_not_be_loaded_again_are_refused",
+    ),
 ]

@@ -150,4 +150,11 @@ STUDIES = [
         "report, files = design.report(measured.rows, folder)",
         "studies/test_more_seeds.py::test_fewer_and_other_seeds_leave_the_rows_of_the_others",
     ),
+    mutant(
+        "a refresh that is stopped before its first row brings the old rows back",
+        "studies/design.py",
+        "                measured.write()",
+        "                pass",
+        "studies/test_refresh.py::test_a_refresh_that_is_stopped_goes_on_without_it",
+    ),
 ]

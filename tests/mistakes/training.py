@@ -318,4 +318,11 @@ TRAINING = [
         "",
         "training/test_resuming.py::test_what_was_due_after_the_checkpoint_is_done_when_a_run_resumes",
     ),
+    mutant(
+        "losses on other validation data count for the best checkpoint",
+        "training/checkpoint.py",
+        ' and _validation_data(state.get("recipe", {})) == wanted',
+        "",
+        "training/test_checkpoint.py::test_the_best_is_that_of_one_set_of_validation_data",
+    ),
 ]

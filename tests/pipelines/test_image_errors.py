@@ -2,9 +2,11 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
+from acdit.pipelines.image import ACDiTImagePipeline
 from acdit.utils.errors import UserError
 from tests.pipelines.small import build, network, picture, seeded
 
@@ -100,8 +102,17 @@ def test_a_prefix_that_does_not_fit_the_autoencoder_is_refused(latent_pipe, imag
         ({"num_inference_steps": 0}, "num_inference_steps must be a whole number from 1 to"),
         ({"guidance_scale": float("inf")}, "guidance_scale must be a finite number"),
         ({"data_source": 5}, "data_source must be text or null, not 5"),
+        ({"pixel_range": 5}, "pixel_range must be a list of 2 values, each a finite"),
     ],
 )
 def test_settings_that_could_not_be_loaded_again_are_refused(settings, message):
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
         build(network(4), **settings)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    settings = {"num_inference_steps": np.int64(3), "guidance_scale": np.float64(2.5)}
+    build(network(4), **settings, pixel_range=[0, 1]).save_pretrained(tmp_path)
+    loaded = ACDiTImagePipeline.from_pretrained(tmp_path).config
+    assert (loaded["num_inference_steps"], loaded["guidance_scale"]) == (3, 2.5)
+    assert tuple(loaded["pixel_range"]) == (0, 1)
