@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..media.images import GAP, MIN_SIDE, TITLE_SIZE
+from ..utils.errors import UserError
 from ..utils.ranks import ALONE, Ranks
 from .extraction import read_batches
 from .features.extractor import FeatureExtractor
@@ -65,8 +66,10 @@ def find_neighbours(
     """
     with ranks.failing_together():
         own = _search(samples, real, extractor, neighbours, batch, ranks)
-    of_ranks = zip(*(each for each in ranks.gathered(own) if each is not None), strict=True)
-    numbers, distances, places = (torch.cat(each) for each in of_ranks)  # (N,), (N, K), (N, K)
+    of_ranks = [each for each in ranks.gathered(own) if each is not None]
+    if not of_ranks:
+        raise UserError(f"{samples.name} holds no readable sample")
+    numbers, distances, places = map(torch.cat, zip(*of_ranks, strict=True))  # (N,), (N, K), (N, K)
     order = numbers.argsort()
     nearest = order[distances[order, 0].argsort(stable=True)][:rows]
     return Neighbours(extractor.info.name, numbers[nearest], distances[nearest], places[nearest])
@@ -94,6 +97,8 @@ def _search(
         places = torch.cat((places, torch.tensor(list(indices)).expand(len(queries), -1)), dim=1)
         distances, order = distances.topk(min(count, distances.shape[1]), largest=False)
         places = places.gather(1, order)
+    if not distances.shape[1]:
+        raise UserError(f"{real.name} holds no readable sample")
     return torch.tensor(numbers), distances, places
 
 

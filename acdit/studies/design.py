@@ -156,14 +156,14 @@ def run_study(
         missing = design.missing(measured)
         needed = [spec for measurement in missing for spec in measurement.runs]
         if refresh:
-            if measured.path.exists():
-                measured.write()  # without the rows to measure again, so that a stop does not bring them back
+            measured.begin_refresh()
             for run in store.runs(needed):
                 run.forget_divergence()
         if jobs > 1 and train_grid(needed, store=store, jobs=jobs) is None:
             return None
         if not _measure(design, missing, measured, store):
             return None
+        measured.complete()
         rows = {key: measured.rows[key] for each in design.measurements for key in each.rows}
         report, files = design.report(rows, folder)
     notes = (measured.note, measured.diverged, _left_out(len(measured.rows) - len(rows), folder))

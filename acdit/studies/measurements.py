@@ -15,6 +15,7 @@ from ..utils.kinds import OBJECT, TEXT, Kind, check_values, list_of
 from ..utils.untrusted import read_object
 
 FILE = "measurements.json"
+EARLIER = "measurements.earlier.json"  # what a refresh found, until it is complete
 UNKNOWN = "of unknown version"  # in place of the version of rows in files of earlier versions
 DEVELOPMENT = ".dev"  # after the release that a development version leads to
 RUNS = "runs"  # digest of the training runs of a row; in files of earlier versions, a setting: that of all
@@ -208,6 +209,22 @@ class Measurements:
         self.rows[self._key(row)] = dict(row)
         self._versions = tuple(dict.fromkeys([*self._versions, release()]))
         self.write()
+
+    def begin_refresh(self) -> None:
+        """Write the file without the rows to measure again, so that a stop does not bring them back.
+
+        The file as it was is kept beside it until the study is complete, in case no row can be measured.
+        """
+        earlier = self.path.with_name(EARLIER)
+        if self.path.exists() and not earlier.exists():
+            with whole(earlier) as temporary_path:
+                temporary_path.write_bytes(self.path.read_bytes())
+        if self.path.exists():
+            self.write()
+
+    def complete(self) -> None:
+        """Remove the file that `begin_refresh` has kept."""
+        self.path.with_name(EARLIER).unlink(missing_ok=True)
 
     def write(self) -> None:
         """Write the file, with the rows so far."""

@@ -7,6 +7,7 @@ from PIL import Image
 from acdit.evaluation.features.pixels import Pixels
 from acdit.evaluation.neighbour_pictures import draw_neighbours, find_neighbours
 from acdit.evaluation.samples import TensorSamples
+from acdit.utils.errors import UserError
 from acdit.utils.ranks import launched
 from tests.processes import on_ranks
 from tests.tiny import given
@@ -33,6 +34,21 @@ def test_the_nearest_are_those_of_brute_force():
     torch.testing.assert_close(found.distances, nearest.values[:, :4])
     few = find_neighbours(drawn, TensorSamples(real[:2]), Pixels())
     assert few.indices.shape == (8, 2)
+
+
+class Damaged(TensorSamples):
+    """Samples of which none can be read."""
+
+    def batches(self, size, rank=0, ranks=1):
+        yield from ()
+
+
+def test_sets_without_a_readable_sample_are_refused():
+    drawn, own, *_ = sets()
+    damaged = Damaged(torch.zeros(3, 3, 8, 8), name="damaged")
+    for samples, real in ((damaged, own), (drawn, damaged)):
+        with pytest.raises(UserError, match=r"^damaged holds no readable sample$"):
+            find_neighbours(samples, real, Pixels())
 
 
 def neighbours_on_ranks(batch):

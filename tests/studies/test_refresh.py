@@ -8,7 +8,7 @@ import pytest
 
 from acdit.studies.design import Design, Measurement, run_study
 from acdit.studies.dry_run import describe_study
-from acdit.studies.measurements import release
+from acdit.studies.measurements import EARLIER, release
 from acdit.utils.errors import UserError
 from tests.tiny import given
 
@@ -87,13 +87,19 @@ def test_other_settings_and_versions_of_a_study_are_refused_and_refreshed(change
     assert given(run_study(counter.design(**change), tmp_path)).report == "calls [3, 4]"
 
 
+@pytest.mark.parametrize("stops", [1, 2])
 @pytest.mark.parametrize("steps", [3, 4])
 @pytest.mark.parametrize("limit", [2, 3])
-def test_a_refresh_that_is_stopped_goes_on_without_it(counter, tmp_path, limit, steps):
-    """Also one that is stopped before its first row."""
-    with pytest.raises(KeyboardInterrupt):
-        run_study(counter.design(steps=steps, limit=limit), tmp_path, refresh=True)
-    assert given(run_study(counter.design(steps=steps), tmp_path)).report == "calls [3, 4]"
+def test_a_refresh_that_is_stopped_goes_on_without_it(counter, tmp_path, limit, steps, stops):
+    """Also one that is stopped before its first row; what it found is kept until all is measured."""
+    before = stored(tmp_path)
+    for _ in range(stops):
+        with pytest.raises(KeyboardInterrupt):
+            run_study(counter.design(steps=steps, limit=limit), tmp_path, refresh=True)
+        assert json.loads((tmp_path / EARLIER).read_text()) == before
+    calls = "[4, 5]" if (limit, stops) == (3, 2) else "[3, 4]"  # the second refresh measures the row again
+    assert given(run_study(counter.design(steps=steps), tmp_path)).report == f"calls {calls}"
+    assert not (tmp_path / EARLIER).exists()
 
 
 def test_equal_settings_are_refreshed_too(counter, tmp_path):

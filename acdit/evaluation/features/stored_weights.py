@@ -23,7 +23,7 @@ def load_weights(network: nn.Module, path: Path, expected: str) -> None:
     """
     if path.suffix == ".safetensors":
         with open_tensors(path) as file:
-            stored: object = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            stored: object = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
     else:
         stored = load_untrusted(path, expected)
     if not isinstance(stored, dict):
