@@ -181,7 +181,7 @@ STORED_DATA = [
     mutant(
         "a pipeline takes settings with which it cannot be loaded again",
         "pipelines/stored.py",
-        "    check_settings(values | lists, classes=classes)\n",
+        "check_settings(values | lists, classes=classes)",
         "",
         "pipelines/test_image_errors.py::test_settings_that_could_not_be_loaded_again_are_refused",
     ),

@@ -153,8 +153,8 @@ STUDIES = [
     mutant(
         "a refresh that is stopped before its first row brings the old rows back",
         "studies/design.py",
-        "            measured.begin_refresh()",
-        "            pass",
+        "measured.begin_refresh()",
+        "pass",
         "studies/test_refresh.py::test_a_refresh_that_is_stopped_goes_on_without_it",
     ),
 ]
