@@ -8,6 +8,7 @@ from diffusers.configuration_utils import ConfigMixin
 from diffusers.loaders.peft import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 
+from ..utils.construction import one_at_a_time
 from ..utils.entry_files import NETWORK_MODULE, write_entry_file
 from ..utils.errors import UserError
 from ..utils.untrusted import reading
@@ -16,9 +17,18 @@ from .weight_files import CONFIG
 
 
 class StoredNetwork(ModelMixin, ConfigMixin, PeftAdapterMixin):
-    """Base class that loads and saves as in diffusers, but checks the files and executes no pickle."""
+    """Base class that loads and saves as in diffusers, but checks the files and executes no pickle.
+
+    Threads build and load networks one after the other, see `utils.construction`.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = one_at_a_time(cls.__init__)
 
     @classmethod
+    @one_at_a_time
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Self:
         """Load a network like any diffusers model, but never from a pickle, and only if its files fit.
 

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Container, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..data.autoencoder_files import check_autoencoder
 from ..modalities.modality import Modality
+from ..utils.checks import is_integer
 from ..utils.errors import UserError, in_words
 from ..utils.kinds import OBJECT, TEXT, Kind, check_values, list_of, number, whole_number
 from ..utils.ranges import MOST_STEPS
@@ -114,8 +114,8 @@ def check_index(
     values = check_values(dict(index), kinds, path)
     if math.prod(values["grid"]) > MOST_TOKENS:
         raise damage(path, f"grid must have at most {MOST_TOKENS:,} tokens, not {values['grid']}")
-    classes = None if network is None else network.get("num_labels", network.get("num_classes"))
-    check_settings(values, lambda reason: damage(path, reason), classes if type(classes) is int else None)
+    number = None if network is None else network.get("num_labels", network.get("num_classes"))
+    check_settings(values, lambda reason: damage(path, reason), number if type(number) is int else None)
     if network is not None:
         _check_fit(path.parent, values, modality, network)
 
@@ -138,7 +138,7 @@ def _check_fit(
         )
 
 
-def checked_settings(classes: int | None = None, **settings: Any) -> dict[str, Any]:
+def checked_settings(classes: int | None = None, **settings: object) -> dict[str, object]:
     """Return the settings of a pipeline as its files hold them, after `check_settings`.
 
     Numbers of NumPy become those of Python, and a tuple or list a tuple.
@@ -150,11 +150,17 @@ def checked_settings(classes: int | None = None, **settings: Any) -> dict[str, A
     Raises:
         UserError: see `check_settings`.
     """
-    plain_numbers = {key: value.item() for key, value in settings.items() if isinstance(value, np.generic)}
-    values = settings | plain_numbers
+    values = {key: _plain_number(value) for key, value in settings.items()}
     lists = {key: list(value) for key, value in values.items() if isinstance(value, tuple | list)}
     check_settings(values | lists, classes=classes)
     return values | {key: tuple(value) for key, value in lists.items()}
+
+
+def _plain_number(value: object) -> object:
+    """Return a number of NumPy as one of Python, and everything else as it is."""
+    if is_integer(value):
+        return int(value)
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
 
 
 def check_settings(

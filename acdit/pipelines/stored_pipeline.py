@@ -11,6 +11,7 @@ from typing import Any, Self, cast
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from ..model.layout import Layout
+from ..utils.construction import CONSTRUCTION
 from ..utils.entry_files import PIPELINE_MODULE, write_entry_file
 from ..utils.errors import UserError
 from ..utils.finite import check_finite_modules
@@ -51,7 +52,7 @@ class StoredPipeline(DiffusionPipeline):
         cls._add_parts(folder, kwargs)
         options = {"use_safetensors": True, **kwargs, "trust_remote_code": False}
         try:
-            with reading(folder):
+            with CONSTRUCTION, reading(folder):
                 pipeline = super().from_pretrained(folder, **options)
         except UserError as error:
             if str(folder) in str(error):

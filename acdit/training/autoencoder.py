@@ -17,6 +17,7 @@ from ..data.identity import DataIdentity, data_changes
 from ..data.opening import open_samples
 from ..data.summary import summary
 from ..data.worker_processes import load_batches
+from ..utils.construction import CONSTRUCTION
 from ..utils.errors import UserError
 from ..utils.files import check_replaceable, check_writable, only_process, remove_leftovers, whole
 from ..utils.finite import check_finite, is_finite, nonfinite
@@ -174,7 +175,8 @@ def build_autoencoder(recipe: AutoencoderRecipe, data: PixelDataset) -> Autoenco
             "norm_num_groups": math.gcd(32, *widths),
             "sample_size": data.size[-1],
         }
-        return AutoencoderKL(**config)
+        with CONSTRUCTION:
+            return AutoencoderKL(**config)
 
 
 def losses(network: AutoencoderKL, batch: Batch, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:

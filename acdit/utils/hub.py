@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .checks import here_or_on_hub
+from .construction import CONSTRUCTION
 from .errors import UserError, reason_of
 from .untrusted import reading
 
@@ -39,12 +40,14 @@ def local_or_hub(label: str, name: str, description: str, files: Sequence[str]) 
 def loading(subject: str, folder: Path | None) -> Iterator[None]:
     """Turn the errors of a library that loads a model into UserError "SUBJECT cannot be loaded: ...".
 
+    Other threads load and build no network meanwhile, see `construction`.
+
     Args:
         subject: label and name of the model.
         folder: folder of the model; None for a name on the hub.
     """
     try:
-        with reading(folder or "it"):
+        with CONSTRUCTION, reading(folder or "it"):
             yield
     except UserError as error:
         if error.__cause__ is None and folder is None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .errors import PACKAGE, UserError, raised_here, reason_of
+from .errors import PACKAGE, UserError, reason_of
 
 if TYPE_CHECKING:
     from safetensors import safe_open
@@ -33,6 +33,7 @@ ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 
     "BOOL": 1,
     **{f"{sign}{8 * size}": size for sign in "IU" for size in (1, 2, 4, 8)},
 }
+PASSED_ON = Path(__file__).with_name("construction.py")
 # Raised by code of others for content that it does not expect; in this package they are bugs.
 UNEXPECTED = (LookupError, TypeError, AttributeError, AssertionError, NotImplementedError, ImportError)
 # Raised for content that is wrong, wherever they are raised: Python's and torch's own functions raise them.
@@ -307,11 +308,12 @@ def _is_bug(error: BaseException) -> bool:
     """Return whether code of this package took part in an error, other than by calling a library.
 
     The first frames are those of `reading` and of contexts around it, all in this folder, and of the
-    function that they are used in.
+    function that they are used in. Functions that hold the lock of `construction` only pass a call on.
     """
     files = [Path(frame.f_code.co_filename) for frame, _ in walk_tb(error.__traceback__)]
+    files = [file for file in files if file != PASSED_ON]
     called = [*dropwhile(lambda file: file.parent == Path(__file__).parent, files)][1:]
-    return any(file.is_relative_to(PACKAGE) for file in called) or raised_here(error)
+    return any(file.is_relative_to(PACKAGE) for file in (*called, *files[-1:]))
 
 
 def _are_counts(value: Any) -> bool:

@@ -185,4 +185,11 @@ STORED_DATA = [
         "",
         "pipelines/test_image_errors.py::test_settings_that_could_not_be_loaded_again_are_refused",
     ),
+    mutant(
+        "threads build and load networks at once",
+        "utils/construction.py",
+        "CONSTRUCTION = threading.RLock()",
+        "import contextlib\nCONSTRUCTION = contextlib.nullcontext()",
+        "model/test_construction.py",
+    ),
 ]
