@@ -92,11 +92,13 @@ def generator_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Moda
         modality: modality of the model.
     """
     from ..model.generator_counts import generator_counts
+    from ..pipelines.stored import guided_by_default
 
     pipeline.transformer.check_layout(layout)
     counts, what = generator_counts(pipeline.transformer.config), modality.name
     model, itemsize = counts.network, pipeline.transformer.dtype.itemsize
     steps, (name, key) = pipeline.default_steps(layout), modality.vocabulary
+    guided = guided_by_default(pipeline.config, pipeline.transformer.config)
     return {
         "parameters": counts.parameters,
         "weight bytes": weight_bytes(pipeline.transformer),
@@ -109,8 +111,8 @@ def generator_facts(pipeline: "BlockPipeline", layout: "Layout", modality: "Moda
         "sequence length": layout.num_tokens,
         **counts.unusual,
         f"forward FLOPs per {what}": counts.forward_flops(layout),
-        f"sampling FLOPs per {what}": counts.sampling_flops(layout, steps, guided=modality.guided),
-        f"cache bytes per {what}": counts.cache_bytes(layout, itemsize, guided=modality.guided),
+        f"sampling FLOPs per {what}": counts.sampling_flops(layout, steps, guided=guided),
+        f"cache bytes per {what}": counts.cache_bytes(layout, itemsize, guided=guided),
     }
 
 

@@ -14,7 +14,6 @@ CLASSIFICATION = Modality(
     block_rule="must be HEIGHTxWIDTH, such as 4x4",
     values_key="in_channels",
     time_conditioning=False,
-    guided=False,
     vocabulary=("classes", "num_labels"),
     objectives=("classification", "probes"),
     unused_keys=(

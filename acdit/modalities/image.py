@@ -14,7 +14,6 @@ IMAGE = Modality(
     block_rule="must be HEIGHTxWIDTH, such as 4x4",
     values_key="in_channels",
     time_conditioning=True,
-    guided=True,
     unused_keys=(*Modality.unused_keys, "data.frame_stride", "data.short_clips"),
     other_networks=("CausalTokenDiffusion",),
     not_encoded=("frame_stride", "short_clips"),

@@ -27,7 +27,6 @@ class Modality:
         block_rule: Description of valid block sizes, for an error about `layout.blocks`.
         values_key: Argument of the network that takes the number of values of a token.
         time_conditioning: Whether a network takes timesteps, unless the recipe says otherwise.
-        guided: Whether sampling uses two views of each block, for classifier-free guidance.
         vocabulary: Name of the number of classes or of token ids in `acdit info`, and the network's argument
             for this number.
         objectives: Values of `training.objective` that choose this modality; none for the modalities that the
@@ -68,7 +67,6 @@ class Modality:
     block_rule: str
     values_key: Literal["in_channels", "vocab_size"]
     time_conditioning: bool
-    guided: bool
     vocabulary: tuple[str, str] = ("classes", "num_classes")
     objectives: tuple[str, ...] = ()
     unused_keys: tuple[str, ...] = (

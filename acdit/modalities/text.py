@@ -14,7 +14,6 @@ TEXT = Modality(
     block_rule="of texts (data.tokens) must be a number of tokens, such as 16",
     values_key="vocab_size",
     time_conditioning=False,
-    guided=False,
     vocabulary=("vocabulary", "vocab_size"),
     unused_keys=(
         "autoencoder.model",

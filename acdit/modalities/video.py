@@ -14,7 +14,6 @@ VIDEO = Modality(
     block_rule="of clips (data.frames) must be FRAMESxHEIGHTxWIDTH, such as 4x16x16",
     values_key="in_channels",
     time_conditioning=True,
-    guided=True,
     other_networks=("CausalTokenDiffusion",),
     open_data="acdit.data.opening:open_clips",
     inspect_data="acdit.training.inspection:inspect_pixels",

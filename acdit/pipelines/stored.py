@@ -36,6 +36,16 @@ MASKED_SCHEDULER = {
 }
 
 
+def guided_by_default(settings: Mapping[str, Any], network: Mapping[str, Any]) -> bool:
+    """Return whether sampling applies classifier-free guidance unless the call says otherwise.
+
+    Args:
+        settings: settings of the pipeline, by name; without a guidance scale, the default of the class holds.
+        network: configuration of its network.
+    """
+    return bool(network.get("num_classes")) and settings.get("guidance_scale") != 1
+
+
 def check_parts(
     folder: Path, index: Mapping[str, Any], given: Container[str] = (), variant: str | None = None
 ) -> None:

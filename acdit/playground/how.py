@@ -10,6 +10,7 @@ from ..modalities.text import TEXT
 from ..model.generator_counts import generator_counts
 from ..model.layout import Layout
 from ..model.skip_causal_mask import clean_visibility, dense_mask, view_visibility
+from ..pipelines.stored import guided_by_default
 from .cards import Card
 from .pictures import data_url
 from .shelf import CPU
@@ -30,7 +31,7 @@ def explain(card: Card, block: tuple[int, ...], machine: Machine) -> dict[str, A
         machine: where the model runs.
     """
     layout, counts = card.layout.with_block(block), generator_counts(card.network)
-    guided = card.modality.guided
+    guided = guided_by_default(card.index, card.network)
     steps = card.default_steps(layout)
     by_block = counts.sampling_flops(layout, [steps] * layout.num_blocks, guided=guided)
     # a text shows as many tokens at each step in both cases
@@ -119,7 +120,7 @@ def _sentences(
 
 
 def _python(card: Card, block: tuple[int, ...], machine: Machine) -> str:
-    guided = card.modality.guided
+    guided = guided_by_default(card.index, card.network)
     imports = "" if machine.dtype == torch.float32 else "import torch\n\n"
     return (
         f"{imports}import acdit\nfrom acdit.model.generator_counts import generator_counts\n\n"

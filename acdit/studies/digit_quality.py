@@ -10,6 +10,7 @@ import torch
 
 from ..evaluation.digits import score_digits
 from ..evaluation.real_sets import Geometry, RealSets, geometry_of, open_real_sets
+from ..evaluation.report import Report
 from ..generation.batches import Sampling
 from ..model.generator_counts import generator_counts
 from ..model.layout import parse_dims
@@ -24,8 +25,9 @@ from .measurements import REAL
 from .run_store import RunSpec, StoredRun
 
 DISTANCE, COVERAGE, ACCURACY = "frechet_distance", "coverage", "label_accuracy"
+SCORES = (DISTANCE, REAL, COVERAGE, ACCURACY)
 COST = ("network_calls", "sampling_flops", "sampling_seconds", "training_flops", "parameters")
-COLUMNS = (DISTANCE, REAL, COVERAGE, ACCURACY, *COST)
+COLUMNS = (*SCORES, *COST)
 BATCH = 250  # digits that are drawn at once; the samples do not depend on it
 
 
@@ -140,6 +142,12 @@ def digit_reference(source: str, geometry: Geometry, count: int, split: str | No
     return open_real_sets(source, geometry, split=split, count=count)
 
 
+def scores_of_digits(report: Report) -> dict[str, float | None]:
+    """Return the scores of generated digits, with the Fréchet distance of real ones, by column."""
+    scores = {name: report.score(name) for name in (DISTANCE, COVERAGE, ACCURACY)}
+    return {name: score.value for name, score in scores.items()} | {REAL: scores[DISTANCE].real}
+
+
 def measure_quality(
     pipeline: ACDiTImagePipeline, sets: RealSets, budget: DigitBudget, arm: Arm, seed: int
 ) -> dict[str, Any]:
@@ -162,12 +170,8 @@ def measure_quality(
     layout = pipeline.layout if tokens is None else pipeline.layout.with_block(tokens)
     steps = [budget.sampling_steps] * layout.num_blocks
     counts, guided = generator_counts(pipeline.transformer.config), budget.guidance != 1
-    distance = report.score("frechet_distance")
     return {
-        DISTANCE: distance.value,
-        REAL: distance.real,
-        COVERAGE: report.score("coverage").value,
-        ACCURACY: report.score("label_accuracy").value,
+        **scores_of_digits(report),
         "network_calls": report.settings["evaluations"],
         # of the whole past; those with a window are not counted
         "sampling_flops": None if arm.window else counts.sampling_flops(layout, steps, guided=guided),

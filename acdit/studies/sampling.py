@@ -24,11 +24,10 @@ from ..generation.batches import Sampling
 from ..model.layout import dims
 from ..pipelines.image import ACDiTImagePipeline
 from ..utils.errors import require
-from ..utils.files import whole
+from ..utils.files import model_digest, whole
 from .design import Design, Measurement, Rows
-from .measurements import markdown_table
-
-SCORES = ("judge_frechet_distance", "judge_frechet_distance_real", "label_accuracy", "judge_coverage")
+from .digit_quality import ACCURACY, COVERAGE, DISTANCE, SCORES, scores_of_digits
+from .measurements import REAL, markdown_table
 
 
 @dataclass(frozen=True)
@@ -103,6 +102,7 @@ def sampling_design(
     sets = digit_sets(pipeline, samples)
     setting = {
         "model": str(model.resolve()),
+        "weights": model_digest(model),
         "samples": sets.count,
         "block": dims(pipeline.layout.block),
         "guidance": sampling.scale(pipeline),
@@ -131,7 +131,7 @@ def _report(
     summaries = {method: _summary(rows) for method, rows in rows_by_method.items()}
     lines = [{"method": method.name, **summary} for method, summary in summaries.items()]
     table, plot = folder / "sampling.md", folder / "sampling.png"
-    _plot(summaries, rows_by_method[methods[0]][0]["judge_frechet_distance_real"], plot)
+    _plot(summaries, rows_by_method[methods[0]][0][REAL], plot)
     with whole(table) as temporary_path:
         temporary_path.write_text("\n".join(["# Sampling methods", "", *markdown_table(lines), ""]))
     return format_table(lines), (table, plot)
@@ -155,20 +155,13 @@ def _measure(
         report = score_digits(pipeline, sets, settings)
     finally:
         pipeline.scheduler = own_scheduler
-    distance = report.score("frechet_distance")
-    scores = {
-        "judge_frechet_distance": distance.value,
-        "judge_frechet_distance_real": distance.real,
-        "label_accuracy": report.score("label_accuracy").value,
-        "judge_coverage": report.score("coverage").value,
-    }
     guidance = Guidance(sampling.scale(pipeline), interval=interval)
     views = sum(
         1 if guidance.at(block, blocks, sigma) == 1 else 2
         for block, count in enumerate(steps)
         for sigma in _levels(own_scheduler, count)
     )
-    measured = {"views": views, "seconds": report.settings["seconds"], **scores}
+    measured = {"views": views, "seconds": report.settings["seconds"], **scores_of_digits(report)}
     return [{**asdict(method), "seed": seed, **measured}]
 
 
@@ -187,14 +180,14 @@ def _levels(scheduler: Solver, steps: int) -> list[float]:
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | str]:
     """Return means over the seeds, the median of the seconds, and the standard error of the distance."""
-    distances = [row["judge_frechet_distance"] for row in rows]
+    distances = [row[DISTANCE] for row in rows]
     return {
         "views": rows[0]["views"],
         "seconds": round(statistics.median(row["seconds"] for row in rows), 1),
         "frechet": round(statistics.mean(distances), 3),
         "error": round(statistics.stdev(distances) / len(distances) ** 0.5, 3),
-        "accuracy": round(statistics.mean(row["label_accuracy"] for row in rows), 4),
-        "coverage": round(statistics.mean(row["judge_coverage"] for row in rows), 4),
+        "accuracy": round(statistics.mean(row[ACCURACY] for row in rows), 4),
+        "coverage": round(statistics.mean(row[COVERAGE] for row in rows), 4),
     }
 
 

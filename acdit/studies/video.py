@@ -25,15 +25,15 @@ from ..utils.files import whole
 from ..utils.ranks import launched
 from .claims_video import COUNTS, DISTANCE, RATIO, VIDEO
 from .design import Design, Measurement, Rows
+from .digit_quality import ACCURACY
 from .digit_report import Line, Panel, draw_panels, mean_of
 from .finite_scores import finite, with_interval
-from .measurements import markdown_table
+from .measurements import REAL, markdown_table
 from .run_store import RunSpec, StoredRun
 from .verdicts import count_words, scores_of
 
 FRAMES = 8
 ERROR = "squared_error"
-REAL, ACCURACY = "frechet_distance_real", "label_accuracy"
 COST = ("network_calls", "sampling_seconds", "training_flops")
 COLUMNS = (RATIO, ERROR, DISTANCE, REAL, ACCURACY, *COST)
 

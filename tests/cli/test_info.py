@@ -1,4 +1,4 @@
-"""`acdit info` of a classifier; of generators see test_commands.py."""
+"""`acdit info` of a classifier, and cost of sampling of a generator; the rest see test_commands.py."""
 
 import json
 
@@ -7,8 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from acdit.cli.main import main
+from acdit.model.generator_counts import generator_counts
 from acdit.model.layout import Layout
-from tests.pipelines.small import NAMES, build_classifier
+from tests.pipelines.small import NAMES, build, build_classifier, network, seeded
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,19 @@ def test_the_bytes_of_a_classifier_depend_on_the_precision(tmp_path, capsys):
         == 2 * stored[1]
         == 4 * sum(each.numel() for each in build_classifier().classifier.parameters())
     )
+
+
+@pytest.mark.parametrize(
+    ("classes", "guidance"), [(3, None), (3, 1.0), (None, None)], ids=["guided", "unguided", "no classes"]
+)
+def test_sampling_is_counted_with_the_branches_that_it_has(classes, guidance, tmp_path, capsys):
+    pipeline = build(network(12, num_classes=classes), guidance_scale=guidance)
+    pipeline.save_pretrained(tmp_path)
+    assert main(["info", str(tmp_path), "--json"]) == 0
+    views = set()
+    pipeline.transformer.register_forward_pre_hook(lambda _, inputs: views.add(inputs[0].shape[1]))
+    pipeline(None if classes is None else 1, generator=seeded(0))
+    (branches,) = views
+    facts, counts = json.loads(capsys.readouterr().out), generator_counts(pipeline.transformer.config)
+    flops = counts.sampling_flops(pipeline.layout, [3] * 4, guided=branches == 2)
+    assert facts["sampling_FLOPs_per_image"] == flops

@@ -157,4 +157,18 @@ STUDIES = [
         "pass",
         "studies/test_refresh.py::test_a_refresh_that_is_stopped_goes_on_without_it",
     ),
+    mutant(
+        "rows of retrained weights are mixed with those of earlier ones",
+        "studies/sampling.py",
+        '"weights": model_digest(model),',
+        "",
+        "studies/test_sampling_study.py::test_rows_of_other_weights_and_of_another_evaluator_are_not_mixed",
+    ),
+    mutant(
+        "a model without classes is counted as guided",
+        "pipelines/stored.py",
+        'bool(network.get("num_classes")) and settings',
+        "settings",
+        "cli/test_info.py::test_sampling_is_counted_with_the_branches_that_it_has",
+    ),
 ]

@@ -1,9 +1,11 @@
 """`acdit study sampling`: what it measures, that it goes on, and what it refuses."""
 
 import json
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from acdit.cli import open_model as opening
 from acdit.cli.main import main
@@ -31,9 +33,9 @@ def pipeline():
     return made
 
 
-def run(pipeline, folder, **options):
-    model, sampling = pipeline_folder("mnist"), Sampling(**options)
-    design = sampling_design(pipeline, model, sampling, samples=10, seeds=2, methods=METHODS)
+def run(pipeline, folder, *, model=None, methods=METHODS, **options):
+    model, sampling = pipeline_folder("mnist") if model is None else model, Sampling(**options)
+    design = sampling_design(pipeline, model, sampling, samples=10, seeds=2, methods=methods)
     result = given(run_study(design, folder))
     assert result.files == tuple(
         folder / name for name in ("measurements.json", "sampling.md", "sampling.png")
@@ -66,11 +68,11 @@ def test_every_way_is_measured_once(pipeline, tmp_path, capsys, monkeypatch):
     # The same again draws nothing, and what was measured stands.
     path = tmp_path / "measurements.json"
     stored = json.loads(path.read_text())
-    stored["rows"][0]["judge_frechet_distance"] = 123.0
+    stored["rows"][0]["frechet_distance"] = 123.0
     path.write_text(json.dumps(stored))
     again = pipeline.transformer.register_forward_pre_hook(lambda *_: pytest.fail("it was drawn again"))
     try:
-        assert run(pipeline, tmp_path)["rows"][0]["judge_frechet_distance"] == 123.0
+        assert run(pipeline, tmp_path)["rows"][0]["frechet_distance"] == 123.0
     finally:
         again.remove()
 
@@ -86,6 +88,29 @@ def test_every_way_is_measured_once(pipeline, tmp_path, capsys, monkeypatch):
         run(pipeline, tmp_path)
 
 
+def test_rows_of_other_weights_and_of_another_evaluator_are_not_mixed(pipeline, tmp_path):
+    model = shutil.copytree(pipeline_folder("mnist"), tmp_path / "model")
+    out = tmp_path / "out"
+    assert len(run(pipeline, out, model=model, methods=METHODS[:1])["rows"]) == 2
+    path = out / "measurements.json"
+    before = path.read_text()
+
+    # Another fit of the evaluator is seen in the distance of real digits.
+    path.write_text(before.replace('"frechet_distance_real": ', '"frechet_distance_real": 1'))
+    with pytest.raises(UserError, match="another fit of the evaluator"):
+        run(pipeline, out, model=model, methods=METHODS[:2])
+    path.write_text(before)
+
+    # The same folder after more training.
+    network = next(model.rglob("*.safetensors"))
+    weights = load_file(network)
+    weights[min(weights)] += 1
+    save_file(weights, network)
+    with pytest.raises(UserError, match=r"other settings \(weights \w+, not \w+\)"):
+        run(pipeline, out, model=model, methods=METHODS[:1])
+    assert path.read_text() == before
+
+
 @pytest.mark.parametrize("content", ["", '{"setting": ', "[]", "{}", "null", "\x00"])
 def test_a_file_that_is_no_measurements_is_named(pipeline, tmp_path, content):
     (tmp_path / "measurements.json").write_text(content)
@@ -98,7 +123,7 @@ def test_seeds_draw_other_digits(pipeline, tmp_path):
     rows = run(pipeline, tmp_path)["rows"]
     by_way: dict[str, set[float]] = {}
     for row in rows:
-        by_way.setdefault(f"{row['solver']} {row['first']}", set()).add(row["judge_frechet_distance"])
+        by_way.setdefault(f"{row['solver']} {row['first']}", set()).add(row["frechet_distance"])
     assert all(len(found) == 2 for found in by_way.values())
 
 
