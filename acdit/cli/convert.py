@@ -42,7 +42,7 @@ def run(options: ConvertOptions) -> None:
 
     assert options.source is not None and options.out is not None  # checked in __post_init__
     source, out = Path(options.source), Path(options.out)
-    with only_writer(out, "acdit convert"):
+    with only_writer(out, "acdit convert", folder=not options.to_published):
         if options.to_published:
             publish(source, out)
         else:

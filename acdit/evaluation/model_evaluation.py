@@ -68,35 +68,26 @@ class ModelMetric:
     Attributes:
         measure: import string of a function of a pipeline, data and settings that returns a report.
         modalities: modalities of the models.
-        description: one line for the help.
     """
 
     measure: str
     modalities: tuple[Literal["image", "video", "text"], ...]
-    description: str
 
 
 Measure = Callable[[Any, Any, ModelSettings, Sequence[str]], Report]
 
 MODEL_METRICS: dict[str, ModelMetric] = {
-    "likelihood": ModelMetric(
-        "acdit.evaluation.texts:measure_texts", ("text",), "perplexity and bits per byte of unseen texts"
-    ),
-    "spread": ModelMetric(
-        "acdit.evaluation.texts:measure_texts", ("text",), "spread of the loss of a block, by range of times"
-    ),
-    "continuation": ModelMetric(
-        "acdit.evaluation.rollouts:measure_rollouts", ("video",), "errors of continued clips of moving digits"
-    ),
-    "drift": ModelMetric(
-        "acdit.evaluation.rollouts:measure_rollouts",
-        ("video",),
-        "Fréchet distance of the parts of long clips to real clips, over time",
-    ),
+    # perplexity and bits per byte of unseen texts
+    "likelihood": ModelMetric("acdit.evaluation.texts:measure_texts", ("text",)),
+    # spread of the loss of a block, by range of times
+    "spread": ModelMetric("acdit.evaluation.texts:measure_texts", ("text",)),
+    # errors of continued clips of moving digits
+    "continuation": ModelMetric("acdit.evaluation.rollouts:measure_rollouts", ("video",)),
+    # Fréchet distance of the parts of long clips to real clips, over time
+    "drift": ModelMetric("acdit.evaluation.rollouts:measure_rollouts", ("video",)),
+    # fraction of samples whose loss is lowest given their class
     "class_accuracy": ModelMetric(
-        "acdit.evaluation.generative_classifier:measure_classes",
-        ("image", "video", "text"),
-        "fraction of samples whose loss is lowest given their class",
+        "acdit.evaluation.generative_classifier:measure_classes", ("image", "video", "text")
     ),
 }
 

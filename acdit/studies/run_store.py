@@ -178,7 +178,7 @@ class StoredRun:
             InUseError: If another process uses the run.
         """
         if self._has_diverged:
-            with only_writer(self.folder, "a study"):
+            with only_writer(self.folder, "a study", folder=True):
                 remove(self.folder)
 
     @cached_property
@@ -214,7 +214,7 @@ class StoredRun:
             UserError: If the run cannot be trained, or the folder holds another run.
             OSError: If the disk is full.
         """
-        with only_writer(self.folder, "a study"):
+        with only_writer(self.folder, "a study", folder=True):
             if self.ended:
                 return True
             facts = self.facts or {"seconds": 0.0, "timed_steps": 0}

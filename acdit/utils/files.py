@@ -115,25 +115,29 @@ def _is_writing(temporary_path: Path) -> bool:
     return bool(host)  # earlier versions did not write the machine: the number may be that of any process
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, *, folder: bool = False) -> None:
     """Raise UserError if `path` cannot be created or replaced.
 
     Call this before work whose result would be lost.
+
+    Args:
+        path: File or folder.
+        folder: Whether it is a folder, whose name may have a dot; a name with a dot is otherwise a file's.
     """
     _check_name(path)
     if path.is_symlink():
-        check_writable(_target(path))
+        check_writable(_target(path), folder=folder)
         return
-    if path.suffix and path.is_dir():
+    if not folder and path.suffix and path.is_dir():
         raise UserError(f"{path} cannot be written: it is a folder; give another path")
-    folder = path.parent
-    while not folder.exists():
-        if folder.is_symlink():  # to nothing: it cannot be created
-            raise UserError(f"{path} cannot be written: {folder} is a link to nothing; give another path")
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
+    parent = path.parent
+    while not parent.exists():
+        if parent.is_symlink():  # to nothing: it cannot be created
+            raise UserError(f"{path} cannot be written: {parent} is a link to nothing; give another path")
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise UserError(
-            f"{path} cannot be written: {folder} is not a folder that you may write to; give another path"
+            f"{path} cannot be written: {parent} is not a folder that you may write to; give another path"
         )
     if path.exists() and not os.access(path, os.W_OK):
         raise UserError(f"{path} cannot be written: it exists and is write-protected; give another path")
@@ -244,10 +248,11 @@ def only_process(
 
 
 @contextmanager
-def only_writer(path: Path, description: str, main: bool = True) -> Iterator[None]:
+def only_writer(path: Path, description: str, main: bool = True, *, folder: bool = False) -> Iterator[None]:
     """Lock a file, or a folder that appears as a whole, against other writers inside the context.
 
-    The lock lies beside the path; the arguments are those of `only_process`.
+    The lock lies beside the path; `description` and `main` are as of `only_process`, `folder` as of
+    `check_writable`.
 
     Raises:
         InUseError: If another process writes to the path.
@@ -255,7 +260,7 @@ def only_writer(path: Path, description: str, main: bool = True) -> Iterator[Non
     if not main:
         yield
         return
-    check_writable(path)
+    check_writable(path, folder=folder)
     path = _target(path)
     lock = path.with_name(f".{path.name}.lock")
     with _kept_if_used(path.parent), _locked(lock, path, description, "--out"):

@@ -144,6 +144,19 @@ def test_a_file_that_is_there_is_left_alone(converted, tmp_path):
     assert (tmp_path / "back.pt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("exists", [False, True])
+def test_the_name_of_the_folder_may_have_a_dot(exists, tmp_path, capsys):
+    out = tmp_path / "xl-v1.5"
+    if exists:
+        out.mkdir()
+    assert main(["convert", str(IMAGE), "--out", str(out)]) == 0
+    assert (out / "model_index.json").exists()
+    assert main(["convert", str(out), "--to-published", "--out", str(tmp_path / "back.pt")]) == 0
+    (tmp_path / "folder.pt").mkdir()
+    assert main(["convert", str(out), "--to-published", "--out", str(tmp_path / "folder.pt")]) == 2
+    assert "it is a folder" in capsys.readouterr().err and not list((tmp_path / "folder.pt").iterdir())
+
+
 @pytest.mark.parametrize("back", [False, True], ids=["there", "back"])
 def test_a_disk_that_refuses_is_one_line_and_leaves_nothing(converted, tmp_path, capsys, back):
     words = [str(converted), "--to-published"] if back else [str(IMAGE)]

@@ -24,103 +24,41 @@ class ExtractorEntry:
     Attributes:
         open: import string of a function of an `ExtractorRequest` that returns the extractor.
         modalities: modalities whose samples it takes.
-        argument: meaning of the argument of NAME:ARGUMENT, such as FILE; empty if there is none.
-        offline: whether it needs nothing that would have to be fetched.
-        description: one line for the help.
+        argument: meaning of the argument of NAME:ARGUMENT, such as FILE; empty if it takes none.
         optional: whether the argument may be left out.
         program: whether the argument is a program, which needs the user's trust.
     """
 
     open: str
     modalities: tuple[Literal["image", "video", "text"], ...]
-    argument: str
-    offline: bool
-    description: str
+    argument: str = ""
     optional: bool = False
     program: bool = False
 
 
 EXTRACTORS: dict[str, ExtractorEntry] = {
-    "pixels": ExtractorEntry(
-        f"{HERE}.pixels:open_pixels", ("image", "video"), "", True, "values of the pixels, to find copies"
-    ),
-    "efficientnet-lite0": ExtractorEntry(
-        f"{HERE}.efficientnet:open_efficientnet",
-        ("image",),
-        "",
-        True,
-        "EfficientNet-Lite0, trained on ImageNet",
-    ),
-    "inception": ExtractorEntry(
-        f"{HERE}.inception:open_inception",
-        ("image",),
-        "FILE",
-        False,
-        "the Inception network of FID; without FILE its weights are fetched",
-        optional=True,
-    ),
+    # values of the pixels, to find copies
+    "pixels": ExtractorEntry(f"{HERE}.pixels:open_pixels", ("image", "video")),
+    "efficientnet-lite0": ExtractorEntry(f"{HERE}.efficientnet:open_efficientnet", ("image",)),
+    # the network of FID; without FILE its weights are fetched
+    "inception": ExtractorEntry(f"{HERE}.inception:open_inception", ("image",), "FILE", optional=True),
+    # the same after bicubic resizing with antialiasing, as in clean-fid
     "inception-antialias": ExtractorEntry(
-        f"{HERE}.inception:open_inception_antialias",
-        ("image",),
-        "FILE",
-        False,
-        "the same after bicubic resizing with antialiasing, as in clean-fid",
-        optional=True,
+        f"{HERE}.inception:open_inception_antialias", ("image",), "FILE", optional=True
     ),
-    "dinov2": ExtractorEntry(
-        f"{HERE}.dinov2:open_dinov2",
-        ("image",),
-        "MODEL",
-        False,
-        "DINOv2, from a folder or by its name on the hub, such as facebook/dinov2-large",
-    ),
-    "clip": ExtractorEntry(
-        f"{HERE}.clip:open_clip",
-        ("image",),
-        "MODEL",
-        False,
-        "CLIP, from a folder or the hub; openai/clip-vit-large-patch14-336 for CMMD",
-    ),
-    "digit-classifier": ExtractorEntry(
-        f"{HERE}.digit_classifier:open_digit_classifier",
-        ("image",),
-        "",
-        True,
-        "a classifier of digits (grey, 8x8 or 32x32), fitted here",
-    ),
-    "clip-classifier": ExtractorEntry(
-        f"{HERE}.clip_network:open_clip_classifier",
-        ("video",),
-        "",
-        True,
-        "a network that recognises moving digits (grey, 16x16 or 32x32), fitted here",
-    ),
-    "i3d": ExtractorEntry(
-        f"{HERE}.torchscript:open_i3d",
-        ("video",),
-        "FILE",
-        False,
-        "I3D, the network of Fréchet video distances, from its TorchScript file",
-        program=True,
-    ),
-    "frames": ExtractorEntry(
-        f"{HERE}.frames:open_frames",
-        ("video",),
-        "NAME",
-        True,
-        "features NAME of images, of every frame",
-    ),
+    "dinov2": ExtractorEntry(f"{HERE}.dinov2:open_dinov2", ("image",), "MODEL"),
+    "clip": ExtractorEntry(f"{HERE}.clip:open_clip", ("image",), "MODEL"),
+    # classifiers of grey digits of 8x8 or 32x32 pixels, and of moving digits of 16x16 or 32x32, fitted here
+    "digit-classifier": ExtractorEntry(f"{HERE}.digit_classifier:open_digit_classifier", ("image",)),
+    "clip-classifier": ExtractorEntry(f"{HERE}.clip_network:open_clip_classifier", ("video",)),
+    # the network of Fréchet video distances
+    "i3d": ExtractorEntry(f"{HERE}.torchscript:open_i3d", ("video",), "FILE", program=True),
+    # features NAME of images, of every frame
+    "frames": ExtractorEntry(f"{HERE}.frames:open_frames", ("video",), "NAME"),
     "torchscript": ExtractorEntry(
-        f"{HERE}.torchscript:open_torchscript",
-        ("image", "video"),
-        "FILE",
-        False,
-        "any network in a TorchScript file",
-        program=True,
+        f"{HERE}.torchscript:open_torchscript", ("image", "video"), "FILE", program=True
     ),
-    "minilm": ExtractorEntry(
-        f"{HERE}.minilm:open_minilm", ("text",), "", True, "all-MiniLM-L6-v2, a network of sentences"
-    ),
+    "minilm": ExtractorEntry(f"{HERE}.minilm:open_minilm", ("text",)),
 }
 
 
