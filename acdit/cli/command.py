@@ -1,15 +1,15 @@
 """Commands that parse their arguments, show their help and run. Does not import torch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
 from ..modalities.table import MODALITIES
 from ..pipelines.folders import DEFAULT
 from ..training.config import NamedRun
 from ..training.recipes import RECIPE_PATHS, recipe_names, recipe_to_yaml, recipe_values
-from ..utils.errors import UserError
+from ..utils.errors import UserError, renamed_keys
 from ..utils.help_format import help_text, wrapped
 from ..utils.references import load_object
 from ..utils.settings import build, read_arguments
@@ -31,6 +31,8 @@ class Command(ABC):
         arguments: text that follows the name in the usage line, such as "[MODEL]".
         example: one or more command lines.
         brief: short example for the overview; default: the first line of `example`.
+        keys: keys of recipes that messages may name, and what stands for each among the options; see
+            `renamed_keys`.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Command(ABC):
     arguments: str = ""
     example: str
     brief: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @abstractmethod
     def main(self, argv: list[str]) -> None:
@@ -68,7 +71,9 @@ class PlainCommand(Command, Generic[Options]):
 
     def main(self, argv: list[str]) -> None:
         """Parse the arguments, and run the command."""
-        self.run(build(self.options, read_arguments(self.options, argv, self.positional)))
+        options = build(self.options, read_arguments(self.options, argv, self.positional))
+        with renamed_keys(self.keys):
+            self.run(options)
 
     def help(self, argv: list[str]) -> str:
         """Return the help, regardless of the arguments."""
@@ -145,7 +150,9 @@ class ModalityCommand(Command):
         values = read_arguments(options, words)
         if values.get("model") in (None, *UNSET) and options.needs_model(values):
             values["model"] = modality.model
-        self.run(getattr(modality, self.name), build(options, values))
+        built = build(options, values)
+        with renamed_keys(self.keys):
+            self.run(getattr(modality, self.name), built)
 
     def help(self, argv: list[str]) -> str:
         """Return the help for models of the modality that the arguments name or imply."""

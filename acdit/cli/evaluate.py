@@ -7,4 +7,5 @@ COMMAND = ModalityCommand(
     summary="score a model",
     brief="acdit evaluate --model runs/mnist",
     example="acdit evaluate --model runs/mnist --out scores.json",
+    keys={"data.source": "", "data.split": "--split", "data.text_column": "--text-column"},
 )

@@ -113,5 +113,13 @@ COMMAND = PlainCommand(
     "  acdit reference mnist --features digit-classifier --with-features",
     options=ReferenceOptions,
     positional="source",
+    keys={
+        "data.source": "",
+        "data.split": "--split",
+        "data.image_size": "--size",
+        "data.channels": "--channels",
+        "data.frames": "--frames",
+        "data.frame_stride": "--stride",
+    },
     run=run,
 )

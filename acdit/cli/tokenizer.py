@@ -59,5 +59,6 @@ COMMAND = PlainCommand(
     example="acdit tokenizer shakespeare --size 1024 --out bpe.json",
     options=TokenizerOptions,
     positional="source",
+    keys={"data.source": "", "data.split": "--split", "data.text_column": "--text-column"},
     run=run,
 )

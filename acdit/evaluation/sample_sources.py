@@ -1,6 +1,7 @@
 """Open any source of images or clips as samples: files of samples, folders, data sets."""
 
 from pathlib import Path
+from zipfile import is_zipfile
 
 from torch import Tensor
 
@@ -86,4 +87,6 @@ def _opened(
         raise UserError(f"{source} is a file, which has no split {split!r}: leave it out")
     if is_video(path):
         return FileSamples(source, [path])
+    if path.suffix.lower() != ".npz" and not is_zipfile(path):
+        raise UserError(f"{source} is neither an .npz file nor a video: give one, or a folder or a data set")
     return ArraySamples(path)

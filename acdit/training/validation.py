@@ -15,7 +15,7 @@ from ..data.opening import open_samples
 from ..data.splits import held_out_config
 from ..diffusion.objective import TRAIN_STEPS, Losses, SampleKey
 from ..model.layout import Layout
-from ..utils.errors import UserError
+from ..utils.errors import UserError, renamed_keys
 from ..utils.names import NAMELESS, same_classes
 from ..utils.progress_bar import ProgressBar
 from ..utils.randomness import generator
@@ -163,14 +163,9 @@ def _open(recipe: Recipe, data: DataConfig) -> PixelDataset:
         UserError: If they cannot be opened; the message names the keys that the recipe sets.
     """
     held_out = not _has_own_source(recipe) or data.source in built_in()
-    try:
+    given = [name for name in ("source", "split", "listed") if getattr(recipe.validation, name) is not None]
+    with renamed_keys({f"data.{name}": f"validation.{name}" for name in given}):
         return open_samples(data, seed=recipe.training.seed, held_out=held_out)
-    except UserError as fault:
-        message = str(fault)
-        for name in ("source", "split", "listed"):
-            if getattr(recipe.validation, name) is not None:
-                message = message.replace(f"data.{name}", f"validation.{name}")
-        raise UserError(message) from fault
 
 
 def _add(sums: torch.Tensor, losses: Losses) -> None:

@@ -2,7 +2,8 @@
 
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -19,6 +20,24 @@ LONGEST_WORD, LONGEST_LINE = 300, 1500  # characters of a message
 
 class UserError(ValueError):
     """Invalid input; the message says in one line what is wrong and what is accepted."""
+
+
+@contextmanager
+def renamed_keys(names: Mapping[str, str]) -> Iterator[None]:
+    """Replace keys of recipes in the messages of the UserErrors that are raised inside the context.
+
+    Args:
+        names: what the user has typed in place of each key, such as `--split` for `data.split`; an empty text
+            for a key whose value says enough.
+    """
+    try:
+        yield
+    except UserError as fault:
+        message = str(fault)
+        for key, name in names.items():
+            message = re.sub(rf"\b{re.escape(key)}\b" if name else rf"\b{re.escape(key)} ", name, message)
+        fault.args = (message, *fault.args[1:])
+        raise
 
 
 def in_words(words: Iterable[str], conjunction: Literal["and", "or"]) -> str:

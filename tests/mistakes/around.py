@@ -302,4 +302,11 @@ AROUND = [
         "export:image_pipeline",
         "modalities/test_modality.py::test_a_run_exports_and_previews_what_its_modality_says",
     ),
+    mutant(
+        "messages name keys of recipes that nobody has typed",
+        "utils/errors.py",
+        "fault.args = (message, *fault.args[1:])",
+        "pass",
+        "cli/test_named_options.py::test_keys_are_replaced_as_whole_words",
+    ),
 ]
