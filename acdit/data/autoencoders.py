@@ -12,7 +12,7 @@ from ..model.weight_files import CONFIG
 from ..utils.checks import exists
 from ..utils.errors import UserError
 from ..utils.finite import is_finite
-from ..utils.hub import loading, local_or_hub
+from ..utils.hub import loading, local_or_hub, only_local
 from ..utils.untrusted import damage, read_object, reading, shown
 from .autoencoder_files import check_autoencoder
 
@@ -38,15 +38,15 @@ def load_autoencoder(name: str | Path, dtype: torch.dtype = torch.float32) -> Au
         "autoencoder", str(subfolder if exists(subfolder) else name), "an autoencoder", [CONFIG]
     )
     with loading(subject, folder):
-        path = str(folder or name)
-        config: Any = read_object(folder / CONFIG) if folder else AutoencoderKL.load_config(path)
+        path, source = str(folder or name), {"local_files_only": only_local(folder)}
+        config: Any = read_object(folder / CONFIG) if folder else AutoencoderKL.load_config(path, **source)
         class_name = config.get("_class_name")
         if class_name != "AutoencoderKL":
             raise UserError(f"{subject} must be an AutoencoderKL of diffusers, not {shown(class_name)}")
         if folder is not None:
             check_autoencoder(folder, config)
         result: Any = AutoencoderKL.from_pretrained(
-            path, use_safetensors=True, output_loading_info=True, dtype=dtype
+            path, use_safetensors=True, output_loading_info=True, dtype=dtype, **source
         )
     loaded, loading_info = result
     missing = loading_info["missing_keys"]

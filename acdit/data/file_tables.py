@@ -15,9 +15,10 @@ from ..utils.names import NAMELESS, class_order, names_classes, normal
 from ..utils.progress_bar import ProgressBar
 from .class_folders import ClassFiles, find_class_files
 from .config import DataConfig
-from .folders import SAVED, holds_tables, visible_entries
+from .folders import holds_tables, visible_entries
 from .image_decoding import Unreadable
 from .media_types import Media
+from .rows import load_rows
 from .selection import divided_rows
 
 if TYPE_CHECKING:
@@ -194,42 +195,6 @@ def _check_classes(
             f"data.source {found.root} has classes without a readable {media.modality}: {names}{first}; "
             f"remove them, or convert their files to a format such as {media.formats}"
         )
-
-
-def load_rows(config: DataConfig) -> "datasets.Dataset":
-    """Load the data set that `config.source` names, from a folder or from the hub.
-
-    Raises:
-        UserError: if there is no such data set, or if it cannot be loaded.
-    """
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    here_or_on_hub("data.source", config.source, "a data set")
-    folder = Path(config.source).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise UserError(
-            f"data.source {config.source} is not a data set; set it to a folder, or to a name on the hub"
-        )
-    try:
-        if any((folder / name).exists() for name in SAVED):
-            loaded = datasets.load_from_disk(str(folder))
-            if isinstance(loaded, datasets.Dataset):
-                config.refuse("split", reason="a data set that was saved without splits")
-        else:
-            loaded = datasets.load_dataset(folder.as_posix(), split=config.split)
-    except IndexError as fault:  # raised by datasets for a set that was saved without rows
-        raise UserError(f"data.source {config.source} has no rows") from fault
-    except (OSError, ValueError, DatasetsError) as fault:  # unknown, unreachable or damaged
-        reason = " ".join(str(fault).split())
-        raise UserError(f"data.source {config.source} cannot be loaded: {reason}") from fault
-    if isinstance(loaded, datasets.DatasetDict):
-        if config.split not in loaded:
-            splits = ", ".join(map(str, loaded))
-            raise UserError(f"data.split of {config.source} must be one of {splits}, not {config.split!r}")
-        loaded = loaded[config.split]
-    assert isinstance(loaded, datasets.Dataset)  # since a split is named and streaming is off
-    return loaded
 
 
 def _from_columns(rows: "datasets.Dataset", config: DataConfig, media: Media) -> FileTable:

@@ -14,9 +14,9 @@ from ..utils.progress_bar import ProgressBar
 from .config import DataConfig
 from .data_sets import TEXT_SETS
 from .dataset import PixelDataset
-from .file_tables import load_rows
 from .folders import Scan, holds_tables, scan_folder
 from .identity import DataIdentity, identify
+from .rows import load_rows
 from .splits import is_text, split_folder
 from .text_decoding import TABLES, choose_column, has_markup, read_documents
 from .tokenizers import Tokenizer

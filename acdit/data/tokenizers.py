@@ -12,7 +12,7 @@ from typing import Any
 
 from ..utils.errors import UserError, require
 from ..utils.files import whole
-from ..utils.hub import loading, local_or_hub
+from ..utils.hub import loading, local_or_hub, only_local
 from ..utils.untrusted import damage, parse_json, read_object, reading, shown
 
 FILE = "tokenizer.json"
@@ -269,7 +269,7 @@ def open_tokenizer(name: str) -> Tokenizer:
     library: Any = require("transformers", "text")
     with loading(f"tokenizer {name}", here):
         loaded = library.AutoTokenizer.from_pretrained(
-            here or name, use_fast=True, trust_remote_code=False, local_files_only=here is not None
+            here or name, use_fast=True, trust_remote_code=False, local_files_only=only_local(here)
         )
         inner = getattr(loaded, "backend_tokenizer", None)
         state = None if inner is None else inner.to_str()

@@ -9,7 +9,7 @@ import torch
 from ..metrics.entropy import perplexity
 from ..model.weight_files import CONFIG
 from ..utils.errors import UserError, require
-from ..utils.hub import loading, local_or_hub
+from ..utils.hub import loading, local_or_hub, only_local
 from ..utils.progress_bar import ProgressBar
 from ..utils.untrusted import shown
 from .external_models import check_complete, check_size
@@ -30,7 +30,7 @@ class ExternalLanguageModel:
         self._named = f"--judge {name}"
         folder = local_or_hub("--judge", name, "a causal language model", [CONFIG])
         library: Any = require("transformers", "text")
-        source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": folder is not None}
+        source: dict[str, Any] = {"trust_remote_code": False, "local_files_only": only_local(folder)}
         with loading(self._named, folder):
             if folder is not None:
                 build = partial(library.AutoModelForCausalLM.from_config, trust_remote_code=False)

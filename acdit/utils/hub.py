@@ -1,8 +1,11 @@
 """Models that are named by a local path or by their name on the hub. Does not import torch."""
 
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from .checks import here_or_on_hub
 from .construction import CONSTRUCTION
@@ -36,6 +39,31 @@ def local_or_hub(label: str, name: str, description: str, files: Sequence[str]) 
     )
 
 
+def only_local(folder: Path | None) -> bool:
+    """Return whether a model is loaded from local files alone, for `local_files_only` of its library.
+
+    Args:
+        folder: folder of the model; None for a name on the hub, which may be in the cache.
+    """
+    return folder is not None or not hub_is_known()
+
+
+def hub_is_known() -> bool:
+    """Return whether the address of the hub is known here, which it is not without a network.
+
+    The libraries of the hub would try to reach it for half a minute or more, and report every attempt.
+    """
+    if getproxies():  # the proxy knows the address
+        return True
+    from huggingface_hub.constants import ENDPOINT
+
+    try:
+        socket.getaddrinfo(urlsplit(ENDPOINT).hostname, None)
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def loading(subject: str, folder: Path | None) -> Iterator[None]:
     """Turn the errors of a library that loads a model into UserError "SUBJECT cannot be loaded: ...".
@@ -55,4 +83,6 @@ def loading(subject: str, folder: Path | None) -> Iterator[None]:
         advice = "" if folder else "; give an existing folder, or check the name and the connection"
         own = folder is not None or error.__cause__ is None
         reason = str(error) if own else reason_of(error.__cause__ or error).split(". ")[0]
+        if folder is None and isinstance(error.__cause__, OSError) and not hub_is_known():
+            reason = "it is not in the cache, and the hub cannot be reached"
         raise UserError(f"{subject} cannot be loaded: {reason}{advice}") from error

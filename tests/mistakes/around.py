@@ -309,4 +309,11 @@ AROUND = [
         "pass",
         "cli/test_named_options.py::test_keys_are_replaced_as_whole_words",
     ),
+    mutant(
+        "a hub that cannot be reached is asked again and again",
+        "utils/hub.py",
+        "except OSError: return False return True",
+        "except OSError: return True return True",
+        "utils/test_hub.py::test_a_name_is_refused_without_asking_again_and_again",
+    ),
 ]
