@@ -7,10 +7,19 @@ from typing import ClassVar, Literal
 
 from ..bench.rows import BYTES, IMAGE_CHANNELS, IMAGE_STEPS, ROWS, SAMPLING_BATCH, Row, parse_layout
 from ..utils.checks import option_at_least, option_suffix
-from ..utils.errors import UserError, require
+from ..utils.errors import UserError, in_words, require
 from ..utils.ranges import Count, Number, Ranged, SamplingSteps
 from ..utils.settings import nearest
 from .command import PlainCommand
+
+USED_BY = {  # options that not every work uses
+    "layers": ("train", "sample", "text"),
+    "channels": ("train", "sample", "text"),
+    "patch": ("train", "sample"),
+    "classes": ("train", "sample"),
+    "steps": ("sample", "text"),
+    "guidance": ("sample",),
+}
 
 
 @dataclass
@@ -99,10 +108,9 @@ class BenchOptions(Ranged):
             parse_layout(layout, self.patch)
         if self.work == "text":
             option_at_least(2, channels=self.channels)  # an id and the mask
-        if self.work not in ("sample", "text") and self.steps is not None:
-            raise UserError(f"--steps only applies to sample and text, not to {self.work}")
-        if self.work != "sample" and self.guidance != BenchOptions.guidance:
-            raise UserError(f"--guidance only applies to sample, not to {self.work}")
+        for name, works in USED_BY.items():
+            if self.work not in works and getattr(self, name) != getattr(BenchOptions, name):
+                raise UserError(f"--{name} only applies to {in_words(works, 'and')}, not to {self.work}")
         if self.plot is not None and len({parse_layout(layout).num_tokens for layout in layouts}) < 2:
             raise UserError("--plot needs layouts of at least two sequence lengths in --layout")
 
