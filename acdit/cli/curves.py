@@ -1,6 +1,7 @@
 """`acdit curves`: plot the training curves of several runs in one picture."""
 
 from dataclasses import dataclass, field
+from os.path import abspath
 from pathlib import Path
 from typing import ClassVar
 
@@ -39,7 +40,7 @@ def run(options: CurvesOptions) -> None:
     out = Path(options.out)
     check_writable(out)
     paths = [Path(run) for run in options.runs]
-    folders = [path if path.is_dir() else path.absolute().parent for path in paths]
+    folders = [path if path.is_dir() else path.parent for path in map(Path, map(abspath, options.runs))]
     short = len({folder.name for folder in folders}) == len(folders)
     names = [folder.name if short else str(path) for folder, path in zip(folders, paths, strict=True)]
     logs = {name: read_log(path) for name, path in zip(names, paths, strict=True)}

@@ -161,6 +161,15 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, capsys, monkey
     assert capsys.readouterr().out == f"curves.png: a/mnist to step 3, {runs[1]} to step 3\n"
 
 
+@pytest.mark.parametrize(("here", "typed"), [("mnist", "."), ("mnist", "log.jsonl"), ("mnist/inner", "..")])
+def test_a_run_is_named_after_its_folder_however_it_is_typed(here, typed, tmp_path, capsys, monkeypatch):
+    write(tmp_path / "mnist", run_log(3))
+    (tmp_path / here).mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / here)
+    assert main(["curves", typed, "--out", str(tmp_path / "curves.png")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'curves.png'}: mnist to step 3\n"
+
+
 def test_bad_input_is_one_line(tmp_path, capsys):
     good = write(tmp_path / "good", run_log(3))
     (tmp_path / "bad").mkdir()
