@@ -102,6 +102,40 @@ def test_spaces_between_words_depend_on_the_prompt():
         assert made.decode(ids[:cut]) + "".join(parts) == "to be or not"
 
 
+@pytest.fixture(scope="module")
+def words():
+    """A tokenizer whose decoder joins marks with the words before them, as that of BERT."""
+    inner = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="?"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    inner.decoder = tokenizers.decoders.WordPiece(cleanup=True)
+    special = ["?", END]
+    trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=80, special_tokens=special, show_progress=False)
+    inner.train_from_iterator(["to be, or not to be: that's it! don't"] * 5, trainer)
+    return SubwordTokenizer(inner.to_str())
+
+
+@pytest.mark.parametrize("kind", ["bytes", "subwords", "words"])
+@pytest.mark.parametrize("prompt", [0, 3, 500])
+def test_long_streams_are_decoded_in_linear_time(kind, prompt, subwords, words, monkeypatch):
+    made = {"bytes": ByteTokenizer(), "subwords": subwords, "words": words}[kind]
+    line = "don't be, or not to be: that's it! " if kind == "words" else f"{TEXTS[1]} — {TEXTS[2]} "
+    ids = made.encode(line * 120)
+    decode, decoded = made.decode, []
+    while decode(ids[:prompt]).endswith("\ufffd"):  # inside a character
+        prompt += 1
+
+    def counted(given):
+        decoded.append(len(given))
+        return decode(given)
+
+    monkeypatch.setattr(made, "decode", counted)
+    stream, shown = TextStream(made, ids[:prompt]), decode(ids[:prompt])
+    parts = [part for at in range(prompt, len(ids), 4) for part in stream.parts(ids[at : at + 4])]
+    assert len(parts) == len(ids) - prompt > 1000
+    assert shown + "".join(parts) == decode(ids)
+    assert max(decoded) < 200
+
+
 TRAINING = """
 import sys
 from acdit.data import tokenizers

@@ -249,4 +249,18 @@ TEXT = [
         "min(positions.stop, limit)",
         "pipelines/test_text_stream.py::test_gaps_of_given_tokens_are_filled",
     ),
+    mutant(
+        "a stream decodes its whole text for every token",
+        "data/text_stream.py",
+        "if len(self._ids) < 2 * CONTEXT or",
+        "if True or",
+        "data/test_tokenizers.py::test_long_streams_are_decoded_in_linear_time",
+    ),
+    mutant(
+        "a stream forgets the token that a mark is joined to",
+        "data/text_stream.py",
+        "kept = self._ids[-CONTEXT:]",
+        "kept = self._ids[len(self._ids):]",
+        "data/test_tokenizers.py::test_long_streams_are_decoded_in_linear_time",
+    ),
 ]
