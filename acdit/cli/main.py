@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from .. import __version__
-from ..utils.errors import UserError, line_of, raised_here
+from ..utils.errors import UserError, is_out_of_memory, line_of, raised_here
 from ..utils.heap import keep_freed_memory
 from ..utils.references import load_object
 from ..utils.settings import nearest
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("acdit: interrupted", file=sys.stderr)
         return 130
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         print(f"acdit: error: not enough memory: {line_of(error)}; use smaller batches", file=sys.stderr)
         return 2
@@ -82,12 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"acdit: error: {line_of(error)}", file=sys.stderr)
         return 2
     return 0
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Return whether the memory of the machine or of a GPU was not enough; torch says so in words."""
-    words = str(error)
-    return isinstance(error, MemoryError) or "allocate memory" in words or "out of memory" in words
 
 
 def _drop_output() -> bool:

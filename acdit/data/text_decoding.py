@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..utils.errors import UserError
+from ..utils.errors import UserError, is_out_of_memory, reason_of
 from .csv_tables import read_table
 
 # the signature of UTF-32 starts with that of UTF-16
@@ -194,6 +194,8 @@ def _parquet_texts(path: Path, column: str | None) -> Iterator[str]:
             for batch in table.iter_batches(columns=[chosen]):
                 yield from (text or "" for text in batch.column(0).to_pylist())
     except (pyarrow.ArrowException, OSError) as fault:
+        if is_out_of_memory(fault) or getattr(fault, "errno", None) is not None:
+            raise UserError(f"{path} cannot be read: {reason_of(fault)}") from fault
         reason = " ".join(str(fault).split())
         raise UserError(f"{path} is not a Parquet file: {reason}; repair or remove it") from fault
 

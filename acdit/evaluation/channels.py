@@ -37,7 +37,7 @@ class RecolouredSamples:
             return colour[:, :1]
         if not self._to_grey:
             raise UserError(
-                f"{self.name} holds colour, but grey is needed: convert it with --channels 1, or compare "
+                f"{self.name} holds colour, but grey is needed: convert its pictures to grey, or compare "
                 "colour with colour"
             )
         weights = torch.tensor(LUMA).view(3, *[1] * (colour.ndim - 2))

@@ -9,7 +9,7 @@ from ..data.opening import open_samples
 from ..data.splits import SPLIT_OF, held_out_split
 from ..pipelines.classification import ACDiTImageClassificationPipeline
 from ..pipelines.pixel_pipeline import ACDiTPipeline
-from ..utils.errors import UserError
+from ..utils.errors import UserError, renamed_keys
 from ..utils.progress_bar import ProgressBar
 from .channels import with_channels
 from .data_samples import DataSamples, open_data
@@ -83,6 +83,11 @@ def geometry_of(
     if height != width:
         items = "frames" if frames else "images"
         raise UserError(f"real data are cropped to squares: the {items} must be square, not {height}x{width}")
+    if pipeline.vae is None and pipeline.vae_scale_factor > 1:
+        raise UserError(
+            "the model was saved without its autoencoder, so that it has no pixels: convert it again with "
+            "--vae, or in Python pass vae= to from_pretrained"
+        )
     if pipeline.pixel_channels not in (1, 3):
         raise UserError(
             f"samples must be grey or RGB to be scored, not of {pipeline.pixel_channels} channels"
@@ -170,18 +175,27 @@ def open_real(source: str, geometry: Geometry, count: int) -> Samples:
     """
     if Path(source).suffix.lower() == ".npz":
         return open_samples_of(source, size=geometry.size, channels=geometry.channels, count=count)
-    return _opened(source, geometry, None).spread(count)
+    check_data_modality(source, geometry, "--real")
+    # it has no option for a part
+    with renamed_keys({"data.split of": "--real: name the folder of one part; the part of"}):
+        return _opened(source, geometry, None).spread(count)
 
 
-def check_data_modality(source: str, geometry: Geometry) -> None:
-    """Raise UserError if a built-in data set is of another modality than the samples."""
+def check_data_modality(source: str, geometry: Geometry, option: str = "--data") -> None:
+    """Raise UserError if a built-in data set is of another modality than the samples.
+
+    Args:
+        source: name of the source.
+        geometry: geometry of the samples.
+        option: option that names the source.
+    """
     if source not in built_in():
         return
     held = PIXEL_SETS[source].modality if source in PIXEL_SETS else "text"
     words = {"image": "images", "video": "clips", "text": "texts"}
     needed = "image" if geometry.frames is None else "video"
     if held != needed:
-        raise UserError(f"--data {source} holds {words[held]}, but the samples are {words[needed]}")
+        raise UserError(f"{option} {source} holds {words[held]}, but the samples are {words[needed]}")
 
 
 def _array_sets(source: str, geometry: Geometry, count: int | None) -> RealSets:

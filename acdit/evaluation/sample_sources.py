@@ -80,7 +80,9 @@ def _opened(
         return open_data(source, size=size, channels=channels, frames=frames, split=split, stride=stride)
     if frames is not None or stride != 1:
         unused = "stride" if frames is None else "frames"
-        raise UserError(f"{unused} applies to data that are cropped: give a size too")
+        if path.is_dir():
+            raise UserError(f"{unused} applies to data that are cropped: give a size too")
+        raise UserError(f"{unused} applies to folders and data sets; {source} is read as it is: leave it out")
     if path.is_dir():
         return open_folder(path, split)
     if split is not None:

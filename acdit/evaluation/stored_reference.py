@@ -227,11 +227,11 @@ def check_replaceable_reference(path: Path) -> None:
     if not path.exists():
         return
     try:
-        own = _own_facts(ArrayFile(path)) is not None
-    except UserError:
-        own = False
+        own, reason = _own_facts(ArrayFile(path)) is not None, f"is no file of {FORMAT}"
+    except UserError as fault:
+        own, reason = False, f"cannot be checked ({fault})"
     if not own:
-        raise UserError(f"{path} exists and is no file of {FORMAT}: choose another --out, or remove it")
+        raise UserError(f"{path} exists and {reason}: choose another --out, or remove it")
 
 
 def write_reference(

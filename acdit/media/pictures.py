@@ -1,5 +1,6 @@
 """Read pictures of any mode and orientation in one way, wherever they come from."""
 
+import errno
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 178_956_970  # default maximum number of pixels of a picture: that of Pillow itself
+# Errors of the machine, such as too many open files, and not of a picture.
+NOT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 
 
 class Unreadable(Exception):
@@ -88,6 +91,8 @@ def _as_unreadable() -> Iterator[None]:
     except UnidentifiedImageError as fault:
         raise Unreadable("not an image") from fault
     except Exception as fault:  # Pillow raises SyntaxError, struct.error and others on broken files
+        if isinstance(fault, OSError) and fault.errno in NOT_OF_FILES:
+            raise
         raise Unreadable(f"{type(fault).__name__}: {fault}") from fault
 
 

@@ -158,8 +158,8 @@ class ACDiTPipeline(PixelModel, BlockPipeline):
             raise UserError(f"output_type must be pil, np, pt or latent, not {output_type!r}")
         if self.vae is None and self.vae_scale_factor > 1 and (output_type != "latent" or reads_pixels):
             raise UserError(
-                "the model generates latents and was saved without its autoencoder: pass vae= to "
-                "from_pretrained, or use output_type='latent'"
+                "the model generates latents and was saved without its autoencoder: convert it again with "
+                "--vae, or in Python pass vae= to from_pretrained, or use output_type='latent'"
             )
         whole = all(map(is_integer, (sinks, 1 if window is None else window)))
         whole = whole and isinstance(context_noise, Real)

@@ -132,6 +132,7 @@ class Measurements:
         if not path.exists():
             return
         remedy = "choose another --out, or remove the file"
+        path.open("rb").close()  # a file that may not be read is not damaged
         try:
             stored = StoredMeasurements.read(path)
             foreign = stored.study not in ("", study)

@@ -279,13 +279,16 @@ class Recipe(NamedRun):
         for key, known in fields_of(Recipe).items():
             if not modality.ignores(key) or attrgetter(key)(self) == known.default:
                 continue
-            used = [each.many for each in MODALITIES.values() if not each.ignores(key)]
+            used = [each for each in MODALITIES.values() if not each.ignores(key)]
+            lengths = [f"data.{each.length_key}" for each in used if each.length_key is not None]
             chosen_by = f"data.{modality.length_key}"
             if modality.length_key is None:
                 chosen_by = f"training.objective {self.training.objective or modality.objective}"
+            if modality.length_key is None and len(lengths) == len(used):
+                chosen_by = f"{in_words(lengths, 'and')} not set"
             raise UserError(
-                f"{key} is for {in_words(used, 'and')}, not for {modality.samples} ({chosen_by}): leave it "
-                "out"
+                f"{key} is for {in_words((each.many for each in used), 'and')}, not for {modality.samples} "
+                f"({chosen_by}): leave it out"
             )
 
     def _check_noised_context(self) -> None:

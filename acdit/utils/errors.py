@@ -62,11 +62,17 @@ def raised_here(error: BaseException) -> bool:
     return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(PACKAGE)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether the memory of the machine or of a GPU was not enough; torch says so in words."""
+    words = str(error)
+    return isinstance(error, MemoryError) or "allocate memory" in words or "out of memory" in words
+
+
 def reason_of(error: BaseException) -> str:
     """Return the reason of another library's error in one short line, without its advice to its callers."""
     if isinstance(error, RecursionError):
         return "its values are nested too deeply"
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return "it does not fit into memory"
     text = " ".join(_words_of(error).split())
     text = ADVICE.split(text)[0].strip()

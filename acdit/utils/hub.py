@@ -80,9 +80,12 @@ def loading(subject: str, folder: Path | None) -> Iterator[None]:
     except UserError as error:
         if error.__cause__ is None and folder is None:
             raise
-        advice = "" if folder else "; give an existing folder, or check the name and the connection"
+        cause = error.__cause__
+        on_disk = isinstance(cause, OSError) and cause.errno is not None  # such as a full one
+        named = folder is not None or on_disk
+        advice = "" if named else "; give an existing folder, or check the name and the connection"
         own = folder is not None or error.__cause__ is None
         reason = str(error) if own else reason_of(error.__cause__ or error).split(". ")[0]
-        if folder is None and isinstance(error.__cause__, OSError) and not hub_is_known():
+        if not named and isinstance(cause, OSError) and not hub_is_known():
             reason = "it is not in the cache, and the hub cannot be reached"
         raise UserError(f"{subject} cannot be loaded: {reason}{advice}") from error

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .errors import PACKAGE, UserError, reason_of
+from .errors import PACKAGE, UserError, is_out_of_memory, reason_of
 
 if TYPE_CHECKING:
     from safetensors import safe_open
@@ -76,6 +76,8 @@ def reading(path: Path | str, remedy: str = "") -> Iterator[None]:
     except WRONG as error:
         if isinstance(error, NotImplementedError) and _is_bug(error):
             raise
+        if is_out_of_memory(error):
+            raise UserError(f"{path} cannot be read: it does not fit into memory") from error
         raise damage(path, reason_of(error), remedy) from error
     except UNEXPECTED as error:
         if _is_bug(error):

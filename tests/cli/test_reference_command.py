@@ -84,7 +84,10 @@ def scores_in(value) -> list[dict]:
         (["samples.npz", "--count", "41"], "has 40 samples, so 41 of them cannot be taken"),
         (["samples.npz", "--count", "1"], "needs at least 2 samples"),
         (["samples.npz", "--size", "16"], "holds samples of 8x8 pixels, not 16x16"),
-        (["samples.npz", "--frames", "4"], "frames applies to data that are cropped"),
+        (
+            ["samples.npz", "--frames", "4"],
+            "samples.npz is read as it is: leave it out",
+        ),
         (["samples.npz", "--split", "train"], "has no split 'train'"),
         (["samples.npz", "--features", "pixel"], "did you mean pixels?"),
         (["samples.npz", "--features", "clip-classifier"], "are for video, not for image"),
