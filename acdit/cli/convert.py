@@ -20,7 +20,7 @@ class ConvertOptions:
     out: str | None = None
     """Directory to write; with --to-published the .pt file."""
     ema: bool = False
-    """Use the moving average of the weights, if the checkpoint holds one."""
+    """Use the moving average of the weights, which the checkpoint must hold."""
     vae: str | None = None
     """Autoencoder (AutoencoderKL) to store with the network: a name on the hub, or a folder."""
     to_published: bool = False

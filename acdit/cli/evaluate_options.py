@@ -126,6 +126,8 @@ class PixelEvaluateOptions(GuidedOptions):
         programs = (
             [find_program(name, self.modality) for name in self.features or ()] if not self.finished else []
         )
+        if self.trust_features and not any(programs) and not self.finished:
+            raise UserError("--trust-features is for a program in --features, such as i3d:FILE: leave it out")
         for program in filter(None, programs):
             if not self.trust_features:
                 raise UserError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..diffusion.orders import RANDOM, parse_order
+from ..diffusion.orders import LEFT, RANDOM, parse_order
 from ..model.layout import dims, parse_dims
 from ..utils.checks import option_suffix
 from ..utils.errors import UserError
@@ -123,6 +123,8 @@ class TextEvaluateOptions(RunOptions):
             raise UserError("--times is measured with tokens masked at random: leave out --order")
         if self.estimate == "counts" and self.order not in (None, RANDOM):
             raise UserError("--estimate is for --order random, other orders are exact: leave it out")
+        if self.order == LEFT and self.draws != type(self).draws:
+            raise UserError("--draws is for estimates, and --order left is exact: leave it out")
 
     @classmethod
     def needs_model(cls, values: Mapping[str, Any]) -> bool:
@@ -204,6 +206,10 @@ def _score_model(options: TextEvaluateOptions, ranks: "Ranks") -> "list[Report]"
         if value is not None and ranks.main:
             ProgressBar.write(f"{old} is deprecated: write {new} {value}", file=sys.stderr)
     pipeline = open_pipeline(options, ACDiTTextPipeline)
+    if options.special_tokens and not pipeline.tokenizer.end:
+        raise UserError("--special-tokens is for tokenizers that have some: leave it out")
+    if options.estimate == "counts" and pipeline.transformer.config["time_conditioning"]:
+        raise UserError("--estimate counts is for networks without time conditioning: leave it out")
     if options.data is None and pipeline.data_source is None and ranks.main:
         note = "the model does not record its data set; it is scored on the held-out works of Shakespeare"
         ProgressBar.write(note, file=sys.stderr)

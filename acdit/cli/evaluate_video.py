@@ -51,7 +51,7 @@ class VideoEvaluateOptions(PixelEvaluateOptions):
             raise UserError("--stride applies to the real videos of --data: add --data")
         if self.stride is not None and holds_array(self.data):
             raise UserError(f"--data {self.data} holds clips that are cut already: leave out --stride")
-        if self.plot is not None and self.data is not None and not self.sweep:
+        if self.plot is not None and self.data is not None and not self.sweep and not self.tells_classes:
             raise UserError("--plot shows a --sweep, or continued moving digits: leave out --plot or --data")
 
 

@@ -75,8 +75,16 @@ class GuidedOptions(RunOptions):
         low, high = self.guidance_interval or (0, 1)
         if not low < high:
             raise UserError(f"--guidance-interval must be LOW,HIGH with 0 <= LOW < HIGH, not {low},{high}")
+        if self.guidance == 1 and self.guidance_interval is not None:
+            raise UserError("--guidance-interval has no effect with --guidance 1: leave it out")
         if self.fast and (self.steps is not None or self.guidance_interval is not None):
             raise UserError("--fast sets --steps and --guidance-interval: do not combine it with them")
+
+
+def check_rising(guidance: float | None, rising: bool) -> None:
+    """Raise UserError if guidance is to rise from 1 to 1."""
+    if rising and guidance == 1:
+        raise UserError("--guidance-rising has no effect with --guidance 1, which is none: leave it out")
 
 
 def is_finished(samples: object) -> bool:

@@ -9,7 +9,15 @@ from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.ranges import Count
 from ..utils.settings import LITERAL
-from .model_options import GuidedOptions, block_of, check_classes, check_labels, check_no_class, labels_of
+from .model_options import (
+    GuidedOptions,
+    block_of,
+    check_classes,
+    check_labels,
+    check_no_class,
+    check_rising,
+    labels_of,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,6 +65,7 @@ class ImageSampleOptions(GuidedOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_rising(self.guidance, self.guidance_rising)
         check_labels(self.labels)
         check_no_class(self.no_class, labels=self.labels, balanced=self.balanced or None)
         block_of(self.block)

@@ -58,6 +58,8 @@ class TextSampleOptions(RunOptions):
         block_of(self.block)
         if self.gaps is not None and (self.prompt is not None or self.max_new_tokens is not None):
             raise UserError("--gaps fills a text and adds nothing: leave out --prompt and --max-new-tokens")
+        if self.temperature == 0 and self.top_p is not None:
+            raise UserError("--temperature 0 takes the most likely tokens: leave out --top-p")
         option_suffix(*self.suffixes, out=self.out)
 
 

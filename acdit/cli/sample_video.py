@@ -9,7 +9,15 @@ from ..utils.errors import UserError
 from ..utils.files import check_writable
 from ..utils.ranges import Count, CountFromZero, NonNegative, Range
 from ..utils.settings import LITERAL
-from .model_options import GuidedOptions, block_of, check_classes, check_labels, check_no_class, labels_of
+from .model_options import (
+    GuidedOptions,
+    block_of,
+    check_classes,
+    check_labels,
+    check_no_class,
+    check_rising,
+    labels_of,
+)
 
 MOST_RATE = 1000  # frames per second of a video file
 
@@ -60,6 +68,7 @@ class VideoSampleOptions(GuidedOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_rising(self.guidance, self.guidance_rising)
         check_labels(self.labels)
         check_labels(self.labels_by_block, "--labels-by-block")
         check_no_class(self.no_class, labels=self.labels, labels_by_block=self.labels_by_block)

@@ -110,6 +110,13 @@ class TextSource:
     column: str | None = None
     special_tokens: bool = False
 
+    def __post_init__(self) -> None:
+        if self.held_out and self.split is not None:
+            raise UserError(
+                f"data.split {self.split!r} has no effect on {self.name}, whose held-out works are read: "
+                "leave it out"
+            )
+
     @property
     def held_out(self) -> bool:
         """Return whether the source is a built-in set, which has a held-out part."""

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from acdit.data.tokenizers import ByteTokenizer, Tokenizer
-from acdit.diffusion.masked_schedulers import FirstHittingScheduler
+from acdit.diffusion.masked_schedulers import AncestralScheduler, FirstHittingScheduler
 from acdit.diffusion.schedulers import default_sampler
 from acdit.model.classifier import ACDiTForImageClassification
 from acdit.model.transformer import ACDiTTransformer
@@ -34,12 +34,13 @@ def network(in_channels: int, **config: Any) -> ACDiTTransformer:
     return tiny_model(**(sizes | config))
 
 
-def build_text(tokenizer: Tokenizer | None = None) -> ACDiTTextPipeline:
+def build_text(tokenizer: Tokenizer | None = None, *, time_conditioning: bool = False) -> ACDiTTextPipeline:
     """A pipeline of texts, by default of bytes, in four blocks of four, without a progress bar."""
     tokenizer = tokenizer or ByteTokenizer()
     sizes: dict[str, Any] = {"in_channels": None, "axis_lengths": (16,), "num_classes": None}
-    model = tiny_model(**sizes, vocab_size=tokenizer.vocab_size, time_conditioning=False)
-    scheduler = FirstHittingScheduler(mask_token=tokenizer.mask)
+    model = tiny_model(**sizes, vocab_size=tokenizer.vocab_size, time_conditioning=time_conditioning)
+    kind = AncestralScheduler if time_conditioning else FirstHittingScheduler
+    scheduler = kind(mask_token=tokenizer.mask)
     return quiet(ACDiTTextPipeline(model, scheduler, tokenizer, grid=(16,), block=(4,)))
 
 
