@@ -63,3 +63,16 @@ def test_counted_estimates_are_not_for_networks_with_times(tmp_path, capsys):
 
 def test_a_generator_of_video_as_a_classifier_may_plot_its_confusions():
     VideoEvaluateOptions(model="run", data="clips", metrics=["class_accuracy"], plot="confusion.png")
+
+
+@pytest.mark.parametrize(
+    "words", [["--labels", "3", "--samples", "1"], ["--prompt", "To be", "--out", "a.txt"]]
+)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_rank_alone_writes_a_picture_or_a_text(words, rank, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank}.items():
+        monkeypatch.setenv(name, str(value))
+    more = ["--max-new-tokens", "4"] if "--prompt" in words else ["--steps", "1"]
+    assert main(["sample", *words, *more]) == 0
+    assert bool(capsys.readouterr().out) == bool(list(tmp_path.iterdir())) == (rank == 0)
