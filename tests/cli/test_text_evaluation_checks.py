@@ -92,9 +92,9 @@ def test_a_column_belongs_to_the_tables(tables, tmp_path, capsys):
     samples, data = ("rows.jsonl", "a.txt") if tables == "samples" else ("a.txt", "rows.jsonl")
     command = ["evaluate", "--samples", samples, "--data", data, "--metrics", "distinct_1"]
     assert main(command) == 2
-    assert "text_column must" in capsys.readouterr().err
+    assert "--text-column must" in capsys.readouterr().err
     assert main([*command, "--text-column", "story", "--out", "scores.json"]) == 0
     report = stored(tmp_path / "scores.json")[0]
     assert report["samples"]["count"] == (40 if tables == "samples" else 1)
     assert main([*command[:2], "a.txt", "--data", "a.txt", "--text-column", "story"]) == 2
-    assert "text_column" in capsys.readouterr().err
+    assert "--text-column" in capsys.readouterr().err

@@ -293,7 +293,9 @@ def test_only_own_files_are_replaced(tmp_path):
     check_replaceable_reference(path)
     for content in (b"text", b""):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"exists and is no file of acdit reference: choose another"):
+        with pytest.raises(
+            UserError, match=r"exists and cannot be checked .* is damaged: .*: choose another"
+        ):
             check_replaceable_reference(path)
     np.savez(path, mu=np.zeros(2), sigma=np.eye(2))
     with pytest.raises(UserError, match="exists and is no file"):

@@ -263,4 +263,11 @@ TEXT = [
         "kept = self._ids[len(self._ids):]",
         "data/test_tokenizers.py::test_long_streams_are_decoded_in_linear_time",
     ),
+    mutant(
+        "the held-out works stand in for any split of Shakespeare",
+        "evaluation/text_samples.py",
+        "if self.held_out and self.split is not None:",
+        "if False:",
+        "cli/test_unused_options.py::test_they_are_refused",
+    ),
 ]

@@ -18,7 +18,7 @@ from acdit.evaluation.features.table import open_extractor
 from acdit.utils.errors import UserError
 
 CPU = torch.device("cpu")
-OFFLINE = ["pixels", "efficientnet-lite0"]  # extractors of images in colour that need no download
+OFFLINE = ["efficientnet-lite0"]  # networks of images that need no download
 
 
 def pictures(count: int, side: int, channels: int = 3) -> torch.Tensor:
