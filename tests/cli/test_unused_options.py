@@ -13,10 +13,13 @@ TEXTS = ["evaluate", "--model", "shakespeare"]
     ("words", "said"),
     [
         (
-            [*TEXTS, "--data", "shakespeare", "--split", "train"],
+            [*TEXTS, "--data", "shakespeare", "--split", "train", "--sequences", "1"],
             "--split 'train' has no effect on shakespeare, whose held-out works are read: leave it out",
         ),
-        ([*TEXTS, "--order", "left", "--draws", "9"], "--draws is for estimates, and --order left is exact"),
+        (
+            [*TEXTS, "--order", "left", "--draws", "9", "--sequences", "1"],
+            "--draws is for estimates, and --order left is exact",
+        ),
         (
             [*TEXTS, "--data", "texts.txt", "--special-tokens", "true", "--sequences", "1"],
             "--special-tokens is for tokenizers that have some: leave it out",
