@@ -61,7 +61,7 @@ class ReferenceOptions(Ranged):
 
 def run(options: ReferenceOptions) -> None:
     """Compute the features, on all ranks, and write their statistics."""
-    from ..evaluation.features.table import open_extractor
+    from ..evaluation.features.table import MODALITIES, find_program, open_extractor
     from ..evaluation.references import reference_features
     from ..evaluation.sample_sources import open_samples_of
     from ..evaluation.stored_reference import check_replaceable_reference, write_reference
@@ -84,6 +84,8 @@ def run(options: ReferenceOptions) -> None:
     )
     if len(samples) < 2:
         raise UserError(f"a covariance needs at least 2 samples, but {options.source} holds {len(samples)}")
+    if options.trust_features and find_program(options.features, MODALITIES[len(samples.shape)]) is None:
+        raise UserError("--trust-features is for a program in --features, such as i3d:FILE: leave it out")
     device = device_of(options.device)
     extractor = open_extractor(options.features, samples.shape, device, trust=options.trust_features)
     with only_writer(out, "acdit reference", ranks.main):

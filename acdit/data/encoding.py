@@ -71,7 +71,7 @@ def encode_pixels(
         UserError: if the images do not fit the autoencoder, or the folder holds latents of other settings.
     """
     if config.tokens is not None:
-        raise UserError("texts have no latents, so there is nothing to encode: images and video have")
+        raise UserError("acdit encode is for images and video: texts have no latents")
     if autoencoder.model is None:
         raise UserError(
             "autoencoder.model is not set, so this recipe trains on pixels: set it to encode latents"

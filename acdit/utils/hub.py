@@ -53,7 +53,7 @@ def hub_is_known() -> bool:
 
     The libraries of the hub would try to reach it for half a minute or more, and report every attempt.
     """
-    if getproxies():  # the proxy knows the address
+    if {"http", "https", "all"} & getproxies().keys():  # the proxy knows the address
         return True
     from huggingface_hub.constants import ENDPOINT
 

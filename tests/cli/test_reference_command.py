@@ -89,6 +89,7 @@ def scores_in(value) -> list[dict]:
             "samples.npz is read as it is: leave it out",
         ),
         (["samples.npz", "--split", "train"], "has no split 'train'"),
+        (["samples.npz", "--trust-features"], "--trust-features is for a program in --features"),
         (["samples.npz", "--features", "pixel"], "did you mean pixels?"),
         (["samples.npz", "--features", "clip-classifier"], "are for video, not for image"),
         (["samples.npz", "--features", "torchscript:a.pt"], "must be trusted"),

@@ -68,6 +68,7 @@ def test_a_data_set_in_the_cache_is_loaded(lookups, tmp_path, monkeypatch):
 
 
 def test_a_proxy_may_know_the_hub(lookups, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "localhost")  # says where there is none
     assert not hub_is_known()
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     assert hub_is_known()
