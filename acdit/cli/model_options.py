@@ -84,9 +84,7 @@ class GuidedOptions(RunOptions):
 def check_rising(guidance: float | None, rising: bool) -> None:
     """Raise UserError if guidance is to rise from 1 to 1."""
     if rising and guidance == 1:
-        raise UserError(
-            "--guidance-rising has no effect with --guidance 1, which switches it off: leave it out"
-        )
+        raise UserError("--guidance-rising has no effect with --guidance 1, which means none: leave it out")
 
 
 def is_finished(samples: object) -> bool:

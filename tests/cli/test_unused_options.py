@@ -34,11 +34,11 @@ TEXTS = ["evaluate", "--model", "shakespeare"]
         ),
         (
             ["sample", "--labels", "3", "--guidance", "1", "--guidance-rising"],
-            "--guidance-rising has no effect with --guidance 1, which switches it off: leave it out",
+            "--guidance-rising has no effect with --guidance 1, which means none: leave it out",
         ),
         (
             ["sample", "--frames", "8", "--guidance", "1", "--guidance-rising"],
-            "--guidance-rising has no effect with --guidance 1, which switches it off: leave it out",
+            "--guidance-rising has no effect with --guidance 1, which means none: leave it out",
         ),
         (
             ["evaluate", "--model", "mnist", "--trust-features"],
